@@ -1,0 +1,7 @@
+//! iotmonitor keeps a house or a fleet of MQTT devices and agents always up.
+
+pub mod monitor;
+pub mod mqtt;
+pub mod pulse;
+pub mod topic;
+pub mod unit_name;

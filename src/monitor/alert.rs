@@ -1,0 +1,84 @@
+//! What a person is told: one kind per event, each with its text, priority and MESSAGE_ID.
+
+use super::spec::DeviceName;
+use crate::unit_name::UnitName;
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    pub kind: AlertKind,
+    pub device: Option<DeviceName>,
+    /// The agent's unit, under which the entry is to be found too.
+    pub unit: Option<UnitName>,
+    /// One sentence, with the way out where a person can do something.
+    pub message: String,
+}
+
+/// syslog(3) priorities that are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    Error = 3,
+    Warning = 4,
+    Notice = 5,
+    Info = 6,
+}
+
+macro_rules! alert_kinds {
+    ($($variant:ident $event:literal $priority:ident $id:literal,)*) => {
+        /// The kinds of alert; `IOTMONITOR_EVENT` and `MESSAGE_ID` name them in the journal.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AlertKind { $($variant,)* }
+
+        impl AlertKind {
+            pub const ALL: &[AlertKind] = &[$(AlertKind::$variant,)*];
+
+            /// Value of the journal field `IOTMONITOR_EVENT`.
+            #[must_use]
+            pub const fn event(self) -> &'static str {
+                match self { $(AlertKind::$variant => $event,)* }
+            }
+
+            #[must_use]
+            pub const fn priority(self) -> Priority {
+                match self { $(AlertKind::$variant => Priority::$priority,)* }
+            }
+
+            /// Value of the journal field `MESSAGE_ID` (sd_journal_print(3)), the key into the
+            /// journal catalog.
+            #[must_use]
+            pub const fn message_id(self) -> &'static str {
+                match self { $(AlertKind::$variant => $id,)* }
+            }
+        }
+    };
+}
+
+alert_kinds! {
+    Expired "expired" Warning "14c1a339a18d449ca5f837e76874ec55",
+    Recovered "recovered" Notice "e08d8baf2d0d421183fe42d3efa1e6b2",
+    AgentStarted "agent-started" Info "574e41cde42a4b08895b1bae0ba47ef8",
+    AgentStopped "agent-stopped" Notice "3468d4626d9f40a098dd9e79803b63ba",
+    AgentRelaunched "agent-relaunched" Warning "af8b4935650e457b81612f58f44c90aa",
+    AgentFailed "agent-failed" Error "28affabcc8d14b91a32dfe34e96fc29c",
+    AgentAdopted "agent-adopted" Info "8528ccfda83a45c982d8c47d20e32d72",
+    AgentHealthy "agent-healthy" Notice "410a342ced7d46919d3c333e52f16b71",
+    Restored "restored" Info "6bf403ebe4434f8aa3a3c53050961f2e",
+    BrokerLost "broker-lost" Warning "61a721f5f07a4b509946012159abda24",
+    BrokerBack "broker-back" Notice "6873f7e487ac4c5fb71e74dfef188ee2",
+    BrokerRefused "broker-refused" Error "a2fef233161840f8b08bd4a4792b0370",
+    ClientIdTaken "clientid-taken" Error "779b282c5a074d689e319b5e7a4aa6ab",
+    FilterRefused "filter-refused" Error "96380676169d48ba99d4d5d0b78e47b0",
+    StoreFailed "store-failed" Error "1b1e18b479384821b992ae6831a5c353",
+    StoreBack "store-back" Notice "14ebbbc1ace446b49c57a904a231ac08",
+    StorePutAside "store-put-aside" Error "d43f9a14460b4e6987792a5178145586",
+    ManagerLost "manager-lost" Error "5df8233e356a4393adf099d8cc849c4e",
+    ManagerBack "manager-back" Notice "ebc838b6e6414fb19bedc8717279f3c6",
+    Enabled "enabled" Notice "a149a16e16b849108203186bcf351ca8",
+    Disabled "disabled" Notice "17fbbf23e8ff45fdbab7bed6ba0df8a3",
+    HeldUp "held-up" Warning "f516b9cdd3714a539c8b5f7d9b164046",
+    Started "started" Info "0dc4ef58d6db4e45874a3dbfe1eb938f",
+    Stopped "stopped" Info "d8990a3d055645b8b15ac3f1ad3cf042",
+    Reloaded "reloaded" Notice "097eb76141524122ad7561309c053181",
+    ReloadFailed "reload-failed" Error "fe82f4ee33d94d629ecedadf31195ba0",
+    ConfigWarning "config-warning" Warning "f1b24bac53504a32bd51a677ea3c5a37",
+}

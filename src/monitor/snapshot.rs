@@ -1,0 +1,38 @@
+//! What outlives the process: the part of the monitor's knowledge that the store keeps.
+
+use super::spec::DeviceName;
+use crate::topic::TopicFilter;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What the store held when it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub heartbeat: Heartbeat,
+    pub devices: Vec<DeviceRecord>,
+    /// Filters that the persistent session may still be subscribed to.
+    pub session_filters: Vec<TopicFilter>,
+}
+
+/// How far the watched time has come; saved with every batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Watched time in total over all runs: time in which the monitor could have heard a device.
+    pub watched: Duration,
+}
+
+/// What is known of one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    pub name: DeviceName,
+    /// Wall clock of the last contact since the Unix epoch; `None` if there never was one.
+    pub last_contact: Option<Duration>,
+    /// Watched time at which the silence began: at the last contact, or at the (re)start.
+    pub silent_since: Duration,
+    /// Wall clock of the expiry; `None` when not expired.
+    pub expired_since: Option<Duration>,
+    /// Graces granted since the last contact.
+    pub graces: u8,
+    /// A person's choice, which wins over the file's `enabled`.
+    pub enabled: Option<bool>,
+}

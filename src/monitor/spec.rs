@@ -1,0 +1,146 @@
+//! What the monitor is to watch: the validated form of a configuration file.
+//!
+//! Invalid states are not representable here, so nothing below checks again. Built by
+//! [`crate::config`]; deliberately absent: the broker's address and secrets, which only the MQTT
+//! adapter needs.
+
+use crate::topic::{TopicFilter, TopicName};
+use crate::unit_name::UnitName;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything the core needs to know of one configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonitorSpec {
+    /// Client identifier of the watch connection; names the instance in units and markers too.
+    pub client_id: String,
+    /// All own topics lie below it.
+    pub base_topic: TopicName,
+    /// In the order of the file; names are unique.
+    pub devices: Vec<DeviceSpec>,
+}
+
+/// A device, or an agent, which is a device with a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceSpec {
+    pub name: DeviceName,
+    /// The longest silence before the device counts as expired; `None` never expires.
+    pub watch_timeout: Option<Duration>,
+    /// How often `expire/NAME` is repeated while the silence lasts; `None` sends it once.
+    pub expire_repeat: Option<Duration>,
+    /// Messages on these are contacts. Empty: no deadline.
+    pub watch: Vec<TopicFilter>,
+    /// A message on it is a contact, and asks for the recorded states.
+    pub hello: Option<TopicFilter>,
+    /// Messages on these are recorded.
+    pub state: Vec<TopicFilter>,
+    pub restore_on_start: bool,
+    /// As the file says; a choice made at run time wins over it.
+    pub enabled: bool,
+    pub agent: Option<AgentSpec>,
+}
+
+/// The process of an agent, as a systemd unit is to run it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSpec {
+    pub unit: UnitName,
+    pub exec: Exec,
+    /// `None`: the unprivileged default user in the system manager, the owner in a user manager.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub working_directory: Option<PathBuf>,
+    pub environment: BTreeMap<String, String>,
+    pub environment_file: Option<PathBuf>,
+    /// The first delay of the monitor's own relaunches.
+    pub restart_delay: Duration,
+    /// The delay doubles up to this.
+    pub restart_max_delay: Duration,
+    /// systemd's TimeoutStopUSec; `None` takes the manager's default.
+    pub stop_timeout: Option<Duration>,
+    /// systemd's MemoryMax in bytes.
+    pub memory_max: Option<u64>,
+    /// systemd's CPUQuota in percent of one processor; 250 is two and a half.
+    pub cpu_quota_percent: Option<u32>,
+    /// systemd's TasksMax.
+    pub tasks_max: Option<u64>,
+    pub sandbox: Sandbox,
+    /// Whether an agent that is silent past its timeout is restarted.
+    pub restart_on_expire: bool,
+    /// Value of `MQTT_SERVER` in the agent's environment: the broker's address without secrets.
+    pub mqtt_server: String,
+}
+
+/// What an agent executes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exec {
+    /// Given to `/bin/bash -c` byte for byte.
+    Shell(String),
+    /// Run without a shell; the first is the program. Never empty.
+    Argv(Vec<String>),
+}
+
+/// How far an agent is locked in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    None,
+    Strict,
+}
+
+/// A device's name: one level of a topic and a part of a unit's name.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceName(String);
+
+/// Why a text is no device name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceNameError {
+    #[error("a device needs a name after the underscore, as in `[device_lamp]`")]
+    Empty,
+    #[error(
+        "the device name {name:?} may not contain {character:?}, for it becomes a level of a topic"
+    )]
+    Character { name: String, character: char },
+}
+
+impl DeviceName {
+    /// # Errors
+    /// When the name is empty or holds `/`, `+`, `#` or a control character.
+    pub fn new(name: impl Into<String>) -> Result<Self, DeviceNameError> {
+        let name = name.into();
+        if name.is_empty() {
+            return Err(DeviceNameError::Empty);
+        }
+        match name.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control()) {
+            Some(character) => Err(DeviceNameError::Character { name, character }),
+            None => Ok(Self(name)),
+        }
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = DeviceNameError;
+    fn try_from(name: String) -> Result<Self, DeviceNameError> {
+        Self::new(name)
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(name: DeviceName) -> Self {
+        name.0
+    }
+}

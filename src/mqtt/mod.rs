@@ -1,0 +1,3 @@
+//! The MQTT adapter: packets become events, actions become packets.
+
+pub mod settings;

@@ -1,0 +1,97 @@
+//! How to reach the broker: the validated `[mqtt]` section, but for the topics.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything needed to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttSettings {
+    pub server: Server,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// Client identifier of the watch connection; the state connection appends `-states`.
+    pub client_id: String,
+    pub protocol: ProtocolChoice,
+    /// 5 s to 65,535 s.
+    pub keep_alive: Duration,
+    /// Certificate authorities in PEM; `None` uses the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate and key in PEM; both or none.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// The broker's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Tls {
+        host: String,
+        port: u16,
+    },
+    /// The whole address, `ws://host:port/path`.
+    WebSocket {
+        url: String,
+    },
+    WebSocketTls {
+        url: String,
+    },
+    Unix {
+        path: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolChoice {
+    /// 5 first, 3.1.1 where the broker does not speak it.
+    Auto,
+    V5,
+    V311,
+}
+
+/// A text that no output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself, for the packet that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// As a person writes it in `serverAddress`, without user and password.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "tcp://{}:{port}", Bracketed(host)),
+            Self::Tls { host, port } => write!(f, "ssl://{}:{port}", Bracketed(host)),
+            Self::WebSocket { url } | Self::WebSocketTls { url } => f.write_str(url),
+            Self::Unix { path } => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// An IPv6 address stands in brackets before a port (RFC 3986, 3.2.2).
+struct Bracketed<'a>(&'a str);
+
+impl fmt::Display for Bracketed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') { write!(f, "[{}]", self.0) } else { f.write_str(self.0) }
+    }
+}

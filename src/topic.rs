@@ -1,0 +1,230 @@
+//! Topic names and topic filters as types, with the rules of the MQTT standard.
+//!
+//! Everything that holds a [`TopicName`] or a [`TopicFilter`] may rely on the rules below having
+//! been checked once, at construction. Matching one filter against one name is here; matching one
+//! name against many filters is the duty of [`index`]. Deliberately absent: networking, and the
+//! `$share/` prefix, which the monitor never subscribes with.
+
+pub mod index;
+
+use bytes::Bytes;
+use std::borrow::Borrow;
+use std::fmt;
+
+/// The longest topic in bytes: its length travels as a two-byte integer (MQTT 5, 1.5.4).
+pub const MAX_TOPIC_BYTES: usize = 65_535;
+
+/// A topic name: what a message is published to. Not empty, no wildcard, no NUL, at most
+/// [`MAX_TOPIC_BYTES`] (MQTT 5, 4.7.3).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicName(Bytes);
+
+/// A topic filter: what a subscription asks for. `+` stands for one whole level, `#` for the
+/// rest, as last level only (MQTT 5, 4.7.1).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TopicFilter(String);
+
+/// Why a text is no topic name or no topic filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    #[error("a topic may not be empty")]
+    Empty,
+    #[error("a topic of {0} bytes is too long, MQTT allows 65535")]
+    TooLong(usize),
+    #[error("a topic may not contain the character U+0000")]
+    Nul,
+    #[error("a topic must be valid UTF-8")]
+    NotUtf8,
+    #[error("`{0}` is a topic name here, it may not contain the wildcards `+` and `#`")]
+    Wildcard(String),
+    #[error("in `{0}`, `#` must be the last level and stand alone in it, as in `home/#`")]
+    MisplacedHash(String),
+    #[error("in `{0}`, `+` must stand alone in its level, as in `home/+/state`")]
+    MisplacedPlus(String),
+    #[error("`{0}` is a shared subscription, which would hide messages from the monitor")]
+    Shared(String),
+}
+
+impl TopicName {
+    /// Checks a topic that arrived in a packet, without copying it.
+    ///
+    /// # Errors
+    /// When the bytes break a rule for topic names.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, TopicError> {
+        let text = std::str::from_utf8(&bytes).map_err(|_| TopicError::NotUtf8)?;
+        check_length_and_nul(text)?;
+        if text.bytes().any(|b| b == b'+' || b == b'#') {
+            return Err(TopicError::Wildcard(text.to_owned()));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Checks a topic written by a person or built by the program.
+    ///
+    /// # Errors
+    /// When the text breaks a rule for topic names.
+    pub fn new(text: impl Into<String>) -> Result<Self, TopicError> {
+        Self::from_bytes(Bytes::from(text.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Whether this topic is `base` itself or lies below it.
+    #[must_use]
+    pub fn is_below(&self, base: &TopicName) -> bool {
+        self.0.strip_prefix(base.0.as_ref()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    }
+
+    /// A copy that does not keep the packet it arrived in alive.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+}
+
+impl TopicFilter {
+    /// # Errors
+    /// When the text breaks a rule for topic filters.
+    pub fn new(text: impl Into<String>) -> Result<Self, TopicError> {
+        let text = text.into();
+        check_length_and_nul(&text)?;
+        if text.starts_with("$share/") {
+            return Err(TopicError::Shared(text));
+        }
+        let mut levels = text.split('/').peekable();
+        while let Some(level) = levels.next() {
+            if level.contains('#') && (level != "#" || levels.peek().is_some()) {
+                return Err(TopicError::MisplacedHash(text));
+            }
+            if level.contains('+') && level != "+" {
+                return Err(TopicError::MisplacedPlus(text));
+            }
+        }
+        Ok(Self(text))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the filter matches the name (MQTT 5, 4.7.2: a leading wildcard does not match a
+    /// topic that begins with `$`; 4.7.1.2: `a/#` matches `a` too).
+    #[must_use]
+    pub fn matches(&self, name: &TopicName) -> bool {
+        let name = name.as_str();
+        if name.starts_with('$') && self.0.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut levels = name.split('/');
+        for pattern in self.0.split('/') {
+            if pattern == "#" {
+                return true;
+            }
+            match levels.next() {
+                Some(level) if pattern == "+" || pattern == level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+
+    /// Whether every topic that `other` matches is matched by this filter too.
+    #[must_use]
+    pub fn covers(&self, other: &TopicFilter) -> bool {
+        if other.0.starts_with('$') && self.0.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut levels = other.0.split('/');
+        for pattern in self.0.split('/') {
+            if pattern == "#" {
+                return true;
+            }
+            match levels.next() {
+                Some("#") | None => return false,
+                Some(level) if pattern == "+" || pattern == level => {}
+                Some(_) => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+
+    /// The part before the first wildcard: every topic that matches starts with it, but for
+    /// `a/#`, which matches `a` as well and therefore gives `a`.
+    #[must_use]
+    pub fn literal_prefix(&self) -> &str {
+        let end = self.0.find(['+', '#']).unwrap_or(self.0.len());
+        let prefix = &self.0[..end];
+        if self.0[end..].starts_with('#') {
+            prefix.strip_suffix('/').unwrap_or(prefix)
+        } else {
+            prefix
+        }
+    }
+}
+
+fn check_length_and_nul(text: &str) -> Result<(), TopicError> {
+    if text.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    if text.len() > MAX_TOPIC_BYTES {
+        return Err(TopicError::TooLong(text.len()));
+    }
+    if text.bytes().any(|b| b == 0) {
+        return Err(TopicError::Nul);
+    }
+    Ok(())
+}
+
+impl Borrow<[u8]> for TopicName {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for TopicName {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl TryFrom<String> for TopicFilter {
+    type Error = TopicError;
+    fn try_from(text: String) -> Result<Self, TopicError> {
+        Self::new(text)
+    }
+}
+
+impl From<TopicFilter> for String {
+    fn from(filter: TopicFilter) -> Self {
+        filter.0
+    }
+}

@@ -1,0 +1,106 @@
+//! Names of agents' units: escaping as systemd-escape(1) does it, and the length that systemd allows.
+//!
+//! Pure text; whether such a unit exists is the business of [`crate::systemd`].
+
+use std::fmt;
+
+/// The longest unit name in bytes, NUL excluded (systemd.unit(5)).
+pub const MAX_UNIT_NAME_BYTES: usize = 255;
+
+/// The clientid whose agents carry no instance in their unit names.
+pub const DEFAULT_CLIENT_ID: &str = "iotmonitor";
+
+/// The name of an agent's unit, `iotmonitor-agent-NAME.service`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitName(String);
+
+/// A unit name that systemd would refuse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the unit name `{name}` has {} bytes, systemd allows 255: choose a shorter name", name.len())]
+pub struct UnitNameTooLong {
+    pub name: String,
+}
+
+impl UnitName {
+    /// The unit of an agent: with the default clientid `iotmonitor-agent-NAME.service`, with
+    /// another one `iotmonitor-CLIENTID-agent-NAME.service`.
+    ///
+    /// # Errors
+    /// When the escaped name is longer than [`MAX_UNIT_NAME_BYTES`].
+    pub fn for_agent(client_id: &str, agent: &str) -> Result<Self, UnitNameTooLong> {
+        let name = if client_id == DEFAULT_CLIENT_ID {
+            format!("iotmonitor-agent-{}.service", escape(agent))
+        } else {
+            format!("iotmonitor-{}-agent-{}.service", escape(client_id), escape(agent))
+        };
+        if name.len() > MAX_UNIT_NAME_BYTES {
+            return Err(UnitNameTooLong { name });
+        }
+        Ok(Self(name))
+    }
+
+    /// A name that came from systemd.
+    #[must_use]
+    pub fn from_systemd(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Escapes a text as systemd-escape(1) does without `--path`: `/` becomes `-`, ASCII letters,
+/// digits, `:`, `_` and `.` stay (a leading `.` does not), every other byte becomes `\xNN`.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (position, byte) in text.bytes().enumerate() {
+        match byte {
+            b'/' => out.push('-'),
+            b'.' if position == 0 => out.push_str("\\x2e"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'_' | b'.' => out.push(byte.into()),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_as_systemd_escape_does() {
+        for (text, escaped) in [
+            ("ledbox", "ledbox"),
+            ("led-box", "led\\x2dbox"),
+            (".hidden.x", "\\x2ehidden.x"),
+            ("küche 1", "k\\xc3\\xbcche\\x201"),
+            ("a:b_c.d", "a:b_c.d"),
+            ("back\\slash", "back\\x5cslash"),
+        ] {
+            assert_eq!(escape(text), escaped);
+        }
+    }
+
+    #[test]
+    fn a_name_of_256_bytes_is_refused_and_one_of_255_is_not() {
+        let fixed = "iotmonitor-agent-.service".len();
+        let longest = "a".repeat(MAX_UNIT_NAME_BYTES - fixed);
+        assert!(UnitName::for_agent("iotmonitor", &longest).is_ok());
+        assert!(UnitName::for_agent("iotmonitor", &format!("{longest}a")).is_err());
+    }
+
+    #[test]
+    fn another_client_id_gives_another_prefix() {
+        let unit = UnitName::for_agent("garden", "pump").unwrap();
+        assert_eq!(unit.as_str(), "iotmonitor-garden-agent-pump.service");
+    }
+}
