@@ -244,7 +244,10 @@ fn variable_value(entry: &Field<'_>, report: &mut Report) -> Option<String> {
         DeValue::Float(float) => float.as_str().to_owned(),
         DeValue::Boolean(boolean) => boolean.to_string(),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-            entry.report_type("a text", &format!("{} = \"…\"", entry.key), report);
+            let found = entry.type_name();
+            let message =
+                format!("{} must be a text, and this is {found}", entry.key.escape_debug());
+            report.error(&entry.span, message, format!("write it like {} = \"…\"", entry.key));
             return None;
         }
     };

@@ -122,7 +122,8 @@ fn mentions_secret(line: &str) -> bool {
     line.split(['=', ',', '{', ':']).any(sounds_secret) || names_a_user(line)
 }
 
-fn sounds_secret(key: &str) -> bool {
+/// Whether a key's value is not to be shown.
+pub(super) fn sounds_secret(key: &str) -> bool {
     let key = key.trim().trim_matches(['"', '\'']);
     let lower = key.to_lowercase();
     !HARMLESS_KEYS.contains(&key) && SECRET_WORDS.iter().any(|word| lower.contains(word))

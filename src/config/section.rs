@@ -6,6 +6,7 @@
 
 use super::nearest::nearest;
 use super::report::{Report, Span};
+use super::secrecy::sounds_secret;
 use super::time_span;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -162,30 +163,35 @@ impl<'t> Field<'t> {
 
     /// The value in the words of a message.
     pub fn shown(&self) -> String {
-        let (kind, text) = match self.value {
-            DeValue::String(text) => return format!("`{}`", abbreviated(text)),
-            DeValue::Integer(integer) => return format!("`{integer}`"),
-            DeValue::Float(float) => return format!("`{}`", float.as_str()),
-            DeValue::Boolean(boolean) => return format!("`{boolean}`"),
-            DeValue::Datetime(datetime) => ("date", datetime.to_string()),
-            DeValue::Array(items) => ("list of", items.len().to_string()),
-            DeValue::Table(table) => ("table of", table.len().to_string()),
-        };
-        format!("a {kind} {text}")
+        match self.value {
+            DeValue::String(text) => format!("`{}`", abbreviated(text)),
+            DeValue::Integer(integer) => format!("`{integer}`"),
+            DeValue::Float(float) => format!("`{}`", float.as_str()),
+            DeValue::Boolean(boolean) => format!("`{boolean}`"),
+            DeValue::Datetime(datetime) => format!("`{datetime}`"),
+            DeValue::Array(items) => format!("`[…]` with {} entries", items.len()),
+            DeValue::Table(table) => format!("`{{…}}` with {} keys", table.len()),
+        }
     }
 
-    /// Reports a value of the wrong type, without showing it: the line does that, or it is secret.
+    /// Reports a value of the wrong type, and shows it unless the key sounds like a secret's.
     pub fn report_type(&self, expected: &str, example: &str, report: &mut Report) {
-        let found = match self.value {
+        let shown = if sounds_secret(self.key) { String::new() } else { self.shown() + ", " };
+        let message =
+            format!("{} must be {expected}, and this is {shown}{}", self.key, self.type_name());
+        report.error(&self.span, message, format!("write it like {example}"));
+    }
+
+    /// The type of the value in the words of a message.
+    pub fn type_name(&self) -> &'static str {
+        match self.value {
             DeValue::String(_) => "a text",
             DeValue::Integer(_) | DeValue::Float(_) => "a number",
-            DeValue::Boolean(_) => "true or false",
+            DeValue::Boolean(_) => "a truth value",
             DeValue::Datetime(_) => "a date",
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
-        };
-        let message = format!("{} must be {expected}, and this is {found}", self.key);
-        report.error(&self.span, message, format!("write it like {example}"));
+        }
     }
 
     fn time_span(&self, report: &mut Report) -> Option<Duration> {
