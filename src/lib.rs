@@ -1,5 +1,7 @@
 //! iotmonitor keeps a house or a fleet of MQTT devices and agents always up.
 
+pub mod cli;
+pub mod config;
 pub mod monitor;
 pub mod mqtt;
 pub mod pulse;
