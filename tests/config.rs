@@ -69,7 +69,7 @@ fn a_file_of_the_original_works_unchanged() {
     assert_eq!(agent.exec, Exec::Shell(command.into()));
 
     let lines: Vec<_> = warnings.iter().map(|warning| warning.line).collect();
-    assert_eq!(lines, [8, 12, 32]);
+    assert_eq!(lines, [8, 12, 31]);
     assert!(warnings[0].message.contains("[http]"));
     assert!(warnings[1].message.contains("[leveldb]"));
     assert!(warnings[2].message.contains("`~`"));
@@ -199,7 +199,7 @@ fn wrong_values_in_mqtt() {
         ("clientid = \"\"", 12, "empty", "iotmonitor"),
         ("clientid = \"a/b\"", 12, "`a/b` may not contain '/'", "unit names"),
         ("clientid = \"a\\tb\"", 12, "'\\t'", "unit names"),
-        ("protocol = \"3.1\"", 12, "`3.1`, did you mean \"3.1.1\"?", "\"auto\""),
+        ("protocol = \"3.1.2\"", 12, "`3.1.2`, did you mean \"3.1.1\"?", "\"auto\""),
         ("protocol = 5", 12, "`5`", "protocol = \"…\""),
         ("keepAlive = 4", 13, "`4` is out of range", "from 5s to"),
         ("keepAlive = 65536", 13, "`65536`", "18h 12min 15s"),
@@ -264,7 +264,12 @@ fn wrong_values_in_agents() {
         ("group = 5", 9, "`5`", "group = \"…\""),
         ("workingDirectory = \"~/x\"", 20, "`~/x`", "\"~\" alone"),
         ("environmentFile = \"x.env\"", 19, "`x.env`", "from `/` on"),
-        ("environment = \"A=b\"", 15, "`A=b`", "environment = {"),
+        (
+            "environment = \"A=b\"",
+            15,
+            "environment must be a table, and this is a text",
+            "environment = {",
+        ),
         ("environment = { 1A = \"b\" }", 17, "`1A`", "digit"),
         ("environment = { A = [1] }", 21, "A must be a text", "A = \"…\""),
         ("environment = { IOTMONITOR_AGENT = \"b\" }", 17, "IOTMONITOR_AGENT", "another"),
@@ -551,6 +556,22 @@ proptest! {
             prop_assert!(errors.errors().iter().all(|error| error.line >= 1 && error.column >= 1));
             prop_assert!(!errors.to_string().is_empty());
         }
+    }
+
+    #[test]
+    fn one_slip_of_the_hand_shows_no_password(
+        at in any::<prop::sample::Index>(), length in 0_usize..12, put in "[a-z\"'\\[\\]{}=,#\n]{0,2}"
+    ) {
+        let mut text: Vec<char> = fixture("full.toml").chars().collect();
+        let at = at.index(text.len());
+        let end = (at + length).min(text.len());
+        text.splice(at..end, put.chars());
+        let text: String = text.into_iter().collect();
+        let output = match parse(&text, Path::new("c"), &system()) {
+            Ok(loaded) => format!("{loaded:?}"),
+            Err(errors) => format!("{errors} {errors:?}"),
+        };
+        prop_assert!(!output.contains("hunter2"), "{}", output);
     }
 
     #[test]

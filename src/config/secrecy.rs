@@ -33,7 +33,7 @@ pub(super) fn secret_spans(root: &DeTable<'_>, known_mqtt_keys: &[&str]) -> Vec<
 fn collect(table: &DeTable<'_>, spans: &mut Vec<Span>) {
     for (key, value) in table {
         let key = key.get_ref();
-        if sounds_secret(key) || key == "environment" {
+        if sounds_secret(key) {
             spans.extend(leaves(value.get_ref(), value.span()));
             continue;
         }
@@ -77,7 +77,11 @@ fn leaves(value: &DeValue<'_>, span: Span) -> Vec<Span> {
 }
 
 /// The secret place of the line at `position` in a text that is not TOML.
-pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<Span> {
+pub(super) fn secret_span_of_line(
+    text: &str,
+    position: usize,
+    known_mqtt_keys: &[&str],
+) -> Option<Span> {
     let before = text.get(..position).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
@@ -95,7 +99,10 @@ pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<Span> {
     } else {
         line.len() - line.trim_start().len() + key.find(char::is_whitespace).unwrap_or(0)
     };
-    let hides = sounds_secret(key) || mentions_secret(line) || within_environment(&text[..end]);
+    let hides = sounds_secret(key)
+        || mentions_secret(line)
+        || within_environment(&text[..end])
+        || (within_mqtt(&text[..end]) && !known_mqtt_keys.contains(&key));
     hides.then_some(start + key_end..end).filter(|span| !span.is_empty())
 }
 
@@ -112,10 +119,17 @@ fn within_a_secret_text(before: &str) -> bool {
 
 fn within_environment(before: &str) -> bool {
     before.lines().next_back().is_some_and(|line| line.contains("environment"))
-        || before
-            .lines()
-            .rfind(|line| line.trim_start().starts_with('['))
-            .is_some_and(|header| header.contains("environment"))
+        || last_header(before).is_some_and(|header| header.contains("environment"))
+}
+
+/// Whether the last line is one below `[mqtt]`, and not that itself.
+fn within_mqtt(before: &str) -> bool {
+    last_header(before).is_some_and(|header| header.trim_start().starts_with("[mqtt"))
+        && !before.lines().next_back().is_some_and(|line| line.trim_start().starts_with('['))
+}
+
+fn last_header(before: &str) -> Option<&str> {
+    before.lines().rfind(|line| line.trim_start().starts_with('['))
 }
 
 fn mentions_secret(line: &str) -> bool {
@@ -126,7 +140,8 @@ fn mentions_secret(line: &str) -> bool {
 pub(super) fn sounds_secret(key: &str) -> bool {
     let key = key.trim().trim_matches(['"', '\'']);
     let lower = key.to_lowercase();
-    !HARMLESS_KEYS.contains(&key) && SECRET_WORDS.iter().any(|word| lower.contains(word))
+    key == "environment"
+        || !HARMLESS_KEYS.contains(&key) && SECRET_WORDS.iter().any(|word| lower.contains(word))
 }
 
 fn names_a_user(text: &str) -> bool {
@@ -139,7 +154,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str, position: usize) -> String {
-        match secret_span_of_line(text, position) {
+        match secret_span_of_line(text, position, &["user"]) {
             Some(span) => format!("{}…{}", &text[..span.start], &text[span.end..]),
             None => text.to_owned(),
         }
@@ -159,6 +174,8 @@ mod tests {
             "API_KEY = hunter2",
             "serverAddress = tcp://user:hunter2@broker",
             "serverAddress = user:hunter2@broker",
+            "[mqtt]\nsesame = 'hunter2",
+            "[mqtt]\n= 'hunter2'",
             "[agent_x.environment]\nNAME = 'hunter2",
             "environment = { NAME = 'hunter2 }",
             "password = \"\"\"\nhunter2\\q\"\"\"",
@@ -170,7 +187,13 @@ mod tests {
 
     #[test]
     fn other_broken_lines_are_shown_whole() {
-        for line in ["watchTopics = \"home/#", "user = pi pi", "keyFile = /etc/x.pem", "[mqtt"] {
+        for line in [
+            "watchTopics = \"home/#",
+            "user = pi pi",
+            "keyFile = /etc/x.pem",
+            "[mqtt",
+            "[mqtt]\nuser = pi",
+        ] {
             assert_eq!(shown(line, line.len()), line);
         }
     }
