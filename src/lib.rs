@@ -3,5 +3,6 @@
 pub mod monitor;
 pub mod mqtt;
 pub mod pulse;
+pub mod store;
 pub mod topic;
 pub mod unit_name;
