@@ -5,5 +5,6 @@ pub mod config;
 pub mod monitor;
 pub mod mqtt;
 pub mod pulse;
+pub mod store;
 pub mod topic;
 pub mod unit_name;

@@ -176,6 +176,11 @@ pub enum Event {
     },
     /// Commits work again.
     StoreRecovered,
+    /// Records that failed their checksum were passed over and deleted; one of them as an example.
+    StoreRecordsDamaged {
+        count: u64,
+        example: String,
+    },
     /// All deliveries up to this one are on disk.
     StatesCommitted {
         through: Delivery,
