@@ -1,7 +1,9 @@
 //! iotmonitor keeps a house or a fleet of MQTT devices and agents always up.
 
+pub mod dbus;
 pub mod monitor;
 pub mod mqtt;
 pub mod pulse;
+pub mod systemd;
 pub mod topic;
 pub mod unit_name;
