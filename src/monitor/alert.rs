@@ -79,5 +79,6 @@ alert_kinds! {
     Stopped "stopped" Info "d8990a3d055645b8b15ac3f1ad3cf042",
     Reloaded "reloaded" Notice "097eb76141524122ad7561309c053181",
     ReloadFailed "reload-failed" Error "fe82f4ee33d94d629ecedadf31195ba0",
+    StartFailed "start-failed" Error "7b7e54b0de9b4ca9a592d0711d24326c",
     ConfigWarning "config-warning" Warning "f1b24bac53504a32bd51a677ea3c5a37",
 }

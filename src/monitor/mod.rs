@@ -190,6 +190,10 @@ impl Monitor {
                      was made: recorded states start afresh"
                 ),
             )),
+            Event::StoreRecordsDamaged { count, example } => out.push(raise(
+                AlertKind::StorePutAside,
+                format!("{count} damaged records were dropped from the store, such as `{example}`"),
+            )),
             Event::StatesCommitted { through } => out.push(Action::Acknowledge { through }),
             Event::StatesRead { read, states, next } => {
                 self.states_read(now, read, states, next, out);
