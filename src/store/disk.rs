@@ -73,14 +73,6 @@ impl Disk {
             files::sync_directory(directory)?;
         }
         disk.check_schema()?;
-        if let DataFile::Short { .. } = found {
-            disk.read_everything().map_err(|error| match error {
-                StoreError::Damaged { reason, .. } => {
-                    damaged(format!("its end is missing ({reason})"))
-                }
-                error => error,
-            })?;
-        }
         Ok(disk)
     }
 
@@ -123,20 +115,6 @@ impl Disk {
                 reason: "its schema record is missing or unreadable".to_owned(),
             }),
         }
-    }
-
-    /// Reads every record of every table, to find pages that a truncation took.
-    fn read_everything(&self) -> Result<(), StoreError> {
-        let transaction = self.read_transaction()?;
-        for table in [&self.meta, &self.states, &self.devices] {
-            for entry in table.iter(&transaction).map_err(|error| self.fail("read", error))? {
-                let (key, value) = entry.map_err(|error| self.fail("read", error))?;
-                if record::unseal(key, value).is_none() {
-                    return Err(self.fail("read", MdbError::Corrupted.into()));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// What the store holds but the states, and a sentence for each record that is damaged.

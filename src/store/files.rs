@@ -4,6 +4,7 @@
 //! Deliberately absent: anything that opens the database.
 
 use super::error::StoreError;
+use super::pages;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -34,7 +35,7 @@ pub(super) struct DirectoryLock {
 pub(super) enum DataFile {
     Missing,
     Whole,
-    /// Shorter than its last page says: truncated, or healthy with its last pages free.
+    /// Shorter than its last page says, but only free pages are missing.
     Short {
         expected: u64,
     },
@@ -113,28 +114,34 @@ pub(super) fn inspect(directory: &Path) -> Result<DataFile, StoreError> {
             return Err(StoreError::File { action: "read", path, source });
         }
     };
-    Ok(judge(&first, &second, size))
+    judge(&file, &first, &second, size).map_err(StoreError::file("read", &path))
 }
 
-fn judge(first: &Meta, second: &Meta, size: u64) -> DataFile {
+fn judge(file: &File, first: &Meta, second: &Meta, size: u64) -> std::io::Result<DataFile> {
     let known = 1;
+    let damaged = |reason: String| Ok(DataFile::Damaged(reason));
     match (first.version, second.version) {
         (a, b) if a == known && b == known => {}
         // Both pages say so: no flipped bit, but another LMDB.
-        (a, b) if a == b && a > known => return DataFile::Newer(a),
-        _ => return DataFile::Damaged("the meta pages disagree on their version".to_owned()),
+        (a, b) if a == b && a > known => return Ok(DataFile::Newer(a)),
+        _ => return damaged("the meta pages disagree on their version".to_owned()),
     }
     let current = if second.transaction > first.transaction { second } else { first };
-    let expected = current.last_page.saturating_add(1).saturating_mul(first.page_size.into());
+    let page_size = u64::from(current.page_size);
+    let expected = current.last_page.saturating_add(1).saturating_mul(page_size);
     match expected.saturating_sub(size) {
-        0 => DataFile::Whole,
-        missing if missing <= LARGEST_SHORTFALL => DataFile::Short { expected },
-        missing => DataFile::Damaged(format!("{missing} bytes are missing at the file's end")),
+        0 => Ok(DataFile::Whole),
+        missing
+            if missing <= LARGEST_SHORTFALL
+                && pages::all_present(file, size, current.page_size as usize, current.roots)? =>
+        {
+            Ok(DataFile::Short { expected })
+        }
+        missing => damaged(format!("{missing} bytes are missing at the file's end")),
     }
 }
 
-/// Fills a short file up with a hole, so that reading it gives zeros, which LMDB recognises as
-/// damage, and not SIGBUS.
+/// Fills a short file up with a hole, so that no page of the map lies behind its end.
 pub(super) fn fill_up(directory: &Path, size: u64) -> Result<(), StoreError> {
     let path = directory.join(DATA_FILE);
     OpenOptions::new()
@@ -167,6 +174,8 @@ struct Meta {
     page_size: u32,
     last_page: u64,
     transaction: u64,
+    /// Of the free pages' tree and the main tree.
+    roots: [u64; 2],
 }
 
 enum MetaError {
@@ -190,30 +199,22 @@ impl Meta {
         let mut page = [0; Self::PAGE_HEADER + Self::BYTES];
         file.read_exact_at(&mut page, offset).map_err(MetaError::Io)?;
         let meta = &page[Self::PAGE_HEADER..];
-        if u32_at(meta, 0) != Self::MAGIC {
+        let u32_at = |at| pages::u32_at(meta, at).unwrap_or(0);
+        let word_at = |at| pages::word_at(meta, at).unwrap_or(0);
+        if pages::u32_at(meta, 0) != Some(Self::MAGIC) {
             return Err(MetaError::Damaged("this is no LMDB file"));
         }
-        let page_size = u32_at(meta, Self::DATABASES);
+        let page_size = u32_at(Self::DATABASES);
         if !page_size.is_power_of_two() || !(512..=65_536).contains(&page_size) {
             return Err(MetaError::Damaged("the page size makes no sense"));
         }
         Ok(Self {
-            version: u32_at(meta, 4),
+            version: u32_at(4),
             page_size,
-            last_page: word_at(meta, Self::LAST_PAGE),
-            transaction: word_at(meta, Self::LAST_PAGE + Self::WORD),
+            last_page: word_at(Self::LAST_PAGE),
+            transaction: word_at(Self::LAST_PAGE + Self::WORD),
+            roots: [0, 8 + 5 * Self::WORD]
+                .map(|table| word_at(Self::DATABASES + table + pages::ROOT_IN_TABLE)),
         })
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut value = [0; 4];
-    value.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_ne_bytes(value)
-}
-
-fn word_at(bytes: &[u8], at: usize) -> u64 {
-    let mut value = [0; Meta::WORD];
-    value.copy_from_slice(&bytes[at..at + Meta::WORD]);
-    usize::from_ne_bytes(value) as u64
 }

@@ -11,6 +11,7 @@
 mod disk;
 mod error;
 mod files;
+mod pages;
 mod record;
 mod writer;
 

@@ -9,7 +9,7 @@ use crate::monitor::action::StateChange;
 use crate::monitor::event::{Event, ReadId};
 use crate::pulse::Pulse;
 use crate::topic::{TopicFilter, TopicName};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -258,10 +258,7 @@ impl Writer {
     /// Whether a command waits for a store that is not open yet.
     fn take_first(&mut self) -> bool {
         if self.first.is_none() {
-            self.first = match self.commands.try_recv() {
-                Ok(command) => Some(command),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            self.first = self.commands.try_recv().ok();
         }
         self.first.is_some()
     }
