@@ -123,7 +123,7 @@ fn check(
     let first = syntax_errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
     if let Some(first) = first {
         let span = first.span().unwrap_or(0..0);
-        let secret = secrecy::secret_span_of_line(text, span.start, mqtt::KEYS);
+        let secret = secrecy::secret_span_of_line(text, span.start);
         report.error(&span, first.message(), syntax_hint(first.message()));
         let (errors, warnings) = report.into_diagnostics(path, text, secret.as_slice());
         return Err(ConfigErrors::Invalid { errors, warnings });
