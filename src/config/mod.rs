@@ -145,7 +145,7 @@ fn check(
 fn syntax_hint(message: &str) -> &'static str {
     if message.starts_with("duplicate key") {
         "each section, and each key in a section, may stand once: remove or rename one"
-    } else if message.contains("quote") {
+    } else if message.contains("quote") || message.contains("boolean") {
         "texts stand between quotes, as in helloTopic = \"home/lamp\""
     } else {
         "a line is a section like [device_lamp], or a key with its value like watchTimeOut = 60"

@@ -91,8 +91,10 @@ pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<Span> {
         .unwrap_or(line.len());
     let key = line[..key_end].trim();
     // Without an equals sign, the value may follow the key's first word at once.
-    let key_end = if line[key_end..].starts_with('=') {
-        key_end
+    let key_end = if line[key_end..].starts_with("= ") {
+        key_end + 2
+    } else if line[key_end..].starts_with('=') {
+        key_end + 1
     } else {
         line.len() - line.trim_start().len() + key.find(char::is_whitespace).unwrap_or(0)
     };
