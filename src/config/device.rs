@@ -184,16 +184,15 @@ fn filter(
 
 fn watch_timeout(section: &Section<'_>, report: &mut Report) -> Option<Duration> {
     let field = section.field("watchTimeOut");
-    let timeout = zero_is_none(section, "watchTimeOut", &WATCH_TIMEOUT, report)
-        .unwrap_or(Some(DEFAULT_WATCH_TIMEOUT));
+    let timeout = zero_is_none(section, "watchTimeOut", &WATCH_TIMEOUT, report);
     if let Some(field) = field
-        && timeout.is_some()
+        && timeout.flatten().is_some()
         && !is_set(section, "watchTopics")
     {
         let message = format!("watchTimeOut = {} has no effect without watchTopics", field.shown());
         report.warning(&field.span, message, "add the topics whose messages show that it is alive");
     }
-    timeout
+    timeout.unwrap_or(Some(DEFAULT_WATCH_TIMEOUT))
 }
 
 /// A time span that may be 0, which then means none; the outer `None` when the key is absent or

@@ -123,7 +123,7 @@ fn check(
     let first = syntax_errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
     if let Some(first) = first {
         let span = first.span().unwrap_or(0..0);
-        let secret = secrecy::secret_span_of_line(text, span.start, mqtt::KEYS);
+        let secret = secrecy::secret_span_of_line(text, span.start);
         report.error(&span, first.message(), syntax_hint(first.message()));
         let (errors, warnings) = report.into_diagnostics(path, text, secret.as_slice());
         return Err(ConfigErrors::Invalid { errors, warnings });
@@ -145,7 +145,7 @@ fn check(
 fn syntax_hint(message: &str) -> &'static str {
     if message.starts_with("duplicate key") {
         "each section, and each key in a section, may stand once: remove or rename one"
-    } else if message.contains("quote") {
+    } else if message.contains("quote") || message.contains("boolean") {
         "texts stand between quotes, as in helloTopic = \"home/lamp\""
     } else {
         "a line is a section like [device_lamp], or a key with its value like watchTimeOut = 60"

@@ -98,3 +98,15 @@ fn unreadable_hint(error: &io::Error, path: &Path) -> String {
             .to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_permission_is_denied_the_hint_names_the_credential() {
+        let hint = unreadable_hint(&ErrorKind::PermissionDenied.into(), Path::new("/home/pi/p"));
+        assert!(hint.contains("root without capabilities"), "{hint}");
+        assert!(hint.contains("LoadCredential=mqtt-password:/home/pi/p"), "{hint}");
+    }
+}

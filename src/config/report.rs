@@ -39,7 +39,13 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, span: &Span, message: String, hint: String) {
-        self.findings.push(Finding { severity, span: span.clone(), message, hint });
+        let clean = |text: String| text.chars().map(printable).collect();
+        self.findings.push(Finding {
+            severity,
+            span: span.clone(),
+            message: clean(message),
+            hint: clean(hint),
+        });
     }
 
     /// Errors and warnings, each in the order of the text. `secrets` are the places not to show.

@@ -3,7 +3,8 @@
 //! It errs on the side of hiding: a value is hidden when its key sounds like a secret's, in whatever
 //! section, and so is every value of an agent's environment, every unknown key's value in `[mqtt]`
 //! (perhaps a misspelled `password`), and every address with a user in it. Where the file is not
-//! even TOML, there are no values yet, and the line itself is judged.
+//! even TOML, there are no values yet, and the line itself is judged: below `[mqtt]` none is shown
+//! past its key, since a slip may have joined the password to anything.
 
 use super::report::Span;
 use toml::de::{DeTable, DeValue};
@@ -77,11 +78,7 @@ fn leaves(value: &DeValue<'_>, span: Span) -> Vec<Span> {
 }
 
 /// The secret place of the line at `position` in a text that is not TOML.
-pub(super) fn secret_span_of_line(
-    text: &str,
-    position: usize,
-    known_mqtt_keys: &[&str],
-) -> Option<Span> {
+pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<Span> {
     let before = text.get(..position).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
@@ -94,15 +91,17 @@ pub(super) fn secret_span_of_line(
         .unwrap_or(line.len());
     let key = line[..key_end].trim();
     // Without an equals sign, the value may follow the key's first word at once.
-    let key_end = if line[key_end..].starts_with('=') {
-        key_end
+    let key_end = if line[key_end..].starts_with("= ") {
+        key_end + 2
+    } else if line[key_end..].starts_with('=') {
+        key_end + 1
     } else {
         line.len() - line.trim_start().len() + key.find(char::is_whitespace).unwrap_or(0)
     };
     let hides = sounds_secret(key)
         || mentions_secret(line)
         || within_environment(&text[..end])
-        || (within_mqtt(&text[..end]) && !known_mqtt_keys.contains(&key));
+        || within_mqtt(&text[..end]);
     hides.then_some(start + key_end..end).filter(|span| !span.is_empty())
 }
 
@@ -125,11 +124,16 @@ fn within_environment(before: &str) -> bool {
 /// Whether the last line is one below `[mqtt]`, and not that itself.
 fn within_mqtt(before: &str) -> bool {
     last_header(before).is_some_and(|header| header.trim_start().starts_with("[mqtt"))
-        && !before.lines().next_back().is_some_and(|line| line.trim_start().starts_with('['))
+        && !before.lines().next_back().is_some_and(is_header)
 }
 
 fn last_header(before: &str) -> Option<&str> {
-    before.lines().rfind(|line| line.trim_start().starts_with('['))
+    before.lines().rfind(|line| is_header(line))
+}
+
+/// A bracket alone does not make a header: it may have slipped before a key.
+fn is_header(line: &str) -> bool {
+    line.trim_start().starts_with('[') && !line.contains('=')
 }
 
 fn mentions_secret(line: &str) -> bool {
@@ -154,7 +158,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str, position: usize) -> String {
-        match secret_span_of_line(text, position, &["user"]) {
+        match secret_span_of_line(text, position) {
             Some(span) => format!("{}…{}", &text[..span.start], &text[span.end..]),
             None => text.to_owned(),
         }
@@ -176,6 +180,8 @@ mod tests {
             "serverAddress = user:hunter2@broker",
             "[mqtt]\nsesame = 'hunter2",
             "[mqtt]\n= 'hunter2'",
+            "[mqtt]\n[assword = 'hunter2'",
+            "[mqtt]\nuser = \"mord = 'hunter2'",
             "[agent_x.environment]\nNAME = 'hunter2",
             "environment = { NAME = 'hunter2 }",
             "password = \"\"\"\nhunter2\\q\"\"\"",
@@ -187,13 +193,7 @@ mod tests {
 
     #[test]
     fn other_broken_lines_are_shown_whole() {
-        for line in [
-            "watchTopics = \"home/#",
-            "user = pi pi",
-            "keyFile = /etc/x.pem",
-            "[mqtt",
-            "[mqtt]\nuser = pi",
-        ] {
+        for line in ["watchTopics = \"home/#", "user = pi pi", "keyFile = /etc/x.pem", "[mqtt"] {
             assert_eq!(shown(line, line.len()), line);
         }
     }
