@@ -113,19 +113,26 @@ impl Device {
         Some(self.silent_since + self.spec.watch_timeout?)
     }
 
-    /// Takes over what an earlier run knew. `watched` is the watched time that run ended at: a
-    /// record cannot be younger.
+    /// Takes over what holds whatever this run has found out meanwhile.
+    pub fn restore_choices(&mut self, record: &DeviceRecord) {
+        self.enabled = self.enabled.or(record.enabled);
+        if let Some(agent) = &mut self.agent
+            && agent.last_invocation.is_none()
+        {
+            agent.last_invocation.clone_from(&record.invocation);
+        }
+    }
+
+    /// Takes over the contacts and the silence of an earlier run. `watched` is the watched time
+    /// that run ended at: a record cannot be younger.
     pub fn restore(&mut self, record: &DeviceRecord, watched: Duration) {
         self.last_contact = record.last_contact;
         self.silent_since = record.silent_since.min(watched);
-        self.expired_since = record.expired_since;
+        // One that has expired in this run already was told of and stays expired.
+        self.expired_since = record.expired_since.or(self.expired_since);
         self.graces = record.graces;
-        self.enabled = record.enabled;
-        if let Some(since) = record.expired_since.or(record.last_contact) {
+        if let Some(since) = self.expired_since.or(record.last_contact) {
             self.since = since;
-        }
-        if let Some(agent) = &mut self.agent {
-            agent.last_invocation.clone_from(&record.invocation);
         }
     }
 
