@@ -103,6 +103,11 @@ impl Device {
         }
     }
 
+    /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not.
+    fn can_expire(&self) -> bool {
+        !self.spec.watch.is_empty() && self.spec.watch_timeout.is_some()
+    }
+
     /// Watched time at which the silence becomes too long; `None` when nothing is due: no
     /// watchTopics, no timeout, out of the monitoring, or the broker refused a filter.
     #[must_use]
@@ -129,7 +134,8 @@ impl Device {
         self.last_contact = record.last_contact;
         self.silent_since = record.silent_since.min(watched);
         // One that has expired in this run already was told of and stays expired.
-        self.expired_since = record.expired_since.or(self.expired_since);
+        let expired_since = record.expired_since.or(self.expired_since);
+        self.expired_since = expired_since.filter(|_| self.can_expire());
         self.graces = record.graces;
         if let Some(since) = self.expired_since.or(record.last_contact) {
             self.since = since;
@@ -152,8 +158,10 @@ impl Device {
         self.recorded = before.recorded;
         self.hellos = before.hellos;
         if self.is_enabled() == was_enabled {
-            self.since = before.since;
-            self.expired_since = before.expired_since;
+            self.expired_since = before.expired_since.filter(|_| self.can_expire());
+            if self.expired_since == before.expired_since {
+                self.since = before.since;
+            }
         }
         before.agent
     }
