@@ -65,6 +65,8 @@ enum Phase {
 pub struct ManagerState {
     connected: bool,
     told_lost: bool,
+    /// What was asked for before the loss may never be answered.
+    answers_lost: bool,
     /// Units that were reported before it was known which agents are disabled.
     waiting_units: Option<Vec<UnitReport>>,
     /// The store has told, or cannot tell, which agents are disabled.
@@ -116,6 +118,19 @@ impl Agent {
         self.report.as_ref().is_some_and(|report| is_alive(report.active))
     }
 
+    /// Whether no process of the unit can be left.
+    fn is_gone(&self) -> bool {
+        match self.report.as_ref().map(|report| report.active) {
+            None | Some(ActiveState::Inactive | ActiveState::Failed) => true,
+            Some(
+                ActiveState::Active
+                | ActiveState::Reloading
+                | ActiveState::Activating
+                | ActiveState::Deactivating,
+            ) => false,
+        }
+    }
+
     /// What waits on the monotonic clock for it.
     pub fn pending_timers(&self, id: DeviceId) -> impl Iterator<Item = (Duration, Timer)> {
         let relaunch = match self.phase {
@@ -164,6 +179,7 @@ impl Monitor {
     pub(super) fn manager_lost(&mut self, reason: &str, out: &mut Vec<Action>) {
         self.manager.connected = false;
         self.manager.told_lost = true;
+        self.manager.answers_lost = true;
         let message =
             format!("agents cannot be started or watched for now, those that run go on: {reason}");
         out.push(raise(AlertKind::ManagerLost, message));
@@ -205,27 +221,58 @@ impl Monitor {
                 None => out.push(Action::StopUnit { unit: report.unit }),
             }
         }
+        let answers_lost = std::mem::take(&mut self.manager.answers_lost);
         let mut missing = self.agent_ids();
         for (id, report) in listed {
             missing.retain(|&other| other != id);
-            self.compare_unit(now, id, report, out);
+            self.compare_unit(now, id, report, answers_lost, out);
         }
         for id in missing {
-            self.unit_missing(now, id, out);
+            self.unit_missing(now, id, answers_lost, out);
         }
     }
 
-    fn compare_unit(&mut self, now: Now, id: DeviceId, report: UnitReport, out: &mut Vec<Action>) {
-        let enabled = self.devices[id as usize].is_enabled();
+    fn compare_unit(
+        &mut self,
+        now: Now,
+        id: DeviceId,
+        report: UnitReport,
+        answers_lost: bool,
+        out: &mut Vec<Action>,
+    ) {
         let Some(agent) = &self.devices[id as usize].agent else { return };
-        let same = report.definition.as_deref() == Some(agent.definition.as_str());
-        let unknown = agent.phase == Phase::Unknown;
-        if !unknown {
-            self.unit_changed(now, report, out);
-            return;
+        match agent.phase {
+            Phase::Unknown => self.meet_unit(now, id, report, out),
+            Phase::Starting if answers_lost && is_alive(report.active) => {
+                self.unit_changed(now, report, out);
+                if let Some(agent) = self.agent_mut(id) {
+                    agent.phase = Phase::Running;
+                }
+            }
+            Phase::Starting if answers_lost => {
+                self.unit_changed(now, report, out);
+                self.start_agent(id, out);
+            }
+            Phase::Stopping { .. } if answers_lost => {
+                let unit = report.unit.clone();
+                self.unit_changed(now, report, out);
+                out.push(Action::StopUnit { unit });
+            }
+            Phase::Starting
+            | Phase::Stopping { .. }
+            | Phase::Running
+            | Phase::Waiting { .. }
+            | Phase::Stopped => self.unit_changed(now, report, out),
         }
+    }
+
+    /// The first look at an agent's unit: adopted, made anew, started or stopped.
+    fn meet_unit(&mut self, now: Now, id: DeviceId, report: UnitReport, out: &mut Vec<Action>) {
+        let enabled = self.devices[id as usize].is_enabled();
         self.note_report(now, id, report, out);
         let Some(agent) = self.agent_mut(id) else { return };
+        let found = agent.report.as_ref().and_then(|report| report.definition.as_deref());
+        let same = found == Some(agent.definition.as_str());
         if !enabled {
             self.stop_agent(id, out);
         } else if !same {
@@ -244,23 +291,20 @@ impl Monitor {
         }
     }
 
-    fn unit_missing(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+    fn unit_missing(&mut self, now: Now, id: DeviceId, answers_lost: bool, out: &mut Vec<Action>) {
         let enabled = self.devices[id as usize].is_enabled();
         let Some(agent) = self.agent_mut(id) else { return };
+        let unit = agent.spec.unit.clone();
         match agent.phase {
             Phase::Unknown if enabled => self.start_agent(id, out),
             Phase::Unknown => agent.phase = Phase::Stopped,
-            // A request that got lost with the connection is made again.
-            Phase::Starting => self.start_agent(id, out),
-            Phase::Stopping { .. } => {
-                let unit = agent.spec.unit.clone();
+            Phase::Starting if answers_lost => self.start_agent(id, out),
+            Phase::Stopping { .. } if answers_lost => {
+                self.unit_removed(now, &unit, out);
                 self.stop_finished(&unit, JobOutcome::Done, out);
             }
-            Phase::Running => {
-                let unit = agent.spec.unit.clone();
-                self.unit_removed(now, &unit, out);
-            }
-            Phase::Waiting { .. } | Phase::Stopped => {}
+            Phase::Running => self.unit_removed(now, &unit, out),
+            Phase::Starting | Phase::Stopping { .. } | Phase::Waiting { .. } | Phase::Stopped => {}
         }
     }
 
@@ -444,10 +488,12 @@ impl Monitor {
         let name = self.devices[id as usize].spec.name.clone();
         let Some(agent) = self.agent_mut(id) else { return };
         let Phase::Stopping { then_start } = agent.phase else { return };
-        if let JobOutcome::Failed(reason) = outcome {
+        if let JobOutcome::Failed(reason) = outcome
+            && !agent.is_gone()
+        {
             // Two at once are worse than one too long: nothing is started before the old is gone.
             let told = std::mem::replace(&mut agent.told_failing, true);
-            agent.phase = Phase::Running;
+            agent.phase = if then_start { Phase::Running } else { Phase::Stopped };
             if !told {
                 let message = format!(
                     "agent `{name}` cannot be stopped ({reason}): see `systemctl status {unit}`"
@@ -597,7 +643,7 @@ impl Monitor {
         }
     }
 
-    /// An agent came into the configuration, or its definition changed, while the manager answers.
+    /// Brings the agent of a new configuration in line with the one before it.
     pub(super) fn agent_redefined(
         &mut self,
         id: DeviceId,
@@ -605,8 +651,14 @@ impl Monitor {
         out: &mut Vec<Action>,
     ) {
         let enabled = self.devices[id as usize].is_enabled();
+        let name = self.devices[id as usize].spec.name.clone();
         let settled = self.manager.settled && self.manager.waiting_units.is_none();
-        let Some(agent) = self.agent_mut(id) else { return };
+        let Some(agent) = self.agent_mut(id) else {
+            if let Some(before) = before {
+                agent_left(&name, before, out);
+            }
+            return;
+        };
         let Some(before) = before else {
             if settled && enabled {
                 self.start_agent(id, out);
@@ -617,19 +669,26 @@ impl Monitor {
         };
         let changed = before.definition != agent.definition;
         *agent = Agent { spec: agent.spec.clone(), definition: agent.definition.clone(), ..before };
-        if !changed {
-            return;
+        if changed {
+            agent.step = 0;
+            agent.told_failing = false;
         }
-        agent.step = 0;
-        agent.told_failing = false;
         match agent.phase {
-            Phase::Running | Phase::Starting => {
+            Phase::Unknown => {}
+            Phase::Stopped | Phase::Stopping { then_start: false } if !enabled => {}
+            Phase::Starting | Phase::Running | Phase::Waiting { .. } | Phase::Stopping { .. }
+                if !enabled =>
+            {
+                self.stop_agent(id, out);
+            }
+            Phase::Running | Phase::Starting if changed => {
                 agent.phase = Phase::Stopping { then_start: true };
                 let unit = agent.spec.unit.clone();
                 out.push(Action::StopUnit { unit });
             }
-            Phase::Waiting { .. } => self.start_agent(id, out),
-            Phase::Unknown | Phase::Stopping { .. } | Phase::Stopped => {}
+            Phase::Waiting { .. } if changed => self.start_agent(id, out),
+            Phase::Stopped | Phase::Stopping { .. } => self.start_if_settled(id, out),
+            Phase::Running | Phase::Starting | Phase::Waiting { .. } => {}
         }
     }
 
@@ -652,6 +711,13 @@ impl Monitor {
         let agent = self.devices[id as usize].agent.as_ref();
         agent.map(|agent| agent.spec.unit.to_string()).unwrap_or_default()
     }
+}
+
+/// The agent is no longer in the configuration.
+pub(super) fn agent_left(name: &DeviceName, gone: Agent, out: &mut Vec<Action>) {
+    let message = format!("agent `{name}` is no longer configured and is stopped");
+    out.push(raise(AlertKind::AgentStopped, message));
+    out.push(Action::StopUnit { unit: gone.spec.unit });
 }
 
 /// The delay of a relaunch: doubling from the first to the last, and up to a quarter shorter, so

@@ -103,6 +103,11 @@ impl Device {
         }
     }
 
+    /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not.
+    fn can_expire(&self) -> bool {
+        !self.spec.watch.is_empty() && self.spec.watch_timeout.is_some()
+    }
+
     /// Watched time at which the silence becomes too long; `None` when nothing is due: no
     /// watchTopics, no timeout, out of the monitoring, or the broker refused a filter.
     #[must_use]
@@ -113,19 +118,27 @@ impl Device {
         Some(self.silent_since + self.spec.watch_timeout?)
     }
 
-    /// Takes over what an earlier run knew. `watched` is the watched time that run ended at: a
-    /// record cannot be younger.
+    /// Takes over what holds whatever this run has found out meanwhile.
+    pub fn restore_choices(&mut self, record: &DeviceRecord) {
+        self.enabled = self.enabled.or(record.enabled);
+        if let Some(agent) = &mut self.agent
+            && agent.last_invocation.is_none()
+        {
+            agent.last_invocation.clone_from(&record.invocation);
+        }
+    }
+
+    /// Takes over the contacts and the silence of an earlier run. `watched` is the watched time
+    /// that run ended at: a record cannot be younger.
     pub fn restore(&mut self, record: &DeviceRecord, watched: Duration) {
         self.last_contact = record.last_contact;
         self.silent_since = record.silent_since.min(watched);
-        self.expired_since = record.expired_since;
+        // One that has expired in this run already was told of and stays expired.
+        let expired_since = record.expired_since.or(self.expired_since);
+        self.expired_since = expired_since.filter(|_| self.can_expire());
         self.graces = record.graces;
-        self.enabled = record.enabled;
-        if let Some(since) = record.expired_since.or(record.last_contact) {
+        if let Some(since) = self.expired_since.or(record.last_contact) {
             self.since = since;
-        }
-        if let Some(agent) = &mut self.agent {
-            agent.last_invocation.clone_from(&record.invocation);
         }
     }
 
@@ -145,8 +158,10 @@ impl Device {
         self.recorded = before.recorded;
         self.hellos = before.hellos;
         if self.is_enabled() == was_enabled {
-            self.since = before.since;
-            self.expired_since = before.expired_since;
+            self.expired_since = before.expired_since.filter(|_| self.can_expire());
+            if self.expired_since == before.expired_since {
+                self.since = before.since;
+            }
         }
         before.agent
     }

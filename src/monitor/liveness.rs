@@ -306,7 +306,7 @@ impl Monitor {
         }
     }
 
-    fn recover(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+    pub(super) fn recover(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
         let device = &mut self.devices[id as usize];
         let silent = device.expired_since.take();
         device.since = now.wall;

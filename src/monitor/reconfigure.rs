@@ -1,12 +1,11 @@
 //! A new configuration over a running monitor: whatever did not change goes on.
 
-use super::agent::Agent;
-use super::alert::AlertKind;
+use super::agent::{Agent, agent_left};
 use super::device::Device;
 use super::event::Now;
 use super::liveness::id_of;
 use super::spec::{DeviceName, MonitorSpec};
-use super::{Action, Monitor, WatchTarget, raise};
+use super::{Action, Monitor, WatchTarget};
 use crate::topic::index::TopicIndex;
 use std::collections::BTreeMap;
 
@@ -37,6 +36,8 @@ impl Monitor {
         for gone in old.into_values() {
             self.device_left(gone, out);
         }
+        // One that left in an earlier reload and is back keeps its record.
+        self.saving.gone.retain(|name| !self.by_name.contains_key(name));
         for (at, before) in before_agents.into_iter().enumerate() {
             let id = id_of(at);
             self.save_soon(id);
@@ -66,10 +67,7 @@ impl Monitor {
         let name = &gone.spec.name;
         out.push(self.clearing(&format!("status/{name}")));
         if let Some(agent) = gone.agent {
-            let unit = agent.spec.unit;
-            let message = format!("agent `{name}` is no longer configured and is stopped");
-            out.push(raise(AlertKind::AgentStopped, message));
-            out.push(Action::StopUnit { unit });
+            agent_left(name, agent, out);
         }
         self.saving.gone.push(gone.spec.name);
     }

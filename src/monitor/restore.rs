@@ -51,10 +51,11 @@ struct Restore {
     again: bool,
 }
 
-/// A restored state whose echo has not come.
-#[derive(Debug)]
+/// Restored states of one topic whose echoes have not come.
+#[derive(Debug, Default)]
 struct Awaited {
-    payload: Bytes,
+    /// In the order of publication; devices that share a topic restore it more than once.
+    payloads: Vec<Bytes>,
     /// What arrived on the topic after the publication.
     newer: Option<StateRecord>,
     given_up_at: Duration,
@@ -73,7 +74,9 @@ struct StartRestore {
 impl Restores {
     /// In 3.1.1 an echo is known by its topic and payload alone.
     pub fn awaits_echo(&self, message: &Message) -> bool {
-        self.awaited.get(&message.topic).is_some_and(|awaited| awaited.payload == message.payload)
+        self.awaited
+            .get(&message.topic)
+            .is_some_and(|awaited| awaited.payloads.contains(&message.payload))
     }
 
     /// Notes a live state, which whatever was read before is older than.
@@ -212,8 +215,9 @@ impl Monitor {
         if self.restores.awaited.is_empty() {
             self.timers.push(given_up_at, Timer::Echoes);
         }
-        let awaited = Awaited { payload: state.payload.clone(), newer: None, given_up_at };
-        self.restores.awaited.insert(state.topic.clone(), awaited);
+        let awaited = self.restores.awaited.entry(state.topic.clone()).or_default();
+        awaited.payloads.push(state.payload.clone());
+        awaited.given_up_at = given_up_at;
         if self.watch.needs_echoes() && self.watch_index.matches(&state.topic) {
             self.watch.expect_echo(&state.topic, &state.payload);
         }
@@ -289,8 +293,15 @@ impl Monitor {
 
     /// A restored state came back from the broker: whatever arrived on its topic in between has
     /// been overwritten on the wire, and is published once more.
-    pub(super) fn echo_arrived(&mut self, now: Now, topic: &TopicName, out: &mut Vec<Action>) {
-        let newer = self.restores.awaited.remove(topic).and_then(|awaited| awaited.newer);
+    pub(super) fn echo_arrived(&mut self, now: Now, echo: &Message, out: &mut Vec<Action>) {
+        let Some(awaited) = self.restores.awaited.get_mut(&echo.topic) else { return };
+        if let Some(at) = awaited.payloads.iter().position(|payload| *payload == echo.payload) {
+            awaited.payloads.remove(at);
+        }
+        let newer = awaited.newer.take();
+        if awaited.payloads.is_empty() {
+            self.restores.awaited.remove(&echo.topic);
+        }
         if let Some(newer) = newer {
             self.publish_restored(now, newer, None, out);
         }

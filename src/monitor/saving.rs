@@ -6,7 +6,7 @@
 use super::alert::AlertKind;
 use super::device::DeviceId;
 use super::event::Now;
-use super::snapshot::{Heartbeat, Snapshot};
+use super::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use super::spec::DeviceName;
 use super::{Action, Monitor, Timer, raise};
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl Monitor {
         }
         for record in snapshot.devices {
             match self.by_name.get(&record.name) {
-                Some(&id) => self.take_over(id, &record, earlier),
+                Some(&id) => self.take_over(now, id, &record, earlier, out),
                 None => {
                     let below = format!("status/{}", record.name);
                     out.push(self.clearing(&below));
@@ -129,16 +129,22 @@ impl Monitor {
 
     fn take_over(
         &mut self,
+        now: Now,
         id: DeviceId,
-        record: &super::snapshot::DeviceRecord,
+        record: &DeviceRecord,
         earlier: Duration,
+        out: &mut Vec<Action>,
     ) {
         let device = &mut self.devices[id as usize];
         device.recorded = true;
+        device.restore_choices(record);
         if device.last_contact.is_none() {
             device.restore(record, earlier);
-        } else if device.enabled.is_none() {
-            device.enabled = record.enabled;
+        } else if record.expired_since.is_some() && device.is_enabled() {
+            // The contact came before it was known that somebody waits for it.
+            device.expired_since = record.expired_since;
+            self.expired_count += 1;
+            self.recover(now, id, out);
         }
     }
 

@@ -39,7 +39,9 @@ pub struct StateSession {
     /// What the broker was asked for.
     subscribed: BTreeMap<TopicFilter, QoS>,
     /// What the kept session may be subscribed to, as the store knows it.
-    kept_filters: Vec<TopicFilter>,
+    kept_filters: BTreeSet<TopicFilter>,
+    /// Unsubscribed before the second marker, so that its return proves them gone.
+    leaving: BTreeSet<TopicFilter>,
     refused: BTreeSet<TopicFilter>,
     /// A loss that is not told yet, with the time of telling.
     loss: Option<(Duration, LossReason)>,
@@ -90,31 +92,54 @@ impl Monitor {
             self.session.subscribed.clear();
         }
         self.session.subscribed = self.planned_state_filters();
-        self.drop_stale_filters(session_present, out);
+        if !session_present {
+            self.session.kept_filters.clear();
+        }
+        self.save_session_filters(out);
         let subscriptions = subscriptions::to_subscriptions(&self.session.subscribed);
         out.push(Action::Subscribe { connection: Connection::State, subscriptions });
+        self.session.leaving = self.unsubscribe_stale_filters(out);
         out.push(self.marker_publication(2));
         let until = now.mono + MARKER_PATIENCE;
         self.session.backlog = Backlog::Draining { first: session_present, second: true, until };
         self.timers.push(until, Timer::Session);
     }
 
-    /// Unsubscribes what the kept session has beyond the configuration, and has the store know
-    /// every filter before the broker does.
-    fn drop_stale_filters(&mut self, session_present: bool, out: &mut Vec<Action>) {
-        let wanted: Vec<TopicFilter> = self.session.subscribed.keys().cloned().collect();
-        let kept = std::mem::take(&mut self.session.kept_filters);
-        let stale: Vec<TopicFilter> = kept
-            .iter()
-            .filter(|filter| !self.session.subscribed.contains_key(*filter))
-            .cloned()
-            .collect();
-        if kept != wanted {
-            out.push(Action::SaveSessionFilters(wanted.clone()));
+    /// Has the store know every filter before the broker does. What left the configuration stays
+    /// known until the broker has certainly dropped it.
+    fn save_session_filters(&mut self, out: &mut Vec<Action>) {
+        let StateSession { kept_filters, subscribed, .. } = &mut self.session;
+        if subscribed.keys().all(|filter| kept_filters.contains(filter)) {
+            return;
         }
-        self.session.kept_filters = wanted;
-        if session_present && !stale.is_empty() {
-            out.push(Action::Unsubscribe { connection: Connection::State, filters: stale });
+        kept_filters.extend(subscribed.keys().cloned());
+        out.push(Action::SaveSessionFilters(kept_filters.iter().cloned().collect()));
+    }
+
+    /// Unsubscribes what the kept session has beyond the configuration. It goes out behind the
+    /// subscriptions, so that no topic is without one between.
+    fn unsubscribe_stale_filters(&mut self, out: &mut Vec<Action>) -> BTreeSet<TopicFilter> {
+        let StateSession { kept_filters, subscribed, .. } = &self.session;
+        let stale = kept_filters.iter().filter(|filter| !subscribed.contains_key(*filter));
+        let stale: BTreeSet<TopicFilter> = stale.cloned().collect();
+        if !stale.is_empty() {
+            let filters = stale.iter().cloned().collect();
+            out.push(Action::Unsubscribe { connection: Connection::State, filters });
+        }
+        stale
+    }
+
+    /// The second marker came back, and what was asked of the broker before it is done.
+    fn forget_left_filters(&mut self, out: &mut Vec<Action>) {
+        let StateSession { kept_filters, subscribed, leaving, .. } = &mut self.session;
+        let before = kept_filters.len();
+        for filter in std::mem::take(leaving) {
+            if !subscribed.contains_key(&filter) {
+                kept_filters.remove(&filter);
+            }
+        }
+        if kept_filters.len() != before {
+            out.push(Action::SaveSessionFilters(kept_filters.iter().cloned().collect()));
         }
     }
 
@@ -201,7 +226,7 @@ impl Monitor {
         }
         let tells_restored = self.session.protocol == Some(Protocol::V5);
         if message.restored || (!tells_restored && self.restores.awaits_echo(&message)) {
-            self.echo_arrived(now, &message.topic, out);
+            self.echo_arrived(now, &message, out);
             return StateChange::Nothing;
         }
         if !self.state_index.matches(&message.topic) {
@@ -227,6 +252,9 @@ impl Monitor {
                 return;
             }
             marker = message.topic.as_str().chars().last();
+        }
+        if marker == Some('2') {
+            self.forget_left_filters(out);
         }
         match &mut self.session.backlog {
             Backlog::Away | Backlog::TakenIn => return,
@@ -278,18 +306,17 @@ impl Monitor {
             .filter(|(filter, _)| !had.contains_key(*filter))
             .map(|(filter, qos)| (filter.clone(), *qos))
             .collect();
+        self.save_session_filters(out);
         if !wanted.is_empty() {
             let subscriptions = subscriptions::to_subscriptions(&wanted);
             out.push(Action::Subscribe { connection: Connection::State, subscriptions });
         }
-        self.drop_stale_filters(true, out);
+        self.unsubscribe_stale_filters(out);
     }
 
     /// Takes in which filters the kept session may have.
     pub(super) fn session_filters_known(&mut self, filters: Vec<TopicFilter>) {
-        if self.session.kept_filters.is_empty() {
-            self.session.kept_filters = filters;
-        }
+        self.session.kept_filters.extend(filters);
     }
 
     pub(super) fn records_states(&self, id: DeviceId) -> bool {
