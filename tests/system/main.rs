@@ -5,19 +5,19 @@
 //! `make deps` installs; without them the tests fail and say so. `harness` has no opinion on
 //! iotmonitor beyond how it is started; what it is to do is decided in the other modules.
 
-//mod agents;
-//mod control;
+mod agents;
+mod control;
 mod harness;
-//mod liveness;
-//mod presence;
-//mod relaunch;
-//mod reload;
+mod liveness;
+mod presence;
+mod relaunch;
+mod reload;
 mod selftest;
-//mod start;
-//mod states;
-//mod store;
-//mod trouble;
-//mod user_manager;
+mod start;
+mod states;
+mod store;
+mod trouble;
+mod user_manager;
 
 /// Makes of a test function that takes a protocol one test for each protocol version.
 macro_rules! for_both_protocols {
@@ -30,4 +30,4 @@ macro_rules! for_both_protocols {
         }
     };
 }
-//use for_both_protocols;
+use for_both_protocols;

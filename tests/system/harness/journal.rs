@@ -77,24 +77,14 @@ impl Journal {
 
     /// Waits for the first entry that fits, from the boot on.
     pub fn wait_for(&self, what: &str, fits: impl Fn(&Entry) -> bool) -> Entry {
-        self.wait_from(0, what, fits)
+        self.entries
+            .wait_for(0, fits, PATIENCE)
+            .unwrap_or_else(|| panic!("the journal did not show {what}"))
     }
 
     /// Waits for the first alert of this kind, from the boot on.
     pub fn wait_for_alert(&self, event: &str, device: &str) -> Entry {
         self.wait_for(&format!("alert {event} {device}"), |entry| entry.is_alert(event, device))
-    }
-
-    /// The present end, to wait from.
-    pub fn end(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Waits for the first entry after `from` that fits.
-    pub fn wait_from(&self, from: usize, what: &str, fits: impl Fn(&Entry) -> bool) -> Entry {
-        self.entries
-            .wait_for(from, fits, PATIENCE)
-            .unwrap_or_else(|| panic!("the journal did not show {what}"))
     }
 
     /// Everything, as a person reads it.

@@ -5,7 +5,6 @@ use super::journal::Journal;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;

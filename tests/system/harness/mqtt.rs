@@ -108,11 +108,6 @@ impl Subscriber {
         self.since(from).iter().filter(|message| message.topic == topic).count()
     }
 
-    /// Waits for the first message from the beginning on that fits.
-    pub fn wait_for(&self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
-        self.wait_from(0, what, fits)
-    }
-
     /// Waits for the first message from there on that fits.
     pub fn wait_from(&self, from: usize, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
         self.within(from, PATIENCE, fits).unwrap_or_else(|| {
