@@ -3,12 +3,11 @@
 CARGO ?= cargo
 PREFIX ?= /usr
 DESTDIR ?=
-CONFIG = $(DESTDIR)/etc/iotmonitor/config.toml
 
-# Machines that are up at the same time in the system tests; they mostly wait.
-SYSTEM_TEST_THREADS ?= 3
+# Tests at the same time; those under a real systemd mostly wait.
+TEST_THREADS ?= 3
 
-.PHONY: help build run test unit-test system-test lint deps install uninstall
+.PHONY: help build run test system-test lint deps install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -19,17 +18,11 @@ build: ## the release build
 run: ## a demonstration in a container of its own (as root)
 	@packaging/demo.sh
 
-test: unit-test system-test ## all tests (as root)
-
-unit-test: ## the tests that need no machine
-	$(CARGO) test --locked --lib --bins
-	@for test in $$(ls tests | sed -n 's/\.rs$$//p'); do \
-		$(CARGO) test --locked --test $$test || exit; \
-	done
-	$(CARGO) test --locked --doc
+test: ## all tests (as root)
+	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
 
 system-test: ## the tests under a real systemd (as root)
-	$(CARGO) test --locked --test system -- --test-threads=$(SYSTEM_TEST_THREADS)
+	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
 
 lint: ## formatting and clippy
 	$(CARGO) fmt --check
