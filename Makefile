@@ -1,0 +1,39 @@
+# Everything a person or a machine does with the sources; `make help` lists it.
+
+CARGO ?= cargo
+PREFIX ?= /usr
+DESTDIR ?=
+
+# Tests at the same time; those under a real systemd mostly wait.
+TEST_THREADS ?= 3
+
+.PHONY: help build run test system-test lint deps install uninstall
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+build: ## the release build
+	$(CARGO) build --release --locked
+
+run: ## a demonstration in a container of its own (as root)
+	@packaging/demo.sh
+
+test: ## all tests (as root)
+	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
+
+system-test: ## the tests under a real systemd (as root)
+	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
+
+lint: ## formatting and clippy
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+deps: ## install what building and testing need from Debian's packages, where it is missing (as root)
+	@packaging/deps.sh
+
+install: ## install on this machine: PREFIX=/usr, DESTDIR= (after `make build`)
+	@test -x target/release/iotmonitor || { echo "run \`make build\` first" >&2; exit 1; }
+	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
+
+uninstall: ## remove what install put there; the configuration and the store stay
+	@packaging/uninstall.sh "$(DESTDIR)" "$(PREFIX)"

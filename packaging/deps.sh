@@ -1,0 +1,31 @@
+#!/bin/bash
+# Installs the Debian packages that building and testing need, those that are missing.
+set -euo pipefail
+
+declare -A package_of=(
+    [cc]=gcc [mmdebstrap]=mmdebstrap [systemd-nspawn]=systemd-container [mosquitto]=mosquitto
+    [mosquitto_pub]=mosquitto-clients [dbus-daemon]=dbus [openssl]=openssl [nsenter]=util-linux
+    [make]=make
+)
+missing=()
+for tool in "${!package_of[@]}"; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || missing+=("${package_of[$tool]}")
+done
+if ((${#missing[@]} == 0)); then exit 0; fi
+echo "installing ${missing[*]}"
+if ((EUID != 0)); then
+    echo "installing packages needs root: run \`make deps\` as root" >&2
+    exit 1
+fi
+log=$(mktemp)
+export DEBIAN_FRONTEND=noninteractive
+if ! { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } \
+    > "$log" 2>&1 < /dev/null; then
+    cat "$log" >&2
+    exit 1
+fi
+rm -f "$log"
+# The tests start brokers of their own.
+if [[ " ${missing[*]} " == *" mosquitto "* && -d /run/systemd/system ]]; then
+    systemctl disable --now mosquitto.service
+fi

@@ -1,0 +1,267 @@
+//! One booted container.
+
+use super::eventually;
+use super::journal::Journal;
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const TOOLS: [&str; 7] =
+    ["mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "setsid", "setpriv", "flock"];
+
+/// Longest time one command inside may take, in seconds.
+const COMMAND_TIMEOUT: &str = "90";
+
+/// A machine that is up. Dropping it kills everything in it at once.
+pub struct Machine {
+    name: String,
+    nspawn: Child,
+    /// The machine's PID 1 as seen from outside.
+    init: u32,
+    journal: Option<Journal>,
+}
+
+impl Machine {
+    /// Boots a fresh machine with iotmonitor installed and not started, mosquitto running.
+    pub fn boot() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let image = image();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("iotmonitor-test-{}-{number}", std::process::id());
+        let nspawn = spawn(&name, image);
+        let mut machine = Self { name, nspawn, init: 0, journal: None };
+        machine.init = eventually("systemd-nspawn to start systemd", || {
+            if let Ok(Some(status)) = machine.nspawn.try_wait() {
+                panic!("the machine did not boot ({status}):\n{}", machine.console());
+            }
+            child_that_is_init(machine.nspawn.id())
+        });
+        machine.await_running();
+        machine.journal = Some(Journal::follow(&machine));
+        machine.ok(&["systemd-sysusers"]);
+        machine.ok(&["journalctl", "--update-catalog"]);
+        machine
+    }
+
+    /// A command that will run in the machine, with a plain environment.
+    pub fn command(&self, argv: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.init.to_string(), "--all", "--"])
+            .args(argv)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/root")
+            .env("LANG", "C.UTF-8")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command in the machine to its end.
+    pub fn run(&self, argv: &[&str]) -> Output {
+        let limited: Vec<&str> = ["timeout", COMMAND_TIMEOUT].iter().chain(argv).copied().collect();
+        self.command(&limited).output().expect("nsenter can be run")
+    }
+
+    /// Runs a command that must succeed and returns what it printed.
+    pub fn ok(&self, argv: &[&str]) -> String {
+        let output = self.run(argv);
+        assert!(
+            output.status.success(),
+            "{argv:?} failed ({}):\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Runs a shell script that must succeed and returns what it printed.
+    pub fn sh(&self, script: &str) -> String {
+        self.ok(&["bash", "-euc", script])
+    }
+
+    /// Runs a command that must succeed with this on its standard input.
+    pub fn feed(&self, argv: &[&str], input: &[u8]) {
+        let mut child =
+            self.command(argv).stdin(Stdio::piped()).spawn().expect("nsenter can be run");
+        child.stdin.take().expect("it is piped").write_all(input).expect("the command reads");
+        let status = child.wait().expect("it is our child");
+        assert!(status.success(), "{argv:?} failed: {status}");
+    }
+
+    /// Writes a file into the machine, readable by root alone.
+    pub fn write_file(&self, path: &str, text: &str) {
+        let script = format!("mkdir -p \"$(dirname {path})\"; umask 077; cat > {path}");
+        self.feed(&["sh", "-ec", &script], text.as_bytes());
+    }
+
+    /// The bytes of a file in the machine.
+    pub fn read_file(&self, path: &str) -> Vec<u8> {
+        let output = self.run(&["cat", path]);
+        assert!(output.status.success(), "{path} cannot be read");
+        output.stdout
+    }
+
+    /// One property of a unit, as `systemctl show` prints it.
+    pub fn property(&self, unit: &str, property: &str) -> String {
+        self.ok(&["systemctl", "show", "--value", "--property", property, unit])
+    }
+
+    /// The main process of a unit, 0 when it has none.
+    pub fn main_pid(&self, unit: &str) -> u32 {
+        self.property(unit, "MainPID").parse().expect("MainPID is a number")
+    }
+
+    /// Waits until a unit has a main process other than this one.
+    pub fn await_new_main_pid(&self, unit: &str, old: u32) -> u32 {
+        eventually(&format!("a new main process of {unit} after {old}"), || {
+            let pid = self.main_pid(unit);
+            (pid != 0 && pid != old && self.property(unit, "ActiveState") == "active")
+                .then_some(pid)
+        })
+    }
+
+    pub fn is_active(&self, unit: &str) -> bool {
+        self.property(unit, "ActiveState") == "active"
+    }
+
+    /// Sends a signal to a process, given by its number inside.
+    pub fn signal(&self, signal: Signal, pid: u32) {
+        assert_ne!(pid, 0, "there is no process to send {signal} to");
+        self.ok(&["kill", "-s", &signal.as_str()["SIG".len()..], &pid.to_string()]);
+    }
+
+    /// Its name, which its cgroup bears too.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn journal(&self) -> &Journal {
+        self.journal.as_ref().expect("it is there from the end of the boot on")
+    }
+
+    fn await_running(&self) {
+        eventually("the machine to be up", || {
+            let output = self.run(&["systemctl", "is-system-running", "--wait"]);
+            let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            matches!(state.as_str(), "running" | "degraded").then_some(())
+        });
+    }
+
+    /// What was printed while it booted.
+    fn console(&self) -> String {
+        let bytes = std::fs::read(console_path(&self.name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            match &self.journal {
+                Some(journal) => eprintln!("journal of {}:\n{}", self.name, journal.text()),
+                None => eprintln!("console of {}:\n{}", self.name, self.console()),
+            }
+        }
+        // The kernel kills the machine's PID 1, and with it the rest, when its parent dies.
+        let _ = self.nspawn.kill();
+        let _ = self.nspawn.wait();
+        remove(&[&self.name]);
+    }
+}
+
+fn spawn(name: &str, image: &Path) -> Child {
+    std::fs::create_dir_all(RUN_DIRECTORY).expect("root can write to /run");
+    let console = std::fs::File::create(console_path(name)).expect("root can write to /run");
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    // setsid and setpriv replace themselves, so that the child is systemd-nspawn in the end, and
+    // it dies with the test's thread even when nobody drops the machine.
+    Command::new("setsid")
+        .args(["setpriv", "--pdeathsig", "KILL", "unshare", "--mount"])
+        .arg(script("boot.sh"))
+        .arg(name)
+        .arg(image)
+        .arg(env!("CARGO_BIN_EXE_iotmonitor"))
+        .arg(files)
+        .stdin(Stdio::null())
+        .stdout(console.try_clone().expect("a file can be shared"))
+        .stderr(console)
+        .spawn()
+        .expect("setsid can be run")
+}
+
+const RUN_DIRECTORY: &str = "/run/iotmonitor-test";
+
+fn console_path(name: &str) -> PathBuf {
+    Path::new(RUN_DIRECTORY).join(format!("{name}.console"))
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/machine").join(name)
+}
+
+/// The image's root file system; the first caller builds it when it is not there.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let image = IMAGE.get_or_init(|| {
+        check_host()?;
+        remove(&["--stale"]);
+        let cache = std::env::var_os("IOTMONITOR_TEST_CACHE").map_or_else(
+            || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("system-image"),
+            PathBuf::from,
+        );
+        let output = Command::new(script("build-image.sh"))
+            .arg(cache)
+            .output()
+            .map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    });
+    match image {
+        Ok(path) => path,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn check_host() -> Result<(), String> {
+    if !geteuid().is_root() {
+        return Err("the system tests boot containers: run them as root".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
+    let missing: Vec<_> = TOOLS.into_iter().filter(|tool| !is_there(tool)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!("the system tests need {}: install them with `make deps`", missing.join(", ")))
+}
+
+/// Kills and removes what is left of these machines.
+fn remove(arguments: &[&str]) {
+    let status = Command::new(script("remove.sh")).args(arguments).status();
+    if !status.is_ok_and(|status| status.success()) {
+        eprintln!("something is left of the test machines {arguments:?} in /sys/fs/cgroup");
+    }
+}
+
+/// The child that is PID 1 in a PID namespace of its own, as /proc/PID/status tells (proc(5)).
+fn child_that_is_init(parent: u32) -> Option<u32> {
+    let children =
+        std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| is_init(*pid))
+}
+
+fn is_init(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
+    };
+    field("Name:") == "systemd" && field("NSpid:").ends_with("\t1")
+}

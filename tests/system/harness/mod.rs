@@ -1,0 +1,37 @@
+//! Test machines: boot, run commands, read the journal, talk MQTT, and leave nothing behind.
+
+mod journal;
+mod log;
+mod machine;
+mod monitor;
+mod mqtt;
+
+pub use journal::Entry;
+pub use machine::Machine;
+pub use monitor::config;
+pub use mqtt::{Message, Subscriber};
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long anything may take that should come soon. Generous, for it is only waited for in full
+/// when a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Wall clock in whole seconds since the Unix epoch.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs()
+}
+
+/// Waits until the condition holds and returns its value; `what` names it when it never does.
+///
+/// For conditions that only a question can tell; what comes by itself is awaited in a log.
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,89 @@
+//! iotmonitor as a service of the machine.
+
+use super::eventually;
+use super::machine::Machine;
+use super::mqtt::Subscriber;
+use std::process::Output;
+use std::time::Duration;
+
+const UNIT: &str = "iotmonitor.service";
+const CONFIG: &str = "/etc/iotmonitor/config.toml";
+
+/// A configuration for the machine's broker with this protocol version and these sections.
+pub fn config(protocol: &str, sections: &str) -> String {
+    format!(
+        "[mqtt]\nserverAddress = \"tcp://localhost:1883\"\nprotocol = \"{protocol}\"\n\n{sections}"
+    )
+}
+
+impl Machine {
+    pub fn write_config(&self, text: &str) {
+        self.write_file(CONFIG, text);
+    }
+
+    /// Starts the service, which must succeed.
+    pub fn start_monitor(&self) {
+        self.ok(&["systemctl", "start", UNIT]);
+    }
+
+    pub fn stop_monitor(&self) {
+        self.ok(&["systemctl", "stop", UNIT]);
+    }
+
+    pub fn restart_monitor(&self) {
+        self.ok(&["systemctl", "restart", UNIT]);
+    }
+
+    pub fn reload_monitor(&self) -> Output {
+        self.run(&["systemctl", "reload", UNIT])
+    }
+
+    pub fn monitor_pid(&self) -> u32 {
+        self.main_pid(UNIT)
+    }
+
+    /// Kills the monitor without a warning and waits until systemd has started another one.
+    pub fn crash_monitor(&self) {
+        let pid = self.monitor_pid();
+        self.signal(nix::sys::signal::Signal::SIGKILL, pid);
+        self.await_new_main_pid(UNIT, pid);
+    }
+
+    /// Writes the configuration, starts the monitor, and waits until it is connected.
+    pub fn launch(&self, config: &str) -> Subscriber {
+        self.write_config(config);
+        let bus = self.subscribe(&["home/#"]);
+        self.start_monitor();
+        bus.wait_exact(0, "home/monitoring/availability", "online");
+        bus.wait_topic(0, "home/monitoring/up");
+        bus
+    }
+
+    /// Lets a device speak until the monitor has heard it, for what is said before the broker has
+    /// acknowledged the subscription is said to nobody.
+    pub fn make_alive(&self, bus: &Subscriber, device: &str, topic: &str) {
+        let status = format!("home/monitoring/status/{device}");
+        let from = bus.end();
+        eventually(&format!("{device} to be alive"), || {
+            self.publish(topic, "I am here");
+            bus.within(from, Duration::from_millis(500), |message| {
+                message.topic == status && message.json()["state"] == "alive"
+            })
+        });
+    }
+
+    /// Lets a device set a state and say hello until the state comes back: from then on the
+    /// persistent session stands.
+    pub fn await_recording(&self, bus: &Subscriber, state_topic: &str, hello_topic: &str) {
+        let mut sent = 0;
+        let from = bus.end();
+        eventually("the states to be recorded", || {
+            self.publish(state_topic, "warm-up");
+            self.publish(hello_topic, "hello");
+            sent += 1;
+            let came_back = || bus.count(from, state_topic) > sent;
+            bus.within(from, Duration::from_secs(1), |_| came_back());
+            came_back().then_some(())
+        });
+    }
+}

@@ -1,0 +1,33 @@
+//! iotmonitor under a real systemd, with a real D-Bus, journal and mosquitto.
+//!
+//! Each test boots a machine of its own: a container with its own network, cgroup and process tree,
+//! from an image that is built once from Debian's packages. Needs root and the tools that
+//! `make deps` installs; without them the tests fail and say so. `harness` has no opinion on
+//! iotmonitor beyond how it is started; what it is to do is decided in the other modules.
+
+mod agents;
+mod control;
+mod harness;
+mod liveness;
+mod presence;
+mod relaunch;
+mod reload;
+mod selftest;
+mod start;
+mod states;
+mod store;
+mod trouble;
+mod user_manager;
+
+/// Makes of a test function that takes a protocol one test for each protocol version.
+macro_rules! for_both_protocols {
+    ($($test:ident),* $(,)?) => {
+        mod v5 {
+            $(#[test] fn $test() { super::$test("5"); })*
+        }
+        mod v311 {
+            $(#[test] fn $test() { super::$test("3.1.1"); })*
+        }
+    };
+}
+use for_both_protocols;

@@ -1,0 +1,91 @@
+//! A store that fails: the watching goes on, and nothing that the broker holds is lost.
+
+use super::harness::{Machine, config, eventually};
+
+const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 3\nhelloTopic = \"home/lamp\"\n\
+    watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n";
+const STORE: &str = "/var/lib/iotmonitor";
+
+#[test]
+fn a_full_disk_holds_back_the_states_and_not_the_watching() {
+    let machine = Machine::boot();
+    machine.sh(&format!("mkdir -p {STORE}; mount -t tmpfs -o size=8m tmpfs {STORE}"));
+    let bus = machine.launch(&config("auto", SECTIONS));
+    machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
+    machine.run(&["dd", "if=/dev/zero", &format!("of={STORE}/filler"), "bs=4k"]);
+
+    // Each state has 30 kB, more than free pages of the file could take.
+    let big = "x".repeat(30_000);
+    for i in 0..20 {
+        machine.publish(&format!("home/lamp/set/{i}"), &big);
+    }
+    let failed = machine.journal().wait_for_alert("store-failed", "");
+    assert!(failed.field("PRIORITY").parse::<u8>().is_ok_and(|priority| priority <= 4));
+    let from = bus.end();
+    machine.publish("home/lamp/sensors/light", "here");
+    bus.wait_topic(from, "home/monitoring/expire/lamp");
+    machine.publish("home/lamp/sensors/light", "here");
+    bus.wait_topic(from, "home/monitoring/recover/lamp");
+    // Past more than one try, there is still one entry for the one change.
+    bus.let_seconds_pass(7);
+    assert_eq!(machine.journal().alerts(&machine, "store-failed", ""), 1);
+
+    machine.sh(&format!("rm {STORE}/filler"));
+    machine.journal().wait_for_alert("store-back", "");
+    let from = bus.end();
+    machine.publish("home/lamp", "hello");
+    for i in 0..20 {
+        bus.wait_exact(from, &format!("home/lamp/set/{i}"), &big);
+    }
+}
+
+#[test]
+fn what_could_not_be_committed_survives_a_crash_in_the_brokers_session() {
+    let machine = Machine::boot();
+    machine.sh(&format!("mkdir -p {STORE}; mount -t tmpfs -o size=8m tmpfs {STORE}"));
+    let bus = machine.launch(&config("auto", SECTIONS));
+    machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
+    machine.run(&["dd", "if=/dev/zero", &format!("of={STORE}/filler"), "bs=4k"]);
+    let big = "x".repeat(30_000);
+    for i in 0..10 {
+        machine.publish(&format!("home/lamp/set/{i}"), &big);
+    }
+    machine.journal().wait_for_alert("store-failed", "");
+    machine.crash_monitor();
+    machine.sh(&format!("rm {STORE}/filler"));
+    let from = bus.end();
+    machine.restart_monitor();
+    bus.wait_exact(from, "home/monitoring/up", "2");
+    machine.publish("home/lamp", "hello");
+    for i in 0..10 {
+        bus.wait_exact(from, &format!("home/lamp/set/{i}"), &big);
+    }
+}
+
+fn damaged_store_is_put_aside(damage: &str) {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SECTIONS));
+    machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
+    machine.stop_monitor();
+    machine.sh(&format!("for file in $(find {STORE} -name 'data.mdb'); do {damage}; done"));
+    machine.start_monitor();
+    let alert = machine.journal().wait_for_alert("store-put-aside", "");
+    let path = eventually("the path of what was put aside", || {
+        alert.message().split(&[' ', '`', '"', '\''][..]).find(|word| word.starts_with('/'))
+    });
+    let path = path.trim_end_matches(&['.', ',', ':', ';'][..]);
+    machine.ok(&["test", "-e", path]);
+    let from = bus.end();
+    machine.await_recording(&bus, "home/lamp/set/color", "home/lamp");
+    assert!(bus.count(from, "home/lamp/set/warm-up") == 0, "it came from a damaged store");
+}
+
+#[test]
+fn an_overwritten_store_is_put_aside() {
+    damaged_store_is_put_aside("dd if=/dev/urandom of=$file conv=notrunc bs=4k count=4 2>&1");
+}
+
+#[test]
+fn a_truncated_store_is_put_aside() {
+    damaged_store_is_put_aside("truncate -s 6000 $file");
+}
