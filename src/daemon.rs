@@ -15,6 +15,7 @@ use crate::logging::Logger;
 use crate::monitor::alert::{Alert, AlertKind};
 use crate::monitor::event::{Event, Now};
 use crate::monitor::spec::DeviceName;
+use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
@@ -124,10 +125,9 @@ impl<'a> Daemon<'a> {
             Monitor::new(config.monitor.clone(), Now { mono: Duration::ZERO, wall }, seed);
         let summary = monitor.summary();
         let message = format!(
-            "iotmonitor {} starts with {} devices and {} agents on {}",
+            "iotmonitor {} starts with {} on {}",
             env!("CARGO_PKG_VERSION"),
-            summary.devices,
-            summary.agents,
+            devices_and_agents(summary.devices, summary.agents),
             config.mqtt.server
         );
         logger.alert(&plain(AlertKind::Started, message));
@@ -324,10 +324,9 @@ impl<'a> Daemon<'a> {
         self.tell_status();
         let summary = self.monitor.summary();
         Ok(format!(
-            "{} is in force: {} devices and {} agents",
+            "{} is in force with {}",
             file.display(),
-            summary.devices,
-            summary.agents
+            devices_and_agents(summary.devices, summary.agents)
         ))
     }
 
@@ -346,10 +345,11 @@ impl<'a> Daemon<'a> {
 
 fn status_line(summary: &Summary, server: &str) -> String {
     let connection = if summary.watching { "connected to" } else { "waiting for" };
-    let mut line =
-        format!("{connection} {server} · {} devices, {} expired", summary.devices, summary.expired);
+    let devices = counted(summary.devices, "device");
+    let mut line = format!("{connection} {server} · {devices}, {} expired", summary.expired);
     if summary.agents > 0 {
-        line.push_str(&format!(" · {} agents, {} running", summary.agents, summary.agents_running));
+        let agents = counted(summary.agents, "agent");
+        line.push_str(&format!(" · {agents}, {} running", summary.agents_running));
     }
     line
 }

@@ -40,9 +40,10 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["systemd", "dbus", "monitor", "topic", "unit_name", "pulse"],
         &["futures_util", "nix", "sd_notify", "serde", "thiserror", "tokio", "zbus"],
     ),
+    ("dbus", &["dbus"], &["tokio", "zbus"]),
     (
         "bus",
-        &["bus", "dbus", "monitor", "pulse"],
+        &["bus", "dbus", "monitor", "pulse", "unit_name"],
         &["futures_util", "serde", "thiserror", "tokio", "zbus"],
     ),
     ("logging", &["logging", "monitor"], &["tracing", "tracing_journald", "tracing_subscriber"]),

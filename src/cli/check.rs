@@ -1,6 +1,7 @@
 //! `iotmonitor check [FILE]`: tells whether a configuration can be used, and changes nothing.
 
 use crate::config::{self, Config, Environment};
+use crate::monitor::words::devices_and_agents;
 use std::io::Write;
 use std::path::Path;
 
@@ -42,9 +43,5 @@ pub fn check(
 fn summary(config: &Config) -> String {
     let agents = config.monitor.devices.iter().filter(|device| device.agent.is_some()).count();
     let devices = config.monitor.devices.len() - agents;
-    format!("{} and {}", counted(devices, "device"), counted(agents, "agent"))
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    devices_and_agents(devices, agents)
 }

@@ -178,6 +178,9 @@ impl Monitor {
 
     pub(super) fn manager_lost(&mut self, reason: &str, out: &mut Vec<Action>) {
         self.manager.connected = false;
+        if self.manager.agents == 0 {
+            return;
+        }
         self.manager.told_lost = true;
         self.manager.answers_lost = true;
         let message =

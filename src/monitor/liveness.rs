@@ -10,6 +10,7 @@ use super::alert::AlertKind;
 use super::device::{Device, DeviceId};
 use super::event::{Connection, LossReason, Message, Now, Protocol, QoS, Refusal, Token};
 use super::subscriptions;
+use super::words::{Span, devices_and_agents};
 use super::{Action, Monitor, Timer, WatchTarget, loss_kind, raise};
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
@@ -139,10 +140,9 @@ impl Monitor {
             Some(Protocol::V311) | None => "MQTT 3.1.1",
         };
         let again = if self.watch.told_lost { "again " } else { "" };
-        let count = self.devices.len();
-        let message = format!(
-            "connected {again}to the broker ({protocol}), {count} devices and agents are watched"
-        );
+        let watched =
+            devices_and_agents(self.devices.len() - self.manager.agents, self.manager.agents);
+        let message = format!("connected {again}to the broker ({protocol}) and watching {watched}");
         out.push(raise(AlertKind::BrokerBack, message));
         self.watch.told_lost = false;
         if self.clock.stretch() == 1 {
@@ -542,23 +542,4 @@ pub(super) fn refusal_sentence(refusal: &Refusal) -> String {
 /// Index of a device; a configuration of four thousand million devices does not fit into memory.
 pub(super) fn id_of(index: usize) -> DeviceId {
     DeviceId::try_from(index).unwrap_or(DeviceId::MAX)
-}
-
-/// A duration as a person says it, to the two largest units.
-pub(super) struct Span(pub Duration);
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let seconds = self.0.as_secs();
-        let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-        match (days, hours, minutes) {
-            (0, 0, 0) if self.0.subsec_millis() > 0 && seconds < 10 => {
-                write!(f, "{:.1} s", self.0.as_secs_f64())
-            }
-            (0, 0, 0) => write!(f, "{seconds} s"),
-            (0, 0, _) => write!(f, "{minutes} min {} s", seconds % 60),
-            (0, _, _) => write!(f, "{hours} h {minutes} min"),
-            (_, _, _) => write!(f, "{days} d {hours} h"),
-        }
-    }
 }

@@ -23,6 +23,7 @@ pub mod snapshot;
 pub mod spec;
 mod status;
 mod subscriptions;
+pub mod words;
 
 pub use action::Action;
 pub use event::{Event, Now};

@@ -9,6 +9,7 @@ use super::action::Publication;
 use super::alert::AlertKind;
 use super::device::DeviceId;
 use super::event::{Connection, Message, Now, QoS, ReadId, StateRecord, Token};
+use super::words::counted;
 use super::{Action, Monitor, Timer, raise};
 use crate::topic::TopicName;
 use bytes::Bytes;
@@ -46,7 +47,7 @@ struct Restore {
     unacknowledged: BTreeSet<Token>,
     /// Topics on which something arrived since the read was asked for.
     newer: BTreeSet<TopicName>,
-    published: u64,
+    published: usize,
     /// A hello came meanwhile: once more from the beginning.
     again: bool,
 }
@@ -67,8 +68,8 @@ struct StartRestore {
     begun: bool,
     /// Devices that are not done yet.
     left: BTreeSet<DeviceId>,
-    devices: u64,
-    states: u64,
+    devices: usize,
+    states: usize,
 }
 
 impl Restores {
@@ -275,18 +276,18 @@ impl Monitor {
         let start = &mut self.restores.start;
         if start.left.remove(&restore.device) {
             start.states += restore.published;
-            start.devices += u64::from(restore.published > 0);
+            start.devices += usize::from(restore.published > 0);
             if start.left.is_empty() && start.states > 0 {
                 let message = format!(
                     "restored {} of {} at the start",
-                    plural(start.states, "state"),
-                    plural(start.devices, "device")
+                    counted(start.states, "state"),
+                    counted(start.devices, "device")
                 );
                 out.push(raise(AlertKind::Restored, message));
             }
         } else {
             let name = &self.devices[restore.device as usize].spec.name;
-            let message = format!("restored {} of `{name}`", plural(restore.published, "state"));
+            let message = format!("restored {} of `{name}`", counted(restore.published, "state"));
             out.push(self.device_alert(restore.device, AlertKind::Restored, message));
         }
     }
@@ -316,8 +317,4 @@ impl Monitor {
             self.timers.push(next, Timer::Echoes);
         }
     }
-}
-
-fn plural(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

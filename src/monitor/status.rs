@@ -6,6 +6,7 @@ use super::event::{Connection, QoS};
 use super::{Action, Monitor};
 use bytes::Bytes;
 use serde::Serialize;
+use std::time::Duration;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,9 +19,27 @@ struct Status<'a> {
     /// Unix seconds; `null` if there never was one.
     last_contact: Option<u64>,
     /// Seconds; 0 never expires.
-    watch_time_out: f64,
+    watch_time_out: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<AgentStatus<'a>>,
+}
+
+/// Seconds, without a fraction where there is none.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Number {
+    Whole(u64),
+    Fraction(f64),
+}
+
+impl From<Duration> for Number {
+    fn from(time: Duration) -> Self {
+        if time.subsec_nanos() == 0 {
+            Self::Whole(time.as_secs())
+        } else {
+            Self::Fraction(time.as_secs_f64())
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -46,7 +65,7 @@ impl Monitor {
             state: device.liveness().as_str(),
             since: device.since.as_secs(),
             last_contact: device.last_contact.map(|contact| contact.as_secs()),
-            watch_time_out: device.spec.watch_timeout.unwrap_or_default().as_secs_f64(),
+            watch_time_out: Number::from(device.spec.watch_timeout.unwrap_or_default()),
             agent,
         };
         // Texts and numbers always serialize; an empty payload would clear the retained status.
