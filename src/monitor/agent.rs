@@ -37,6 +37,8 @@ pub struct Agent {
     healthy_at: Option<Duration>,
     /// The alert that it keeps failing is out.
     told_failing: bool,
+    /// systemd's own count of restarts when the process that runs now was started.
+    restarts_at_start: u32,
     /// It has been seen to run, so the next start is a restart.
     seen_running: bool,
     /// Restarts that were seen since the monitor started, whoever made them.
@@ -89,6 +91,7 @@ impl Agent {
             step: 0,
             healthy_at: None,
             told_failing: false,
+            restarts_at_start: 0,
             seen_running: false,
             restarts: 0,
         }
@@ -285,6 +288,7 @@ impl Monitor {
         } else if agent.is_alive() {
             agent.phase = Phase::Running;
             agent.seen_running = true;
+            agent.restarts_at_start = agent.report.as_ref().map_or(0, |report| report.restarts);
             let pid = agent.report.as_ref().map_or(0, |report| report.main_pid);
             let name = self.devices[id as usize].spec.name.clone();
             let message = format!("agent `{name}` was running already and is adopted (PID {pid})");
@@ -344,11 +348,12 @@ impl Monitor {
         let started = runs
             && !report.invocation.is_empty()
             && agent.last_invocation.as_deref() != Some(report.invocation.as_str());
-        // The first look at a unit that was running before this monitor knew of it is no start.
-        let by_systemd = report.restarts > before.as_ref().map_or(0, |before| before.restarts);
         if started {
+            // The count is of one unit: it begins anew with a unit that the monitor makes.
+            let by_systemd = report.restarts > 0 && report.restarts != agent.restarts_at_start;
             let exit = before.as_ref().and_then(|before| before.last_exit.clone());
             let exit = report.last_exit.clone().or(exit);
+            agent.restarts_at_start = report.restarts;
             agent.last_invocation = Some(report.invocation.clone());
             agent.healthy_at = Some(now.mono + HEALTHY_AFTER);
             self.timers.push(now.mono + HEALTHY_AFTER, Timer::Healthy(id));
@@ -376,18 +381,15 @@ impl Monitor {
         agent.restarts += u64::from(std::mem::replace(&mut agent.seen_running, true));
         let pid = agent.report.as_ref().map_or(0, |report| report.main_pid);
         let payload = now.wall.as_secs().to_string();
-        let (kind, message) = match died {
-            Some(exit) => (
-                AlertKind::AgentRelaunched,
-                format!(
-                    "agent `{name}` has ended ({exit}) and was restarted by systemd (PID {pid})"
-                ),
-            ),
-            None => (AlertKind::AgentStarted, format!("agent `{name}` has started (PID {pid})")),
+        let message = match died {
+            Some(exit) => {
+                format!("agent `{name}` has ended ({exit}), systemd has restarted it (PID {pid})")
+            }
+            None => format!("agent `{name}` has started (PID {pid})"),
         };
         out.push(self.device_publication("startedprocess", id, payload, false));
         out.push(self.status_publication(id));
-        out.push(self.device_alert(id, kind, message));
+        out.push(self.device_alert(id, AlertKind::AgentStarted, message));
     }
 
     /// The unit is down and systemd will not restart it.

@@ -56,7 +56,7 @@ macro_rules! alert_kinds {
 alert_kinds! {
     Expired "expired" Warning "14c1a339a18d449ca5f837e76874ec55",
     Recovered "recovered" Notice "e08d8baf2d0d421183fe42d3efa1e6b2",
-    AgentStarted "agent-started" Info "574e41cde42a4b08895b1bae0ba47ef8",
+    AgentStarted "agent-started" Notice "574e41cde42a4b08895b1bae0ba47ef8",
     AgentStopped "agent-stopped" Notice "3468d4626d9f40a098dd9e79803b63ba",
     AgentRelaunched "agent-relaunched" Warning "af8b4935650e457b81612f58f44c90aa",
     AgentFailed "agent-failed" Error "28affabcc8d14b91a32dfe34e96fc29c",

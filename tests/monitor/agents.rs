@@ -166,8 +166,8 @@ fn a_restart_by_systemd_is_published_and_left_to_it() {
     house.turn_the_page();
     house.unit_restarted_by_systemd(UNIT);
     house.expect_published("startedprocess/box", house.mono, &house.wall());
-    assert_eq!(house.count(AlertKind::AgentRelaunched), 1);
-    assert!(house.alerts(AlertKind::AgentRelaunched)[0].1.message.contains("killed by SIGKILL"));
+    assert_eq!(house.count(AlertKind::AgentStarted), 1);
+    assert!(house.alerts(AlertKind::AgentStarted)[0].1.message.contains("killed by SIGKILL"));
     house.advance(secs(100));
     assert!(house.starts(UNIT).is_empty());
     assert_eq!(house.published("startedprocess/box").len(), 1);
