@@ -370,14 +370,15 @@ impl<'a> Session<'a> {
     fn obey(&mut self) -> Option<End> {
         let shared = self.context.shared;
         let mut state = shared.lock();
-        if state.settings_changed {
-            return Some(End::Lost(Trouble::SettingsChanged));
-        }
         self.closing = state.closing;
+        let settings_changed = state.settings_changed;
         let acknowledged = state.acknowledged.take();
         drop(state);
         if let Some(through) = acknowledged {
             self.acknowledge(through);
+        }
+        if settings_changed {
+            return Some(End::Lost(Trouble::SettingsChanged));
         }
         self.send_commands();
         if let Some(deadline) = self.closing {
