@@ -72,8 +72,13 @@ impl Broker {
             .spawn()
             .expect("mosquitto is installed");
         self.child = Some(child);
+        self.wait_for(self.port);
+    }
+
+    /// Waits until it listens on this port of 127.0.0.1.
+    pub fn wait_for(&mut self, port: u16) {
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(
                 ended.is_none() && began.elapsed() < START_TIMEOUT,

@@ -28,10 +28,15 @@ impl FakeBroker {
         self.listener.accept().await.unwrap().0
     }
 
-    /// The next connection and the version that its CONNECT names.
+    /// The next connection and the version that its CONNECT names. Connections that only look
+    /// whether somebody listens are passed over.
     pub async fn connect(&self) -> (TcpStream, Protocol) {
-        let mut stream = self.accept().await;
-        let packet = read(&mut stream).await.expect("a CONNECT packet");
+        let (stream, packet) = loop {
+            let mut stream = self.accept().await;
+            if let Some(packet) = read(&mut stream).await {
+                break (stream, packet);
+            }
+        };
         assert_eq!(packet.first, 0x10);
         // The protocol's level follows its name of two length bytes and "MQTT" (3.1.2.2).
         let protocol = match packet.body[6] {
