@@ -52,7 +52,7 @@ const MAX_OUTPUT: usize = 256 * 1024;
 /// How often pulse, keep alive and time-outs are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 
-/// How long a broker gets to close after a DISCONNECT.
+/// How long the last bytes may take, and the broker's closing after a DISCONNECT.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What a session needs from the task that made it.
@@ -157,17 +157,10 @@ impl<'a> Session<'a> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         match self.serve(&mut ticks).await {
-            Ok(End::Closed) => {
-                self.wire.disconnect(&mut self.link.output);
-                let until = self.closing.unwrap_or_else(Instant::now);
-                let left = until.saturating_duration_since(Instant::now());
-                self.link.finish(left.max(FAREWELL)).await;
-                End::Closed
-            }
-            Ok(End::Lost(Trouble::SettingsChanged)) => {
+            Ok(end @ (End::Closed | End::Lost(Trouble::SettingsChanged))) => {
                 self.wire.disconnect(&mut self.link.output);
                 self.link.finish(FAREWELL).await;
-                End::Lost(Trouble::SettingsChanged)
+                end
             }
             Ok(end) => end,
             Err(trouble) => End::Lost(trouble),
@@ -370,14 +363,15 @@ impl<'a> Session<'a> {
     fn obey(&mut self) -> Option<End> {
         let shared = self.context.shared;
         let mut state = shared.lock();
-        if state.settings_changed {
-            return Some(End::Lost(Trouble::SettingsChanged));
-        }
         self.closing = state.closing;
+        let settings_changed = state.settings_changed;
         let acknowledged = state.acknowledged.take();
         drop(state);
         if let Some(through) = acknowledged {
             self.acknowledge(through);
+        }
+        if settings_changed {
+            return Some(End::Lost(Trouble::SettingsChanged));
         }
         self.send_commands();
         if let Some(deadline) = self.closing {

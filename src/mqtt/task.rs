@@ -23,12 +23,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the answer to CONNECT.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A broker of 3.1.1 does not say that it closes because another client took the clientid. This
+/// Only in MQTT 5 can a broker say that it closes because another client took the clientid, and
+/// not all do (mosquitto 2.0.11 does not). This
 /// many connections in a row that were closed within [`STRUGGLE_TIME`] of their CONNACK, each of
-/// them made at the first try, are taken for it: a broker that restarts is not reachable at the
-/// first try, or does not close so soon three times running.
+/// them made at the first try, are taken for it, if the broker took a new connection right after
+/// each: one that stops or dies no longer listens when its clients learn of it.
 const STRUGGLE_COUNT: u32 = 3;
 const STRUGGLE_TIME: Duration = Duration::from_secs(15);
+
+/// For seeing whether a broker listens that has just closed a connection.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Task {
     pub connection: Connection,
@@ -142,25 +146,24 @@ impl Task {
         };
         let stood = began.elapsed();
         self.history.backoff.stood(stood);
-        let trouble = self.judge(trouble, protocol, stood, at_first_try);
+        let suspicious =
+            matches!(trouble, Trouble::Closed { .. }) && stood <= STRUGGLE_TIME && at_first_try;
+        if !suspicious {
+            self.history.struggles = 0;
+        }
+        let trouble = if suspicious { self.judge(trouble, settings).await? } else { trouble };
         self.report(&trouble).await?;
         Ok(trouble)
     }
 
-    /// Sees a struggle for the clientid in what 3.1.1 shows of it.
-    fn judge(
-        &mut self,
-        trouble: Trouble,
-        protocol: Protocol,
-        stood: Duration,
-        at_first_try: bool,
-    ) -> Trouble {
-        let suspicious = protocol == Protocol::V311
-            && matches!(trouble, Trouble::Closed { .. })
-            && stood <= STRUGGLE_TIME
-            && (at_first_try || self.history.struggles == 0);
-        self.history.struggles = if suspicious { self.history.struggles + 1 } else { 0 };
-        if self.history.struggles >= STRUGGLE_COUNT { Trouble::TakenOver } else { trouble }
+    /// Sees a struggle for the clientid in what shows of it without a reason: a broker that closes a young
+    /// connection and yet takes a new one at that very moment.
+    async fn judge(&mut self, trouble: Trouble, settings: &MqttSettings) -> Result<Trouble, Over> {
+        let probe = timeout(PROBE_TIMEOUT, transport::open(settings));
+        let Some(probe) = self.unless_disturbed(probe).await? else { return Ok(trouble) };
+        let is_up = matches!(probe, Ok(Ok(_)));
+        self.history.struggles = if is_up { self.history.struggles + 1 } else { 0 };
+        Ok(if self.history.struggles >= STRUGGLE_COUNT { Trouble::TakenOver } else { trouble })
     }
 
     async fn report(&mut self, trouble: &Trouble) -> Result<(), Over> {

@@ -1,7 +1,9 @@
 //! A mosquitto of the test's own, which ends with it.
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -70,8 +72,13 @@ impl Broker {
             .spawn()
             .expect("mosquitto is installed");
         self.child = Some(child);
+        self.wait_for(self.port);
+    }
+
+    /// Waits until it listens on this port of 127.0.0.1.
+    pub fn wait_for(&mut self, port: u16) {
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(
                 ended.is_none() && began.elapsed() < START_TIMEOUT,
@@ -90,22 +97,13 @@ impl Broker {
         }
     }
 
-    /// What mosquitto wrote to its log so far.
-    pub fn log_text(&self) -> String {
-        let mut text = String::new();
-        fs::File::open(self.log()).unwrap().read_to_string(&mut text).unwrap();
-        text
-    }
-
-    /// Publishes with mosquitto_pub, which returns when the broker has it (QoS 1).
-    pub fn publish(&self, arguments: &[&str]) {
-        let mut child = Command::new("mosquitto_pub")
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("mosquitto-clients is installed");
-        assert!(child.wait().unwrap().success(), "mosquitto_pub {arguments:?}");
+    /// Ends it in good order: it saves its sessions, where it is told to have persistence.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let pid = Pid::from_raw(child.id().try_into().unwrap());
+            signal::kill(pid, Signal::SIGTERM).unwrap();
+            child.wait().unwrap();
+        }
     }
 
     /// Publishes a payload from a buffer, at QoS 1.

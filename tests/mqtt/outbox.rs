@@ -1,1 +1,180 @@
-//! outbox
+//! Publications that outlive connections.
+
+use crate::common::broker::Broker;
+use crate::common::client::{
+    Client, VERSIONS, at_least_once, publication, settings, topic, with_token,
+};
+use iotmonitor::monitor::action::Publication;
+use iotmonitor::monitor::event::{Connection, Event, LossReason, QoS, Token};
+use iotmonitor::mqtt::settings::MqttSettings;
+use std::collections::BTreeSet;
+
+/// An observer under another clientid, that hears of everything below `out`.
+async fn observer(broker: &Broker, index: usize) -> Client {
+    let other = MqttSettings {
+        client_id: format!("observer-{index}"),
+        ..settings(broker.port(), VERSIONS[index].0)
+    };
+    let mut observer = Client::new(Connection::Watch, other);
+    observer.connected().await;
+    observer.subscribe(vec![at_least_once("out/#")]).await;
+    observer
+}
+
+#[tokio::test]
+async fn publications_wait_for_a_broker_that_was_killed() {
+    for (choice, _) in VERSIONS {
+        let mut broker = Broker::start();
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        client.connected().await;
+        broker.kill();
+        assert!(matches!(client.disconnected().await, LossReason::Other(_)));
+        for number in 0..50 {
+            let name = format!("out/{number}");
+            let kept = publication(Connection::Watch, &name, b"late");
+            client.handle.publish(with_token(Publication { retain: true, ..kept }, number));
+        }
+        client.handle.publish(Publication {
+            qos: QoS::AtMostOnce,
+            retain: true,
+            ..publication(Connection::Watch, "out/dropped", b"never")
+        });
+        broker.restart();
+        client.reconnected().await;
+        let mut missing: BTreeSet<u64> = (0..50).collect();
+        while !missing.is_empty() {
+            if let Event::Published { token: Token(number) } = client.next().await {
+                assert!(missing.remove(&number), "{number} was published twice");
+            }
+        }
+        let mut reader = Client::new(
+            Connection::State,
+            MqttSettings { client_id: "reader".into(), ..settings(broker.port(), choice) },
+        );
+        reader.connected().await;
+        reader.handle.subscribe(vec![at_least_once("out/#")]);
+        let mut arrived = BTreeSet::new();
+        for _ in 0..50 {
+            let (delivery, message) = reader.message().await;
+            reader.handle.acknowledge(delivery.unwrap());
+            arrived.insert(message.topic);
+        }
+        assert_eq!(arrived, (0..50).map(|number| topic(&format!("out/{number}"))).collect());
+        reader.subscribe(vec![at_least_once("other")]).await;
+        assert!(reader.events.is_empty(), "QoS 0 is dropped while there is no connection");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_across_a_kill_of_the_broker_arrives_whole() {
+    for (choice, _) in VERSIONS {
+        let mut broker = Broker::start();
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        client.connected().await;
+        for number in 0..10_000 {
+            let name = format!("out/{number}");
+            client.handle.publish(with_token(publication(Connection::Watch, &name, b"x"), number));
+        }
+        let mut missing: BTreeSet<u64> = (0..10_000).collect();
+        while missing.len() > 7_000 {
+            if let Event::Published { token: Token(number) } = client.next().await {
+                missing.remove(&number);
+            }
+        }
+        broker.kill();
+        broker.restart();
+        while !missing.is_empty() {
+            if let Event::Published { token: Token(number) } = client.next().await {
+                assert!(missing.remove(&number), "{number} was published twice");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_publications_at_once_arrive_in_order() {
+    for (index, (choice, _)) in VERSIONS.into_iter().enumerate() {
+        let broker = Broker::start();
+        let mut observer = observer(&broker, index).await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        client.connected().await;
+        for number in 0..10_000 {
+            let name = format!("out/{number}");
+            client.handle.publish(publication(Connection::Watch, &name, b"x"));
+        }
+        for number in 0..10_000 {
+            let (_, message) = observer.message().await;
+            assert_eq!(message.topic, topic(&format!("out/{number}")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_later_publication_on_the_same_topic_replaces_one_that_waits() {
+    for (index, (choice, _)) in VERSIONS.into_iter().enumerate() {
+        let mut broker = Broker::start();
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        client.connected().await;
+        broker.kill();
+        client.disconnected().await;
+        for number in 0..1_000 {
+            let payload = number.to_string();
+            let one = publication(Connection::Watch, "out/status", payload.as_bytes());
+            client.handle.publish(with_token(Publication { retain: true, ..one }, number));
+        }
+        // All but the last are reported at once, though there is no broker.
+        let mut replaced = BTreeSet::new();
+        while replaced.len() < 999 {
+            if let Event::Published { token: Token(number) } = client.next().await {
+                replaced.insert(number);
+            }
+        }
+        assert_eq!(replaced, (0..999).collect());
+        broker.restart();
+        client.published(999).await;
+        let mut observer = Client::new(
+            Connection::State,
+            MqttSettings {
+                client_id: format!("reader-{index}"),
+                ..settings(broker.port(), choice)
+            },
+        );
+        observer.connected().await;
+        observer.handle.subscribe(vec![at_least_once("out/#")]);
+        assert_eq!(observer.message().await.1.payload, "999");
+    }
+}
+
+#[tokio::test]
+async fn closing_waits_for_what_was_published() {
+    for (index, (choice, _)) in VERSIONS.into_iter().enumerate() {
+        let broker = Broker::start();
+        let mut observer = observer(&broker, index).await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        client.connected().await;
+        for number in 0..500 {
+            let name = format!("out/{number}");
+            client.handle.publish(publication(Connection::Watch, &name, b"x"));
+        }
+        client.handle.publish(publication(Connection::Watch, "out/offline", b"offline"));
+        client.close().await;
+        for _ in 0..500 {
+            observer.message().await;
+        }
+        assert_eq!(observer.message().await.1.payload, "offline");
+    }
+}
+
+#[tokio::test]
+async fn closing_does_not_wait_for_a_broker_that_is_not_there() {
+    for (choice, _) in VERSIONS {
+        let port = crate::common::broker::free_port();
+        let mut client = Client::new(Connection::Watch, settings(port, choice));
+        client.disconnected().await;
+        client.handle.publish(publication(Connection::Watch, "out/offline", b"offline"));
+        let began = std::time::Instant::now();
+        client.handle.close(tokio::time::Instant::now() + std::time::Duration::from_secs(30)).await;
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(client.events.recv().await, None, "the task has ended");
+    }
+}

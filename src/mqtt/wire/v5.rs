@@ -31,11 +31,16 @@ impl Wire for V5 {
             input.advance(4);
             return Ok(Some(Incoming::Rejected(Rejection::Version)));
         }
-        match mqtt::Packet::read(input, Some(MAX_PACKET_BYTES)) {
-            Ok(packet) => Ok(Some(translate(packet))),
-            Err(Error::InsufficientBytes(_)) => Ok(None),
-            Err(error) => Err(Malformed(error.to_string())),
+        match check(input.iter(), Some(MAX_PACKET_BYTES)) {
+            Ok(_) => {}
+            Err(Error::InsufficientBytes(_)) => return Ok(None),
+            Err(error) => return Err(Malformed(error.to_string())),
         }
+        let packet = match short_disconnect(input) {
+            Some(disconnect) => disconnect.map(mqtt::Packet::Disconnect),
+            None => mqtt::Packet::read(input, Some(MAX_PACKET_BYTES)),
+        };
+        packet.map(translate).map(Some).map_err(|error| Malformed(error.to_string()))
     }
 
     fn connect(&self, hello: &Hello<'_>, out: &mut BytesMut) -> Result<(), Unwritable> {
@@ -146,6 +151,14 @@ impl Wire for V5 {
 /// remaining length of 2 (MQTT 3.1.1, 3.2.1), which is too short for one of MQTT 5.
 fn is_old_connack(input: &BytesMut) -> bool {
     input.starts_with(&[0x20, 2])
+}
+
+/// Takes a DISCONNECT that ends after its reason, as MQTT 5, 3.14.2.2.1 allows and brokers do; the
+/// library's reader wants a length of properties after it.
+fn short_disconnect(input: &mut BytesMut) -> Option<Result<mqtt::Disconnect, Error>> {
+    let reason = *input.strip_prefix(&[0xE0, 1])?.first()?;
+    input.advance(3);
+    Some(mqtt::DisconnectReasonCode::try_from(reason).map(mqtt::Disconnect::new))
 }
 
 fn qos(qos: QoS) -> mqttbytes::QoS {
