@@ -7,6 +7,8 @@
 //!
 //! Deliberately absent: log levels to configure. Every alert is for a person.
 
+#[cfg(test)]
+mod catalog;
 mod stderr;
 
 use crate::monitor::alert::{Alert, Priority};

@@ -5,10 +5,12 @@
 //! `/org/iotmonitor/Monitor1`. Who may call what is the bus policy's business; it is installed with
 //! the package. Deliberately absent: any decision; commands go to the daemon, answers come back.
 
+#[cfg(test)]
+mod both_sides;
 mod client;
 mod server;
 
-pub use client::{CallError, call};
+pub use client::{CallError, call, call_at};
 pub use server::{BusSettings, spawn};
 
 use crate::monitor::spec::DeviceName;

@@ -48,6 +48,7 @@ struct State {
     jobs: BTreeMap<UnitName, Vec<JobResult>>,
     relist: Option<Relist>,
     check_state: bool,
+    shutdown_announced: bool,
     reloading: bool,
     away: bool,
     resubscribe: bool,
@@ -104,6 +105,18 @@ impl Inbox {
     pub fn shutdown_queued(&self) {
         self.state().check_state = true;
         self.work.notify_one();
+    }
+
+    /// logind is about to shut the system down, or has called it off.
+    pub fn shutdown_announced(&self, announced: bool) {
+        self.state().shutdown_announced = announced;
+    }
+
+    /// Whether the end of the session, or of a unit, is to be taken for a part of a shutdown that
+    /// systemd could not be asked about.
+    pub fn shutdown_expected(&self) -> bool {
+        let state = self.state();
+        state.shutdown_announced || (state.check_state && state.lost.is_some())
     }
 
     pub fn reloading(&self, active: bool) {

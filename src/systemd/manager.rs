@@ -1,7 +1,8 @@
 //! The door to systemd: keeps a session alive, and hands it what is to be started and stopped.
 //!
-//! Deliberately absent: logind. Its PrepareForShutdown may be taken back; that the manager's
-//! `shutdown.target` is queued may not, and each manager, a user's too, tells it by itself.
+//! Deliberately absent: delaying a shutdown. That one is coming is learnt from the manager's own
+//! state; logind's announcement, which may be taken back, only decides what systemd can no longer
+//! be asked about.
 
 use super::inbox::Inbox;
 use super::jobs;

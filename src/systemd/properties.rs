@@ -69,17 +69,19 @@ pub(super) fn transient(
     definition: &str,
 ) -> Result<Vec<Property>, PropertyError> {
     refuse_nul(agent)?;
+    let mut command = Command::new(&agent.exec);
+    let carried = command.carried.take();
     let mut properties: Vec<Property> = vec![
         ("Description", text(format!("iotmonitor agent {device}"))),
         ("Slice", text(SLICE)),
         // `exec`: the start fails when the program cannot be executed, not a moment later.
         ("Type", text("exec")),
-        ("ExecStartEx", exec_start(&agent.exec)),
+        ("ExecStart", command.exec_start()),
         ("Restart", text("always")),
         ("RestartUSec", Variant::from(0_u64)),
         ("StartLimitBurst", Variant::from(START_LIMIT_BURST)),
         ("StartLimitIntervalUSec", microseconds(START_LIMIT_INTERVAL)),
-        ("Environment", environment(device, agent)),
+        ("Environment", environment(device, agent, carried)),
         ("SyslogIdentifier", text(device.as_str())),
         ("LogExtraFields", marker(client_id, device, definition)),
     ];
@@ -121,22 +123,64 @@ fn refuse_nul(agent: &AgentSpec) -> Result<(), PropertyError> {
     Ok(())
 }
 
-/// One command. `no-env-expand` keeps systemd from expanding `$`; over D-Bus it expands no `%`.
-/// A program without a slash is looked for in systemd's own search path (systemd.exec(5)).
-fn exec_start(exec: &Exec) -> Variant<'static> {
-    let argv = match exec {
-        Exec::Shell(script) => vec!["/bin/bash".to_owned(), "-c".to_owned(), script.clone()],
-        Exec::Argv(argv) => argv.clone(),
-    };
-    let program = argv.first().cloned().unwrap_or_default();
-    Variant::from(vec![(program, argv, vec!["no-env-expand".to_owned()])])
+/// Environment variable in which [`Command::carried`] reaches the process; gone before it runs.
+const CARRIER: &str = "IOTMONITOR_EXEC";
+
+/// Turns into what the carrier holds, in the same process and without the carrier. It has neither
+/// `$` nor `;` in it.
+const UNPACK: &str = "exec /usr/bin/env -u IOTMONITOR_EXEC /bin/bash -c \
+                      \"`/usr/bin/printenv IOTMONITOR_EXEC`\"";
+
+/// What ExecStart= and the environment have to be for a program to get its words byte for byte.
+///
+/// systemd keeps a transient unit in a file and reads that again at each daemon-reload. What 252
+/// writes for `$` and `;` in ExecStart= comes back with backslashes before them, and what it
+/// writes for ExecStartEx=, whose flag `no-env-expand` would be the straight way, does not come
+/// back at all. So words with one of the two travel in an environment variable, which is kept
+/// faithfully and in which nothing is expanded.
+struct Command {
+    argv: Vec<String>,
+    carried: Option<String>,
 }
 
-/// The file's own variables come last and win.
-fn environment(device: &DeviceName, agent: &AgentSpec) -> Variant<'static> {
+impl Command {
+    fn new(exec: &Exec) -> Self {
+        let bash = |script: &str| vec!["/bin/bash".to_owned(), "-c".to_owned(), script.to_owned()];
+        let faithful = |word: &String| !word.contains(['$', ';']);
+        let carried = match exec {
+            Exec::Shell(script) if faithful(script) => {
+                return Self { argv: bash(script), carried: None };
+            }
+            Exec::Argv(argv) if argv.iter().all(faithful) => {
+                return Self { argv: argv.clone(), carried: None };
+            }
+            // The shell's substitution takes away line breaks at the end, which mean nothing to it.
+            Exec::Shell(script) => script.clone(),
+            Exec::Argv(argv) => argv.iter().fold("exec --".to_owned(), |script, word| {
+                format!("{script} '{}'", word.replace('\'', "'\\''"))
+            }),
+        };
+        Self { argv: bash(UNPACK), carried: Some(carried) }
+    }
+
+    /// A program without a slash is looked for in systemd's own search path (systemd.exec(5)).
+    fn exec_start(self) -> Variant<'static> {
+        let program = self.argv.first().cloned().unwrap_or_default();
+        // false: a failure is a failure.
+        Variant::from(vec![(program, self.argv, false)])
+    }
+}
+
+/// The file's own variables come after the given ones and win.
+fn environment(
+    device: &DeviceName,
+    agent: &AgentSpec,
+    carried: Option<String>,
+) -> Variant<'static> {
     let mut environment =
         vec![format!("IOTMONITOR_AGENT={device}"), format!("MQTT_SERVER={}", agent.mqtt_server)];
     environment.extend(agent.environment.iter().map(|(name, value)| format!("{name}={value}")));
+    environment.extend(carried.map(|carried| format!("{CARRIER}={carried}")));
     Variant::from(environment)
 }
 
@@ -305,24 +349,58 @@ mod tests {
         Owner { uid: 1000, name: Some("pi".to_owned()) }
     }
 
-    #[test]
-    fn a_script_reaches_bash_byte_for_byte() {
-        let script = "echo $HOME ${X} %n %% \"quotes\" \\backslash $$\nnewline";
-        let command = build(None, &agent(Exec::Shell(script.to_owned())));
-        let expected = vec![(
-            "/bin/bash".to_owned(),
-            vec!["/bin/bash".to_owned(), "-c".to_owned(), script.to_owned()],
-            vec!["no-env-expand".to_owned()],
-        )];
-        assert_eq!(command["ExecStartEx"], Variant::from(expected));
+    fn command(argv: &[&str]) -> Variant<'static> {
+        let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
+        Variant::from(vec![(argv[0].clone(), argv, false)])
     }
 
     #[test]
-    fn a_list_runs_without_a_shell() {
-        let argv = vec!["python3".to_owned(), "a b.py".to_owned()];
-        let command = build(None, &agent(Exec::Argv(argv.clone())));
-        let expected = vec![("python3".to_owned(), argv, vec!["no-env-expand".to_owned()])];
-        assert_eq!(command["ExecStartEx"], Variant::from(expected));
+    fn a_command_that_systemd_keeps_faithfully_is_given_as_it_is() {
+        let script = "echo %n %% \"quotes\" 'x' \\backslash | cat\nnewline\n";
+        let unit = build(None, &agent(Exec::Shell(script.to_owned())));
+        assert_eq!(unit["ExecStart"], command(&["/bin/bash", "-c", script]));
+
+        let unit = build(None, &agent(Exec::Argv(vec!["python3".to_owned(), "a b.py".to_owned()])));
+        assert_eq!(unit["ExecStart"], command(&["python3", "a b.py"]));
+    }
+
+    #[test]
+    fn what_systemd_would_garble_is_carried_in_the_environment() {
+        let script = "cd ~/agents;echo $HOME ${X} $$";
+        let unit = build(None, &agent(Exec::Shell(script.to_owned())));
+        assert_eq!(unit["ExecStart"], command(&["/bin/bash", "-c", UNPACK]));
+        assert!(!UNPACK.contains(['$', ';']));
+        let expected = [
+            "IOTMONITOR_AGENT=led-box",
+            "MQTT_SERVER=tcp://localhost:1883",
+            "IOTMONITOR_EXEC=cd ~/agents;echo $HOME ${X} $$",
+        ];
+        assert_eq!(unit["Environment"], strings(&expected));
+    }
+
+    /// Runs a command as systemd would, and returns what it writes.
+    fn output(exec: Exec) -> String {
+        let command = Command::new(&exec);
+        let output = std::process::Command::new(&command.argv[0])
+            .args(&command.argv[1..])
+            .env(CARRIER, command.carried.unwrap_or_default())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn a_carried_script_is_what_bash_runs_and_leaves_no_trace() {
+        let script = "printf '<%s>' \"${IOTMONITOR_EXEC-unset}\" '$x' \"a;b\" 'it'\\''s' %n '`'\n";
+        assert_eq!(output(Exec::Shell(script.to_owned())), "<unset><$x><a;b><it's><%n><`>");
+    }
+
+    #[test]
+    fn a_carried_list_reaches_its_program_word_for_word() {
+        let words = ["$HOME", "a;b", "it's", "", "two\nlines\n", "\\", "`x`", "\"", "-e", "ü"];
+        let argv = ["printf", "<%s>"].iter().chain(&words).map(|word| (*word).to_owned());
+        let expected: String = words.iter().map(|word| format!("<{word}>")).collect();
+        assert_eq!(output(Exec::Argv(argv.collect())), expected);
     }
 
     #[test]

@@ -33,6 +33,12 @@ pub(super) async fn listen(connection: &Connection) -> zbus::Result<MessageStrea
             .member("NameOwnerChanged")
             .arg(0, SYSTEMD)
             .build()?,
+        // Only the system bus has it, and not every system: a rule does not ask for a sender.
+        signal()
+            .sender("org.freedesktop.login1")
+            .interface("org.freedesktop.login1.Manager")
+            .member("PrepareForShutdown")
+            .build()?,
     ] {
         bus.add_match_rule(rule).await?;
     }
@@ -85,6 +91,11 @@ fn take_in(message: &Message, inbox: &Inbox) {
                 && may_be_agent(unit)
             {
                 inbox.job_removed(&UnitName::from_systemd(unit), job, result.to_owned());
+            }
+        }
+        "PrepareForShutdown" => {
+            if let Ok(announced) = message.body().deserialize::<bool>() {
+                inbox.shutdown_announced(announced);
             }
         }
         "Reloading" => {

@@ -175,7 +175,13 @@ impl<'a> Looker<'a> {
                 reloading_since = None;
             }
             let done = match work {
-                Work::Lost(reason) => return Lost(reason),
+                Work::Lost(reason) => {
+                    // dbus is among the first to go in a shutdown.
+                    if self.session.inbox.shutdown_expected() {
+                        let _ = self.stopping().await;
+                    }
+                    return Lost(reason);
+                }
                 Work::ManagerAway => self.absent("systemd has left the bus").await,
                 Work::Resubscribe => {
                     let again = beating(self.pulse, self.session.subscribe()).await;
@@ -289,14 +295,21 @@ impl<'a> Looker<'a> {
         if self.stopping {
             return Ok(());
         }
+        if self.session.inbox.shutdown_expected() {
+            return self.stopping().await;
+        }
         match beating(self.pulse, self.session.manager.system_state()).await {
-            Ok(state) if state == "stopping" => {
-                self.stopping = true;
-                self.send(Event::SystemStopping).await
-            }
+            Ok(state) if state == "stopping" => self.stopping().await,
             Ok(_) => Ok(()),
             Err(error) => self.judge(Err(error), Inbox::shutdown_queued).await,
         }
+    }
+
+    async fn stopping(&mut self) -> Result<(), Lost> {
+        if std::mem::replace(&mut self.stopping, true) {
+            return Ok(());
+        }
+        self.send(Event::SystemStopping).await
     }
 
     /// Decides whether a failed call ends the session, or is to be tried again by `again`.

@@ -1,0 +1,145 @@
+//! Both sides over a bus of their own.
+
+use super::client::call_at;
+use super::{BusCommand, BusSettings, CallError, Rejection, Request, spawn, well_known_name};
+use crate::dbus::{Bus, connect};
+use crate::monitor::spec::DeviceName;
+use crate::pulse::Pulse;
+use std::io::BufRead;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A dbus-daemon that ends with the test.
+struct TestBus {
+    process: Child,
+    address: String,
+}
+
+impl TestBus {
+    fn start(address: &str) -> Self {
+        let mut process = Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--nopidfile", "--print-address"])
+            .arg(format!("--address={address}"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("these tests need dbus-daemon, from the package dbus");
+        let mut printed = String::new();
+        let stdout = process.stdout.take().unwrap();
+        std::io::BufReader::new(stdout).read_line(&mut printed).unwrap();
+        Self { process, address: printed.trim().to_owned() }
+    }
+}
+
+impl Drop for TestBus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn offer(address: &str, client_id: &str) -> mpsc::Receiver<Request> {
+    let (sender, requests) = mpsc::channel(4);
+    let settings = BusSettings {
+        bus: Bus::System,
+        client_id: client_id.to_owned(),
+        bus_address: Some(address.to_owned()),
+    };
+    spawn(settings, sender, Pulse::new());
+    requests
+}
+
+/// Waits for a daemon of that clientid to be on the bus.
+async fn on_the_bus(address: &str, client_id: &str) {
+    let name = well_known_name(client_id).unwrap();
+    let present = async {
+        loop {
+            if let Ok(connection) = connect(Bus::System, Some(address)).await {
+                let bus = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
+                if bus.name_has_owner(name.as_str().try_into().unwrap()).await == Ok(true) {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), present).await.unwrap();
+}
+
+fn lamp() -> DeviceName {
+    DeviceName::new("lamp").unwrap()
+}
+
+#[tokio::test]
+async fn commands_reach_the_daemon_and_its_answers_the_caller() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let failed = || Err(Rejection::Failed("the file has 2 errors".to_owned()));
+    for (command, answer, outcome) in [
+        (BusCommand::Reload, Ok(()), Ok(())),
+        (
+            BusCommand::Reload,
+            failed(),
+            Err(CallError::Rejected("the file has 2 errors".to_owned())),
+        ),
+        (BusCommand::Enable(lamp()), Ok(()), Ok(())),
+        (
+            BusCommand::Disable(lamp()),
+            Err(Rejection::UnknownDevice(lamp())),
+            Err(CallError::UnknownDevice(Rejection::UnknownDevice(lamp()).to_string())),
+        ),
+        (BusCommand::Restore(lamp()), Ok(()), Ok(())),
+        (BusCommand::RestartAgent(lamp()), Ok(()), Ok(())),
+    ] {
+        let daemon = async {
+            let request = requests.recv().await.unwrap();
+            assert_eq!(request.command, command);
+            request.reply.send(answer).unwrap();
+        };
+        let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", command.clone());
+        let (called, ()) = tokio::join!(caller, daemon);
+        assert_eq!(called, outcome);
+    }
+}
+
+#[tokio::test]
+async fn instances_do_not_hear_each_other() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "garden");
+    on_the_bus(&bus.address, "garden").await;
+    let call = |id: &'static str| call_at(Bus::System, Some(&bus.address), id, BusCommand::Reload);
+    assert_eq!(
+        call("iotmonitor").await,
+        Err(CallError::NotRunning("systemctl start iotmonitor".to_owned()))
+    );
+    let daemon = async { requests.recv().await.unwrap().reply.send(Ok(())).unwrap() };
+    assert_eq!(tokio::join!(call("garden"), daemon).0, Ok(()));
+}
+
+#[tokio::test]
+async fn a_daemon_that_ends_says_so_to_who_waits() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", BusCommand::Reload);
+    let daemon = async { drop(requests.recv().await.unwrap()) };
+    let (called, ()) = tokio::join!(caller, daemon);
+    assert_eq!(called, Err(CallError::Rejected("iotmonitor is shutting down".to_owned())));
+}
+
+#[tokio::test]
+async fn the_name_is_taken_again_when_the_bus_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("unix:path={}", directory.path().join("bus").display());
+    let mut requests = offer(&address, "iotmonitor");
+    for _ in 0..2 {
+        let _bus = TestBus::start(&address);
+        on_the_bus(&address, "iotmonitor").await;
+        let caller = call_at(Bus::System, Some(&address), "iotmonitor", BusCommand::Reload);
+        let daemon = async { requests.recv().await.unwrap().reply.send(Ok(())).unwrap() };
+        assert_eq!(tokio::join!(caller, daemon).0, Ok(()));
+    }
+    let gone = call_at(Bus::System, Some(&address), "iotmonitor", BusCommand::Reload).await;
+    assert!(matches!(gone, Err(CallError::NoBus(_))), "{gone:?}");
+}
