@@ -59,6 +59,17 @@ impl Machine {
         bus
     }
 
+    /// Waits until this many more tries to reach a broker have failed in the machine: what is said
+    /// once per try has been said several times by then (TCP's AttemptFails, RFC 4022).
+    pub fn await_failed_connections(&self, count: u64) {
+        let failed = || -> u64 {
+            let words = "grep '^Tcp: [0-9]' /proc/net/snmp | cut -d' ' -f8";
+            self.sh(words).parse().expect("a counter is a number")
+        };
+        let before = failed();
+        eventually("tries to reach the broker", || (failed() >= before + count).then_some(()));
+    }
+
     /// Lets a device speak until the monitor has heard it, for what is said before the broker has
     /// acknowledged the subscription is said to nobody.
     pub fn make_alive(&self, bus: &Subscriber, device: &str, topic: &str) {
