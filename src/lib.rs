@@ -1,7 +1,56 @@
 //! iotmonitor keeps a house or a fleet of MQTT devices and agents always up.
+//!
+//! # Bird's-eye view
+//!
+//! ```text
+//!  broker ──► mqtt ───┐                            ┌──► mqtt ────► publish, subscribe, acknowledge
+//!  systemd ─► systemd ┤                            ├──► systemd ─► start and stop units
+//!  store ───► store ──┼─► Event ─► monitor ─► Action ─► store ──► record, read, save
+//!  D-Bus ───► bus ────┤   (daemon: one loop)       └──► logging ─► journal
+//!  signals, time ─────┘
+//! ```
+//!
+//! Adapters turn what happens into an [`monitor::Event`]. The one loop in [`daemon`] reads the time,
+//! hands both to [`monitor::Monitor::handle`], has the adapters carry out the [`monitor::Action`]s
+//! that come back, and sleeps until [`monitor::Monitor::next_deadline`].
+//!
+//! # Code map
+//!
+//! - [`monitor`]: the core. Decides everything: who is silent, what is restored, which agent is
+//!   started when. A function of its inputs.
+//! - [`topic`]: topic names and filters by the MQTT standard, and an index of many filters.
+//! - [`config`]: from the file's text to the core's specification, with all errors at once.
+//! - [`mqtt`]: the two connections, with their outbox, over MQTT 5 and 3.1.1.
+//! - [`store`]: LMDB on a thread of its own, grouped commits.
+//! - [`systemd`]: agents as transient units over D-Bus; sd_notify.
+//! - [`bus`]: the D-Bus interface that the command line talks to.
+//! - [`logging`]: alerts to the journal, or to the terminal.
+//! - [`daemon`]: the event loop, the order of start and stop. The only module that knows all.
+//! - [`cli`]: one file a command; exit codes.
+//! - [`dbus`], [`unit_name`], [`pulse`]: which bus; names of agents' units; proof of life for the watchdog.
+//!
+//! # Invariants
+//!
+//! - The core knows no clock, no file, no socket, no task and no randomness: `monitor` and `topic`
+//!   import none of them (`tests/layering.rs`).
+//! - Adapters know the core's events and actions, and never each other.
+//! - A state message is acknowledged to the broker only after the commit that holds it, in the
+//!   order of receipt.
+//! - Nobody expires on a line that may be dead: a round trip to the broker comes first.
+//! - Every alert is raised by the core or the daemon, once per change and never per try; adapters
+//!   write no log.
+//! - Every channel is bounded, and where it is made it says what happens when it is full.
 
+pub mod bus;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod dbus;
+pub mod logging;
 pub mod monitor;
 pub mod mqtt;
 pub mod pulse;
+pub mod store;
+pub mod systemd;
 pub mod topic;
 pub mod unit_name;

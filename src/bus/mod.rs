@@ -1,1 +1,104 @@
+//! The D-Bus interface that iotmonitor offers, and the caller's side of it.
+//!
+//! On the system bus (in a user manager on the user's) the daemon owns the name of
+//! [`well_known_name`] and offers the interface `org.iotmonitor.Monitor1` at the path
+//! `/org/iotmonitor/Monitor1`. Who may call what is the bus policy's business; it is installed with
+//! the package. Deliberately absent: any decision; commands go to the daemon, answers come back.
 
+mod client;
+mod server;
+
+pub use client::{CallError, call};
+pub use server::{BusSettings, spawn};
+
+use crate::monitor::spec::DeviceName;
+use crate::unit_name::DEFAULT_CLIENT_ID;
+use tokio::sync::oneshot;
+
+/// Name of the interface, and of the daemon with the default clientid.
+pub const NAME: &str = "org.iotmonitor.Monitor1";
+
+/// Where the object is.
+pub const PATH: &str = "/org/iotmonitor/Monitor1";
+
+/// The longest name that a bus allows, in bytes (D-Bus specification, "Valid Names").
+const MAX_NAME_BYTES: usize = 255;
+
+/// What a person asks the daemon for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusCommand {
+    /// Read the configuration again.
+    Reload,
+    /// Take a device into the monitoring; an agent is started.
+    Enable(DeviceName),
+    /// Take a device out of the monitoring; an agent is stopped.
+    Disable(DeviceName),
+    /// Publish a device's recorded states now.
+    Restore(DeviceName),
+    /// Stop an agent and start it again.
+    RestartAgent(DeviceName),
+}
+
+/// A command on its way to the daemon. Dropping it unanswered tells the caller that the daemon is
+/// ending.
+#[derive(Debug)]
+pub struct Request {
+    pub command: BusCommand,
+    pub reply: oneshot::Sender<Result<(), Rejection>>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("there is no device or agent `{0}`; `iotmonitor status` lists them")]
+    UnknownDevice(DeviceName),
+    /// In words, for the person who asked.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The name that a daemon owns on the bus: [`NAME`] with the default clientid, else `NAME.X` with
+/// X being the clientid with each byte that is no ASCII letter or digit written as `_` and two hex
+/// digits, after an `i` where it begins with a digit or is empty (an element of a bus name may
+/// not begin with a digit).
+///
+/// `None` when the clientid is too long for it.
+#[must_use]
+pub fn well_known_name(client_id: &str) -> Option<String> {
+    if client_id == DEFAULT_CLIENT_ID {
+        return Some(NAME.to_owned());
+    }
+    let mut name = format!("{NAME}.");
+    if !client_id.starts_with(|first: char| !first.is_ascii_digit()) {
+        name.push('i');
+    }
+    for byte in client_id.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            name.push(byte.into());
+        } else {
+            name.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    (name.len() <= MAX_NAME_BYTES).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_instance_has_the_plain_name_and_others_their_own() {
+        for (client_id, name) in [
+            ("iotmonitor", "org.iotmonitor.Monitor1"),
+            ("garden", "org.iotmonitor.Monitor1.garden"),
+            ("my-house.2", "org.iotmonitor.Monitor1.my_2dhouse_2e2"),
+            ("a_b", "org.iotmonitor.Monitor1.a_5fb"),
+            ("2nd", "org.iotmonitor.Monitor1.i2nd"),
+            ("ü", "org.iotmonitor.Monitor1._c3_bc"),
+            ("", "org.iotmonitor.Monitor1.i"),
+        ] {
+            assert_eq!(well_known_name(client_id).as_deref(), Some(name));
+        }
+        assert_eq!(well_known_name(&"x".repeat(300)), None);
+    }
+}

@@ -1,1 +1,126 @@
+//! The command line: one file a command, and the exit code decided in one place.
 
+pub mod check;
+mod command;
+mod run;
+
+use crate::config::Environment;
+use crate::dbus::Bus;
+use crate::unit_name::DEFAULT_CLIENT_ID;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Something went wrong that is not the configuration's fault.
+const EXIT_FAILURE: u8 = 1;
+
+/// Keeps a house or a fleet of MQTT devices and agents always up.
+#[derive(Debug, Parser)]
+#[command(name = "iotmonitor", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Belong to the user manager and its bus, not to the system's.
+    #[arg(long, global = true)]
+    user: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the monitor; systemd does this.
+    Run {
+        /// The configuration [default: /etc/iotmonitor/config.toml, or
+        /// ~/.config/iotmonitor/config.toml with --user].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Tell whether a configuration can be used: 0 if so, else 78 and all its errors.
+    Check {
+        /// The file to check [default: as for run].
+        file: Option<PathBuf>,
+    },
+    /// Have the running monitor read its configuration again; a broken one changes nothing.
+    Reload(Instance),
+    /// Take a device or an agent into the monitoring again.
+    Enable(Target),
+    /// Take a device out of the monitoring, and stop an agent, until it is enabled again.
+    Disable(Target),
+    /// Publish a device's recorded states now.
+    Restore(Target),
+    /// Stop an agent and start it again.
+    Restart(Target),
+}
+
+/// Which of several monitors is meant.
+#[derive(Debug, clap::Args)]
+struct Instance {
+    /// The `clientid` of the monitor.
+    #[arg(long, value_name = "ID", default_value = DEFAULT_CLIENT_ID)]
+    clientid: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Target {
+    /// Name of the device or agent: what follows `device_` or `agent_` in the configuration.
+    name: String,
+    #[command(flatten)]
+    instance: Instance,
+}
+
+/// Parses the arguments, does what they say, and turns the outcome into the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Arguments { user, command } = Arguments::parse();
+    let bus = if user { Bus::User } else { Bus::System };
+    let environment = environment(user);
+    let code = match command {
+        Command::Run { config } => {
+            run::run(config.unwrap_or_else(|| default_config(user)), environment)
+        }
+        Command::Check { file } => {
+            let file = file.unwrap_or_else(|| default_config(user));
+            let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+            check::check(&file, &environment, &mut out, &mut err)
+        }
+        Command::Reload(instance) => command::reload(bus, &instance.clientid),
+        Command::Enable(target) => command::enable(bus, &target.instance.clientid, target.name),
+        Command::Disable(target) => command::disable(bus, &target.instance.clientid, target.name),
+        Command::Restore(target) => command::restore(bus, &target.instance.clientid, target.name),
+        Command::Restart(target) => command::restart(bus, &target.instance.clientid, target.name),
+    };
+    ExitCode::from(code)
+}
+
+fn environment(user_manager: bool) -> Environment {
+    let credentials_directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    Environment { credentials_directory, user_manager }
+}
+
+/// Where the configuration is when nobody says (file-hierarchy(7), XDG base directories).
+fn default_config(user: bool) -> PathBuf {
+    if user {
+        user_directory("XDG_CONFIG_HOME", ".config").join("iotmonitor/config.toml")
+    } else {
+        PathBuf::from("/etc/iotmonitor/config.toml")
+    }
+}
+
+/// Where the states are kept: systemd's StateDirectory, or the same place by hand.
+fn state_directory(user: bool) -> PathBuf {
+    if let Some(directories) = std::env::var_os("STATE_DIRECTORY") {
+        // Several directories are separated by colons (systemd.exec(5)); the first is ours.
+        let text = directories.to_string_lossy();
+        return PathBuf::from(text.split(':').next().unwrap_or_default());
+    }
+    if user {
+        user_directory("XDG_STATE_HOME", ".local/state").join("iotmonitor")
+    } else {
+        PathBuf::from("/var/lib/iotmonitor")
+    }
+}
+
+fn user_directory(variable: &str, below_home: &str) -> PathBuf {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| std::env::home_dir().unwrap_or_default().join(below_home), PathBuf::from)
+}

@@ -1,1 +1,263 @@
+//! The configuration file: read, checked in whole, and turned into what the other parts take.
+//!
+//! A file written for the original iotmonitor is read unchanged. All errors of a file come at once,
+//! each with its place and with what would be right. What leaves here needs no further check.
+//!
+//! | module | duty |
+//! |---|---|
+//! | [`mqtt`], [`device`], [`agent`], [`password`] | one kind of section each, key by key |
+//! | [`section`] | typed reading of one key |
+//! | [`address`], [`time_span`], [`size`] | syntax of single values |
+//! | [`report`], [`secrecy`], [`error`] | findings, what they must not show, and how they look |
+//!
+//! The file is walked as a tree that knows its places in the text, and not deserialized into
+//! structures, for those stop at the first error. Deliberately absent: the process's environment,
+//! which the caller passes in as [`Environment`].
 
+pub mod address;
+mod agent;
+mod device;
+pub mod error;
+mod mqtt;
+mod nearest;
+mod password;
+mod report;
+mod secrecy;
+mod section;
+pub mod size;
+pub mod time_span;
+
+pub use error::{ConfigErrors, Diagnostic, Severity};
+
+use crate::monitor::spec::{DeviceSpec, MonitorSpec};
+use crate::mqtt::settings::MqttSettings;
+use device::Kind;
+use report::{Report, Span};
+use section::{Field, Section};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+
+/// A file longer than this is none of ours; it bounds what is read, in bytes.
+const LONGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// What the loader must know of its surroundings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `$CREDENTIALS_DIRECTORY` (systemd.exec(5)); the credential `mqtt-password` is looked for
+    /// in it.
+    pub credentials_directory: Option<PathBuf>,
+    /// Whether agents will run in a user manager, as their owner.
+    pub user_manager: bool,
+}
+
+/// A configuration that can be used as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub mqtt: MqttSettings,
+    pub monitor: MonitorSpec,
+}
+
+/// A configuration, and what is odd about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    pub config: Config,
+    /// In the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// [`ConfigErrors::Unreadable`] when there is no such file, it may not be read, or is no UTF-8
+/// text; [`ConfigErrors::Invalid`] with all its errors otherwise.
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    let (text, mode) = read(path).map_err(|source| {
+        let hint = match source.kind() {
+            ErrorKind::NotFound => "create it, or name the file to use",
+            ErrorKind::PermissionDenied => {
+                "run this as the file's owner or as root; the service, which has no capabilities, \
+                 needs it to belong to root"
+            }
+            ErrorKind::InvalidData => "save it as text in UTF-8",
+            ErrorKind::FileTooLarge => "name the right file",
+            _ => "see to it that it is a readable file",
+        };
+        ConfigErrors::Unreadable { path: path.to_owned(), source, hint }
+    })?;
+    check(&text, path, Some(mode), environment)
+}
+
+/// Checks a text that stands for the file at `path`; relative paths in it start from there.
+///
+/// # Errors
+/// [`ConfigErrors::Invalid`] with all errors of the text.
+pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    check(text, path, None, environment)
+}
+
+/// The text of a file and its permissions.
+fn read(path: &Path) -> io::Result<(String, u32)> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    let mut text = String::new();
+    let length = file.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
+    if u64::try_from(length).is_ok_and(|length| length > LONGEST_FILE) {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, "it is longer than 16 MiB"));
+    }
+    Ok((text, mode))
+}
+
+fn check(
+    text: &str,
+    path: &Path,
+    mode: Option<u32>,
+    environment: &Environment,
+) -> Result<Loaded, ConfigErrors> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (root, syntax_errors) = DeTable::parse_recoverable(text);
+    let mut report = Report::default();
+    let first = syntax_errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
+    if let Some(first) = first {
+        let span = first.span().unwrap_or(0..0);
+        let secret = secrecy::secret_span_of_line(text, span.start);
+        report.error(&span, first.message(), syntax_hint(first.message()));
+        let (errors, warnings) = report.into_diagnostics(path, text, secret.as_slice());
+        return Err(ConfigErrors::Invalid { errors, warnings });
+    }
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let walk = Walk { root: root.get_ref(), directory, environment };
+    let config = walk.config(&mut report);
+    if let Some(mode) = mode {
+        warn_of_readable_password(&walk, path, mode, &mut report);
+    }
+    let secrets = secrecy::secret_spans(root.get_ref(), mqtt::KEYS);
+    let (errors, warnings) = report.into_diagnostics(path, text, &secrets);
+    match config {
+        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
+        Some(_) | None => Err(ConfigErrors::Invalid { errors, warnings }),
+    }
+}
+
+fn syntax_hint(message: &str) -> &'static str {
+    if message.starts_with("duplicate key") {
+        "each section, and each key in a section, may stand once: remove or rename one"
+    } else if message.contains("quote") || message.contains("boolean") {
+        "texts stand between quotes, as in helloTopic = \"home/lamp\""
+    } else {
+        "a line is a section like [device_lamp], or a key with its value like watchTimeOut = 60"
+    }
+}
+
+/// One pass over a file that is TOML.
+struct Walk<'t> {
+    root: &'t DeTable<'t>,
+    directory: &'t Path,
+    environment: &'t Environment,
+}
+
+impl<'t> Walk<'t> {
+    /// `None` only after an error has been reported.
+    fn config(&self, report: &mut Report) -> Option<Config> {
+        let mqtt = self.mqtt(report);
+        let devices = self.devices(&mqtt, report);
+        let settings = mqtt.settings?;
+        Some(Config {
+            monitor: MonitorSpec {
+                client_id: settings.client_id.clone(),
+                base_topic: mqtt.base_topic?,
+                devices,
+            },
+            mqtt: settings,
+        })
+    }
+
+    fn mqtt(&self, report: &mut Report) -> mqtt::MqttSection {
+        let nothing = mqtt::MqttSection { settings: None, base_topic: None, client_id: None };
+        let entry = section::fields(self.root).into_iter().find(|field| field.key == "mqtt");
+        let Some(entry) = entry else {
+            let hint = "add [mqtt] and below it serverAddress = \"tcp://localhost:1883\"";
+            report.error(&(0..0), "the section [mqtt] is missing", hint);
+            return nothing;
+        };
+        match section_of(&entry, report) {
+            Some(section) => mqtt::read(&section, self.directory, self.environment, report),
+            None => nothing,
+        }
+    }
+
+    fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut Report) -> Vec<DeviceSpec> {
+        let mut devices = Vec::new();
+        let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+        for entry in section::fields(self.root) {
+            let Some((kind, name)) = Kind::of(entry.key) else {
+                if entry.key != "mqtt" {
+                    warn_of_unknown_section(&entry, report);
+                }
+                continue;
+            };
+            let Some(section) = section_of(&entry, report) else { continue };
+            if names.insert(name, section.header.clone()).is_some() {
+                let message =
+                    format!("device_{name} and agent_{name} would share the name `{name}`");
+                report.error(
+                    &section.header,
+                    message,
+                    "rename one of them, or make them one section",
+                );
+            }
+            devices.extend(device::read(&section, kind, name, mqtt, self.environment, report));
+        }
+        devices
+    }
+}
+
+/// A known section; reports what has its name and is none.
+fn section_of<'t>(entry: &Field<'t>, report: &mut Report) -> Option<Section<'t>> {
+    let title = format!("[{}]", entry.key.escape_debug());
+    if let DeValue::Table(table) = entry.value {
+        return Some(Section { title, header: entry.key_span.clone(), table });
+    }
+    let message = format!("`{}` must be a section", entry.key.escape_debug());
+    report.error(&entry.key_span, message, format!("write {title} in a line of its own, once"));
+    None
+}
+
+fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
+    let shown = entry.key.escape_debug();
+    if !matches!(entry.value, DeValue::Table(_) | DeValue::Array(_)) {
+        let message = format!("the key `{shown}` stands in no section and has no effect");
+        report.warning(&entry.key_span, message, "move it into the section it belongs to");
+        return;
+    }
+    let prefix = entry.key.split(['_', '-', '.']).next().unwrap_or(entry.key);
+    let hint = match nearest::nearest(prefix, ["mqtt", "device", "agent"]) {
+        Some("mqtt") => "did you mean [mqtt]?",
+        Some("device") => "did you mean [device_NAME]?",
+        Some("agent") => "did you mean [agent_NAME]?",
+        Some(_) | None => "sections are [mqtt], [device_NAME] and [agent_NAME]",
+    };
+    report.warning(
+        &entry.key_span,
+        format!("the section [{shown}] is unknown and has no effect"),
+        hint,
+    );
+}
+
+fn warn_of_readable_password(walk: &Walk<'_>, path: &Path, mode: u32, report: &mut Report) {
+    let mqtt = section::fields(walk.root).into_iter().find(|field| field.key == "mqtt");
+    let password = mqtt
+        .and_then(|mqtt| mqtt.value.as_table())
+        .and_then(|table| table.get_key_value("password"))
+        .filter(|(_, value)| value.get_ref().as_str().is_some_and(|text| !text.is_empty()));
+    if let Some((key, _)) = password
+        && mode & 0o077 != 0
+    {
+        let message =
+            format!("others can read the password in this file (mode {:04o})", mode & 0o7777);
+        report.warning(&key.span(), message, format!("chmod 0600 {}", path.display()));
+    }
+}

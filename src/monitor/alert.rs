@@ -75,10 +75,10 @@ alert_kinds! {
     ManagerBack "manager-back" Notice "ebc838b6e6414fb19bedc8717279f3c6",
     Enabled "enabled" Notice "a149a16e16b849108203186bcf351ca8",
     Disabled "disabled" Notice "17fbbf23e8ff45fdbab7bed6ba0df8a3",
-    HeldUp "held-up" Warning "f516b9cdd3714a539c8b5f7d9b164046",
     Started "started" Info "0dc4ef58d6db4e45874a3dbfe1eb938f",
     Stopped "stopped" Info "d8990a3d055645b8b15ac3f1ad3cf042",
     Reloaded "reloaded" Notice "097eb76141524122ad7561309c053181",
     ReloadFailed "reload-failed" Error "fe82f4ee33d94d629ecedadf31195ba0",
+    StartFailed "start-failed" Error "7b7e54b0de9b4ca9a592d0711d24326c",
     ConfigWarning "config-warning" Warning "f1b24bac53504a32bd51a677ea3c5a37",
 }

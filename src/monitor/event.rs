@@ -83,6 +83,9 @@ pub enum LossReason {
     TakenOver,
     /// User name or password were refused.
     Refused(String),
+    /// The broker stopped answering: since when is unknown, so nothing since its last packet
+    /// counts as watched.
+    Silent(String),
     /// Anything else, in words that name the thing and the way out.
     Other(String),
 }
@@ -173,6 +176,11 @@ pub enum Event {
     },
     /// Commits work again.
     StoreRecovered,
+    /// Records that failed their checksum were passed over and deleted; one of them as an example.
+    StoreRecordsDamaged {
+        count: u64,
+        example: String,
+    },
     /// All deliveries up to this one are on disk.
     StatesCommitted {
         through: Delivery,

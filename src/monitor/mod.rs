@@ -1,12 +1,390 @@
 //! The core: events and the time in, actions out.
 //!
-//! Deliberately absent: clocks, files, sockets, tasks, randomness and failure.
+//! [`Monitor::handle`] is the only way in. Liveness is in [`liveness`], the state connection and
+//! the restores in [`session`] and [`restore`], agents in [`agent`], what is saved in [`saving`].
+//!
+//! Deliberately absent: clocks, files, sockets, tasks, randomness and failure. Whoever drives the
+//! monitor reads the time once a turn, carries the actions out in order, and comes back with their
+//! results as events, at the latest at [`Monitor::next_deadline`].
 
 pub mod action;
+mod agent;
 pub mod alert;
+mod clock;
+mod deadline;
+mod device;
 pub mod event;
+mod liveness;
+mod reconfigure;
+mod restore;
+mod saving;
+mod session;
 pub mod snapshot;
 pub mod spec;
+mod status;
+mod subscriptions;
 
 pub use action::Action;
 pub use event::{Event, Now};
+
+use crate::topic::TopicName;
+use crate::topic::index::TopicIndex;
+use crate::unit_name::UnitName;
+use action::Publication;
+use alert::{Alert, AlertKind};
+use bytes::Bytes;
+use clock::WatchedClock;
+use deadline::DeadlineTable;
+use device::{Device, DeviceId};
+use event::{Connection, LossReason, QoS, Token};
+use liveness::WatchLink;
+use restore::Restores;
+use saving::Saving;
+use session::StateSession;
+use spec::{DeviceName, MonitorSpec};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often `up` is published.
+const UP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The whole state of the monitoring.
+#[derive(Debug)]
+pub struct Monitor {
+    client_id: String,
+    base_topic: TopicName,
+    devices: Vec<Device>,
+    by_name: BTreeMap<DeviceName, DeviceId>,
+    by_unit: BTreeMap<UnitName, DeviceId>,
+    watch_index: TopicIndex<WatchTarget>,
+    state_index: TopicIndex<DeviceId>,
+    /// What the present message means; kept for its memory.
+    found: Vec<WatchTarget>,
+    clock: WatchedClock,
+    /// Silence deadlines on watched time, at most one entry a device.
+    silence: DeadlineTable<DeviceId>,
+    /// Everything else that waits, on monotonic time.
+    timers: DeadlineTable<Timer>,
+    watch: WatchLink,
+    session: StateSession,
+    restores: Restores,
+    saving: Saving,
+    up_count: u64,
+    /// How many devices are expired at the moment.
+    expired_count: usize,
+    manager: agent::ManagerState,
+    next_token: u64,
+    next_read: u64,
+    random: SplitMix,
+    stopping: bool,
+}
+
+/// What a topic filter on the watch connection means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WatchTarget {
+    Contact(DeviceId),
+    Hello(DeviceId),
+}
+
+/// What can wait on monotonic time. A timer only says when to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Up,
+    Save,
+    /// The answer to a probe of the watch connection is overdue.
+    Probe,
+    ExpireRepeat(DeviceId),
+    Relaunch(DeviceId),
+    Healthy(DeviceId),
+    /// The state connection has been quiet for a moment, or its markers are overdue.
+    Session,
+    /// The state connection has been down for a while beside a living watch connection.
+    SessionLoss,
+    /// Echoes that never came are given up.
+    Echoes,
+}
+
+/// Figures for the status line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Whether the watch connection stands and its subscriptions are acknowledged.
+    pub watching: bool,
+    pub devices: usize,
+    pub expired: usize,
+    pub agents: usize,
+    pub agents_running: usize,
+}
+
+impl Monitor {
+    /// A monitor that starts now. `seed` varies the jitter of delays between runs.
+    #[must_use]
+    pub fn new(spec: MonitorSpec, now: Now, seed: u64) -> Self {
+        let mut monitor = Self {
+            client_id: spec.client_id.clone(),
+            base_topic: spec.base_topic.clone(),
+            devices: Vec::new(),
+            by_name: BTreeMap::new(),
+            by_unit: BTreeMap::new(),
+            watch_index: TopicIndex::new(),
+            state_index: TopicIndex::new(),
+            found: Vec::new(),
+            clock: WatchedClock::default(),
+            silence: DeadlineTable::default(),
+            timers: DeadlineTable::default(),
+            watch: WatchLink::default(),
+            session: StateSession::default(),
+            restores: Restores::default(),
+            saving: Saving::default(),
+            up_count: 0,
+            expired_count: 0,
+            manager: agent::ManagerState::default(),
+            next_token: 0,
+            next_read: 0,
+            random: SplitMix(seed),
+            stopping: false,
+        };
+        let watched = monitor.clock.at(now.mono);
+        monitor.devices =
+            spec.devices.into_iter().map(|spec| Device::new(spec, watched, now.wall)).collect();
+        monitor.index_devices();
+        monitor.arm_all();
+        monitor.timers.push(now.mono + UP_INTERVAL, Timer::Up);
+        monitor.timers.push(now.mono + saving::SAVE_INTERVAL, Timer::Save);
+        monitor
+    }
+
+    /// Takes in one event and appends what is to be done about it, in order.
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::TimePassed => self.time_passed(now, out),
+            Event::Connected { connection: Connection::Watch, protocol, .. } => {
+                self.watch_connected(now, protocol, out);
+            }
+            Event::Connected { connection: Connection::State, protocol, session_present } => {
+                self.session_connected(now, protocol, session_present, out);
+            }
+            Event::Disconnected { connection: Connection::Watch, reason } => {
+                self.watch_disconnected(now, &reason, out);
+            }
+            Event::Disconnected { connection: Connection::State, reason } => {
+                self.session_disconnected(now, reason);
+            }
+            Event::Subscribed { connection: Connection::Watch, refused } => {
+                self.watch_subscribed(now, &refused, out);
+            }
+            Event::Subscribed { connection: Connection::State, refused } => {
+                self.session_subscribed(&refused, out);
+            }
+            Event::WatchMessage(message) => self.watch_message(now, &message, out),
+            Event::StateMessage { delivery, message } => {
+                self.state_message(now, delivery, message, out);
+            }
+            Event::Published { token } => self.published(now, token, out),
+            Event::StoreOpened(snapshot) => self.store_opened(now, snapshot, out),
+            Event::StoreFailed { error } => self.store_failed(now, error, out),
+            Event::StoreRecovered => self.store_recovered(out),
+            Event::StorePutAside { path, error } => out.push(raise(
+                AlertKind::StorePutAside,
+                format!(
+                    "the store was damaged ({error}); it was put aside as {path} and a new one \
+                     was made: recorded states start afresh"
+                ),
+            )),
+            Event::StoreRecordsDamaged { count, example } => out.push(raise(
+                AlertKind::StorePutAside,
+                format!("{count} damaged records were dropped from the store, such as `{example}`"),
+            )),
+            Event::StatesCommitted { through } => out.push(Action::Acknowledge { through }),
+            Event::StatesRead { read, states, next } => {
+                self.states_read(now, read, states, next, out);
+            }
+            Event::DevicesSaved => self.saving.saved(),
+            Event::ManagerConnected { units } => self.manager_connected(now, units, out),
+            Event::ManagerLost { reason } => self.manager_lost(&reason, out),
+            Event::UnitChanged(report) => self.unit_changed(now, report, out),
+            Event::UnitRemoved { unit } => self.unit_removed(now, &unit, out),
+            Event::StartFinished { unit, outcome } => self.start_finished(now, &unit, outcome, out),
+            Event::StopFinished { unit, outcome } => self.stop_finished(&unit, outcome, out),
+            Event::SystemStopping => self.manager.system_stopping = true,
+            Event::Reconfigured(spec) => self.reconfigure(now, spec, out),
+            Event::Enabled { device } => self.set_enabled(now, &device, true, out),
+            Event::Disabled { device } => self.set_enabled(now, &device, false, out),
+            Event::RestoreRequested { device } => {
+                if let Some(&id) = self.by_name.get(&device) {
+                    self.request_restore(id, out);
+                }
+            }
+            Event::RestartRequested { device } => {
+                if let Some(&id) = self.by_name.get(&device) {
+                    self.restart_agent(now, id, out);
+                }
+            }
+            Event::Stopping => self.stop(now, out),
+        }
+    }
+
+    /// Monotonic time at which [`Event::TimePassed`] is wanted at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let silence = self.silence.next().and_then(|watched| self.clock.mono_of(watched));
+        [silence, self.timers.next()].into_iter().flatten().min()
+    }
+
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            watching: self.clock.is_running(),
+            devices: self.devices.len() - self.manager.agents,
+            expired: self.expired_count,
+            agents: self.manager.agents,
+            agents_running: self.manager.running,
+        }
+    }
+
+    /// Whether a device or an agent of this name is configured.
+    #[must_use]
+    pub fn knows(&self, name: &DeviceName) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Whether an agent of this name is configured.
+    #[must_use]
+    pub fn knows_agent(&self, name: &DeviceName) -> bool {
+        self.by_name.get(name).is_some_and(|&id| self.devices[id as usize].agent.is_some())
+    }
+
+    /// Whether anything is recorded, so that the state connection is needed.
+    #[must_use]
+    pub fn needs_state_connection(&self) -> bool {
+        self.devices.iter().any(|device| !device.spec.state.is_empty())
+    }
+
+    fn time_passed(&mut self, now: Now, out: &mut Vec<Action>) {
+        while let Some((due, timer)) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Up => self.publish_up(now, due, out),
+                Timer::Save => self.save_due(now, out),
+                Timer::Probe => self.probe_overdue(now, out),
+                Timer::ExpireRepeat(id) => self.expire_repeat_due(now, due, id, out),
+                Timer::Relaunch(id) => self.relaunch_due(due, id, out),
+                Timer::Healthy(id) => self.healthy_due(due, id, out),
+                Timer::Session => self.session_due(now, due, out),
+                Timer::SessionLoss => self.session_loss_due(now, due, out),
+                Timer::Echoes => self.echoes_due(now),
+            }
+        }
+        self.silence_due(now, out);
+        self.flush_saves(now, out);
+    }
+
+    fn publish_up(&mut self, now: Now, due: Duration, out: &mut Vec<Action>) {
+        self.up_count += 1;
+        let payload = Bytes::from(self.up_count.to_string());
+        out.push(self.own_publication("up", payload, QoS::AtMostOnce, false, None));
+        // A monitor that was held up does not make good for the seconds that it missed.
+        let next = due + UP_INTERVAL;
+        let next = if next + UP_INTERVAL < now.mono { now.mono + UP_INTERVAL } else { next };
+        self.timers.push(next, Timer::Up);
+    }
+
+    fn stop(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.stopping = true;
+        self.save_everything(now, out);
+        let payload = Bytes::from_static(b"offline");
+        out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
+    }
+
+    /// A publication on the watch connection on `BASE/below`.
+    fn own_publication(
+        &self,
+        below: &str,
+        payload: Bytes,
+        qos: QoS,
+        retain: bool,
+        token: Option<Token>,
+    ) -> Action {
+        let connection = Connection::Watch;
+        let topic = self.own_topic(below);
+        Action::Publish(Publication {
+            connection,
+            topic,
+            payload,
+            qos,
+            retain,
+            restored: false,
+            token,
+        })
+    }
+
+    /// A QoS 1 publication on `BASE/kind/NAME`.
+    fn device_publication(
+        &self,
+        kind: &str,
+        id: DeviceId,
+        payload: String,
+        retain: bool,
+    ) -> Action {
+        let below = format!("{kind}/{}", self.devices[id as usize].spec.name);
+        self.own_publication(&below, Bytes::from(payload), QoS::AtLeastOnce, retain, None)
+    }
+
+    /// The topic `BASE/below`. Both parts were checked when the configuration was read; should
+    /// they be too long together, the base alone is a topic that harms nobody.
+    fn own_topic(&self, below: &str) -> TopicName {
+        TopicName::new(format!("{}/{below}", self.base_topic))
+            .unwrap_or_else(|_| self.base_topic.clone())
+    }
+
+    fn new_token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    fn published(&mut self, now: Now, token: Token, out: &mut Vec<Action>) {
+        if self.watch.probe_answered(token) {
+            self.probe_succeeded(now, out);
+        } else {
+            self.restored_published(token, out);
+        }
+    }
+
+    fn device_alert(&self, id: DeviceId, kind: AlertKind, message: String) -> Action {
+        let device = &self.devices[id as usize];
+        let unit = device.agent.as_ref().map(|agent| agent.spec.unit.clone());
+        Action::Raise(Alert { kind, device: Some(device.spec.name.clone()), unit, message })
+    }
+}
+
+/// An alert that concerns no device.
+fn raise(kind: AlertKind, message: String) -> Action {
+    Action::Raise(Alert { kind, device: None, unit: None, message })
+}
+
+/// Which kind of alert a lost connection is.
+fn loss_kind(reason: &LossReason) -> AlertKind {
+    match reason {
+        LossReason::TakenOver => AlertKind::ClientIdTaken,
+        LossReason::Refused(_) => AlertKind::BrokerRefused,
+        LossReason::Silent(_) | LossReason::Other(_) => AlertKind::BrokerLost,
+    }
+}
+
+/// A small generator for jitter (Steele, Lea, Flood 2014), so that the core stays a function of
+/// its inputs.
+#[derive(Debug)]
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in 0..=100.
+    fn percent(&mut self) -> u32 {
+        u32::try_from(self.next() % 101).unwrap_or(0)
+    }
+}

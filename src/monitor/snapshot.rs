@@ -35,4 +35,7 @@ pub struct DeviceRecord {
     pub graces: u8,
     /// A person's choice, which wins over the file's `enabled`.
     pub enabled: Option<bool>,
+    /// Invocation of an agent's unit that was last seen to start.
+    #[serde(default)]
+    pub invocation: Option<String>,
 }

@@ -1,1 +1,147 @@
+//! The durable store: recorded states, what is known of the devices, and the session's filters, in
+//! LMDB on a thread of its own.
+//!
+//! Commands go in through a bounded channel and are carried out in order; what waits is put into
+//! one transaction with one fsync, and then reported. When a commit fails the group stays in memory
+//! and is tried again until it succeeds, and everything behind it waits, reads too: no read misses
+//! what was sent before it. Deliberately absent: what a state means, when one is restored, and logs.
+//!
+//! Flags are LMDB's default, so that a commit that was reported survives a power cut.
 
+mod disk;
+mod error;
+mod files;
+mod pages;
+mod record;
+mod writer;
+
+pub use disk::FORMAT;
+pub use error::StoreError;
+
+use crate::monitor::action::StateChange;
+use crate::monitor::event::{Delivery, Event, ReadId};
+use crate::monitor::snapshot::{DeviceRecord, Heartbeat};
+use crate::monitor::spec::DeviceName;
+use crate::pulse::Pulse;
+use crate::topic::{TopicFilter, TopicName};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How many commands may wait: the 4,096 deliveries that are unacknowledged at most, 8 reads, one
+/// saving of devices, and room for saved filters. When it is full, [`StoreHandle::send`] says so
+/// and the sender keeps the command.
+pub const CHANNEL_CAPACITY: usize = 4_096 + 8 + 1 + 55;
+
+/// Bytes of address space reserved for the data at first; the file grows only as it is filled.
+pub const DEFAULT_MAP_BYTES: usize = 1 << 30;
+
+/// Where the store is.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// Made if it does not exist; no other process may use it.
+    pub directory: PathBuf,
+    /// [`DEFAULT_MAP_BYTES`]; a multiple of the page size. Doubled whenever it is full.
+    pub map_bytes: usize,
+}
+
+impl StoreSettings {
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), map_bytes: DEFAULT_MAP_BYTES }
+    }
+}
+
+/// The store's part of [`crate::monitor::Action`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreCommand {
+    Record { delivery: Delivery, change: StateChange },
+    ReadStates { read: ReadId, filters: Vec<TopicFilter>, after: Option<TopicName> },
+    SaveDevices { heartbeat: Heartbeat, changed: Vec<DeviceRecord>, gone: Vec<DeviceName> },
+    SaveSessionFilters(Vec<TopicFilter>),
+}
+
+/// The channel to the store is full, or its thread is gone; the command comes back.
+#[derive(Debug, thiserror::Error)]
+#[error("{CHANNEL_CAPACITY} commands wait for the store already")]
+pub struct StoreFull(pub Box<StoreCommand>);
+
+/// The way to the store's thread. Dropped without [`StoreHandle::close`], the thread still writes
+/// what waits, and nobody hears how that ended.
+#[derive(Debug)]
+pub struct StoreHandle {
+    commands: SyncSender<StoreCommand>,
+    closing: Arc<OnceLock<Instant>>,
+    flushed: Receiver<bool>,
+    thread: JoinHandle<()>,
+}
+
+/// Says whether this version may touch the store in `directory`; to be asked before [`spawn`].
+/// A missing, damaged, locked or unreadable store is none of its business.
+///
+/// # Errors
+/// [`StoreError::NewerFormat`] and no other.
+pub fn check_format(directory: &Path) -> Result<(), StoreError> {
+    if !directory.join(files::DATA_FILE).exists() {
+        return Ok(());
+    }
+    let Ok(_lock) = files::lock(directory) else { return Ok(()) };
+    match disk::Disk::open(directory, DEFAULT_MAP_BYTES) {
+        Err(error @ StoreError::NewerFormat { .. }) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Starts the store's thread. It reports through `events`; while that channel is full, it waits.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn spawn(
+    settings: StoreSettings,
+    events: tokio::sync::mpsc::Sender<Event>,
+    pulse: Pulse,
+) -> std::io::Result<StoreHandle> {
+    let (commands, received) = sync_channel(CHANNEL_CAPACITY);
+    // One message, sent as the thread's last act: never full.
+    let (done, flushed) = sync_channel(1);
+    let closing = Arc::new(OnceLock::new());
+    let writer = writer::Writer::new(settings, events, pulse, received, Arc::clone(&closing));
+    let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+        let flushed = writer.run();
+        // A handle that was dropped does not want to know.
+        let _ = done.try_send(flushed);
+    })?;
+    Ok(StoreHandle { commands, closing, flushed, thread })
+}
+
+impl StoreHandle {
+    /// Hands a command to the store without waiting.
+    ///
+    /// # Errors
+    /// When [`CHANNEL_CAPACITY`] commands wait already.
+    pub fn send(&self, command: StoreCommand) -> Result<(), StoreFull> {
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(command) | TrySendError::Disconnected(command) => {
+                StoreFull(Box::new(command))
+            }
+        })
+    }
+
+    /// Writes everything that waits, closes the database and ends the thread. Blocks for at most
+    /// `within`, and a tenth of a second more for a system call that is under way; events for which
+    /// there is no room are dropped by then. Returns whether all of it is on disk.
+    #[must_use]
+    pub fn close(self, within: Duration) -> bool {
+        let Self { commands, closing, flushed, thread } = self;
+        drop(commands);
+        // Set nowhere else, for `self` is consumed.
+        let _ = closing.set(Instant::now() + within);
+        thread.thread().unpark();
+        match flushed.recv_timeout(within + Duration::from_millis(100)) {
+            Ok(flushed) => thread.join().is_ok() && flushed,
+            Err(_) => false,
+        }
+    }
+}

@@ -1,1 +1,22 @@
+//! The systemd adapter: agents as transient units over D-Bus, and the notify protocol.
+//!
+//! Two connections to the bus. On the first, [`signals`] does nothing but take in what systemd
+//! tells and note it in the [`inbox`]; it never waits for anybody, since a message stream that
+//! nobody polls stalls its whole connection. On the second, [`units`] reads the truth from systemd
+//! for each unit that the inbox names, and [`jobs`] starts and stops units. [`manager`] keeps the
+//! two alive and is the door for the rest of the program.
+//!
+//! Invariant: the content of a signal never becomes an event. Signals only say where to look, so
+//! that sixteen of them for one restart, or a lost one, cost a look and no error.
+//!
+//! Deliberately absent: any decision. Whether an agent is to be started again is the core's.
 
+mod inbox;
+mod jobs;
+pub mod manager;
+pub mod notify;
+mod properties;
+mod proxy;
+mod reading;
+mod signals;
+mod units;

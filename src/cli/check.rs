@@ -1,0 +1,50 @@
+//! `iotmonitor check [FILE]`: tells whether a configuration can be used, and changes nothing.
+
+use crate::config::{self, Config, Environment};
+use std::io::Write;
+use std::path::Path;
+
+/// The configuration cannot be used (sysexits.h, EX_CONFIG; systemd.exec(5)).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Checks the file; findings go to `err`, one line about a good file to `out`. Returns the exit
+/// code: 0, also with warnings, or [`EXIT_CONFIG`].
+pub fn check(
+    path: &Path,
+    environment: &Environment,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> u8 {
+    // Whoever closed the other end does not want to read more: write errors change no outcome.
+    match config::load(path, environment) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                let _ = writeln!(err, "{warning}\n");
+            }
+            let _ = writeln!(out, "{}: ok, {}", path.display(), summary(&loaded.config));
+            0
+        }
+        Err(errors) => {
+            for warning in errors.warnings() {
+                let _ = writeln!(err, "{warning}\n");
+            }
+            let _ = writeln!(err, "{errors}");
+            let _ = match errors.errors().len() {
+                0 => Ok(()),
+                1 => writeln!(err, "\n{}: 1 error", path.display()),
+                count => writeln!(err, "\n{}: {count} errors", path.display()),
+            };
+            EXIT_CONFIG
+        }
+    }
+}
+
+fn summary(config: &Config) -> String {
+    let agents = config.monitor.devices.iter().filter(|device| device.agent.is_some()).count();
+    let devices = config.monitor.devices.len() - agents;
+    format!("{} and {}", counted(devices, "device"), counted(agents, "agent"))
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}

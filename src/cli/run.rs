@@ -1,0 +1,56 @@
+//! `iotmonitor run`: the daemon, and its exit code.
+
+use super::check::EXIT_CONFIG;
+use super::{EXIT_FAILURE, state_directory};
+use crate::config::{ConfigErrors, Environment};
+use crate::daemon::{self, DaemonError, Options};
+use crate::logging::{self, Logger, Target};
+use crate::monitor::alert::{Alert, AlertKind};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The last entries get this long on their way to the journal.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Runs until it is told to stop; returns the exit code.
+pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
+    let logger = match logging::start(Target::detect()) {
+        Ok(logger) => logger,
+        Err(error) => {
+            eprintln!(
+                "iotmonitor: cannot start a thread ({error}); the system is out of resources"
+            );
+            return EXIT_FAILURE;
+        }
+    };
+    let state_directory = state_directory(environment.user_manager);
+    let options = Options { config_file, state_directory, environment };
+    let code = match daemon::run(&options, &logger) {
+        Ok(()) => 0,
+        Err(error) => {
+            tell(&error, &logger);
+            match error {
+                DaemonError::Config(_) => EXIT_CONFIG,
+                DaemonError::Store(_) | DaemonError::Runtime(_) => EXIT_FAILURE,
+            }
+        }
+    };
+    // What does not get through in time is lost; the exit must not hang on the journal.
+    let _ = logger.flush(FLUSH_PATIENCE);
+    code
+}
+
+/// Each error of a configuration is an entry of its own, so that `journalctl` shows one a line.
+fn tell(error: &DaemonError, logger: &Logger) {
+    let messages = match error {
+        DaemonError::Config(ConfigErrors::Invalid { errors, .. }) => {
+            errors.iter().map(ToString::to_string).collect()
+        }
+        DaemonError::Config(ConfigErrors::Unreadable { .. })
+        | DaemonError::Store(_)
+        | DaemonError::Runtime(_) => vec![error.to_string()],
+    };
+    for message in messages {
+        logger.alert(&Alert { kind: AlertKind::StartFailed, device: None, unit: None, message });
+    }
+}

@@ -1,0 +1,250 @@
+//! A section `[device_…]` or `[agent_…]`: what is watched, recorded and greeted.
+//!
+//! Deliberately absent: the agent's process, which is [`super::agent`]'s.
+
+use super::Environment;
+use super::agent;
+use super::mqtt::MqttSection;
+use super::report::Report;
+use super::section::{Section, Text};
+use super::time_span::MAX_TIME_SPAN;
+use crate::monitor::spec::{DeviceName, DeviceSpec};
+use crate::topic::{MAX_TOPIC_BYTES, TopicFilter, TopicName};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Keys that devices and agents have in common.
+const KEYS: &[&str] = &[
+    "watchTimeOut",
+    "helloTopic",
+    "watchTopics",
+    "stateTopics",
+    "expireRepeat",
+    "restoreOnStart",
+    "enabled",
+];
+
+const DEFAULT_WATCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Zero has a meaning of its own; what is shorter than this would be noise.
+const WATCH_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=MAX_TIME_SPAN;
+const EXPIRE_REPEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_TIME_SPAN;
+
+/// The longest topic level that the monitor puts before a device's name, slashes included.
+const LONGEST_OWN_LEVEL: usize = "/helloTopicCount/".len();
+
+/// Which of the two a section is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Device,
+    Agent,
+}
+
+impl Kind {
+    /// Kind and name of a section such as `device_lamp`; `None` for any other section.
+    pub fn of(section: &str) -> Option<(Self, &str)> {
+        let device = section.strip_prefix("device_").map(|name| (Self::Device, name));
+        device.or_else(|| section.strip_prefix("agent_").map(|name| (Self::Agent, name)))
+    }
+}
+
+/// `None` when the name is no name, or the process could not be read; that has been reported then.
+pub(super) fn read(
+    section: &Section<'_>,
+    kind: Kind,
+    name: &str,
+    mqtt: &MqttSection,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<DeviceSpec> {
+    report_unknown_keys(section, kind, name, report);
+    let device_name = device_name(section, name, mqtt.base_topic.as_ref(), report);
+    let watch = filters(section, "watchTopics", mqtt.base_topic.as_ref(), report);
+    let hello = hello(section, mqtt.base_topic.as_ref(), report);
+    let state = filters(section, "stateTopics", mqtt.base_topic.as_ref(), report);
+    let watch_timeout = watch_timeout(section, report);
+    let expire_repeat = zero_is_none(section, "expireRepeat", &EXPIRE_REPEAT, report).flatten();
+    let restore_on_start = section.boolean("restoreOnStart", true, report);
+    let enabled = section.boolean("enabled", true, report);
+    report_missing_topics(section, kind, report);
+    let agent = match kind {
+        Kind::Device => None,
+        Kind::Agent => {
+            let client_id = mqtt.client_id.as_deref();
+            let server = mqtt
+                .settings
+                .as_ref()
+                .map(|settings| settings.server.to_string())
+                .unwrap_or_default();
+            let name = device_name.as_ref().map(|_| name)?;
+            Some(agent::read(section, name, client_id, &server, environment, report)?)
+        }
+    };
+    Some(DeviceSpec {
+        name: device_name?,
+        watch_timeout: watch_timeout.filter(|_| !watch.is_empty()),
+        expire_repeat,
+        watch,
+        hello,
+        state,
+        restore_on_start,
+        enabled,
+        agent,
+    })
+}
+
+fn report_unknown_keys(section: &Section<'_>, kind: Kind, name: &str, report: &mut Report) {
+    match kind {
+        Kind::Agent => {
+            section.report_unknown_keys(&[KEYS, agent::KEYS].concat(), |_| None, report);
+        }
+        Kind::Device => {
+            let elsewhere = |key: &str| {
+                agent::KEYS.contains(&key).then(|| {
+                    format!(
+                        "`{key}` belongs to an agent: remove it, or name the section [agent_{name}]"
+                    )
+                })
+            };
+            section.report_unknown_keys(KEYS, elsewhere, report);
+        }
+    }
+}
+
+fn device_name(
+    section: &Section<'_>,
+    name: &str,
+    base_topic: Option<&TopicName>,
+    report: &mut Report,
+) -> Option<DeviceName> {
+    let name = DeviceName::new(name)
+        .map_err(|error| {
+            let hint = "a name may hold anything but `/`, `+`, `#` and control characters";
+            report.error(&section.header, error.to_string(), hint);
+        })
+        .ok()?;
+    let base_length = base_topic.map_or(0, |base| base.as_str().len());
+    let topic_length = base_length + LONGEST_OWN_LEVEL + name.as_str().len();
+    if topic_length > MAX_TOPIC_BYTES {
+        let message = format!("a device name of {} bytes is too long", name.as_str().len());
+        let hint = format!("it becomes part of a topic of {topic_length} bytes, MQTT allows 65535");
+        report.error(&section.header, message, hint);
+        return None;
+    }
+    Some(name)
+}
+
+fn filters(
+    section: &Section<'_>,
+    key: &str,
+    base_topic: Option<&TopicName>,
+    report: &mut Report,
+) -> Vec<TopicFilter> {
+    let mut filters = Vec::new();
+    for text in section.texts(key, report) {
+        if let Some(filter) = filter(key, &text, base_topic, report)
+            && !filters.contains(&filter)
+        {
+            filters.push(filter);
+        }
+    }
+    filters
+}
+
+fn hello(
+    section: &Section<'_>,
+    base_topic: Option<&TopicName>,
+    report: &mut Report,
+) -> Option<TopicFilter> {
+    let text = section.text("helloTopic", report)?;
+    filter("helloTopic", &text, base_topic, report)
+}
+
+fn filter(
+    key: &str,
+    text: &Text<'_>,
+    base_topic: Option<&TopicName>,
+    report: &mut Report,
+) -> Option<TopicFilter> {
+    let filter = TopicFilter::new(text.value)
+        .map_err(|error| {
+            let hint =
+                "`+` stands for one whole level, `#` at the end for the rest: \"home/+/sensors/#\"";
+            report.error(&text.span, format!("{key}: {error}"), hint);
+        })
+        .ok()?;
+    let own = base_topic.and_then(|base| TopicFilter::new(format!("{base}/#")).ok());
+    if let Some(own) = own.filter(|own| own.covers(&filter)) {
+        let message = format!("{key} `{filter}` lies below baseTopic, where nothing counts");
+        let hint = format!("messages on `{own}` are iotmonitor's own: choose another topic");
+        report.warning(&text.span, message, hint);
+    }
+    Some(filter)
+}
+
+fn watch_timeout(section: &Section<'_>, report: &mut Report) -> Option<Duration> {
+    let field = section.field("watchTimeOut");
+    let timeout = zero_is_none(section, "watchTimeOut", &WATCH_TIMEOUT, report);
+    if let Some(field) = field
+        && timeout.flatten().is_some()
+        && !is_set(section, "watchTopics")
+    {
+        let message = format!("watchTimeOut = {} has no effect without watchTopics", field.shown());
+        report.warning(&field.span, message, "add the topics whose messages show that it is alive");
+    }
+    timeout.unwrap_or(Some(DEFAULT_WATCH_TIMEOUT))
+}
+
+/// A time span that may be 0, which then means none; the outer `None` when the key is absent or
+/// wrong.
+fn zero_is_none(
+    section: &Section<'_>,
+    key: &str,
+    limits: &RangeInclusive<Duration>,
+    report: &mut Report,
+) -> Option<Option<Duration>> {
+    let zero_too = Duration::ZERO..=*limits.end();
+    let span = section.time_span(key, &zero_too, report)?;
+    if span.is_zero() {
+        return Some(None);
+    }
+    if !limits.contains(&span)
+        && let Some(field) = section.field(key)
+    {
+        let least = super::time_span::format(*limits.start());
+        let message = format!("{key} = {} is too short", field.shown());
+        report.error(&field.span, message, format!("it is at least {least}, or 0 for never"));
+    }
+    Some(Some(span))
+}
+
+/// A device without topics would never be heard of; an agent is known by its process at least.
+fn report_missing_topics(section: &Section<'_>, kind: Kind, report: &mut Report) {
+    let topics = ["watchTopics", "helloTopic", "stateTopics"];
+    if kind == Kind::Device && !topics.iter().any(|key| is_set(section, key)) {
+        let message = format!("{} has no topics", section.title);
+        let hint =
+            "add watchTopics, helloTopic or stateTopics, as in watchTopics = \"home/lamp/#\"";
+        report.error(&section.header, message, hint);
+    }
+    if !is_set(section, "watchTopics")
+        && let Some(field) = section.field("restartOnExpire")
+        && field.value.as_bool() == Some(true)
+    {
+        let message =
+            format!("restartOnExpire of {} has no effect without watchTopics", section.title);
+        report.warning(
+            &field.key_span,
+            message,
+            "add the topics whose messages show that it is alive",
+        );
+    }
+}
+
+/// Whether a key is there and says something, right or wrong.
+fn is_set(section: &Section<'_>, key: &str) -> bool {
+    section.field(key).is_some_and(|field| {
+        field.value.as_str() != Some("")
+            && field.value.as_array().is_none_or(|items| !items.is_empty())
+    })
+}

@@ -1,0 +1,255 @@
+//! The section `[mqtt]`: the broker's address, who logs in there, and the monitor's own topics.
+//!
+//! Deliberately absent: any connection. Certificates are looked for and not into; the MQTT adapter
+//! reads them at each connection, since they are renewed while it runs.
+
+use super::Environment;
+use super::address;
+use super::nearest::nearest;
+use super::password;
+use super::report::Report;
+use super::section::Section;
+use crate::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
+use crate::topic::TopicName;
+use crate::unit_name::DEFAULT_CLIENT_ID;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(super) const KEYS: &[&str] = &[
+    "serverAddress",
+    "baseTopic",
+    "user",
+    "password",
+    "passwordFile",
+    "clientid",
+    "protocol",
+    "keepAlive",
+    "caFile",
+    "certFile",
+    "keyFile",
+];
+
+const DEFAULT_BASE_TOPIC: &str = "home/monitoring";
+const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// The shortest that the client library takes, the longest that a CONNECT packet can say
+/// (MQTT 5, 3.1.2.10).
+const KEEP_ALIVE_SECONDS: std::ops::RangeInclusive<u64> = 5..=65_535;
+
+/// The longest user name or password in bytes (MQTT 5, 3.1.3.5 and 3.1.3.6).
+const LONGEST_CREDENTIAL: usize = 65_535;
+
+/// The longest clientid in bytes: a text of MQTT, less what the state connection appends.
+const LONGEST_CLIENT_ID: usize = 65_535 - "-states".len();
+
+/// The longest baseTopic in bytes: it leaves room for the own topics below it.
+const LONGEST_BASE_TOPIC: usize = 32_768;
+
+/// What the section says; a part that was wrong, and has been reported, is `None`.
+pub(super) struct MqttSection {
+    pub settings: Option<MqttSettings>,
+    pub base_topic: Option<TopicName>,
+    pub client_id: Option<String>,
+}
+
+pub(super) fn read(
+    section: &Section<'_>,
+    directory: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> MqttSection {
+    section.report_unknown_keys(KEYS, |_| None, report);
+    let server = server(section, report);
+    let base_topic = base_topic(section, report);
+    let client_id = client_id(section, report);
+    let user = user(section, report);
+    let password = password::read(section, directory, environment, report);
+    let protocol = protocol(section, report);
+    let keep_alive = keep_alive(section, report);
+    let ca_file = tls_file(section, "caFile", directory, server.as_ref(), report);
+    let client_certificate = client_certificate(section, directory, server.as_ref(), report);
+    let settings = server.zip(client_id.clone()).map(|(server, client_id)| MqttSettings {
+        server,
+        user,
+        password,
+        client_id,
+        protocol,
+        keep_alive,
+        ca_file,
+        client_certificate,
+    });
+    MqttSection { settings, base_topic, client_id }
+}
+
+fn server(section: &Section<'_>, report: &mut Report) -> Option<Server> {
+    const EXAMPLE: &str = "serverAddress = \"tcp://localhost:1883\"";
+    let Some(field) = section.field("serverAddress") else {
+        let message = "[mqtt] has no `serverAddress`";
+        report.error(&section.header, message, format!("add the broker's address: {EXAMPLE}"));
+        return None;
+    };
+    let text = field.text(report)?;
+    address::parse(text)
+        .map_err(|error| {
+            report.error(&field.span, format!("serverAddress: {error}"), error.hint());
+        })
+        .ok()
+}
+
+fn base_topic(section: &Section<'_>, report: &mut Report) -> Option<TopicName> {
+    let Some(field) = section.field("baseTopic") else {
+        return TopicName::new(DEFAULT_BASE_TOPIC).ok();
+    };
+    let text = field.text(report)?;
+    let problem = if let Some(without) = text.strip_suffix('/') {
+        let fix = if without.is_empty() { DEFAULT_BASE_TOPIC } else { without };
+        Some((format!("`{text}` ends with a slash"), format!("write baseTopic = \"{fix}\"")))
+    } else if text.starts_with('$') {
+        let hint =
+            format!("topics with `$` are the broker's: baseTopic = \"{DEFAULT_BASE_TOPIC}\"");
+        Some((format!("`{text}` starts with `$`"), hint))
+    } else if text.len() > LONGEST_BASE_TOPIC {
+        let message = format!("a base topic of {} bytes is too long", text.len());
+        Some((message, format!("it may have {LONGEST_BASE_TOPIC} bytes")))
+    } else {
+        None
+    };
+    if let Some((message, hint)) = problem {
+        report.error(&field.span, format!("baseTopic: {message}"), hint);
+        return None;
+    }
+    TopicName::new(text)
+        .map_err(|error| {
+            let hint = format!("write a plain topic: baseTopic = \"{DEFAULT_BASE_TOPIC}\"");
+            report.error(&field.span, format!("baseTopic: {error}"), hint);
+        })
+        .ok()
+}
+
+fn client_id(section: &Section<'_>, report: &mut Report) -> Option<String> {
+    let Some(field) = section.field("clientid") else {
+        return Some(DEFAULT_CLIENT_ID.to_owned());
+    };
+    let text = field.text(report)?;
+    let bad = text.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control());
+    let message = if text.is_empty() {
+        "clientid is empty".to_owned()
+    } else if let Some(bad) = bad {
+        format!("clientid `{}` may not contain {bad:?}", text.escape_debug())
+    } else if text.len() > LONGEST_CLIENT_ID {
+        format!("a clientid of {} bytes is too long, it may have {LONGEST_CLIENT_ID}", text.len())
+    } else {
+        return Some(text.to_owned());
+    };
+    let hint = "it is part of topics and of unit names: clientid = \"iotmonitor\" is the default";
+    report.error(&field.span, message, hint);
+    None
+}
+
+fn user(section: &Section<'_>, report: &mut Report) -> Option<String> {
+    let text = section.text("user", report)?;
+    if text.value.len() > LONGEST_CREDENTIAL {
+        let message = format!("a user of {} bytes is too long", text.value.len());
+        report.error(&text.span, message, "MQTT allows 65535 bytes");
+        return None;
+    }
+    Some(text.value.to_owned())
+}
+
+fn protocol(section: &Section<'_>, report: &mut Report) -> ProtocolChoice {
+    const NAMES: &[&str] = &["auto", "5", "3.1.1"];
+    let Some(text) = section.text("protocol", report) else { return ProtocolChoice::Auto };
+    match text.value {
+        "5" => return ProtocolChoice::V5,
+        "3.1.1" => return ProtocolChoice::V311,
+        "auto" => {}
+        other => {
+            let near = nearest(other, NAMES.iter().copied())
+                .map(|near| format!(", did you mean \"{near}\"?"))
+                .unwrap_or_default();
+            let hint =
+                "it is \"auto\" (5, and 3.1.1 where the broker wants it), \"5\" or \"3.1.1\"";
+            report.error(&text.span, format!("unknown protocol `{other}`{near}"), hint);
+        }
+    }
+    ProtocolChoice::Auto
+}
+
+fn keep_alive(section: &Section<'_>, report: &mut Report) -> Duration {
+    let limits = Duration::from_secs(*KEEP_ALIVE_SECONDS.start())
+        ..=Duration::from_secs(*KEEP_ALIVE_SECONDS.end());
+    let Some(span) = section.time_span("keepAlive", &limits, report) else {
+        return DEFAULT_KEEP_ALIVE;
+    };
+    if span.subsec_nanos() != 0
+        && let Some(field) = section.field("keepAlive")
+    {
+        let message = format!("keepAlive = {} is no whole number of seconds", field.shown());
+        report.error(&field.span, message, "MQTT counts it in seconds: keepAlive = 30");
+    }
+    span
+}
+
+fn client_certificate(
+    section: &Section<'_>,
+    directory: &Path,
+    server: Option<&Server>,
+    report: &mut Report,
+) -> Option<(PathBuf, PathBuf)> {
+    let certificate = tls_file(section, "certFile", directory, server, report);
+    let key = tls_file(section, "keyFile", directory, server, report);
+    let (present, missing) = match (&certificate, &key) {
+        (Some(_), None) => ("certFile", "keyFile"),
+        (None, Some(_)) => ("keyFile", "certFile"),
+        (Some(_), Some(_)) | (None, None) => return certificate.zip(key),
+    };
+    // Where the other is there and wrong, that has been told already.
+    if let Some(field) = section.field(present)
+        && section.field(missing).is_none_or(|other| other.value.as_str() == Some(""))
+    {
+        let message = format!("{present} {} stands without {missing}", field.shown());
+        report.error(
+            &field.span,
+            message,
+            format!("a client certificate needs both: add {missing}"),
+        );
+    }
+    None
+}
+
+fn tls_file(
+    section: &Section<'_>,
+    key: &str,
+    directory: &Path,
+    server: Option<&Server>,
+    report: &mut Report,
+) -> Option<PathBuf> {
+    let text = section.text(key, report)?;
+    let path = directory.join(text.value);
+    match server {
+        Some(Server::Tls { .. } | Server::WebSocketTls { .. }) => {
+            if let Err(error) = File::open(&path) {
+                let message = format!("{key}: cannot read {}: {error}", path.display());
+                let hint = "the broker cannot be reached before it is there and readable";
+                report.warning(&text.span, message, hint);
+            }
+        }
+        Some(Server::Tcp { .. } | Server::WebSocket { .. } | Server::Unix { .. }) => {
+            let message = format!("{key} `{}` has no effect on an address without TLS", text.value);
+            report.warning(
+                &text.span,
+                message,
+                "for TLS, serverAddress starts with ssl:// or wss://",
+            );
+        }
+        None => {}
+    }
+    Some(path)
+}
+
+/// Checks what both ways to a password have in common.
+pub(super) fn password_too_long(length: usize) -> Option<String> {
+    (length > LONGEST_CREDENTIAL)
+        .then(|| format!("a password of {length} bytes is too long, MQTT allows 65535"))
+}

@@ -1,0 +1,34 @@
+//! "Did you mean": the nearest of the known words.
+
+/// The known word nearest to the given one, case passed over; `None` when none is near.
+pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // A typed word is short; a longer one is near to nothing and not worth a quadratic search.
+    if word.len() > 64 {
+        return None;
+    }
+    let lower = word.to_lowercase();
+    known
+        .into_iter()
+        .map(|candidate| {
+            (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate)
+        })
+        .filter(|(distance, candidate)| *distance <= 1.max(candidate.chars().count() / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn near_words_are_found_and_far_ones_are_not() {
+        let known = ["watchTimeOut", "watchTopics", "user", "exec"];
+        assert_eq!(nearest("watchTimeout", known), Some("watchTimeOut"));
+        assert_eq!(nearest("watchTopic", known), Some("watchTopics"));
+        assert_eq!(nearest("USER", known), Some("user"));
+        assert_eq!(nearest("exce", known), Some("exec"));
+        assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest(&"u".repeat(100_000), known), None);
+    }
+}

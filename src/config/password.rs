@@ -1,0 +1,112 @@
+//! The password for the broker: from a systemd credential, else from a file, else from the
+//! configuration itself.
+//!
+//! No message shows it, nor a value that could be it.
+
+use super::Environment;
+use super::mqtt::password_too_long;
+use super::report::{Report, Span};
+use super::section::Section;
+use crate::mqtt::settings::Secret;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+/// Name of the credential (systemd.exec(5), LoadCredential=).
+pub const CREDENTIAL: &str = "mqtt-password";
+
+/// A file longer than this holds no password; it bounds what is read, in bytes.
+const LONGEST_FILE: u64 = 128 * 1024;
+
+/// `None` when there is no password, or when something was wrong and has been reported.
+pub(super) fn read(
+    section: &Section<'_>,
+    directory: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Secret> {
+    let written = section.text("password", report);
+    let file = section.text("passwordFile", report);
+    if let Some(credentials) = &environment.credentials_directory {
+        let path = credentials.join(CREDENTIAL);
+        match read_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => {
+                let what = format!("the credential {CREDENTIAL}");
+                return accept(result, &path, &what, &section.header, report);
+            }
+        }
+    }
+    if let Some(file) = file {
+        let path = directory.join(file.value);
+        return accept(read_file(&path), &path, "passwordFile", &file.span, report);
+    }
+    let written = written?;
+    if let Some(message) = password_too_long(written.value.len()) {
+        report.error(&written.span, message, "choose a shorter one");
+        return None;
+    }
+    Some(Secret::new(written.value.to_owned()))
+}
+
+/// The file's text without the newline at its end.
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LONGEST_FILE).read_to_string(&mut text)?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+fn accept(
+    result: io::Result<String>,
+    path: &Path,
+    what: &str,
+    span: &Span,
+    report: &mut Report,
+) -> Option<Secret> {
+    let (message, hint) = match result {
+        Ok(text) => match password_too_long(text.len()) {
+            None => return (!text.is_empty()).then(|| Secret::new(text)),
+            Some(message) => (
+                format!("{what} {}: {message}", path.display()),
+                "it should hold the password alone, in one line".to_owned(),
+            ),
+        },
+        Err(error) => (
+            format!("{what}: cannot read {}: {error}", path.display()),
+            unreadable_hint(&error, path),
+        ),
+    };
+    report.error(span, message, hint);
+    None
+}
+
+fn unreadable_hint(error: &io::Error, path: &Path) -> String {
+    if error.kind() == ErrorKind::PermissionDenied {
+        // The service runs as root without CAP_DAC_OVERRIDE, which surprises.
+        format!(
+            "the service runs as root without capabilities, which cannot read other users' 0600 \
+             files; let systemd pass it in: LoadCredential={CREDENTIAL}:{}",
+            path.display()
+        )
+    } else {
+        "it should be a readable file of UTF-8 text that holds the password alone, in one line"
+            .to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_permission_is_denied_the_hint_names_the_credential() {
+        let hint = unreadable_hint(&ErrorKind::PermissionDenied.into(), Path::new("/home/pi/p"));
+        assert!(hint.contains("root without capabilities"), "{hint}");
+        assert!(hint.contains("LoadCredential=mqtt-password:/home/pi/p"), "{hint}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Finds the parts of a configuration file that no diagnostic may show.
+//!
+//! It errs on the side of hiding: a value is hidden when its key sounds like a secret's, in whatever
+//! section, and so is every value of an agent's environment, every unknown key's value in `[mqtt]`
+//! (perhaps a misspelled `password`), and every address with a user in it. Where the file is not
+//! even TOML, there are no values yet, and the line itself is judged: below `[mqtt]` none is shown
+//! past its key, since a slip may have joined the password to anything.
+
+use super::report::Span;
+use toml::de::{DeTable, DeValue};
+
+/// Parts of keys whose values are not shown, in lower case.
+const SECRET_WORDS: &[&str] = &["pass", "secret", "token", "credential", "auth", "key", "pwd"];
+
+/// Keys that sound like it and hold no secret.
+const HARMLESS_KEYS: &[&str] = &["passwordFile", "keyFile"];
+
+/// The secret places of a file that is TOML.
+pub(super) fn secret_spans(root: &DeTable<'_>, known_mqtt_keys: &[&str]) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for (name, value) in root {
+        if name.get_ref() == "mqtt"
+            && let DeValue::Table(table) = value.get_ref()
+        {
+            let unknown =
+                table.iter().filter(|(key, _)| !known_mqtt_keys.contains(&key.get_ref().as_ref()));
+            spans.extend(unknown.flat_map(|(_, value)| leaves(value.get_ref(), value.span())));
+        }
+    }
+    collect(root, &mut spans);
+    spans
+}
+
+fn collect(table: &DeTable<'_>, spans: &mut Vec<Span>) {
+    for (key, value) in table {
+        let key = key.get_ref();
+        if sounds_secret(key) {
+            spans.extend(leaves(value.get_ref(), value.span()));
+            continue;
+        }
+        match value.get_ref() {
+            DeValue::Table(inner) => collect(inner, spans),
+            DeValue::Array(items) => {
+                for item in items.iter() {
+                    if let DeValue::Table(inner) = item.get_ref() {
+                        collect(inner, spans);
+                    }
+                }
+            }
+            DeValue::String(text) => {
+                if names_a_user(text) {
+                    spans.push(value.span());
+                }
+            }
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
+        }
+    }
+}
+
+/// The places of all single values: a table's own place may be no more than its header.
+fn leaves(value: &DeValue<'_>, span: Span) -> Vec<Span> {
+    match value {
+        DeValue::Table(table) => {
+            table.values().flat_map(|inner| leaves(inner.get_ref(), inner.span())).collect()
+        }
+        DeValue::Array(items) => {
+            items.iter().flat_map(|item| leaves(item.get_ref(), item.span())).collect()
+        }
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => vec![span],
+    }
+}
+
+/// The secret place of the line at `position` in a text that is not TOML.
+pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<Span> {
+    let before = text.get(..position).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+    let line = &text[start..end];
+    if within_a_secret_text(&text[..start]) {
+        return Some(start..end);
+    }
+    let key_end = line
+        .find(|c: char| !(c.is_alphanumeric() || "_-.\"' \t".contains(c)))
+        .unwrap_or(line.len());
+    let key = line[..key_end].trim();
+    // Without an equals sign, the value may follow the key's first word at once.
+    let key_end = if line[key_end..].starts_with("= ") {
+        key_end + 2
+    } else if line[key_end..].starts_with('=') {
+        key_end + 1
+    } else {
+        line.len() - line.trim_start().len() + key.find(char::is_whitespace).unwrap_or(0)
+    };
+    let hides = sounds_secret(key)
+        || mentions_secret(line)
+        || within_environment(&text[..end])
+        || within_mqtt(&text[..end]);
+    hides.then_some(start + key_end..end).filter(|span| !span.is_empty())
+}
+
+/// Whether a multi-line text that began after a secret's key is still open.
+fn within_a_secret_text(before: &str) -> bool {
+    ["\"\"\"", "'''"].iter().any(|quotes| {
+        before.matches(quotes).count() % 2 == 1
+            && before.rfind(quotes).is_some_and(|at| {
+                let key_line = before[..at].rfind('\n').map_or(0, |newline| newline + 1);
+                mentions_secret(&before[key_line..at]) || within_environment(&before[..at])
+            })
+    })
+}
+
+fn within_environment(before: &str) -> bool {
+    before.lines().next_back().is_some_and(|line| line.contains("environment"))
+        || last_header(before).is_some_and(|header| header.contains("environment"))
+}
+
+/// Whether the last line is one below `[mqtt]`, and not that itself.
+fn within_mqtt(before: &str) -> bool {
+    last_header(before).is_some_and(|header| header.trim_start().starts_with("[mqtt"))
+        && !before.lines().next_back().is_some_and(is_header)
+}
+
+fn last_header(before: &str) -> Option<&str> {
+    before.lines().rfind(|line| is_header(line))
+}
+
+/// A bracket alone does not make a header: it may have slipped before a key.
+fn is_header(line: &str) -> bool {
+    line.trim_start().starts_with('[') && !line.contains('=')
+}
+
+fn mentions_secret(line: &str) -> bool {
+    line.split(['=', ',', '{', ':']).any(sounds_secret) || names_a_user(line)
+}
+
+/// Whether a key's value is not to be shown.
+pub(super) fn sounds_secret(key: &str) -> bool {
+    let key = key.trim().trim_matches(['"', '\'']);
+    let lower = key.to_lowercase();
+    key == "environment"
+        || !HARMLESS_KEYS.contains(&key) && SECRET_WORDS.iter().any(|word| lower.contains(word))
+}
+
+fn names_a_user(text: &str) -> bool {
+    text.contains('@') && text.contains("://")
+        || text.contains("serverAddress") && text.contains('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, position: usize) -> String {
+        match secret_span_of_line(text, position) {
+            Some(span) => format!("{}…{}", &text[..span.start], &text[span.end..]),
+            None => text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn broken_lines_with_secrets_are_hidden() {
+        for line in [
+            "password = \"hunter2",
+            "password = hunter2",
+            "password hunter2",
+            "  password \"hunter2\"",
+            "\"password\": \"hunter2\"",
+            "{\"password\": \"hunter2\"}",
+            "mqtt = { user = 'a', password = 'hunter2 }",
+            "mqtt_passwd='hunter2",
+            "API_KEY = hunter2",
+            "serverAddress = tcp://user:hunter2@broker",
+            "serverAddress = user:hunter2@broker",
+            "[mqtt]\nsesame = 'hunter2",
+            "[mqtt]\n= 'hunter2'",
+            "[mqtt]\n[assword = 'hunter2'",
+            "[mqtt]\nuser = \"mord = 'hunter2'",
+            "[agent_x.environment]\nNAME = 'hunter2",
+            "environment = { NAME = 'hunter2 }",
+            "password = \"\"\"\nhunter2\\q\"\"\"",
+        ] {
+            let text = format!("# first\n{line}");
+            assert!(!shown(&text, text.len()).contains("hunter2"), "{line}");
+        }
+    }
+
+    #[test]
+    fn other_broken_lines_are_shown_whole() {
+        for line in ["watchTopics = \"home/#", "user = pi pi", "keyFile = /etc/x.pem", "[mqtt"] {
+            assert_eq!(shown(line, line.len()), line);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A section of the file as typed keys: each reader checks one value, reports what is wrong with
+//! it, and returns nothing then, so that the next keys are still looked at.
+//!
+//! One rule holds for every optional text: an empty one (`user = ""`) means that it is not set.
+//! Deliberately absent: what the keys mean.
+
+use super::nearest::nearest;
+use super::report::{Report, Span};
+use super::secrecy::sounds_secret;
+use super::time_span;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+/// A section, and how messages name it.
+pub(super) struct Section<'t> {
+    /// As in the file: `[device_lamp]`.
+    pub title: String,
+    /// The place of its name.
+    pub header: Span,
+    pub table: &'t DeTable<'t>,
+}
+
+/// One key with its value.
+pub(super) struct Field<'t> {
+    pub key: &'t str,
+    pub key_span: Span,
+    pub span: Span,
+    pub value: &'t DeValue<'t>,
+}
+
+/// A text and its place.
+pub(super) struct Text<'t> {
+    pub value: &'t str,
+    pub span: Span,
+}
+
+impl<'t> Section<'t> {
+    /// The keys in the order of the file.
+    pub fn fields(&self) -> Vec<Field<'t>> {
+        fields(self.table)
+    }
+
+    pub fn field(&self, key: &str) -> Option<Field<'t>> {
+        self.table.get_key_value(key).map(field)
+    }
+
+    /// Reports every key that is not among the known ones. `elsewhere` may know of a key that
+    /// belongs to another kind of section, and what to do then.
+    pub fn report_unknown_keys(
+        &self,
+        known: &[&str],
+        elsewhere: impl Fn(&str) -> Option<String>,
+        report: &mut Report,
+    ) {
+        for field in self.fields() {
+            let key = field.key;
+            if known.contains(&key) {
+                continue;
+            }
+            let list = format!("{} knows {}", self.title, known.join(", "));
+            let unknown = format!("unknown key `{key}` in {}", self.title);
+            if let Some(hint) = elsewhere(key) {
+                report.error(&field.key_span, unknown, hint);
+            } else if let Some(near) = nearest(key, known.iter().copied()) {
+                let message = format!("unknown key `{key}`, did you mean `{near}`?");
+                report.error(&field.key_span, message, list);
+            } else if matches!(field.value, DeValue::Table(_)) {
+                let name = self.title.trim_matches(['[', ']']);
+                let hint = format!("a name with a dot in it needs quotes: [\"{name}.{key}\"]");
+                report.error(&field.key_span, unknown, hint);
+            } else {
+                report.error(&field.key_span, unknown, list);
+            }
+        }
+    }
+
+    /// A text that is not empty; `None` when the key is absent, empty, or wrong.
+    pub fn text(&self, key: &str, report: &mut Report) -> Option<Text<'t>> {
+        let field = self.field(key)?;
+        let value = field.text(report)?;
+        (!value.is_empty()).then_some(Text { value, span: field.span })
+    }
+
+    pub fn boolean(&self, key: &str, default: bool, report: &mut Report) -> bool {
+        let Some(field) = self.field(key) else { return default };
+        field.value.as_bool().unwrap_or_else(|| {
+            field.report_type("true or false", &format!("{key} = {default}"), report);
+            default
+        })
+    }
+
+    /// A time span in seconds or as text; `None` when the key is absent or wrong.
+    pub fn time_span(
+        &self,
+        key: &str,
+        limits: &RangeInclusive<Duration>,
+        report: &mut Report,
+    ) -> Option<Duration> {
+        let field = self.field(key)?;
+        let span = field.time_span(report)?;
+        if limits.contains(&span) {
+            return Some(span);
+        }
+        let (least, most) = (time_span::format(*limits.start()), time_span::format(*limits.end()));
+        let message = format!("{key} = {} is out of range", field.shown());
+        report.error(&field.span, message, format!("it may be from {least} to {most}"));
+        None
+    }
+
+    /// One text or a list of texts; nothing when the key is absent, or wrong throughout.
+    pub fn texts(&self, key: &str, report: &mut Report) -> Vec<Text<'t>> {
+        let Some(field) = self.field(key) else { return Vec::new() };
+        match field.value {
+            DeValue::Array(items) => field.items(items, report),
+            DeValue::String(_) => self.text(key, report).into_iter().collect(),
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Table(_) => {
+                let example = format!("{key} = \"home/lamp/#\" or {key} = [\"home/lamp/#\"]");
+                field.report_type("a text or a list of texts", &example, report);
+                Vec::new()
+            }
+        }
+    }
+
+    /// An absolute path.
+    pub fn absolute_path(&self, key: &str, report: &mut Report) -> Option<PathBuf> {
+        let text = self.text(key, report)?;
+        if text.value.starts_with('/') {
+            return Some(PathBuf::from(text.value));
+        }
+        let message = format!("{key} `{}` is no absolute path", text.value);
+        report.error(&text.span, message, "write the whole path, from `/` on");
+        None
+    }
+}
+
+impl<'t> Field<'t> {
+    /// A text, perhaps empty.
+    pub fn text(&self, report: &mut Report) -> Option<&'t str> {
+        let Some(text) = self.value.as_str() else {
+            self.report_type("a text", &format!("{} = \"…\"", self.key), report);
+            return None;
+        };
+        if text.contains('\0') {
+            let message = format!("{} holds the character U+0000", self.key);
+            report.error(&self.span, message, "remove it: `\\u0000` cannot be passed on");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// An integer that TOML can hold and is not below zero.
+    pub fn unsigned(&self) -> Option<u64> {
+        let integer = self.value.as_integer()?;
+        u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+    }
+
+    /// The value in the words of a message.
+    pub fn shown(&self) -> String {
+        match self.value {
+            DeValue::String(text) => format!("`{}`", abbreviated(text)),
+            DeValue::Integer(integer) => format!("`{integer}`"),
+            DeValue::Float(float) => format!("`{}`", float.as_str()),
+            DeValue::Boolean(boolean) => format!("`{boolean}`"),
+            DeValue::Datetime(datetime) => format!("`{datetime}`"),
+            DeValue::Array(items) => format!("`[…]` with {} entries", items.len()),
+            DeValue::Table(table) => format!("`{{…}}` with {} keys", table.len()),
+        }
+    }
+
+    /// Reports a value of the wrong type, and shows it unless the key sounds like a secret's.
+    pub fn report_type(&self, expected: &str, example: &str, report: &mut Report) {
+        let shown = if sounds_secret(self.key) { String::new() } else { self.shown() + ", " };
+        let message =
+            format!("{} must be {expected}, and this is {shown}{}", self.key, self.type_name());
+        report.error(&self.span, message, format!("write it like {example}"));
+    }
+
+    /// The type of the value in the words of a message.
+    pub fn type_name(&self) -> &'static str {
+        match self.value {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) | DeValue::Float(_) => "a number",
+            DeValue::Boolean(_) => "a truth value",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        }
+    }
+
+    fn time_span(&self, report: &mut Report) -> Option<Duration> {
+        let seconds = match self.value {
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
+            DeValue::Float(float) => float.as_str(),
+            DeValue::String(text) => text,
+            DeValue::Integer(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => {
+                let example = format!("{} = 60 or {} = \"1h 30min\"", self.key, self.key);
+                self.report_type("a number of seconds or a time span", &example, report);
+                return None;
+            }
+        };
+        time_span::parse(seconds.strip_prefix('+').unwrap_or(seconds))
+            .map_err(|error| {
+                let hint = "a time span is a number of seconds, or like \"90s\", \"5m\", \"1h 30min\", \"2d\"";
+                report.error(&self.span, format!("{}: {error}", self.key), hint);
+            })
+            .ok()
+    }
+
+    fn items(&self, items: &'t DeArray<'t>, report: &mut Report) -> Vec<Text<'t>> {
+        let mut texts = Vec::new();
+        for item in items.iter() {
+            let element = Field {
+                key: self.key,
+                key_span: self.key_span.clone(),
+                span: item.span(),
+                value: item.get_ref(),
+            };
+            if let Some(value) = element.text(report) {
+                texts.push(Text { value, span: item.span() });
+            }
+        }
+        texts
+    }
+}
+
+/// The entries of a table in the order of the file.
+pub(super) fn fields<'t>(table: &'t DeTable<'t>) -> Vec<Field<'t>> {
+    let mut fields: Vec<_> = table.iter().map(field).collect();
+    fields.sort_by_key(|field| field.key_span.start);
+    fields
+}
+
+fn field<'t>(
+    (key, value): (&'t Spanned<toml::de::DeString<'t>>, &'t Spanned<DeValue<'t>>),
+) -> Field<'t> {
+    Field { key: key.get_ref(), key_span: key.span(), span: value.span(), value: value.get_ref() }
+}
+
+/// The first 80 characters.
+fn abbreviated(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,379 @@
+//! The one event loop, and the order of start and stop.
+//!
+//! Everything that happens arrives here as an [`Event`] and is decided by the [`Monitor`]; what it
+//! wants done goes to the adapters in order. A flood on one adapter cannot starve the others:
+//! signals and requests are looked at before each batch, and deadlines after it.
+//!
+//! Deliberately absent: decisions about devices, states and agents.
+
+mod parts;
+mod watchdog;
+
+use crate::bus::{BusCommand, Rejection, Request};
+use crate::config::{self, Config, ConfigErrors, Environment};
+use crate::logging::Logger;
+use crate::monitor::alert::{Alert, AlertKind};
+use crate::monitor::event::{Event, Now};
+use crate::monitor::spec::DeviceName;
+use crate::monitor::{Action, Monitor, Summary};
+use crate::store::{self, StoreError};
+use crate::systemd::notify;
+use parts::Parts;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use watchdog::Watchdog;
+
+/// Events of all adapters wait in one queue. When it is full, an adapter waits with its next one;
+/// for MQTT this holds the socket back.
+const EVENT_QUEUE: usize = 4_096;
+
+/// Events handled before deadlines are looked at again.
+const BATCH: usize = 256;
+
+/// A request over D-Bus waits for its turn; when this many wait, the next caller waits to be queued.
+const REQUEST_QUEUE: usize = 16;
+
+/// systemd waits for the first word no longer than this, whatever D-Bus and the disk do.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Last words to the broker and the last commit get this long together.
+const STOP_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// What `iotmonitor run` was asked to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub config_file: PathBuf,
+    pub state_directory: PathBuf,
+    pub environment: Environment,
+}
+
+/// Why the daemon did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("cannot start the runtime: {0}; the system is out of resources")]
+    Runtime(std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Only what is fatal at the start: a configuration with errors, a store of a newer format.
+pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
+    let loaded = config::load(&options.config_file, &options.environment)?;
+    for warning in &loaded.warnings {
+        logger.alert(&plain(AlertKind::ConfigWarning, warning.to_string()));
+    }
+    store::check_format(&options.state_directory)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Runtime)?;
+    runtime.block_on(async {
+        let mut daemon =
+            Daemon::start(options, loaded.config, logger).map_err(DaemonError::Runtime)?;
+        daemon.run().await;
+        daemon.stop().await;
+        Ok(())
+    })
+}
+
+struct Daemon<'a> {
+    options: &'a Options,
+    logger: &'a Logger,
+    config: Config,
+    monitor: Monitor,
+    parts: Parts,
+    events: mpsc::Receiver<Event>,
+    requests: mpsc::Receiver<Request>,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    watchdog: Watchdog,
+    readiness: Readiness,
+    /// Origin of monotonic time.
+    start: Instant,
+    actions: Vec<Action>,
+    told: Option<Summary>,
+}
+
+/// What systemd is still to hear: the store has been opened or has failed, and the agents' units
+/// have been asked for or cannot be.
+#[derive(Debug)]
+struct Readiness {
+    store: bool,
+    manager: bool,
+    told: bool,
+}
+
+impl<'a> Daemon<'a> {
+    fn start(options: &'a Options, config: Config, logger: &'a Logger) -> std::io::Result<Self> {
+        let (event_sender, events) = mpsc::channel(EVENT_QUEUE);
+        let (request_sender, requests) = mpsc::channel(REQUEST_QUEUE);
+        let parts = Parts::start(options, &config, event_sender, request_sender)?;
+        let start = Instant::now();
+        let wall = wall_clock();
+        let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
+        let monitor =
+            Monitor::new(config.monitor.clone(), Now { mono: Duration::ZERO, wall }, seed);
+        let summary = monitor.summary();
+        let message = format!(
+            "iotmonitor {} starts with {} devices and {} agents on {}",
+            env!("CARGO_PKG_VERSION"),
+            summary.devices,
+            summary.agents,
+            config.mqtt.server
+        );
+        logger.alert(&plain(AlertKind::Started, message));
+        Ok(Self {
+            watchdog: Watchdog::new(notify::watchdog_interval()),
+            options,
+            logger,
+            config,
+            monitor,
+            parts,
+            events,
+            requests,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            readiness: Readiness { store: false, manager: false, told: false },
+            start,
+            actions: Vec::new(),
+            told: None,
+        })
+    }
+
+    async fn run(&mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let sleep = tokio::time::sleep_until(self.start);
+        tokio::pin!(sleep);
+        loop {
+            let deadline = self.next_wake();
+            if sleep.deadline() != deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            tokio::select! {
+                biased;
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    // The outcome is in the journal; nobody waits for it here.
+                    let _ = self.reload();
+                }
+                Some(request) = self.requests.recv() => self.answer(request),
+                count = self.events.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for event in batch.drain(..) {
+                        self.turn(event);
+                    }
+                }
+                () = &mut sleep => {}
+            }
+            self.look_at_time().await;
+        }
+    }
+
+    /// Lets deadlines pass, once everything that has arrived before them was handled.
+    async fn look_at_time(&mut self) {
+        let due = self.monitor.next_deadline().is_some_and(|due| due <= self.start.elapsed());
+        if due {
+            tokio::task::yield_now().await;
+            for _ in 0..self.events.len() {
+                let Ok(event) = self.events.try_recv() else { break };
+                self.turn(event);
+            }
+            self.turn(Event::TimePassed);
+            self.tell_status();
+        }
+        self.watchdog.feed_if(|within| self.parts.are_alive(within));
+        self.tell_ready();
+    }
+
+    fn next_wake(&self) -> Instant {
+        let monitor = self.monitor.next_deadline().map(|due| self.start + due);
+        let ready = (!self.readiness.told).then(|| self.start + READY_PATIENCE);
+        let far = Instant::now() + Duration::from_secs(60);
+        [monitor, ready, self.watchdog.next()].into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// One event in, its actions out.
+    fn turn(&mut self, event: Event) {
+        match &event {
+            Event::StoreOpened(snapshot) => {
+                self.readiness.store = true;
+                self.parts.store_opened(&self.config, !snapshot.session_filters.is_empty());
+            }
+            Event::StoreFailed { .. } => self.readiness.store = true,
+            Event::ManagerConnected { .. } | Event::ManagerLost { .. } => {
+                self.readiness.manager = true
+            }
+            _ => {}
+        }
+        let now = self.now();
+        self.monitor.handle(now, event, &mut self.actions);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        for action in self.actions.drain(..) {
+            if let Action::Raise(alert) = &action {
+                self.logger.alert(alert);
+            } else if let Err(full) = self.parts.carry_out(action) {
+                self.logger.alert(&plain(AlertKind::StoreFailed, full.to_string()));
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.start.elapsed(), wall: wall_clock() }
+    }
+
+    fn tell_ready(&mut self) {
+        let Readiness { store, manager, told } = self.readiness;
+        let settled = store && (manager || self.monitor.summary().agents == 0);
+        if told || !(settled || self.start.elapsed() >= READY_PATIENCE) {
+            return;
+        }
+        self.readiness.told = true;
+        notify::ready();
+        self.tell_status();
+    }
+
+    /// One live line for `systemctl status`, sent when it changes.
+    fn tell_status(&mut self) {
+        let summary = self.monitor.summary();
+        if self.told != Some(summary) {
+            self.told = Some(summary);
+            notify::status(&status_line(&summary, &self.config.mqtt.server.to_string()));
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        let outcome = self.obey(request.command);
+        // Who asked may have gone away meanwhile.
+        let _ = request.reply.send(outcome);
+    }
+
+    fn obey(&mut self, command: BusCommand) -> Result<(), Rejection> {
+        let event = match command {
+            BusCommand::Reload => return self.reload().map_err(Rejection::Failed),
+            BusCommand::Enable(device) => Event::Enabled { device: self.known(device)? },
+            BusCommand::Disable(device) => Event::Disabled { device: self.known(device)? },
+            BusCommand::Restore(device) => Event::RestoreRequested { device: self.known(device)? },
+            BusCommand::RestartAgent(device) => {
+                let device = self.known(device)?;
+                if !self.monitor.knows_agent(&device) {
+                    return Err(Rejection::Failed(format!(
+                        "`{device}` is a device without a process, there is nothing to restart"
+                    )));
+                }
+                Event::RestartRequested { device }
+            }
+        };
+        self.turn(event);
+        Ok(())
+    }
+
+    fn known(&self, name: DeviceName) -> Result<DeviceName, Rejection> {
+        if self.monitor.knows(&name) { Ok(name) } else { Err(Rejection::UnknownDevice(name)) }
+    }
+
+    /// Reads the file again. A broken one leaves everything as it is.
+    fn reload(&mut self) -> Result<(), String> {
+        notify::reloading();
+        let outcome = self.try_reload();
+        match &outcome {
+            Ok(message) => self.logger.alert(&plain(AlertKind::Reloaded, message.clone())),
+            Err(message) => self.logger.alert(&plain(AlertKind::ReloadFailed, message.clone())),
+        }
+        notify::ready();
+        outcome.map(|_| ())
+    }
+
+    fn try_reload(&mut self) -> Result<String, String> {
+        let file = &self.options.config_file;
+        let loaded =
+            config::load(file, &self.options.environment).map_err(|errors| errors.to_string())?;
+        for warning in &loaded.warnings {
+            self.logger.alert(&plain(AlertKind::ConfigWarning, warning.to_string()));
+        }
+        let (old, new) = (&self.config.monitor, &loaded.config.monitor);
+        for (key, old, new) in [
+            ("clientid", old.client_id.as_str(), new.client_id.as_str()),
+            ("baseTopic", old.base_topic.as_str(), new.base_topic.as_str()),
+        ] {
+            if old != new {
+                return Err(format!(
+                    "`{key}` has changed from `{old}` to `{new}`, which a reload cannot do: \
+                     `systemctl restart iotmonitor`"
+                ));
+            }
+        }
+        self.parts.reconfigure(&self.config, &loaded.config);
+        self.config = loaded.config;
+        self.turn(Event::Reconfigured(self.config.monitor.clone()));
+        self.tell_status();
+        let summary = self.monitor.summary();
+        Ok(format!(
+            "{} is in force: {} devices and {} agents",
+            file.display(),
+            summary.devices,
+            summary.agents
+        ))
+    }
+
+    /// Last words, last commit, farewell.
+    async fn stop(mut self) {
+        notify::stopping();
+        self.turn(Event::Stopping);
+        let flushed = self.parts.close(Instant::now() + STOP_PATIENCE).await;
+        if !flushed {
+            let message = "the last states are not on disk; the broker delivers them again";
+            self.logger.alert(&plain(AlertKind::StoreFailed, message.to_owned()));
+        }
+        self.logger.alert(&plain(AlertKind::Stopped, "iotmonitor stops, agents go on".to_owned()));
+    }
+}
+
+fn status_line(summary: &Summary, server: &str) -> String {
+    let connection = if summary.watching { "connected to" } else { "waiting for" };
+    let mut line =
+        format!("{connection} {server} · {} devices, {} expired", summary.devices, summary.expired);
+    if summary.agents > 0 {
+        line.push_str(&format!(" · {} agents, {} running", summary.agents, summary.agents_running));
+    }
+    line
+}
+
+fn plain(kind: AlertKind, message: String) -> Alert {
+    Alert { kind, device: None, unit: None, message }
+}
+
+fn wall_clock() -> Duration {
+    // A clock before 1970 counts as 1970: wall time is only shown.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_line_says_all_on_one_line() {
+        let summary =
+            Summary { watching: true, devices: 12, expired: 1, agents: 3, agents_running: 3 };
+        assert_eq!(
+            status_line(&summary, "tcp://localhost:1883"),
+            "connected to tcp://localhost:1883 · 12 devices, 1 expired · 3 agents, 3 running"
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! The adapters of a running daemon, and which action goes to which.
+
+use super::Options;
+use crate::bus::{self, BusSettings, Request};
+use crate::config::Config;
+use crate::dbus::Bus;
+use crate::monitor::Action;
+use crate::monitor::event::{Connection, Event, QoS};
+use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
+use crate::pulse::Pulse;
+use crate::store::{self, StoreCommand, StoreFull, StoreHandle, StoreSettings};
+use crate::systemd::manager::{self, ManagerHandle, ManagerSettings};
+use crate::topic::TopicName;
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Everything that was started.
+pub struct Parts {
+    events: mpsc::Sender<Event>,
+    watch: MqttHandle,
+    /// Only where there is something to record, or to unsubscribe.
+    state: Option<MqttHandle>,
+    store: StoreHandle,
+    /// The state connection waits for it: nothing is acknowledged that cannot be recorded.
+    store_is_open: bool,
+    manager: ManagerHandle,
+    state_pulse: Pulse,
+    /// Pulses of what always runs.
+    pulses: Vec<Pulse>,
+}
+
+impl Parts {
+    /// Starts all adapters but the state connection.
+    pub fn start(
+        options: &Options,
+        config: &Config,
+        events: mpsc::Sender<Event>,
+        requests: mpsc::Sender<Request>,
+    ) -> std::io::Result<Self> {
+        let bus = if options.environment.user_manager { Bus::User } else { Bus::System };
+        let [watch_pulse, store_pulse, manager_pulse, bus_pulse] =
+            std::array::from_fn(|_| Pulse::new());
+        let pulses = vec![
+            watch_pulse.clone(),
+            store_pulse.clone(),
+            manager_pulse.clone(),
+            bus_pulse.clone(),
+        ];
+        let store = store::spawn(
+            StoreSettings::new(&options.state_directory),
+            events.clone(),
+            store_pulse,
+        )?;
+        let client_id = config.monitor.client_id.clone();
+        let manager = manager::spawn(
+            ManagerSettings { bus, client_id: client_id.clone(), bus_address: None },
+            events.clone(),
+            manager_pulse,
+        );
+        bus::spawn(BusSettings { bus, client_id, bus_address: None }, requests, bus_pulse);
+        let watch = mqtt::spawn(
+            Connection::Watch,
+            config.mqtt.clone(),
+            ConnectionOptions { will: will_of(config) },
+            events.clone(),
+            watch_pulse,
+        );
+        Ok(Self {
+            events,
+            watch,
+            state: None,
+            store,
+            store_is_open: false,
+            manager,
+            state_pulse: Pulse::new(),
+            pulses,
+        })
+    }
+
+    /// Proofs of life of all parts. That of a part which does not run yet is none.
+    pub fn are_alive(&self, within: Duration) -> bool {
+        let state = self.state.as_ref().map(|_| &self.state_pulse);
+        self.pulses.iter().chain(state).all(|pulse| pulse.age() < within)
+    }
+
+    /// The store is open: what is recorded there may come in.
+    pub fn store_opened(&mut self, config: &Config, session_is_kept: bool) {
+        self.store_is_open = true;
+        if session_is_kept || records_states(config) {
+            self.start_state_connection(config);
+        }
+    }
+
+    fn start_state_connection(&mut self, config: &Config) {
+        if self.state.is_none() {
+            self.state_pulse.beat();
+            self.state = Some(mqtt::spawn(
+                Connection::State,
+                config.mqtt.clone(),
+                ConnectionOptions::default(),
+                self.events.clone(),
+                self.state_pulse.clone(),
+            ));
+        }
+    }
+
+    /// Connects anew where the way to the broker has changed, and to record where that is new.
+    pub fn reconfigure(&mut self, old: &Config, new: &Config) {
+        if old.mqtt != new.mqtt {
+            self.watch.reconnect(new.mqtt.clone());
+            if let Some(state) = &self.state {
+                state.reconnect(new.mqtt.clone());
+            }
+        }
+        if self.store_is_open && records_states(new) {
+            self.start_state_connection(new);
+        }
+    }
+
+    /// Hands an action to its adapter. [`Action::Raise`] is the daemon's own.
+    ///
+    /// # Errors
+    /// When the store takes no more commands, which its bounds do not allow while it lives.
+    pub fn carry_out(&mut self, action: Action) -> Result<(), StoreFull> {
+        match action {
+            Action::Publish(publication) => {
+                if let Some(handle) = self.connection(publication.connection) {
+                    handle.publish(publication);
+                }
+            }
+            Action::Subscribe { connection, subscriptions } => {
+                if let Some(handle) = self.connection(connection) {
+                    handle.subscribe(subscriptions);
+                }
+            }
+            Action::Unsubscribe { connection, filters } => {
+                if let Some(handle) = self.connection(connection) {
+                    handle.unsubscribe(filters);
+                }
+            }
+            Action::Acknowledge { through } => {
+                if let Some(state) = &self.state {
+                    state.acknowledge(through);
+                }
+            }
+            Action::Record { delivery, change } => {
+                self.store.send(StoreCommand::Record { delivery, change })?;
+            }
+            Action::ReadStates { read, filters, after } => {
+                self.store.send(StoreCommand::ReadStates { read, filters, after })?;
+            }
+            Action::SaveDevices { heartbeat, changed, gone } => {
+                self.store.send(StoreCommand::SaveDevices { heartbeat, changed, gone })?;
+            }
+            Action::SaveSessionFilters(filters) => {
+                self.store.send(StoreCommand::SaveSessionFilters(filters))?;
+            }
+            Action::StartUnit { device, agent, definition } => {
+                self.manager.start(device, agent, definition);
+            }
+            Action::StopUnit { unit } => self.manager.stop(unit),
+            Action::Raise(_) => {}
+        }
+        Ok(())
+    }
+
+    fn connection(&self, connection: Connection) -> Option<&MqttHandle> {
+        match connection {
+            Connection::Watch => Some(&self.watch),
+            Connection::State => self.state.as_ref(),
+        }
+    }
+
+    /// Commits what is pending, sends what is queued, and says goodbye. Returns whether everything
+    /// that was to be kept is on disk.
+    pub async fn close(self, deadline: Instant) -> bool {
+        let within = deadline.saturating_duration_since(Instant::now());
+        let store = self.store;
+        let flushed = tokio::task::spawn_blocking(move || store.close(within));
+        let state = async {
+            if let Some(state) = &self.state {
+                state.close(deadline).await;
+            }
+        };
+        let ((), (), flushed) = tokio::join!(self.watch.close(deadline), state, flushed);
+        flushed.unwrap_or(false)
+    }
+}
+
+fn records_states(config: &Config) -> bool {
+    config.monitor.devices.iter().any(|device| !device.state.is_empty())
+}
+
+/// The broker says `offline` when the monitor cannot.
+fn will_of(config: &Config) -> Option<Will> {
+    let topic = TopicName::new(format!("{}/availability", config.monitor.base_topic)).ok()?;
+    Some(Will {
+        topic,
+        payload: Bytes::from_static(b"offline"),
+        retain: true,
+        qos: QoS::AtLeastOnce,
+    })
+}

@@ -1,0 +1,275 @@
+//! Alerts become journal entries with fields, or lines on stderr where there is no journal.
+//!
+//! A journald that is stopped blocks its writers for seconds, so the entries are written by a
+//! thread of its own behind a bounded queue. When the queue is full, entries are dropped and
+//! counted, and the count is logged once entries flow again. The subscriber that speaks to the
+//! journal is known to that thread alone: what libraries log never gets into it.
+//!
+//! Deliberately absent: log levels to configure. Every alert is for a person.
+
+mod stderr;
+
+use crate::monitor::alert::{Alert, Priority};
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+use tracing_subscriber::layer::SubscriberExt;
+
+/// Entries that wait for the journal.
+const QUEUE_LENGTH: usize = 1024;
+
+/// `SYSLOG_IDENTIFIER` of every entry.
+const IDENTIFIER: &str = "iotmonitor";
+
+/// Where the entries go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    Journal,
+    Stderr,
+}
+
+impl Target {
+    /// The journal if stderr is connected to it, as it is in a service; else stderr.
+    #[must_use]
+    pub fn detect() -> Self {
+        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let stderr = std::io::stderr();
+        match nix::sys::stat::fstat(stderr.as_fd()) {
+            Ok(status) if is_journal_stream(&stream, status.st_dev, status.st_ino) => {
+                Target::Journal
+            }
+            Ok(_) | Err(_) => Target::Stderr,
+        }
+    }
+}
+
+/// Whether `JOURNAL_STREAM`, "device:inode" in decimal, names this file (systemd.exec(5)).
+fn is_journal_stream(variable: &str, device: u64, inode: u64) -> bool {
+    variable.split_once(':').is_some_and(|(stream_device, stream_inode)| {
+        stream_device.parse() == Ok(device) && stream_inode.parse() == Ok(inode)
+    })
+}
+
+/// Takes alerts without ever blocking; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Logger {
+    queue: SyncSender<Entry>,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Alert(Alert),
+    /// To be answered when all entries before it are written.
+    Flush(SyncSender<()>),
+}
+
+/// Starts the writing thread. Where the journal cannot be reached at all, stderr takes its place.
+///
+/// # Errors
+/// When the system allows no more threads.
+pub fn start(target: Target) -> std::io::Result<Logger> {
+    let (queue, entries) = sync_channel(QUEUE_LENGTH);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&dropped);
+    let writer = move || match target {
+        Target::Journal => match journal_layer() {
+            Ok(layer) => {
+                let subscriber = tracing_subscriber::registry().with(layer);
+                tracing::subscriber::with_default(subscriber, || {
+                    write_all(&entries, &counter, write_to_journal);
+                });
+            }
+            Err(_no_journal) => write_all(&entries, &counter, stderr_writer()),
+        },
+        Target::Stderr => write_all(&entries, &counter, stderr_writer()),
+    };
+    std::thread::Builder::new().name("logging".to_owned()).spawn(writer)?;
+    Ok(Logger { queue, dropped })
+}
+
+impl Logger {
+    /// Queues an entry; a full queue drops and counts it.
+    pub fn alert(&self, alert: &Alert) {
+        match self.queue.try_send(Entry::Alert(alert.clone())) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Waits until what was queued before is written, at most `timeout`. Returns whether it is.
+    /// Blocks: for the end of the process, when nothing else is left to do.
+    #[must_use]
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let begun = std::time::Instant::now();
+        let (done, written) = sync_channel(1);
+        let mut entry = Entry::Flush(done);
+        loop {
+            match self.queue.try_send(entry) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(_)) if begun.elapsed() >= timeout => return false,
+                Err(TrySendError::Full(back)) => {
+                    // The queue has no way to wait for room with a limit.
+                    std::thread::sleep(Duration::from_millis(5));
+                    entry = back;
+                }
+            }
+        }
+        match written.recv_timeout(timeout.saturating_sub(begun.elapsed())) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
+        }
+    }
+}
+
+/// One thing to write.
+enum Line<'a> {
+    Alert(&'a Alert),
+    /// So many entries were dropped.
+    Dropped(u64),
+}
+
+/// The thread's loop; ends with the last [`Logger`].
+fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut write: impl FnMut(&Line<'_>)) {
+    for entry in entries {
+        match entry {
+            Entry::Alert(alert) => write(&Line::Alert(&alert)),
+            // Nobody waits any more if this fails.
+            Entry::Flush(done) => drop(done.try_send(())),
+        }
+        let missing = dropped.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            write(&Line::Dropped(missing));
+        }
+    }
+}
+
+fn dropped_sentence(count: u64) -> String {
+    format!("{count} log entries were dropped because the journal did not take them in time")
+}
+
+/// Without a prefix, so that MESSAGE_ID does not become F_MESSAGE_ID. Its own mapping of levels
+/// to priorities is what is wanted: INFO is a notice (5), DEBUG is an info (6).
+fn journal_layer() -> std::io::Result<tracing_journald::Layer> {
+    Ok(tracing_journald::layer()?
+        .with_field_prefix(None)
+        .with_syslog_identifier(IDENTIFIER.to_owned()))
+}
+
+/// Writes one entry through this thread's subscriber.
+fn write_to_journal(line: &Line<'_>) {
+    let alert = match line {
+        Line::Alert(alert) => alert,
+        Line::Dropped(count) => {
+            tracing::warn!("{}", dropped_sentence(*count));
+            return;
+        }
+    };
+    // The level of an entry must be known at compile time, so there is one statement for each. A
+    // field that is `None` is left out.
+    macro_rules! entry {
+        ($level:ident) => {
+            tracing::event!(
+                tracing::Level::$level,
+                MESSAGE_ID = alert.kind.message_id(),
+                IOTMONITOR_EVENT = alert.kind.event(),
+                IOTMONITOR_DEVICE = alert.device.as_ref().map(|device| device.as_str()),
+                OBJECT_SYSTEMD_UNIT = alert.unit.as_ref().map(|unit| unit.as_str()),
+                "{}",
+                alert.message
+            )
+        };
+    }
+    match alert.kind.priority() {
+        Priority::Error => entry!(ERROR),
+        Priority::Warning => entry!(WARN),
+        Priority::Notice => entry!(INFO),
+        Priority::Info => entry!(DEBUG),
+    }
+}
+
+fn stderr_writer() -> impl FnMut(&Line<'_>) {
+    let style = stderr::Style {
+        colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        // Set by systemd for every unit it starts; whoever reads there has times of his own.
+        time: std::env::var_os("INVOCATION_ID").is_none(),
+    };
+    move |line| {
+        let text = match line {
+            Line::Alert(alert) => style.line(alert.kind.priority(), &alert.message),
+            Line::Dropped(count) => style.line(Priority::Warning, &dropped_sentence(*count)),
+        };
+        // A stderr that is closed leaves nowhere to tell it.
+        let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::alert::AlertKind;
+
+    fn alert(message: &str) -> Alert {
+        Alert { kind: AlertKind::Expired, device: None, unit: None, message: message.to_owned() }
+    }
+
+    fn logger() -> (Logger, Receiver<Entry>) {
+        let (queue, entries) = sync_channel(QUEUE_LENGTH);
+        (Logger { queue, dropped: Arc::default() }, entries)
+    }
+
+    /// What the writing thread would write, once every logger is gone.
+    fn written(entries: &Receiver<Entry>, dropped: &AtomicU64) -> Vec<String> {
+        let mut lines = Vec::new();
+        write_all(entries, dropped, |line| {
+            lines.push(match line {
+                Line::Alert(alert) => alert.message.clone(),
+                Line::Dropped(count) => dropped_sentence(*count),
+            });
+        });
+        lines
+    }
+
+    #[test]
+    fn a_full_queue_counts_what_it_drops_and_says_so_once_it_flows() {
+        let (logger, entries) = logger();
+        for number in 0..QUEUE_LENGTH + 3 {
+            logger.alert(&alert(&number.to_string()));
+        }
+        let dropped = Arc::clone(&logger.dropped);
+        drop(logger);
+        let lines = written(&entries, &dropped);
+        assert_eq!(lines.len(), QUEUE_LENGTH + 1);
+        assert_eq!(lines[0], "0");
+        assert_eq!(lines[1], dropped_sentence(3));
+        assert_eq!(lines[QUEUE_LENGTH], (QUEUE_LENGTH - 1).to_string());
+    }
+
+    #[test]
+    fn a_flush_waits_for_all_before_it_and_not_for_ever() {
+        let (logger, entries) = logger();
+        logger.alert(&alert("one"));
+        assert!(!logger.flush(Duration::from_millis(1)), "nobody writes");
+
+        let dropped = Arc::clone(&logger.dropped);
+        let thread = std::thread::spawn(move || written(&entries, &dropped));
+        logger.alert(&alert("two"));
+        assert!(logger.flush(Duration::from_secs(10)));
+        drop(logger);
+        assert_eq!(thread.join().unwrap(), ["one", "two"]);
+    }
+
+    #[test]
+    fn the_journal_is_used_only_if_stderr_is_connected_to_it() {
+        assert!(is_journal_stream("8:1234", 8, 1234));
+        assert!(!is_journal_stream("8:1234", 8, 1235));
+        assert!(!is_journal_stream("9:1234", 8, 1234));
+        assert!(!is_journal_stream("", 0, 0));
+    }
+}

@@ -1,0 +1,779 @@
+//! Agents: which unit should run, what systemd says of it, and what to do about the difference.
+//!
+//! systemd restarts a dead agent by itself, also while the monitor is away. The monitor starts
+//! what is not there, adopts what is, and relaunches where systemd does not: a unit that was
+//! stopped, failed to start, is gone, or hit its start limit. Each of its own relaunches waits for
+//! a delay that doubles up to a cap and starts afresh after the agent has been healthy for a while.
+//!
+//! Deliberately absent: D-Bus, unit properties, and polling.
+
+use super::alert::AlertKind;
+use super::device::DeviceId;
+use super::event::{ActiveState, JobOutcome, Now, UnitReport};
+use super::liveness::id_of;
+use super::spec::{AgentSpec, DeviceName, Exec, Sandbox};
+use super::{Action, Monitor, Timer, raise};
+use crate::unit_name::UnitName;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// An agent that has run this long is healthy: its next failure begins with the first delay.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+
+/// An agent at run time.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    pub spec: AgentSpec,
+    /// Changes when, and only when, the unit has to be made anew.
+    pub definition: String,
+    phase: Phase,
+    /// systemd's last word on the unit; `None` when it is not loaded.
+    pub report: Option<UnitReport>,
+    /// The invocation whose start was published.
+    pub last_invocation: Option<String>,
+    /// Relaunches since it was last healthy; the delay's exponent.
+    step: u32,
+    /// When [`Timer::Healthy`] is to look; a later one replaces it.
+    healthy_at: Option<Duration>,
+    /// The alert that it keeps failing is out.
+    told_failing: bool,
+    /// It has been seen to run, so the next start is a restart.
+    seen_running: bool,
+    /// Restarts that were seen since the monitor started, whoever made them.
+    pub restarts: u64,
+}
+
+/// What the monitor does with the unit at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// systemd has not been asked yet.
+    Unknown,
+    /// Asked to start, not answered.
+    Starting,
+    /// Left to systemd.
+    Running,
+    /// Waiting for the next relaunch.
+    Waiting { until: Duration },
+    /// Asked to stop; started again afterwards if so.
+    Stopping { then_start: bool },
+    /// Meant not to run.
+    Stopped,
+}
+
+/// The service manager as a whole.
+#[derive(Debug, Default)]
+pub struct ManagerState {
+    connected: bool,
+    told_lost: bool,
+    /// What was asked for before the loss may never be answered.
+    answers_lost: bool,
+    /// Units that were reported before it was known which agents are disabled.
+    waiting_units: Option<Vec<UnitReport>>,
+    /// The store has told, or cannot tell, which agents are disabled.
+    settled: bool,
+    pub system_stopping: bool,
+    pub agents: usize,
+    /// Agents with a living main process.
+    pub running: usize,
+}
+
+impl Agent {
+    #[must_use]
+    pub fn new(name: &DeviceName, spec: AgentSpec) -> Self {
+        Self {
+            definition: definition_of(name, &spec),
+            spec,
+            phase: Phase::Unknown,
+            report: None,
+            last_invocation: None,
+            step: 0,
+            healthy_at: None,
+            told_failing: false,
+            seen_running: false,
+            restarts: 0,
+        }
+    }
+
+    /// Whether a main process lives.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.main_pid != 0)
+    }
+
+    /// systemd's ActiveState in its own words.
+    #[must_use]
+    pub fn unit_state(&self) -> &'static str {
+        match self.report.as_ref().map(|report| report.active) {
+            Some(ActiveState::Active) => "active",
+            Some(ActiveState::Reloading) => "reloading",
+            Some(ActiveState::Inactive) | None => "inactive",
+            Some(ActiveState::Failed) => "failed",
+            Some(ActiveState::Activating) => "activating",
+            Some(ActiveState::Deactivating) => "deactivating",
+        }
+    }
+
+    /// Whether systemd holds the unit up or is about to restart it.
+    fn is_alive(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| is_alive(report.active))
+    }
+
+    /// Whether no process of the unit can be left.
+    fn is_gone(&self) -> bool {
+        match self.report.as_ref().map(|report| report.active) {
+            None | Some(ActiveState::Inactive | ActiveState::Failed) => true,
+            Some(
+                ActiveState::Active
+                | ActiveState::Reloading
+                | ActiveState::Activating
+                | ActiveState::Deactivating,
+            ) => false,
+        }
+    }
+
+    /// What waits on the monotonic clock for it.
+    pub fn pending_timers(&self, id: DeviceId) -> impl Iterator<Item = (Duration, Timer)> {
+        let relaunch = match self.phase {
+            Phase::Waiting { until } => Some((until, Timer::Relaunch(id))),
+            Phase::Unknown
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Stopping { .. }
+            | Phase::Stopped => None,
+        };
+        let healthy = self.healthy_at.map(|at| (at, Timer::Healthy(id)));
+        relaunch.into_iter().chain(healthy)
+    }
+
+    fn last_exit(&self) -> String {
+        match &self.report {
+            Some(UnitReport { last_exit: Some(exit), .. }) => exit.clone(),
+            Some(UnitReport { result, .. }) if result != "success" => format!("result `{result}`"),
+            Some(_) | None => "no exit is known".to_owned(),
+        }
+    }
+}
+
+fn is_alive(active: ActiveState) -> bool {
+    match active {
+        ActiveState::Active | ActiveState::Reloading | ActiveState::Activating => true,
+        ActiveState::Inactive | ActiveState::Failed | ActiveState::Deactivating => false,
+    }
+}
+
+impl Monitor {
+    pub(super) fn manager_connected(
+        &mut self,
+        now: Now,
+        units: Vec<UnitReport>,
+        out: &mut Vec<Action>,
+    ) {
+        self.manager.connected = true;
+        if std::mem::take(&mut self.manager.told_lost) {
+            out.push(raise(AlertKind::ManagerBack, "systemd answers on D-Bus again".to_owned()));
+        }
+        self.manager.waiting_units = Some(units);
+        self.take_in_units(now, out);
+    }
+
+    pub(super) fn manager_lost(&mut self, reason: &str, out: &mut Vec<Action>) {
+        self.manager.connected = false;
+        self.manager.told_lost = true;
+        self.manager.answers_lost = true;
+        let message =
+            format!("agents cannot be started or watched for now, those that run go on: {reason}");
+        out.push(raise(AlertKind::ManagerLost, message));
+    }
+
+    /// It is known now, or cannot be known, which agents a person disabled.
+    pub(super) fn settle_agents(&mut self, now: Now, out: &mut Vec<Action>) {
+        let first = !std::mem::replace(&mut self.manager.settled, true);
+        if first {
+            self.take_in_units(now, out);
+            return;
+        }
+        for id in self.agent_ids() {
+            let device = &self.devices[id as usize];
+            if !device.is_enabled()
+                && device.agent.as_ref().is_some_and(|a| a.phase != Phase::Stopped)
+            {
+                self.stop_agent(id, out);
+            }
+        }
+    }
+
+    /// Compares what systemd has with what the configuration wants.
+    fn take_in_units(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.manager.settled {
+            return;
+        }
+        let Some(units) = self.manager.waiting_units.take() else { return };
+        let mut listed: Vec<(DeviceId, UnitReport)> = Vec::new();
+        for report in units {
+            match self.by_unit.get(&report.unit) {
+                Some(&id) => listed.push((id, report)),
+                None if is_alive(report.active) => {
+                    let message =
+                        format!("`{}` is no longer configured and is stopped", report.unit);
+                    out.push(raise(AlertKind::AgentStopped, message));
+                    out.push(Action::StopUnit { unit: report.unit });
+                }
+                None => out.push(Action::StopUnit { unit: report.unit }),
+            }
+        }
+        let answers_lost = std::mem::take(&mut self.manager.answers_lost);
+        let mut missing = self.agent_ids();
+        for (id, report) in listed {
+            missing.retain(|&other| other != id);
+            self.compare_unit(now, id, report, answers_lost, out);
+        }
+        for id in missing {
+            self.unit_missing(now, id, answers_lost, out);
+        }
+    }
+
+    fn compare_unit(
+        &mut self,
+        now: Now,
+        id: DeviceId,
+        report: UnitReport,
+        answers_lost: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(agent) = &self.devices[id as usize].agent else { return };
+        match agent.phase {
+            Phase::Unknown => self.meet_unit(now, id, report, out),
+            Phase::Starting if answers_lost && is_alive(report.active) => {
+                self.unit_changed(now, report, out);
+                if let Some(agent) = self.agent_mut(id) {
+                    agent.phase = Phase::Running;
+                }
+            }
+            Phase::Starting if answers_lost => {
+                self.unit_changed(now, report, out);
+                self.start_agent(id, out);
+            }
+            Phase::Stopping { .. } if answers_lost => {
+                let unit = report.unit.clone();
+                self.unit_changed(now, report, out);
+                out.push(Action::StopUnit { unit });
+            }
+            Phase::Starting
+            | Phase::Stopping { .. }
+            | Phase::Running
+            | Phase::Waiting { .. }
+            | Phase::Stopped => self.unit_changed(now, report, out),
+        }
+    }
+
+    /// The first look at an agent's unit: adopted, made anew, started or stopped.
+    fn meet_unit(&mut self, now: Now, id: DeviceId, report: UnitReport, out: &mut Vec<Action>) {
+        let enabled = self.devices[id as usize].is_enabled();
+        self.note_report(now, id, report, out);
+        let Some(agent) = self.agent_mut(id) else { return };
+        let found = agent.report.as_ref().and_then(|report| report.definition.as_deref());
+        let same = found == Some(agent.definition.as_str());
+        if !enabled {
+            self.stop_agent(id, out);
+        } else if !same {
+            agent.phase = Phase::Stopping { then_start: true };
+            let unit = agent.spec.unit.clone();
+            out.push(Action::StopUnit { unit });
+        } else if agent.is_alive() {
+            agent.phase = Phase::Running;
+            agent.seen_running = true;
+            let pid = agent.report.as_ref().map_or(0, |report| report.main_pid);
+            let name = self.devices[id as usize].spec.name.clone();
+            let message = format!("agent `{name}` was running already and is adopted (PID {pid})");
+            out.push(self.device_alert(id, AlertKind::AgentAdopted, message));
+        } else {
+            self.start_agent(id, out);
+        }
+    }
+
+    fn unit_missing(&mut self, now: Now, id: DeviceId, answers_lost: bool, out: &mut Vec<Action>) {
+        let enabled = self.devices[id as usize].is_enabled();
+        let Some(agent) = self.agent_mut(id) else { return };
+        let unit = agent.spec.unit.clone();
+        match agent.phase {
+            Phase::Unknown if enabled => self.start_agent(id, out),
+            Phase::Unknown => agent.phase = Phase::Stopped,
+            Phase::Starting if answers_lost => self.start_agent(id, out),
+            Phase::Stopping { .. } if answers_lost => {
+                self.unit_removed(now, &unit, out);
+                self.stop_finished(&unit, JobOutcome::Done, out);
+            }
+            Phase::Running => self.unit_removed(now, &unit, out),
+            Phase::Starting | Phase::Stopping { .. } | Phase::Waiting { .. } | Phase::Stopped => {}
+        }
+    }
+
+    pub(super) fn unit_changed(&mut self, now: Now, report: UnitReport, out: &mut Vec<Action>) {
+        let Some(&id) = self.by_unit.get(&report.unit) else { return };
+        let was = self.devices[id as usize].agent.as_ref().map(|agent| agent.unit_state());
+        self.note_report(now, id, report, out);
+        let Some(agent) = self.agent_mut(id) else { return };
+        match agent.phase {
+            Phase::Running if !agent.is_alive() => self.unit_fell(now, id, out),
+            // Somebody else started it: so be it.
+            Phase::Waiting { .. } if agent.is_running() => agent.phase = Phase::Running,
+            Phase::Stopped if agent.is_running() => self.stop_agent(id, out),
+            Phase::Running
+            | Phase::Waiting { .. }
+            | Phase::Stopped
+            | Phase::Unknown
+            | Phase::Starting
+            | Phase::Stopping { .. } => {}
+        }
+        let is = self.devices[id as usize].agent.as_ref().map(|agent| agent.unit_state());
+        if was != is {
+            out.push(self.status_publication(id));
+        }
+    }
+
+    /// Takes in a report, and publishes a start that it tells of.
+    fn note_report(&mut self, now: Now, id: DeviceId, report: UnitReport, out: &mut Vec<Action>) {
+        let Some(agent) = self.agent_mut(id) else { return };
+        let was_running = agent.is_running();
+        let before = agent.report.replace(report);
+        let Some(report) = &agent.report else { return };
+        let runs = report.main_pid != 0;
+        let started = runs
+            && !report.invocation.is_empty()
+            && agent.last_invocation.as_deref() != Some(report.invocation.as_str());
+        // The first look at a unit that was running before this monitor knew of it is no start.
+        let by_systemd = report.restarts > before.as_ref().map_or(0, |before| before.restarts);
+        if started {
+            let exit = before.as_ref().and_then(|before| before.last_exit.clone());
+            let exit = report.last_exit.clone().or(exit);
+            agent.last_invocation = Some(report.invocation.clone());
+            agent.healthy_at = Some(now.mono + HEALTHY_AFTER);
+            self.timers.push(now.mono + HEALTHY_AFTER, Timer::Healthy(id));
+            self.agent_started(now, id, by_systemd.then_some(exit).flatten(), out);
+        }
+        match (was_running, runs) {
+            (false, true) => self.manager.running += 1,
+            (true, false) => self.manager.running -= 1,
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    fn agent_started(
+        &mut self,
+        now: Now,
+        id: DeviceId,
+        died: Option<String>,
+        out: &mut Vec<Action>,
+    ) {
+        self.restart_silence(now, id);
+        self.save_soon(id);
+        let device = &mut self.devices[id as usize];
+        let name = device.spec.name.clone();
+        let Some(agent) = &mut device.agent else { return };
+        agent.restarts += u64::from(std::mem::replace(&mut agent.seen_running, true));
+        let pid = agent.report.as_ref().map_or(0, |report| report.main_pid);
+        let payload = now.wall.as_secs().to_string();
+        let (kind, message) = match died {
+            Some(exit) => (
+                AlertKind::AgentRelaunched,
+                format!(
+                    "agent `{name}` has ended ({exit}) and was restarted by systemd (PID {pid})"
+                ),
+            ),
+            None => (AlertKind::AgentStarted, format!("agent `{name}` has started (PID {pid})")),
+        };
+        out.push(self.device_publication("startedprocess", id, payload, false));
+        out.push(self.status_publication(id));
+        out.push(self.device_alert(id, kind, message));
+    }
+
+    /// The unit is down and systemd will not restart it.
+    fn unit_fell(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        let name = self.devices[id as usize].spec.name.clone();
+        let Some(agent) = self.agent_mut(id) else { return };
+        let Some(report) = &agent.report else { return };
+        match report.active {
+            ActiveState::Deactivating => {}
+            ActiveState::Failed => {
+                let exit = agent.last_exit();
+                let told = std::mem::replace(&mut agent.told_failing, true);
+                let delay = self.relaunch_later(now, id);
+                if !told {
+                    let message = format!(
+                        "agent `{name}` keeps failing ({exit}): it is relaunched after growing \
+                         delays, now in {}; its output is in `journalctl -u {}`",
+                        Seconds(delay),
+                        self.unit_of(id)
+                    );
+                    out.push(self.device_alert(id, AlertKind::AgentFailed, message));
+                }
+            }
+            ActiveState::Inactive => {
+                let delay = self.relaunch_later(now, id);
+                let message = format!(
+                    "agent `{name}` was stopped and is relaunched in {}; `iotmonitor disable \
+                     {name}` stops it for good",
+                    Seconds(delay)
+                );
+                out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
+            }
+            ActiveState::Active | ActiveState::Reloading | ActiveState::Activating => {}
+        }
+    }
+
+    pub(super) fn unit_removed(&mut self, now: Now, unit: &UnitName, out: &mut Vec<Action>) {
+        let Some(&id) = self.by_unit.get(unit) else { return };
+        let name = self.devices[id as usize].spec.name.clone();
+        if self.devices[id as usize].agent.as_ref().is_some_and(Agent::is_running) {
+            self.manager.running -= 1;
+        }
+        let Some(agent) = self.agent_mut(id) else { return };
+        agent.report = None;
+        if agent.phase == Phase::Running {
+            let delay = self.relaunch_later(now, id);
+            let message = format!(
+                "the unit of agent `{name}` is gone and is made again in {}; `iotmonitor disable \
+                 {name}` stops it for good",
+                Seconds(delay)
+            );
+            out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
+            out.push(self.status_publication(id));
+        }
+    }
+
+    pub(super) fn start_finished(
+        &mut self,
+        now: Now,
+        unit: &UnitName,
+        outcome: JobOutcome,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(&id) = self.by_unit.get(unit) else { return };
+        let name = self.devices[id as usize].spec.name.clone();
+        let system_stopping = self.manager.system_stopping;
+        let Some(agent) = self.agent_mut(id) else { return };
+        if agent.phase != Phase::Starting {
+            return;
+        }
+        match outcome {
+            JobOutcome::Done => {
+                agent.phase = Phase::Running;
+                if !agent.is_alive() && agent.report.is_some() {
+                    self.unit_fell(now, id, out);
+                }
+            }
+            JobOutcome::Failed(_) if system_stopping => {}
+            JobOutcome::Failed(reason) => {
+                let told = std::mem::replace(&mut agent.told_failing, true);
+                let delay = self.relaunch_later(now, id);
+                if !told {
+                    let message = format!(
+                        "agent `{name}` cannot be started ({reason}): it is tried again after \
+                         growing delays, now in {}",
+                        Seconds(delay)
+                    );
+                    out.push(self.device_alert(id, AlertKind::AgentFailed, message));
+                }
+            }
+        }
+    }
+
+    pub(super) fn stop_finished(
+        &mut self,
+        unit: &UnitName,
+        outcome: JobOutcome,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(&id) = self.by_unit.get(unit) else { return };
+        let name = self.devices[id as usize].spec.name.clone();
+        let Some(agent) = self.agent_mut(id) else { return };
+        let Phase::Stopping { then_start } = agent.phase else { return };
+        if let JobOutcome::Failed(reason) = outcome
+            && !agent.is_gone()
+        {
+            // Two at once are worse than one too long: nothing is started before the old is gone.
+            let told = std::mem::replace(&mut agent.told_failing, true);
+            agent.phase = if then_start { Phase::Running } else { Phase::Stopped };
+            if !told {
+                let message = format!(
+                    "agent `{name}` cannot be stopped ({reason}): see `systemctl status {unit}`"
+                );
+                out.push(self.device_alert(id, AlertKind::AgentFailed, message));
+            }
+            return;
+        }
+        agent.phase = Phase::Stopped;
+        if then_start && self.devices[id as usize].is_enabled() {
+            self.start_agent(id, out);
+        } else {
+            out.push(self.status_publication(id));
+        }
+    }
+
+    pub(super) fn relaunch_due(&mut self, due: Duration, id: DeviceId, out: &mut Vec<Action>) {
+        let Some(agent) = self.devices.get(id as usize).and_then(|device| device.agent.as_ref())
+        else {
+            return;
+        };
+        if agent.phase == (Phase::Waiting { until: due }) {
+            self.start_agent(id, out);
+        }
+    }
+
+    pub(super) fn healthy_due(&mut self, due: Duration, id: DeviceId, out: &mut Vec<Action>) {
+        let Some(device) = self.devices.get_mut(id as usize) else { return };
+        let name = device.spec.name.clone();
+        let Some(agent) = &mut device.agent else { return };
+        if agent.healthy_at != Some(due) || !agent.is_running() {
+            return;
+        }
+        agent.healthy_at = None;
+        agent.step = 0;
+        if std::mem::take(&mut agent.told_failing) {
+            let message = format!(
+                "agent `{name}` is healthy again, it has run for {}",
+                Seconds(HEALTHY_AFTER)
+            );
+            out.push(self.device_alert(id, AlertKind::AgentHealthy, message));
+        }
+    }
+
+    /// Sets the next relaunch and gives its delay.
+    fn relaunch_later(&mut self, now: Now, id: DeviceId) -> Duration {
+        let percent = self.random.percent();
+        let Some(agent) = self.agent_mut(id) else { return Duration::ZERO };
+        let delay = delay_of(&agent.spec, agent.step, percent);
+        agent.step = agent.step.saturating_add(1);
+        agent.healthy_at = None;
+        let until = now.mono + delay;
+        agent.phase = Phase::Waiting { until };
+        self.timers.push(until, Timer::Relaunch(id));
+        delay
+    }
+
+    fn start_agent(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+        if self.manager.system_stopping || self.stopping {
+            return;
+        }
+        let device = &mut self.devices[id as usize];
+        let Some(agent) = &mut device.agent else { return };
+        agent.phase = Phase::Starting;
+        out.push(Action::StartUnit {
+            device: device.spec.name.clone(),
+            agent: Box::new(agent.spec.clone()),
+            definition: agent.definition.clone(),
+        });
+    }
+
+    fn stop_agent(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+        let Some(agent) = self.agent_mut(id) else { return };
+        if agent.phase == Phase::Unknown && agent.report.is_none() {
+            return;
+        }
+        agent.phase = Phase::Stopping { then_start: false };
+        agent.healthy_at = None;
+        let unit = agent.spec.unit.clone();
+        out.push(Action::StopUnit { unit });
+    }
+
+    /// Stops the agent's unit and starts it anew, with its full timeout from then on.
+    pub(super) fn restart_agent(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        if !self.devices[id as usize].is_enabled() {
+            return;
+        }
+        let Some(agent) = self.agent_mut(id) else { return };
+        match agent.phase {
+            Phase::Running => {
+                agent.phase = Phase::Stopping { then_start: true };
+                let unit = agent.spec.unit.clone();
+                out.push(Action::StopUnit { unit });
+            }
+            Phase::Stopping { .. } => agent.phase = Phase::Stopping { then_start: true },
+            Phase::Waiting { .. } | Phase::Stopped => self.start_agent(id, out),
+            // It is about to start anyway.
+            Phase::Unknown | Phase::Starting => {}
+        }
+        self.restart_silence(now, id);
+    }
+
+    /// A person takes a device into the monitoring, or out of it.
+    pub(super) fn set_enabled(
+        &mut self,
+        now: Now,
+        name: &DeviceName,
+        enabled: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(&id) = self.by_name.get(name) else { return };
+        let device = &mut self.devices[id as usize];
+        let was = device.is_enabled();
+        device.enabled = Some(enabled);
+        if was == enabled {
+            self.save_soon(id);
+            self.flush_saves(now, out);
+            return;
+        }
+        if device.expired_since.take().is_some() {
+            self.expired_count -= 1;
+        }
+        self.devices[id as usize].since = now.wall;
+        let (kind, message) = if enabled {
+            self.restart_silence(now, id);
+            self.start_if_settled(id, out);
+            (AlertKind::Enabled, format!("`{name}` is in the monitoring again"))
+        } else {
+            self.stop_agent(id, out);
+            (
+                AlertKind::Disabled,
+                format!("`{name}` is out of the monitoring until `iotmonitor enable {name}`"),
+            )
+        };
+        out.push(self.status_publication(id));
+        out.push(self.device_alert(id, kind, message));
+        self.save_soon(id);
+        self.flush_saves(now, out);
+    }
+
+    fn start_if_settled(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+        let Some(agent) = self.agent_mut(id) else { return };
+        match agent.phase {
+            Phase::Stopped => self.start_agent(id, out),
+            Phase::Stopping { .. } => agent.phase = Phase::Stopping { then_start: true },
+            Phase::Unknown | Phase::Starting | Phase::Running | Phase::Waiting { .. } => {}
+        }
+    }
+
+    /// Brings the agent of a new configuration in line with the one before it.
+    pub(super) fn agent_redefined(
+        &mut self,
+        id: DeviceId,
+        before: Option<Agent>,
+        out: &mut Vec<Action>,
+    ) {
+        let enabled = self.devices[id as usize].is_enabled();
+        let name = self.devices[id as usize].spec.name.clone();
+        let settled = self.manager.settled && self.manager.waiting_units.is_none();
+        let Some(agent) = self.agent_mut(id) else {
+            if let Some(before) = before {
+                agent_left(&name, before, out);
+            }
+            return;
+        };
+        let Some(before) = before else {
+            if settled && enabled {
+                self.start_agent(id, out);
+            } else if settled {
+                agent.phase = Phase::Stopped;
+            }
+            return;
+        };
+        let changed = before.definition != agent.definition;
+        *agent = Agent { spec: agent.spec.clone(), definition: agent.definition.clone(), ..before };
+        if changed {
+            agent.step = 0;
+            agent.told_failing = false;
+        }
+        match agent.phase {
+            Phase::Unknown => {}
+            Phase::Stopped | Phase::Stopping { then_start: false } if !enabled => {}
+            Phase::Starting | Phase::Running | Phase::Waiting { .. } | Phase::Stopping { .. }
+                if !enabled =>
+            {
+                self.stop_agent(id, out);
+            }
+            Phase::Running | Phase::Starting if changed => {
+                agent.phase = Phase::Stopping { then_start: true };
+                let unit = agent.spec.unit.clone();
+                out.push(Action::StopUnit { unit });
+            }
+            Phase::Waiting { .. } if changed => self.start_agent(id, out),
+            Phase::Stopped | Phase::Stopping { .. } => self.start_if_settled(id, out),
+            Phase::Running | Phase::Starting | Phase::Waiting { .. } => {}
+        }
+    }
+
+    pub(super) fn agent_ids(&self) -> Vec<DeviceId> {
+        (0..self.devices.len()).filter(|&at| self.devices[at].agent.is_some()).map(id_of).collect()
+    }
+
+    /// Counts again after the configuration changed.
+    pub(super) fn count_agents(&mut self) {
+        let agents = self.devices.iter().filter_map(|device| device.agent.as_ref());
+        self.manager.agents = agents.clone().count();
+        self.manager.running = agents.filter(|agent| agent.is_running()).count();
+    }
+
+    fn agent_mut(&mut self, id: DeviceId) -> Option<&mut Agent> {
+        self.devices.get_mut(id as usize).and_then(|device| device.agent.as_mut())
+    }
+
+    fn unit_of(&self, id: DeviceId) -> String {
+        let agent = self.devices[id as usize].agent.as_ref();
+        agent.map(|agent| agent.spec.unit.to_string()).unwrap_or_default()
+    }
+}
+
+/// The agent is no longer in the configuration.
+pub(super) fn agent_left(name: &DeviceName, gone: Agent, out: &mut Vec<Action>) {
+    let message = format!("agent `{name}` is no longer configured and is stopped");
+    out.push(raise(AlertKind::AgentStopped, message));
+    out.push(Action::StopUnit { unit: gone.spec.unit });
+}
+
+/// The delay of a relaunch: doubling from the first to the last, and up to a quarter shorter, so
+/// that agents which failed together do not come back together.
+fn delay_of(spec: &AgentSpec, step: u32, percent: u32) -> Duration {
+    let doubled = spec.restart_delay.saturating_mul(1_u32.checked_shl(step).unwrap_or(u32::MAX));
+    let capped = doubled.min(spec.restart_max_delay);
+    capped - capped / 400 * percent.min(100)
+}
+
+/// A hash over everything that makes the unit, stable across versions of the program: an upgrade
+/// must leave agents alone. Keys that are not set leave no trace, so that a new key changes nothing.
+fn definition_of(name: &DeviceName, spec: &AgentSpec) -> String {
+    let mut text = format!("name={name}\n");
+    match &spec.exec {
+        Exec::Shell(line) => writeln!(text, "shell={line:?}"),
+        Exec::Argv(arguments) => writeln!(text, "argv={arguments:?}"),
+    }
+    .unwrap_or(());
+    let mut add = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            writeln!(text, "{key}={value:?}").unwrap_or(());
+        }
+    };
+    add("user", spec.user.clone());
+    add("group", spec.group.clone());
+    add("directory", spec.working_directory.as_ref().map(|path| path.display().to_string()));
+    for (variable, value) in &spec.environment {
+        add(&format!("environment.{variable}"), Some(value.clone()));
+    }
+    add("environmentFile", spec.environment_file.as_ref().map(|path| path.display().to_string()));
+    add("stopTimeout", spec.stop_timeout.map(|timeout| timeout.as_micros().to_string()));
+    add("memoryMax", spec.memory_max.map(|bytes| bytes.to_string()));
+    add("cpuQuota", spec.cpu_quota_percent.map(|percent| percent.to_string()));
+    add("tasksMax", spec.tasks_max.map(|tasks| tasks.to_string()));
+    add("sandbox", (spec.sandbox == Sandbox::Strict).then(|| "strict".to_owned()));
+    add("mqttServer", Some(spec.mqtt_server.clone()));
+    format!("{:016x}", fnv1a(text.as_bytes()))
+}
+
+/// FNV-1a, 64 bits (draft-eastlake-fnv).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A delay as a person reads it: `0.8 s`, `60 s`.
+struct Seconds(Duration);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 < Duration::from_secs(10) {
+            write!(f, "{:.1} s", self.0.as_secs_f64())
+        } else {
+            write!(f, "{} s", self.0.as_secs())
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One device at run time: its specification and what is known of it.
+
+use super::agent::Agent;
+use super::snapshot::DeviceRecord;
+use super::spec::DeviceSpec;
+use std::time::Duration;
+
+/// Index of a device in the configuration in force.
+pub type DeviceId = u32;
+
+/// What the monitor knows of a device.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub spec: DeviceSpec,
+    /// Wall clock of the last contact.
+    pub last_contact: Option<Duration>,
+    /// Watched time at which the silence began.
+    pub silent_since: Duration,
+    /// Wall clock of the expiry.
+    pub expired_since: Option<Duration>,
+    /// Wall clock of the last change of state, for `since` in the status.
+    pub since: Duration,
+    pub graces: u8,
+    /// The stretch of watched time in which the last grace was granted.
+    pub grace_stretch: u32,
+    /// A person's choice.
+    pub enabled: Option<bool>,
+    /// The deadline table holds an entry for it, or it is about to be looked at.
+    pub armed: bool,
+    /// Its record waits to be saved.
+    pub dirty: bool,
+    /// The broker refused one of its watch filters, so its silence says nothing.
+    pub deaf: bool,
+    /// The store has a record of it.
+    pub recorded: bool,
+    /// When `expire/NAME` is to be repeated.
+    pub repeat_due: Option<Duration>,
+    pub hellos: u64,
+    pub agent: Option<Agent>,
+}
+
+/// What `status/NAME` calls `state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// No contact yet.
+    Unknown,
+    Alive,
+    Expired,
+    Disabled,
+}
+
+impl Liveness {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Alive => "alive",
+            Self::Expired => "expired",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl Device {
+    /// A device of which nothing is known, silent from now on.
+    #[must_use]
+    pub fn new(spec: DeviceSpec, watched: Duration, wall: Duration) -> Self {
+        let agent = spec.agent.clone().map(|agent| Agent::new(&spec.name, agent));
+        Self {
+            spec,
+            last_contact: None,
+            silent_since: watched,
+            expired_since: None,
+            since: wall,
+            graces: 0,
+            grace_stretch: 0,
+            enabled: None,
+            armed: false,
+            dirty: false,
+            deaf: false,
+            recorded: false,
+            repeat_due: None,
+            hellos: 0,
+            agent,
+        }
+    }
+
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.unwrap_or(self.spec.enabled)
+    }
+
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        if !self.is_enabled() {
+            Liveness::Disabled
+        } else if self.expired_since.is_some() {
+            Liveness::Expired
+        } else if self.last_contact.is_some() {
+            Liveness::Alive
+        } else {
+            Liveness::Unknown
+        }
+    }
+
+    /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not.
+    fn can_expire(&self) -> bool {
+        !self.spec.watch.is_empty() && self.spec.watch_timeout.is_some()
+    }
+
+    /// Watched time at which the silence becomes too long; `None` when nothing is due: no
+    /// watchTopics, no timeout, out of the monitoring, or the broker refused a filter.
+    #[must_use]
+    pub fn silence_deadline(&self) -> Option<Duration> {
+        if self.spec.watch.is_empty() || self.deaf || !self.is_enabled() {
+            return None;
+        }
+        Some(self.silent_since + self.spec.watch_timeout?)
+    }
+
+    /// Takes over what holds whatever this run has found out meanwhile.
+    pub fn restore_choices(&mut self, record: &DeviceRecord) {
+        self.enabled = self.enabled.or(record.enabled);
+        if let Some(agent) = &mut self.agent
+            && agent.last_invocation.is_none()
+        {
+            agent.last_invocation.clone_from(&record.invocation);
+        }
+    }
+
+    /// Takes over the contacts and the silence of an earlier run. `watched` is the watched time
+    /// that run ended at: a record cannot be younger.
+    pub fn restore(&mut self, record: &DeviceRecord, watched: Duration) {
+        self.last_contact = record.last_contact;
+        self.silent_since = record.silent_since.min(watched);
+        // One that has expired in this run already was told of and stays expired.
+        let expired_since = record.expired_since.or(self.expired_since);
+        self.expired_since = expired_since.filter(|_| self.can_expire());
+        self.graces = record.graces;
+        if let Some(since) = self.expired_since.or(record.last_contact) {
+            self.since = since;
+        }
+    }
+
+    /// Goes on where the device of the same name in the configuration before was, and gives back
+    /// its agent.
+    pub fn inherit(&mut self, before: Device) -> Option<Agent> {
+        let was_enabled = before.is_enabled();
+        let had_watch = !before.spec.watch.is_empty();
+        self.last_contact = before.last_contact;
+        if had_watch && was_enabled {
+            self.silent_since = before.silent_since;
+        }
+        self.graces = before.graces;
+        self.grace_stretch = before.grace_stretch;
+        self.enabled = before.enabled;
+        self.deaf = before.deaf;
+        self.recorded = before.recorded;
+        self.hellos = before.hellos;
+        if self.is_enabled() == was_enabled {
+            self.expired_since = before.expired_since.filter(|_| self.can_expire());
+            if self.expired_since == before.expired_since {
+                self.since = before.since;
+            }
+        }
+        before.agent
+    }
+
+    #[must_use]
+    pub fn record(&self) -> DeviceRecord {
+        DeviceRecord {
+            name: self.spec.name.clone(),
+            last_contact: self.last_contact,
+            silent_since: self.silent_since,
+            expired_since: self.expired_since,
+            graces: self.graces,
+            enabled: self.enabled,
+            invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),
+        }
+    }
+}

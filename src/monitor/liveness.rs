@@ -1,0 +1,564 @@
+//! Contacts, silence, expiry and recovery, and the watch connection that they rest on.
+//!
+//! Nobody expires on a line that may be dead: when a deadline has passed, one QoS 1 publication
+//! makes a round trip first. Its acknowledgement comes behind everything that the broker had sent
+//! before, so a contact that waits on the socket, because the monitor or the broker was held up,
+//! is heard before the verdict.
+
+use super::action::Subscription;
+use super::alert::AlertKind;
+use super::device::{Device, DeviceId};
+use super::event::{Connection, LossReason, Message, Now, Protocol, QoS, Refusal, Token};
+use super::subscriptions;
+use super::{Action, Monitor, Timer, WatchTarget, loss_kind, raise};
+use crate::topic::{TopicFilter, TopicName};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// After an outage a living device has this long, or its own timeout if that is shorter.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Graces in a row for a device that stays silent.
+const MAX_GRACES: u8 = 3;
+
+/// After this long without an acknowledgement, any other packet proves the line.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The state of the watch connection.
+#[derive(Debug, Default)]
+pub struct WatchLink {
+    protocol: Option<Protocol>,
+    /// What the broker was asked for on this connection.
+    subscribed: BTreeMap<TopicFilter, QoS>,
+    /// Filters that it refused on this connection, or on the last one while there is none.
+    refused: BTreeSet<TopicFilter>,
+    /// Filters whose refusal was told on the connection before, so it is not told again.
+    told_refused: BTreeSet<TopicFilter>,
+    /// Monotonic time of the last packet from the broker.
+    last_heard: Duration,
+    /// A loss was told, so the return is told too.
+    told_lost: bool,
+    probe: Option<Probe>,
+    /// Devices whose deadline has passed since the last probe went out.
+    suspects: Vec<DeviceId>,
+    /// In 3.1.1 a restored state looks like any other message: copies still to be passed over.
+    echoes: BTreeMap<TopicName, Vec<Bytes>>,
+}
+
+/// A round trip under way, and who is judged by it.
+#[derive(Debug)]
+struct Probe {
+    token: Token,
+    sent: Duration,
+    suspects: Vec<DeviceId>,
+}
+
+impl WatchLink {
+    pub fn probe_answered(&self, token: Token) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.token == token)
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.protocol.is_some()
+    }
+
+    /// Notes that a restored state was published which this connection will hear.
+    pub fn expect_echo(&mut self, topic: &TopicName, payload: &Bytes) {
+        self.echoes.entry(topic.clone()).or_default().push(payload.clone());
+    }
+
+    pub fn needs_echoes(&self) -> bool {
+        self.protocol == Some(Protocol::V311)
+    }
+
+    /// Drops copies that never came, once no restored state is awaited any more.
+    pub fn forget_echoes_if(&mut self, nothing_awaited: bool) {
+        if nothing_awaited {
+            self.echoes.clear();
+        }
+    }
+
+    /// Whether the message is the copy of a restored state; each is passed over once.
+    fn swallow(&mut self, message: &Message) -> bool {
+        let Some(payloads) = self.echoes.get_mut(&message.topic) else { return false };
+        let Some(at) = payloads.iter().position(|payload| *payload == message.payload) else {
+            return false;
+        };
+        payloads.remove(at);
+        if payloads.is_empty() {
+            self.echoes.remove(&message.topic);
+        }
+        true
+    }
+}
+
+impl Monitor {
+    pub(super) fn watch_connected(&mut self, now: Now, protocol: Protocol, out: &mut Vec<Action>) {
+        self.watch.protocol = Some(protocol);
+        self.watch.last_heard = now.mono;
+        let payload = Bytes::from_static(b"online");
+        out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
+        self.watch.subscribed = self.planned_watch_filters();
+        if self.watch.subscribed.is_empty() {
+            self.watch_subscribed(now, &[], out);
+        } else {
+            let subscriptions = subscriptions::to_subscriptions(&self.watch.subscribed);
+            out.push(Action::Subscribe { connection: Connection::Watch, subscriptions });
+        }
+    }
+
+    pub(super) fn watch_subscribed(
+        &mut self,
+        now: Now,
+        refused: &[Refusal],
+        out: &mut Vec<Action>,
+    ) {
+        self.watch.last_heard = now.mono;
+        if self.clock.is_running() {
+            let planned = &self.watch.subscribed;
+            self.watch.refused.retain(|filter| planned.contains_key(filter));
+        } else {
+            // The first answer on a connection speaks of all filters.
+            self.watch.told_refused = std::mem::take(&mut self.watch.refused);
+            self.clock.resume(now.mono);
+            self.tell_watching(out);
+        }
+        for refusal in refused {
+            let told = self.watch.told_refused.contains(&refusal.filter);
+            if self.watch.refused.insert(refusal.filter.clone()) && !told {
+                out.push(raise(AlertKind::FilterRefused, refusal_sentence(refusal)));
+            }
+        }
+        self.judge_deafness(now);
+    }
+
+    fn tell_watching(&mut self, out: &mut Vec<Action>) {
+        let protocol = match self.watch.protocol {
+            Some(Protocol::V5) => "MQTT 5",
+            Some(Protocol::V311) | None => "MQTT 3.1.1",
+        };
+        let again = if self.watch.told_lost { "again " } else { "" };
+        let count = self.devices.len();
+        let message = format!(
+            "connected {again}to the broker ({protocol}), {count} devices and agents are watched"
+        );
+        out.push(raise(AlertKind::BrokerBack, message));
+        self.watch.told_lost = false;
+        if self.clock.stretch() == 1 {
+            self.publish_all_statuses(out);
+        }
+    }
+
+    pub(super) fn watch_disconnected(
+        &mut self,
+        now: Now,
+        reason: &LossReason,
+        out: &mut Vec<Action>,
+    ) {
+        let last_watched = match reason {
+            LossReason::Silent(_) => self.watch.last_heard.min(now.mono),
+            LossReason::TakenOver | LossReason::Refused(_) | LossReason::Other(_) => now.mono,
+        };
+        if self.clock.is_running() {
+            self.clock.pause(last_watched);
+        }
+        self.watch.protocol = None;
+        self.watch.subscribed.clear();
+        self.watch.echoes.clear();
+        let mut suspects = std::mem::take(&mut self.watch.suspects);
+        suspects.extend(self.watch.probe.take().into_iter().flat_map(|probe| probe.suspects));
+        for id in suspects {
+            self.devices[id as usize].armed = false;
+            self.arm(id);
+        }
+        self.watch.told_lost = true;
+        out.push(raise(loss_kind(reason), self.loss_sentence(reason)));
+    }
+
+    pub(super) fn loss_sentence(&self, reason: &LossReason) -> String {
+        match reason {
+            LossReason::TakenOver => format!(
+                "another program connects with the clientid `{}`: give one of the two another \
+                 `clientid` in [mqtt]",
+                self.client_id
+            ),
+            LossReason::Refused(text) | LossReason::Silent(text) | LossReason::Other(text) => {
+                text.clone()
+            }
+        }
+    }
+
+    /// The filters of watchTopics at QoS 0 and hello topics at QoS 1. A hello topic that another
+    /// filter covers lifts that one to QoS 1, since two overlapping subscriptions would bring each
+    /// hello twice.
+    fn planned_watch_filters(&self) -> BTreeMap<TopicFilter, QoS> {
+        let watch = self
+            .devices
+            .iter()
+            .flat_map(|device| device.spec.watch.iter().map(|filter| (filter, QoS::AtMostOnce)));
+        let hello = self.devices.iter().filter_map(|device| {
+            device.spec.hello.as_ref().map(|filter| (filter, QoS::AtLeastOnce))
+        });
+        subscriptions::plan(watch.chain(hello))
+    }
+
+    /// Brings the subscriptions of a living connection in line with the configuration.
+    pub(super) fn resubscribe_watch(&mut self, out: &mut Vec<Action>) {
+        if !self.watch.is_up() {
+            return;
+        }
+        let planned = self.planned_watch_filters();
+        let had = std::mem::replace(&mut self.watch.subscribed, planned);
+        let wanted: Vec<Subscription> = subscriptions::to_subscriptions(&self.watch.subscribed)
+            .into_iter()
+            .filter(|wanted| had.get(&wanted.filter) != Some(&wanted.qos))
+            .collect();
+        let gone: Vec<TopicFilter> =
+            had.into_keys().filter(|filter| !self.watch.subscribed.contains_key(filter)).collect();
+        // First the new and then the old, so that no filter is without a subscription between.
+        if !wanted.is_empty() {
+            out.push(Action::Subscribe { connection: Connection::Watch, subscriptions: wanted });
+        }
+        if !gone.is_empty() {
+            out.push(Action::Unsubscribe { connection: Connection::Watch, filters: gone });
+        }
+    }
+
+    /// A device with a filter that the broker refused cannot be judged by its silence.
+    fn judge_deafness(&mut self, now: Now) {
+        let watched = self.clock.at(now.mono);
+        for id in 0..self.devices.len() {
+            let WatchLink { refused, subscribed, .. } = &self.watch;
+            let device = &mut self.devices[id];
+            let deaf = !refused.is_empty()
+                && device.spec.watch.iter().any(|filter| {
+                    !subscribed.keys().any(|s| s.covers(filter) && !refused.contains(s))
+                });
+            if device.deaf && !deaf {
+                device.silent_since = watched;
+            }
+            if device.deaf != deaf {
+                device.deaf = deaf;
+                self.arm(id_of(id));
+            }
+        }
+    }
+
+    pub(super) fn watch_message(&mut self, now: Now, message: &Message, out: &mut Vec<Action>) {
+        self.watch.last_heard = now.mono;
+        // Retain-as-published is off, so a set flag means a replay of something old.
+        if message.retain || message.restored || message.topic.is_below(&self.base_topic) {
+            return;
+        }
+        if !self.watch.echoes.is_empty() && self.watch.swallow(message) {
+            return;
+        }
+        let mut found = std::mem::take(&mut self.found);
+        self.watch_index.for_each_match(&message.topic, |target| found.push(target));
+        for target in found.drain(..) {
+            match target {
+                WatchTarget::Contact(id) => self.contact(now, id, out),
+                WatchTarget::Hello(id) => {
+                    self.contact(now, id, out);
+                    self.hello(id, out);
+                }
+            }
+        }
+        self.found = found;
+    }
+
+    fn hello(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+        let device = &mut self.devices[id as usize];
+        if !device.is_enabled() {
+            return;
+        }
+        device.hellos += 1;
+        let count = device.hellos.to_string();
+        out.push(self.device_publication("helloTopicCount", id, count, false));
+        self.request_restore(id, out);
+    }
+
+    /// A sign of life.
+    fn contact(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        let watched = self.clock.at(now.mono);
+        let device = &mut self.devices[id as usize];
+        let first = device.last_contact.is_none();
+        device.last_contact = Some(now.wall);
+        device.silent_since = watched;
+        device.graces = 0;
+        if !device.dirty {
+            device.dirty = true;
+            self.saving.dirty.push(id);
+        }
+        if !device.armed {
+            self.arm(id);
+        }
+        let device = &mut self.devices[id as usize];
+        if !device.is_enabled() {
+            return;
+        }
+        if device.expired_since.is_some() {
+            self.recover(now, id, out);
+        } else if first {
+            device.since = now.wall;
+            out.push(self.status_publication(id));
+        }
+    }
+
+    pub(super) fn recover(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        let device = &mut self.devices[id as usize];
+        let silent = device.expired_since.take();
+        device.since = now.wall;
+        self.expired_count -= 1;
+        let name = &device.spec.name;
+        let how_long = silent
+            .map(|since| format!(" after {} of alarm", Span(now.wall.saturating_sub(since))))
+            .unwrap_or_default();
+        let message = format!("{} `{name}` is back{how_long}", noun(device));
+        out.push(self.device_publication("recover", id, now.wall.as_secs().to_string(), false));
+        out.push(self.status_publication(id));
+        out.push(self.device_alert(id, AlertKind::Recovered, message));
+        self.save_soon(id);
+        self.arm(id);
+    }
+
+    /// Makes sure that the deadline table will look at the device.
+    pub(super) fn arm(&mut self, id: DeviceId) {
+        let device = &mut self.devices[id as usize];
+        if device.armed || device.is_settled() {
+            return;
+        }
+        if let Some(deadline) = device.silence_deadline() {
+            device.armed = true;
+            self.silence.push(deadline, id);
+        }
+    }
+
+    pub(super) fn arm_all(&mut self) {
+        for id in 0..self.devices.len() {
+            self.arm(id_of(id));
+        }
+    }
+
+    /// Starts the device's silence anew, without a contact: it was restarted or taken in.
+    pub(super) fn restart_silence(&mut self, now: Now, id: DeviceId) {
+        let watched = self.clock.at(now.mono);
+        self.devices[id as usize].silent_since = watched;
+        self.arm(id);
+    }
+
+    /// Looks at every device whose time has come, and puts those that seem too silent to the test.
+    pub(super) fn silence_due(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.clock.is_running() {
+            return;
+        }
+        let watched = self.clock.at(now.mono);
+        while let Some((_, id)) = self.silence.pop_due(watched) {
+            self.devices[id as usize].armed = false;
+            if self.is_overdue(id, watched) {
+                self.devices[id as usize].armed = true;
+                self.watch.suspects.push(id);
+            } else {
+                self.arm(id);
+            }
+        }
+        self.send_probe(now, out);
+    }
+
+    /// Whether the deadline has passed and no grace is left. A device that gets a grace is armed
+    /// for its end.
+    fn is_overdue(&mut self, id: DeviceId, watched: Duration) -> bool {
+        let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
+        let device = &mut self.devices[id as usize];
+        let (Some(deadline), Some(timeout)) =
+            (device.silence_deadline(), device.spec.watch_timeout)
+        else {
+            return false;
+        };
+        if device.is_settled() || deadline > watched {
+            return false;
+        }
+        let grace_end = resumed_at + timeout.min(GRACE);
+        if watched >= grace_end {
+            return true;
+        }
+        if device.grace_stretch != stretch {
+            if device.graces >= MAX_GRACES {
+                return true;
+            }
+            device.graces += 1;
+            device.grace_stretch = stretch;
+        }
+        device.armed = true;
+        self.silence.push(grace_end, id);
+        false
+    }
+
+    fn send_probe(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.watch.suspects.is_empty() || self.watch.probe.is_some() {
+            return;
+        }
+        let token = self.new_token();
+        let suspects = std::mem::take(&mut self.watch.suspects);
+        self.watch.probe = Some(Probe { token, sent: now.mono, suspects });
+        self.timers.push(now.mono + PROBE_PATIENCE, Timer::Probe);
+        let below = format!("marker/{}/watch", self.client_id);
+        out.push(self.own_publication(&below, Bytes::new(), QoS::AtLeastOnce, false, Some(token)));
+    }
+
+    pub(super) fn probe_succeeded(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.watch.last_heard = now.mono;
+        let Some(probe) = self.watch.probe.take() else { return };
+        let sent = self.clock.at(probe.sent);
+        for id in probe.suspects {
+            self.devices[id as usize].armed = false;
+            if self.is_overdue(id, sent) {
+                self.expire(now, id, out);
+            }
+            self.arm(id);
+        }
+        self.send_probe(now, out);
+        self.flush_saves(now, out);
+    }
+
+    /// A broker that answers no probe but sends other packets is alive all the same; one that
+    /// sends nothing is for the keep alive to find.
+    pub(super) fn probe_overdue(&mut self, now: Now, out: &mut Vec<Action>) {
+        let Some(probe) = &self.watch.probe else { return };
+        if now.mono < probe.sent + PROBE_PATIENCE {
+            return;
+        }
+        if self.watch.last_heard > probe.sent {
+            self.probe_succeeded(now, out);
+        } else {
+            self.timers.push(now.mono + PROBE_PATIENCE, Timer::Probe);
+        }
+    }
+
+    fn expire(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        let watched = self.clock.at(now.mono);
+        let device = &mut self.devices[id as usize];
+        if device.expired_since.is_none() {
+            device.expired_since = Some(now.wall);
+            device.since = now.wall;
+            self.expired_count += 1;
+            self.publish_expire(id, out);
+            out.push(self.status_publication(id));
+            let message = expired_sentence(&self.devices[id as usize], now.wall);
+            out.push(self.device_alert(id, AlertKind::Expired, message));
+            self.save_soon(id);
+            self.schedule_repeat(now, id);
+        }
+        if self.devices[id as usize].restarts_on_expire() {
+            self.devices[id as usize].silent_since = watched;
+            self.restart_agent(now, id, out);
+        }
+    }
+
+    fn publish_expire(&self, id: DeviceId, out: &mut Vec<Action>) {
+        let last_contact = self.devices[id as usize].last_contact.unwrap_or_default();
+        out.push(self.device_publication("expire", id, last_contact.as_secs().to_string(), false));
+    }
+
+    pub(super) fn expire_repeat_due(
+        &mut self,
+        now: Now,
+        due: Duration,
+        id: DeviceId,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(device) = self.devices.get(id as usize) else { return };
+        if device.repeat_due != Some(due) || device.expired_since.is_none() {
+            return;
+        }
+        if self.clock.is_running() {
+            self.publish_expire(id, out);
+        }
+        self.schedule_repeat(now, id);
+    }
+
+    /// Puts the next repetition of `expire/NAME` on the timetable, if the device wants one.
+    pub(super) fn schedule_repeat(&mut self, now: Now, id: DeviceId) {
+        let device = &mut self.devices[id as usize];
+        let Some(repeat) = device.spec.expire_repeat else { return };
+        if device.expired_since.is_some() && device.is_enabled() {
+            let due = now.mono + repeat;
+            device.repeat_due = Some(due);
+            self.timers.push(due, Timer::ExpireRepeat(id));
+        }
+    }
+
+    /// Drops whoever is under suspicion and the whole deadline table, before it is filled anew.
+    pub(super) fn disarm_all(&mut self) {
+        self.watch.suspects.clear();
+        self.watch.probe = None;
+        self.silence.clear();
+        for device in &mut self.devices {
+            device.armed = false;
+        }
+    }
+}
+
+impl Device {
+    /// Nothing more to find out by waiting: it is expired, and no restart follows from that.
+    fn is_settled(&self) -> bool {
+        self.expired_since.is_some() && !self.restarts_on_expire()
+    }
+
+    fn restarts_on_expire(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.spec.restart_on_expire)
+    }
+}
+
+fn expired_sentence(device: &Device, wall: Duration) -> String {
+    let name = &device.spec.name;
+    let timeout = Span(device.spec.watch_timeout.unwrap_or_default());
+    match device.last_contact {
+        Some(contact) => format!(
+            "{} `{name}` is silent: last contact {} ago, watchTimeOut is {timeout}",
+            noun(device),
+            Span(wall.saturating_sub(contact))
+        ),
+        None => format!(
+            "{} `{name}` is silent: no contact yet, watchTimeOut is {timeout}",
+            noun(device)
+        ),
+    }
+}
+
+pub(super) fn noun(device: &Device) -> &'static str {
+    if device.agent.is_some() { "agent" } else { "device" }
+}
+
+pub(super) fn refusal_sentence(refusal: &Refusal) -> String {
+    format!(
+        "the broker refused the subscription to `{}` ({}): check the access rights of the \
+         monitor's user there",
+        refusal.filter, refusal.reason
+    )
+}
+
+/// Index of a device; a configuration of four thousand million devices does not fit into memory.
+pub(super) fn id_of(index: usize) -> DeviceId {
+    DeviceId::try_from(index).unwrap_or(DeviceId::MAX)
+}
+
+/// A duration as a person says it, to the two largest units.
+pub(super) struct Span(pub Duration);
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs();
+        let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+        match (days, hours, minutes) {
+            (0, 0, 0) if self.0.subsec_millis() > 0 && seconds < 10 => {
+                write!(f, "{:.1} s", self.0.as_secs_f64())
+            }
+            (0, 0, 0) => write!(f, "{seconds} s"),
+            (0, 0, _) => write!(f, "{minutes} min {} s", seconds % 60),
+            (0, _, _) => write!(f, "{hours} h {minutes} min"),
+            (_, _, _) => write!(f, "{days} d {hours} h"),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A new configuration over a running monitor: whatever did not change goes on.
+
+use super::agent::{Agent, agent_left};
+use super::device::Device;
+use super::event::Now;
+use super::liveness::id_of;
+use super::spec::{DeviceName, MonitorSpec};
+use super::{Action, Monitor, WatchTarget};
+use crate::topic::index::TopicIndex;
+use std::collections::BTreeMap;
+
+impl Monitor {
+    /// Puts a new configuration in force. Its clientid and base topic are those in force; the
+    /// caller refuses others, since connections and units bear them.
+    pub(super) fn reconfigure(&mut self, now: Now, spec: MonitorSpec, out: &mut Vec<Action>) {
+        let restoring: Vec<DeviceName> = self
+            .restores
+            .abandon()
+            .into_iter()
+            .map(|id| self.devices[id as usize].spec.name.clone())
+            .collect();
+        self.disarm_all();
+        self.saving.dirty.clear();
+        let old = std::mem::take(&mut self.devices);
+        let mut old: BTreeMap<DeviceName, Device> =
+            old.into_iter().map(|device| (device.spec.name.clone(), device)).collect();
+        let watched = self.clock.at(now.mono);
+        let mut before_agents: Vec<Option<Agent>> = Vec::with_capacity(spec.devices.len());
+        for spec in spec.devices {
+            let mut device = Device::new(spec, watched, now.wall);
+            let before = old.remove(&device.spec.name).and_then(|before| device.inherit(before));
+            before_agents.push(before);
+            self.devices.push(device);
+        }
+        self.index_devices();
+        for gone in old.into_values() {
+            self.device_left(gone, out);
+        }
+        // One that left in an earlier reload and is back keeps its record.
+        self.saving.gone.retain(|name| !self.by_name.contains_key(name));
+        for (at, before) in before_agents.into_iter().enumerate() {
+            let id = id_of(at);
+            self.save_soon(id);
+            self.agent_redefined(id, before, out);
+            self.schedule_repeat(now, id);
+            out.push(self.status_publication(id));
+        }
+        self.count_agents();
+        self.rearm_timers();
+        self.arm_all();
+        self.expired_count = self
+            .devices
+            .iter()
+            .filter(|device| device.is_enabled() && device.expired_since.is_some())
+            .count();
+        self.resubscribe_watch(out);
+        self.resubscribe_states(out);
+        for name in restoring {
+            if let Some(&id) = self.by_name.get(&name) {
+                self.request_restore(id, out);
+            }
+        }
+        self.flush_saves(now, out);
+    }
+
+    fn device_left(&mut self, gone: Device, out: &mut Vec<Action>) {
+        let name = &gone.spec.name;
+        out.push(self.clearing(&format!("status/{name}")));
+        if let Some(agent) = gone.agent {
+            agent_left(name, agent, out);
+        }
+        self.saving.gone.push(gone.spec.name);
+    }
+
+    /// Makes the indexes that belong to the list of devices.
+    pub(super) fn index_devices(&mut self) {
+        self.by_name.clear();
+        self.by_unit.clear();
+        self.watch_index = TopicIndex::new();
+        self.state_index = TopicIndex::new();
+        for (at, device) in self.devices.iter().enumerate() {
+            let id = id_of(at);
+            let spec = &device.spec;
+            self.by_name.insert(spec.name.clone(), id);
+            if let Some(agent) = &spec.agent {
+                self.by_unit.insert(agent.unit.clone(), id);
+            }
+            for filter in &spec.watch {
+                self.watch_index.insert(filter, WatchTarget::Contact(id));
+            }
+            if let Some(filter) = &spec.hello {
+                self.watch_index.insert(filter, WatchTarget::Hello(id));
+            }
+            for filter in &spec.state {
+                self.state_index.insert(filter, id);
+            }
+        }
+        self.count_agents();
+    }
+
+    /// Timers name devices by their place, which has changed: the agents' are made anew.
+    fn rearm_timers(&mut self) {
+        for at in 0..self.devices.len() {
+            if let Some(agent) = &self.devices[at].agent {
+                for (due, timer) in agent.pending_timers(id_of(at)) {
+                    self.timers.push(due, timer);
+                }
+            }
+        }
+    }
+}

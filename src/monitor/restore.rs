@@ -1,0 +1,323 @@
+//! Giving recorded states back, and never over something newer.
+//!
+//! A restore reads a device's states chunk by chunk, publishes a chunk, and reads the next when
+//! the broker has acknowledged it. A topic on which something arrived after the reading began is
+//! passed over. What arrives between a publication and its echo is newer too, but the broker has
+//! passed the older one on behind it: then the newer is published once more.
+
+use super::action::Publication;
+use super::alert::AlertKind;
+use super::device::DeviceId;
+use super::event::{Connection, Message, Now, QoS, ReadId, StateRecord, Token};
+use super::{Action, Monitor, Timer, raise};
+use crate::topic::TopicName;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// Restores under way at once; each holds one chunk in memory.
+const MAX_ACTIVE: usize = 4;
+
+/// An echo that has not come after this time is not waited for any more.
+const ECHO_PATIENCE: Duration = Duration::from_secs(60);
+
+/// All restores, under way and waiting.
+#[derive(Debug, Default)]
+pub struct Restores {
+    /// Whom a restore is due for, in order; no device twice.
+    queue: VecDeque<DeviceId>,
+    active: Vec<Restore>,
+    /// Published and not yet heard back, by topic.
+    awaited: BTreeMap<TopicName, Awaited>,
+    /// The restore of everything at the start: asked for once.
+    start: StartRestore,
+}
+
+#[derive(Debug)]
+struct Restore {
+    device: DeviceId,
+    read: ReadId,
+    /// The read has not been answered yet.
+    reading: bool,
+    /// Where the present chunk began, to read it again after an interruption.
+    after: Option<TopicName>,
+    next: Option<TopicName>,
+    /// Publications of this chunk that the broker has not acknowledged.
+    unacknowledged: BTreeSet<Token>,
+    /// Topics on which something arrived since the read was asked for.
+    newer: BTreeSet<TopicName>,
+    published: u64,
+    /// A hello came meanwhile: once more from the beginning.
+    again: bool,
+}
+
+/// Restored states of one topic whose echoes have not come.
+#[derive(Debug, Default)]
+struct Awaited {
+    /// In the order of publication; devices that share a topic restore it more than once.
+    payloads: Vec<Bytes>,
+    /// What arrived on the topic after the publication.
+    newer: Option<StateRecord>,
+    given_up_at: Duration,
+}
+
+/// Progress of the restore of all devices at the start.
+#[derive(Debug, Default)]
+struct StartRestore {
+    begun: bool,
+    /// Devices that are not done yet.
+    left: BTreeSet<DeviceId>,
+    devices: u64,
+    states: u64,
+}
+
+impl Restores {
+    /// In 3.1.1 an echo is known by its topic and payload alone.
+    pub fn awaits_echo(&self, message: &Message) -> bool {
+        self.awaited
+            .get(&message.topic)
+            .is_some_and(|awaited| awaited.payloads.contains(&message.payload))
+    }
+
+    /// Notes a live state, which whatever was read before is older than.
+    pub fn newer_arrived(&mut self, record: &StateRecord) {
+        for restore in &mut self.active {
+            restore.newer.insert(record.topic.detached());
+        }
+        if let Some(awaited) = self.awaited.get_mut(&record.topic) {
+            awaited.newer = Some(record.clone());
+        }
+    }
+
+    /// Forgets everything that concerns devices by their index, which a new configuration changes.
+    pub fn abandon(&mut self) -> Vec<DeviceId> {
+        let mut devices: Vec<DeviceId> =
+            self.active.drain(..).map(|restore| restore.device).collect();
+        devices.extend(self.queue.drain(..));
+        self.start.left.clear();
+        devices
+    }
+}
+
+impl Monitor {
+    /// A hello, or a person, asks for a device's states.
+    pub(super) fn request_restore(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+        if !self.records_states(id) {
+            return;
+        }
+        if let Some(active) = self.restores.active.iter_mut().find(|restore| restore.device == id) {
+            active.again = true;
+        } else if !self.restores.queue.contains(&id) {
+            self.restores.queue.push_back(id);
+        }
+        self.start_restores(out);
+    }
+
+    /// The state connection has taken in its backlog: what waits for that may go on.
+    pub(super) fn backlog_taken_in(&mut self, out: &mut Vec<Action>) {
+        if !self.restores.start.begun {
+            self.restores.start.begun = true;
+            for id in 0..self.devices.len() {
+                let device = &self.devices[id];
+                if device.spec.restore_on_start
+                    && device.is_enabled()
+                    && !device.spec.state.is_empty()
+                {
+                    let id = super::liveness::id_of(id);
+                    self.restores.start.left.insert(id);
+                    if !self.restores.queue.contains(&id) {
+                        self.restores.queue.push_back(id);
+                    }
+                }
+            }
+        }
+        for at in 0..self.restores.active.len() {
+            if !self.restores.active[at].reading
+                && self.restores.active[at].unacknowledged.is_empty()
+            {
+                self.read_chunk(at, out);
+            }
+        }
+        self.start_restores(out);
+    }
+
+    fn start_restores(&mut self, out: &mut Vec<Action>) {
+        while self.session.is_taken_in() && self.restores.active.len() < MAX_ACTIVE {
+            let Some(device) = self.restores.queue.pop_front() else { return };
+            self.restores.active.push(Restore {
+                device,
+                read: ReadId(0),
+                reading: false,
+                after: None,
+                next: None,
+                unacknowledged: BTreeSet::new(),
+                newer: BTreeSet::new(),
+                published: 0,
+                again: false,
+            });
+            self.read_chunk(self.restores.active.len() - 1, out);
+        }
+    }
+
+    /// Asks for the chunk behind `after` of the restore at this place.
+    fn read_chunk(&mut self, at: usize, out: &mut Vec<Action>) {
+        self.next_read += 1;
+        let restore = &mut self.restores.active[at];
+        restore.read = ReadId(self.next_read);
+        restore.reading = true;
+        restore.newer.clear();
+        let filters = self.devices[restore.device as usize].spec.state.clone();
+        out.push(Action::ReadStates { read: restore.read, filters, after: restore.after.clone() });
+    }
+
+    pub(super) fn states_read(
+        &mut self,
+        now: Now,
+        read: ReadId,
+        states: Vec<StateRecord>,
+        next: Option<TopicName>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(at) = self.restores.active.iter().position(|r| r.reading && r.read == read) else {
+            return;
+        };
+        self.restores.active[at].reading = false;
+        if !self.session.is_taken_in() {
+            // The connection was lost meanwhile; the chunk is read again when it is back.
+            return;
+        }
+        self.restores.active[at].next = next;
+        let newer = std::mem::take(&mut self.restores.active[at].newer);
+        for state in states {
+            if newer.contains(&state.topic) || self.newer_is_awaited(&state.topic) {
+                continue;
+            }
+            let token = self.new_token();
+            self.restores.active[at].unacknowledged.insert(token);
+            self.restores.active[at].published += 1;
+            self.publish_restored(now, state, Some(token), out);
+        }
+        self.chunk_progressed(at, out);
+    }
+
+    fn newer_is_awaited(&self, topic: &TopicName) -> bool {
+        self.restores.awaited.get(topic).is_some_and(|awaited| awaited.newer.is_some())
+    }
+
+    fn publish_restored(
+        &mut self,
+        now: Now,
+        state: StateRecord,
+        token: Option<Token>,
+        out: &mut Vec<Action>,
+    ) {
+        let given_up_at = now.mono + ECHO_PATIENCE;
+        if self.restores.awaited.is_empty() {
+            self.timers.push(given_up_at, Timer::Echoes);
+        }
+        let awaited = self.restores.awaited.entry(state.topic.clone()).or_default();
+        awaited.payloads.push(state.payload.clone());
+        awaited.given_up_at = given_up_at;
+        if self.watch.needs_echoes() && self.watch_index.matches(&state.topic) {
+            self.watch.expect_echo(&state.topic, &state.payload);
+        }
+        out.push(Action::Publish(Publication {
+            connection: Connection::State,
+            topic: state.topic,
+            payload: state.payload,
+            qos: QoS::AtLeastOnce.min(state.qos),
+            retain: state.retain,
+            restored: true,
+            token: token.filter(|_| state.qos == QoS::AtLeastOnce),
+        }));
+        if let (Some(token), QoS::AtMostOnce) = (token, state.qos) {
+            self.forget_token(token);
+        }
+    }
+
+    /// A QoS 0 publication has no acknowledgement to wait for.
+    fn forget_token(&mut self, token: Token) {
+        for restore in &mut self.restores.active {
+            restore.unacknowledged.remove(&token);
+        }
+    }
+
+    pub(super) fn restored_published(&mut self, token: Token, out: &mut Vec<Action>) {
+        let found = self.restores.active.iter_mut().position(|r| r.unacknowledged.remove(&token));
+        if let Some(at) = found {
+            self.chunk_progressed(at, out);
+        }
+    }
+
+    /// Goes on with the next chunk, or ends the restore, once the present chunk is through.
+    fn chunk_progressed(&mut self, at: usize, out: &mut Vec<Action>) {
+        let restore = &mut self.restores.active[at];
+        if restore.reading || !restore.unacknowledged.is_empty() {
+            return;
+        }
+        if restore.next.is_some() {
+            restore.after = restore.next.take();
+        } else if restore.again {
+            restore.again = false;
+            restore.after = None;
+        } else {
+            let restore = self.restores.active.swap_remove(at);
+            self.restore_finished(&restore, out);
+            self.start_restores(out);
+            return;
+        }
+        if self.session.is_taken_in() {
+            self.read_chunk(at, out);
+        }
+    }
+
+    fn restore_finished(&mut self, restore: &Restore, out: &mut Vec<Action>) {
+        let start = &mut self.restores.start;
+        if start.left.remove(&restore.device) {
+            start.states += restore.published;
+            start.devices += u64::from(restore.published > 0);
+            if start.left.is_empty() && start.states > 0 {
+                let message = format!(
+                    "restored {} of {} at the start",
+                    plural(start.states, "state"),
+                    plural(start.devices, "device")
+                );
+                out.push(raise(AlertKind::Restored, message));
+            }
+        } else {
+            let name = &self.devices[restore.device as usize].spec.name;
+            let message = format!("restored {} of `{name}`", plural(restore.published, "state"));
+            out.push(self.device_alert(restore.device, AlertKind::Restored, message));
+        }
+    }
+
+    /// A restored state came back from the broker: whatever arrived on its topic in between has
+    /// been overwritten on the wire, and is published once more.
+    pub(super) fn echo_arrived(&mut self, now: Now, echo: &Message, out: &mut Vec<Action>) {
+        let Some(awaited) = self.restores.awaited.get_mut(&echo.topic) else { return };
+        if let Some(at) = awaited.payloads.iter().position(|payload| *payload == echo.payload) {
+            awaited.payloads.remove(at);
+        }
+        let newer = awaited.newer.take();
+        if awaited.payloads.is_empty() {
+            self.restores.awaited.remove(&echo.topic);
+        }
+        if let Some(newer) = newer {
+            self.publish_restored(now, newer, None, out);
+        }
+    }
+
+    /// Gives up echoes that are overdue: the filter was refused, or another session took them.
+    pub(super) fn echoes_due(&mut self, now: Now) {
+        self.restores.awaited.retain(|_, awaited| awaited.given_up_at > now.mono);
+        self.watch.forget_echoes_if(self.restores.awaited.is_empty());
+        if let Some(next) = self.restores.awaited.values().map(|awaited| awaited.given_up_at).min()
+        {
+            self.timers.push(next, Timer::Echoes);
+        }
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}

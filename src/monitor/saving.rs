@@ -1,0 +1,161 @@
+//! What of the monitor's knowledge is to outlive the process, and when it is handed to the store.
+//!
+//! Contacts are saved in batches; an expiry, a recovery and a person's choice at once. One batch
+//! is outstanding at a time, and while it is, changes gather for the next.
+
+use super::alert::AlertKind;
+use super::device::DeviceId;
+use super::event::Now;
+use super::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use super::spec::DeviceName;
+use super::{Action, Monitor, Timer, raise};
+use std::time::Duration;
+
+/// How often contacts and the watched time are saved.
+pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What waits to be saved.
+#[derive(Debug, Default)]
+pub struct Saving {
+    /// Devices whose record has changed; each is in it once, by its flag.
+    pub dirty: Vec<DeviceId>,
+    /// Names whose records are to be dropped.
+    pub gone: Vec<DeviceName>,
+    /// Something changed that should not wait for the next batch.
+    soon: bool,
+    outstanding: bool,
+    /// The store has been read, so that saving cannot overwrite what is not known yet.
+    known: bool,
+    /// Watched time as of the last batch.
+    saved_watched: Duration,
+}
+
+impl Saving {
+    pub fn saved(&mut self) {
+        self.outstanding = false;
+    }
+}
+
+impl Monitor {
+    pub(super) fn save_due(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.timers.push(now.mono + SAVE_INTERVAL, Timer::Save);
+        if self.clock.at(now.mono) != self.saving.saved_watched || !self.saving.dirty.is_empty() {
+            self.saving.soon = true;
+        }
+        self.flush_saves(now, out);
+    }
+
+    /// Marks a device whose record should be on disk soon.
+    pub(super) fn save_soon(&mut self, id: DeviceId) {
+        let device = &mut self.devices[id as usize];
+        if !device.dirty {
+            device.dirty = true;
+            self.saving.dirty.push(id);
+        }
+        self.saving.soon = true;
+    }
+
+    pub(super) fn flush_saves(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.saving.soon || self.saving.outstanding || !self.saving.known {
+            return;
+        }
+        self.save_everything(now, out);
+    }
+
+    pub(super) fn save_everything(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.saving.known {
+            return;
+        }
+        let dirty = std::mem::take(&mut self.saving.dirty);
+        let mut changed = Vec::with_capacity(dirty.len());
+        for id in dirty {
+            let device = &mut self.devices[id as usize];
+            device.dirty = false;
+            changed.push(device.record());
+        }
+        let watched = self.clock.at(now.mono);
+        self.saving.saved_watched = watched;
+        self.saving.soon = false;
+        self.saving.outstanding = true;
+        let gone = std::mem::take(&mut self.saving.gone);
+        out.push(Action::SaveDevices { heartbeat: Heartbeat { watched }, changed, gone });
+    }
+
+    /// Takes over what earlier runs knew. What this run has found out meanwhile is newer and stays.
+    pub(super) fn store_opened(&mut self, now: Now, snapshot: Snapshot, out: &mut Vec<Action>) {
+        if self.saving.known {
+            return;
+        }
+        self.saving.known = true;
+        let earlier = snapshot.heartbeat.watched;
+        self.clock.carry_over(earlier);
+        for device in &mut self.devices {
+            device.silent_since += earlier;
+        }
+        for record in snapshot.devices {
+            match self.by_name.get(&record.name) {
+                Some(&id) => self.take_over(now, id, &record, earlier, out),
+                None => {
+                    let below = format!("status/{}", record.name);
+                    out.push(self.clearing(&below));
+                    self.saving.gone.push(record.name);
+                    self.saving.soon = true;
+                }
+            }
+        }
+        self.disarm_all();
+        self.arm_all();
+        self.expired_count = self
+            .devices
+            .iter()
+            .filter(|device| device.is_enabled() && device.expired_since.is_some())
+            .count();
+        self.session_filters_known(snapshot.session_filters);
+        for id in 0..self.devices.len() {
+            let id = super::liveness::id_of(id);
+            self.schedule_repeat(now, id);
+            // Whoever has no record yet gets one, so that its retained status is cleared when it
+            // leaves the configuration while the monitor is down.
+            if !self.devices[id as usize].recorded {
+                self.save_soon(id);
+            }
+        }
+        if self.clock.is_running() {
+            self.publish_all_statuses(out);
+        }
+        self.settle_agents(now, out);
+        self.flush_saves(now, out);
+    }
+
+    fn take_over(
+        &mut self,
+        now: Now,
+        id: DeviceId,
+        record: &DeviceRecord,
+        earlier: Duration,
+        out: &mut Vec<Action>,
+    ) {
+        let device = &mut self.devices[id as usize];
+        device.recorded = true;
+        device.restore_choices(record);
+        if device.last_contact.is_none() {
+            device.restore(record, earlier);
+        } else if record.expired_since.is_some() && device.is_enabled() {
+            // The contact came before it was known that somebody waits for it.
+            device.expired_since = record.expired_since;
+            self.expired_count += 1;
+            self.recover(now, id, out);
+        }
+    }
+
+    /// What is outstanding is retried by the store itself. Agents do not wait for it: one that a
+    /// person disabled is stopped when the store can be read.
+    pub(super) fn store_failed(&mut self, now: Now, error: String, out: &mut Vec<Action>) {
+        out.push(raise(AlertKind::StoreFailed, error));
+        self.settle_agents(now, out);
+    }
+
+    pub(super) fn store_recovered(&mut self, out: &mut Vec<Action>) {
+        out.push(raise(AlertKind::StoreBack, "the store works again, nothing was lost".to_owned()));
+    }
+}

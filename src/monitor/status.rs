@@ -1,0 +1,75 @@
+//! The retained `status/NAME`: what the monitor holds true of one device, as JSON.
+
+use super::action::Publication;
+use super::device::DeviceId;
+use super::event::{Connection, QoS};
+use super::{Action, Monitor};
+use bytes::Bytes;
+use serde::Serialize;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    name: &'a str,
+    kind: &'static str,
+    state: &'static str,
+    /// Unix seconds of the last change of `state`.
+    since: u64,
+    /// Unix seconds; `null` if there never was one.
+    last_contact: Option<u64>,
+    /// Seconds; 0 never expires.
+    watch_time_out: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<AgentStatus<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AgentStatus<'a> {
+    unit: &'a str,
+    /// systemd's ActiveState.
+    state: &'static str,
+    restarts: u64,
+}
+
+impl Monitor {
+    pub(super) fn status_publication(&self, id: DeviceId) -> Action {
+        let device = &self.devices[id as usize];
+        let agent = device.agent.as_ref().map(|agent| AgentStatus {
+            unit: agent.spec.unit.as_str(),
+            state: agent.unit_state(),
+            restarts: agent.restarts,
+        });
+        let status = Status {
+            name: device.spec.name.as_str(),
+            kind: if agent.is_some() { "agent" } else { "device" },
+            state: device.liveness().as_str(),
+            since: device.since.as_secs(),
+            last_contact: device.last_contact.map(|contact| contact.as_secs()),
+            watch_time_out: device.spec.watch_timeout.unwrap_or_default().as_secs_f64(),
+            agent,
+        };
+        // Texts and numbers always serialize; an empty payload would clear the retained status.
+        let payload = serde_json::to_string(&status).unwrap_or_else(|_| "{}".to_owned());
+        self.device_publication("status", id, payload, true)
+    }
+
+    pub(super) fn publish_all_statuses(&self, out: &mut Vec<Action>) {
+        for id in 0..self.devices.len() {
+            out.push(self.status_publication(super::liveness::id_of(id)));
+        }
+    }
+
+    /// Clears a retained topic below the base (MQTT 5, 3.3.1.3).
+    pub(super) fn clearing(&self, below: &str) -> Action {
+        Action::Publish(Publication {
+            connection: Connection::Watch,
+            topic: self.own_topic(below),
+            payload: Bytes::new(),
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            restored: false,
+            token: None,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! How long to wait before the next attempt to connect: growing, jittered, capped.
+//!
+//! Deliberately absent: waiting.
+
+use super::trouble::Kind;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+/// The first delay and the cap of each kind of trouble.
+///
+/// Refused credentials heal by a person's hand only, and quick tries look like an attack. After a
+/// take-over each attempt throws the other client out, so that two instances with one clientid must
+/// not come back in turn: at least 30 s, growing to ten minutes.
+const fn bounds(kind: Kind) -> (Duration, Duration) {
+    match kind {
+        Kind::Passing | Kind::Setup => (Duration::from_millis(500), Duration::from_secs(30)),
+        Kind::Refused => (Duration::from_secs(10), Duration::from_secs(300)),
+        Kind::TakenOver => (Duration::from_secs(30), Duration::from_secs(600)),
+    }
+}
+
+/// A connection that stood this long was a good one: the delays start afresh.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+/// One that stood this long was not taken over in a struggle of two.
+const PEACE_AFTER: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+    take_overs: u32,
+}
+
+impl Backoff {
+    /// A connection stood for `stood`.
+    pub(super) fn stood(&mut self, stood: Duration) {
+        if stood >= GOOD_AFTER {
+            self.failures = 0;
+        }
+        if stood >= PEACE_AFTER {
+            self.take_overs = 0;
+        }
+    }
+
+    /// The wait after this trouble.
+    pub(super) fn next(&mut self, kind: Kind) -> Duration {
+        let count = match kind {
+            Kind::Passing | Kind::Setup | Kind::Refused => &mut self.failures,
+            Kind::TakenOver => &mut self.take_overs,
+        };
+        let delay = grown(kind, *count);
+        *count = count.saturating_add(1);
+        match kind {
+            // Half to whole: clients of one broker do not come back all at once.
+            Kind::Passing | Kind::Setup | Kind::Refused => delay.mul_f64(0.5 + random() / 2.0),
+            // Never below the delay itself.
+            Kind::TakenOver => delay.mul_f64(1.0 + random() / 4.0),
+        }
+    }
+}
+
+fn grown(kind: Kind, count: u32) -> Duration {
+    let (first, cap) = bounds(kind);
+    first.saturating_mul(2_u32.saturating_pow(count.min(16))).min(cap)
+}
+
+/// From 0 up to 1; the standard library seeds each [`RandomState`] anew, which is random enough
+/// for a jitter.
+fn random() -> f64 {
+    let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
+    f64::from(bits) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restarted_broker_is_tried_again_within_a_second_and_later_every_half_minute() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
+        assert!(backoff.next(Kind::Passing) <= Duration::from_secs(1));
+        let late = (0..20).map(|_| backoff.next(Kind::Passing)).last().unwrap();
+        assert!(late >= Duration::from_secs(15) && late <= Duration::from_secs(30), "{late:?}");
+        backoff.stood(GOOD_AFTER);
+        assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_connection_that_falls_at_once_does_not_reset_the_delay() {
+        let mut backoff = Backoff::default();
+        for _ in 0..10 {
+            backoff.next(Kind::Passing);
+            backoff.stood(Duration::from_millis(20));
+        }
+        assert!(backoff.next(Kind::Passing) >= Duration::from_secs(15));
+    }
+
+    #[test]
+    fn a_take_over_waits_half_a_minute_at_least_and_ten_minutes_in_the_end() {
+        let mut backoff = Backoff::default();
+        let first = backoff.next(Kind::TakenOver);
+        assert!(first >= Duration::from_secs(30) && first < Duration::from_secs(38), "{first:?}");
+        backoff.stood(Duration::from_secs(120));
+        assert!(backoff.next(Kind::TakenOver) >= Duration::from_secs(60));
+        let late = (0..10).map(|_| backoff.next(Kind::TakenOver)).last().unwrap();
+        assert!(late >= Duration::from_secs(600), "{late:?}");
+        backoff.stood(PEACE_AFTER);
+        assert!(backoff.next(Kind::TakenOver) < Duration::from_secs(38));
+    }
+}

@@ -1,0 +1,140 @@
+//! A stream with its two buffers; every step of it can be given up without losing a byte.
+
+use super::transport::Stream;
+use bytes::{Buf, BytesMut};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::time::{Instant, timeout};
+
+/// One read takes up to this many bytes, so that a flood costs one system call per some hundred
+/// messages.
+const READ_CHUNK: usize = 64 * 1024;
+
+/// A new block of memory is taken only when less than this is free in the old one.
+const SMALLEST_READ: usize = 4 * 1024;
+
+pub(super) struct Link {
+    stream: Stream,
+    /// Bytes from the broker that are not yet decoded.
+    pub input: BytesMut,
+    /// Bytes for the broker that are not yet written.
+    pub output: BytesMut,
+    unflushed: bool,
+    last_write: Instant,
+}
+
+/// What a step brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Read,
+    Wrote,
+    /// The peer sends no more.
+    Closed,
+}
+
+impl Link {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            unflushed: false,
+            last_write: Instant::now(),
+        }
+    }
+
+    /// When bytes last left for the broker.
+    pub(super) fn last_write(&self) -> Instant {
+        self.last_write
+    }
+
+    /// Whether everything written is on its way.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.output.is_empty() && !self.unflushed
+    }
+
+    /// Writes what can be written, reads once if asked to, and waits until one of it was possible.
+    /// Safe to cancel: progress lies in the buffers, never in the future.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub(super) async fn step(&mut self, read: bool) -> io::Result<Step> {
+        poll_fn(|context| {
+            let wrote = self.poll_write(context)?;
+            if read && let Poll::Ready(step) = self.poll_read(context)? {
+                return Poll::Ready(Ok(step));
+            }
+            if wrote { Poll::Ready(Ok(Step::Wrote)) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Writes everything out.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        while !self.is_flushed() {
+            self.step(false).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream in good order: what was written arrives. Closing a socket with unread bytes
+    /// would send a reset that can overtake them, so those are read until the peer closes.
+    pub(super) async fn finish(mut self, at_most: Duration) {
+        let last = async {
+            self.flush().await?;
+            poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await?;
+            loop {
+                self.input.clear();
+                if self.step(true).await? == Step::Closed {
+                    return io::Result::Ok(());
+                }
+            }
+        };
+        // An error or the time's end both mean that there is no more to be done for it.
+        let _ended = timeout(at_most, last).await;
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        let mut wrote = false;
+        while !self.output.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(context, &self.output)? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => {
+                    self.output.advance(count);
+                    self.unflushed = true;
+                    wrote = true;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if wrote {
+            self.last_write = Instant::now();
+        }
+        if self.unflushed && Pin::new(&mut self.stream).poll_flush(context)?.is_ready() {
+            self.unflushed = false;
+            wrote = true;
+        }
+        Ok(wrote)
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<Step>> {
+        if self.input.capacity() - self.input.len() < SMALLEST_READ {
+            self.input.reserve(READ_CHUNK);
+        }
+        // The future of `read_buf` keeps nothing between two polls, so a new one each time is the
+        // same as one that is kept.
+        let read = pin!(self.stream.read_buf(&mut self.input));
+        match read.poll(context)? {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(0) => Ok(Poll::Ready(Step::Closed)),
+            Poll::Ready(_) => Ok(Poll::Ready(Step::Read)),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What is to be sent, in order, and which publications still lack their acknowledgement.
+//!
+//! Publications with QoS 1 stay here until PUBACK, across reconnections; everything else is
+//! dropped with the connection that it was meant for. Deliberately absent: packets, sockets, time.
+
+use crate::monitor::action::{Publication, Subscription};
+use crate::monitor::event::{QoS, Token};
+use crate::topic::{TopicFilter, TopicName};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// The queue keeps the order of the calls. Its memory is bounded by topics: a later publication
+/// replaces one of the same topic and QoS that was not sent yet, and takes its own, later place,
+/// so that the last word stays last. Only one that stands before a (un)subscription is left alone,
+/// because the order around those carries meaning (markers).
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: BTreeMap<u64, Queued>,
+    /// The place of each topic's replaceable publication.
+    newest: HashMap<(TopicName, QoS), u64>,
+    next_place: u64,
+    in_flight: BTreeMap<u16, (u64, Publication)>,
+    last_pkid: u16,
+    /// Tokens of publications that were replaced, to be reported as published.
+    replaced: VecDeque<Token>,
+}
+
+#[derive(Debug)]
+enum Queued {
+    /// With the packet identifier of its first sending when it has to be sent again in a session
+    /// that goes on.
+    Publish(Publication, Option<u16>),
+    Subscribe(Vec<Subscription>),
+    Unsubscribe(Vec<TopicFilter>),
+}
+
+/// What comes next on the wire.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// `pkid` is 0 at QoS 0.
+    Publish {
+        publication: Publication,
+        pkid: u16,
+        dup: bool,
+    },
+    Subscribe(Vec<Subscription>),
+    Unsubscribe(Vec<TopicFilter>),
+}
+
+impl Outbox {
+    pub(super) fn publish(&mut self, publication: Publication) {
+        let key = (publication.topic.clone(), publication.qos);
+        let place = self.push(Queued::Publish(publication, None));
+        if let Some(older) = self.newest.insert(key, place) {
+            self.drop_replaced(older);
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, subscriptions: Vec<Subscription>) {
+        self.newest.clear();
+        self.push(Queued::Subscribe(subscriptions));
+    }
+
+    pub(super) fn unsubscribe(&mut self, filters: Vec<TopicFilter>) {
+        self.newest.clear();
+        self.push(Queued::Unsubscribe(filters));
+    }
+
+    /// Takes what comes next, when fewer than `window` publications are unacknowledged;
+    /// `is_used` tells which packet identifiers are taken by others.
+    pub(super) fn next(&mut self, window: usize, is_used: impl Fn(u16) -> bool) -> Option<Next> {
+        let entry = self.queue.first_entry()?;
+        if let Queued::Publish(publication, _) = entry.get()
+            && publication.qos == QoS::AtLeastOnce
+            && self.in_flight.len() >= window
+        {
+            return None;
+        }
+        let (place, queued) = entry.remove_entry();
+        Some(match queued {
+            Queued::Subscribe(subscriptions) => Next::Subscribe(subscriptions),
+            Queued::Unsubscribe(filters) => Next::Unsubscribe(filters),
+            Queued::Publish(publication, first_pkid) => {
+                let key = (publication.topic.clone(), publication.qos);
+                if self.newest.get(&key) == Some(&place) {
+                    self.newest.remove(&key);
+                }
+                let pkid = match publication.qos {
+                    QoS::AtMostOnce => 0,
+                    QoS::AtLeastOnce => {
+                        let pkid = first_pkid.unwrap_or_else(|| self.free_pkid(is_used));
+                        self.in_flight.insert(pkid, (place, publication.clone()));
+                        pkid
+                    }
+                };
+                Next::Publish { publication, pkid, dup: first_pkid.is_some() }
+            }
+        })
+    }
+
+    /// A packet identifier that neither a publication in flight nor `is_used` holds. There always
+    /// is one, because both are limited to a few hundred.
+    pub(super) fn free_pkid(&mut self, is_used: impl Fn(u16) -> bool) -> u16 {
+        loop {
+            self.last_pkid = self.last_pkid.checked_add(1).unwrap_or(1);
+            if !self.in_flight.contains_key(&self.last_pkid) && !is_used(self.last_pkid) {
+                return self.last_pkid;
+            }
+        }
+    }
+
+    /// PUBACK, whatever its reason: sending again would be refused again. Gives the token of the
+    /// publication, and whether there was one at all.
+    pub(super) fn acknowledged(&mut self, pkid: u16) -> Option<Option<Token>> {
+        self.in_flight.remove(&pkid).map(|(_, publication)| publication.token)
+    }
+
+    /// The connection is gone: what was meant for it alone goes too.
+    pub(super) fn disconnected(&mut self) {
+        let mut kept = HashMap::new();
+        let mut older = Vec::new();
+        self.queue.retain(|&place, queued| match queued {
+            Queued::Publish(publication, _) if publication.qos == QoS::AtLeastOnce => {
+                let key = (publication.topic.clone(), publication.qos);
+                older.extend(kept.insert(key, place));
+                true
+            }
+            Queued::Publish(..) | Queued::Subscribe(_) | Queued::Unsubscribe(_) => false,
+        });
+        self.newest = kept;
+        for place in older {
+            self.drop_replaced(place);
+        }
+    }
+
+    /// A new connection stands: everything unacknowledged is to be sent again, before anything
+    /// newer. In a session that goes on that is done with the identifiers of the first sending
+    /// (MQTT 5, 4.4); in a new one they are publications like others, and those that have a
+    /// successor on their topic need not be sent.
+    pub(super) fn connected(&mut self, session_present: bool) {
+        for (pkid, (place, publication)) in std::mem::take(&mut self.in_flight) {
+            let key = (publication.topic.clone(), publication.qos);
+            let token = publication.token;
+            let has_successor = self.newest.get(&key).is_some_and(|&newest| newest > place);
+            if has_successor && !session_present {
+                self.replaced.extend(token);
+                continue;
+            }
+            self.queue.insert(place, Queued::Publish(publication, session_present.then_some(pkid)));
+            if !has_successor
+                && let Some(older) = self.newest.insert(key, place)
+                && !session_present
+            {
+                self.drop_replaced(older);
+            }
+        }
+    }
+
+    /// A token whose publication was replaced before it was sent.
+    pub(super) fn pop_replaced(&mut self) -> Option<Token> {
+        self.replaced.pop_front()
+    }
+
+    /// Whether nothing waits to be sent or acknowledged.
+    pub(super) fn is_settled(&self) -> bool {
+        self.queue.is_empty() && self.in_flight.is_empty()
+    }
+
+    fn push(&mut self, queued: Queued) -> u64 {
+        let place = self.next_place;
+        self.next_place += 1;
+        self.queue.insert(place, queued);
+        place
+    }
+
+    fn drop_replaced(&mut self, place: u64) {
+        if let Some(Queued::Publish(publication, _)) = self.queue.remove(&place) {
+            self.replaced.extend(publication.token);
+        }
+    }
+}

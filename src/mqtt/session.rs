@@ -1,0 +1,545 @@
+//! An established connection, from CONNACK to its end.
+//!
+//! One loop owns the socket, so that nothing it waits for can hold up the rest: a full event
+//! channel or a full window stops the reading (and with it, through TCP, the broker), while
+//! commands, pings and the pulse go on. Deliberately absent: connecting and what happens next.
+
+use super::link::{Link, Step};
+use super::outbox::Next;
+use super::settings::Server;
+use super::shared::Shared;
+use super::trouble::Trouble;
+use super::wire::{Accepted, Farewell, Incomer, Incoming, Limits, Wire};
+use crate::monitor::action::{Publication, Subscription};
+use crate::monitor::event::{Connection, Delivery, Event, Message, QoS, Refusal};
+use crate::pulse::Pulse;
+use crate::topic::{TopicFilter, TopicName};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+/// Deliveries without acknowledgement; at so many the reading stops.
+pub(super) const DELIVERY_WINDOW: usize = 4_096;
+
+/// QoS 1 publications without PUBACK, or fewer where the broker says so.
+const PUBLISH_WINDOW: usize = 100;
+
+/// SUBSCRIBE and UNSUBSCRIBE packets without answer.
+const SUBSCRIBE_WINDOW: usize = 8;
+
+/// Filters in one packet. MQTT sets no limit but brokers do; two hundred is far below the smallest
+/// known of those that make sense here, and ten thousand filters still need only fifty packets.
+const FILTERS_PER_PACKET: usize = 200;
+
+/// Bytes of filters in one packet where the broker announces no limit: well below the 64 KiB to
+/// which brokers on small machines limit packets.
+const SUBSCRIBE_BYTES: usize = 32 * 1024;
+
+/// What one filter adds to its own length: two bytes of length and one of options.
+const FILTER_OVERHEAD: usize = 3;
+
+/// Headers and properties of a SUBSCRIBE.
+const SUBSCRIBE_OVERHEAD: usize = 16;
+
+/// A SUBACK or UNSUBACK that is later than this will not come.
+const SUBACK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Above so many unwritten bytes nothing is added, neither commands nor acknowledgements.
+const MAX_OUTPUT: usize = 256 * 1024;
+
+/// How often pulse, keep alive and time-outs are looked at.
+pub(super) const TICK: Duration = Duration::from_millis(500);
+
+/// How long a broker gets to close after a DISCONNECT.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What a session needs from the task that made it.
+pub(super) struct Context<'a> {
+    pub connection: Connection,
+    pub server: Server,
+    /// The clientid of the settings: the value of the restored property.
+    pub owner: String,
+    pub keep_alive: Duration,
+    pub shared: &'a Shared,
+    pub events: &'a mpsc::Sender<Event>,
+    pub pulse: &'a Pulse,
+    pub next_delivery: &'a mut u64,
+}
+
+pub(super) struct Session<'a> {
+    context: Context<'a>,
+    wire: Box<dyn Wire>,
+    link: Link,
+    limits: Limits,
+    keep_alive: Duration,
+    /// What happened apart from packets and waits for room in the channel.
+    owed: VecDeque<Event>,
+    unacknowledged: VecDeque<Unacknowledged>,
+    subscribing: VecDeque<Subscription>,
+    unsubscribing: VecDeque<TopicFilter>,
+    /// SUBSCRIBE and UNSUBSCRIBE packets that wait for their answer.
+    requests: BTreeMap<u16, Request>,
+    /// Whether a call of `subscribe` has not been reported as done yet.
+    reporting: bool,
+    refused: Vec<Refusal>,
+    last_read: Instant,
+    ping_sent: Option<Instant>,
+    closing: Option<Instant>,
+}
+
+/// A delivery that the core has not acknowledged yet.
+struct Unacknowledged {
+    delivery: Delivery,
+    /// `None` at QoS 0, which takes a place in the window but no PUBACK.
+    pkid: Option<u16>,
+    /// Never reported, so never acknowledged by the core: done as soon as those before it are.
+    unreported: bool,
+}
+
+struct Request {
+    filters: Vec<TopicFilter>,
+    is_subscribe: bool,
+    sent: Instant,
+}
+
+/// How a session ends.
+#[derive(Debug)]
+pub(super) enum End {
+    Lost(Trouble),
+    /// Closed as asked.
+    Closed,
+    /// Nobody listens to events any more.
+    Unheard,
+}
+
+/// Why the reading of packets stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// No whole packet is there: read on.
+    Starved,
+    /// The event channel is full.
+    ChannelFull,
+    /// The window of deliveries or the output is full.
+    WindowFull,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        context: Context<'a>,
+        wire: Box<dyn Wire>,
+        link: Link,
+        accepted: &Accepted,
+    ) -> Self {
+        let keep_alive = accepted.limits.keep_alive.unwrap_or(context.keep_alive);
+        Self {
+            context,
+            wire,
+            link,
+            limits: accepted.limits,
+            keep_alive,
+            owed: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
+            subscribing: VecDeque::new(),
+            unsubscribing: VecDeque::new(),
+            requests: BTreeMap::new(),
+            reporting: false,
+            refused: Vec::new(),
+            last_read: Instant::now(),
+            ping_sent: None,
+            closing: None,
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub(super) async fn run(mut self) -> End {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        match self.serve(&mut ticks).await {
+            Ok(End::Closed) => {
+                self.wire.disconnect(&mut self.link.output);
+                let until = self.closing.unwrap_or_else(Instant::now);
+                let left = until.saturating_duration_since(Instant::now());
+                self.link.finish(left.max(FAREWELL)).await;
+                End::Closed
+            }
+            Ok(End::Lost(Trouble::SettingsChanged)) => {
+                self.wire.disconnect(&mut self.link.output);
+                self.link.finish(FAREWELL).await;
+                End::Lost(Trouble::SettingsChanged)
+            }
+            Ok(end) => end,
+            Err(trouble) => End::Lost(trouble),
+        }
+    }
+
+    async fn serve(&mut self, ticks: &mut Interval) -> Result<End, Trouble> {
+        loop {
+            self.context.pulse.beat();
+            let Some(pause) = self.take_in()? else { return Ok(End::Unheard) };
+            if let Some(end) = self.obey() {
+                return Ok(end);
+            }
+            let deadline = self.closing.unwrap_or_else(Instant::now);
+            tokio::select! {
+                step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
+                room = self.context.events.reserve(), if pause == Pause::ChannelFull => {
+                    if room.is_err() {
+                        return Ok(End::Unheard);
+                    }
+                }
+                () = self.context.shared.woken() => {}
+                _ = ticks.tick() => self.on_tick(pause)?,
+                () = sleep_until(deadline), if self.closing.is_some() => {}
+            }
+        }
+    }
+
+    fn on_step(&mut self, step: std::io::Result<Step>) -> Result<(), Trouble> {
+        match step {
+            Ok(Step::Read) => {
+                self.last_read = Instant::now();
+                self.ping_sent = None;
+                Ok(())
+            }
+            Ok(Step::Wrote) => Ok(()),
+            Ok(Step::Closed) => Err(Trouble::Closed { server: self.context.server.clone() }),
+            Err(error) => Err(Trouble::from_stream(&self.context.server, error)),
+        }
+    }
+
+    /// Turns all packets that are there into events, as far as the channel and the window allow.
+    /// `None` when nobody listens.
+    fn take_in(&mut self) -> Result<Option<Pause>, Trouble> {
+        loop {
+            let permit = match self.context.events.try_reserve() {
+                Ok(permit) => Some(permit),
+                Err(TrySendError::Closed(())) => return Ok(None),
+                // The daemon's loop no longer reads while it closes: the acknowledgements that
+                // are waited for come in nevertheless, and the events are dropped.
+                Err(TrySendError::Full(())) if self.closing.is_some() => None,
+                Err(TrySendError::Full(())) => return Ok(Some(Pause::ChannelFull)),
+            };
+            if let Some(event) = self.owed.pop_front() {
+                if let Some(permit) = permit {
+                    permit.send(event);
+                }
+                continue;
+            }
+            if self.unacknowledged.len() >= DELIVERY_WINDOW || self.link.output.len() > MAX_OUTPUT {
+                return Ok(Some(Pause::WindowFull));
+            }
+            let packet = match self.wire.decode(&mut self.link.input) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return Ok(Some(Pause::Starved)),
+                Err(error) => return Err(self.protocol_error(error.to_string())),
+            };
+            // The permit borrows the sender and not the session, so handling may change both.
+            if let Some(event) = self.on_packet(packet)?
+                && let Some(permit) = permit
+            {
+                permit.send(event);
+            }
+        }
+    }
+
+    fn on_packet(&mut self, packet: Incoming) -> Result<Option<Event>, Trouble> {
+        match packet {
+            Incoming::Publish(incomer) => Ok(self.on_publish(incomer)),
+            Incoming::BadPublish { pkid } => {
+                self.discard(pkid);
+                Ok(None)
+            }
+            Incoming::PubAck { pkid } => {
+                let token = self.context.shared.lock().outbox.acknowledged(pkid).flatten();
+                Ok(token.map(|token| Event::Published { token }))
+            }
+            Incoming::SubAck { pkid, refused } => Ok(self.on_suback(pkid, refused)),
+            Incoming::UnsubAck { pkid } => {
+                self.requests.remove(&pkid);
+                Ok(None)
+            }
+            Incoming::PingResp => Ok(None),
+            Incoming::Disconnect(Farewell::TakenOver) => Err(Trouble::TakenOver),
+            Incoming::Disconnect(Farewell::NotAuthorized) => {
+                Err(Trouble::BadCredentials { server: self.context.server.clone() })
+            }
+            Incoming::Disconnect(Farewell::Other(reason)) => {
+                Err(Trouble::Farewell { server: self.context.server.clone(), reason })
+            }
+            Incoming::Accepted(_) | Incoming::Rejected(_) => {
+                Err(self.protocol_error("it sent a second CONNACK".into()))
+            }
+            Incoming::Unexpected(name) => {
+                Err(self.protocol_error(format!("it sent the packet {name}")))
+            }
+        }
+    }
+
+    fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
+        let Ok(topic) = TopicName::from_bytes(incomer.topic) else {
+            self.discard(incomer.pkid);
+            return None;
+        };
+        let message = Message {
+            topic,
+            payload: incomer.payload,
+            qos: if incomer.pkid.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
+            retain: incomer.retain,
+            restored: incomer.restored,
+        };
+        match self.context.connection {
+            Connection::Watch => {
+                if let Some(pkid) = incomer.pkid {
+                    self.wire.puback(pkid, &mut self.link.output);
+                }
+                Some(Event::WatchMessage(message))
+            }
+            Connection::State => {
+                let delivery = self.number(incomer.pkid, false);
+                Some(Event::StateMessage { delivery, message })
+            }
+        }
+    }
+
+    /// Drops a message that nobody is told of. The broker gets its acknowledgement in its turn
+    /// nevertheless, or it would send the message for ever.
+    fn discard(&mut self, pkid: Option<u16>) {
+        self.context.shared.lock().discarded += 1;
+        match (self.context.connection, pkid) {
+            (Connection::Watch, Some(pkid)) => self.wire.puback(pkid, &mut self.link.output),
+            (Connection::Watch, None) => {}
+            (Connection::State, pkid) => {
+                self.number(pkid, true);
+                self.acknowledge_unreported();
+            }
+        }
+    }
+
+    fn number(&mut self, pkid: Option<u16>, unreported: bool) -> Delivery {
+        *self.context.next_delivery += 1;
+        let delivery = Delivery(*self.context.next_delivery);
+        self.unacknowledged.push_back(Unacknowledged { delivery, pkid, unreported });
+        delivery
+    }
+
+    fn acknowledge(&mut self, through: Delivery) {
+        while self.unacknowledged.front().is_some_and(|front| front.delivery <= through) {
+            self.acknowledge_front();
+        }
+        self.acknowledge_unreported();
+    }
+
+    fn acknowledge_unreported(&mut self) {
+        while self.unacknowledged.front().is_some_and(|front| front.unreported) {
+            self.acknowledge_front();
+        }
+    }
+
+    fn acknowledge_front(&mut self) {
+        if let Some(Unacknowledged { pkid: Some(pkid), .. }) = self.unacknowledged.pop_front() {
+            self.wire.puback(pkid, &mut self.link.output);
+        }
+    }
+
+    fn on_suback(&mut self, pkid: u16, refused: Vec<Option<&'static str>>) -> Option<Event> {
+        let request = self.requests.remove(&pkid)?;
+        for (filter, reason) in request.filters.into_iter().zip(refused) {
+            if let Some(reason) = reason {
+                self.refused.push(Refusal { filter, reason: reason.to_owned() });
+            }
+        }
+        self.subscribed()
+    }
+
+    /// The report that everything subscribed to is acknowledged, once it is.
+    fn subscribed(&mut self) -> Option<Event> {
+        let waits = self.requests.values().any(|request| request.is_subscribe);
+        if !self.reporting || waits || !self.subscribing.is_empty() {
+            return None;
+        }
+        self.reporting = false;
+        Some(Event::Subscribed {
+            connection: self.context.connection,
+            refused: std::mem::take(&mut self.refused),
+        })
+    }
+
+    /// Carries out the commands that wait, in their order, as far as the windows allow.
+    fn obey(&mut self) -> Option<End> {
+        let shared = self.context.shared;
+        let mut state = shared.lock();
+        if state.settings_changed {
+            return Some(End::Lost(Trouble::SettingsChanged));
+        }
+        self.closing = state.closing;
+        let acknowledged = state.acknowledged.take();
+        drop(state);
+        if let Some(through) = acknowledged {
+            self.acknowledge(through);
+        }
+        self.send_commands();
+        if let Some(deadline) = self.closing {
+            let settled = shared.lock().outbox.is_settled() && self.link.is_flushed();
+            if settled || Instant::now() >= deadline {
+                return Some(End::Closed);
+            }
+        }
+        None
+    }
+
+    fn send_commands(&mut self) {
+        let window = PUBLISH_WINDOW.min(self.limits.receive_maximum.into());
+        while self.link.output.len() <= MAX_OUTPUT {
+            if !self.subscribing.is_empty() || !self.unsubscribing.is_empty() {
+                if self.requests.len() >= SUBSCRIBE_WINDOW {
+                    return;
+                }
+                self.send_request();
+                continue;
+            }
+            let requests = &self.requests;
+            let mut state = self.context.shared.lock();
+            while let Some(token) = state.outbox.pop_replaced() {
+                self.owed.push_back(Event::Published { token });
+            }
+            let next = state.outbox.next(window, |pkid| requests.contains_key(&pkid));
+            drop(state);
+            match next {
+                None => return,
+                Some(Next::Publish { publication, pkid, dup }) => {
+                    self.send_publication(publication, pkid, dup);
+                }
+                Some(Next::Subscribe(subscriptions)) => {
+                    self.reporting = true;
+                    self.subscribing.extend(subscriptions);
+                    if self.subscribing.is_empty() {
+                        let event = self.subscribed();
+                        self.owed.extend(event);
+                    }
+                }
+                Some(Next::Unsubscribe(filters)) => self.unsubscribing.extend(filters),
+            }
+        }
+    }
+
+    /// Bends a publication to what the broker takes; one that it cannot take at all is done with.
+    fn send_publication(&mut self, mut publication: Publication, pkid: u16, dup: bool) {
+        let lowered = publication.qos > self.limits.max_qos;
+        publication.qos = publication.qos.min(self.limits.max_qos);
+        publication.retain &= self.limits.retain_available;
+        let (wire_pkid, dup) = if lowered { (0, false) } else { (pkid, dup) };
+        let before = self.link.output.len();
+        let written = self.wire.publish(
+            &publication,
+            wire_pkid,
+            dup,
+            &self.context.owner,
+            &mut self.link.output,
+        );
+        let fits = self.link.output.len() - before <= self.limits.max_packet;
+        let sent = written.is_ok() && fits;
+        if !sent {
+            self.link.output.truncate(before);
+            self.context.shared.lock().discarded += 1;
+        }
+        if (lowered || !sent) && pkid != 0 {
+            let token = self.context.shared.lock().outbox.acknowledged(pkid).flatten();
+            self.owed.extend(token.map(|token| Event::Published { token }));
+        }
+    }
+
+    /// Sends the next packet full of filters.
+    fn send_request(&mut self) {
+        let requests = &self.requests;
+        let is_used = |pkid| requests.contains_key(&pkid);
+        let pkid = self.context.shared.lock().outbox.free_pkid(is_used);
+        let most = SUBSCRIBE_BYTES.min(self.limits.max_packet).saturating_sub(SUBSCRIBE_OVERHEAD);
+        let is_subscribe = !self.subscribing.is_empty();
+        let (filters, written) = if is_subscribe {
+            let chunk = chunk(&mut self.subscribing, most, |subscription| &subscription.filter);
+            let written =
+                self.wire.subscribe(pkid, &chunk, self.context.connection, &mut self.link.output);
+            (chunk.into_iter().map(|subscription| subscription.filter).collect(), written)
+        } else {
+            let chunk = chunk(&mut self.unsubscribing, most, |filter| filter);
+            let written = self.wire.unsubscribe(pkid, &chunk, &mut self.link.output);
+            (chunk, written)
+        };
+        match written {
+            Ok(()) => {
+                let request = Request { filters, is_subscribe, sent: Instant::now() };
+                self.requests.insert(pkid, request);
+            }
+            Err(error) => {
+                if is_subscribe {
+                    let reason = error.to_string();
+                    self.refused.extend(
+                        filters
+                            .into_iter()
+                            .map(|filter| Refusal { filter, reason: reason.clone() }),
+                    );
+                    let event = self.subscribed();
+                    self.owed.extend(event);
+                }
+            }
+        }
+    }
+
+    /// Keep alive and time-outs. While nothing is read (`pause`), an answer cannot be seen, so none
+    /// is missed; pings go on, which is all that the broker needs to keep the connection.
+    fn on_tick(&mut self, pause: Pause) -> Result<(), Trouble> {
+        let now = Instant::now();
+        if pause != Pause::Starved {
+            self.last_read = now;
+            self.ping_sent = None;
+            for request in self.requests.values_mut() {
+                request.sent = now;
+            }
+        }
+        if self.requests.values().any(|request| now - request.sent > SUBACK_TIMEOUT) {
+            let server = self.context.server.clone();
+            return Err(Trouble::Unsubscribed { server, after: SUBACK_TIMEOUT });
+        }
+        // Three quarters to the ping and three quarters for its answer: a dead link is noticed
+        // after one and a half times the keep alive, which is also what a broker grants.
+        let patience = self.keep_alive.mul_f32(0.75);
+        if let Some(sent) = self.ping_sent
+            && now - sent >= patience
+        {
+            let after = now - self.last_read;
+            return Err(Trouble::Unanswered { server: self.context.server.clone(), after });
+        }
+        let idle = now - self.link.last_write().min(self.last_read);
+        if self.ping_sent.is_none() && idle >= patience && self.link.output.is_empty() {
+            self.wire.pingreq(&mut self.link.output);
+        }
+        if self.ping_sent.is_none() && idle >= patience {
+            self.ping_sent = Some(now);
+        }
+        Ok(())
+    }
+
+    fn protocol_error(&self, what: String) -> Trouble {
+        Trouble::Protocol { server: self.context.server.clone(), what }
+    }
+}
+
+/// Takes as many from the front as one packet holds, but always one.
+fn chunk<T>(
+    from: &mut VecDeque<T>,
+    most_bytes: usize,
+    filter: impl Fn(&T) -> &TopicFilter,
+) -> Vec<T> {
+    let mut bytes = 0;
+    let count = from
+        .iter()
+        .take(FILTERS_PER_PACKET)
+        .take_while(|item| {
+            bytes += filter(item).as_str().len() + FILTER_OVERHEAD;
+            bytes <= most_bytes
+        })
+        .count();
+    from.drain(..count.max(1).min(from.len())).collect()
+}

@@ -1,0 +1,359 @@
+//! The life of one connection: attempts, sessions, waits, and what is reported of them.
+
+use super::ConnectionOptions;
+use super::backoff::Backoff;
+use super::link::{Link, Step};
+use super::session::{Context, End, Session, TICK};
+use super::settings::{MqttSettings, ProtocolChoice};
+use super::shared::Shared;
+use super::transport;
+use super::trouble::{Kind, Trouble};
+use super::wire::{Accepted, Hello, Incoming, Rejection, Wire, wire};
+use crate::monitor::event::{Connection, Event, Protocol};
+use crate::pulse::Pulse;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+/// For the stream, certificates and websocket included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For the answer to CONNECT.
+const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A broker of 3.1.1 does not say that it closes because another client took the clientid. This
+/// many connections in a row that were closed within [`STRUGGLE_TIME`] of their CONNACK, each of
+/// them made at the first try, are taken for it: a broker that restarts is not reachable at the
+/// first try, or does not close so soon three times running.
+const STRUGGLE_COUNT: u32 = 3;
+const STRUGGLE_TIME: Duration = Duration::from_secs(15);
+
+pub(super) struct Task {
+    pub connection: Connection,
+    pub options: ConnectionOptions,
+    pub shared: Arc<Shared>,
+    pub events: mpsc::Sender<Event>,
+    pub pulse: Pulse,
+    pub done: watch::Sender<bool>,
+    pub history: History,
+}
+
+/// What is remembered from one connection to the next.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// The version that worked, where the settings leave the choice.
+    settled: Option<Protocol>,
+    backoff: Backoff,
+    /// The kind of trouble that was reported since the last success.
+    reported: Option<Kind>,
+    attempts_failed: u32,
+    struggles: u32,
+    deliveries: u64,
+}
+
+/// A connection that stands.
+struct Established {
+    link: Link,
+    wire: Box<dyn Wire>,
+    accepted: Accepted,
+}
+
+/// The task is to end: it was closed, or nobody listens.
+struct Over;
+
+impl Task {
+    pub(super) async fn run(mut self) {
+        while let Ok(()) = self.live_once().await {}
+        let mut state = self.shared.lock();
+        state.connected = false;
+        drop(state);
+        self.done.send_replace(true);
+    }
+
+    /// One attempt, and the session or the wait that follows it.
+    async fn live_once(&mut self) -> Result<(), Over> {
+        let settings = self.take_settings();
+        let attempt = attempt(self.connection, &settings, &self.options, self.history.settled);
+        let trouble = match self.unless_disturbed(attempt).await? {
+            None => return Ok(()),
+            Some(Ok(established)) => self.serve(established, &settings).await?,
+            Some(Err(trouble)) => {
+                self.history.attempts_failed += 1;
+                self.history.struggles = 0;
+                if self.history.reported != Some(trouble.kind()) {
+                    self.report(&trouble).await?;
+                }
+                trouble
+            }
+        };
+        if matches!(trouble, Trouble::SettingsChanged) {
+            return Ok(());
+        }
+        let delay = self.history.backoff.next(trouble.kind());
+        self.unless_disturbed(sleep(delay)).await?;
+        Ok(())
+    }
+
+    async fn serve(
+        &mut self,
+        established: Established,
+        settings: &MqttSettings,
+    ) -> Result<Trouble, Over> {
+        let protocol = established.wire.protocol();
+        let session_present = established.accepted.session_present;
+        if settings.protocol == ProtocolChoice::Auto {
+            self.history.settled = Some(protocol);
+        }
+        {
+            let mut state = self.shared.lock();
+            state.outbox.connected(session_present);
+            state.acknowledged = None;
+            state.connected = true;
+        }
+        let at_first_try = self.history.attempts_failed == 0;
+        self.history.attempts_failed = 0;
+        self.history.reported = None;
+        let connection = self.connection;
+        self.send(Event::Connected { connection, protocol, session_present }).await?;
+        let began = Instant::now();
+        let context = Context {
+            connection,
+            server: settings.server.clone(),
+            owner: settings.client_id.clone(),
+            keep_alive: settings.keep_alive,
+            shared: &self.shared,
+            events: &self.events,
+            pulse: &self.pulse,
+            next_delivery: &mut self.history.deliveries,
+        };
+        let session =
+            Session::new(context, established.wire, established.link, &established.accepted);
+        let end = session.run().await;
+        {
+            let mut state = self.shared.lock();
+            state.connected = false;
+            state.outbox.disconnected();
+        }
+        let trouble = match end {
+            End::Lost(trouble) => trouble,
+            End::Closed | End::Unheard => return Err(Over),
+        };
+        let stood = began.elapsed();
+        self.history.backoff.stood(stood);
+        let trouble = self.judge(trouble, protocol, stood, at_first_try);
+        self.report(&trouble).await?;
+        Ok(trouble)
+    }
+
+    /// Sees a struggle for the clientid in what 3.1.1 shows of it.
+    fn judge(
+        &mut self,
+        trouble: Trouble,
+        protocol: Protocol,
+        stood: Duration,
+        at_first_try: bool,
+    ) -> Trouble {
+        let suspicious = protocol == Protocol::V311
+            && matches!(trouble, Trouble::Closed { .. })
+            && stood <= STRUGGLE_TIME
+            && (at_first_try || self.history.struggles == 0);
+        self.history.struggles = if suspicious { self.history.struggles + 1 } else { 0 };
+        if self.history.struggles >= STRUGGLE_COUNT { Trouble::TakenOver } else { trouble }
+    }
+
+    async fn report(&mut self, trouble: &Trouble) -> Result<(), Over> {
+        self.history.reported = Some(trouble.kind());
+        let reason = trouble.loss_reason();
+        self.send(Event::Disconnected { connection: self.connection, reason }).await
+    }
+
+    /// Waits for room in the channel; there is no socket that could be held up by it.
+    async fn send(&self, event: Event) -> Result<(), Over> {
+        let mut send = pin!(self.events.send(event));
+        let mut ticks = interval(TICK);
+        loop {
+            tokio::select! {
+                sent = &mut send => return sent.map_err(|_| Over),
+                _ = ticks.tick() => self.pulse.beat(),
+                () = self.shared.woken() => {
+                    if self.shared.lock().closing.is_some() {
+                        return Err(Over);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs a future while the pulse beats; `None` when the settings changed before it was done.
+    async fn unless_disturbed<T>(
+        &self,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, Over> {
+        let mut future = pin!(future);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            {
+                let state = self.shared.lock();
+                // Without a connection there is nothing that closing could wait for: what is
+                // unacknowledged has nowhere to go.
+                if state.closing.is_some() {
+                    return Err(Over);
+                }
+                if state.settings_changed {
+                    return Ok(None);
+                }
+            }
+            self.report_replaced()?;
+            tokio::select! {
+                output = &mut future => return Ok(Some(output)),
+                _ = ticks.tick() => self.pulse.beat(),
+                () = self.shared.woken() => {}
+            }
+        }
+    }
+
+    /// Reports publications that were replaced while there was no connection, as far as the
+    /// channel has room.
+    fn report_replaced(&self) -> Result<(), Over> {
+        loop {
+            let permit = match self.events.try_reserve() {
+                Ok(permit) => permit,
+                Err(mpsc::error::TrySendError::Full(())) => return Ok(()),
+                Err(mpsc::error::TrySendError::Closed(())) => return Err(Over),
+            };
+            match self.shared.pop_replaced() {
+                Some(token) => permit.send(Event::Published { token }),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn take_settings(&mut self) -> MqttSettings {
+        let mut state = self.shared.lock();
+        if std::mem::take(&mut state.settings_changed) {
+            self.history.settled = None;
+            self.history.backoff = Backoff::default();
+            self.history.struggles = 0;
+            self.history.attempts_failed = 0;
+        }
+        state.settings.clone()
+    }
+}
+
+/// Makes a connection in the version that the settings name; `auto` tries 5 first, and 3.1.1 when
+/// the broker's answer, or its silent closing, shows that it does not know 5.
+async fn attempt(
+    connection: Connection,
+    settings: &MqttSettings,
+    options: &ConnectionOptions,
+    settled: Option<Protocol>,
+) -> Result<Established, Trouble> {
+    let first = match (settings.protocol, settled) {
+        (ProtocolChoice::V5, _) => Protocol::V5,
+        (ProtocolChoice::V311, _) => Protocol::V311,
+        (ProtocolChoice::Auto, settled) => settled.unwrap_or(Protocol::V5),
+    };
+    let outcome = establish(connection, settings, options, first).await;
+    match outcome {
+        Err(trouble)
+            if settings.protocol == ProtocolChoice::Auto
+                && settled.is_none()
+                && trouble.suggests_older_protocol() =>
+        {
+            establish(connection, settings, options, Protocol::V311).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn establish(
+    connection: Connection,
+    settings: &MqttSettings,
+    options: &ConnectionOptions,
+    protocol: Protocol,
+) -> Result<Established, Trouble> {
+    let server = &settings.server;
+    let stream = match timeout(CONNECT_TIMEOUT, transport::open(settings)).await {
+        Ok(stream) => stream?,
+        Err(_) => {
+            let server = server.clone();
+            return Err(Trouble::UnreachableInTime { server, after: CONNECT_TIMEOUT });
+        }
+    };
+    let wire = wire(protocol);
+    let mut link = Link::new(stream);
+    let hello = hello(connection, settings, options);
+    wire.connect(&hello, &mut link.output).map_err(|error| Trouble::Rejected {
+        server: server.clone(),
+        reason: format!("the CONNECT packet cannot be written, {error}"),
+    })?;
+    match timeout(CONNACK_TIMEOUT, answer(wire.as_ref(), &mut link, settings)).await {
+        Ok(accepted) => Ok(Established { accepted: accepted?, link, wire }),
+        Err(_) => Err(Trouble::Silent { server: server.clone(), after: CONNACK_TIMEOUT }),
+    }
+}
+
+fn hello<'a>(
+    connection: Connection,
+    settings: &'a MqttSettings,
+    options: &'a ConnectionOptions,
+) -> Hello<'a> {
+    let client_id = match connection {
+        Connection::Watch => settings.client_id.clone(),
+        Connection::State => format!("{}-states", settings.client_id),
+    };
+    Hello {
+        connection,
+        client_id,
+        keep_alive_seconds: u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
+        user: settings.user.as_deref(),
+        password: settings.password.as_ref(),
+        will: options.will.as_ref(),
+    }
+}
+
+/// Waits for CONNACK, the only packet that may come first (MQTT-3.2.0-1).
+async fn answer(
+    wire: &dyn Wire,
+    link: &mut Link,
+    settings: &MqttSettings,
+) -> Result<Accepted, Trouble> {
+    let server = || settings.server.clone();
+    loop {
+        let packet = wire
+            .decode(&mut link.input)
+            .map_err(|error| Trouble::Protocol { server: server(), what: error.to_string() })?;
+        match packet {
+            Some(Incoming::Accepted(accepted)) => return Ok(accepted),
+            Some(Incoming::Rejected(rejection)) => return Err(rejected(rejection, settings)),
+            Some(other) => {
+                let what = format!("{other:?} came before CONNACK");
+                return Err(Trouble::Protocol { server: server(), what });
+            }
+            None => {}
+        }
+        match link.step(true).await {
+            Ok(Step::Read | Step::Wrote) => {}
+            Ok(Step::Closed) => return Err(Trouble::ClosedUnanswered { server: server() }),
+            Err(error) => {
+                return Err(match Trouble::from_stream(&settings.server, error) {
+                    Trouble::Closed { server } => Trouble::ClosedUnanswered { server },
+                    trouble => trouble,
+                });
+            }
+        }
+    }
+}
+
+fn rejected(rejection: Rejection, settings: &MqttSettings) -> Trouble {
+    let server = settings.server.clone();
+    match rejection {
+        Rejection::Version => Trouble::Version { server },
+        Rejection::Credentials if settings.user.is_none() => Trouble::NoCredentials { server },
+        Rejection::Credentials => Trouble::BadCredentials { server },
+        Rejection::Other(reason) => Trouble::Rejected { server, reason },
+    }
+}

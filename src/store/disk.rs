@@ -1,0 +1,324 @@
+//! The open database: one transaction for a group of changes, range scans for reading.
+//!
+//! Three tables: `meta` (the schema record, the heartbeat, the session's filters), `states` by
+//! topic, `devices` by name. Every value carries a checksum. Deliberately absent: retrying,
+//! reporting and putting aside, which are the writer's.
+
+use super::StoreCommand;
+use super::error::StoreError;
+use super::files::{self, DataFile};
+use super::record::{self, Span};
+use crate::monitor::action::StateChange;
+use crate::monitor::event::{Delivery, StateRecord};
+use crate::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use crate::monitor::spec::DeviceName;
+use crate::pulse::Pulse;
+use crate::topic::{TopicFilter, TopicName};
+use heed::types::Bytes as HeedBytes;
+use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+/// The format that this version writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// One chunk of an answer ends after this many states or payload bytes, whichever is first.
+const CHUNK_STATES: usize = 100;
+const CHUNK_BYTES: usize = 1 << 20;
+
+const SCHEMA_KEY: &[u8] = b"schema";
+const HEARTBEAT_KEY: &[u8] = b"heartbeat";
+const SESSION_FILTERS_KEY: &[u8] = b"session-filters";
+
+type Table = heed::Database<'static, HeedBytes, HeedBytes>;
+
+#[derive(Serialize, Deserialize)]
+struct Schema {
+    format: u32,
+    made_by: String,
+}
+
+pub(super) struct Disk {
+    directory: PathBuf,
+    env: Env<WithoutTls>,
+    meta: Table,
+    states: Table,
+    devices: Table,
+}
+
+/// One chunk of recorded states.
+pub(super) struct Chunk {
+    pub states: Vec<StateRecord>,
+    pub next: Option<TopicName>,
+    /// Keys of records that fail their checksum.
+    pub damaged: Vec<Vec<u8>>,
+}
+
+impl Disk {
+    /// Opens the store, or makes it where there is none. The directory's lock must be held.
+    pub fn open(directory: &Path, map_bytes: usize) -> Result<Self, StoreError> {
+        let damaged =
+            |reason| StoreError::Damaged { path: directory.join(files::DATA_FILE), reason };
+        let found = files::inspect(directory)?;
+        match &found {
+            DataFile::Missing | DataFile::Whole => {}
+            DataFile::Short { expected } => files::fill_up(directory, *expected)?,
+            DataFile::Damaged(reason) => return Err(damaged(reason.clone())),
+            DataFile::Newer(found) => return Err(newer(*found, directory)),
+        }
+        files::allocate_lock_file(directory)?;
+        let disk = Self::open_database(directory, map_bytes)?;
+        if let DataFile::Missing = found {
+            files::sync_directory(directory)?;
+        }
+        disk.check_schema()?;
+        Ok(disk)
+    }
+
+    fn open_database(directory: &Path, map_bytes: usize) -> Result<Self, StoreError> {
+        let fail = |error| StoreError::database("open", directory, error);
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(map_bytes).max_dbs(3).max_readers(8);
+        // SAFETY: the file's size was checked, and the directory's lock keeps every other writer
+        // of ours away, so that nobody changes the mapped file but LMDB.
+        let env = unsafe { options.open(directory) }.map_err(fail)?;
+        env.clear_stale_readers().map_err(fail)?;
+        let transaction = env.write_txn().map_err(fail)?;
+        let (meta, states, devices) = env
+            .create_databases_and_commit(transaction, |opener, transaction| {
+                let [meta, states, devices] = ["meta", "states", "devices"].map(|name| {
+                    opener.create_database::<HeedBytes, HeedBytes>(transaction, Some(name))
+                });
+                let (meta, states, devices) = (meta?, states?, devices?);
+                // In the transaction that makes the tables, so that no crash leaves a store
+                // without its schema.
+                if meta.is_empty(transaction)? && states.is_empty(transaction)? {
+                    meta.put(transaction, SCHEMA_KEY, &schema())?;
+                }
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((meta, states, devices)))
+            })
+            .map_err(fail)?
+            .commit()
+            .ok_or_else(|| fail(MdbError::BadTxn.into()))?;
+        Ok(Self { directory: directory.to_owned(), env, meta, states, devices })
+    }
+
+    fn check_schema(&self) -> Result<(), StoreError> {
+        let transaction = self.read_transaction()?;
+        let schema: Option<Schema> = self.json(&transaction, SCHEMA_KEY)?.unwrap_or(None);
+        match schema {
+            Some(schema) if schema.format > FORMAT => Err(newer(schema.format, &self.directory)),
+            Some(_) => Ok(()),
+            None => Err(StoreError::Damaged {
+                path: self.directory.join(files::DATA_FILE),
+                reason: "its schema record is missing or unreadable".to_owned(),
+            }),
+        }
+    }
+
+    /// What the store holds but the states, and a sentence for each record that is damaged.
+    pub fn snapshot(&self) -> Result<(Snapshot, Vec<String>), StoreError> {
+        let transaction = self.read_transaction()?;
+        let mut damaged = Vec::new();
+        let mut snapshot = Snapshot::default();
+        match self.json::<Heartbeat>(&transaction, HEARTBEAT_KEY)? {
+            Ok(heartbeat) => snapshot.heartbeat = heartbeat.unwrap_or_default(),
+            Err(Unreadable) => damaged.push("the watched time".to_owned()),
+        }
+        match self.json::<Vec<TopicFilter>>(&transaction, SESSION_FILTERS_KEY)? {
+            Ok(filters) => snapshot.session_filters = filters.unwrap_or_default(),
+            Err(Unreadable) => damaged.push("the session's topic filters".to_owned()),
+        }
+        for entry in self.devices.iter(&transaction).map_err(|error| self.fail("read", error))? {
+            let (key, value) = entry.map_err(|error| self.fail("read", error))?;
+            match from_json::<DeviceRecord>(key, value) {
+                Ok(device) => snapshot.devices.push(device),
+                Err(Unreadable) => {
+                    damaged.push(format!("the device {}", String::from_utf8_lossy(key)));
+                }
+            }
+        }
+        Ok((snapshot, damaged))
+    }
+
+    /// Puts a group of changes on disk with one commit, durable when this returns. A full map is
+    /// made larger on the way.
+    pub fn commit(&mut self, group: &[StoreCommand]) -> Result<(), StoreError> {
+        loop {
+            let result = self.env.write_txn().and_then(|mut transaction| {
+                group.iter().try_for_each(|command| self.apply(&mut transaction, command))?;
+                transaction.commit()
+            });
+            match result {
+                Ok(()) => return Ok(()),
+                Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
+                Err(error) => return Err(self.fail("write to", error)),
+            }
+        }
+    }
+
+    fn grow(&mut self) -> Result<(), StoreError> {
+        let bytes = self.env.info().map_size.saturating_mul(2);
+        // SAFETY: `&mut self` shows that no transaction is alive, for all borrow the environment.
+        unsafe { self.env.resize(bytes) }.map_err(|error| self.fail("enlarge", error))
+    }
+
+    fn apply(&self, transaction: &mut RwTxn, command: &StoreCommand) -> heed::Result<()> {
+        match command {
+            StoreCommand::Record { change: StateChange::Nothing, .. }
+            | StoreCommand::ReadStates { .. } => Ok(()),
+            StoreCommand::Record { change: StateChange::Put(state), .. } => {
+                let key = record::key(state.topic.as_ref());
+                self.states.put(transaction, &key, &record::encode_state(&key, state))
+            }
+            StoreCommand::Record { change: StateChange::Forget(topic), .. } => {
+                self.states.delete(transaction, &record::key(topic.as_ref())).map(drop)
+            }
+            StoreCommand::SaveDevices { heartbeat, changed, gone } => {
+                self.meta.put(transaction, HEARTBEAT_KEY, &to_json(HEARTBEAT_KEY, heartbeat)?)?;
+                for device in changed {
+                    let key = device_key(&device.name);
+                    self.devices.put(transaction, &key, &to_json(&key, device)?)?;
+                }
+                gone.iter().try_for_each(|name| {
+                    self.devices.delete(transaction, &device_key(name)).map(drop)
+                })
+            }
+            StoreCommand::SaveSessionFilters(filters) => {
+                let value = to_json(SESSION_FILTERS_KEY, filters)?;
+                self.meta.put(transaction, SESSION_FILTERS_KEY, &value)
+            }
+        }
+    }
+
+    /// Reads one chunk of the states that match any filter, in key order, behind `after`.
+    pub fn read(
+        &self,
+        filters: &[TopicFilter],
+        after: Option<&TopicName>,
+        pulse: &Pulse,
+    ) -> Result<Chunk, StoreError> {
+        let transaction = self.read_transaction()?;
+        let mut chunk = Chunk { states: Vec::new(), next: None, damaged: Vec::new() };
+        let mut bytes = 0;
+        let after = after.map(|topic| record::key(topic.as_ref()));
+        for span in record::spans(filters) {
+            let Some(range) = range_behind(&span, after.as_deref()) else { continue };
+            let entries = self
+                .states
+                .range(&transaction, &range)
+                .map_err(|error| self.fail("read", error))?;
+            for (number, entry) in entries.enumerate() {
+                if number % 1_000 == 0 {
+                    pulse.beat();
+                }
+                let (key, value) = entry.map_err(|error| self.fail("read", error))?;
+                let topic =
+                    record::peek_topic(value).filter(|topic| record::key(topic.as_ref()) == key);
+                if let Some(topic) = &topic
+                    && !filters.iter().any(|filter| filter.matches(topic))
+                {
+                    continue;
+                }
+                if chunk.states.len() >= CHUNK_STATES || bytes >= CHUNK_BYTES {
+                    chunk.next = chunk.states.last().map(|state| state.topic.clone());
+                    return Ok(chunk);
+                }
+                match topic.and_then(|_| record::decode_state(key, value)) {
+                    Some(state) => {
+                        bytes += state.payload.len();
+                        chunk.states.push(state);
+                    }
+                    None => chunk.damaged.push(key.to_vec()),
+                }
+            }
+        }
+        Ok(chunk)
+    }
+
+    /// Deletes states by key.
+    pub fn delete_states(&self, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        let delete = || {
+            let mut transaction = self.env.write_txn()?;
+            for key in keys {
+                self.states.delete(&mut transaction, key)?;
+            }
+            transaction.commit()
+        };
+        delete().map_err(|error| self.fail("write to", error))
+    }
+
+    fn read_transaction(&self) -> Result<RoTxn<'_, WithoutTls>, StoreError> {
+        self.env.read_txn().map_err(|error| self.fail("read", error))
+    }
+
+    fn json<T: DeserializeOwned>(
+        &self,
+        transaction: &RoTxn,
+        key: &[u8],
+    ) -> Result<Result<Option<T>, Unreadable>, StoreError> {
+        let value = self.meta.get(transaction, key).map_err(|error| self.fail("read", error))?;
+        Ok(value.map(|value| from_json(key, value)).transpose())
+    }
+
+    fn fail(&self, action: &'static str, error: heed::Error) -> StoreError {
+        StoreError::database(action, &self.directory, error)
+    }
+}
+
+/// A record that fails its checksum, or does not say what it should.
+struct Unreadable;
+
+fn newer(found: u32, directory: &Path) -> StoreError {
+    StoreError::NewerFormat { found, supported: FORMAT, path: directory.to_owned() }
+}
+
+fn schema() -> Vec<u8> {
+    let made_by = concat!("iotmonitor ", env!("CARGO_PKG_VERSION"));
+    let text = serde_json::json!({ "format": FORMAT, "made_by": made_by }).to_string();
+    record::seal(SCHEMA_KEY, text.as_bytes())
+}
+
+fn device_key(name: &DeviceName) -> Vec<u8> {
+    record::key(name.as_str().as_bytes())
+}
+
+fn to_json<T: Serialize>(key: &[u8], value: &T) -> heed::Result<Vec<u8>> {
+    serde_json::to_vec(value)
+        .map(|content| record::seal(key, &content))
+        .map_err(|error| heed::Error::Encoding(error.into()))
+}
+
+fn from_json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, Unreadable> {
+    let content = record::unseal(key, value).ok_or(Unreadable)?;
+    serde_json::from_slice(content).map_err(|_| Unreadable)
+}
+
+type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// The part of the span behind `after`; `None` when nothing of it is left.
+fn range_behind<'a>(span: &'a Span, after: Option<&'a [u8]>) -> Option<KeyRange<'a>> {
+    let start = match after {
+        Some(after) if after >= span.start.as_slice() => Bound::Excluded(after),
+        // LMDB takes no empty key.
+        Some(_) | None if span.start.is_empty() => Bound::Unbounded,
+        Some(_) | None => Bound::Included(span.start.as_slice()),
+    };
+    let end = match &span.end {
+        Some(end) if after.is_some_and(|after| after >= end.as_slice()) => return None,
+        Some(end) => Bound::Excluded(end.as_slice()),
+        None => Bound::Unbounded,
+    };
+    Some((start, end))
+}
+
+/// The last delivery of a group.
+pub(super) fn last_delivery(group: &[StoreCommand]) -> Option<Delivery> {
+    group.iter().rev().find_map(|command| match command {
+        StoreCommand::Record { delivery, .. } => Some(*delivery),
+        StoreCommand::ReadStates { .. }
+        | StoreCommand::SaveDevices { .. }
+        | StoreCommand::SaveSessionFilters(_) => None,
+    })
+}

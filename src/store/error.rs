@@ -1,0 +1,51 @@
+//! What can go wrong with the store, in sentences that a person can act on.
+
+use std::path::{Path, PathBuf};
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The only fatal one: an older program would destroy what a newer one keeps.
+    #[error(
+        "the store in {} has format {found}, this version of iotmonitor knows formats up to \
+         {supported}: install the newer version again, or move the store away", path.display()
+    )]
+    NewerFormat { found: u32, supported: u32, path: PathBuf },
+    /// The data file cannot be trusted; it is put aside.
+    #[error("the store {} is damaged: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    /// Another process holds the directory's lock.
+    #[error(
+        "the store in {} is in use by another process; each instance needs a directory of its own",
+        path.display()
+    )]
+    InUse { path: PathBuf },
+    /// A file operation failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// The database refused; most often the disk is full or failing.
+    #[error("cannot {action} the store in {}: {source}", path.display())]
+    Database { action: &'static str, path: PathBuf, source: heed::Error },
+}
+
+impl StoreError {
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::File { action, path: path.to_owned(), source }
+    }
+
+    /// Tells damage from a database that merely cannot work at the moment.
+    pub(super) fn database(action: &'static str, path: &Path, source: heed::Error) -> Self {
+        use heed::MdbError;
+        match source {
+            heed::Error::Mdb(
+                MdbError::Corrupted
+                | MdbError::PageNotFound
+                | MdbError::Invalid
+                | MdbError::VersionMismatch
+                | MdbError::Incompatible
+                | MdbError::CursorFull,
+            ) => Self::Damaged { path: path.to_owned(), reason: source.to_string() },
+            source => Self::Database { action, path: path.to_owned(), source },
+        }
+    }
+}

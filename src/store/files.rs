@@ -1,0 +1,220 @@
+//! The store's files as files: the lock against a second process, the look at the data file that
+//! LMDB itself does not take, and putting a damaged file aside.
+//!
+//! Deliberately absent: anything that opens the database.
+
+use super::error::StoreError;
+use super::pages;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// LMDB's names in the directory of an environment.
+pub(super) const DATA_FILE: &str = "data.mdb";
+const LMDB_LOCK_FILE: &str = "lock.mdb";
+/// Ours, since LMDB allows several writing processes and the store does not.
+const LOCK_FILE: &str = "iotmonitor.lock";
+
+/// More than LMDB needs for its reader table.
+const LMDB_LOCK_BYTES: u64 = 16 * 1024;
+
+/// LMDB does not write pages that a transaction took at the file's end and freed again, so a
+/// healthy file may be shorter than its last page says, but by no more than a transaction can take.
+const LARGEST_SHORTFALL: u64 = 1 << 30;
+
+/// The directory's lock; let go when dropped, or when the process ends in any way.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    _file: File,
+}
+
+/// What a look at the data file found.
+#[derive(Debug)]
+pub(super) enum DataFile {
+    Missing,
+    Whole,
+    /// Shorter than its last page says, but only free pages are missing.
+    Short {
+        expected: u64,
+    },
+    Damaged(String),
+    /// LMDB's own format is newer.
+    Newer(u32),
+}
+
+/// Makes the directory if need be and locks it.
+pub(super) fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(StoreError::file("make the directory", directory))?;
+    let path = directory.join(LOCK_FILE);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(StoreError::file("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(DirectoryLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(StoreError::File { action: "lock", path, source }),
+    }
+}
+
+/// Gives LMDB's reader table its blocks, since LMDB maps it sparse and a full disk would then kill
+/// the process with SIGBUS instead of giving an error.
+pub(super) fn allocate_lock_file(directory: &Path) -> Result<(), StoreError> {
+    let path = directory.join(LMDB_LOCK_FILE);
+    let allocate = || {
+        let mut file =
+            OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path)?;
+        let length = file.metadata()?.len();
+        let missing = usize::try_from(LMDB_LOCK_BYTES.saturating_sub(length)).unwrap_or(0);
+        file.write_all(&vec![0; missing])
+    };
+    allocate().map_err(StoreError::file("make", &path))
+}
+
+/// Makes the names in the directory durable, which fsync of the files does not.
+pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(StoreError::file("sync the directory", directory))
+}
+
+/// Looks at the data file's two meta pages and its size: reading a mapped page behind the file's
+/// end would be SIGBUS.
+pub(super) fn inspect(directory: &Path) -> Result<DataFile, StoreError> {
+    let path = directory.join(DATA_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(DataFile::Missing),
+        Err(source) => return Err(StoreError::File { action: "open", path, source }),
+    };
+    let size = file.metadata().map_err(StoreError::file("look at", &path))?.len();
+    if size == 0 {
+        return Ok(DataFile::Damaged("the file is empty".to_owned()));
+    }
+    let metas = Meta::read(&file, 0).and_then(|first| {
+        let second = Meta::read(&file, u64::from(first.page_size))?;
+        Ok((first, second))
+    });
+    let (first, second) = match metas {
+        Ok(metas) => metas,
+        Err(MetaError::Damaged(reason)) => return Ok(DataFile::Damaged(reason.to_owned())),
+        Err(MetaError::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Ok(DataFile::Damaged(format!("the file ends after {size} bytes")));
+        }
+        Err(MetaError::Io(source)) => {
+            return Err(StoreError::File { action: "read", path, source });
+        }
+    };
+    judge(&file, &first, &second, size).map_err(StoreError::file("read", &path))
+}
+
+fn judge(file: &File, first: &Meta, second: &Meta, size: u64) -> std::io::Result<DataFile> {
+    let known = 1;
+    let damaged = |reason: String| Ok(DataFile::Damaged(reason));
+    match (first.version, second.version) {
+        (a, b) if a == known && b == known => {}
+        // Both pages say so: no flipped bit, but another LMDB.
+        (a, b) if a == b && a > known => return Ok(DataFile::Newer(a)),
+        _ => return damaged("the meta pages disagree on their version".to_owned()),
+    }
+    let current = if second.transaction > first.transaction { second } else { first };
+    let page_size = u64::from(current.page_size);
+    let expected = current.last_page.saturating_add(1).saturating_mul(page_size);
+    match expected.saturating_sub(size) {
+        0 => Ok(DataFile::Whole),
+        missing
+            if missing <= LARGEST_SHORTFALL
+                && pages::all_present(file, size, current.page_size as usize, current.roots)? =>
+        {
+            Ok(DataFile::Short { expected })
+        }
+        missing => damaged(format!("{missing} bytes are missing at the file's end")),
+    }
+}
+
+/// Fills a short file up with a hole, so that no page of the map lies behind its end.
+pub(super) fn fill_up(directory: &Path, size: u64) -> Result<(), StoreError> {
+    let path = directory.join(DATA_FILE);
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_len(size))
+        .map_err(StoreError::file("extend", &path))
+}
+
+/// Renames the data file to `data.mdb.damaged-SECONDS` and gives its new path.
+pub(super) fn put_aside(directory: &Path) -> Result<PathBuf, StoreError> {
+    let data = directory.join(DATA_FILE);
+    let seconds =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let aside = (0u32..)
+        .map(|number| match number {
+            0 => directory.join(format!("{DATA_FILE}.damaged-{seconds}")),
+            number => directory.join(format!("{DATA_FILE}.damaged-{seconds}-{number}")),
+        })
+        .find(|path| !path.exists())
+        .unwrap_or_else(|| directory.join(format!("{DATA_FILE}.damaged")));
+    fs::rename(&data, &aside).map_err(StoreError::file("put aside", &data))?;
+    sync_directory(directory)?;
+    Ok(aside)
+}
+
+/// The fields of LMDB's `MDB_meta` (mdb.c) that matter here.
+struct Meta {
+    version: u32,
+    page_size: u32,
+    last_page: u64,
+    transaction: u64,
+    /// Of the free pages' tree and the main tree.
+    roots: [u64; 2],
+}
+
+enum MetaError {
+    Damaged(&'static str),
+    Io(std::io::Error),
+}
+
+impl Meta {
+    const MAGIC: u32 = 0xBEEF_C0DE;
+    /// LMDB's numbers are native words.
+    const WORD: usize = size_of::<usize>();
+    /// Size of `MDB_page` without its data: page number, pad and flags, bounds.
+    const PAGE_HEADER: usize = Self::WORD + 8;
+    /// Behind magic, version, address and map size stand two `MDB_db`, the first of which holds the
+    /// page size, then the last page and the transaction.
+    const DATABASES: usize = 8 + 2 * Self::WORD;
+    const LAST_PAGE: usize = Self::DATABASES + 2 * (8 + 5 * Self::WORD);
+    const BYTES: usize = Self::LAST_PAGE + 2 * Self::WORD;
+
+    fn read(file: &File, offset: u64) -> Result<Self, MetaError> {
+        let mut page = [0; Self::PAGE_HEADER + Self::BYTES];
+        file.read_exact_at(&mut page, offset).map_err(MetaError::Io)?;
+        let meta = &page[Self::PAGE_HEADER..];
+        let u32_at = |at| pages::u32_at(meta, at).unwrap_or(0);
+        let word_at = |at| pages::word_at(meta, at).unwrap_or(0);
+        if pages::u32_at(meta, 0) != Some(Self::MAGIC) {
+            return Err(MetaError::Damaged("this is no LMDB file"));
+        }
+        let page_size = u32_at(Self::DATABASES);
+        if !page_size.is_power_of_two() || !(512..=65_536).contains(&page_size) {
+            return Err(MetaError::Damaged("the page size makes no sense"));
+        }
+        Ok(Self {
+            version: u32_at(4),
+            page_size,
+            last_page: word_at(Self::LAST_PAGE),
+            transaction: word_at(Self::LAST_PAGE + Self::WORD),
+            roots: [0, 8 + 5 * Self::WORD]
+                .map(|table| word_at(Self::DATABASES + table + pages::ROOT_IN_TABLE)),
+        })
+    }
+}

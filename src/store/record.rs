@@ -1,0 +1,158 @@
+//! Keys and values as bytes: topics of any length as LMDB keys, and a checksum in every record,
+//! since LMDB does not notice a flipped bit.
+//!
+//! Deliberately absent: the database. Numbers are little-endian.
+//!
+//! A name of up to 494 bytes is its own key. A longer one gives its first 495 bytes and a 16-byte
+//! hash of the whole, 511 bytes in all, so that the two kinds never meet and both lie where a scan
+//! over a prefix finds them. The hash is SipHash-1-3 with a fixed key, whose values are the same in
+//! every release and on every machine; it needs to be that, and quick, and no more.
+
+use crate::monitor::event::{QoS, StateRecord};
+use crate::topic::{TopicFilter, TopicName};
+use bytes::Bytes;
+use siphasher::{sip::SipHasher13, sip128};
+use std::hash::Hasher;
+use std::time::Duration;
+
+const KEY_PREFIX_BYTES: usize = 495;
+const CHECKSUM_BYTES: usize = 8;
+
+const RETAINED: u8 = 1;
+const AT_LEAST_ONCE: u8 = 2;
+
+/// The key of a topic or of a device's name.
+pub(super) fn key(name: &[u8]) -> Vec<u8> {
+    if name.len() < KEY_PREFIX_BYTES {
+        return name.to_vec();
+    }
+    let mut key = name[..KEY_PREFIX_BYTES].to_vec();
+    key.extend_from_slice(&sip128::SipHasher13::new().hash(name).as_bytes());
+    key
+}
+
+/// Puts a checksum over key and content before the content.
+pub(super) fn seal(key: &[u8], content: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(CHECKSUM_BYTES + content.len());
+    value.extend_from_slice(&checksum(key, content));
+    value.extend_from_slice(content);
+    value
+}
+
+/// The content, if it is what was sealed under this key.
+pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
+    let (sum, content) = value.split_at_checked(CHECKSUM_BYTES)?;
+    (sum == checksum(key, content)).then_some(content)
+}
+
+fn checksum(key: &[u8], content: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = SipHasher13::new();
+    hasher.write(key);
+    hasher.write(content);
+    hasher.finish().to_le_bytes()
+}
+
+/// The value of a state: flags, time in nanoseconds, length of the topic, topic, payload.
+pub(super) fn encode_state(key: &[u8], state: &StateRecord) -> Vec<u8> {
+    let topic: &[u8] = state.topic.as_ref();
+    let qos = match state.qos {
+        QoS::AtMostOnce => 0,
+        QoS::AtLeastOnce => AT_LEAST_ONCE,
+    };
+    let flags = qos | if state.retain { RETAINED } else { 0 };
+    let nanos = u64::try_from(state.time.as_nanos()).unwrap_or(u64::MAX);
+    // A topic name has at most 65,535 bytes.
+    let length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
+    let mut content = Vec::with_capacity(11 + topic.len() + state.payload.len());
+    content.push(flags);
+    content.extend_from_slice(&nanos.to_le_bytes());
+    content.extend_from_slice(&length.to_le_bytes());
+    content.extend_from_slice(topic);
+    content.extend_from_slice(&state.payload);
+    seal(key, &content)
+}
+
+/// The topic in a state's value, unchecked but for being one: enough to tell whether a filter
+/// wants it.
+pub(super) fn peek_topic(value: &[u8]) -> Option<TopicName> {
+    let (_, content) = value.split_at_checked(CHECKSUM_BYTES + 9)?;
+    let (length, rest) = content.split_first_chunk::<2>()?;
+    let topic = rest.get(..u16::from_le_bytes(*length).into())?;
+    TopicName::from_bytes(Bytes::copy_from_slice(topic)).ok()
+}
+
+/// The state in a value; `None` when it is damaged.
+pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
+    let topic = peek_topic(value)?;
+    let content = unseal(key, value)?;
+    let (flags, rest) = content.split_first()?;
+    let (nanos, rest) = rest.split_first_chunk::<8>()?;
+    let payload = rest.get(2 + topic.as_ref().len()..)?;
+    Some(StateRecord {
+        payload: Bytes::copy_from_slice(payload),
+        qos: if flags & AT_LEAST_ONCE == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+        retain: flags & RETAINED != 0,
+        time: Duration::from_nanos(u64::from_le_bytes(*nanos)),
+        topic,
+    })
+}
+
+/// A range of keys, `start` included, `end` excluded; without an end it runs to the last key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub start: Vec<u8>,
+    pub end: Option<Vec<u8>>,
+}
+
+/// The ranges that hold every topic that any of the filters matches, in key order and disjoint.
+pub(super) fn spans(filters: &[TopicFilter]) -> Vec<Span> {
+    let mut spans: Vec<Span> = filters.iter().flat_map(filter_spans).collect();
+    spans.sort();
+    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if last.end.as_ref().is_none_or(|end| span.start <= *end) => {
+                last.end = match (last.end.take(), span.end) {
+                    (Some(a), Some(b)) => Some(a.max(b)),
+                    (None, _) | (_, None) => None,
+                };
+            }
+            _ => merged.push(span),
+        }
+    }
+    merged
+}
+
+fn filter_spans(filter: &TopicFilter) -> Vec<Span> {
+    let text = filter.as_str();
+    let prefix = filter.literal_prefix();
+    if prefix == text {
+        return vec![exactly(text)];
+    }
+    match text.strip_suffix("/#") {
+        // `a/#` is `a` and what starts with `a/`; what starts with `ab` lies between and is left.
+        Some(parent) if parent == prefix => vec![exactly(parent), below(&format!("{parent}/"))],
+        _ => vec![below(prefix)],
+    }
+}
+
+fn exactly(topic: &str) -> Span {
+    let start = key(topic.as_bytes());
+    let mut end = start.clone();
+    end.push(0);
+    Span { start, end: Some(end) }
+}
+
+fn below(prefix: &str) -> Span {
+    let start = prefix.as_bytes()[..prefix.len().min(KEY_PREFIX_BYTES)].to_vec();
+    // The next text that does not start with it; UTF-8 has no byte 0xFF that would carry.
+    let mut end = start.clone();
+    let end = match end.last_mut() {
+        Some(last) => {
+            *last += 1;
+            Some(end)
+        }
+        None => None,
+    };
+    Span { start, end }
+}

@@ -1,0 +1,242 @@
+//! Where signals leave their mark until somebody looks: a set instead of a queue.
+//!
+//! It cannot run full: it holds at most one entry for each unit with an agent's name, however many
+//! signals come, and job results only of units that somebody waits for.
+
+use crate::monitor::event::UnitReport;
+use crate::unit_name::UnitName;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, oneshot};
+use zbus::OwnedObjectPath;
+
+/// Who waits for a fresh look at a unit; gets the report if it is one of ours.
+pub(super) type Waiter = oneshot::Sender<Option<UnitReport>>;
+
+/// How a job ended, in systemd's word (org.freedesktop.systemd1(5), JobRemoved).
+pub(super) type JobResult = (OwnedObjectPath, String);
+
+/// How thoroughly to go through all units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Relist {
+    /// Look closely only at what the list shows in another state than known.
+    Compare,
+    /// Look closely at every one: signals may have been lost.
+    Full,
+}
+
+/// What is to be done next.
+pub(super) enum Work {
+    /// The connection is gone, with the reason.
+    Lost(String),
+    /// systemd left the bus and is not back yet.
+    ManagerAway,
+    /// systemd is back on the bus and may have forgotten that we listen.
+    Resubscribe,
+    Relist(Relist),
+    /// The system may be going down.
+    CheckState,
+    Look(UnitName, Vec<Waiter>),
+    /// A daemon-reload is going on: units come and go without meaning.
+    Reloading,
+    Nothing,
+}
+
+#[derive(Default)]
+struct State {
+    dirty: BTreeMap<UnitName, Vec<Waiter>>,
+    jobs: BTreeMap<UnitName, Vec<JobResult>>,
+    relist: Option<Relist>,
+    check_state: bool,
+    reloading: bool,
+    away: bool,
+    resubscribe: bool,
+    lost: Option<String>,
+}
+
+/// Shared by the signal pump, which writes, and by those who look.
+#[derive(Default)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    /// Wakes the one that looks at units.
+    pub work: Notify,
+    /// Wakes all that wait for a job.
+    jobs: Notify,
+    /// Wakes all that wait for systemd to come or the connection to go.
+    presence: Notify,
+}
+
+impl Inbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn touch(&self, unit: UnitName) {
+        self.state().dirty.entry(unit).or_default();
+        self.work.notify_one();
+    }
+
+    /// Asks for a look at the unit; the receiver fails when the connection goes first.
+    pub fn look(&self, unit: UnitName) -> oneshot::Receiver<Option<UnitReport>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if state.lost.is_none() {
+            state.dirty.entry(unit).or_default().push(sender);
+        }
+        drop(state);
+        self.work.notify_one();
+        receiver
+    }
+
+    /// Puts back what could not be looked at.
+    pub fn postpone(&self, unit: UnitName, waiters: Vec<Waiter>) {
+        self.state().dirty.entry(unit).or_default().extend(waiters);
+    }
+
+    pub fn relist(&self, relist: Relist) {
+        let mut state = self.state();
+        state.relist = state.relist.max(Some(relist));
+        drop(state);
+        self.work.notify_one();
+    }
+
+    pub fn shutdown_queued(&self) {
+        self.state().check_state = true;
+        self.work.notify_one();
+    }
+
+    pub fn reloading(&self, active: bool) {
+        let mut state = self.state();
+        state.reloading = active;
+        if !active {
+            state.relist = state.relist.max(Some(Relist::Compare));
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// systemd's name on the bus got an owner or lost it.
+    pub fn manager_owner(&self, present: bool) {
+        let mut state = self.state();
+        state.away = !present;
+        if present {
+            state.resubscribe = true;
+            state.reloading = false;
+            state.relist = Some(Relist::Full);
+        }
+        drop(state);
+        self.work.notify_one();
+        self.presence.notify_waiters();
+    }
+
+    pub fn lose(&self, reason: String) {
+        let mut state = self.state();
+        if state.lost.is_none() {
+            state.lost = Some(reason);
+        }
+        // Dropped waiters tell their operations that nobody will look any more.
+        state.dirty.clear();
+        drop(state);
+        self.work.notify_one();
+        self.jobs.notify_waiters();
+        self.presence.notify_waiters();
+    }
+
+    /// The most important thing to do, taken out of the box.
+    pub fn next(&self) -> Work {
+        let mut state = self.state();
+        if let Some(reason) = &state.lost {
+            return Work::Lost(reason.clone());
+        }
+        if state.away {
+            return Work::ManagerAway;
+        }
+        if std::mem::take(&mut state.resubscribe) {
+            return Work::Resubscribe;
+        }
+        if std::mem::take(&mut state.check_state) {
+            return Work::CheckState;
+        }
+        if state.reloading {
+            return Work::Reloading;
+        }
+        if let Some(relist) = state.relist.take() {
+            return Work::Relist(relist);
+        }
+        match state.dirty.pop_first() {
+            Some((unit, waiters)) => Work::Look(unit, waiters),
+            None => Work::Nothing,
+        }
+    }
+
+    /// Collects the results of the unit's jobs from now on, until the watch is dropped. Start it
+    /// before the call that makes the job, whose end may be told before the call returns.
+    pub fn watch_jobs(&self, unit: &UnitName) -> JobWatch<'_> {
+        self.state().jobs.entry(unit.clone()).or_default();
+        JobWatch { inbox: self, unit: unit.clone() }
+    }
+
+    pub fn job_removed(&self, unit: &UnitName, job: OwnedObjectPath, result: String) {
+        if let Some(results) = self.state().jobs.get_mut(unit) {
+            results.push((job, result));
+        }
+        self.jobs.notify_waiters();
+    }
+
+    /// Waits until systemd is on the bus. Also ends when the connection is lost.
+    pub async fn manager_present(&self) {
+        loop {
+            let notified = self.presence.notified();
+            {
+                let state = self.state();
+                if !state.away || state.lost.is_some() {
+                    return;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// Waits until the connection is lost; gives the reason.
+    pub async fn lost(&self) -> String {
+        loop {
+            let notified = self.presence.notified();
+            if let Some(reason) = self.state().lost.clone() {
+                return reason;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// The ear for the end of one unit's jobs.
+pub(super) struct JobWatch<'a> {
+    inbox: &'a Inbox,
+    unit: UnitName,
+}
+
+impl JobWatch<'_> {
+    /// Waits for this job's end. Never ends when the signal was lost: set a time limit.
+    pub async fn result(&self, job: &OwnedObjectPath) -> String {
+        loop {
+            let notified = self.inbox.jobs.notified();
+            if let Some(result) = self.told(job) {
+                return result;
+            }
+            notified.await;
+        }
+    }
+
+    fn told(&self, job: &OwnedObjectPath) -> Option<String> {
+        let state = self.inbox.state();
+        let results = state.jobs.get(&self.unit)?;
+        results.iter().find(|(ended, _)| ended == job).map(|(_, result)| result.clone())
+    }
+}
+
+impl Drop for JobWatch<'_> {
+    fn drop(&mut self) {
+        self.inbox.state().jobs.remove(&self.unit);
+    }
+}

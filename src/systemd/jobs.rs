@@ -1,0 +1,230 @@
+//! Starts and stops units, and waits for the jobs' ends.
+//!
+//! Deliberately absent: whether to try again. Only what systemd's absence cut short is repeated
+//! here, since both operations are such that a repetition does no harm.
+
+use super::inbox::JobWatch;
+use super::proxy::{Meaning, Property, meaning, words};
+use super::reading::Reading;
+use super::units::{Session, lives};
+use crate::monitor::event::{ActiveState, JobOutcome, UnitReport};
+use crate::unit_name::UnitName;
+use std::time::Duration;
+use zbus::OwnedObjectPath;
+
+/// How often a job is asked for whose end has not been told.
+const JOB_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long systemd may be off the bus in the middle of an operation.
+const ABSENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Tries to clear away an ended unit and to repeat what systemd's absence cut short.
+const ATTEMPTS: usize = 4;
+
+/// What an operation is to bring about.
+#[derive(Clone, Copy)]
+enum Goal<'a> {
+    Running(&'a [Property]),
+    Gone,
+}
+
+/// Why an operation did not come to its end.
+enum Failure {
+    /// A call failed.
+    Call(zbus::Error),
+    /// In words, for a person.
+    Final(String),
+}
+
+impl From<zbus::Error> for Failure {
+    fn from(error: zbus::Error) -> Self {
+        Failure::Call(error)
+    }
+}
+
+/// Starts a transient unit with these properties, unless it is alive already.
+pub(super) async fn start(
+    session: &Session,
+    unit: &UnitName,
+    properties: &[Property],
+) -> JobOutcome {
+    repeat(session, unit, Goal::Running(properties)).await
+}
+
+/// Stops a unit and clears it away; one that is not there is stopped.
+pub(super) async fn stop(session: &Session, unit: &UnitName) -> JobOutcome {
+    repeat(session, unit, Goal::Gone).await
+}
+
+/// Carries an operation over a short absence of systemd, and ends it with a look at the unit, so
+/// that its report comes before the operation's end.
+async fn repeat(session: &Session, unit: &UnitName, goal: Goal<'_>) -> JobOutcome {
+    let mut outcome = once(session, unit, goal).await;
+    for _ in 1..ATTEMPTS {
+        match &outcome {
+            Err(Failure::Call(error)) if meaning(error) == Meaning::ManagerAway => {}
+            Ok(()) | Err(Failure::Call(_) | Failure::Final(_)) => break,
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let _ = tokio::time::timeout(ABSENCE_LIMIT, session.inbox.manager_present()).await;
+        outcome = once(session, unit, goal).await;
+    }
+    let report = session.inbox.look(unit.clone()).await.ok().flatten();
+    match outcome {
+        Ok(()) => JobOutcome::Done,
+        Err(Failure::Call(error)) => {
+            JobOutcome::Failed(format!("systemd refused {unit}: {}", words(&error)))
+        }
+        Err(Failure::Final(sentence)) => JobOutcome::Failed(with_last_exit(sentence, report)),
+    }
+}
+
+async fn once(session: &Session, unit: &UnitName, goal: Goal<'_>) -> Result<(), Failure> {
+    match goal {
+        Goal::Running(properties) => start_once(session, unit, properties).await,
+        Goal::Gone => stop_once(session, unit).await,
+    }
+}
+
+fn with_last_exit(sentence: String, report: Option<UnitReport>) -> String {
+    match report.and_then(|report| report.last_exit) {
+        Some(exit) => format!("{sentence}; its process {exit}"),
+        None => sentence,
+    }
+}
+
+async fn start_once(
+    session: &Session,
+    unit: &UnitName,
+    properties: &[Property],
+) -> Result<(), Failure> {
+    for _ in 0..ATTEMPTS {
+        match session.read(unit).await? {
+            Reading::Absent => {}
+            Reading::Foreign { file } => return Err(foreign(unit, file)),
+            Reading::Own(report) if lives(report.active) => return Ok(()),
+            Reading::Own(report) => clear(session, unit, report.active).await?,
+        }
+        let watch = session.watch_jobs(unit);
+        let job =
+            session.manager.start_transient_unit(unit.as_str(), "fail", properties, &[]).await;
+        match job {
+            Ok(job) => return start_outcome(unit, &job_result(session, &watch, &job).await?),
+            // Either it came up meanwhile, or systemd has not yet let go of the ended one, or a
+            // file of that name lies on the disk: reading it again tells.
+            Err(error) if meaning(&error) == Meaning::UnitExists => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Reading::Absent = session.read(unit).await? {
+            // Not loaded, and yet it exists: a file on the disk that nothing refers to.
+            return Err(foreign(unit, None));
+        }
+    }
+    Err(Failure::Final(format!(
+        "{unit} has ended, but systemd does not let go of it; `systemctl status {unit}` tells more"
+    )))
+}
+
+async fn stop_once(session: &Session, unit: &UnitName) -> Result<(), Failure> {
+    match session.read(unit).await? {
+        Reading::Absent => Ok(()),
+        Reading::Foreign { file } => Err(foreign(unit, file)),
+        Reading::Own(report) => clear(session, unit, report.active).await,
+    }
+}
+
+/// Stops a unit of ours if it has not ended, and makes systemd forget its failure, upon which it
+/// is unloaded.
+async fn clear(session: &Session, unit: &UnitName, active: ActiveState) -> Result<(), Failure> {
+    match active {
+        // A failed unit stays loaded for `systemctl status`; nothing is left to stop.
+        ActiveState::Failed => {}
+        ActiveState::Active
+        | ActiveState::Reloading
+        | ActiveState::Activating
+        | ActiveState::Deactivating
+        | ActiveState::Inactive => {
+            let watch = session.watch_jobs(unit);
+            match session.manager.stop_unit(unit.as_str(), "replace").await {
+                Ok(job) => stop_outcome(unit, &job_result(session, &watch, &job).await?)?,
+                Err(error) if meaning(&error) == Meaning::NoSuchUnit => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    match session.manager.reset_failed_unit(unit.as_str()).await {
+        Ok(()) => Ok(()),
+        Err(error) if meaning(&error) == Meaning::NoSuchUnit => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits for a job's end. There is no limit to it: a stop takes as long as the unit's
+/// TimeoutStopUSec says. When systemd does not know the job any more and its end was not told
+/// (systemd re-executed itself), the result is `gone`.
+async fn job_result(
+    session: &Session,
+    watch: &JobWatch<'_>,
+    job: &OwnedObjectPath,
+) -> Result<String, Failure> {
+    loop {
+        tokio::select! {
+            result = watch.result(job) => return Ok(result),
+            () = tokio::time::sleep(JOB_CHECK_INTERVAL) => {}
+        }
+        if !session.job_exists(job).await? {
+            let last_chance = tokio::time::timeout(Duration::from_secs(1), watch.result(job));
+            return Ok(last_chance.await.unwrap_or_else(|_elapsed| "gone".to_owned()));
+        }
+    }
+}
+
+/// All results that systemd 257 knows (org.freedesktop.systemd1(5), JobRemoved), and room for
+/// those of a later one.
+fn start_outcome(unit: &UnitName, result: &str) -> Result<(), Failure> {
+    let why = match result {
+        // `gone` counts as done: the report of the unit, which comes first, tells what became of it.
+        "done" | "gone" => return Ok(()),
+        "failed" => "it failed to start",
+        "timeout" => "it did not start in time",
+        "canceled" => "its start was canceled, by somebody who stopped it or by a shutdown",
+        "dependency" => "a unit that it depends on failed",
+        "skipped" => "systemd skipped the start",
+        "invalid" => "a reload is not possible in its state",
+        "assert" => "an assertion of the unit failed",
+        "unsupported" => "this system does not support such a unit",
+        "collected" => "the unit was unloaded before it started",
+        "once" => "the unit may run only once and did",
+        "frozen" => "the unit is frozen, `systemctl thaw` it first",
+        "concurrency" => "its slice allows no more units at a time",
+        other => return Err(Failure::Final(format!("{unit}: systemd ended the start as {other}"))),
+    };
+    Err(Failure::Final(format!("{unit}: {why}")))
+}
+
+fn stop_outcome(unit: &UnitName, result: &str) -> Result<(), Failure> {
+    let why = match result {
+        // A unit that is unloaded, or whose stop has nothing to do, is stopped.
+        "done" | "gone" | "collected" | "skipped" => return Ok(()),
+        // The process had to be killed, or ended badly: it is gone all the same.
+        "failed" | "timeout" => return Ok(()),
+        "canceled" => "its stop was canceled by somebody who started it",
+        "frozen" => "the unit is frozen, `systemctl thaw` it first",
+        other => return Err(Failure::Final(format!("{unit}: systemd ended the stop as {other}"))),
+    };
+    Err(Failure::Final(format!("{unit}: {why}")))
+}
+
+fn foreign(unit: &UnitName, file: Option<String>) -> Failure {
+    Failure::Final(match file {
+        Some(file) => format!(
+            "a unit {unit} that is not iotmonitor's exists already, from {file}: remove it or \
+             rename the agent"
+        ),
+        None => format!(
+            "a unit {unit} that is not iotmonitor's exists already: remove it or rename the agent \
+             (`systemctl cat {unit}` shows it)"
+        ),
+    })
+}

@@ -1,0 +1,250 @@
+//! The door to systemd: keeps a session alive, and hands it what is to be started and stopped.
+//!
+//! Deliberately absent: logind. Its PrepareForShutdown may be taken back; that the manager's
+//! `shutdown.target` is queued may not, and each manager, a user's too, tells it by itself.
+
+use super::inbox::Inbox;
+use super::jobs;
+use super::properties::{Owner, transient};
+use super::proxy::words;
+use super::signals;
+use super::units::{Looker, Lost, Session, beating};
+use crate::dbus::{Backoff, Bus, connect};
+use crate::monitor::event::{Event, JobOutcome};
+use crate::monitor::spec::{AgentSpec, DeviceName};
+use crate::pulse::Pulse;
+use crate::unit_name::UnitName;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+
+/// Jobs at systemd at any time. PID 1 spends a match rule of its connection for each, dbus-daemon
+/// allows it 512 and cuts it off beyond.
+const MAX_JOBS: usize = 16;
+
+/// Operations that wait for their turn: one for each agent at most.
+const QUEUE_LENGTH: usize = 4096;
+
+/// A session that lived this long was a good one: the next loss is tried again at once.
+const GOOD_SESSION: Duration = Duration::from_secs(10);
+
+/// Which manager, and whose units.
+#[derive(Debug, Clone)]
+pub struct ManagerSettings {
+    pub bus: Bus,
+    /// Names the instance in its units' markers.
+    pub client_id: String,
+    /// D-Bus address instead of the bus's well-known one.
+    pub bus_address: Option<String>,
+}
+
+/// Asks for operations; cheap to clone. When the last one is dropped the adapter ends.
+#[derive(Debug, Clone)]
+pub struct ManagerHandle {
+    operations: mpsc::Sender<Operation>,
+    events: mpsc::Sender<Event>,
+}
+
+#[derive(Debug)]
+enum Operation {
+    Start { device: DeviceName, agent: Box<AgentSpec>, definition: String },
+    Stop { unit: UnitName },
+}
+
+impl Operation {
+    fn finished(&self, outcome: JobOutcome) -> Event {
+        match self {
+            Operation::Start { agent, .. } => {
+                Event::StartFinished { unit: agent.unit.clone(), outcome }
+            }
+            Operation::Stop { unit } => Event::StopFinished { unit: unit.clone(), outcome },
+        }
+    }
+}
+
+/// Starts the adapter; needs a tokio runtime. It reports [`Event::ManagerConnected`] or
+/// [`Event::ManagerLost`] first, then what happens. The pulse beats twice a second.
+///
+/// When `events` is full, reports wait; systemd's signals are taken in all the same.
+#[must_use]
+pub fn spawn(
+    settings: ManagerSettings,
+    events: mpsc::Sender<Event>,
+    pulse: Pulse,
+) -> ManagerHandle {
+    let (operations, queue) = mpsc::channel(QUEUE_LENGTH);
+    let (current_sender, current) = watch::channel(Err("not connected yet".to_owned()));
+    let owner = match settings.bus {
+        Bus::System => None,
+        Bus::User => Some(Owner::of_this_process()),
+    };
+    let client_id = settings.client_id.clone();
+    tokio::spawn(carry_out(queue, current, events.clone(), client_id, owner));
+    tokio::spawn(keep_session(settings, current_sender, events.clone(), pulse));
+    ManagerHandle { operations, events }
+}
+
+impl ManagerHandle {
+    /// Creates and starts an agent's unit, or leaves it as it is if it lives. Answered by exactly
+    /// one [`Event::StartFinished`], which an [`Event::UnitChanged`] precedes if it ran.
+    pub fn start(&self, device: DeviceName, agent: Box<AgentSpec>, definition: String) {
+        self.queue(Operation::Start { device, agent, definition });
+    }
+
+    /// Stops a unit and clears it away. Answered by exactly one [`Event::StopFinished`].
+    pub fn stop(&self, unit: UnitName) {
+        self.queue(Operation::Stop { unit });
+    }
+
+    fn queue(&self, operation: Operation) {
+        // Full only with more than 4,096 agents that all want something at once; then the
+        // operation fails, and whoever asked may ask again.
+        let (operation, reason) = match self.operations.try_send(operation) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(operation)) => (operation, "too many operations"),
+            Err(mpsc::error::TrySendError::Closed(operation)) => (operation, "shutting down"),
+        };
+        let event = operation.finished(JobOutcome::Failed(reason.to_owned()));
+        let events = self.events.clone();
+        tokio::spawn(async move { events.send(event).await });
+    }
+}
+
+/// The session that operations go to, or why there is none.
+type Current = Result<Arc<Session>, String>;
+
+/// Hands the operations to the session in order, at most [`MAX_JOBS`] at a time.
+async fn carry_out(
+    mut queue: mpsc::Receiver<Operation>,
+    current: watch::Receiver<Current>,
+    events: mpsc::Sender<Event>,
+    client_id: String,
+    owner: Option<Owner>,
+) {
+    let turns = Arc::new(Semaphore::new(MAX_JOBS));
+    let shared = Arc::new((client_id, owner));
+    while let Some(operation) = queue.recv().await {
+        // The semaphore is never closed.
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        let session = current.borrow().clone();
+        let (events, shared) = (events.clone(), Arc::clone(&shared));
+        tokio::spawn(async move {
+            let outcome = match session {
+                Ok(session) => {
+                    tokio::select! {
+                        outcome = carry_out_one(&session, &operation, &shared.0, shared.1.as_ref()) => outcome,
+                        reason = session.inbox.lost() => JobOutcome::Failed(reason),
+                    }
+                }
+                Err(reason) => JobOutcome::Failed(reason),
+            };
+            drop(turn);
+            // Fails only when the daemon has ended and nobody wants to know.
+            let _ = events.send(operation.finished(outcome)).await;
+        });
+    }
+}
+
+async fn carry_out_one(
+    session: &Session,
+    operation: &Operation,
+    client_id: &str,
+    owner: Option<&Owner>,
+) -> JobOutcome {
+    match operation {
+        Operation::Start { device, agent, definition } => {
+            match transient(owner, client_id, device, agent, definition) {
+                Ok(properties) => jobs::start(session, &agent.unit, &properties).await,
+                Err(error) => JobOutcome::Failed(error.to_string()),
+            }
+        }
+        Operation::Stop { unit } => jobs::stop(session, unit).await,
+    }
+}
+
+/// Connects, and connects again, for as long as somebody listens.
+async fn keep_session(
+    settings: ManagerSettings,
+    current: watch::Sender<Current>,
+    events: mpsc::Sender<Event>,
+    pulse: Pulse,
+) {
+    let mut backoff = Backoff::new();
+    let mut loss_told = false;
+    loop {
+        let begun = Instant::now();
+        let reason = tokio::select! {
+            reason = one_session(&settings, &current, &events, &pulse, &mut loss_told) => reason,
+            () = current.closed() => return,
+        };
+        let _ = current.send(Err(reason.clone()));
+        if begun.elapsed() > GOOD_SESSION {
+            backoff.reset();
+        }
+        if !loss_told {
+            loss_told = true;
+            if events.send(Event::ManagerLost { reason }).await.is_err() {
+                return;
+            }
+        }
+        let until = Instant::now() + backoff.delay();
+        while Instant::now() < until {
+            pulse.beat();
+            let pause = Duration::from_millis(500).min(until - Instant::now());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = current.closed() => return,
+            }
+        }
+    }
+}
+
+/// One session from connecting to its loss; returns the reason of the loss.
+async fn one_session(
+    settings: &ManagerSettings,
+    current: &watch::Sender<Current>,
+    events: &mpsc::Sender<Event>,
+    pulse: &Pulse,
+    loss_told: &mut bool,
+) -> String {
+    let (session, _pump) = match beating(pulse, open(settings)).await {
+        Ok(opened) => opened,
+        Err(error) => return words(&error),
+    };
+    let session = Arc::new(session);
+    let mut looker = Looker::new(&session, events, pulse);
+    let lost = match looker.begin().await {
+        Ok(()) => {
+            *loss_told = false;
+            // Before the connection is reported: what the report brings about needs the session.
+            let _ = current.send(Ok(Arc::clone(&session)));
+            looker.run().await
+        }
+        Err(lost) => lost,
+    };
+    let Lost(reason) = lost;
+    session.inbox.lose(reason.clone());
+    reason
+}
+
+/// Two connections: signals are taken in on the first before anything is asked on the second.
+async fn open(settings: &ManagerSettings) -> zbus::Result<(Session, Pump)> {
+    let address = settings.bus_address.as_deref();
+    let signal_connection = connect(settings.bus, address).await?;
+    let inbox = Arc::new(Inbox::default());
+    let stream = signals::listen(&signal_connection).await?;
+    let pump = Pump(tokio::spawn(signals::pump(stream, Arc::clone(&inbox))).abort_handle());
+    let calls = connect(settings.bus, address).await?;
+    let session = Session::new(calls, inbox, settings.client_id.clone()).await?;
+    Ok((session, pump))
+}
+
+/// The task that takes in the signals; ends with its owner.
+struct Pump(tokio::task::AbortHandle);
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,49 @@
+//! What the service tells its service manager (sd_notify(3)).
+//!
+//! Each call is one datagram and does nothing outside of systemd. A notification that cannot be
+//! sent is passed over: there is nobody left to tell, and the manager's own timeouts decide then.
+//! Deliberately absent: taking `NOTIFY_SOCKET` out of the environment. That is for processes that
+//! have children; this one has none, for its agents are started by systemd.
+
+use sd_notify::NotifyState;
+use std::time::Duration;
+
+/// READY=1: started, or done with reloading.
+pub fn ready() {
+    send(&[NotifyState::Ready]);
+}
+
+/// RELOADING=1, with the time that `Type=notify-reload` of systemd 253 and later asks for.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(time) => send(&[NotifyState::Reloading, time]),
+        Err(_no_clock) => send(&[NotifyState::Reloading]),
+    }
+}
+
+/// STOPPING=1: the last orders are being carried out.
+pub fn stopping() {
+    send(&[NotifyState::Stopping]);
+}
+
+/// The line that `systemctl status` shows. Line breaks, which would end it, become spaces.
+pub fn status(line: &str) {
+    let line = line.replace(['\n', '\r'], " ");
+    send(&[NotifyState::Status(&line)]);
+}
+
+/// WATCHDOG=1: the process is alive.
+pub fn watchdog() {
+    send(&[NotifyState::Watchdog]);
+}
+
+/// The longest time between two [`watchdog`] calls; feed it in half of that. `None` when the
+/// service has no watchdog, or the variable is meant for another process.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+fn send(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
+}

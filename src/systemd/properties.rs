@@ -1,0 +1,430 @@
+//! The properties of an agent's transient unit: pure, from a definition to what StartTransientUnit
+//! takes.
+//!
+//! Deliberately absent: BindsTo=, PartOf= and After= on the monitor's unit, for an agent outlives
+//! it; DefaultDependencies=no, for an agent ends with the system.
+
+use super::proxy::Property;
+use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE};
+use crate::monitor::spec::{AgentSpec, DeviceName, Exec, Sandbox};
+use std::time::Duration;
+use zbus::Variant;
+
+/// The slice of all agents of all instances.
+pub const SLICE: &str = "iotmonitor.slice";
+
+/// Who an agent runs as in the system manager when the file does not say it.
+pub const DEFAULT_USER: &str = "iotmonitor";
+
+/// systemd itself restarts an agent this often within [`START_LIMIT_INTERVAL`]; then the core
+/// takes over with growing delays.
+const START_LIMIT_BURST: u32 = 3;
+const START_LIMIT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The user that a user manager belongs to, and all its units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub uid: u32,
+    /// `None` when the user database does not know the user.
+    pub name: Option<String>,
+}
+
+impl Owner {
+    /// Looks into the user database, which may be slow where it is a remote one.
+    pub fn of_this_process() -> Self {
+        let uid = nix::unistd::Uid::current();
+        let user = nix::unistd::User::from_uid(uid).ok().flatten();
+        Self { uid: uid.as_raw(), name: user.map(|user| user.name) }
+    }
+
+    fn is(&self, user: &str) -> bool {
+        self.name.as_deref() == Some(user) || user.parse() == Ok(self.uid)
+    }
+}
+
+/// A definition that systemd would not take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PropertyError {
+    #[error("`{key}` of the agent contains a NUL character, which no process can be given")]
+    Nul { key: &'static str },
+    #[error(
+        "`user = \"{user}\"`: agents of a user manager run as its own user; leave `user` out or \
+         run iotmonitor as a system service"
+    )]
+    OtherUser { user: String },
+    #[error(
+        "`group = \"{group}\"`: a user manager cannot change the group; leave `group` out or run \
+         iotmonitor as a system service"
+    )]
+    OtherGroup { group: String },
+}
+
+/// The properties of an agent's unit (systemd.service(5), systemd.exec(5),
+/// systemd.resource-control(5)). With an owner for a user manager, without one for the system's.
+pub(super) fn transient(
+    owner: Option<&Owner>,
+    client_id: &str,
+    device: &DeviceName,
+    agent: &AgentSpec,
+    definition: &str,
+) -> Result<Vec<Property>, PropertyError> {
+    refuse_nul(agent)?;
+    let mut properties: Vec<Property> = vec![
+        ("Description", text(format!("iotmonitor agent {device}"))),
+        ("Slice", text(SLICE)),
+        // `exec`: the start fails when the program cannot be executed, not a moment later.
+        ("Type", text("exec")),
+        ("ExecStartEx", exec_start(&agent.exec)),
+        ("Restart", text("always")),
+        ("RestartUSec", Variant::from(0_u64)),
+        ("StartLimitBurst", Variant::from(START_LIMIT_BURST)),
+        ("StartLimitIntervalUSec", microseconds(START_LIMIT_INTERVAL)),
+        ("Environment", environment(device, agent)),
+        ("SyslogIdentifier", text(device.as_str())),
+        ("LogExtraFields", marker(client_id, device, definition)),
+    ];
+    identity(owner, agent, &mut properties)?;
+    if let Some(file) = &agent.environment_file {
+        // false: a file that is missing is an error.
+        let files = vec![(file.to_string_lossy().into_owned(), false)];
+        properties.push(("EnvironmentFiles", Variant::from(files)));
+    }
+    limits(agent, &mut properties);
+    match agent.sandbox {
+        Sandbox::None => {}
+        Sandbox::Strict => strict(owner, agent, &mut properties),
+    }
+    Ok(properties)
+}
+
+fn refuse_nul(agent: &AgentSpec) -> Result<(), PropertyError> {
+    let check = |key, value: &str| match value.contains('\0') {
+        true => Err(PropertyError::Nul { key }),
+        false => Ok(()),
+    };
+    match &agent.exec {
+        Exec::Shell(script) => check("exec", script)?,
+        Exec::Argv(argv) => argv.iter().try_for_each(|word| check("exec", word))?,
+    }
+    for (name, value) in &agent.environment {
+        check("environment", name)?;
+        check("environment", value)?;
+    }
+    check("user", agent.user.as_deref().unwrap_or_default())?;
+    check("group", agent.group.as_deref().unwrap_or_default())?;
+    for (key, path) in [
+        ("workingDirectory", &agent.working_directory),
+        ("environmentFile", &agent.environment_file),
+    ] {
+        check(key, &path.as_deref().unwrap_or("".as_ref()).to_string_lossy())?;
+    }
+    Ok(())
+}
+
+/// One command. `no-env-expand` keeps systemd from expanding `$`; over D-Bus it expands no `%`.
+/// A program without a slash is looked for in systemd's own search path (systemd.exec(5)).
+fn exec_start(exec: &Exec) -> Variant<'static> {
+    let argv = match exec {
+        Exec::Shell(script) => vec!["/bin/bash".to_owned(), "-c".to_owned(), script.clone()],
+        Exec::Argv(argv) => argv.clone(),
+    };
+    let program = argv.first().cloned().unwrap_or_default();
+    Variant::from(vec![(program, argv, vec!["no-env-expand".to_owned()])])
+}
+
+/// The file's own variables come last and win.
+fn environment(device: &DeviceName, agent: &AgentSpec) -> Variant<'static> {
+    let mut environment =
+        vec![format!("IOTMONITOR_AGENT={device}"), format!("MQTT_SERVER={}", agent.mqtt_server)];
+    environment.extend(agent.environment.iter().map(|(name, value)| format!("{name}={value}")));
+    Variant::from(environment)
+}
+
+/// What tells our units from all others, and stands in each of the agent's journal entries.
+fn marker(client_id: &str, device: &DeviceName, definition: &str) -> Variant<'static> {
+    let fields = [
+        format!("{FIELD_AGENT}={device}"),
+        format!("{FIELD_INSTANCE}={client_id}"),
+        format!("{FIELD_DEFINITION}={definition}"),
+    ];
+    Variant::from(fields.map(String::into_bytes).to_vec())
+}
+
+/// User, group and working directory.
+fn identity(
+    owner: Option<&Owner>,
+    agent: &AgentSpec,
+    properties: &mut Vec<Property>,
+) -> Result<(), PropertyError> {
+    match owner {
+        None => {
+            let user = agent.user.as_deref().unwrap_or(DEFAULT_USER);
+            properties.push(("User", text(user)));
+            if let Some(group) = &agent.group {
+                properties.push(("Group", text(group.as_str())));
+            }
+        }
+        Some(owner) => {
+            if let Some(user) = agent.user.as_ref().filter(|user| !owner.is(user)) {
+                return Err(PropertyError::OtherUser { user: user.clone() });
+            }
+            if let Some(group) = &agent.group {
+                return Err(PropertyError::OtherGroup { group: group.clone() });
+            }
+        }
+    }
+    let directory = match (&agent.working_directory, &agent.user, owner) {
+        (Some(directory), _, _) => Some(directory.to_string_lossy().into_owned()),
+        // A user who is named has a home to start in; `-`: or has none, and starts in `/`.
+        (None, Some(_), None) => Some("-~".to_owned()),
+        // systemd's default: `/` in the system manager, the home in a user's.
+        (None, _, _) => None,
+    };
+    properties.extend(directory.map(|directory| ("WorkingDirectory", text(directory))));
+    Ok(())
+}
+
+fn limits(agent: &AgentSpec, properties: &mut Vec<Property>) {
+    if let Some(timeout) = agent.stop_timeout {
+        properties.push(("TimeoutStopUSec", microseconds(timeout)));
+    }
+    if let Some(bytes) = agent.memory_max {
+        properties.push(("MemoryMax", Variant::from(bytes)));
+    }
+    if let Some(percent) = agent.cpu_quota_percent {
+        // Microseconds of processor time in each second: 1 % is 10,000.
+        properties.push(("CPUQuotaPerSecUSec", Variant::from(u64::from(percent) * 10_000)));
+    }
+    if let Some(tasks) = agent.tasks_max {
+        properties.push(("TasksMax", Variant::from(tasks)));
+    }
+}
+
+/// The strict sandbox: the agent reads the system and writes only its state directory
+/// (`$STATE_DIRECTORY`) and its private `/tmp`; it speaks IP and unix sockets, sees no devices but
+/// `/dev/null` and its like, and has no privilege to gain.
+fn strict(owner: Option<&Owner>, agent: &AgentSpec, properties: &mut Vec<Property>) {
+    for name in [
+        "NoNewPrivileges",
+        "PrivateTmp",
+        "ProtectKernelTunables",
+        "ProtectControlGroups",
+        "LockPersonality",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+    ] {
+        properties.push((name, Variant::from(true)));
+    }
+    match owner {
+        None => {
+            for name in [
+                "PrivateDevices",
+                "ProtectKernelModules",
+                "ProtectKernelLogs",
+                "ProtectClock",
+                "ProtectHostname",
+            ] {
+                properties.push((name, Variant::from(true)));
+            }
+            properties.push(("CapabilityBoundingSet", Variant::from(0_u64)));
+        }
+        // A user manager has no privilege of its own to make the rest of the sandbox with; inside
+        // a user namespace it has.
+        Some(_) => properties.push(("PrivateUsers", Variant::from(true))),
+    }
+    let state = agent.unit.as_str().trim_end_matches(".service").replace('\\', "_");
+    properties.extend([
+        ("ProtectSystem", text("strict")),
+        ("ProtectHome", text("read-only")),
+        ("RestrictNamespaces", Variant::from(0_u64)),
+        ("SystemCallArchitectures", strings(&["native"])),
+        ("SystemCallFilter", allowed(&["@system-service"])),
+        ("SystemCallErrorNumber", Variant::from(nix::errno::Errno::EPERM as i32)),
+        ("RestrictAddressFamilies", allowed(&["AF_UNIX", "AF_INET", "AF_INET6"])),
+        ("StateDirectory", strings(&[&format!("iotmonitor-agents/{state}")])),
+        ("UMask", Variant::from(0o077_u32)),
+    ]);
+}
+
+fn text(text: impl Into<String>) -> Variant<'static> {
+    Variant::from(text.into())
+}
+
+fn strings(texts: &[&str]) -> Variant<'static> {
+    Variant::from(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+}
+
+/// An allow-list, `(bas)`.
+fn allowed(names: &[&str]) -> Variant<'static> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    Variant::from((true, names))
+}
+
+fn microseconds(duration: Duration) -> Variant<'static> {
+    Variant::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unit_name::UnitName;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    fn agent(exec: Exec) -> AgentSpec {
+        AgentSpec {
+            unit: UnitName::for_agent("iotmonitor", "led-box").unwrap(),
+            exec,
+            user: None,
+            group: None,
+            working_directory: None,
+            environment: BTreeMap::new(),
+            environment_file: None,
+            restart_delay: Duration::from_secs(1),
+            restart_max_delay: Duration::from_secs(60),
+            stop_timeout: None,
+            memory_max: None,
+            cpu_quota_percent: None,
+            tasks_max: None,
+            sandbox: Sandbox::None,
+            restart_on_expire: false,
+            mqtt_server: "tcp://localhost:1883".to_owned(),
+        }
+    }
+
+    fn shell() -> AgentSpec {
+        agent(Exec::Shell("true".to_owned()))
+    }
+
+    fn build(owner: Option<&Owner>, agent: &AgentSpec) -> BTreeMap<&'static str, Variant<'static>> {
+        let device = DeviceName::new("led-box").unwrap();
+        transient(owner, "iotmonitor", &device, agent, "abc").unwrap().into_iter().collect()
+    }
+
+    fn pi() -> Owner {
+        Owner { uid: 1000, name: Some("pi".to_owned()) }
+    }
+
+    #[test]
+    fn a_script_reaches_bash_byte_for_byte() {
+        let script = "echo $HOME ${X} %n %% \"quotes\" \\backslash $$\nnewline";
+        let command = build(None, &agent(Exec::Shell(script.to_owned())));
+        let expected = vec![(
+            "/bin/bash".to_owned(),
+            vec!["/bin/bash".to_owned(), "-c".to_owned(), script.to_owned()],
+            vec!["no-env-expand".to_owned()],
+        )];
+        assert_eq!(command["ExecStartEx"], Variant::from(expected));
+    }
+
+    #[test]
+    fn a_list_runs_without_a_shell() {
+        let argv = vec!["python3".to_owned(), "a b.py".to_owned()];
+        let command = build(None, &agent(Exec::Argv(argv.clone())));
+        let expected = vec![("python3".to_owned(), argv, vec!["no-env-expand".to_owned()])];
+        assert_eq!(command["ExecStartEx"], Variant::from(expected));
+    }
+
+    #[test]
+    fn without_a_user_it_is_the_unprivileged_one_and_never_root_by_default() {
+        let unit = build(None, &shell());
+        assert_eq!(unit["User"], Variant::from("iotmonitor"));
+        assert!(!unit.contains_key("WorkingDirectory"));
+
+        let root = AgentSpec { user: Some("root".to_owned()), ..shell() };
+        assert_eq!(build(None, &root)["User"], Variant::from("root"));
+    }
+
+    #[test]
+    fn a_named_user_starts_at_home_unless_the_file_says_where() {
+        let named = AgentSpec { user: Some("pi".to_owned()), ..shell() };
+        assert_eq!(build(None, &named)["WorkingDirectory"], Variant::from("-~"));
+
+        let directory = Some(PathBuf::from("/srv"));
+        let placed = AgentSpec { working_directory: directory, ..named };
+        assert_eq!(build(None, &placed)["WorkingDirectory"], Variant::from("/srv"));
+    }
+
+    #[test]
+    fn a_user_manager_runs_everything_as_its_owner() {
+        for user in [None, Some("pi"), Some("1000")] {
+            let unit = build(Some(&pi()), &AgentSpec { user: user.map(str::to_owned), ..shell() });
+            assert!(!unit.contains_key("User") && !unit.contains_key("WorkingDirectory"));
+        }
+        let device = DeviceName::new("led-box").unwrap();
+        let refused = |agent: AgentSpec| transient(Some(&pi()), "iotmonitor", &device, &agent, "");
+        assert_eq!(
+            refused(AgentSpec { user: Some("root".to_owned()), ..shell() }),
+            Err(PropertyError::OtherUser { user: "root".to_owned() })
+        );
+        assert_eq!(
+            refused(AgentSpec { group: Some("gpio".to_owned()), ..shell() }),
+            Err(PropertyError::OtherGroup { group: "gpio".to_owned() })
+        );
+    }
+
+    #[test]
+    fn the_files_variables_win_over_the_given_ones() {
+        let variables = [("MQTT_SERVER", "tcp://other:1883"), ("X", "a b")];
+        let environment = variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let unit = build(None, &AgentSpec { environment, ..shell() });
+        let expected = [
+            "IOTMONITOR_AGENT=led-box",
+            "MQTT_SERVER=tcp://localhost:1883",
+            "MQTT_SERVER=tcp://other:1883",
+            "X=a b",
+        ];
+        assert_eq!(unit["Environment"], strings(&expected));
+    }
+
+    #[test]
+    fn limits_are_in_systemds_units() {
+        let unit = build(
+            None,
+            &AgentSpec {
+                stop_timeout: Some(Duration::from_millis(1500)),
+                memory_max: Some(64 << 20),
+                cpu_quota_percent: Some(250),
+                tasks_max: Some(7),
+                ..shell()
+            },
+        );
+        assert_eq!(unit["TimeoutStopUSec"], Variant::from(1_500_000_u64));
+        assert_eq!(unit["MemoryMax"], Variant::from(67_108_864_u64));
+        assert_eq!(unit["CPUQuotaPerSecUSec"], Variant::from(2_500_000_u64));
+        assert_eq!(unit["TasksMax"], Variant::from(7_u64));
+    }
+
+    #[test]
+    fn an_undeclared_limit_or_sandbox_is_left_to_systemd() {
+        let unit = build(None, &shell());
+        for name in ["TimeoutStopUSec", "MemoryMax", "NoNewPrivileges", "ProtectSystem", "Group"] {
+            assert!(!unit.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_strict_sandbox_is_complete_in_either_manager() {
+        let strict = AgentSpec { sandbox: Sandbox::Strict, ..shell() };
+        let system = build(None, &strict);
+        assert_eq!(system["CapabilityBoundingSet"], Variant::from(0_u64));
+        assert_eq!(system["NoNewPrivileges"], Variant::from(true));
+        assert_eq!(
+            system["StateDirectory"],
+            strings(&["iotmonitor-agents/iotmonitor-agent-led_x2dbox"])
+        );
+        let user = build(Some(&pi()), &strict);
+        assert_eq!(user["PrivateUsers"], Variant::from(true));
+        assert!(!user.contains_key("PrivateDevices"));
+    }
+
+    #[test]
+    fn a_nul_never_reaches_the_bus() {
+        let device = DeviceName::new("led-box").unwrap();
+        let spec = agent(Exec::Argv(vec!["true".to_owned(), "a\0b".to_owned()]));
+        assert_eq!(
+            transient(None, "iotmonitor", &device, &spec, ""),
+            Err(PropertyError::Nul { key: "exec" })
+        );
+    }
+}

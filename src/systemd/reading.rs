@@ -1,0 +1,297 @@
+//! From a unit's properties to a report: pure, no bus.
+
+use super::proxy::UNIT_NAMESPACE;
+use crate::monitor::event::{ActiveState, UnitReport};
+use crate::unit_name::UnitName;
+use std::collections::HashMap;
+use zbus::Variant;
+
+/// Journal fields that mark a unit as an agent of this program. They are on every entry that the
+/// agent writes, too.
+pub(super) const FIELD_AGENT: &str = "IOTMONITOR_AGENT";
+/// The clientid of the instance that the unit belongs to.
+pub(super) const FIELD_INSTANCE: &str = "IOTMONITOR_INSTANCE";
+/// The definition hash that the unit was started with.
+pub(super) const FIELD_DEFINITION: &str = "IOTMONITOR_DEFINITION";
+
+/// All units of all instances, for ListUnitsByPatterns.
+pub(super) const UNIT_PATTERN: &str = "iotmonitor*-agent-*.service";
+
+/// What is behind a unit's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Nothing: not loaded, or a name that others mention without there being such a unit.
+    Absent,
+    /// Somebody else's unit, with the file it comes from if there is one.
+    Foreign {
+        file: Option<String>,
+    },
+    Own(UnitReport),
+}
+
+/// Whether a name can be one of an agent's unit, of whatever instance.
+pub(super) fn may_be_agent(name: &str) -> bool {
+    name.starts_with("iotmonitor-") && name.contains("agent-") && name.ends_with(".service")
+}
+
+/// The unit behind an object path, if it may be an agent's. systemd writes every byte of the name
+/// that is no ASCII letter or digit as `_` and two hex digits (sd_bus_path_encode(3)).
+pub(super) fn agent_of_path(path: &str) -> Option<UnitName> {
+    let label = path.strip_prefix(UNIT_NAMESPACE)?.strip_prefix('/')?;
+    if !label.starts_with("iotmonitor") {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(label.len());
+    let mut rest = label.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first == b'_' && tail.len() >= 2 {
+            let digits = std::str::from_utf8(&tail[..2]).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(first);
+            rest = tail;
+        }
+    }
+    let name = String::from_utf8(bytes).ok()?;
+    may_be_agent(&name).then(|| UnitName::from_systemd(name))
+}
+
+/// What the properties of a loaded unit say.
+pub(super) fn interpret(
+    unit: &UnitName,
+    client_id: &str,
+    properties: &HashMap<String, Variant<'_>>,
+) -> Reading {
+    let text = |name: &str| match properties.get(name) {
+        Some(Variant::Str(text)) => text.as_str(),
+        _ => "",
+    };
+    let number = |name: &str| match properties.get(name) {
+        Some(Variant::U32(number)) => *number,
+        _ => 0,
+    };
+    let signed = |name: &str| match properties.get(name) {
+        Some(Variant::I32(number)) => *number,
+        _ => 0,
+    };
+    let fields = byte_strings(properties.get("LogExtraFields"));
+    let field = |name: &str| {
+        fields.iter().find_map(|f| f.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    };
+
+    if field(FIELD_INSTANCE).as_deref() != Some(client_id) || field(FIELD_AGENT).is_none() {
+        if text("LoadState") == "not-found" {
+            return Reading::Absent;
+        }
+        let file = text("FragmentPath");
+        return Reading::Foreign { file: (!file.is_empty()).then(|| file.to_owned()) };
+    }
+    Reading::Own(UnitReport {
+        unit: unit.clone(),
+        active: active_state(text("ActiveState")),
+        main_pid: number("MainPID"),
+        invocation: hex(properties.get("InvocationID")),
+        restarts: number("NRestarts"),
+        result: text("Result").to_owned(),
+        last_exit: last_exit(signed("ExecMainCode"), signed("ExecMainStatus")),
+        definition: field(FIELD_DEFINITION),
+    })
+}
+
+/// systemd's word for an active state. `maintenance` and what later versions may add count as
+/// failed: not running, and not about to.
+pub(super) fn active_state(word: &str) -> ActiveState {
+    match word {
+        "active" | "refreshing" => ActiveState::Active,
+        "reloading" => ActiveState::Reloading,
+        "inactive" => ActiveState::Inactive,
+        "activating" => ActiveState::Activating,
+        "deactivating" => ActiveState::Deactivating,
+        _ => ActiveState::Failed,
+    }
+}
+
+/// How a main process ended, in words; `None` when none has ended yet. The code is the `si_code`
+/// of waitid(2).
+fn last_exit(code: i32, status: i32) -> Option<String> {
+    const CLD_EXITED: i32 = 1;
+    const CLD_KILLED: i32 = 2;
+    const CLD_DUMPED: i32 = 3;
+    match code {
+        CLD_EXITED => Some(match systemd_exit_status(status) {
+            Some(meaning) => format!("exited with {status} ({meaning})"),
+            None => format!("exited with {status}"),
+        }),
+        CLD_KILLED => Some(format!("killed by {}", signal_name(status))),
+        CLD_DUMPED => Some(format!("killed by {} (core dumped)", signal_name(status))),
+        _ => None,
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_real_time) => format!("signal {number}"),
+    }
+}
+
+/// Statuses with which systemd itself ends a process that it could not set up (systemd.exec(5),
+/// "Process Exit Codes").
+fn systemd_exit_status(status: i32) -> Option<&'static str> {
+    Some(match status {
+        127 => "the shell or `env` did not find a program",
+        200 => "CHDIR: the working directory does not exist or may not be entered",
+        202 => "FDS: file descriptors could not be set up",
+        203 => "EXEC: the program does not exist or cannot be executed",
+        204 => "MEMORY: out of memory",
+        205 => "LIMITS: a resource limit could not be set",
+        214 => "SETSCHEDULER: the scheduling could not be set",
+        215 => "CPUAFFINITY: the CPU affinity could not be set",
+        216 => "GROUP: the group does not exist",
+        217 => "USER: the user does not exist",
+        218 => "CAPABILITIES: the capabilities could not be set",
+        219 => "CGROUP: the control group could not be set up",
+        224 => "PAM: a PAM session could not be opened",
+        226 => "NAMESPACE: the sandbox could not be set up",
+        228 => "SECCOMP: the system call filter could not be set",
+        233 => "RUNTIME_DIRECTORY: a runtime directory could not be set up",
+        238 => "STATE_DIRECTORY: the state directory could not be set up",
+        243 => "CREDENTIALS: a credential is missing",
+        _ => return None,
+    })
+}
+
+/// An `aay` whose elements are text.
+fn byte_strings(value: Option<&Variant<'_>>) -> Vec<String> {
+    let Some(Variant::Array(array)) = value else { return Vec::new() };
+    array
+        .iter()
+        .filter_map(|element| match element {
+            Variant::Array(bytes) => String::from_utf8(bytes_of(bytes)).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// An `ay` as lower-case hex digits.
+fn hex(value: Option<&Variant<'_>>) -> String {
+    match value {
+        Some(Variant::Array(array)) => {
+            bytes_of(array).iter().map(|byte| format!("{byte:02x}")).collect()
+        }
+        _ => String::new(),
+    }
+}
+
+fn bytes_of(array: &zbus::Array<'_>) -> Vec<u8> {
+    array
+        .iter()
+        .filter_map(|element| match element {
+            Variant::U8(byte) => Some(*byte),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(fields: &[&str]) -> HashMap<String, Variant<'static>> {
+        let fields: Vec<Vec<u8>> = fields.iter().map(|f| f.as_bytes().to_vec()).collect();
+        HashMap::from([
+            ("LoadState".to_owned(), Variant::from("loaded")),
+            ("ActiveState".to_owned(), Variant::from("active")),
+            ("FragmentPath".to_owned(), Variant::from("/etc/systemd/system/x.service")),
+            ("MainPID".to_owned(), Variant::from(17_u32)),
+            ("NRestarts".to_owned(), Variant::from(2_u32)),
+            ("InvocationID".to_owned(), Variant::from(vec![0x0a_u8, 0xff])),
+            ("Result".to_owned(), Variant::from("signal")),
+            ("ExecMainCode".to_owned(), Variant::from(2_i32)),
+            ("ExecMainStatus".to_owned(), Variant::from(9_i32)),
+            ("LogExtraFields".to_owned(), Variant::from(fields)),
+        ])
+    }
+
+    fn lamp() -> UnitName {
+        UnitName::for_agent("iotmonitor", "lamp").unwrap()
+    }
+
+    #[test]
+    fn a_marked_unit_is_read_in_full() {
+        let marked = properties(&[
+            "IOTMONITOR_AGENT=lamp",
+            "IOTMONITOR_INSTANCE=iotmonitor",
+            "IOTMONITOR_DEFINITION=abc",
+        ]);
+        let report = UnitReport {
+            unit: lamp(),
+            active: ActiveState::Active,
+            main_pid: 17,
+            invocation: "0aff".to_owned(),
+            restarts: 2,
+            result: "signal".to_owned(),
+            last_exit: Some("killed by SIGKILL".to_owned()),
+            definition: Some("abc".to_owned()),
+        };
+        assert_eq!(interpret(&lamp(), "iotmonitor", &marked), Reading::Own(report));
+    }
+
+    #[test]
+    fn the_marker_decides_whose_a_unit_is() {
+        let file = Some("/etc/systemd/system/x.service".to_owned());
+        for fields in [
+            &[][..],
+            &["IOTMONITOR_AGENT=lamp"],
+            &["IOTMONITOR_AGENT=lamp", "IOTMONITOR_INSTANCE=garden"],
+            &["IOTMONITOR_AGENT=lamp", "IOTMONITOR_INSTANCE=iotmonitor2"],
+            &["IOTMONITOR_INSTANCE=iotmonitor"],
+        ] {
+            assert_eq!(
+                interpret(&lamp(), "iotmonitor", &properties(fields)),
+                Reading::Foreign { file: file.clone() },
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mentioned_name_without_a_unit_is_absent() {
+        let mut stub = properties(&[]);
+        stub.insert("LoadState".to_owned(), Variant::from("not-found"));
+        assert_eq!(interpret(&lamp(), "iotmonitor", &stub), Reading::Absent);
+    }
+
+    #[test]
+    fn object_paths_give_back_the_names_of_units() {
+        let unit = |path: &str| agent_of_path(path).map(|unit| unit.as_str().to_owned());
+        let below = |label: &str| format!("/org/freedesktop/systemd1/unit/{label}");
+        assert_eq!(
+            unit(&below("iotmonitor_2dagent_2dled_5cx2dbox_2eservice")).as_deref(),
+            Some("iotmonitor-agent-led\\x2dbox.service")
+        );
+        assert_eq!(
+            unit(&below("iotmonitor_2dgarden_2dagent_2dpump_2eservice")).as_deref(),
+            Some("iotmonitor-garden-agent-pump.service")
+        );
+        assert_eq!(unit(&below("iotmonitor_2eservice")), None);
+        assert_eq!(unit(&below("ssh_2eservice")), None);
+        assert_eq!(unit(&below("iotmonitor_2dagent_2d_zz_2eservice")), None);
+        assert_eq!(unit("/org/freedesktop/systemd1"), None);
+    }
+
+    #[test]
+    fn exits_are_told_in_words() {
+        assert_eq!(last_exit(0, 0), None);
+        assert_eq!(last_exit(1, 0).as_deref(), Some("exited with 0"));
+        assert_eq!(last_exit(1, 1).as_deref(), Some("exited with 1"));
+        assert_eq!(last_exit(2, 15).as_deref(), Some("killed by SIGTERM"));
+        assert_eq!(last_exit(3, 11).as_deref(), Some("killed by SIGSEGV (core dumped)"));
+        assert_eq!(last_exit(2, 40).as_deref(), Some("killed by signal 40"));
+        assert_eq!(
+            last_exit(1, 217).as_deref(),
+            Some("exited with 217 (USER: the user does not exist)")
+        );
+    }
+}

@@ -1,0 +1,343 @@
+//! Looks at units: one session with systemd, from the first list to the loss of the connection.
+//!
+//! What is known of each own unit is kept to report differences only. Invariant: units are looked
+//! at one after the other and by nobody else, so that no older view can overtake a newer one.
+
+use super::inbox::{Inbox, JobWatch, Relist, Waiter, Work};
+use super::proxy::{ManagerProxy, Meaning, SYSTEMD, meaning, words};
+use super::reading::{Reading, UNIT_PATTERN, active_state, interpret};
+use crate::monitor::event::{ActiveState, Event, UnitReport};
+use crate::pulse::Pulse;
+use crate::unit_name::UnitName;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use zbus::{Connection, OwnedObjectPath, Variant};
+
+/// How often all units are compared with what is known, lest a lost signal goes unnoticed.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often the loop goes round when nothing happens.
+const BEAT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long systemd may be off the bus (daemon-reexec) or fail to answer before it counts as lost.
+const ABSENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a daemon-reload may go on before its end counts as missed.
+const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+
+/// One connection to systemd, shared by the looker and the jobs.
+pub(super) struct Session {
+    pub manager: ManagerProxy<'static>,
+    pub inbox: Arc<Inbox>,
+    calls: Connection,
+    client_id: String,
+}
+
+impl Session {
+    pub async fn new(
+        calls: Connection,
+        inbox: Arc<Inbox>,
+        client_id: String,
+    ) -> zbus::Result<Self> {
+        let manager = ManagerProxy::new(&calls).await?;
+        Ok(Self { manager, inbox, calls, client_id })
+    }
+
+    /// Makes systemd send its signals, which it does only while somebody wants them.
+    async fn subscribe(&self) -> zbus::Result<()> {
+        match self.manager.subscribe().await {
+            Err(error) if meaning(&error) == Meaning::AlreadySubscribed => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What is behind a unit's name now. Never makes systemd load the unit: asking by object path
+    /// alone would, and each load is told as a new unit.
+    pub async fn read(&self, unit: &UnitName) -> zbus::Result<Reading> {
+        let path = match self.manager.get_unit(unit.as_str()).await {
+            Ok(path) => path,
+            Err(error) if meaning(&error) == Meaning::NoSuchUnit => return Ok(Reading::Absent),
+            Err(error) => return Err(error),
+        };
+        self.read_path(unit, &path).await
+    }
+
+    async fn read_path(&self, unit: &UnitName, path: &OwnedObjectPath) -> zbus::Result<Reading> {
+        // An empty interface name gives the properties of all interfaces, at one moment.
+        let reply = self
+            .calls
+            .call_method(
+                Some(SYSTEMD),
+                path,
+                Some("org.freedesktop.DBus.Properties"),
+                "GetAll",
+                &(""),
+            )
+            .await?;
+        let body = reply.body();
+        let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
+        Ok(interpret(unit, &self.client_id, &properties))
+    }
+
+    /// The end of a job of this unit; begin before the call that makes it.
+    pub fn watch_jobs(&self, unit: &UnitName) -> JobWatch<'_> {
+        self.inbox.watch_jobs(unit)
+    }
+
+    /// Whether a job is still queued or running.
+    pub async fn job_exists(&self, job: &OwnedObjectPath) -> zbus::Result<bool> {
+        let reply = self
+            .calls
+            .call_method(
+                Some(SYSTEMD),
+                job,
+                Some("org.freedesktop.DBus.Properties"),
+                "Get",
+                &("org.freedesktop.systemd1.Job", "State"),
+            )
+            .await;
+        match reply {
+            Ok(_) => Ok(true),
+            Err(error) if meaning(&error) == Meaning::ManagerAway => Err(error),
+            Err(_unknown_object) => Ok(false),
+        }
+    }
+}
+
+/// Polls a call that has a time limit of its own, and beats meanwhile.
+pub(super) async fn beating<T>(pulse: &Pulse, call: impl Future<Output = T>) -> T {
+    tokio::pin!(call);
+    loop {
+        pulse.beat();
+        tokio::select! {
+            result = &mut call => return result,
+            () = tokio::time::sleep(BEAT_INTERVAL) => {}
+        }
+    }
+}
+
+/// Reports what happens to own units until the connection is lost.
+pub(super) struct Looker<'a> {
+    session: &'a Session,
+    events: &'a mpsc::Sender<Event>,
+    pulse: &'a Pulse,
+    known: BTreeMap<UnitName, UnitReport>,
+    stopping: bool,
+    /// Since when calls fail or systemd is off the bus.
+    failing_since: Option<Instant>,
+}
+
+/// Why a session ended; the reason is in words.
+pub(super) struct Lost(pub String);
+
+impl From<zbus::Error> for Lost {
+    fn from(error: zbus::Error) -> Self {
+        Lost(words(&error))
+    }
+}
+
+impl<'a> Looker<'a> {
+    pub fn new(session: &'a Session, events: &'a mpsc::Sender<Event>, pulse: &'a Pulse) -> Self {
+        let (known, stopping, failing_since) = (BTreeMap::new(), false, None);
+        Self { session, events, pulse, known, stopping, failing_since }
+    }
+
+    /// Subscribes and learns of all own units.
+    pub async fn begin(&mut self) -> Result<(), Lost> {
+        beating(self.pulse, self.session.subscribe()).await?;
+        for (unit, path, _) in self.list().await? {
+            match beating(self.pulse, self.session.read_path(&unit, &path)).await? {
+                Reading::Own(report) => {
+                    self.known.insert(unit, report);
+                }
+                Reading::Absent | Reading::Foreign { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports all own units, then what changes. Returns only with the reason of the loss.
+    pub async fn run(&mut self) -> Lost {
+        let units = self.known.values().cloned().collect();
+        if let Err(lost) = self.send(Event::ManagerConnected { units }).await {
+            return lost;
+        }
+        self.session.inbox.shutdown_queued();
+        let mut recheck_due = Instant::now() + RECHECK_INTERVAL;
+        let mut reloading_since = None;
+        loop {
+            self.pulse.beat();
+            let work = self.session.inbox.next();
+            if !matches!(work, Work::Reloading) {
+                reloading_since = None;
+            }
+            let done = match work {
+                Work::Lost(reason) => return Lost(reason),
+                Work::ManagerAway => self.absent("systemd has left the bus").await,
+                Work::Resubscribe => {
+                    let again = beating(self.pulse, self.session.subscribe()).await;
+                    self.judge(again, |inbox| inbox.manager_owner(true)).await
+                }
+                Work::CheckState => self.check_state().await,
+                Work::Relist(relist) => {
+                    recheck_due = Instant::now() + RECHECK_INTERVAL;
+                    self.relist(relist).await
+                }
+                Work::Look(unit, waiters) => self.look(unit, waiters).await,
+                Work::Reloading => {
+                    let since = *reloading_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > RELOAD_LIMIT {
+                        self.session.inbox.reloading(false);
+                    }
+                    self.wait(BEAT_INTERVAL).await;
+                    Ok(())
+                }
+                Work::Nothing if Instant::now() >= recheck_due => {
+                    self.session.inbox.relist(Relist::Compare);
+                    Ok(())
+                }
+                Work::Nothing => {
+                    self.wait(BEAT_INTERVAL).await;
+                    Ok(())
+                }
+            };
+            if let Err(lost) = done {
+                return lost;
+            }
+        }
+    }
+
+    async fn wait(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.session.inbox.work.notified()).await;
+    }
+
+    /// All units with an agent's name, whosever they are.
+    async fn list(&self) -> zbus::Result<Vec<(UnitName, OwnedObjectPath, ActiveState)>> {
+        let call = self.session.manager.list_units_by_patterns(&[], &[UNIT_PATTERN]);
+        let listed = beating(self.pulse, call).await?;
+        Ok(listed
+            .into_iter()
+            .filter(|row| row.2 != "not-found")
+            .map(|row| (UnitName::from_systemd(row.0), row.6, active_state(&row.3)))
+            .collect())
+    }
+
+    /// Marks for a look what differs from what is known, in both directions.
+    async fn relist(&mut self, relist: Relist) -> Result<(), Lost> {
+        let listed = match self.list().await {
+            Ok(listed) => listed,
+            Err(error) => {
+                return self.judge(Err(error), |inbox| inbox.relist(relist)).await;
+            }
+        };
+        self.failing_since = None;
+        let mut gone: BTreeSet<&UnitName> = self.known.keys().collect();
+        for (unit, _, active) in &listed {
+            gone.remove(unit);
+            let as_known = self.known.get(unit).is_some_and(|report| report.active == *active);
+            match relist {
+                Relist::Compare if as_known => {}
+                Relist::Compare | Relist::Full => self.session.inbox.touch(unit.clone()),
+            }
+        }
+        for unit in gone {
+            self.session.inbox.touch(unit.clone());
+        }
+        self.check_state().await
+    }
+
+    /// Looks at one unit and reports it if it has changed.
+    async fn look(&mut self, unit: UnitName, waiters: Vec<Waiter>) -> Result<(), Lost> {
+        let reading = match beating(self.pulse, self.session.read(&unit)).await {
+            Ok(reading) => reading,
+            Err(error) => {
+                return self.judge(Err(error), |inbox| inbox.postpone(unit, waiters)).await;
+            }
+        };
+        self.failing_since = None;
+        let report = match reading {
+            Reading::Own(report) => Some(report),
+            Reading::Absent | Reading::Foreign { .. } => None,
+        };
+        if self.known.get(&unit) != report.as_ref() {
+            if !report.as_ref().is_some_and(|report| lives(report.active)) {
+                // In a shutdown units die, too; whoever hears of it must know that first.
+                self.check_state().await?;
+            }
+            match &report {
+                Some(report) => {
+                    self.known.insert(unit, report.clone());
+                    self.send(Event::UnitChanged(report.clone())).await?;
+                }
+                None => {
+                    self.known.remove(&unit);
+                    self.send(Event::UnitRemoved { unit }).await?;
+                }
+            }
+        }
+        for waiter in waiters {
+            let _ = waiter.send(report.clone());
+        }
+        Ok(())
+    }
+
+    /// Reports once when the manager is going down.
+    async fn check_state(&mut self) -> Result<(), Lost> {
+        if self.stopping {
+            return Ok(());
+        }
+        match beating(self.pulse, self.session.manager.system_state()).await {
+            Ok(state) if state == "stopping" => {
+                self.stopping = true;
+                self.send(Event::SystemStopping).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => self.judge(Err(error), Inbox::shutdown_queued).await,
+        }
+    }
+
+    /// Decides whether a failed call ends the session, or is to be tried again by `again`.
+    async fn judge(
+        &mut self,
+        outcome: zbus::Result<()>,
+        again: impl FnOnce(&Inbox),
+    ) -> Result<(), Lost> {
+        match outcome {
+            Ok(()) => {
+                self.failing_since = None;
+                Ok(())
+            }
+            Err(error) => {
+                again(&self.session.inbox);
+                self.absent(&words(&error)).await
+            }
+        }
+    }
+
+    /// Waits a moment, unless systemd has been away for too long.
+    async fn absent(&mut self, reason: &str) -> Result<(), Lost> {
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > ABSENCE_LIMIT {
+            return Err(Lost(reason.to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(())
+    }
+
+    /// When the channel is full this waits for the daemon; signals go on being marked meanwhile.
+    async fn send(&self, event: Event) -> Result<(), Lost> {
+        let sent = self.events.send(event).await;
+        sent.map_err(|_closed| Lost("the daemon has ended".to_owned()))
+    }
+}
+
+/// Whether a unit in this state has processes, or is about to.
+pub(super) fn lives(active: ActiveState) -> bool {
+    match active {
+        ActiveState::Active | ActiveState::Reloading | ActiveState::Activating => true,
+        ActiveState::Inactive | ActiveState::Failed | ActiveState::Deactivating => false,
+    }
+}

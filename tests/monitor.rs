@@ -1,0 +1,26 @@
+//! Timetables of the monitor's core: what happens at t, what it does at t.
+//!
+//! No runtime, no sleep, no clock: time is simulated, see `timetable`.
+
+#[path = "monitor/agents.rs"]
+mod agents;
+#[path = "monitor/control.rs"]
+mod control;
+#[path = "monitor/expect.rs"]
+mod expect;
+#[path = "monitor/hello_restore.rs"]
+mod hello_restore;
+#[path = "monitor/liveness.rs"]
+mod liveness;
+#[path = "monitor/outages.rs"]
+mod outages;
+#[path = "monitor/random.rs"]
+mod random;
+#[path = "monitor/reload.rs"]
+mod reload;
+#[path = "monitor/restart.rs"]
+mod restart;
+#[path = "monitor/session.rs"]
+mod session;
+#[path = "monitor/timetable.rs"]
+mod timetable;

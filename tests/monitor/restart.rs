@@ -1,0 +1,248 @@
+//! A restart of the monitor is an outage like another.
+
+use super::expect::watched;
+use super::timetable::{House, START, secs};
+use iotmonitor::monitor::Action;
+use iotmonitor::monitor::Event;
+use iotmonitor::monitor::alert::AlertKind;
+use iotmonitor::monitor::spec::DeviceSpec;
+use std::time::Duration;
+
+fn expiry(house: &House, device: &str) -> Vec<Duration> {
+    house.published(&format!("expire/{device}")).iter().map(|(at, _)| *at).collect()
+}
+
+#[test]
+fn the_long_dead_is_not_reported_again_and_recovers_all_the_same() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.hear("home/lamp/x");
+    house.advance(secs(100));
+    assert_eq!(expiry(&house, "lamp").len(), 1);
+    house.restart();
+    house.turn_the_page();
+    house.advance(secs(60));
+    house.power_up();
+    assert_eq!(house.monitor.summary().expired, 1);
+    assert_eq!(house.status("lamp")["state"], "expired");
+    assert_eq!(house.status("lamp")["lastContact"], START);
+    assert_eq!(house.status("lamp")["since"], START + 30);
+    house.advance(secs(1000));
+    house.expect_silence_on("expire/lamp");
+    assert_eq!(house.count(AlertKind::Expired), 0);
+    house.hear("home/lamp/x");
+    house.expect_published("recover/lamp", house.mono, &house.wall());
+}
+
+#[test]
+fn an_expiry_survives_a_crash_at_once() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.advance(secs(31));
+    assert_eq!(expiry(&house, "lamp").len(), 1);
+    house.crash();
+    house.turn_the_page();
+    house.power_up();
+    house.advance(secs(1000));
+    house.expect_silence_on("expire/lamp");
+}
+
+#[test]
+fn a_recovery_survives_a_crash_at_once() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.advance(secs(40));
+    house.hear("home/lamp/x");
+    house.advance(secs(2));
+    house.crash();
+    house.turn_the_page();
+    house.power_up();
+    assert_eq!(house.status("lamp")["state"], "alive");
+    house.advance(secs(100));
+    assert_eq!(expiry(&house, "lamp").len(), 1);
+}
+
+#[test]
+fn a_timeout_of_25_hours_goes_on_over_daily_restarts() {
+    let hour = secs(3600);
+    let mut house = House::running(vec![watched("lamp", 25 * 3600)]);
+    house.hear("home/lamp/x");
+    house.advance(20 * hour);
+    house.restart();
+    house.advance(secs(30));
+    house.power_up();
+    let back = house.mono;
+    house.advance(20 * hour);
+    assert_eq!(expiry(&house, "lamp"), [back + 5 * hour]);
+    assert_eq!(house.payloads("expire/lamp"), [START.to_string()]);
+}
+
+#[test]
+fn a_crash_loses_no_more_than_a_batch_of_watched_time() {
+    let hour = secs(3600);
+    let mut house = House::running(vec![watched("lamp", 25 * 3600)]);
+    house.hear("home/lamp/x");
+    house.advance(20 * hour);
+    house.crash();
+    house.power_up();
+    let back = house.mono;
+    house.advance(20 * hour);
+    let expired = expiry(&house, "lamp")[0];
+    assert!(expired >= back + 5 * hour, "no false alarm");
+    assert!(expired <= back + 5 * hour + secs(120), "batches are about a minute");
+}
+
+#[test]
+fn after_a_restart_there_is_a_grace() {
+    let mut house = House::running(vec![watched("lamp", 3600)]);
+    house.hear("home/lamp/x");
+    house.advance(secs(3590));
+    house.restart();
+    house.power_up();
+    let back = house.mono;
+    house.advance(secs(600));
+    assert_eq!(expiry(&house, "lamp"), [back + secs(60)]);
+}
+
+#[test]
+fn graces_are_counted_across_restarts() {
+    let mut house = House::running(vec![watched("lamp", 60)]);
+    house.hear("home/lamp/x");
+    for _ in 0..4 {
+        house.advance(secs(59));
+        house.restart();
+        house.power_up();
+    }
+    house.advance(secs(62));
+    assert_eq!(expiry(&house, "lamp").len(), 1, "a monitor that flaps hides nobody for ever");
+}
+
+#[test]
+fn a_restart_under_another_wall_clock_changes_nothing() {
+    let mut house = House::running(vec![watched("lamp", 3600)]);
+    house.hear("home/lamp/x");
+    house.advance(secs(600));
+    house.restart();
+    house.wall_step = -86_400 * 300;
+    house.power_up();
+    let back = house.mono;
+    house.advance(secs(4000));
+    assert_eq!(expiry(&house, "lamp"), [back + secs(3000)]);
+}
+
+#[test]
+fn a_device_that_left_while_the_monitor_was_down_has_its_status_cleared() {
+    let mut house = House::running(vec![watched("lamp", 30), watched("pump", 30)]);
+    house.restart();
+    house.spec.devices.pop();
+    house.crash();
+    house.turn_the_page();
+    house.power_up();
+    assert_eq!(house.payloads("status/pump"), [""]);
+    assert!(house.published("status/pump")[0].1.retain);
+    house.advance(secs(5));
+    assert!(!house.store.devices.contains_key(&super::timetable::name("pump")));
+    assert!(house.store.devices.contains_key(&super::timetable::name("lamp")));
+}
+
+#[test]
+fn a_device_never_seen_that_leaves_has_its_status_cleared_too() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.advance(secs(2));
+    house.spec.devices.clear();
+    house.crash();
+    house.turn_the_page();
+    house.power_up();
+    assert_eq!(house.payloads("status/lamp"), [""]);
+}
+
+#[test]
+fn a_store_that_opens_late_still_tells_who_is_expired() {
+    let mut house = House::running(vec![watched("lamp", 30), watched("pump", 30)]);
+    house.hear("home/lamp/x");
+    house.hear("home/pump/x");
+    house.advance(secs(100));
+    house.restart();
+    house.connect_manager();
+    house.connect_watch();
+    house.advance(secs(5));
+    house.turn_the_page();
+    house.hear("home/pump/x");
+    house.open_store();
+    assert_eq!(house.monitor.summary().expired, 1);
+    assert_eq!(house.published("recover/pump").len(), 1, "its contact is what recovers it");
+    house.advance(secs(20));
+    house.expect_silence_on("expire/lamp");
+}
+
+#[test]
+fn expire_goes_on_being_repeated_after_a_restart() {
+    let repeating = DeviceSpec { expire_repeat: Some(secs(10)), ..watched("lamp", 30) };
+    let mut house = House::running(vec![repeating]);
+    house.advance(secs(31));
+    house.restart();
+    house.turn_the_page();
+    house.power_up();
+    house.advance(secs(25));
+    assert_eq!(expiry(&house, "lamp").len(), 2);
+    assert_eq!(house.count(AlertKind::Expired), 0);
+}
+
+#[test]
+fn contacts_are_saved_in_batches_and_at_the_stop() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.advance(secs(1));
+    house.turn_the_page();
+    for _ in 0..100 {
+        house.hear("home/lamp/x");
+        house.advance(secs(1));
+    }
+    let saves = house.log.iter().filter(|(_, a)| matches!(a, Action::SaveDevices { .. })).count();
+    assert!((1..=3).contains(&saves), "{saves} batches in 100 s");
+    house.hear("home/lamp/x");
+    let contact = house.now().wall;
+    house.happen(Event::Stopping);
+    let record = &house.store.devices[&super::timetable::name("lamp")];
+    assert_eq!(record.last_contact, Some(contact));
+}
+
+#[test]
+fn at_most_one_batch_is_outstanding_and_nothing_is_lost_meanwhile() {
+    let mut house = House::running(vec![watched("lamp", 30), watched("pump", 60)]);
+    house.advance(secs(5));
+    house.store.holds_saves = true;
+    house.turn_the_page();
+    house.advance(secs(300));
+    let saves = |house: &House| {
+        house.log.iter().filter(|(_, a)| matches!(a, Action::SaveDevices { .. })).count()
+    };
+    assert_eq!(saves(&house), 1);
+    house.settle_save();
+    house.advance(secs(5));
+    assert_eq!(saves(&house), 2);
+    let pump = &house.store.devices[&super::timetable::name("pump")];
+    assert!(pump.expired_since.is_some());
+}
+
+#[test]
+fn nothing_is_saved_before_the_store_was_read() {
+    let mut house = House::dark(vec![watched("lamp", 30)]);
+    house.happen(Event::StoreFailed { error: "disk on fire".into() });
+    house.connect_watch();
+    house.advance(secs(500));
+    assert!(!house.log.iter().any(|(_, a)| matches!(a, Action::SaveDevices { .. })));
+    assert_eq!(house.count(AlertKind::StoreFailed), 1);
+    assert_eq!(expiry(&house, "lamp").len(), 1, "the watching goes on with what is left");
+}
+
+#[test]
+fn one_that_expired_before_the_store_opened_is_not_reported_twice() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.hear("home/lamp/x");
+    house.advance(secs(10));
+    house.restart();
+    house.connect_watch();
+    house.advance(secs(40));
+    assert_eq!(expiry(&house, "lamp").len(), 1);
+    house.open_store();
+    house.advance(secs(100));
+    assert_eq!(expiry(&house, "lamp").len(), 1);
+    assert_eq!(house.status("lamp")["state"], "expired");
+}

@@ -1,0 +1,17 @@
+//! The MQTT adapter against a real mosquitto, and against scripted brokers for the faults that
+//! mosquitto does not make.
+
+mod common;
+
+#[path = "mqtt/fake.rs"]
+mod fake;
+#[path = "mqtt/faults.rs"]
+mod faults;
+#[path = "mqtt/messages.rs"]
+mod messages;
+#[path = "mqtt/outbox.rs"]
+mod outbox;
+#[path = "mqtt/state.rs"]
+mod state;
+#[path = "mqtt/transports.rs"]
+mod transports;

@@ -1,0 +1,723 @@
+//! The store against real faults: `kill -9`, a full disk, truncated and garbled files, a second
+//! process.
+
+use bytes::Bytes;
+use iotmonitor::monitor::Event;
+use iotmonitor::monitor::action::StateChange;
+use iotmonitor::monitor::event::{Delivery, QoS, ReadId, StateRecord};
+use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor::monitor::spec::DeviceName;
+use iotmonitor::pulse::Pulse;
+use iotmonitor::store::{self, StoreCommand, StoreError, StoreHandle, StoreSettings, check_format};
+use iotmonitor::topic::{TopicFilter, TopicName};
+use proptest::prelude::{Strategy, prop, proptest};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{Receiver, channel};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Running {
+    handle: StoreHandle,
+    events: Receiver<Event>,
+    pulse: Pulse,
+    deliveries: u64,
+    reads: u64,
+}
+
+impl Running {
+    fn start(directory: &Path) -> Self {
+        Self::start_with(StoreSettings::new(directory))
+    }
+
+    fn start_with(settings: StoreSettings) -> Self {
+        let (sender, events) = channel(1_000);
+        let pulse = Pulse::new();
+        let handle = store::spawn(settings, sender, pulse.clone()).unwrap();
+        Self { handle, events, pulse, deliveries: 0, reads: 0 }
+    }
+
+    fn opened(directory: &Path) -> Self {
+        let mut running = Self::start(directory);
+        running.wait_opened();
+        running
+    }
+
+    fn next(&mut self) -> Event {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => return event,
+                Err(error) => {
+                    assert!(Instant::now() < deadline, "no event: {error}");
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    fn wait_opened(&mut self) -> Snapshot {
+        match self.next() {
+            Event::StoreOpened(snapshot) => snapshot,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn change(&mut self, change: StateChange) -> Delivery {
+        self.deliveries += 1;
+        let delivery = Delivery(self.deliveries);
+        self.handle.send(StoreCommand::Record { delivery, change }).unwrap();
+        delivery
+    }
+
+    fn put(&mut self, state: StateRecord) -> Delivery {
+        self.change(StateChange::Put(state))
+    }
+
+    fn wait_committed(&mut self, delivery: Delivery) {
+        loop {
+            match self.next() {
+                Event::StatesCommitted { through } if through >= delivery => return,
+                Event::StatesCommitted { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn send_read(&mut self, filters: &[&str], after: Option<TopicName>) -> ReadId {
+        self.reads += 1;
+        let read = ReadId(self.reads);
+        let filters = filters.iter().map(|text| TopicFilter::new(*text).unwrap()).collect();
+        self.handle.send(StoreCommand::ReadStates { read, filters, after }).unwrap();
+        read
+    }
+
+    /// Reads all chunks, and gives the number of states in each beside the states.
+    fn read(&mut self, filters: &[&str]) -> (Vec<StateRecord>, Vec<usize>) {
+        let (mut all, mut sizes, mut after) = (Vec::new(), Vec::new(), None);
+        loop {
+            let asked = self.send_read(filters, after);
+            match self.next() {
+                Event::StatesRead { read, states, next } => {
+                    assert_eq!(read, asked);
+                    sizes.push(states.len());
+                    all.extend(states);
+                    after = next;
+                }
+                other => panic!("{other:?}"),
+            }
+            if after.is_none() {
+                return (all, sizes);
+            }
+        }
+    }
+
+    fn close(self) {
+        assert!(self.handle.close(Duration::from_secs(5)));
+    }
+}
+
+fn topic(text: &str) -> TopicName {
+    TopicName::new(text).unwrap()
+}
+
+fn state(name: &str, payload: impl Into<Bytes>) -> StateRecord {
+    StateRecord {
+        topic: topic(name),
+        payload: payload.into(),
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        time: Duration::new(1_700_000_000, 123_456_789),
+    }
+}
+
+fn topics(states: &[StateRecord]) -> Vec<&str> {
+    states.iter().map(|state| state.topic.as_str()).collect()
+}
+
+fn data_file(directory: &Path) -> PathBuf {
+    directory.join("data.mdb")
+}
+
+/// A closed store with a few states and a device in it.
+fn filled(directory: &Path) {
+    let mut running = Running::opened(directory);
+    for number in 0..500 {
+        running.put(state(&format!("home/{number:03}"), vec![b'x'; 200]));
+    }
+    let last = running.change(StateChange::Nothing);
+    running.wait_committed(last);
+    running.close();
+}
+
+#[test]
+fn what_was_saved_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let device = DeviceRecord {
+        name: DeviceName::new("lamp".repeat(300)).unwrap(),
+        last_contact: Some(Duration::new(5, 6)),
+        silent_since: Duration::from_secs(7),
+        expired_since: None,
+        graces: 2,
+        enabled: Some(false),
+    };
+    let gone = DeviceRecord { name: DeviceName::new("gone").unwrap(), ..device.clone() };
+    let filters = vec![TopicFilter::new("home/+/state").unwrap()];
+    let heartbeat = Heartbeat { watched: Duration::from_millis(1234) };
+
+    let mut running = Running::start(directory.path());
+    assert_eq!(running.wait_opened(), Snapshot::default());
+    let save = |changed, gone| StoreCommand::SaveDevices { heartbeat, changed, gone };
+    running.handle.send(save(vec![device.clone(), gone.clone()], vec![])).unwrap();
+    assert_eq!(running.next(), Event::DevicesSaved);
+    running.handle.send(save(vec![], vec![gone.name])).unwrap();
+    assert_eq!(running.next(), Event::DevicesSaved);
+    running.handle.send(StoreCommand::SaveSessionFilters(filters.clone())).unwrap();
+    let mut plain = state("a/b", &b"\0\xff"[..]);
+    plain.qos = QoS::AtMostOnce;
+    plain.retain = false;
+    running.put(plain.clone());
+    running.put(state("a/forgotten", "x"));
+    running.change(StateChange::Forget(topic("a/forgotten")));
+    running.put(state("a/c", ""));
+    running.close();
+
+    let mut running = Running::start(directory.path());
+    let expected = Snapshot { heartbeat, devices: vec![device], session_filters: filters };
+    assert_eq!(running.wait_opened(), expected);
+    assert_eq!(running.read(&["#"]).0, [plain, state("a/c", "")]);
+    running.close();
+}
+
+#[test]
+fn reports_commits_in_order_and_a_delivery_that_is_no_state_keeps_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::opened(directory.path());
+    for number in 0..2_000 {
+        running.change(match number % 3 {
+            0 => StateChange::Nothing,
+            1 => StateChange::Put(state("a", number.to_string())),
+            _ => StateChange::Forget(topic("a")),
+        });
+    }
+    let mut through = Delivery(0);
+    while through < Delivery(2_000) {
+        match running.next() {
+            Event::StatesCommitted { through: next } => {
+                assert!(next > through);
+                through = next;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(running.events.is_empty());
+    running.close();
+}
+
+#[test]
+fn a_read_sees_everything_that_was_sent_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::opened(directory.path());
+    for number in 0..50 {
+        running.put(state("a/b", number.to_string()));
+        running.send_read(&["a/#"], None);
+    }
+    let mut seen = 0;
+    while seen < 50 {
+        if let Event::StatesRead { states, .. } = running.next() {
+            assert_eq!(states, [state("a/b", seen.to_string())]);
+            seen += 1;
+        }
+    }
+    running.close();
+}
+
+#[test]
+fn long_topics_are_kept_apart_and_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let stem = format!("home/{}", "x".repeat(600));
+    let longest = format!("{stem}/{}", "y".repeat(65_535 - stem.len() - 1));
+    let names = [
+        format!("{stem}/a"),
+        format!("{stem}/b"),
+        stem.clone(),
+        longest,
+        "z".repeat(494),
+        "z".repeat(495),
+        "z".repeat(511),
+        "z".repeat(512),
+    ];
+    let mut running = Running::opened(directory.path());
+    for name in &names {
+        running.put(state(name, name.len().to_string()));
+    }
+    let last = running.change(StateChange::Forget(topic(&names[1])));
+    running.wait_committed(last);
+    for (number, name) in names.iter().enumerate() {
+        let found = running.read(&[name]).0;
+        assert_eq!(found.len(), usize::from(number != 1), "{}", name.len());
+    }
+    let below = running.read(&[&format!("{stem}/#")]).0;
+    assert_eq!(below.len(), 3);
+    assert_eq!(running.read(&["#"]).0.len(), 7);
+    running.close();
+}
+
+#[test]
+fn answers_come_in_chunks_that_continue_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::opened(directory.path());
+    for number in 0..250 {
+        running.put(state(&format!("many/{number:03}"), "x"));
+    }
+    for number in 0..3 {
+        running.put(state(&format!("large/{number}"), vec![0; 3 << 20]));
+    }
+    let last = running.change(StateChange::Nothing);
+    running.wait_committed(last);
+    let (many, sizes) = running.read(&["many/#", "many/+", "many/007"]);
+    assert_eq!(sizes, [100, 100, 50]);
+    let expected: Vec<String> = (0..250).map(|number| format!("many/{number:03}")).collect();
+    assert_eq!(topics(&many), expected);
+    assert_eq!(running.read(&["large/#"]).1, [1, 1, 1]);
+    assert_eq!(running.read(&["nothing/#"]).1, [0]);
+    running.close();
+}
+
+fn level() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["a", "b", "ab", "", "$s", "ü", "LONG"])
+        .prop_map(|level| level.replace("LONG", &"l".repeat(300)))
+}
+
+fn topic_text() -> impl Strategy<Value = String> {
+    prop::collection::vec(level(), 1..4)
+        .prop_map(|levels| levels.join("/"))
+        .prop_filter("not empty", |text| !text.is_empty())
+}
+
+fn filter_text() -> impl Strategy<Value = String> {
+    let level = proptest::prop_oneof![level(), proptest::strategy::Just("+".to_owned())];
+    (prop::collection::vec(level, 0..4), proptest::bool::ANY)
+        .prop_map(|(mut levels, hash)| {
+            if hash {
+                levels.push("#".to_owned());
+            }
+            levels.join("/")
+        })
+        .prop_filter("not empty", |text| !text.is_empty())
+}
+
+proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn a_scan_finds_what_a_filter_matches(
+        names in prop::collection::btree_set(topic_text(), 0..40),
+        filters in prop::collection::vec(filter_text(), 1..4),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut running = Running::opened(directory.path());
+        for name in &names {
+            running.put(state(name, "x"));
+        }
+        let last = running.change(StateChange::Nothing);
+        running.wait_committed(last);
+        let parsed: Vec<_> =
+            filters.iter().map(|text| TopicFilter::new(text.as_str()).unwrap()).collect();
+        let expected: Vec<&str> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| parsed.iter().any(|filter| filter.matches(&topic(name))))
+            .collect();
+        let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+        let found = running.read(&filters).0;
+        let mut found = topics(&found);
+        // Long topics that share their first 495 bytes come in another order.
+        found.sort_unstable();
+        assert_eq!(found, expected);
+        running.close();
+    }
+}
+
+#[test]
+fn the_map_grows_without_a_word() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = StoreSettings::new(directory.path());
+    settings.map_bytes = 64 * 1024;
+    let mut running = Running::start_with(settings.clone());
+    running.wait_opened();
+    for number in 0..200 {
+        let delivery = running.put(state(&format!("a/{number:03}"), vec![1; 20_000]));
+        running.wait_committed(delivery);
+    }
+    running.put(state("huge", vec![2; 20 << 20]));
+    running.close();
+
+    let mut running = Running::start_with(settings);
+    running.wait_opened();
+    assert_eq!(running.read(&["a/#"]).0.len(), 200);
+    assert_eq!(running.read(&["huge"]).0[0].payload.len(), 20 << 20);
+    running.close();
+}
+
+#[test]
+fn close_writes_what_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(directory.path());
+    for number in 0..4_000 {
+        running.put(state(&format!("a/{number}"), "x"));
+    }
+    running.close();
+    let mut running = Running::opened(directory.path());
+    assert_eq!(running.read(&["a/#"]).0.len(), 4_000);
+    running.close();
+}
+
+#[test]
+fn close_returns_when_nobody_reads_the_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sender, _events) = channel(1);
+    let handle = store::spawn(StoreSettings::new(directory.path()), sender, Pulse::new()).unwrap();
+    for number in 0..100 {
+        let change = StateChange::Put(state("a", "x"));
+        handle.send(StoreCommand::Record { delivery: Delivery(number), change }).unwrap();
+    }
+    assert!(handle.close(Duration::from_secs(5)));
+}
+
+/// Started by other tests as a process of its own: records without end and prints what the store
+/// reported. Alone it has nothing to do.
+#[test]
+fn child_that_records_until_it_is_killed() {
+    let Ok(directory) = std::env::var("STORE_TEST_DIRECTORY") else { return };
+    let mut running = Running::start(Path::new(&directory));
+    let mut out = std::io::stdout();
+    loop {
+        match running.next() {
+            Event::StoreOpened(_) => writeln!(out, "\nopened"),
+            Event::StatesCommitted { through } => writeln!(out, "\ncommitted {}", through.0),
+            Event::StoreFailed { error } => writeln!(out, "\nfailed {error}"),
+            other => panic!("{other:?}"),
+        }
+        .unwrap();
+        out.flush().unwrap();
+        while running.events.is_empty() {
+            let number = running.deliveries;
+            let change = StateChange::Put(state(&format!("a/{number}"), vec![b'x'; 300]));
+            let command = StoreCommand::Record { delivery: Delivery(number), change };
+            if running.handle.send(command).is_ok() {
+                running.deliveries += 1;
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// Runs the child until it has printed a line for which `until` holds, then kills it, and gives
+/// that line.
+fn run_child(directory: &Path, mut until: impl FnMut(&str) -> bool) -> Option<String> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_records_until_it_is_killed", "--nocapture"])
+        .env("STORE_TEST_DIRECTORY", directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let found = lines.find(|line| until(line));
+    child.kill().unwrap();
+    // What it still printed before it died counts too.
+    let last = lines.filter(|line| line.starts_with("committed ")).last().or(found);
+    child.wait().unwrap();
+    last
+}
+
+#[test]
+fn what_was_reported_survives_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    for groups in [1, 7, 20] {
+        let mut seen = 0;
+        let last = run_child(directory.path(), |line| {
+            seen += u32::from(line.starts_with("committed "));
+            seen == groups
+        });
+        let last: u64 = last.unwrap().strip_prefix("committed ").unwrap().parse().unwrap();
+        let mut running = Running::opened(directory.path());
+        for number in [0, last / 2, last] {
+            assert_eq!(running.read(&[&format!("a/{number}")]).0.len(), 1);
+        }
+        let found = running.read(&["a/+"]).0;
+        let kept: std::collections::BTreeSet<&str> = topics(&found).into_iter().collect();
+        for number in 0..=last {
+            assert!(kept.contains(format!("a/{number}").as_str()), "{number} of {last}");
+        }
+        running.close();
+    }
+}
+
+#[test]
+fn a_second_process_is_refused_until_the_first_has_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::opened(directory.path());
+    let refusal = run_child(directory.path(), |line| line.starts_with("failed ")).unwrap();
+    assert!(refusal.contains("in use by another process"), "{refusal}");
+    running.close();
+    assert!(run_child(directory.path(), |line| line == "opened").is_some());
+}
+
+#[test]
+fn a_waiting_instance_takes_over_when_the_lock_is_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Running::opened(directory.path());
+    let mut second = Running::start(directory.path());
+    assert!(matches!(second.next(), Event::StoreFailed { .. }));
+    let sent = second.put(state("a", "x"));
+    first.close();
+    second.wait_opened();
+    assert_eq!(second.next(), Event::StoreRecovered);
+    second.wait_committed(sent);
+    second.close();
+}
+
+/// A file system of a few pages, mounted for one test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(directory.path())
+            .status()
+            .unwrap();
+        assert!(mount.success(), "this test mounts a tmpfs and must run as root");
+        Self(directory)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let disk = SmallDisk::mount("4m");
+    let directory = disk.0.path().join("store");
+    let ballast = disk.0.path().join("ballast");
+    let mut running = Running::opened(&directory);
+    let before = running.put(state("before", "x"));
+    running.wait_committed(before);
+    // Fails at the last page, and leaves the disk full.
+    assert!(fs::write(&ballast, vec![0; 8 << 20]).is_err());
+
+    for number in 0..100 {
+        running.put(state(&format!("full/{number}"), vec![b'x'; 5_000]));
+    }
+    running.handle.send(StoreCommand::SaveSessionFilters(Vec::new())).unwrap();
+    let read = running.send_read(&["full/#"], None);
+    // A few may still find room in pages that the file has.
+    let mut committed = Delivery(0);
+    let error = loop {
+        match running.next() {
+            Event::StatesCommitted { through } => committed = through,
+            Event::StoreFailed { error } => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(error.contains("No space left on device"), "{error}");
+    let later = running.change(StateChange::Nothing);
+    // Long enough for another try, which must say nothing and leave the thread alive.
+    let until = Instant::now() + Duration::from_millis(1_500);
+    while Instant::now() < until {
+        assert!(running.events.is_empty());
+        assert!(running.pulse.age() < Duration::from_secs(1));
+        std::thread::yield_now();
+    }
+    fs::remove_file(&ballast).unwrap();
+    let freed = Instant::now();
+    assert_eq!(running.next(), Event::StoreRecovered);
+    assert!(freed.elapsed() < Duration::from_secs(5));
+    loop {
+        match running.next() {
+            Event::StatesCommitted { through } => {
+                assert!(through > committed);
+                committed = through;
+            }
+            Event::StatesRead { read: answered, states, next } => {
+                assert_eq!((answered, states.len(), next), (read, 100, None));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    running.wait_committed(later);
+    assert_eq!(running.read(&["before"]).0.len(), 1);
+    running.close();
+}
+
+#[test]
+fn a_disk_that_stays_full_holds_up_the_end_for_no_longer_than_allowed() {
+    let disk = SmallDisk::mount("1m");
+    let mut running = Running::opened(&disk.0.path().join("store"));
+    running.put(state("a", vec![0; 2 << 20]));
+    assert!(matches!(running.next(), Event::StoreFailed { .. }));
+    let start = Instant::now();
+    assert!(!running.handle.close(Duration::from_millis(300)));
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_disk_that_is_full_from_the_start_is_waited_for() {
+    let disk = SmallDisk::mount("1m");
+    let ballast = disk.0.path().join("ballast");
+    assert!(fs::write(&ballast, vec![0; 2 << 20]).is_err());
+    let mut running = Running::start(disk.0.path());
+    assert!(matches!(running.next(), Event::StoreFailed { .. }));
+    fs::remove_file(&ballast).unwrap();
+    // An empty data file that a try may have left behind is put aside.
+    let opened = loop {
+        match running.next() {
+            Event::StorePutAside { .. } => {}
+            other => break other,
+        }
+    };
+    assert_eq!(opened, Event::StoreOpened(Snapshot::default()));
+    running.close();
+}
+
+/// Opens a store whose file was damaged, and checks that it is put aside byte for byte.
+fn expect_put_aside(directory: &Path) {
+    let damaged = fs::read(data_file(directory)).unwrap();
+    assert!(check_format(directory).is_ok());
+    let mut running = Running::start(directory);
+    match running.next() {
+        Event::StorePutAside { path, .. } => {
+            let kept = fs::read(&path).unwrap();
+            assert!(kept.starts_with(&damaged));
+            assert!(path.contains("data.mdb.damaged-"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(running.wait_opened(), Snapshot::default());
+    let sent = running.put(state("a", "x"));
+    running.wait_committed(sent);
+    running.close();
+}
+
+#[test]
+fn truncated_garbled_and_empty_files_are_put_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    filled(directory);
+    let healthy = fs::read(data_file(directory)).unwrap();
+    for length in [0, 1, 100, 4_096, 4_200, 8_192, healthy.len() / 2, healthy.len() - 4_096] {
+        fs::write(data_file(directory), &healthy[..length]).unwrap();
+        expect_put_aside(directory);
+    }
+    fs::write(data_file(directory), vec![0xA5; 100_000]).unwrap();
+    expect_put_aside(directory);
+    let mut bad_magic = healthy.clone();
+    bad_magic[16] ^= 1;
+    fs::write(data_file(directory), bad_magic).unwrap();
+    expect_put_aside(directory);
+}
+
+type Table = heed::Database<'static, heed::types::Bytes, heed::types::Bytes>;
+
+fn open_table(env: &heed::Env, name: &str) -> Table {
+    let transaction = env.write_txn().unwrap();
+    env.create_databases_and_commit(transaction, |opener, transaction| {
+        opener.create_database(transaction, Some(name)).map(heed::CommitOrAbort::<_, ()>::Commit)
+    })
+    .unwrap()
+    .unwrap_commit()
+}
+
+/// Writes into the database behind the store's back.
+fn tamper(directory: &Path, table: &str, change: impl FnOnce(&mut Vec<u8>), key: &[u8]) {
+    let mut options = heed::EnvOpenOptions::new();
+    // SAFETY: the store is closed, and nobody else uses this directory.
+    let env = unsafe { options.max_dbs(3).map_size(1 << 30).open(directory) }.unwrap();
+    let table = open_table(&env, table);
+    let mut transaction = env.write_txn().unwrap();
+    let mut value = table.get(&transaction, key).unwrap().unwrap().to_vec();
+    change(&mut value);
+    table.put(&mut transaction, key, &value).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_damaged_record_is_passed_over_and_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path());
+    let flip_last = |value: &mut Vec<u8>| *value.last_mut().unwrap() ^= 1;
+    tamper(directory.path(), "states", flip_last, b"home/007");
+    tamper(directory.path(), "states", |value| value.truncate(3), b"home/008");
+    let mut running = Running::opened(directory.path());
+    running.send_read(&["home/007", "home/008", "home/009"], None);
+    let told = Event::StoreRecordsDamaged { count: 2, example: "home/007".to_owned() };
+    assert_eq!(running.next(), told);
+    match running.next() {
+        Event::StatesRead { states, .. } => assert_eq!(topics(&states), ["home/009"]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(running.read(&["home/+"]).0.len(), 498);
+    running.close();
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path());
+    assert!(check_format(directory.path()).is_ok());
+    let newer = |value: &mut Vec<u8>| {
+        use std::hash::Hasher;
+        let content = br#"{"format":2,"made_by":"iotmonitor 9"}"#;
+        let mut hasher = siphasher::sip::SipHasher13::new();
+        hasher.write(b"schema");
+        hasher.write(content);
+        *value = hasher.finish().to_le_bytes().to_vec();
+        value.extend_from_slice(content);
+    };
+    tamper(directory.path(), "meta", newer, b"schema");
+    match check_format(directory.path()) {
+        Err(StoreError::NewerFormat { found: 2, supported: 1, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    let before = fs::read(data_file(directory.path())).unwrap();
+    let mut running = Running::start(directory.path());
+    assert!(matches!(running.next(), Event::StoreFailed { .. }));
+    assert!(running.handle.close(Duration::from_millis(500)));
+    assert!(fs::read(data_file(directory.path())).unwrap() == before);
+}
+
+#[test]
+fn a_damaged_schema_record_puts_the_store_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path());
+    tamper(directory.path(), "meta", |value| value[0] ^= 1, b"schema");
+    expect_put_aside(directory.path());
+}
+
+/// LMDB writes no page that was taken at the file's end and freed in one transaction, so that a
+/// healthy file may be shorter than its last page says.
+#[test]
+fn a_file_that_lacks_only_free_pages_is_healthy() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path());
+    let mut data = fs::read(data_file(directory.path())).unwrap();
+    // `mm_last_pg` of both meta pages, 64-bit layout of mdb.c.
+    for at in [16 + 120, 4_096 + 16 + 120] {
+        let last = u64::from_ne_bytes(data[at..at + 8].try_into().unwrap());
+        data[at..at + 8].copy_from_slice(&(last + 5).to_ne_bytes());
+    }
+    fs::write(data_file(directory.path()), data).unwrap();
+    let mut running = Running::opened(directory.path());
+    assert_eq!(running.read(&["#"]).0.len(), 500);
+    running.close();
+}
