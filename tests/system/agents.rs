@@ -194,4 +194,6 @@ fn two_monitors_with_two_ids_do_not_meet() {
     bus.wait_topic(from, "home/monitoring/startedprocess/sleeper");
     assert!(machine.is_active("iotmonitor-second-agent-sleeper.service"));
     assert_eq!(machine.main_pid(UNIT), pid, "the first one's agent is not the second one's");
+    let output = machine.reload_monitor();
+    assert!(output.status.success(), "{output:?}");
 }

@@ -69,10 +69,10 @@ fn restart_and_restore_by_hand() {
     machine.ok(&["iotmonitor", "restart", "sleeper"]);
     machine.await_new_main_pid(UNIT, pid);
 
-    machine.await_recording(&bus, "home/lamp/set/color", "home/lamp");
+    let state = machine.await_recording(&bus, "home/lamp/set/color", "home/lamp");
     let from = bus.end();
     machine.ok(&["iotmonitor", "restore", "lamp"]);
-    bus.wait_exact(from, "home/lamp/set/color", "warm-up");
+    bus.wait_exact(from, "home/lamp/set/color", &state);
 }
 
 #[test]

@@ -59,6 +59,17 @@ impl Machine {
         bus
     }
 
+    /// Waits until this many more tries to reach a broker have failed in the machine: what is said
+    /// once per try has been said several times by then (TCP's AttemptFails, RFC 4022).
+    pub fn await_failed_connections(&self, count: u64) {
+        let failed = || -> u64 {
+            let words = "grep '^Tcp: [0-9]' /proc/net/snmp | cut -d' ' -f8";
+            self.sh(words).parse().expect("a counter is a number")
+        };
+        let before = failed();
+        eventually("tries to reach the broker", || (failed() >= before + count).then_some(()));
+    }
+
     /// Lets a device speak until the monitor has heard it, for what is said before the broker has
     /// acknowledged the subscription is said to nobody.
     pub fn make_alive(&self, bus: &Subscriber, device: &str, topic: &str) {
@@ -72,18 +83,21 @@ impl Machine {
         });
     }
 
-    /// Lets a device set a state and say hello until the state comes back: from then on the
-    /// persistent session stands.
-    pub fn await_recording(&self, bus: &Subscriber, state_topic: &str, hello_topic: &str) {
-        let mut sent = 0;
-        let from = bus.end();
-        eventually("the states to be recorded", || {
-            self.publish(state_topic, "warm-up");
-            self.publish(hello_topic, "hello");
-            sent += 1;
-            let came_back = || bus.count(from, state_topic) > sent;
-            bus.within(from, Duration::from_secs(1), |_| came_back());
-            came_back().then_some(())
-        });
+    /// Lets a device set a state and say hello until the state comes back, and returns the state:
+    /// from then on the persistent session stands.
+    pub fn await_recording(&self, bus: &Subscriber, state_topic: &str, hello: &str) -> String {
+        let mut tries = 0;
+        eventually("a state to be recorded", || {
+            tries += 1;
+            let state = format!("warm-up {tries}");
+            let from = bus.end();
+            self.publish(state_topic, &state);
+            bus.wait_exact(from, state_topic, &state);
+            let from = bus.end();
+            self.publish(hello, "hello");
+            let restored =
+                bus.within(from, Duration::from_secs(1), |message| message.is(state_topic, &state));
+            restored.map(|_| state)
+        })
     }
 }
