@@ -389,8 +389,10 @@ impl Monitor {
             }
             device.graces += 1;
             device.grace_stretch = stretch;
+            // A monitor that is restarted again and again must hide nobody either.
+            self.save_soon(id);
         }
-        device.armed = true;
+        self.devices[id as usize].armed = true;
         self.silence.push(grace_end, id);
         false
     }

@@ -19,12 +19,19 @@ enum Step {
     Wait(u64),
     Contact(usize),
     Lose(u8),
-    Connect { acknowledged: bool },
+    Connect {
+        acknowledged: bool,
+    },
     SubscriptionsAcknowledged,
-    Restart { orderly: bool },
+    Restart {
+        orderly: bool,
+    },
     WallClock(i64),
     /// Held up for so long; messages of these devices wait on the socket.
-    Stall { millis: u64, waiting: Vec<usize> },
+    Stall {
+        millis: u64,
+        waiting: Vec<usize>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {

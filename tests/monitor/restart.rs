@@ -110,8 +110,20 @@ fn graces_are_counted_across_restarts() {
         house.restart();
         house.power_up();
     }
-    house.advance(secs(62));
+    house.advance(secs(2));
     assert_eq!(expiry(&house, "lamp").len(), 1, "a monitor that flaps hides nobody for ever");
+}
+
+#[test]
+fn graces_are_counted_across_crashes_too() {
+    let mut house = House::running(vec![watched("lamp", 60)]);
+    house.hear("home/lamp/x");
+    for _ in 0..8 {
+        house.advance(secs(61));
+        house.crash();
+        house.power_up();
+    }
+    assert_eq!(expiry(&house, "lamp").len(), 1);
 }
 
 #[test]
