@@ -437,8 +437,8 @@ impl Monitor {
         if agent.phase == Phase::Running {
             let delay = self.relaunch_later(now, id);
             let message = format!(
-                "the unit of agent `{name}` is gone and is made again in {}; `iotmonitor disable \
-                 {name}` stops it for good",
+                "agent `{name}` was stopped, or its unit is gone: it is relaunched in {}; \
+                 `iotmonitor disable {name}` stops it for good",
                 Seconds(delay)
             );
             out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
