@@ -32,7 +32,7 @@ fn a_hello_brings_back_the_devices_own_states(protocol: &str) {
     let machine = Machine::boot();
     let bus = launch(&machine, protocol, &format!("{LAMP}{SHED}"));
     let bytes = b"\0\xff\xfe % $ \" \n";
-    let long = format!("home/lamp/set/{}", "long/".repeat(300));
+    let long = format!("home/lamp/set/{}", "long".repeat(300));
     machine.publish_with(&[], "home/lamp/set/bytes", bytes);
     machine.publish_with(&[], &long, b"far down");
     machine.publish("home/lamp/set/color", "red");

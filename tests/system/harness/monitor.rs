@@ -60,14 +60,22 @@ impl Machine {
     }
 
     /// Waits until this many more tries to reach a broker have failed in the machine: what is said
-    /// once per try has been said several times by then (TCP's AttemptFails, RFC 4022).
+    /// once per try has been said several times by then.
     pub fn await_failed_connections(&self, count: u64) {
-        let failed = || -> u64 {
-            let words = "grep '^Tcp: [0-9]' /proc/net/snmp | cut -d' ' -f8";
-            self.sh(words).parse().expect("a counter is a number")
-        };
-        let before = failed();
-        eventually("tries to reach the broker", || (failed() >= before + count).then_some(()));
+        self.await_tcp_counter("AttemptFails", 8, count);
+    }
+
+    /// Waits until this many more connections have been accepted in the machine.
+    pub fn await_accepted_connections(&self, count: u64) {
+        self.await_tcp_counter("PassiveOpens", 7, count);
+    }
+
+    /// Waits for one of TCP's counters (RFC 4022) by its column in /proc/net/snmp.
+    fn await_tcp_counter(&self, name: &str, column: u8, increase: u64) {
+        let words = format!("grep '^Tcp: [0-9]' /proc/net/snmp | cut -d' ' -f{column}");
+        let read = || -> u64 { self.sh(&words).parse().expect("a counter is a number") };
+        let before = read();
+        eventually(name, || (read() >= before + increase).then_some(()));
     }
 
     /// Lets a device speak until the monitor has heard it, for what is said before the broker has

@@ -193,7 +193,9 @@ impl Machine {
 
     /// Publishes any bytes at QoS 1 with further arguments of mosquitto_pub.
     pub fn publish_with(&self, arguments: &[&str], topic: &str, payload: &[u8]) {
-        let argv = [&["mosquitto_pub", "-q", "1", "-t", topic, "-s"], arguments].concat();
+        // mosquitto_pub takes nothing on its standard input for an error.
+        let source = if payload.is_empty() { "-n" } else { "-s" };
+        let argv = [&["mosquitto_pub", "-q", "1", "-t", topic, source], arguments].concat();
         self.feed(&argv, payload);
     }
 }
