@@ -3,7 +3,7 @@
 use super::{BusCommand, NAME, PATH, well_known_name};
 use crate::dbus::{Bus, connect};
 use crate::unit_name::DEFAULT_CLIENT_ID;
-use zbus::DBusError as _;
+use zbus::{Connection, DBusError as _};
 
 /// Why a command did not reach the daemon, or was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,12 +26,27 @@ pub enum CallError {
     Rejected(String),
 }
 
-/// Sends a command to the daemon with this clientid and waits for its outcome.
+/// Which of several daemons is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressee {
+    /// The one with this clientid.
+    ClientId(String),
+    /// The one whose process this is, whatever its clientid: what `$MAINPID` tells in a unit.
+    Process(u32),
+}
+
+impl From<&str> for Addressee {
+    fn from(client_id: &str) -> Self {
+        Self::ClientId(client_id.to_owned())
+    }
+}
+
+/// Sends a command to a daemon and waits for its outcome.
 ///
 /// # Errors
 /// When the daemon cannot be reached or refuses, in a sentence for the person who asked.
-pub async fn call(bus: Bus, client_id: &str, command: BusCommand) -> Result<(), CallError> {
-    call_at(bus, None, client_id, command).await
+pub async fn call(bus: Bus, addressee: Addressee, command: BusCommand) -> Result<(), CallError> {
+    call_at(bus, None, addressee, command).await
 }
 
 /// As [`call`], over the bus at an address of its own.
@@ -41,13 +56,21 @@ pub async fn call(bus: Bus, client_id: &str, command: BusCommand) -> Result<(), 
 pub async fn call_at(
     bus: Bus,
     address: Option<&str>,
-    client_id: &str,
+    addressee: impl Into<Addressee>,
     command: BusCommand,
 ) -> Result<(), CallError> {
-    let name = well_known_name(client_id)
-        .ok_or_else(|| CallError::ClientIdTooLong(client_id.to_owned()))?;
+    let addressee = addressee.into();
     let connection =
         connect(bus, address).await.map_err(|error| CallError::NoBus(error.to_string()))?;
+    let name = match &addressee {
+        Addressee::ClientId(id) => {
+            well_known_name(id).ok_or_else(|| CallError::ClientIdTooLong(id.clone()))?
+        }
+        Addressee::Process(pid) => name_of_process(&connection, *pid)
+            .await
+            .map_err(|error| CallError::NoBus(error.to_string()))?
+            .ok_or_else(|| CallError::NotRunning(start_command(bus, &addressee)))?,
+    };
     let proxy = zbus::Proxy::new(&connection, name, PATH, NAME)
         .await
         .map_err(|error| CallError::NoBus(error.to_string()))?;
@@ -60,10 +83,10 @@ pub async fn call_at(
             proxy.call_method("RestartAgent", &device.as_str()).await
         }
     };
-    result.map(|_reply| ()).map_err(|error| explain(bus, client_id, error))
+    result.map(|_reply| ()).map_err(|error| explain(bus, &addressee, error))
 }
 
-fn explain(bus: Bus, client_id: &str, error: zbus::Error) -> CallError {
+fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {
     match error {
         zbus::Error::MethodError(name, text, _) => {
             let text = text.unwrap_or_else(|| name.to_string());
@@ -75,7 +98,7 @@ fn explain(bus: Bus, client_id: &str, error: zbus::Error) -> CallError {
         zbus::Error::FDO(fdo) => match fdo.name().as_str() {
             "org.freedesktop.DBus.Error.ServiceUnknown"
             | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
-                CallError::NotRunning(start_command(bus, client_id))
+                CallError::NotRunning(start_command(bus, addressee))
             }
             "org.freedesktop.DBus.Error.AccessDenied" => CallError::Denied,
             "org.freedesktop.DBus.Error.NoReply" => CallError::NoAnswer,
@@ -86,14 +109,30 @@ fn explain(bus: Bus, client_id: &str, error: zbus::Error) -> CallError {
     }
 }
 
-fn start_command(bus: Bus, client_id: &str) -> String {
+/// The name under which the process offers the interface; `None` if it does not.
+async fn name_of_process(connection: &Connection, pid: u32) -> zbus::Result<Option<String>> {
+    let bus = zbus::fdo::DBusProxy::new(connection).await?;
+    for name in bus.list_names().await? {
+        // A name may go away between the two questions, which is no error.
+        let is_ours = name.as_str().starts_with(NAME);
+        if is_ours
+            && bus.get_connection_unix_process_id(name.inner().clone()).await.ok() == Some(pid)
+        {
+            return Ok(Some(name.to_string()));
+        }
+    }
+    Ok(None)
+}
+
+fn start_command(bus: Bus, addressee: &Addressee) -> String {
     let manager = match bus {
         Bus::System => "systemctl",
         Bus::User => "systemctl --user",
     };
-    if client_id == DEFAULT_CLIENT_ID {
-        format!("{manager} start iotmonitor")
-    } else {
-        format!("{manager} start` the service whose clientid is `{client_id}")
+    match addressee {
+        Addressee::ClientId(id) if id != DEFAULT_CLIENT_ID => {
+            format!("{manager} start` the service whose clientid is `{id}")
+        }
+        Addressee::ClientId(_) | Addressee::Process(_) => format!("{manager} start iotmonitor"),
     }
 }

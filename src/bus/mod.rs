@@ -10,7 +10,7 @@ mod both_sides;
 mod client;
 mod server;
 
-pub use client::{CallError, call, call_at};
+pub use client::{Addressee, CallError, call, call_at};
 pub use server::{BusSettings, spawn};
 
 use crate::monitor::spec::DeviceName;

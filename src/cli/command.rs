@@ -1,49 +1,49 @@
 //! `reload`, `enable`, `disable`, `restore` and `restart`: one call to the running monitor each.
 
 use super::EXIT_FAILURE;
-use crate::bus::{self, BusCommand, CallError};
+use crate::bus::{self, Addressee, BusCommand, CallError};
 use crate::dbus::Bus;
 use crate::monitor::spec::DeviceName;
 
-pub fn reload(bus: Bus, client_id: &str) -> u8 {
-    send(bus, client_id, BusCommand::Reload)
+pub fn reload(bus: Bus, addressee: Addressee) -> u8 {
+    send(bus, addressee, BusCommand::Reload)
 }
 
-pub fn enable(bus: Bus, client_id: &str, name: String) -> u8 {
-    send_about(bus, client_id, name, BusCommand::Enable)
+pub fn enable(bus: Bus, addressee: Addressee, name: String) -> u8 {
+    send_about(bus, addressee, name, BusCommand::Enable)
 }
 
-pub fn disable(bus: Bus, client_id: &str, name: String) -> u8 {
-    send_about(bus, client_id, name, BusCommand::Disable)
+pub fn disable(bus: Bus, addressee: Addressee, name: String) -> u8 {
+    send_about(bus, addressee, name, BusCommand::Disable)
 }
 
-pub fn restore(bus: Bus, client_id: &str, name: String) -> u8 {
-    send_about(bus, client_id, name, BusCommand::Restore)
+pub fn restore(bus: Bus, addressee: Addressee, name: String) -> u8 {
+    send_about(bus, addressee, name, BusCommand::Restore)
 }
 
-pub fn restart(bus: Bus, client_id: &str, name: String) -> u8 {
-    send_about(bus, client_id, name, BusCommand::RestartAgent)
+pub fn restart(bus: Bus, addressee: Addressee, name: String) -> u8 {
+    send_about(bus, addressee, name, BusCommand::RestartAgent)
 }
 
 fn send_about(
     bus: Bus,
-    client_id: &str,
+    addressee: Addressee,
     name: String,
     command: fn(DeviceName) -> BusCommand,
 ) -> u8 {
     match DeviceName::new(name) {
-        Ok(name) => send(bus, client_id, command(name)),
+        Ok(name) => send(bus, addressee, command(name)),
         Err(error) => fail(&error),
     }
 }
 
 /// Waits for the outcome; nothing is said about a success.
-fn send(bus: Bus, client_id: &str, command: BusCommand) -> u8 {
+fn send(bus: Bus, addressee: Addressee, command: BusCommand) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(bus::call(bus, client_id, command)) {
+    match runtime.block_on(bus::call(bus, addressee, command)) {
         Ok(()) => 0,
         Err(error) => fail::<CallError>(&error),
     }

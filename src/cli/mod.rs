@@ -4,6 +4,7 @@ pub mod check;
 mod command;
 mod run;
 
+use crate::bus::Addressee;
 use crate::config::Environment;
 use crate::dbus::Bus;
 use crate::unit_name::DEFAULT_CLIENT_ID;
@@ -40,7 +41,7 @@ enum Command {
         file: Option<PathBuf>,
     },
     /// Have the running monitor read its configuration again; a broken one changes nothing.
-    Reload(Instance),
+    Reload(Process),
     /// Take a device or an agent into the monitoring again.
     Enable(Target),
     /// Take a device out of the monitoring, and stop an agent, until it is enabled again.
@@ -57,6 +58,22 @@ struct Instance {
     /// The `clientid` of the monitor.
     #[arg(long, value_name = "ID", default_value = DEFAULT_CLIENT_ID)]
     clientid: String,
+}
+
+/// Which of several monitors is meant, also by its process.
+#[derive(Debug, clap::Args)]
+struct Process {
+    /// The main process of the monitor, as systemd knows it.
+    #[arg(long, value_name = "PID", conflicts_with = "clientid")]
+    pid: Option<u32>,
+    #[command(flatten)]
+    instance: Instance,
+}
+
+impl Instance {
+    fn addressee(self) -> Addressee {
+        Addressee::ClientId(self.clientid)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,11 +99,14 @@ pub fn main() -> ExitCode {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             check::check(&file, &environment, &mut out, &mut err)
         }
-        Command::Reload(instance) => command::reload(bus, &instance.clientid),
-        Command::Enable(target) => command::enable(bus, &target.instance.clientid, target.name),
-        Command::Disable(target) => command::disable(bus, &target.instance.clientid, target.name),
-        Command::Restore(target) => command::restore(bus, &target.instance.clientid, target.name),
-        Command::Restart(target) => command::restart(bus, &target.instance.clientid, target.name),
+        Command::Reload(Process { pid, instance }) => {
+            let addressee = pid.map_or_else(|| instance.addressee(), Addressee::Process);
+            command::reload(bus, addressee)
+        }
+        Command::Enable(target) => command::enable(bus, target.instance.addressee(), target.name),
+        Command::Disable(target) => command::disable(bus, target.instance.addressee(), target.name),
+        Command::Restore(target) => command::restore(bus, target.instance.addressee(), target.name),
+        Command::Restart(target) => command::restart(bus, target.instance.addressee(), target.name),
     };
     ExitCode::from(code)
 }

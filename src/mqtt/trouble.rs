@@ -105,10 +105,21 @@ impl Trouble {
     }
 
     pub(super) fn loss_reason(&self) -> LossReason {
+        if self.is_silence() {
+            return LossReason::Silent(self.to_string());
+        }
         match self.kind() {
             Kind::TakenOver => LossReason::TakenOver,
             Kind::Refused => LossReason::Refused(self.to_string()),
             Kind::Passing | Kind::Setup => LossReason::Other(self.to_string()),
+        }
+    }
+
+    /// Whether the broker stopped answering, so that nobody knows since when it was gone.
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::Broken { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+            other => matches!(other, Self::Silent { .. } | Self::Unanswered { .. }),
         }
     }
 

@@ -210,7 +210,7 @@ async fn a_peer_that_says_nothing_is_given_up_and_the_pulse_goes_on() {
         let broker = FakeBroker::start().await;
         let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
         let first = broker.connect().await;
-        let LossReason::Other(sentence) = client.disconnected().await else {
+        let LossReason::Silent(sentence) = client.disconnected().await else {
             panic!("silence was to be named");
         };
         assert!(sentence.contains("gave no answer within 10 s"), "{sentence}");
@@ -228,7 +228,7 @@ async fn a_dead_link_is_noticed_within_twice_the_keep_alive() {
         let stream = broker.welcome().await;
         client.connected().await;
         let began = Instant::now();
-        let LossReason::Other(sentence) = client.disconnected().await else {
+        let LossReason::Silent(sentence) = client.disconnected().await else {
             panic!("silence was to be named");
         };
         assert!(sentence.contains("has not answered"), "{sentence}");

@@ -1,0 +1,69 @@
+//! What the README says is true: its tables name every key, topic and kind that there is.
+
+use iotmonitor::config::{self, Environment};
+use iotmonitor::monitor::alert::AlertKind;
+use std::path::Path;
+
+const README: &str = include_str!("../README.md");
+
+#[test]
+fn every_kind_of_alert_is_named() {
+    for kind in AlertKind::ALL {
+        assert!(README.contains(&format!("`{}`", kind.event())), "{} is missing", kind.event());
+    }
+}
+
+/// Each key in the first column of a section's table is accepted in that section, for a key that
+/// is not known would be reported as such.
+#[test]
+fn every_key_of_the_reference_is_known() {
+    for (heading, section) in [
+        ("### `[mqtt]`", "mqtt"),
+        ("### `[device_NAME]`", "device_x"),
+        ("### `[agent_NAME]`", "agent_x"),
+    ] {
+        let keys = keys_below(heading);
+        assert!(keys.len() >= 5, "the table below {heading} is missing");
+        for key in keys {
+            let text = format!("[{section}]\n{key} = \"\"\n");
+            let findings = findings(&text);
+            assert!(!findings.contains("unknown key"), "`{key}`: {findings}");
+        }
+    }
+}
+
+/// And a key that does not exist is found out, so that the test above can fail.
+#[test]
+fn a_key_that_does_not_exist_is_unknown() {
+    assert!(findings("[mqtt]\nnonsense = \"\"\n").contains("unknown key"));
+}
+
+#[test]
+fn every_make_target_that_is_named_exists() {
+    let makefile = include_str!("../Makefile");
+    for piece in README.split("`make ").skip(1) {
+        let command = piece.split('`').next().unwrap();
+        let target = command.split([' ', '&']).next().unwrap();
+        assert!(makefile.contains(&format!("\n{target}:")), "there is no `make {target}`");
+    }
+}
+
+fn keys_below(heading: &str) -> Vec<String> {
+    let section = README.split(heading).nth(1).unwrap();
+    let section = section.split("\n#").next().unwrap();
+    section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| {
+            let first = line.split('|').nth(1).unwrap();
+            first.split(',').map(|key| key.trim().trim_matches('`').to_owned()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn findings(text: &str) -> String {
+    match config::parse(text, Path::new("config.toml"), &Environment::default()) {
+        Ok(_) => String::new(),
+        Err(errors) => errors.to_string(),
+    }
+}
