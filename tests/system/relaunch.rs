@@ -18,7 +18,8 @@ fn a_killed_agent_is_back_at_once_in_the_same_unit() {
     let bus = machine.launch(&config("auto", SLEEPER));
     bus.wait_topic(0, STARTED);
     let mut pid = machine.main_pid(UNIT);
-    for _ in 0..3 {
+    // With the first one three starts: a fourth so soon would be the start limit's business.
+    for _ in 0..2 {
         let from = bus.end();
         let killed = Instant::now();
         machine.signal(Signal::SIGKILL, pid);
@@ -30,7 +31,7 @@ fn a_killed_agent_is_back_at_once_in_the_same_unit() {
     }
     bus.let_seconds_pass(2);
     assert_eq!(machine.main_pid(UNIT), pid);
-    assert_eq!(bus.count(0, STARTED), 4, "each start is published, and once");
+    assert_eq!(bus.count(0, STARTED), 3, "each start is published, and once");
 }
 
 #[test]
