@@ -73,6 +73,8 @@ struct Model {
     returned_at: Duration,
     last_packet: Duration,
     stall_end: Option<Duration>,
+    /// `heard` at the last crash, which may have lost contacts that nobody can be blamed for.
+    crashed_at: Duration,
 }
 
 impl Model {
@@ -97,6 +99,7 @@ impl Model {
             returned_at: Duration::ZERO,
             last_packet: house.mono,
             stall_end: None,
+            crashed_at: Duration::ZERO,
             house,
         }
     }
@@ -198,6 +201,7 @@ impl Model {
             self.house.crash();
             // What was not in a batch yet is lost; what was is all that the next run can know.
             self.heard_before = self.house.store.heartbeat.watched;
+            self.crashed_at = self.heard_before;
             for silence in &mut self.devices {
                 let record = &self.house.store.devices[&name(&silence.name)];
                 silence.since = record.silent_since;
@@ -267,7 +271,7 @@ impl Model {
                 continue;
             }
             assert!(heard <= self.owed_at(at), "no alarm for {}", silence.name);
-            let for_ever = silence.since + silence.timeout + 3 * GRACE;
+            let for_ever = (silence.since + silence.timeout).max(self.crashed_at) + 3 * GRACE;
             assert!(!time_passed || heard <= for_ever, "{} is hidden for ever", silence.name);
         }
         let expired = self.devices.iter().filter(|silence| silence.expired).count();
