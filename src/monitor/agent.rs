@@ -7,14 +7,16 @@
 //!
 //! Deliberately absent: D-Bus, unit properties, and polling.
 
+mod definition;
+mod orders;
+
 use super::alert::AlertKind;
 use super::device::DeviceId;
 use super::event::{ActiveState, JobOutcome, Now, UnitReport};
-use super::liveness::id_of;
-use super::spec::{AgentSpec, DeviceName, Exec, Sandbox};
+use super::spec::{AgentSpec, DeviceName};
 use super::{Action, Monitor, Timer, raise};
 use crate::unit_name::UnitName;
-use std::fmt::Write;
+use definition::definition_of;
 use std::time::Duration;
 
 /// An agent that has run this long is healthy: its next failure begins with the first delay.
@@ -514,208 +516,6 @@ impl Monitor {
             out.push(self.status_publication(id));
         }
     }
-
-    pub(super) fn relaunch_due(&mut self, due: Duration, id: DeviceId, out: &mut Vec<Action>) {
-        let Some(agent) = self.devices.get(id as usize).and_then(|device| device.agent.as_ref())
-        else {
-            return;
-        };
-        if agent.phase == (Phase::Waiting { until: due }) {
-            self.start_agent(id, out);
-        }
-    }
-
-    pub(super) fn healthy_due(&mut self, due: Duration, id: DeviceId, out: &mut Vec<Action>) {
-        let Some(device) = self.devices.get_mut(id as usize) else { return };
-        let name = device.spec.name.clone();
-        let Some(agent) = &mut device.agent else { return };
-        if agent.healthy_at != Some(due) || !agent.is_running() {
-            return;
-        }
-        agent.healthy_at = None;
-        agent.step = 0;
-        if std::mem::take(&mut agent.told_failing) {
-            let message = format!(
-                "agent `{name}` is healthy again, it has run for {}",
-                Seconds(HEALTHY_AFTER)
-            );
-            out.push(self.device_alert(id, AlertKind::AgentHealthy, message));
-        }
-    }
-
-    /// Sets the next relaunch and gives its delay.
-    fn relaunch_later(&mut self, now: Now, id: DeviceId) -> Duration {
-        let percent = self.random.percent();
-        let Some(agent) = self.agent_mut(id) else { return Duration::ZERO };
-        let delay = delay_of(&agent.spec, agent.step, percent);
-        agent.step = agent.step.saturating_add(1);
-        agent.healthy_at = None;
-        let until = now.mono + delay;
-        agent.phase = Phase::Waiting { until };
-        self.timers.push(until, Timer::Relaunch(id));
-        delay
-    }
-
-    fn start_agent(&mut self, id: DeviceId, out: &mut Vec<Action>) {
-        if self.manager.system_stopping || self.stopping {
-            return;
-        }
-        let device = &mut self.devices[id as usize];
-        let Some(agent) = &mut device.agent else { return };
-        agent.phase = Phase::Starting;
-        out.push(Action::StartUnit {
-            device: device.spec.name.clone(),
-            agent: Box::new(agent.spec.clone()),
-            definition: agent.definition.clone(),
-        });
-    }
-
-    fn stop_agent(&mut self, id: DeviceId, out: &mut Vec<Action>) {
-        let Some(agent) = self.agent_mut(id) else { return };
-        if agent.phase == Phase::Unknown && agent.report.is_none() {
-            return;
-        }
-        agent.phase = Phase::Stopping { then_start: false };
-        agent.healthy_at = None;
-        let unit = agent.spec.unit.clone();
-        out.push(Action::StopUnit { unit });
-    }
-
-    /// Stops the agent's unit and starts it anew, with its full timeout from then on.
-    pub(super) fn restart_agent(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        if !self.devices[id as usize].is_enabled() {
-            return;
-        }
-        let Some(agent) = self.agent_mut(id) else { return };
-        match agent.phase {
-            Phase::Running => {
-                agent.phase = Phase::Stopping { then_start: true };
-                let unit = agent.spec.unit.clone();
-                out.push(Action::StopUnit { unit });
-            }
-            Phase::Stopping { .. } => agent.phase = Phase::Stopping { then_start: true },
-            Phase::Waiting { .. } | Phase::Stopped => self.start_agent(id, out),
-            // It is about to start anyway.
-            Phase::Unknown | Phase::Starting => {}
-        }
-        self.restart_silence(now, id);
-    }
-
-    /// A person takes a device into the monitoring, or out of it.
-    pub(super) fn set_enabled(
-        &mut self,
-        now: Now,
-        name: &DeviceName,
-        enabled: bool,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(&id) = self.by_name.get(name) else { return };
-        let device = &mut self.devices[id as usize];
-        let was = device.is_enabled();
-        device.enabled = Some(enabled);
-        if was == enabled {
-            self.save_soon(id);
-            self.flush_saves(now, out);
-            return;
-        }
-        if device.expired_since.take().is_some() {
-            self.expired_count -= 1;
-        }
-        self.devices[id as usize].since = now.wall;
-        let (kind, message) = if enabled {
-            self.restart_silence(now, id);
-            self.start_if_settled(id, out);
-            (AlertKind::Enabled, format!("`{name}` is in the monitoring again"))
-        } else {
-            self.stop_agent(id, out);
-            (
-                AlertKind::Disabled,
-                format!("`{name}` is out of the monitoring until `iotmonitor enable {name}`"),
-            )
-        };
-        out.push(self.status_publication(id));
-        out.push(self.device_alert(id, kind, message));
-        self.save_soon(id);
-        self.flush_saves(now, out);
-    }
-
-    fn start_if_settled(&mut self, id: DeviceId, out: &mut Vec<Action>) {
-        let Some(agent) = self.agent_mut(id) else { return };
-        match agent.phase {
-            Phase::Stopped => self.start_agent(id, out),
-            Phase::Stopping { .. } => agent.phase = Phase::Stopping { then_start: true },
-            Phase::Unknown | Phase::Starting | Phase::Running | Phase::Waiting { .. } => {}
-        }
-    }
-
-    /// Brings the agent of a new configuration in line with the one before it.
-    pub(super) fn agent_redefined(
-        &mut self,
-        id: DeviceId,
-        before: Option<Agent>,
-        out: &mut Vec<Action>,
-    ) {
-        let enabled = self.devices[id as usize].is_enabled();
-        let name = self.devices[id as usize].spec.name.clone();
-        let settled = self.manager.settled && self.manager.waiting_units.is_none();
-        let Some(agent) = self.agent_mut(id) else {
-            if let Some(before) = before {
-                agent_left(&name, before, out);
-            }
-            return;
-        };
-        let Some(before) = before else {
-            if settled && enabled {
-                self.start_agent(id, out);
-            } else if settled {
-                agent.phase = Phase::Stopped;
-            }
-            return;
-        };
-        let changed = before.definition != agent.definition;
-        *agent = Agent { spec: agent.spec.clone(), definition: agent.definition.clone(), ..before };
-        if changed {
-            agent.step = 0;
-            agent.told_failing = false;
-        }
-        match agent.phase {
-            Phase::Unknown => {}
-            Phase::Stopped | Phase::Stopping { then_start: false } if !enabled => {}
-            Phase::Starting | Phase::Running | Phase::Waiting { .. } | Phase::Stopping { .. }
-                if !enabled =>
-            {
-                self.stop_agent(id, out);
-            }
-            Phase::Running | Phase::Starting if changed => {
-                agent.phase = Phase::Stopping { then_start: true };
-                let unit = agent.spec.unit.clone();
-                out.push(Action::StopUnit { unit });
-            }
-            Phase::Waiting { .. } if changed => self.start_agent(id, out),
-            Phase::Stopped | Phase::Stopping { .. } => self.start_if_settled(id, out),
-            Phase::Running | Phase::Starting | Phase::Waiting { .. } => {}
-        }
-    }
-
-    pub(super) fn agent_ids(&self) -> Vec<DeviceId> {
-        (0..self.devices.len()).filter(|&at| self.devices[at].agent.is_some()).map(id_of).collect()
-    }
-
-    /// Counts again after the configuration changed.
-    pub(super) fn count_agents(&mut self) {
-        let agents = self.devices.iter().filter_map(|device| device.agent.as_ref());
-        self.manager.agents = agents.clone().count();
-        self.manager.running = agents.filter(|agent| agent.is_running()).count();
-    }
-
-    fn agent_mut(&mut self, id: DeviceId) -> Option<&mut Agent> {
-        self.devices.get_mut(id as usize).and_then(|device| device.agent.as_mut())
-    }
-
-    fn unit_of(&self, id: DeviceId) -> String {
-        let agent = self.devices[id as usize].agent.as_ref();
-        agent.map(|agent| agent.spec.unit.to_string()).unwrap_or_default()
-    }
 }
 
 /// The agent is no longer in the configuration.
@@ -723,51 +523,6 @@ pub(super) fn agent_left(name: &DeviceName, gone: Agent, out: &mut Vec<Action>) 
     let message = format!("agent `{name}` is no longer configured and is stopped");
     out.push(raise(AlertKind::AgentStopped, message));
     out.push(Action::StopUnit { unit: gone.spec.unit });
-}
-
-/// The delay of a relaunch: doubling from the first to the last, and up to a quarter shorter, so
-/// that agents which failed together do not come back together.
-fn delay_of(spec: &AgentSpec, step: u32, percent: u32) -> Duration {
-    let doubled = spec.restart_delay.saturating_mul(1_u32.checked_shl(step).unwrap_or(u32::MAX));
-    let capped = doubled.min(spec.restart_max_delay);
-    capped - capped / 400 * percent.min(100)
-}
-
-/// A hash over everything that makes the unit, stable across versions of the program: an upgrade
-/// must leave agents alone. Keys that are not set leave no trace, so that a new key changes nothing.
-fn definition_of(name: &DeviceName, spec: &AgentSpec) -> String {
-    let mut text = format!("name={name}\n");
-    match &spec.exec {
-        Exec::Shell(line) => writeln!(text, "shell={line:?}"),
-        Exec::Argv(arguments) => writeln!(text, "argv={arguments:?}"),
-    }
-    .unwrap_or(());
-    let mut add = |key: &str, value: Option<String>| {
-        if let Some(value) = value {
-            writeln!(text, "{key}={value:?}").unwrap_or(());
-        }
-    };
-    add("user", spec.user.clone());
-    add("group", spec.group.clone());
-    add("directory", spec.working_directory.as_ref().map(|path| path.display().to_string()));
-    for (variable, value) in &spec.environment {
-        add(&format!("environment.{variable}"), Some(value.clone()));
-    }
-    add("environmentFile", spec.environment_file.as_ref().map(|path| path.display().to_string()));
-    add("stopTimeout", spec.stop_timeout.map(|timeout| timeout.as_micros().to_string()));
-    add("memoryMax", spec.memory_max.map(|bytes| bytes.to_string()));
-    add("cpuQuota", spec.cpu_quota_percent.map(|percent| percent.to_string()));
-    add("tasksMax", spec.tasks_max.map(|tasks| tasks.to_string()));
-    add("sandbox", (spec.sandbox == Sandbox::Strict).then(|| "strict".to_owned()));
-    add("mqttServer", Some(spec.mqtt_server.clone()));
-    format!("{:016x}", fnv1a(text.as_bytes()))
-}
-
-/// FNV-1a, 64 bits (draft-eastlake-fnv).
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// A delay as a person reads it: `0.8 s`, `60 s`.
