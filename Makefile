@@ -31,8 +31,7 @@ lint: ## formatting and clippy
 deps: ## install what building and testing need from Debian's packages, where it is missing (as root)
 	@packaging/deps.sh
 
-install: ## install on this machine: PREFIX=/usr, DESTDIR= (after `make build`)
-	@test -x target/release/iotmonitor || { echo "run \`make build\` first" >&2; exit 1; }
+install: build ## build, and install on this machine: PREFIX=/usr, DESTDIR= (as root)
 	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
 
 uninstall: ## remove what install put there; the configuration and the store stay

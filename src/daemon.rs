@@ -41,7 +41,7 @@ const REQUEST_QUEUE: usize = 16;
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Last words to the broker and the last commit get this long together.
-const STOP_PATIENCE: Duration = Duration::from_millis(1_500);
+const STOP_PATIENCE: Duration = Duration::from_millis(1_000);
 
 /// What `iotmonitor run` was asked to do.
 #[derive(Debug, Clone)]
@@ -76,13 +76,16 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(DaemonError::Runtime)?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut daemon =
             Daemon::start(options, loaded.config, logger).map_err(DaemonError::Runtime)?;
         daemon.run().await;
         daemon.stop().await;
         Ok(())
-    })
+    });
+    // A look-up of the broker's name that hangs must not hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
 struct Daemon<'a> {

@@ -175,6 +175,8 @@ impl Monitor {
     ) {
         self.manager.connected = true;
         if std::mem::take(&mut self.manager.told_lost) {
+            // Said again where it is still so: a shutdown can be called off.
+            self.manager.system_stopping = false;
             out.push(raise(AlertKind::ManagerBack, "systemd answers on D-Bus again".to_owned()));
         }
         self.manager.waiting_units = Some(units);
@@ -266,11 +268,25 @@ impl Monitor {
                 self.unit_changed(now, report, out);
                 out.push(Action::StopUnit { unit });
             }
-            Phase::Starting
-            | Phase::Stopping { .. }
-            | Phase::Running
-            | Phase::Waiting { .. }
-            | Phase::Stopped => self.unit_changed(now, report, out),
+            Phase::Running => {
+                self.unit_changed(now, report, out);
+                self.replace_outdated(id, out);
+            }
+            Phase::Starting | Phase::Stopping { .. } | Phase::Waiting { .. } | Phase::Stopped => {
+                self.unit_changed(now, report, out)
+            }
+        }
+    }
+
+    /// Makes a running unit anew whose definition is no longer the one in force.
+    fn replace_outdated(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+        let Some(agent) = self.agent_mut(id) else { return };
+        let Some(report) = &agent.report else { return };
+        let same = report.definition.as_deref() == Some(agent.definition.as_str());
+        if agent.phase == Phase::Running && is_alive(report.active) && !same {
+            agent.phase = Phase::Stopping { then_start: true };
+            let unit = agent.spec.unit.clone();
+            out.push(Action::StopUnit { unit });
         }
     }
 
@@ -318,6 +334,12 @@ impl Monitor {
     }
 
     pub(super) fn unit_changed(&mut self, now: Now, report: UnitReport, out: &mut Vec<Action>) {
+        if let Some(waiting) = &mut self.manager.waiting_units {
+            // The list has not been looked at yet: it is kept up to date instead.
+            waiting.retain(|listed| listed.unit != report.unit);
+            waiting.push(report);
+            return;
+        }
         let Some(&id) = self.by_unit.get(&report.unit) else { return };
         let was = self.devices[id as usize].agent.as_ref().map(|agent| agent.unit_state());
         self.note_report(now, id, report, out);
@@ -429,6 +451,10 @@ impl Monitor {
     }
 
     pub(super) fn unit_removed(&mut self, now: Now, unit: &UnitName, out: &mut Vec<Action>) {
+        if let Some(waiting) = &mut self.manager.waiting_units {
+            waiting.retain(|listed| listed.unit != *unit);
+            return;
+        }
         let Some(&id) = self.by_unit.get(unit) else { return };
         let name = self.devices[id as usize].spec.name.clone();
         if self.devices[id as usize].agent.as_ref().is_some_and(Agent::is_running) {
@@ -465,8 +491,10 @@ impl Monitor {
         match outcome {
             JobOutcome::Done => {
                 agent.phase = Phase::Running;
-                if !agent.is_alive() && agent.report.is_some() {
-                    self.unit_fell(now, id, out);
+                match agent.is_alive() {
+                    true => self.replace_outdated(id, out),
+                    false if agent.report.is_some() => self.unit_fell(now, id, out),
+                    false => self.unit_removed(now, unit, out),
                 }
             }
             JobOutcome::Failed(_) if system_stopping => {}
@@ -499,14 +527,11 @@ impl Monitor {
             && !agent.is_gone()
         {
             // Two at once are worse than one too long: nothing is started before the old is gone.
-            let told = std::mem::replace(&mut agent.told_failing, true);
             agent.phase = if then_start { Phase::Running } else { Phase::Stopped };
-            if !told {
-                let message = format!(
-                    "agent `{name}` cannot be stopped ({reason}): see `systemctl status {unit}`"
-                );
-                out.push(self.device_alert(id, AlertKind::AgentFailed, message));
-            }
+            let message = format!(
+                "agent `{name}` cannot be stopped ({reason}): see `systemctl status {unit}`"
+            );
+            out.push(self.device_alert(id, AlertKind::AgentFailed, message));
             return;
         }
         agent.phase = Phase::Stopped;

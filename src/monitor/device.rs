@@ -135,7 +135,7 @@ impl Device {
         self.silent_since = record.silent_since.min(watched);
         // One that has expired in this run already was told of and stays expired.
         let expired_since = record.expired_since.or(self.expired_since);
-        self.expired_since = expired_since.filter(|_| self.can_expire());
+        self.expired_since = expired_since.filter(|_| self.can_expire() && self.is_enabled());
         self.graces = record.graces;
         if let Some(since) = self.expired_since.or(record.last_contact) {
             self.since = since;

@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Graces in a row for a device that stays silent.
 const MAX_GRACES: u8 = 3;
 
+/// A connection that has held this long after a take-over is undisputed.
+const LASTING: Duration = Duration::from_secs(60);
+
 /// After this long without an acknowledgement, any other packet proves the line.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,11 @@ pub struct WatchLink {
     last_heard: Duration,
     /// A loss was told, so the return is told too.
     told_lost: bool,
+    /// Another client took the clientid, which was told. Nothing more is said of the matter before
+    /// a connection has lasted.
+    taken: bool,
+    /// When a connection after a take-over will have lasted.
+    lasting_at: Option<Duration>,
     probe: Option<Probe>,
     /// Devices whose deadline has passed since the last probe went out.
     suspects: Vec<DeviceId>,
@@ -116,14 +124,11 @@ impl Monitor {
         out: &mut Vec<Action>,
     ) {
         self.watch.last_heard = now.mono;
-        if self.clock.is_running() {
-            let planned = &self.watch.subscribed;
-            self.watch.refused.retain(|filter| planned.contains_key(filter));
-        } else {
-            // The first answer on a connection speaks of all filters.
-            self.watch.told_refused = std::mem::take(&mut self.watch.refused);
+        // Each answer speaks of all filters that were refused before, for they were asked again.
+        self.watch.told_refused = std::mem::take(&mut self.watch.refused);
+        if !self.clock.is_running() {
             self.clock.resume(now.mono);
-            self.tell_watching(out);
+            self.watching_again(now, out);
         }
         for refusal in refused {
             let told = self.watch.told_refused.contains(&refusal.filter);
@@ -132,6 +137,27 @@ impl Monitor {
             }
         }
         self.judge_deafness(now);
+    }
+
+    fn watching_again(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.watch.taken {
+            let due = now.mono + LASTING;
+            self.watch.lasting_at = Some(due);
+            self.timers.push(due, Timer::Lasting);
+        } else {
+            self.tell_watching(out);
+        }
+        // A broker that was away may have forgotten what it retained.
+        self.publish_all_statuses(out);
+    }
+
+    /// The clientid has been this monitor's own for a while.
+    pub(super) fn lasting_due(&mut self, due: Duration, out: &mut Vec<Action>) {
+        if self.watch.lasting_at == Some(due) {
+            self.watch.lasting_at = None;
+            self.watch.taken = false;
+            self.tell_watching(out);
+        }
     }
 
     fn tell_watching(&mut self, out: &mut Vec<Action>) {
@@ -145,9 +171,6 @@ impl Monitor {
         let message = format!("connected {again}to the broker ({protocol}) and watching {watched}");
         out.push(raise(AlertKind::BrokerBack, message));
         self.watch.told_lost = false;
-        if self.clock.stretch() == 1 {
-            self.publish_all_statuses(out);
-        }
     }
 
     pub(super) fn watch_disconnected(
@@ -173,7 +196,12 @@ impl Monitor {
             self.arm(id);
         }
         self.watch.told_lost = true;
-        out.push(raise(loss_kind(reason), self.loss_sentence(reason)));
+        self.watch.lasting_at = None;
+        let told = self.watch.taken;
+        self.watch.taken |= *reason == LossReason::TakenOver;
+        if !(told && *reason == LossReason::TakenOver) {
+            out.push(raise(loss_kind(reason), self.loss_sentence(reason)));
+        }
     }
 
     pub(super) fn loss_sentence(&self, reason: &LossReason) -> String {
@@ -204,15 +232,22 @@ impl Monitor {
     }
 
     /// Brings the subscriptions of a living connection in line with the configuration.
-    pub(super) fn resubscribe_watch(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn resubscribe_watch(&mut self, now: Now, out: &mut Vec<Action>) {
         if !self.watch.is_up() {
             return;
         }
         let planned = self.planned_watch_filters();
         let had = std::mem::replace(&mut self.watch.subscribed, planned);
+        // A refused filter is asked for again, since a person may have mended the broker first.
+        let WatchLink { refused, subscribed, .. } = &mut self.watch;
+        refused.retain(|filter| subscribed.contains_key(filter));
+        self.judge_deafness(now);
         let wanted: Vec<Subscription> = subscriptions::to_subscriptions(&self.watch.subscribed)
             .into_iter()
-            .filter(|wanted| had.get(&wanted.filter) != Some(&wanted.qos))
+            .filter(|wanted| {
+                had.get(&wanted.filter) != Some(&wanted.qos)
+                    || self.watch.refused.contains(&wanted.filter)
+            })
             .collect();
         let gone: Vec<TopicFilter> =
             had.into_keys().filter(|filter| !self.watch.subscribed.contains_key(filter)).collect();

@@ -92,6 +92,8 @@ enum WatchTarget {
 enum Timer {
     Up,
     Save,
+    /// A connection after a take-over has lasted.
+    Lasting,
     /// The answer to a probe of the watch connection is overdue.
     Probe,
     ExpireRepeat(DeviceId),
@@ -174,7 +176,7 @@ impl Monitor {
                 self.watch_subscribed(now, &refused, out);
             }
             Event::Subscribed { connection: Connection::State, refused } => {
-                self.session_subscribed(&refused, out);
+                self.session_subscribed(now, &refused, out);
             }
             Event::WatchMessage(message) => self.watch_message(now, &message, out),
             Event::StateMessage { delivery, message } => {
@@ -184,13 +186,9 @@ impl Monitor {
             Event::StoreOpened(snapshot) => self.store_opened(now, snapshot, out),
             Event::StoreFailed { error } => self.store_failed(now, error, out),
             Event::StoreRecovered => self.store_recovered(out),
-            Event::StorePutAside { path, error } => out.push(raise(
-                AlertKind::StorePutAside,
-                format!(
-                    "the store was damaged ({error}); it was put aside as {path} and a new one \
-                     was made: recorded states start afresh"
-                ),
-            )),
+            Event::StorePutAside { path, error } => {
+                self.store_put_aside(now, &path, &error, out);
+            }
             Event::StoreRecordsDamaged { count, example } => out.push(raise(
                 AlertKind::StorePutAside,
                 format!("{count} damaged records were dropped from the store, such as `{example}`"),
@@ -265,6 +263,7 @@ impl Monitor {
             match timer {
                 Timer::Up => self.publish_up(now, due, out),
                 Timer::Save => self.save_due(now, out),
+                Timer::Lasting => self.lasting_due(due, out),
                 Timer::Probe => self.probe_overdue(now, out),
                 Timer::ExpireRepeat(id) => self.expire_repeat_due(now, due, id, out),
                 Timer::Relaunch(id) => self.relaunch_due(due, id, out),

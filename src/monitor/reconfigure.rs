@@ -53,7 +53,7 @@ impl Monitor {
             .iter()
             .filter(|device| device.is_enabled() && device.expired_since.is_some())
             .count();
-        self.resubscribe_watch(out);
+        self.resubscribe_watch(now, out);
         self.resubscribe_states(out);
         for name in restoring {
             if let Some(&id) = self.by_name.get(&name) {

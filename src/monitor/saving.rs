@@ -155,6 +155,28 @@ impl Monitor {
         self.settle_agents(now, out);
     }
 
+    /// A new store has taken the place of a damaged one. What is known here is not lost with it.
+    pub(super) fn store_put_aside(
+        &mut self,
+        now: Now,
+        path: &str,
+        error: &str,
+        out: &mut Vec<Action>,
+    ) {
+        let message = format!(
+            "the store was damaged ({error}); it was put aside as {path} and a new one was made: \
+             recorded states start afresh"
+        );
+        out.push(raise(AlertKind::StorePutAside, message));
+        if self.saving.known {
+            for id in 0..self.devices.len() {
+                self.save_soon(super::liveness::id_of(id));
+            }
+            out.push(self.session_filters_again());
+            self.flush_saves(now, out);
+        }
+    }
+
     pub(super) fn store_recovered(&mut self, out: &mut Vec<Action>) {
         out.push(raise(AlertKind::StoreBack, "the store works again, nothing was lost".to_owned()));
     }

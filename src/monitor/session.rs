@@ -25,6 +25,13 @@ const QUIET: Duration = Duration::from_millis(250);
 /// Markers that have not come back this long after the last message are given up.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A broker may pass no marker on to a client without the right to it, and a house is never quiet
+/// for long: this is the end of waiting for markers.
+const BACKLOG_PATIENCE: Duration = Duration::from_secs(300);
+
+/// And this the end of waiting for quiet; what arrives later is newer, and known to be.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A state connection that is back within this time was not worth an alert.
 const LOSS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -55,9 +62,10 @@ enum Backlog {
     #[default]
     Away,
     /// The markers (first, second) still to come back; given up at `until`.
-    Draining { first: bool, second: bool, until: Duration },
-    /// Both came back; done when it stays quiet until then.
-    Settling { until: Duration },
+    /// Each message moves that on, but not past `latest`.
+    Draining { first: bool, second: bool, until: Duration, latest: Duration },
+    /// Both came back; done when it stays quiet until then, and at `latest` where it never does.
+    Settling { until: Duration, latest: Duration },
     /// All of it: restores may go out.
     TakenIn,
 }
@@ -101,7 +109,9 @@ impl Monitor {
         self.session.leaving = self.unsubscribe_stale_filters(out);
         out.push(self.marker_publication(2));
         let until = now.mono + MARKER_PATIENCE;
-        self.session.backlog = Backlog::Draining { first: session_present, second: true, until };
+        let latest = now.mono + BACKLOG_PATIENCE;
+        self.session.backlog =
+            Backlog::Draining { first: session_present, second: true, until, latest };
         self.timers.push(until, Timer::Session);
     }
 
@@ -114,6 +124,11 @@ impl Monitor {
         }
         kept_filters.extend(subscribed.keys().cloned());
         out.push(Action::SaveSessionFilters(kept_filters.iter().cloned().collect()));
+    }
+
+    /// For a store that has lost them.
+    pub(super) fn session_filters_again(&self) -> Action {
+        Action::SaveSessionFilters(self.session.kept_filters.iter().cloned().collect())
     }
 
     /// Unsubscribes what the kept session has beyond the configuration. It goes out behind the
@@ -162,13 +177,24 @@ impl Monitor {
         })
     }
 
-    pub(super) fn session_subscribed(&mut self, refused: &[Refusal], out: &mut Vec<Action>) {
+    pub(super) fn session_subscribed(
+        &mut self,
+        now: Now,
+        refused: &[Refusal],
+        out: &mut Vec<Action>,
+    ) {
         let before = std::mem::take(&mut self.session.refused);
         for refusal in refused {
             if !before.contains(&refusal.filter) {
                 out.push(raise(AlertKind::FilterRefused, refusal_sentence(refusal)));
             }
             self.session.refused.insert(refusal.filter.clone());
+        }
+        let marker = self.own_topic(&format!("marker/{}/2", self.client_id));
+        let draining = matches!(self.session.backlog, Backlog::Draining { .. });
+        if draining && self.session.refused.iter().any(|filter| filter.matches(&marker)) {
+            // No marker can come back.
+            self.settle_backlog(now);
         }
     }
 
@@ -258,28 +284,34 @@ impl Monitor {
         }
         match &mut self.session.backlog {
             Backlog::Away | Backlog::TakenIn => return,
-            Backlog::Settling { until } => *until = now.mono + QUIET,
-            Backlog::Draining { first, second, until } => {
-                *until = now.mono + MARKER_PATIENCE;
+            Backlog::Settling { until, latest } => *until = (now.mono + QUIET).min(*latest),
+            Backlog::Draining { first, second, until, latest } => {
+                *until = (now.mono + MARKER_PATIENCE).min(*latest);
                 match marker {
                     Some('1') => *first = false,
                     Some('2') => *second = false,
                     Some(_) | None => {}
                 }
                 if !*first && !*second {
-                    self.session.backlog = Backlog::Settling { until: now.mono + QUIET };
-                    self.timers.push(now.mono + QUIET, Timer::Session);
+                    self.settle_backlog(now);
                 }
             }
         }
         self.session_due(now, Duration::ZERO, out);
     }
 
+    /// Nothing more is known to be on its way: a moment of quiet ends the backlog.
+    fn settle_backlog(&mut self, now: Now) {
+        let until = now.mono + QUIET;
+        self.session.backlog = Backlog::Settling { until, latest: now.mono + SETTLE_PATIENCE };
+        self.timers.push(until, Timer::Session);
+    }
+
     /// Looks whether the backlog is in, or given up.
     pub(super) fn session_due(&mut self, now: Now, due: Duration, out: &mut Vec<Action>) {
         let until = match self.session.backlog {
             Backlog::Away | Backlog::TakenIn => return,
-            Backlog::Draining { until, .. } | Backlog::Settling { until } => until,
+            Backlog::Draining { until, .. } | Backlog::Settling { until, .. } => until,
         };
         if now.mono >= until {
             self.session.backlog = Backlog::TakenIn;

@@ -173,8 +173,28 @@ fn each_loss_is_told_with_its_kind_and_the_return_too() {
             assert!(house.alerts(kind)[0].1.message.contains("`iotmonitor`"), "names the clientid");
         }
         house.connect_watch();
+        // After a take-over only a connection that has lasted is one.
+        house.advance(secs(60));
         assert_eq!(house.count(AlertKind::BrokerBack), 1);
     }
+}
+
+#[test]
+fn two_programs_with_one_clientid_are_told_once_however_long_they_go_on() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.turn_the_page();
+    for _ in 0..5 {
+        house.lose(Connection::Watch, LossReason::TakenOver);
+        house.advance(secs(30));
+        house.connect_watch();
+        house.advance(secs(1));
+    }
+    assert_eq!(house.count(AlertKind::ClientIdTaken), 1);
+    assert_eq!(house.count(AlertKind::BrokerBack), 0);
+    house.advance(secs(60));
+    assert_eq!(house.count(AlertKind::BrokerBack), 1);
+    house.lose(Connection::Watch, LossReason::TakenOver);
+    assert_eq!(house.count(AlertKind::ClientIdTaken), 2, "a new episode is told again");
 }
 
 #[test]

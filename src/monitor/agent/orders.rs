@@ -10,6 +10,9 @@ use crate::monitor::spec::DeviceName;
 use crate::monitor::{Action, Monitor, Timer};
 use std::time::Duration;
 
+/// How often a relaunch that a shutdown prevents is thought of again.
+const SHUTDOWN_RECHECK: Duration = Duration::from_secs(5);
+
 impl Monitor {
     pub(in crate::monitor) fn relaunch_due(
         &mut self,
@@ -21,7 +24,17 @@ impl Monitor {
         else {
             return;
         };
-        if agent.phase == (Phase::Waiting { until: due }) {
+        if agent.phase != (Phase::Waiting { until: due }) {
+            return;
+        }
+        if self.manager.system_stopping {
+            // A shutdown can be called off: look again.
+            let until = due + SHUTDOWN_RECHECK;
+            if let Some(agent) = self.agent_mut(id) {
+                agent.phase = Phase::Waiting { until };
+            }
+            self.timers.push(until, Timer::Relaunch(id));
+        } else {
             self.start_agent(id, out);
         }
     }
