@@ -13,7 +13,7 @@ use crate::bus::{BusCommand, Rejection, Request};
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::logging::Logger;
 use crate::monitor::alert::{Alert, AlertKind};
-use crate::monitor::event::{Event, Now};
+use crate::monitor::event::{Connection, Event, Now};
 use crate::monitor::spec::DeviceName;
 use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
@@ -210,12 +210,14 @@ impl<'a> Daemon<'a> {
 
     /// One event in, its actions out.
     fn turn(&mut self, event: Event) {
+        self.parts.retry();
         match &event {
             Event::StoreOpened(snapshot) => {
                 self.readiness.store = true;
                 self.parts.store_opened(&self.config, !snapshot.session_filters.is_empty());
             }
             Event::StoreFailed { .. } => self.readiness.store = true,
+            Event::Connected { connection: Connection::State, .. } => self.parts.state_connected(),
             Event::ManagerConnected { .. } | Event::ManagerLost { .. } => {
                 self.readiness.manager = true
             }
@@ -230,8 +232,8 @@ impl<'a> Daemon<'a> {
         for action in self.actions.drain(..) {
             if let Action::Raise(alert) = &action {
                 self.logger.alert(alert);
-            } else if let Err(full) = self.parts.carry_out(action) {
-                self.logger.alert(&plain(AlertKind::StoreFailed, full.to_string()));
+            } else {
+                self.parts.carry_out(&self.config, action);
             }
         }
     }

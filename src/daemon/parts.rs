@@ -5,13 +5,14 @@ use crate::bus::{self, BusSettings, Request};
 use crate::config::Config;
 use crate::dbus::Bus;
 use crate::monitor::Action;
-use crate::monitor::event::{Connection, Event, QoS};
+use crate::monitor::event::{Connection, Delivery, Event, QoS};
 use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
 use crate::pulse::Pulse;
 use crate::store::{self, StoreCommand, StoreFull, StoreHandle, StoreSettings};
 use crate::systemd::manager::{self, ManagerHandle, ManagerSettings};
 use crate::topic::TopicName;
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,6 +24,12 @@ pub struct Parts {
     /// Only where there is something to record, or to unsubscribe.
     state: Option<MqttHandle>,
     store: StoreHandle,
+    /// What the store had no room for: at most the reads and the saving that it has room for
+    /// otherwise. Deliveries never wait here.
+    waiting: VecDeque<StoreCommand>,
+    /// The first delivery of this connection that the store had no room for. Nothing from it on is
+    /// acknowledged: the broker delivers it again on the next connection.
+    unrecorded: Option<Delivery>,
     /// The state connection waits for it: nothing is acknowledged that cannot be recorded.
     store_is_open: bool,
     manager: ManagerHandle,
@@ -72,6 +79,8 @@ impl Parts {
             watch,
             state: None,
             store,
+            waiting: VecDeque::new(),
+            unrecorded: None,
             store_is_open: false,
             manager,
             state_pulse: Pulse::new(),
@@ -119,11 +128,41 @@ impl Parts {
         }
     }
 
+    /// The state connection stands anew: what was not acknowledged comes again.
+    pub fn state_connected(&mut self) {
+        self.unrecorded = None;
+    }
+
+    /// Gives the store what it had no room for before.
+    pub fn retry(&mut self) {
+        while let Some(command) = self.waiting.pop_front() {
+            if let Err(StoreFull(command)) = self.store.send(command) {
+                self.waiting.push_front(*command);
+                return;
+            }
+        }
+    }
+
+    fn give_to_store(&mut self, config: &Config, command: StoreCommand) {
+        if let (StoreCommand::Record { .. }, Some(_)) = (&command, self.unrecorded) {
+            return;
+        }
+        let Err(StoreFull(command)) = self.store.send(command) else { return };
+        match *command {
+            StoreCommand::Record { delivery, .. } => {
+                self.unrecorded = Some(delivery);
+                if let Some(state) = &self.state {
+                    state.reconnect(config.mqtt.clone());
+                }
+            }
+            command @ (StoreCommand::ReadStates { .. }
+            | StoreCommand::SaveDevices { .. }
+            | StoreCommand::SaveSessionFilters(_)) => self.waiting.push_back(command),
+        }
+    }
+
     /// Hands an action to its adapter. [`Action::Raise`] is the daemon's own.
-    ///
-    /// # Errors
-    /// When the store takes no more commands, which its bounds do not allow while it lives.
-    pub fn carry_out(&mut self, action: Action) -> Result<(), StoreFull> {
+    pub fn carry_out(&mut self, config: &Config, action: Action) {
         match action {
             Action::Publish(publication) => {
                 if let Some(handle) = self.connection(publication.connection) {
@@ -141,21 +180,22 @@ impl Parts {
                 }
             }
             Action::Acknowledge { through } => {
-                if let Some(state) = &self.state {
+                let recorded = self.unrecorded.is_none_or(|first| through < first);
+                if let (Some(state), true) = (&self.state, recorded) {
                     state.acknowledge(through);
                 }
             }
             Action::Record { delivery, change } => {
-                self.store.send(StoreCommand::Record { delivery, change })?;
+                self.give_to_store(config, StoreCommand::Record { delivery, change });
             }
             Action::ReadStates { read, filters, after } => {
-                self.store.send(StoreCommand::ReadStates { read, filters, after })?;
+                self.give_to_store(config, StoreCommand::ReadStates { read, filters, after });
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
-                self.store.send(StoreCommand::SaveDevices { heartbeat, changed, gone })?;
+                self.give_to_store(config, StoreCommand::SaveDevices { heartbeat, changed, gone });
             }
             Action::SaveSessionFilters(filters) => {
-                self.store.send(StoreCommand::SaveSessionFilters(filters))?;
+                self.give_to_store(config, StoreCommand::SaveSessionFilters(filters));
             }
             Action::StartUnit { device, agent, definition } => {
                 self.manager.start(device, agent, definition);
@@ -163,7 +203,6 @@ impl Parts {
             Action::StopUnit { unit } => self.manager.stop(unit),
             Action::Raise(_) => {}
         }
-        Ok(())
     }
 
     fn connection(&self, connection: Connection) -> Option<&MqttHandle> {

@@ -48,6 +48,10 @@ struct Restore {
     /// Topics on which something arrived since the read was asked for.
     newer: BTreeSet<TopicName>,
     published: usize,
+    /// States of the present chunk that go out at QoS 0, which nobody keeps.
+    unkept: usize,
+    /// The connection was lost while such states were on their way: the chunk is read again.
+    interrupted: bool,
     /// A hello came meanwhile: once more from the beginning.
     again: bool,
 }
@@ -87,6 +91,13 @@ impl Restores {
         }
         if let Some(awaited) = self.awaited.get_mut(&record.topic) {
             awaited.newer = Some(record.clone());
+        }
+    }
+
+    /// The connection is gone, and with it what was on its way at QoS 0.
+    pub fn interrupt(&mut self) {
+        for restore in &mut self.active {
+            restore.interrupted |= restore.unkept > 0 && !restore.unacknowledged.is_empty();
         }
     }
 
@@ -154,6 +165,8 @@ impl Monitor {
                 unacknowledged: BTreeSet::new(),
                 newer: BTreeSet::new(),
                 published: 0,
+                unkept: 0,
+                interrupted: false,
                 again: false,
             });
             self.read_chunk(self.restores.active.len() - 1, out);
@@ -189,16 +202,48 @@ impl Monitor {
         }
         self.restores.active[at].next = next;
         let newer = std::mem::take(&mut self.restores.active[at].newer);
+        self.restores.active[at].unkept = 0;
         for state in states {
             if newer.contains(&state.topic) || self.newer_is_awaited(&state.topic) {
                 continue;
             }
-            let token = self.new_token();
-            self.restores.active[at].unacknowledged.insert(token);
             self.restores.active[at].published += 1;
-            self.publish_restored(now, state, Some(token), out);
+            let token = match state.qos {
+                QoS::AtLeastOnce => Some(self.awaited_token(at)),
+                QoS::AtMostOnce => {
+                    self.restores.active[at].unkept += 1;
+                    None
+                }
+            };
+            self.publish_restored(now, state, token, out);
+        }
+        if self.restores.active[at].unkept > 0 {
+            out.push(self.end_of_unkept(at));
         }
         self.chunk_progressed(at, out);
+    }
+
+    /// A token that the present chunk waits for.
+    fn awaited_token(&mut self, at: usize) -> Token {
+        let token = self.new_token();
+        self.restores.active[at].unacknowledged.insert(token);
+        token
+    }
+
+    /// States at QoS 0 have no acknowledgement; that of a publication behind them says that they
+    /// have gone out, so that the next chunk does not heap up on them.
+    fn end_of_unkept(&mut self, at: usize) -> Action {
+        let token = self.awaited_token(at);
+        let device = self.restores.active[at].device;
+        Action::Publish(Publication {
+            connection: Connection::State,
+            topic: self.own_topic(&format!("marker/{}/restore/{device}", self.client_id)),
+            payload: Bytes::new(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            restored: false,
+            token: Some(token),
+        })
     }
 
     fn newer_is_awaited(&self, topic: &TopicName) -> bool {
@@ -229,18 +274,8 @@ impl Monitor {
             qos: QoS::AtLeastOnce.min(state.qos),
             retain: state.retain,
             restored: true,
-            token: token.filter(|_| state.qos == QoS::AtLeastOnce),
+            token,
         }));
-        if let (Some(token), QoS::AtMostOnce) = (token, state.qos) {
-            self.forget_token(token);
-        }
-    }
-
-    /// A QoS 0 publication has no acknowledgement to wait for.
-    fn forget_token(&mut self, token: Token) {
-        for restore in &mut self.restores.active {
-            restore.unacknowledged.remove(&token);
-        }
     }
 
     pub(super) fn restored_published(&mut self, token: Token, out: &mut Vec<Action>) {
@@ -256,7 +291,9 @@ impl Monitor {
         if restore.reading || !restore.unacknowledged.is_empty() {
             return;
         }
-        if restore.next.is_some() {
+        if std::mem::take(&mut restore.interrupted) {
+            restore.published -= restore.unkept;
+        } else if restore.next.is_some() {
             restore.after = restore.next.take();
         } else if restore.again {
             restore.again = false;

@@ -201,6 +201,7 @@ impl Monitor {
     pub(super) fn session_disconnected(&mut self, now: Now, reason: LossReason) {
         self.session.protocol = None;
         self.session.backlog = Backlog::Away;
+        self.restores.interrupt();
         let due = now.mono + LOSS_PATIENCE;
         self.session.loss = Some((due, reason));
         self.timers.push(due, Timer::SessionLoss);
