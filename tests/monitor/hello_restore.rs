@@ -1,7 +1,7 @@
 //! Hellos and restores: what is given back, when, and never over something newer.
 
 use super::expect::{device_name, stateful};
-use super::timetable::{House, filter, message, secs};
+use super::timetable::{House, filter, message, millis, secs};
 use iotmonitor::monitor::Event;
 use iotmonitor::monitor::alert::AlertKind;
 use iotmonitor::monitor::event::{Message, QoS};
@@ -431,4 +431,34 @@ fn what_was_forgotten_is_not_restored() {
     house.state_message(Message { retain: true, ..message(A, "") });
     house.hear("home/lamp/hello");
     assert!(house.restored().is_empty());
+}
+
+#[test]
+fn states_at_qos_0_that_were_lost_with_the_connection_are_restored_again() {
+    let mut house = quiet_house();
+    house.recorded_as(A, "on", QoS::AtMostOnce, false);
+    house.broker.acknowledges = false;
+    house.hear("home/lamp/hello");
+    assert_eq!(house.restored(), [format!("{A}=on")]);
+    assert_eq!(house.count(AlertKind::Restored), 0, "not before the broker has had it");
+    house.lose_state();
+    house.connect_state();
+    house.broker.acknowledges = true;
+    house.settle_acknowledgements();
+    house.advance(secs(5));
+    assert_eq!(house.restored(), [format!("{A}=on"), format!("{A}=on")]);
+    assert_eq!(house.count(AlertKind::Restored), 1);
+}
+
+#[test]
+fn a_house_that_is_never_quiet_gets_its_restores_all_the_same() {
+    let mut house = House::dark(vec![on_hello("lamp"), on_hello("chatty")]);
+    house.recorded(A, "on");
+    house.power_up();
+    house.hear("home/lamp/hello");
+    for number in 0..100 {
+        house.state("home/chatty/states/x", &number.to_string());
+        house.advance(millis(100));
+    }
+    assert_eq!(house.restored(), [format!("{A}=on")]);
 }

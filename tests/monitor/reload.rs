@@ -277,3 +277,33 @@ fn expire_goes_on_being_repeated() {
     house.advance(secs(35));
     assert_eq!(house.published("expire/lamp").len(), 3, "one series, not two");
 }
+
+#[test]
+fn a_refused_filter_that_leaves_the_file_leaves_its_device_no_longer_deaf() {
+    let both = |filters: &[&str]| DeviceSpec {
+        watch: filters.iter().map(|text| filter(text)).collect(),
+        ..watched("lamp", 30)
+    };
+    let mut house = House::dark(vec![both(&["home/lamp/#", "secret/#"])]);
+    house.broker.refused.insert(filter("secret/#"));
+    house.power_up();
+    house.advance(secs(300));
+    house.expect_silence_on("expire/lamp");
+    house.reload(vec![both(&["home/lamp/#"])]);
+    house.advance(secs(31));
+    assert_eq!(house.published("expire/lamp").len(), 1);
+}
+
+#[test]
+fn a_refused_filter_is_asked_for_again_by_a_reload() {
+    let mut house = House::dark(vec![watched("lamp", 30)]);
+    house.broker.refused.insert(filter("home/lamp/#"));
+    house.power_up();
+    house.advance(secs(300));
+    house.expect_silence_on("expire/lamp");
+    house.broker.refused.clear();
+    house.reload(vec![watched("lamp", 30)]);
+    house.advance(secs(31));
+    assert_eq!(house.published("expire/lamp").len(), 1);
+    assert_eq!(house.count(AlertKind::FilterRefused), 1);
+}
