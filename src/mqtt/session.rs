@@ -506,10 +506,8 @@ impl<'a> Session<'a> {
             return Err(Trouble::Unanswered { server: self.context.server.clone(), after });
         }
         let idle = now - self.link.last_write().min(self.last_read);
-        if self.ping_sent.is_none() && idle >= patience && self.link.output.is_empty() {
-            self.wire.pingreq(&mut self.link.output);
-        }
         if self.ping_sent.is_none() && idle >= patience {
+            self.wire.pingreq(&mut self.link.output);
             self.ping_sent = Some(now);
         }
         Ok(())
