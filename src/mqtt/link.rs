@@ -25,6 +25,7 @@ pub(super) struct Link {
     pub output: BytesMut,
     unflushed: bool,
     last_write: Instant,
+    stalled_since: Option<Instant>,
 }
 
 /// What a step brought.
@@ -44,12 +45,23 @@ impl Link {
             output: BytesMut::new(),
             unflushed: false,
             last_write: Instant::now(),
+            stalled_since: None,
         }
     }
 
     /// When bytes last left for the broker.
     pub(super) fn last_write(&self) -> Instant {
         self.last_write
+    }
+
+    /// Since when bytes wait of which the stream takes none.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled_since
+    }
+
+    /// Counts a stall afresh: what was held up so far is not the peer's fault.
+    pub(super) fn forgive_stall(&mut self) {
+        self.stalled_since = self.stalled_since.map(|_| Instant::now());
     }
 
     /// Whether everything written is on its way.
@@ -116,6 +128,10 @@ impl Link {
         }
         if wrote {
             self.last_write = Instant::now();
+            self.stalled_since = None;
+        }
+        if !self.output.is_empty() {
+            self.stalled_since.get_or_insert_with(Instant::now);
         }
         if self.unflushed && Pin::new(&mut self.stream).poll_flush(context)?.is_ready() {
             self.unflushed = false;

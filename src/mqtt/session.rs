@@ -121,8 +121,10 @@ enum Pause {
     Starved,
     /// The event channel is full.
     ChannelFull,
-    /// The window of deliveries or the output is full.
+    /// The window of deliveries is full.
     WindowFull,
+    /// More than [`MAX_OUTPUT`] bytes wait for the broker to take them.
+    OutputFull,
 }
 
 impl<'a> Session<'a> {
@@ -220,8 +222,11 @@ impl<'a> Session<'a> {
                 }
                 continue;
             }
-            if self.unacknowledged.len() >= DELIVERY_WINDOW || self.link.output.len() > MAX_OUTPUT {
+            if self.unacknowledged.len() >= DELIVERY_WINDOW {
                 return Ok(Some(Pause::WindowFull));
+            }
+            if self.link.output.len() > MAX_OUTPUT {
+                return Ok(Some(Pause::OutputFull));
             }
             let packet = match self.wire.decode(&mut self.link.input) {
                 Ok(Some(packet)) => packet,
@@ -482,9 +487,20 @@ impl<'a> Session<'a> {
     }
 
     /// Keep alive and time-outs. While nothing is read (`pause`), an answer cannot be seen, so none
-    /// is missed; pings go on, which is all that the broker needs to keep the connection.
+    /// is missed; pings go on, which is all that the broker needs to keep the connection. A broker
+    /// that takes no bytes is lost, unless it may be waiting for this side to read.
     fn on_tick(&mut self, pause: Pause) -> Result<(), Trouble> {
         let now = Instant::now();
+        match pause {
+            Pause::ChannelFull | Pause::WindowFull => self.link.forgive_stall(),
+            Pause::Starved | Pause::OutputFull => {
+                let stalled = self.link.stalled_since().map(|since| now - since);
+                if let Some(after) = stalled.filter(|&after| after >= self.keep_alive.mul_f32(1.5))
+                {
+                    return Err(Trouble::Unanswered { server: self.context.server.clone(), after });
+                }
+            }
+        }
         if pause != Pause::Starved {
             self.last_read = now;
             self.ping_sent = None;
@@ -506,10 +522,9 @@ impl<'a> Session<'a> {
             return Err(Trouble::Unanswered { server: self.context.server.clone(), after });
         }
         let idle = now - self.link.last_write().min(self.last_read);
-        if self.ping_sent.is_none() && idle >= patience && self.link.output.is_empty() {
+        // Behind a full output a ping would not reach the broker any sooner than what is there.
+        if self.ping_sent.is_none() && idle >= patience && pause != Pause::OutputFull {
             self.wire.pingreq(&mut self.link.output);
-        }
-        if self.ping_sent.is_none() && idle >= patience {
             self.ping_sent = Some(now);
         }
         Ok(())

@@ -239,6 +239,25 @@ async fn a_dead_link_is_noticed_within_twice_the_keep_alive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_takes_no_bytes_any_more_is_noticed() {
+    for (choice, _) in VERSIONS {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        let stream = broker.welcome().await;
+        client.connected().await;
+        // Far more than the buffers of two sockets and of the connection hold.
+        let payload = vec![0; 1 << 20];
+        for _ in 0..32 {
+            client.handle.publish(publication(Connection::Watch, "a", &payload));
+        }
+        let reason = timeout(Duration::from_secs(120), client.disconnected()).await.unwrap();
+        let LossReason::Silent(sentence) = reason else { panic!("unexpected {reason:?}") };
+        assert!(sentence.contains("has not answered"), "{sentence}");
+        drop(stream);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_kept_by_pings() {
     for (choice, _) in VERSIONS {
         let broker = FakeBroker::start().await;
