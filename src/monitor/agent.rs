@@ -381,7 +381,7 @@ impl Monitor {
             agent.last_invocation = Some(report.invocation.clone());
             agent.healthy_at = Some(now.mono + HEALTHY_AFTER);
             self.timers.push(now.mono + HEALTHY_AFTER, Timer::Healthy(id));
-            self.agent_started(now, id, by_systemd.then_some(exit).flatten(), out);
+            self.agent_started(now, id, by_systemd, exit.as_deref(), out);
         }
         match (was_running, runs) {
             (false, true) => self.manager.running += 1,
@@ -394,7 +394,8 @@ impl Monitor {
         &mut self,
         now: Now,
         id: DeviceId,
-        died: Option<String>,
+        by_systemd: bool,
+        last_exit: Option<&str>,
         out: &mut Vec<Action>,
     ) {
         self.restart_silence(now, id);
@@ -405,11 +406,12 @@ impl Monitor {
         agent.restarts += u64::from(std::mem::replace(&mut agent.seen_running, true));
         let pid = agent.report.as_ref().map_or(0, |report| report.main_pid);
         let payload = now.wall.as_secs().to_string();
-        let message = match died {
-            Some(exit) => {
-                format!("agent `{name}` has ended ({exit}), systemd has restarted it (PID {pid})")
-            }
-            None => format!("agent `{name}` has started (PID {pid})"),
+        // systemd may be faster than the look at what it does, and then the exit is not known.
+        let exit = last_exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
+        let message = if by_systemd {
+            format!("agent `{name}` has ended{exit}, systemd has restarted it (PID {pid})")
+        } else {
+            format!("agent `{name}` has started (PID {pid})")
         };
         out.push(self.device_publication("startedprocess", id, payload, false));
         out.push(self.status_publication(id));
