@@ -358,6 +358,12 @@ impl Monitor {
         self.arm(id);
     }
 
+    /// Counts again after the devices changed.
+    pub(super) fn count_expired(&mut self) {
+        let expired = |device: &&Device| device.is_enabled() && device.expired_since.is_some();
+        self.expired_count = self.devices.iter().filter(expired).count();
+    }
+
     /// Makes sure that the deadline table will look at the device.
     pub(super) fn arm(&mut self, id: DeviceId) {
         let device = &mut self.devices[id as usize];

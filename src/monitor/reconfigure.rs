@@ -48,11 +48,7 @@ impl Monitor {
         self.count_agents();
         self.rearm_timers();
         self.arm_all();
-        self.expired_count = self
-            .devices
-            .iter()
-            .filter(|device| device.is_enabled() && device.expired_since.is_some())
-            .count();
+        self.count_expired();
         self.resubscribe_watch(now, out);
         self.resubscribe_states(out);
         for name in restoring {

@@ -105,11 +105,7 @@ impl Monitor {
         }
         self.disarm_all();
         self.arm_all();
-        self.expired_count = self
-            .devices
-            .iter()
-            .filter(|device| device.is_enabled() && device.expired_since.is_some())
-            .count();
+        self.count_expired();
         self.session_filters_known(snapshot.session_filters);
         for id in 0..self.devices.len() {
             let id = super::liveness::id_of(id);
