@@ -5,6 +5,7 @@
 
 use super::settings::{MqttSettings, Server};
 use super::trouble::Trouble;
+use super::websocket::WebSocket;
 use super::wire::MAX_PACKET_BYTES;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::http::HeaderValue;
@@ -13,7 +14,7 @@ use rumqttc::tokio_rustls::TlsConnector;
 use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
 use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
-use rumqttc_core::{WsAdapter, split_url_with_default_port, validate_response_headers};
+use rumqttc_core::{split_url_with_default_port, validate_response_headers};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,7 +91,7 @@ async fn upgrade(settings: &MqttSettings, url: &str, stream: Stream) -> Result<S
             .await
             .map_err(|error| trouble(error.to_string()))?;
     validate_response_headers(&response).map_err(|error| trouble(error.to_string()))?;
-    Ok(Box::new(WsAdapter::new(socket)))
+    Ok(Box::new(WebSocket::new(socket)))
 }
 
 async fn secure(settings: &MqttSettings, host: &str, stream: Stream) -> Result<Stream, Trouble> {
