@@ -28,6 +28,7 @@ const PEACE_AFTER: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    refusals: u32,
     take_overs: u32,
 }
 
@@ -36,6 +37,7 @@ impl Backoff {
     pub(super) fn stood(&mut self, stood: Duration) {
         if stood >= GOOD_AFTER {
             self.failures = 0;
+            self.refusals = 0;
         }
         if stood >= PEACE_AFTER {
             self.take_overs = 0;
@@ -45,7 +47,9 @@ impl Backoff {
     /// The wait after this trouble.
     pub(super) fn next(&mut self, kind: Kind) -> Duration {
         let count = match kind {
-            Kind::Passing | Kind::Setup | Kind::Refused => &mut self.failures,
+            Kind::Passing | Kind::Setup => &mut self.failures,
+            // Apart from the others: an outage must not make the first refusal wait for minutes.
+            Kind::Refused => &mut self.refusals,
             Kind::TakenOver => &mut self.take_overs,
         };
         let delay = grown(kind, *count);
@@ -94,6 +98,22 @@ mod tests {
             backoff.stood(Duration::from_millis(20));
         }
         assert!(backoff.next(Kind::Passing) >= Duration::from_secs(15));
+    }
+
+    #[test]
+    fn outages_and_refusals_do_not_lengthen_each_others_delays() {
+        let mut backoff = Backoff::default();
+        for _ in 0..10 {
+            backoff.next(Kind::Passing);
+        }
+        assert!(backoff.next(Kind::Refused) <= Duration::from_secs(10));
+        for _ in 0..10 {
+            backoff.next(Kind::Refused);
+        }
+        assert!(backoff.next(Kind::Refused) >= Duration::from_secs(150));
+        backoff.stood(GOOD_AFTER);
+        backoff.next(Kind::Refused);
+        assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
     }
 
     #[test]

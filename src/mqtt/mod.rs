@@ -26,6 +26,7 @@ mod shared;
 mod task;
 mod transport;
 mod trouble;
+mod websocket;
 mod wire;
 
 use crate::monitor::action::{Publication, Subscription};

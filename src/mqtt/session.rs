@@ -52,6 +52,9 @@ const MAX_OUTPUT: usize = 256 * 1024;
 /// How often pulse, keep alive and time-outs are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 
+/// Ticks further apart than this mean that the process was stopped or starved between them.
+const MAX_TICK_DISTANCE: Duration = TICK.saturating_mul(3);
+
 /// How long the last bytes may take, and the broker's closing after a DISCONNECT.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -85,6 +88,7 @@ pub(super) struct Session<'a> {
     reporting: bool,
     refused: Vec<Refusal>,
     last_read: Instant,
+    last_tick: Instant,
     ping_sent: Option<Instant>,
     closing: Option<Instant>,
 }
@@ -149,6 +153,7 @@ impl<'a> Session<'a> {
             reporting: false,
             refused: Vec::new(),
             last_read: Instant::now(),
+            last_tick: Instant::now(),
             ping_sent: None,
             closing: None,
         }
@@ -491,6 +496,11 @@ impl<'a> Session<'a> {
     /// that takes no bytes is lost, unless it may be waiting for this side to read.
     fn on_tick(&mut self, pause: Pause) -> Result<(), Trouble> {
         let now = Instant::now();
+        let since_tick = now - std::mem::replace(&mut self.last_tick, now);
+        // The process was held up: what came meanwhile is read before anything counts as missing.
+        if since_tick > MAX_TICK_DISTANCE {
+            return Ok(());
+        }
         match pause {
             Pause::ChannelFull | Pause::WindowFull => self.link.forgive_stall(),
             Pause::Starved | Pause::OutputFull => {

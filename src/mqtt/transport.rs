@@ -5,13 +5,16 @@
 
 use super::settings::{MqttSettings, Server};
 use super::trouble::Trouble;
+use super::websocket::WebSocket;
+use super::wire::MAX_PACKET_BYTES;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::http::HeaderValue;
+use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use rumqttc::tokio_rustls::TlsConnector;
 use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
 use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
-use rumqttc_core::{WsAdapter, split_url_with_default_port, validate_response_headers};
+use rumqttc_core::{split_url_with_default_port, validate_response_headers};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,11 +82,16 @@ async fn upgrade(settings: &MqttSettings, url: &str, stream: Stream) -> Result<S
     let mut request = url.into_client_request().map_err(|error| trouble(error.to_string()))?;
     // MQTT 5, 6: the subprotocol is `mqtt` for all versions.
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
-    let (socket, response) = async_tungstenite::tokio::client_async(request, stream)
-        .await
-        .map_err(|error| trouble(error.to_string()))?;
+    // A frame may hold the largest packet; a bound there is, because memory is taken for a frame as
+    // soon as its length is known.
+    let most = Some(MAX_PACKET_BYTES as usize);
+    let config = WebSocketConfig::default().max_message_size(most).max_frame_size(most);
+    let (socket, response) =
+        async_tungstenite::tokio::client_async_with_config(request, stream, Some(config))
+            .await
+            .map_err(|error| trouble(error.to_string()))?;
     validate_response_headers(&response).map_err(|error| trouble(error.to_string()))?;
-    Ok(Box::new(WsAdapter::new(socket)))
+    Ok(Box::new(WebSocket::new(socket)))
 }
 
 async fn secure(settings: &MqttSettings, host: &str, stream: Stream) -> Result<Stream, Trouble> {

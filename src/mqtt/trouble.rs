@@ -118,8 +118,16 @@ impl Trouble {
     /// Whether the broker stopped answering, so that nobody knows since when it was gone.
     fn is_silence(&self) -> bool {
         match self {
-            Self::Broken { source, .. } => source.kind() == io::ErrorKind::TimedOut,
-            other => matches!(other, Self::Silent { .. } | Self::Unanswered { .. }),
+            Self::Broken { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::TimedOut
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+            ),
+            other => matches!(
+                other,
+                Self::Silent { .. } | Self::Unanswered { .. } | Self::Unsubscribed { .. }
+            ),
         }
     }
 

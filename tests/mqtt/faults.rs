@@ -284,7 +284,7 @@ async fn a_subscription_without_answer_ends_the_connection() {
         let stream = broker.welcome().await;
         client.connected().await;
         client.handle.subscribe(vec![at_least_once("a/#")]);
-        let LossReason::Other(sentence) = client.disconnected().await else {
+        let LossReason::Silent(sentence) = client.disconnected().await else {
             panic!("the missing answer was to be named");
         };
         assert!(sentence.contains("did not acknowledge a subscription"), "{sentence}");

@@ -2,11 +2,16 @@
 
 use crate::common::broker::{Broker, free_port};
 use crate::common::client::{Client, VERSIONS, at_least_once, publication, settings};
+use async_tungstenite::tokio::accept_hdr_async;
+use async_tungstenite::tungstenite::handshake::server::{Request, Response};
+use async_tungstenite::tungstenite::http::HeaderValue;
+use async_tungstenite::tungstenite::{Bytes, Message as WsMessage};
 use iotmonitor::monitor::event::{Connection, LossReason};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 /// A private authority, a broker's certificate for `localhost`, and a client's.
 struct Certificates {
@@ -211,6 +216,36 @@ async fn websockets_plain_and_with_tls() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn pings_of_the_websocket_are_no_mqtt() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = Client::new(
+        Connection::Watch,
+        MqttSettings {
+            server: Server::WebSocket { url: format!("ws://127.0.0.1:{port}/mqtt") },
+            ..settings(port, ProtocolChoice::V311)
+        },
+    );
+    let (stream, _) = listener.accept().await.unwrap();
+    #[expect(clippy::result_large_err, reason = "the library's own signature")]
+    let choose = |_: &Request, mut response: Response| {
+        response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
+        Ok(response)
+    };
+    let mut socket = accept_hdr_async(stream, choose).await.unwrap();
+    socket.send(WsMessage::Ping(Bytes::new())).await.unwrap();
+    socket.send(WsMessage::Ping(Bytes::from_static(b"no MQTT"))).await.unwrap();
+    socket.send(WsMessage::Binary(Bytes::new())).await.unwrap();
+    socket.send(WsMessage::Binary(Bytes::from_static(&[0x20, 2, 0, 0]))).await.unwrap();
+    client.connected().await;
+    socket.send(WsMessage::Close(None)).await.unwrap();
+    let LossReason::Other(sentence) = client.disconnected().await else {
+        panic!("the closing was to be named");
+    };
+    assert!(sentence.contains("closed the connection"), "{sentence}");
 }
 
 #[tokio::test]
