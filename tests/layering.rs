@@ -18,7 +18,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     (
         "mqtt",
         &["mqtt", "monitor", "topic", "pulse"],
-        &["bytes", "rumqttc", "rumqttc_v4", "rustls", "thiserror", "tokio"],
+        &["bytes", "futures_util", "rumqttc", "rumqttc_v4", "rustls", "thiserror", "tokio"],
     ),
     (
         "store",
