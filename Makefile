@@ -5,7 +5,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 
 # Tests at the same time; those under a real systemd mostly wait.
-TEST_THREADS ?= 3
+TEST_THREADS ?= 2
 
 .PHONY: help build run test system-test lint deps install uninstall
 
