@@ -97,7 +97,7 @@ impl Parts {
     /// The store is open: what is recorded there may come in.
     pub fn store_opened(&mut self, config: &Config, session_is_kept: bool) {
         self.store_is_open = true;
-        if session_is_kept || records_states(config) {
+        if session_is_kept || config.monitor.records_states() {
             self.start_state_connection(config);
         }
     }
@@ -123,7 +123,7 @@ impl Parts {
                 state.reconnect(new.mqtt.clone());
             }
         }
-        if self.store_is_open && records_states(new) {
+        if self.store_is_open && new.monitor.records_states() {
             self.start_state_connection(new);
         }
     }
@@ -226,10 +226,6 @@ impl Parts {
         let ((), (), flushed) = tokio::join!(self.watch.close(deadline), state, flushed);
         flushed.unwrap_or(false)
     }
-}
-
-fn records_states(config: &Config) -> bool {
-    config.monitor.devices.iter().any(|device| !device.state.is_empty())
 }
 
 /// The broker says `offline` when the monitor cannot.

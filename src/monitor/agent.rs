@@ -67,7 +67,6 @@ enum Phase {
 /// The service manager as a whole.
 #[derive(Debug, Default)]
 pub struct ManagerState {
-    connected: bool,
     told_lost: bool,
     /// What was asked for before the loss may never be answered.
     answers_lost: bool,
@@ -173,7 +172,6 @@ impl Monitor {
         units: Vec<UnitReport>,
         out: &mut Vec<Action>,
     ) {
-        self.manager.connected = true;
         if std::mem::take(&mut self.manager.told_lost) {
             // Said again where it is still so: a shutdown can be called off.
             self.manager.system_stopping = false;
@@ -184,7 +182,6 @@ impl Monitor {
     }
 
     pub(super) fn manager_lost(&mut self, reason: &str, out: &mut Vec<Action>) {
-        self.manager.connected = false;
         if self.manager.agents == 0 {
             return;
         }

@@ -252,12 +252,6 @@ impl Monitor {
         self.by_name.get(name).is_some_and(|&id| self.devices[id as usize].agent.is_some())
     }
 
-    /// Whether anything is recorded, so that the state connection is needed.
-    #[must_use]
-    pub fn needs_state_connection(&self) -> bool {
-        self.devices.iter().any(|device| !device.spec.state.is_empty())
-    }
-
     fn time_passed(&mut self, now: Now, out: &mut Vec<Action>) {
         while let Some((due, timer)) = self.timers.pop_due(now.mono) {
             match timer {

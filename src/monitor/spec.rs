@@ -22,6 +22,14 @@ pub struct MonitorSpec {
     pub devices: Vec<DeviceSpec>,
 }
 
+impl MonitorSpec {
+    /// Whether anything is recorded, so that the state connection is needed.
+    #[must_use]
+    pub fn records_states(&self) -> bool {
+        self.devices.iter().any(|device| !device.state.is_empty())
+    }
+}
+
 /// A device, or an agent, which is a device with a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSpec {

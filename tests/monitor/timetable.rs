@@ -136,7 +136,7 @@ impl House {
         self.open_store();
         self.connect_manager();
         self.connect_watch();
-        if self.monitor.needs_state_connection() {
+        if self.spec.records_states() {
             self.connect_state();
         }
     }
