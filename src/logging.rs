@@ -20,8 +20,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Entries that wait for the journal.
-const QUEUE_LENGTH: usize = 1024;
+/// Entries that wait for the journal: room for ten thousand devices that fall silent with their
+/// broker. Bounds the memory to about 5 MB, which is used only in such a burst.
+const QUEUE_LENGTH: usize = 16_384;
 
 /// `SYSLOG_IDENTIFIER` of every entry.
 const IDENTIFIER: &str = "iotmonitor";
@@ -64,7 +65,8 @@ pub struct Logger {
 
 #[derive(Debug)]
 enum Entry {
-    Alert(Alert),
+    /// Boxed, for the queue's slots are there from the start.
+    Alert(Box<Alert>),
     /// To be answered when all entries before it are written.
     Flush(SyncSender<()>),
 }
@@ -96,7 +98,7 @@ pub fn start(target: Target) -> std::io::Result<Logger> {
 impl Logger {
     /// Queues an entry; a full queue drops and counts it.
     pub fn alert(&self, alert: &Alert) {
-        match self.queue.try_send(Entry::Alert(alert.clone())) {
+        match self.queue.try_send(Entry::Alert(Box::new(alert.clone()))) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
