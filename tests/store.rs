@@ -1,6 +1,9 @@
 //! The store against real faults: `kill -9`, a full disk, truncated and garbled files, a second
 //! process.
 
+#[path = "store/damage.rs"]
+mod damage;
+
 use bytes::Bytes;
 use iotmonitor::monitor::Event;
 use iotmonitor::monitor::action::StateChange;
@@ -8,7 +11,7 @@ use iotmonitor::monitor::event::{Delivery, QoS, ReadId, StateRecord};
 use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor::monitor::spec::DeviceName;
 use iotmonitor::pulse::Pulse;
-use iotmonitor::store::{self, StoreCommand, StoreError, StoreHandle, StoreSettings, check_format};
+use iotmonitor::store::{self, StoreCommand, StoreHandle, StoreSettings};
 use iotmonitor::topic::{TopicFilter, TopicName};
 use proptest::prelude::{Strategy, prop, proptest};
 use std::fs;
@@ -588,137 +591,5 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
         }
     };
     assert_eq!(opened, Event::StoreOpened(Snapshot::default()));
-    running.close();
-}
-
-/// Opens a store whose file was damaged, and checks that it is put aside byte for byte.
-fn expect_put_aside(directory: &Path) {
-    let damaged = fs::read(data_file(directory)).unwrap();
-    assert!(check_format(directory).is_ok());
-    let mut running = Running::start(directory);
-    match running.next() {
-        Event::StorePutAside { path, .. } => {
-            let kept = fs::read(&path).unwrap();
-            assert!(kept.starts_with(&damaged));
-            assert!(path.contains("data.mdb.damaged-"));
-        }
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(running.wait_opened(), Snapshot::default());
-    let sent = running.put(state("a", "x"));
-    running.wait_committed(sent);
-    running.close();
-}
-
-#[test]
-fn truncated_garbled_and_empty_files_are_put_aside() {
-    let directory = tempfile::tempdir().unwrap();
-    let directory = directory.path();
-    filled(directory);
-    let healthy = fs::read(data_file(directory)).unwrap();
-    for length in [0, 1, 100, 4_096, 4_200, 8_192, healthy.len() / 2, healthy.len() - 4_096] {
-        fs::write(data_file(directory), &healthy[..length]).unwrap();
-        expect_put_aside(directory);
-    }
-    fs::write(data_file(directory), vec![0xA5; 100_000]).unwrap();
-    expect_put_aside(directory);
-    let mut bad_magic = healthy.clone();
-    bad_magic[16] ^= 1;
-    fs::write(data_file(directory), bad_magic).unwrap();
-    expect_put_aside(directory);
-}
-
-type Table = heed::Database<'static, heed::types::Bytes, heed::types::Bytes>;
-
-fn open_table(env: &heed::Env, name: &str) -> Table {
-    let transaction = env.write_txn().unwrap();
-    env.create_databases_and_commit(transaction, |opener, transaction| {
-        opener.create_database(transaction, Some(name)).map(heed::CommitOrAbort::<_, ()>::Commit)
-    })
-    .unwrap()
-    .unwrap_commit()
-}
-
-/// Writes into the database behind the store's back.
-fn tamper(directory: &Path, table: &str, change: impl FnOnce(&mut Vec<u8>), key: &[u8]) {
-    let mut options = heed::EnvOpenOptions::new();
-    // SAFETY: the store is closed, and nobody else uses this directory.
-    let env = unsafe { options.max_dbs(3).map_size(1 << 30).open(directory) }.unwrap();
-    let table = open_table(&env, table);
-    let mut transaction = env.write_txn().unwrap();
-    let mut value = table.get(&transaction, key).unwrap().unwrap().to_vec();
-    change(&mut value);
-    table.put(&mut transaction, key, &value).unwrap();
-    transaction.commit().unwrap();
-}
-
-#[test]
-fn a_damaged_record_is_passed_over_and_told_once() {
-    let directory = tempfile::tempdir().unwrap();
-    filled(directory.path());
-    let flip_last = |value: &mut Vec<u8>| *value.last_mut().unwrap() ^= 1;
-    tamper(directory.path(), "states", flip_last, b"home/007");
-    tamper(directory.path(), "states", |value| value.truncate(3), b"home/008");
-    let mut running = Running::opened(directory.path());
-    running.send_read(&["home/007", "home/008", "home/009"], None);
-    let told = Event::StoreRecordsDamaged { count: 2, example: "home/007".to_owned() };
-    assert_eq!(running.next(), told);
-    match running.next() {
-        Event::StatesRead { states, .. } => assert_eq!(topics(&states), ["home/009"]),
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(running.read(&["home/+"]).0.len(), 498);
-    running.close();
-}
-
-#[test]
-fn a_store_of_a_newer_format_is_refused_and_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    filled(directory.path());
-    assert!(check_format(directory.path()).is_ok());
-    let newer = |value: &mut Vec<u8>| {
-        use std::hash::Hasher;
-        let content = br#"{"format":2,"made_by":"iotmonitor 9"}"#;
-        let mut hasher = siphasher::sip::SipHasher13::new();
-        hasher.write(b"schema");
-        hasher.write(content);
-        *value = hasher.finish().to_le_bytes().to_vec();
-        value.extend_from_slice(content);
-    };
-    tamper(directory.path(), "meta", newer, b"schema");
-    match check_format(directory.path()) {
-        Err(StoreError::NewerFormat { found: 2, supported: 1, .. }) => {}
-        other => panic!("{other:?}"),
-    }
-    let before = fs::read(data_file(directory.path())).unwrap();
-    let mut running = Running::start(directory.path());
-    assert!(matches!(running.next(), Event::StoreFailed { .. }));
-    assert!(running.handle.close(Duration::from_millis(500)));
-    assert!(fs::read(data_file(directory.path())).unwrap() == before);
-}
-
-#[test]
-fn a_damaged_schema_record_puts_the_store_aside() {
-    let directory = tempfile::tempdir().unwrap();
-    filled(directory.path());
-    tamper(directory.path(), "meta", |value| value[0] ^= 1, b"schema");
-    expect_put_aside(directory.path());
-}
-
-/// LMDB writes no page that was taken at the file's end and freed in one transaction, so that a
-/// healthy file may be shorter than its last page says.
-#[test]
-fn a_file_that_lacks_only_free_pages_is_healthy() {
-    let directory = tempfile::tempdir().unwrap();
-    filled(directory.path());
-    let mut data = fs::read(data_file(directory.path())).unwrap();
-    // `mm_last_pg` of both meta pages, 64-bit layout of mdb.c.
-    for at in [16 + 120, 4_096 + 16 + 120] {
-        let last = u64::from_ne_bytes(data[at..at + 8].try_into().unwrap());
-        data[at..at + 8].copy_from_slice(&(last + 5).to_ne_bytes());
-    }
-    fs::write(data_file(directory.path()), data).unwrap();
-    let mut running = Running::opened(directory.path());
-    assert_eq!(running.read(&["#"]).0.len(), 500);
     running.close();
 }

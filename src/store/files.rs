@@ -4,7 +4,7 @@
 //! Deliberately absent: anything that opens the database.
 
 use super::error::StoreError;
-use super::pages;
+use super::pages::{self, Extent, Flaw, Tree};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -87,8 +87,8 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
         .map_err(StoreError::file("sync the directory", directory))
 }
 
-/// Looks at the data file's two meta pages and its size: reading a mapped page behind the file's
-/// end would be SIGBUS.
+/// Looks at the data file's size and at all pages' structure: reading a mapped page behind the
+/// file's end would be SIGBUS, and LMDB believes whatever a page says.
 pub(super) fn inspect(directory: &Path) -> Result<DataFile, StoreError> {
     let path = directory.join(DATA_FILE);
     let file = match File::open(&path) {
@@ -126,18 +126,33 @@ fn judge(file: &File, first: &Meta, second: &Meta, size: u64) -> std::io::Result
         (a, b) if a == b && a > known => return Ok(DataFile::Newer(a)),
         _ => return damaged("the meta pages disagree on their version".to_owned()),
     }
-    let current = if second.transaction > first.transaction { second } else { first };
-    let page_size = u64::from(current.page_size);
-    let expected = current.last_page.saturating_add(1).saturating_mul(page_size);
-    match expected.saturating_sub(size) {
-        0 => Ok(DataFile::Whole),
-        missing
-            if missing <= LARGEST_SHORTFALL
-                && pages::all_present(file, size, current.page_size as usize, current.roots)? =>
-        {
-            Ok(DataFile::Short { expected })
+    // Transactions write the two pages in turn, the even ones the first.
+    let current = match (first.transaction, second.transaction) {
+        (0, 0) => first,
+        (a, b) if a % 2 == 0 && b % 2 == 1 && a.abs_diff(b) == 1 => {
+            if b > a {
+                second
+            } else {
+                first
+            }
         }
-        missing => damaged(format!("{missing} bytes are missing at the file's end")),
+        _ => return damaged("the meta pages disagree on the last transaction".to_owned()),
+    };
+    let page_size = u64::from(current.page_size);
+    let used = current.last_page.saturating_add(1);
+    let expected = used.saturating_mul(page_size);
+    let missing = expected.saturating_sub(size);
+    if missing > LARGEST_SHORTFALL {
+        return damaged(format!("{missing} bytes are missing at the file's end"));
+    }
+    let extent = Extent { page_size: current.page_size as usize, in_file: size / page_size, used };
+    let [free, main] = current.trees;
+    match pages::check(file, extent, free, main) {
+        Ok(()) if missing == 0 => Ok(DataFile::Whole),
+        Ok(()) => Ok(DataFile::Short { expected }),
+        Err(Flaw::Page(page, what)) if missing == 0 => damaged(format!("page {page} {what}")),
+        Err(Flaw::Page(..)) => damaged(format!("{missing} bytes are missing at the file's end")),
+        Err(Flaw::Io(error)) => Err(error),
     }
 }
 
@@ -174,8 +189,8 @@ struct Meta {
     page_size: u32,
     last_page: u64,
     transaction: u64,
-    /// Of the free pages' tree and the main tree.
-    roots: [u64; 2],
+    /// Of the free pages, and of the tables.
+    trees: [Tree; 2],
 }
 
 enum MetaError {
@@ -192,7 +207,7 @@ impl Meta {
     /// Behind magic, version, address and map size stand two `MDB_db`, the first of which holds the
     /// page size, then the last page and the transaction.
     const DATABASES: usize = 8 + 2 * Self::WORD;
-    const LAST_PAGE: usize = Self::DATABASES + 2 * (8 + 5 * Self::WORD);
+    const LAST_PAGE: usize = Self::DATABASES + 2 * pages::TABLE_BYTES;
     const BYTES: usize = Self::LAST_PAGE + 2 * Self::WORD;
 
     fn read(file: &File, offset: u64) -> Result<Self, MetaError> {
@@ -208,13 +223,16 @@ impl Meta {
         if !page_size.is_power_of_two() || !(512..=65_536).contains(&page_size) {
             return Err(MetaError::Damaged("the page size makes no sense"));
         }
+        let tree = |number: usize| {
+            let table = &meta[Self::DATABASES + number * pages::TABLE_BYTES..];
+            Tree::read(table).ok_or(MetaError::Damaged("a meta page is too short"))
+        };
         Ok(Self {
             version: u32_at(4),
             page_size,
             last_page: word_at(Self::LAST_PAGE),
             transaction: word_at(Self::LAST_PAGE + Self::WORD),
-            roots: [0, 8 + 5 * Self::WORD]
-                .map(|table| word_at(Self::DATABASES + table + pages::ROOT_IN_TABLE)),
+            trees: [tree(0)?, tree(1)?],
         })
     }
 }
