@@ -47,7 +47,7 @@ pub(super) struct Task {
 /// What is remembered from one connection to the next.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// The version that worked, where the settings leave the choice.
+    /// The version that the broker is known to speak, where the settings leave the choice.
     settled: Option<Protocol>,
     backoff: Backoff,
     /// The kind of trouble that was reported since the last success.
@@ -62,6 +62,9 @@ struct Established {
     link: Link,
     wire: Box<dyn Wire>,
     accepted: Accepted,
+    /// Whether the version is known from the broker's answers, and not only guessed from a closing
+    /// without one, which a broker that restarts makes as well.
+    is_certain: bool,
 }
 
 /// The task is to end: it was closed, or nobody listens.
@@ -107,7 +110,7 @@ impl Task {
     ) -> Result<Trouble, Over> {
         let protocol = established.wire.protocol();
         let session_present = established.accepted.session_present;
-        if settings.protocol == ProtocolChoice::Auto {
+        if settings.protocol == ProtocolChoice::Auto && established.is_certain {
             self.history.settled = Some(protocol);
         }
         {
@@ -247,7 +250,8 @@ impl Task {
 }
 
 /// Makes a connection in the version that the settings name; `auto` tries 5 first, and 3.1.1 when
-/// the broker's answer, or its silent closing, shows that it does not know 5.
+/// the broker's answer shows that it does not know 5. A closing without an answer may come of that
+/// too, so it is followed by 3.1.1 for this once, as long as 5 has not worked.
 async fn attempt(
     connection: Connection,
     settings: &MqttSettings,
@@ -260,16 +264,14 @@ async fn attempt(
         (ProtocolChoice::Auto, settled) => settled.unwrap_or(Protocol::V5),
     };
     let outcome = establish(connection, settings, options, first).await;
-    match outcome {
-        Err(trouble)
-            if settings.protocol == ProtocolChoice::Auto
-                && settled.is_none()
-                && trouble.suggests_older_protocol() =>
-        {
-            establish(connection, settings, options, Protocol::V311).await
-        }
-        outcome => outcome,
-    }
+    let may_fall_back = settings.protocol == ProtocolChoice::Auto && first == Protocol::V5;
+    let is_certain = match &outcome {
+        Err(Trouble::Version { .. }) if may_fall_back => true,
+        Err(Trouble::ClosedUnanswered { .. }) if may_fall_back && settled.is_none() => false,
+        Ok(_) | Err(_) => return outcome,
+    };
+    let older = establish(connection, settings, options, Protocol::V311).await?;
+    Ok(Established { is_certain, ..older })
 }
 
 async fn establish(
@@ -294,7 +296,7 @@ async fn establish(
         reason: format!("the CONNECT packet cannot be written, {error}"),
     })?;
     match timeout(CONNACK_TIMEOUT, answer(wire.as_ref(), &mut link, settings)).await {
-        Ok(accepted) => Ok(Established { accepted: accepted?, link, wire }),
+        Ok(accepted) => Ok(Established { accepted: accepted?, link, wire, is_certain: true }),
         Err(_) => Err(Trouble::Silent { server: server.clone(), after: CONNACK_TIMEOUT }),
     }
 }

@@ -131,11 +131,6 @@ impl Trouble {
         }
     }
 
-    /// Whether the answer to a CONNECT of MQTT 5 is one that a broker of 3.1.1 gives.
-    pub(super) fn suggests_older_protocol(&self) -> bool {
-        matches!(self, Self::Version { .. } | Self::ClosedUnanswered { .. })
-    }
-
     /// An error of the stream once it stands; rustls hides its own inside.
     pub(super) fn from_stream(server: &Server, source: io::Error) -> Self {
         let server = server.clone();

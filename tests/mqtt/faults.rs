@@ -177,7 +177,7 @@ async fn restarts_of_the_broker_are_no_take_over() {
 
 #[tokio::test]
 async fn auto_falls_back_when_the_answer_is_that_of_a_3_1_1_broker() {
-    for answer in [&[0x20, 2, 0, 1][..], &[0x20, 3, 0, 0x84, 0][..], &[][..]] {
+    for answer in [&[0x20, 2, 0, 1][..], &[0x20, 3, 0, 0x84, 0][..]] {
         let broker = FakeBroker::start().await;
         let mut client =
             Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
@@ -191,6 +191,26 @@ async fn auto_falls_back_when_the_answer_is_that_of_a_3_1_1_broker() {
         drop(stream);
         client.disconnected().await;
         assert_eq!(broker.connect().await.1, Protocol::V311);
+    }
+}
+
+#[tokio::test]
+async fn auto_takes_a_closing_without_answer_for_3_1_1_only_once() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
+    let (stream, protocol) = broker.connect().await;
+    assert_eq!(protocol, Protocol::V5);
+    drop(stream);
+    let stream = broker.welcome().await;
+    assert_eq!(client.connected().await, (Protocol::V311, false));
+    drop(stream);
+    client.disconnected().await;
+    // The closing was that of a restart: 5 works now, and no closing shakes it any more.
+    let stream = broker.welcome().await;
+    assert_eq!(client.connected().await, (Protocol::V5, false));
+    drop(stream);
+    for _ in 0..2 {
+        assert_eq!(broker.connect().await.1, Protocol::V5);
     }
 }
 
