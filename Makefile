@@ -7,7 +7,7 @@ DESTDIR ?=
 # Tests at the same time; those under a real systemd mostly wait.
 TEST_THREADS ?= 2
 
-.PHONY: help build run test system-test lint deps install uninstall
+.PHONY: help build run test system-test lint deps deb install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -30,6 +30,9 @@ lint: ## formatting and clippy
 
 deps: ## install what building and testing need from Debian's packages, where it is missing (as root)
 	@packaging/deps.sh
+
+deb: build ## build target/debian/iotmonitor_*.deb
+	@packaging/deb.sh
 
 install: build ## build, and install on this machine: PREFIX=/usr, DESTDIR= (as root)
 	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
