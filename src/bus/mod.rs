@@ -52,7 +52,9 @@ pub struct Request {
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    #[error("there is no device or agent `{0}`; `iotmonitor status` lists them")]
+    #[error(
+        "there is no device or agent `{0}`; its name is what follows `device_` or `agent_` in the configuration"
+    )]
     UnknownDevice(DeviceName),
     /// In words, for the person who asked.
     #[error("{0}")]
