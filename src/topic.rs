@@ -133,8 +133,8 @@ impl TopicFilter {
         levels.next().is_none()
     }
 
-    /// Whether every topic that `other` matches is matched by this filter too. Of `+/#`, which
-    /// matches all that `#` does, it is not said that it covers `#`.
+    /// Whether every topic that `other` matches is matched by this filter too. Of `+/#` and
+    /// `/+/#`, which match all that `#` and `/#` do, it is not said that they cover these.
     #[must_use]
     pub fn covers(&self, other: &TopicFilter) -> bool {
         if other.0.starts_with('$') && self.0.starts_with(['+', '#']) {

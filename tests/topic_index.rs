@@ -145,8 +145,12 @@ proptest! {
         });
         let names: Vec<TopicName> = all.collect();
         prop_assume!(!names.is_empty());
-        // The one exception that is stated: `+/#` matches what `#` does.
-        prop_assume!(!(wide.as_str() == "+/#" && narrow.as_str() == "#"));
+        // The exception that is stated: `#` and `/#` match one topic more than `+/#` and `/+/#`
+        // only in the empty one, which does not exist.
+        let narrow = match narrow.as_str() {
+            "#" | "/#" => TopicFilter::new(narrow.as_str().replace('#', "+/#")).unwrap(),
+            _ => narrow,
+        };
         if names.iter().all(|name| naive_text(&wide, name)) {
             prop_assert!(wide.covers(&narrow), "{} matches all of {}", wide, narrow);
         }
