@@ -10,6 +10,8 @@ mod control;
 mod expect;
 #[path = "monitor/hello_restore.rs"]
 mod hello_restore;
+#[path = "monitor/home_assistant.rs"]
+mod home_assistant;
 #[path = "monitor/liveness.rs"]
 mod liveness;
 #[path = "monitor/outages.rs"]

@@ -167,6 +167,7 @@ fn what_was_saved_comes_back() {
         graces: 2,
         enabled: Some(false),
         invocation: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        announced: Some("homeassistant".to_owned()),
     };
     let gone = DeviceRecord { name: DeviceName::new("gone").unwrap(), ..device.clone() };
     let filters = vec![TopicFilter::new("home/+/state").unwrap()];

@@ -5,7 +5,7 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`mqtt`], [`device`], [`agent`], [`password`] | one kind of section each, key by key |
+//! | [`mqtt`], [`home_assistant`], [`device`], [`agent`], [`password`] | one kind of section each, key by key |
 //! | [`section`] | typed reading of one key |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
 //! | [`report`], [`secrecy`], [`error`] | findings, what they must not show, and how they look |
@@ -18,6 +18,7 @@ pub mod address;
 mod agent;
 mod device;
 pub mod error;
+mod home_assistant;
 mod mqtt;
 mod nearest;
 mod password;
@@ -29,7 +30,7 @@ pub mod time_span;
 
 pub use error::{ConfigErrors, Diagnostic, Severity};
 
-use crate::monitor::spec::{DeviceSpec, MonitorSpec};
+use crate::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use crate::mqtt::settings::MqttSettings;
 use device::Kind;
 use report::{Report, Span};
@@ -164,12 +165,14 @@ impl<'t> Walk<'t> {
     fn config(&self, report: &mut Report) -> Option<Config> {
         let mqtt = self.mqtt(report);
         let devices = self.devices(&mqtt, report);
+        let home_assistant = self.home_assistant(report);
         let settings = mqtt.settings?;
         Some(Config {
             monitor: MonitorSpec {
                 client_id: settings.client_id.clone(),
                 base_topic: mqtt.base_topic?,
                 devices,
+                home_assistant,
             },
             mqtt: settings,
         })
@@ -189,12 +192,21 @@ impl<'t> Walk<'t> {
         }
     }
 
+    fn home_assistant(&self, report: &mut Report) -> HomeAssistant {
+        section::fields(self.root)
+            .iter()
+            .find(|field| field.key == "homeassistant")
+            .and_then(|entry| section_of(entry, report))
+            .map(|section| home_assistant::read(&section, report))
+            .unwrap_or_default()
+    }
+
     fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut Report) -> Vec<DeviceSpec> {
         let mut devices = Vec::new();
         let mut names: BTreeMap<&str, Span> = BTreeMap::new();
         for entry in section::fields(self.root) {
             let Some((kind, name)) = Kind::of(entry.key) else {
-                if entry.key != "mqtt" {
+                if !["mqtt", "homeassistant"].contains(&entry.key) {
                     warn_of_unknown_section(&entry, report);
                 }
                 continue;
@@ -234,11 +246,12 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
         return;
     }
     let prefix = entry.key.split(['_', '-', '.']).next().unwrap_or(entry.key);
-    let hint = match nearest::nearest(prefix, ["mqtt", "device", "agent"]) {
+    let hint = match nearest::nearest(prefix, ["mqtt", "homeassistant", "device", "agent"]) {
         Some("mqtt") => "did you mean [mqtt]?",
+        Some("homeassistant") => "did you mean [homeassistant]?",
         Some("device") => "did you mean [device_NAME]?",
         Some("agent") => "did you mean [agent_NAME]?",
-        Some(_) | None => "sections are [mqtt], [device_NAME] and [agent_NAME]",
+        Some(_) | None => "sections are [mqtt], [homeassistant], [device_NAME] and [agent_NAME]",
     };
     report.warning(
         &entry.key_span,

@@ -29,6 +29,8 @@ pub struct Device {
     pub armed: bool,
     /// Its record waits to be saved.
     pub dirty: bool,
+    /// It was heard since its status was last published for the sake of Home Assistant.
+    pub status_stale: bool,
     /// The broker refused one of its watch filters, so its silence says nothing.
     pub deaf: bool,
     /// The store has a record of it.
@@ -77,6 +79,7 @@ impl Device {
             enabled: None,
             armed: false,
             dirty: false,
+            status_stale: false,
             deaf: false,
             recorded: false,
             repeat_due: None,
@@ -166,8 +169,9 @@ impl Device {
         before.agent
     }
 
+    /// What the store is to keep. `announced` is the prefix of its description for Home Assistant.
     #[must_use]
-    pub fn record(&self) -> DeviceRecord {
+    pub fn record(&self, announced: Option<&str>) -> DeviceRecord {
         DeviceRecord {
             name: self.spec.name.clone(),
             last_contact: self.last_contact,
@@ -176,6 +180,7 @@ impl Device {
             graces: self.graces,
             enabled: self.enabled,
             invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),
+            announced: announced.map(str::to_owned),
         }
     }
 }

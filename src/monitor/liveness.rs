@@ -228,7 +228,9 @@ impl Monitor {
         let hello = self.devices.iter().filter_map(|device| {
             device.spec.hello.as_ref().map(|filter| (filter, QoS::AtLeastOnce))
         });
-        subscriptions::plan(watch.chain(hello))
+        let command = self.command_filter();
+        let command = command.iter().map(|filter| (filter, QoS::AtLeastOnce));
+        subscriptions::plan(watch.chain(hello).chain(command))
     }
 
     /// Brings the subscriptions of a living connection in line with the configuration.
@@ -283,7 +285,11 @@ impl Monitor {
     pub(super) fn watch_message(&mut self, now: Now, message: &Message, out: &mut Vec<Action>) {
         self.watch.last_heard = now.mono;
         // Retain-as-published is off, so a set flag means a replay of something old.
-        if message.retain || message.restored || message.topic.is_below(&self.base_topic) {
+        if message.retain || message.restored {
+            return;
+        }
+        if message.topic.is_below(&self.base_topic) {
+            self.command_message(now, message, out);
             return;
         }
         if !self.watch.echoes.is_empty() && self.watch.swallow(message) {
@@ -339,6 +345,7 @@ impl Monitor {
             device.since = now.wall;
             out.push(self.status_publication(id));
         }
+        self.contact_to_tell(id);
     }
 
     pub(super) fn recover(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {

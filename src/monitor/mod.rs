@@ -1,7 +1,8 @@
 //! The core: events and the time in, actions out.
 //!
 //! [`Monitor::handle`] is the only way in. Liveness is in [`liveness`], the state connection and
-//! the restores in [`session`] and [`restore`], agents in [`agent`], what is saved in [`saving`].
+//! the restores in [`session`] and [`restore`], agents in [`agent`], what is saved in [`saving`],
+//! what Home Assistant gets in [`home_assistant`].
 //!
 //! Deliberately absent: clocks, files, sockets, tasks, randomness and failure. Whoever drives the
 //! monitor reads the time once a turn, carries the actions out in order, and comes back with their
@@ -14,6 +15,7 @@ mod clock;
 mod deadline;
 mod device;
 pub mod event;
+mod home_assistant;
 mod liveness;
 mod reconfigure;
 mod restore;
@@ -42,7 +44,7 @@ use liveness::WatchLink;
 use restore::Restores;
 use saving::Saving;
 use session::StateSession;
-use spec::{DeviceName, MonitorSpec};
+use spec::{DeviceName, HomeAssistant, MonitorSpec};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -54,6 +56,7 @@ const UP_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Monitor {
     client_id: String,
     base_topic: TopicName,
+    home_assistant: HomeAssistant,
     devices: Vec<Device>,
     by_name: BTreeMap<DeviceName, DeviceId>,
     by_unit: BTreeMap<UnitName, DeviceId>,
@@ -70,6 +73,8 @@ pub struct Monitor {
     session: StateSession,
     restores: Restores,
     saving: Saving,
+    /// Devices that were heard since their status was last refreshed; each once, by its flag.
+    stale_statuses: Vec<DeviceId>,
     up_count: u64,
     /// How many devices are expired at the moment.
     expired_count: usize,
@@ -125,6 +130,8 @@ impl Monitor {
         let mut monitor = Self {
             client_id: spec.client_id.clone(),
             base_topic: spec.base_topic.clone(),
+            home_assistant: spec.home_assistant,
+            stale_statuses: Vec::new(),
             devices: Vec::new(),
             by_name: BTreeMap::new(),
             by_unit: BTreeMap::new(),

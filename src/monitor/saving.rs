@@ -9,6 +9,7 @@ use super::event::Now;
 use super::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use super::spec::DeviceName;
 use super::{Action, Monitor, Timer, raise};
+use crate::topic::TopicName;
 use std::time::Duration;
 
 /// How often contacts and the watched time are saved.
@@ -39,6 +40,7 @@ impl Saving {
 impl Monitor {
     pub(super) fn save_due(&mut self, now: Now, out: &mut Vec<Action>) {
         self.timers.push(now.mono + SAVE_INTERVAL, Timer::Save);
+        self.refresh_statuses(out);
         if self.clock.at(now.mono) != self.saving.saved_watched || !self.saving.dirty.is_empty() {
             self.saving.soon = true;
         }
@@ -68,10 +70,11 @@ impl Monitor {
         }
         let dirty = std::mem::take(&mut self.saving.dirty);
         let mut changed = Vec::with_capacity(dirty.len());
+        let announced = self.home_assistant.discovery.as_ref().map(TopicName::as_str);
         for id in dirty {
             let device = &mut self.devices[id as usize];
             device.dirty = false;
-            changed.push(device.record());
+            changed.push(device.record(announced));
         }
         let watched = self.clock.at(now.mono);
         self.saving.saved_watched = watched;
@@ -93,6 +96,7 @@ impl Monitor {
             device.silent_since += earlier;
         }
         for record in snapshot.devices {
+            self.settle_announcement(&record, out);
             match self.by_name.get(&record.name) {
                 Some(&id) => self.take_over(now, id, &record, earlier, out),
                 None => {
@@ -141,6 +145,24 @@ impl Monitor {
             device.expired_since = record.expired_since;
             self.expired_count += 1;
             self.recover(now, id, out);
+        }
+    }
+
+    /// Takes back a description for Home Assistant that an earlier run published elsewhere, or of
+    /// a device that has left.
+    fn settle_announcement(&mut self, record: &DeviceRecord, out: &mut Vec<Action>) {
+        let id = self.by_name.get(&record.name).copied();
+        let prefix = self.home_assistant.discovery.as_ref().map(TopicName::as_str);
+        let unchanged = record.announced.as_deref() == prefix;
+        if let Some(before) = &record.announced
+            && !(unchanged && id.is_some())
+        {
+            self.retract(before, &record.name, out);
+        }
+        if let Some(id) = id
+            && !unchanged
+        {
+            self.save_soon(id);
         }
     }
 

@@ -38,4 +38,7 @@ pub struct DeviceRecord {
     /// Invocation of an agent's unit that was last seen to start.
     #[serde(default)]
     pub invocation: Option<String>,
+    /// Prefix of the topic that holds its description for Home Assistant.
+    #[serde(default)]
+    pub announced: Option<String>,
 }

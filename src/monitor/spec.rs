@@ -20,6 +20,16 @@ pub struct MonitorSpec {
     pub base_topic: TopicName,
     /// In the order of the file; names are unique.
     pub devices: Vec<DeviceSpec>,
+    pub home_assistant: HomeAssistant,
+}
+
+/// How far the monitor shows itself to Home Assistant. Nothing unless the file says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HomeAssistant {
+    /// Descriptions of the devices are published below this topic.
+    pub discovery: Option<TopicName>,
+    /// Whether commands are taken by MQTT.
+    pub commands: bool,
 }
 
 impl MonitorSpec {

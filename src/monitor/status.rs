@@ -75,7 +75,9 @@ impl Monitor {
 
     pub(super) fn publish_all_statuses(&self, out: &mut Vec<Action>) {
         for id in 0..self.devices.len() {
-            out.push(self.status_publication(super::liveness::id_of(id)));
+            let id = super::liveness::id_of(id);
+            out.push(self.status_publication(id));
+            self.announce(id, out);
         }
     }
 

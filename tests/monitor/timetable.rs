@@ -11,7 +11,7 @@ use iotmonitor::monitor::event::{
     Refusal, StateRecord, Token, UnitReport,
 };
 use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use iotmonitor::monitor::spec::{DeviceName, DeviceSpec, MonitorSpec};
+use iotmonitor::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor::monitor::{Action, Event, Monitor, Now};
 use iotmonitor::topic::{TopicFilter, TopicName};
 use iotmonitor::unit_name::UnitName;
@@ -101,7 +101,17 @@ pub struct Manager {
 impl House {
     /// A house in which nothing is connected yet.
     pub fn dark(devices: Vec<DeviceSpec>) -> Self {
-        let spec = MonitorSpec { client_id: "iotmonitor".into(), base_topic: topic(BASE), devices };
+        let spec = MonitorSpec {
+            client_id: "iotmonitor".into(),
+            base_topic: topic(BASE),
+            devices,
+            home_assistant: HomeAssistant::default(),
+        };
+        Self::of(spec)
+    }
+
+    /// A house of this configuration in which nothing is connected yet.
+    pub fn of(spec: MonitorSpec) -> Self {
         let mono = secs(1000);
         let monitor = Monitor::new(spec.clone(), now_at(mono, 0), 1);
         Self {

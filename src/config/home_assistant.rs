@@ -1,0 +1,35 @@
+//! The section `[homeassistant]`.
+
+use super::report::Report;
+use super::section::Section;
+use crate::monitor::spec::HomeAssistant;
+use crate::topic::TopicName;
+
+/// Every key of the section.
+pub(super) const KEYS: &[&str] = &["discovery", "discoveryPrefix", "allowCommands"];
+
+/// Where Home Assistant looks for descriptions unless it is told otherwise.
+const DEFAULT_PREFIX: &str = "homeassistant";
+
+/// Reads the section; what is wrong in it is reported and left out.
+pub(super) fn read(section: &Section<'_>, report: &mut Report) -> HomeAssistant {
+    section.report_unknown_keys(KEYS, |_| None, report);
+    let discovery = section.boolean("discovery", false, report);
+    let prefix = prefix(section, report);
+    HomeAssistant {
+        discovery: prefix.filter(|_| discovery),
+        commands: section.boolean("allowCommands", false, report),
+    }
+}
+
+fn prefix(section: &Section<'_>, report: &mut Report) -> Option<TopicName> {
+    let Some(text) = section.text("discoveryPrefix", report) else {
+        return TopicName::new(DEFAULT_PREFIX).ok();
+    };
+    TopicName::new(text.value)
+        .map_err(|error| {
+            let message = format!("discoveryPrefix: {error}");
+            report.error(&text.span, message, "write it as Home Assistant's settings have it");
+        })
+        .ok()
+}

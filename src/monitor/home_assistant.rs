@@ -1,0 +1,262 @@
+//! Home Assistant: each device announces itself by MQTT discovery, and may take commands by MQTT.
+//!
+//! One retained message a device describes all of its entities (device discovery, Home Assistant
+//! 2024.11 and later). Their values come from the retained `status/NAME`, so nothing else is
+//! published for them but a fresh status for each device that was heard, once a minute at most.
+//! An entity that a device does not have is listed with its platform alone, which is how Home
+//! Assistant is told to drop one that it may have had.
+//!
+//! Deliberately absent: waiting for Home Assistant's birth message. What is retained is there when
+//! it starts.
+
+use super::action::Publication;
+use super::device::{Device, DeviceId};
+use super::event::{Connection, Message, Now, QoS};
+use super::spec::DeviceName;
+use super::{Action, Monitor, liveness};
+use crate::topic::{TopicFilter, TopicName};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// What `command/NAME` may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Restart,
+    Restore,
+    Enable,
+    Disable,
+}
+
+impl Command {
+    fn parse(payload: &[u8]) -> Option<Self> {
+        match payload {
+            b"restart" => Some(Self::Restart),
+            b"restore" => Some(Self::Restore),
+            b"enable" => Some(Self::Enable),
+            b"disable" => Some(Self::Disable),
+            _ => None,
+        }
+    }
+}
+
+impl Monitor {
+    /// The filter of the commands, when they are allowed.
+    pub(super) fn command_filter(&self) -> Option<TopicFilter> {
+        if !self.home_assistant.commands {
+            return None;
+        }
+        TopicFilter::new(format!("{}/command/+", self.base_topic)).ok()
+    }
+
+    /// Takes a command from an own topic. Whatever is no command for something configured is
+    /// passed over without a word, for anybody who may publish could fill the journal with it.
+    pub(super) fn command_message(&mut self, now: Now, message: &Message, out: &mut Vec<Action>) {
+        if !self.home_assistant.commands {
+            return;
+        }
+        let name = message.topic.as_str().strip_prefix(self.base_topic.as_str());
+        let Some(name) = name.and_then(|below| below.strip_prefix("/command/")) else { return };
+        let Ok(name) = DeviceName::new(name) else { return };
+        let Some(&id) = self.by_name.get(&name) else { return };
+        match Command::parse(&message.payload) {
+            Some(Command::Restart) if self.knows_agent(&name) => self.restart_agent(now, id, out),
+            Some(Command::Restore) => self.request_restore(id, out),
+            Some(Command::Enable) => self.set_enabled(now, &name, true, out),
+            Some(Command::Disable) => self.set_enabled(now, &name, false, out),
+            Some(Command::Restart) | None => {}
+        }
+    }
+
+    /// Publishes the description of a device, where discovery is on.
+    pub(super) fn announce(&self, id: DeviceId, out: &mut Vec<Action>) {
+        let Some(prefix) = &self.home_assistant.discovery else { return };
+        let device = &self.devices[id as usize];
+        let Some(topic) = self.discovery_topic(prefix.as_str(), &device.spec.name) else { return };
+        let payload = Bytes::from(self.description(device).to_string());
+        out.push(retained(topic, payload));
+    }
+
+    /// Takes back the description of a device that was published below `prefix`.
+    pub(super) fn retract(&self, prefix: &str, name: &DeviceName, out: &mut Vec<Action>) {
+        out.extend(self.discovery_topic(prefix, name).map(|topic| retained(topic, Bytes::new())));
+    }
+
+    /// Remembers that the time of the last contact has moved.
+    pub(super) fn contact_to_tell(&mut self, id: DeviceId) {
+        let device = &mut self.devices[id as usize];
+        if self.home_assistant.discovery.is_some() && !device.status_stale {
+            device.status_stale = true;
+            self.stale_statuses.push(id);
+        }
+    }
+
+    /// Publishes the status of each device that was heard since the last time.
+    pub(super) fn refresh_statuses(&mut self, out: &mut Vec<Action>) {
+        for id in std::mem::take(&mut self.stale_statuses) {
+            self.devices[id as usize].status_stale = false;
+            out.push(self.status_publication(id));
+        }
+    }
+
+    /// `PREFIX/device/CLIENTID/NAME/config`. `None` when that is longer than a topic may be.
+    fn discovery_topic(&self, prefix: &str, name: &DeviceName) -> Option<TopicName> {
+        let (node, object) = (discovery_id(&self.client_id), discovery_id(name.as_str()));
+        TopicName::new(format!("{prefix}/device/{node}/{object}/config")).ok()
+    }
+
+    fn description(&self, device: &Device) -> Value {
+        let name = device.spec.name.as_str();
+        let is_agent = device.agent.is_some();
+        let id = format!("{}_{}", discovery_id(&self.client_id), discovery_id(name));
+        let commands = self.home_assistant.commands;
+        json!({
+            "device": {
+                "identifiers": [id],
+                "name": name,
+                "model": format!("MQTT {}", liveness::noun(device)),
+            },
+            "origin": { "name": "iotmonitor", "sw_version": env!("CARGO_PKG_VERSION") },
+            "availability_topic": self.own_topic("availability").as_str(),
+            "state_topic": self.own_topic(&format!("status/{name}")).as_str(),
+            "command_topic": self.own_topic(&format!("command/{name}")).as_str(),
+            "components": {
+                "connectivity": connectivity(&id),
+                "last_contact": last_contact(&id),
+                "restarts": present_if(is_agent, restarts(&id)),
+                "restart": present_if(is_agent && commands, restart_button(&id)),
+                "restore": present_if(
+                    commands && !device.spec.state.is_empty(),
+                    restore_button(&id),
+                ),
+                "monitoring": present_if(commands, monitoring_switch(&id)),
+            },
+        })
+    }
+}
+
+fn retained(topic: TopicName, payload: Bytes) -> Action {
+    Action::Publish(Publication {
+        connection: Connection::Watch,
+        topic,
+        payload,
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        restored: false,
+        token: None,
+    })
+}
+
+/// Its platform alone stands for an entity that is not there.
+fn present_if(present: bool, component: Value) -> Value {
+    if present { component } else { json!({ "platform": component["platform"] }) }
+}
+
+/// Without a name it bears that of its device class, in the language of the house.
+fn connectivity(id: &str) -> Value {
+    json!({
+        "platform": "binary_sensor",
+        "unique_id": format!("{id}_connectivity"),
+        "device_class": "connectivity",
+        "entity_category": "diagnostic",
+        "value_template": "{{ {'alive': 'ON', 'expired': 'OFF'}.get(value_json.state, 'None') }}",
+    })
+}
+
+fn last_contact(id: &str) -> Value {
+    json!({
+        "platform": "sensor",
+        "name": "Last contact",
+        "unique_id": format!("{id}_last_contact"),
+        "device_class": "timestamp",
+        "entity_category": "diagnostic",
+        "value_template": "{{ as_datetime(value_json.lastContact).isoformat() \
+                           if value_json.lastContact else 'None' }}",
+    })
+}
+
+fn restarts(id: &str) -> Value {
+    json!({
+        "platform": "sensor",
+        "name": "Restarts",
+        "unique_id": format!("{id}_restarts"),
+        "state_class": "total_increasing",
+        "entity_category": "diagnostic",
+        "icon": "mdi:counter",
+        "value_template": "{{ value_json.agent.restarts }}",
+    })
+}
+
+fn restart_button(id: &str) -> Value {
+    json!({
+        "platform": "button",
+        "name": "Restart",
+        "unique_id": format!("{id}_restart"),
+        "device_class": "restart",
+        "entity_category": "config",
+        "payload_press": "restart",
+        "qos": 1,
+    })
+}
+
+fn restore_button(id: &str) -> Value {
+    json!({
+        "platform": "button",
+        "name": "Restore states",
+        "unique_id": format!("{id}_restore"),
+        "icon": "mdi:backup-restore",
+        "entity_category": "config",
+        "payload_press": "restore",
+        "qos": 1,
+    })
+}
+
+fn monitoring_switch(id: &str) -> Value {
+    json!({
+        "platform": "switch",
+        "name": "Monitoring",
+        "unique_id": format!("{id}_monitoring"),
+        "icon": "mdi:eye",
+        "entity_category": "config",
+        "payload_on": "enable",
+        "payload_off": "disable",
+        "state_on": "on",
+        "state_off": "off",
+        "value_template": "{{ 'off' if value_json.state == 'disabled' else 'on' }}",
+        "qos": 1,
+    })
+}
+
+/// A text in the characters that Home Assistant takes as a node or object id, `[a-zA-Z0-9_-]+`.
+/// Every other byte, and the hyphen, is written as a hyphen and two hex digits, so that two names
+/// never share an id.
+fn discovery_id(text: &str) -> String {
+    let mut id = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            id.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(id, "-{byte:02x}");
+        }
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::discovery_id;
+
+    #[test]
+    fn an_id_keeps_letters_digits_and_underscores() {
+        assert_eq!(discovery_id("Esp_04"), "Esp_04");
+    }
+
+    #[test]
+    fn names_that_differ_have_ids_that_differ() {
+        assert_eq!(discovery_id("a-b"), "a-2db");
+        assert_eq!(discovery_id("a b"), "a-20b");
+        assert_eq!(discovery_id("a-20b"), "a-2d20b");
+        assert_eq!(discovery_id("ö"), "-c3-b6");
+    }
+}
