@@ -8,6 +8,7 @@
 mod agents;
 mod control;
 mod harness;
+mod home_assistant;
 mod liveness;
 mod presence;
 mod relaunch;
