@@ -19,7 +19,7 @@ use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
-use parts::Parts;
+use parts::{Parts, Wiring};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
@@ -91,7 +91,7 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
 struct Daemon<'a> {
     options: &'a Options,
     logger: &'a Logger,
-    config: Config,
+    wiring: Wiring,
     monitor: Monitor,
     parts: Parts,
     events: mpsc::Receiver<Event>,
@@ -120,25 +120,25 @@ impl<'a> Daemon<'a> {
     fn start(options: &'a Options, config: Config, logger: &'a Logger) -> std::io::Result<Self> {
         let (event_sender, events) = mpsc::channel(EVENT_QUEUE);
         let (request_sender, requests) = mpsc::channel(REQUEST_QUEUE);
-        let parts = Parts::start(options, &config, event_sender, request_sender)?;
+        let wiring = Wiring::of(&config);
+        let parts = Parts::start(options, &wiring, event_sender, request_sender)?;
         let start = Instant::now();
         let wall = wall_clock();
         let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
-        let monitor =
-            Monitor::new(config.monitor.clone(), Now { mono: Duration::ZERO, wall }, seed);
+        let monitor = Monitor::new(config.monitor, Now { mono: Duration::ZERO, wall }, seed);
         let summary = monitor.summary();
         let message = format!(
             "iotmonitor {} starts with {} on {}",
             env!("CARGO_PKG_VERSION"),
             devices_and_agents(summary.devices, summary.agents),
-            config.mqtt.server
+            wiring.mqtt.server
         );
         logger.alert(&plain(AlertKind::Started, message));
         Ok(Self {
             watchdog: Watchdog::new(notify::watchdog_interval()),
             options,
             logger,
-            config,
+            wiring,
             monitor,
             parts,
             events,
@@ -214,7 +214,7 @@ impl<'a> Daemon<'a> {
         match &event {
             Event::StoreOpened(snapshot) => {
                 self.readiness.store = true;
-                self.parts.store_opened(&self.config, !snapshot.session_filters.is_empty());
+                self.parts.store_opened(&self.wiring, !snapshot.session_filters.is_empty());
             }
             Event::StoreFailed { .. } => self.readiness.store = true,
             Event::Connected { connection: Connection::State, .. } => self.parts.state_connected(),
@@ -233,7 +233,7 @@ impl<'a> Daemon<'a> {
             if let Action::Raise(alert) = &action {
                 self.logger.alert(alert);
             } else {
-                self.parts.carry_out(&self.config, action);
+                self.parts.carry_out(&self.wiring, action);
             }
         }
     }
@@ -258,7 +258,7 @@ impl<'a> Daemon<'a> {
         let summary = self.monitor.summary();
         if self.told != Some(summary) {
             self.told = Some(summary);
-            notify::status(&status_line(&summary, &self.config.mqtt.server.to_string()));
+            notify::status(&status_line(&summary, &self.wiring.mqtt.server.to_string()));
         }
     }
 
@@ -311,10 +311,10 @@ impl<'a> Daemon<'a> {
         for warning in &loaded.warnings {
             self.logger.alert(&plain(AlertKind::ConfigWarning, warning.to_string()));
         }
-        let (old, new) = (&self.config.monitor, &loaded.config.monitor);
+        let new = Wiring::of(&loaded.config);
         for (key, old, new) in [
-            ("clientid", old.client_id.as_str(), new.client_id.as_str()),
-            ("baseTopic", old.base_topic.as_str(), new.base_topic.as_str()),
+            ("clientid", self.wiring.client_id.as_str(), new.client_id.as_str()),
+            ("baseTopic", self.wiring.base_topic.as_str(), new.base_topic.as_str()),
         ] {
             if old != new {
                 return Err(format!(
@@ -323,9 +323,9 @@ impl<'a> Daemon<'a> {
                 ));
             }
         }
-        self.parts.reconfigure(&self.config, &loaded.config);
-        self.config = loaded.config;
-        self.turn(Event::Reconfigured(self.config.monitor.clone()));
+        self.parts.reconfigure(&self.wiring, &new);
+        self.wiring = new;
+        self.turn(Event::Reconfigured(loaded.config.monitor));
         self.tell_status();
         let summary = self.monitor.summary();
         Ok(format!(

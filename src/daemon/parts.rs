@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::dbus::Bus;
 use crate::monitor::Action;
 use crate::monitor::event::{Connection, Delivery, Event, QoS};
+use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
 use crate::pulse::Pulse;
 use crate::store::{self, StoreCommand, StoreFull, StoreHandle, StoreSettings};
@@ -38,11 +39,35 @@ pub struct Parts {
     pulses: Vec<Pulse>,
 }
 
+/// What the adapters need of a configuration. The devices, which can be many, belong to the monitor
+/// alone.
+#[derive(Debug)]
+pub struct Wiring {
+    pub mqtt: MqttSettings,
+    pub client_id: String,
+    pub base_topic: TopicName,
+    /// Whether the state connection is needed.
+    pub records_states: bool,
+}
+
+impl Wiring {
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let spec = &config.monitor;
+        Self {
+            mqtt: config.mqtt.clone(),
+            client_id: spec.client_id.clone(),
+            base_topic: spec.base_topic.clone(),
+            records_states: spec.records_states(),
+        }
+    }
+}
+
 impl Parts {
     /// Starts all adapters but the state connection.
     pub fn start(
         options: &Options,
-        config: &Config,
+        wiring: &Wiring,
         events: mpsc::Sender<Event>,
         requests: mpsc::Sender<Request>,
     ) -> std::io::Result<Self> {
@@ -60,7 +85,7 @@ impl Parts {
             events.clone(),
             store_pulse,
         )?;
-        let client_id = config.monitor.client_id.clone();
+        let client_id = wiring.client_id.clone();
         let manager = manager::spawn(
             ManagerSettings { bus, client_id: client_id.clone(), bus_address: None },
             events.clone(),
@@ -69,8 +94,8 @@ impl Parts {
         bus::spawn(BusSettings { bus, client_id, bus_address: None }, requests, bus_pulse);
         let watch = mqtt::spawn(
             Connection::Watch,
-            config.mqtt.clone(),
-            ConnectionOptions { will: will_of(config) },
+            wiring.mqtt.clone(),
+            ConnectionOptions { will: will_of(wiring) },
             events.clone(),
             watch_pulse,
         );
@@ -95,19 +120,19 @@ impl Parts {
     }
 
     /// The store is open: what is recorded there may come in.
-    pub fn store_opened(&mut self, config: &Config, session_is_kept: bool) {
+    pub fn store_opened(&mut self, wiring: &Wiring, session_is_kept: bool) {
         self.store_is_open = true;
-        if session_is_kept || config.monitor.records_states() {
-            self.start_state_connection(config);
+        if session_is_kept || wiring.records_states {
+            self.start_state_connection(wiring);
         }
     }
 
-    fn start_state_connection(&mut self, config: &Config) {
+    fn start_state_connection(&mut self, wiring: &Wiring) {
         if self.state.is_none() {
             self.state_pulse.beat();
             self.state = Some(mqtt::spawn(
                 Connection::State,
-                config.mqtt.clone(),
+                wiring.mqtt.clone(),
                 ConnectionOptions::default(),
                 self.events.clone(),
                 self.state_pulse.clone(),
@@ -116,14 +141,14 @@ impl Parts {
     }
 
     /// Connects anew where the way to the broker has changed, and to record where that is new.
-    pub fn reconfigure(&mut self, old: &Config, new: &Config) {
+    pub fn reconfigure(&mut self, old: &Wiring, new: &Wiring) {
         if old.mqtt != new.mqtt {
             self.watch.reconnect(new.mqtt.clone());
             if let Some(state) = &self.state {
                 state.reconnect(new.mqtt.clone());
             }
         }
-        if self.store_is_open && new.monitor.records_states() {
+        if self.store_is_open && new.records_states {
             self.start_state_connection(new);
         }
     }
@@ -143,7 +168,7 @@ impl Parts {
         }
     }
 
-    fn give_to_store(&mut self, config: &Config, command: StoreCommand) {
+    fn give_to_store(&mut self, wiring: &Wiring, command: StoreCommand) {
         if let (StoreCommand::Record { .. }, Some(_)) = (&command, self.unrecorded) {
             return;
         }
@@ -152,7 +177,7 @@ impl Parts {
             StoreCommand::Record { delivery, .. } => {
                 self.unrecorded = Some(delivery);
                 if let Some(state) = &self.state {
-                    state.reconnect(config.mqtt.clone());
+                    state.reconnect(wiring.mqtt.clone());
                 }
             }
             command @ (StoreCommand::ReadStates { .. }
@@ -162,7 +187,7 @@ impl Parts {
     }
 
     /// Hands an action to its adapter. [`Action::Raise`] is the daemon's own.
-    pub fn carry_out(&mut self, config: &Config, action: Action) {
+    pub fn carry_out(&mut self, wiring: &Wiring, action: Action) {
         match action {
             Action::Publish(publication) => {
                 if let Some(handle) = self.connection(publication.connection) {
@@ -186,16 +211,16 @@ impl Parts {
                 }
             }
             Action::Record { delivery, change } => {
-                self.give_to_store(config, StoreCommand::Record { delivery, change });
+                self.give_to_store(wiring, StoreCommand::Record { delivery, change });
             }
             Action::ReadStates { read, filters, after } => {
-                self.give_to_store(config, StoreCommand::ReadStates { read, filters, after });
+                self.give_to_store(wiring, StoreCommand::ReadStates { read, filters, after });
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
-                self.give_to_store(config, StoreCommand::SaveDevices { heartbeat, changed, gone });
+                self.give_to_store(wiring, StoreCommand::SaveDevices { heartbeat, changed, gone });
             }
             Action::SaveSessionFilters(filters) => {
-                self.give_to_store(config, StoreCommand::SaveSessionFilters(filters));
+                self.give_to_store(wiring, StoreCommand::SaveSessionFilters(filters));
             }
             Action::StartUnit { device, agent, definition } => {
                 self.manager.start(device, agent, definition);
@@ -229,8 +254,8 @@ impl Parts {
 }
 
 /// The broker says `offline` when the monitor cannot.
-fn will_of(config: &Config) -> Option<Will> {
-    let topic = TopicName::new(format!("{}/availability", config.monitor.base_topic)).ok()?;
+fn will_of(wiring: &Wiring) -> Option<Will> {
+    let topic = TopicName::new(format!("{}/availability", wiring.base_topic)).ok()?;
     Some(Will {
         topic,
         payload: Bytes::from_static(b"offline"),
