@@ -7,10 +7,10 @@ DESTDIR ?=
 # Tests at the same time; those under a real systemd mostly wait.
 TEST_THREADS ?= 2
 
-.PHONY: help build run test system-test lint deps deb install uninstall
+.PHONY: help build run test system-test lint bench bench-check bench-baseline deps deb install uninstall
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 build: ## the release build
 	$(CARGO) build --release --locked
@@ -27,6 +27,15 @@ system-test: ## the tests under a real systemd (as root)
 lint: ## formatting and clippy
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+bench: ## measure beside mosquitto_sub and write the README's table; QUICK=1, ROWS=watched,states,size
+	$(CARGO) bench --locked --bench peers
+
+bench-check: ## fail where a message costs a tenth more instructions than benches/baseline.toml says
+	$(CARGO) bench --locked --bench regression
+
+bench-baseline: ## take the present cost of a message as the baseline
+	$(CARGO) bench --locked --bench regression -- renew
 
 deps: ## install what building and testing need from Debian's packages, where it is missing (as root)
 	@packaging/deps.sh

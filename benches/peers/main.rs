@@ -1,0 +1,111 @@
+//! The monitor beside its peers on a real broker, as a table.
+//!
+//! `QUICK=1` takes one round of fewer messages; `ROWS=watched,size` takes these groups alone. With
+//! all rows and all rounds the table in the README is written anew. One file a group of rows.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod broker;
+mod client;
+mod process;
+mod size;
+mod states;
+mod table;
+mod watched;
+
+use client::Client;
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::process::Command;
+use table::Row;
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+/// Between these lines the table stands in the README.
+const BEGIN: &str = "<!-- written by `make bench` -->\n";
+const END: &str = "<!-- end -->\n";
+
+/// What was asked for.
+pub struct Settings {
+    pub quick: bool,
+}
+
+impl Settings {
+    fn rounds(&self) -> usize {
+        if self.quick { 1 } else { 3 }
+    }
+}
+
+type Group = (&'static str, fn(&Settings) -> Vec<Row>);
+const GROUPS: [Group; 3] =
+    [("watched", watched::rows), ("states", states::rows), ("size", size::rows)];
+
+fn main() {
+    let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
+    match (words.first().map(String::as_str), number(1), number(2)) {
+        (None, ..) => measure(),
+        (Some("decode"), Some(port), Some(messages)) => {
+            watched::decode(u16::try_from(port).expect("a port"), messages);
+        }
+        (Some("split"), Some(port), Some(messages)) => {
+            watched::split(u16::try_from(port).expect("a port"), messages);
+        }
+        _ => panic!("there are no arguments; see QUICK and ROWS"),
+    }
+}
+
+fn measure() {
+    let settings = Settings { quick: env::var_os("QUICK").is_some() };
+    let wanted = env::var("ROWS").ok();
+    let wanted: Option<BTreeSet<&str>> = wanted.as_deref().map(|text| text.split(',').collect());
+    let is_wanted = |name| wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
+    let mut rows = Vec::new();
+    for (name, measure) in GROUPS.iter().filter(|(name, _)| is_wanted(name)) {
+        eprintln!("measuring: {name}");
+        rows.extend(measure(&settings));
+    }
+    let rendered = table::render(&rows, &conditions(&settings));
+    println!("{rendered}");
+    if !settings.quick && wanted.is_none() {
+        write_to_readme(&rendered);
+    }
+}
+
+/// Waits until everything that follows the subscribing is published.
+fn until_watching(observer: &mut Client, devices: usize) {
+    observer.until(&format!("home/monitoring/status/d{}", devices - 1));
+}
+
+fn write_to_readme(table: &str) {
+    let text = fs::read_to_string(README).expect("there is a README");
+    let (before, rest) = text.split_once(BEGIN).expect("the README has a place for the table");
+    let (_, after) = rest.split_once(END).expect("the README has a place for the table");
+    fs::write(README, format!("{before}{BEGIN}{table}{END}{after}")).expect("it can be written");
+}
+
+/// Date, processor and versions, for a figure means nothing without them.
+fn conditions(settings: &Settings) -> String {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = processor
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("an unknown processor", |(_, name)| name);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!(
+        "{}, {processor} with {cores} cores, {}, {}, iotmonitor {}; payloads of 20 bytes; {}.",
+        table::today(),
+        first_line("rustc", "--version"),
+        first_line(broker::MOSQUITTO, "-h"),
+        env!("CARGO_PKG_VERSION"),
+        if settings.quick { "one round" } else { "median of three rounds (least–greatest)" }
+    )
+}
+
+fn first_line(program: &str, argument: &str) -> String {
+    // mosquitto says its version with an exit code that means failure.
+    let output = Command::new(program).arg(argument).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.unwrap_or_default().lines().next().unwrap_or("unknown").to_owned()
+}
