@@ -9,6 +9,9 @@ use crate::monitor::alert::{Alert, AlertKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The store is of a newer format (`EX_DATAERR` of sysexits.h(3head)): another try changes nothing.
+const EXIT_DATA: u8 = 65;
+
 /// The last entries get this long on their way to the journal.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -31,7 +34,8 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
             tell(&error, &logger);
             match error {
                 DaemonError::Config(_) => EXIT_CONFIG,
-                DaemonError::Store(_) | DaemonError::Runtime(_) => EXIT_FAILURE,
+                DaemonError::Store(_) => EXIT_DATA,
+                DaemonError::Runtime(_) => EXIT_FAILURE,
             }
         }
     };

@@ -1,10 +1,13 @@
 //! A store that fails: the watching goes on, and nothing that the broker holds is lost.
 
 use super::harness::{Machine, config, eventually};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
 
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 3\nhelloTopic = \"home/lamp\"\n\
     watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n";
 const STORE: &str = "/var/lib/iotmonitor";
+const DATA: &str = "/var/lib/iotmonitor/data.mdb";
 
 #[test]
 fn a_full_disk_holds_back_the_states_and_not_the_watching() {
@@ -88,4 +91,37 @@ fn an_overwritten_store_is_put_aside() {
 #[test]
 fn a_truncated_store_is_put_aside() {
     damaged_store_is_put_aside("truncate -s 6000 $file");
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_in_one_sentence_and_left_alone() {
+    let machine = Machine::boot();
+    machine.launch(&config("auto", SECTIONS));
+    machine.stop_monitor();
+    let newer = of_the_next_format(machine.read_file(DATA));
+    machine.feed(&["tee", DATA], &newer);
+    assert!(!machine.run(&["systemctl", "start", "iotmonitor"]).status.success());
+    assert_eq!(machine.property("iotmonitor", "ActiveState"), "failed");
+    assert_eq!(machine.property("iotmonitor", "NRestarts"), "0");
+    machine.journal().wait_for("the sentence on the format", |entry| {
+        entry.message().contains("has format 2, this version of iotmonitor knows formats up to 1")
+    });
+    assert!(machine.read_file(DATA) == newer);
+}
+
+/// The data file with the number of its format counted up, and the record's checksum with it.
+fn of_the_next_format(mut data: Vec<u8>) -> Vec<u8> {
+    let (before, after) = (br#"{"format":1,"#, br#"{"format":2,"#);
+    let places: Vec<usize> =
+        (8..data.len() - before.len()).filter(|&at| data[at..].starts_with(before)).collect();
+    assert!(!places.is_empty(), "the store has no record of its format");
+    for at in places {
+        let end = at + data[at..].iter().position(|&byte| byte == b'}').unwrap() + 1;
+        data[at..at + after.len()].copy_from_slice(after);
+        let mut hasher = SipHasher13::new();
+        hasher.write(b"schema");
+        hasher.write(&data[at..end]);
+        data[at - 8..at].copy_from_slice(&hasher.finish().to_le_bytes());
+    }
+    data
 }
