@@ -236,6 +236,8 @@ impl<'a> Daemon<'a> {
                 self.parts.carry_out(&self.wiring, action);
             }
         }
+        // A turn that concerns every device is rare, and its list is large.
+        self.actions.shrink_to(BATCH);
     }
 
     fn now(&self) -> Now {

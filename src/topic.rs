@@ -10,6 +10,7 @@ pub mod index;
 use bytes::Bytes;
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest topic in bytes: its length travels as a two-byte integer (MQTT 5, 1.5.4).
 pub const MAX_TOPIC_BYTES: usize = 65_535;
@@ -20,10 +21,11 @@ pub const MAX_TOPIC_BYTES: usize = 65_535;
 pub struct TopicName(Bytes);
 
 /// A topic filter: what a subscription asks for. `+` stands for one whole level, `#` for the
-/// rest, as last level only (MQTT 5, 4.7.1).
+/// rest, as last level only (MQTT 5, 4.7.1). Copies share one text, for the plan of subscriptions
+/// and the store name each filter of a fleet again.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct TopicFilter(String);
+pub struct TopicFilter(Arc<str>);
 
 /// Why a text is no topic name or no topic filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +106,7 @@ impl TopicFilter {
                 return Err(TopicError::MisplacedPlus(text));
             }
         }
-        Ok(Self(text))
+        Ok(Self(text.into()))
     }
 
     #[must_use]
@@ -226,6 +228,6 @@ impl TryFrom<String> for TopicFilter {
 
 impl From<TopicFilter> for String {
     fn from(filter: TopicFilter) -> Self {
-        filter.0
+        filter.0.as_ref().to_owned()
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn read(
         state,
         restore_on_start,
         enabled,
-        agent,
+        agent: agent.map(Box::new),
     })
 }
 
@@ -148,6 +148,8 @@ fn filters(
             filters.push(filter);
         }
     }
+    // There are many of these lists, and they never grow again.
+    filters.shrink_to_fit();
     filters
 }
 

@@ -456,7 +456,7 @@ impl Monitor {
         }
         let Some(&id) = self.by_unit.get(unit) else { return };
         let name = self.devices[id as usize].spec.name.clone();
-        if self.devices[id as usize].agent.as_ref().is_some_and(Agent::is_running) {
+        if self.devices[id as usize].agent.as_deref().is_some_and(Agent::is_running) {
             self.manager.running -= 1;
         }
         let Some(agent) = self.agent_mut(id) else { return };

@@ -38,7 +38,8 @@ pub struct Device {
     /// When `expire/NAME` is to be repeated.
     pub repeat_due: Option<Duration>,
     pub hellos: u64,
-    pub agent: Option<Agent>,
+    /// Boxed, for most devices have none and it is large.
+    pub agent: Option<Box<Agent>>,
 }
 
 /// What `status/NAME` calls `state`.
@@ -67,7 +68,8 @@ impl Device {
     /// A device of which nothing is known, silent from now on.
     #[must_use]
     pub fn new(spec: DeviceSpec, watched: Duration, wall: Duration) -> Self {
-        let agent = spec.agent.clone().map(|agent| Agent::new(&spec.name, agent));
+        let agent =
+            spec.agent.as_deref().map(|agent| Box::new(Agent::new(&spec.name, agent.clone())));
         Self {
             spec,
             last_contact: None,
@@ -147,7 +149,7 @@ impl Device {
 
     /// Goes on where the device of the same name in the configuration before was, and gives back
     /// its agent.
-    pub fn inherit(&mut self, before: Device) -> Option<Agent> {
+    pub fn inherit(&mut self, before: Device) -> Option<Box<Agent>> {
         let was_enabled = before.is_enabled();
         let had_watch = !before.spec.watch.is_empty();
         self.last_contact = before.last_contact;

@@ -28,7 +28,7 @@ impl Monitor {
         let mut old: BTreeMap<DeviceName, Device> =
             old.into_iter().map(|device| (device.spec.name.clone(), device)).collect();
         let watched = self.clock.at(now.mono);
-        let mut before_agents: Vec<Option<Agent>> = Vec::with_capacity(spec.devices.len());
+        let mut before_agents: Vec<Option<Box<Agent>>> = Vec::with_capacity(spec.devices.len());
         for spec in spec.devices {
             let mut device = Device::new(spec, watched, now.wall);
             let before = old.remove(&device.spec.name).and_then(|before| device.inherit(before));
@@ -81,7 +81,7 @@ impl Monitor {
         let name = &gone.spec.name;
         out.push(self.clearing(&format!("status/{name}")));
         if let Some(agent) = gone.agent {
-            agent_left(name, agent, out);
+            agent_left(name, *agent, out);
         }
         self.saving.gone.push(gone.spec.name);
     }

@@ -9,6 +9,7 @@ use crate::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything the core needs to know of one configuration.
@@ -57,7 +58,8 @@ pub struct DeviceSpec {
     pub restore_on_start: bool,
     /// As the file says; a choice made at run time wins over it.
     pub enabled: bool,
-    pub agent: Option<AgentSpec>,
+    /// Boxed, for most devices have none and it is large.
+    pub agent: Option<Box<AgentSpec>>,
 }
 
 /// The process of an agent, as a systemd unit is to run it.
@@ -111,7 +113,7 @@ pub enum Sandbox {
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
-pub struct DeviceName(String);
+pub struct DeviceName(Arc<str>);
 
 /// Why a text is no device name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,7 +136,7 @@ impl DeviceName {
         }
         match name.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control()) {
             Some(character) => Err(DeviceNameError::Character { name, character }),
-            None => Ok(Self(name)),
+            None => Ok(Self(name.into())),
         }
     }
 
@@ -159,6 +161,6 @@ impl TryFrom<String> for DeviceName {
 
 impl From<DeviceName> for String {
     fn from(name: DeviceName) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }

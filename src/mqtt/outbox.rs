@@ -8,6 +8,9 @@ use crate::monitor::event::{QoS, Token};
 use crate::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+/// Room for so many topics is kept when the queue has run empty.
+const KEPT_ROOM: usize = 256;
+
 /// The queue keeps the order of the calls. Its memory is bounded by topics: a later publication
 /// replaces one of the same topic and QoS that was not sent yet, and takes its own, later place,
 /// so that the last word stays last. Only one that stands before a (un)subscription is left alone,
@@ -83,6 +86,9 @@ impl Outbox {
                 let key = (publication.topic.clone(), publication.qos);
                 if self.newest.get(&key) == Some(&place) {
                     self.newest.remove(&key);
+                }
+                if self.newest.is_empty() {
+                    self.newest.shrink_to(KEPT_ROOM);
                 }
                 let pkid = match publication.qos {
                     QoS::AtMostOnce => 0,

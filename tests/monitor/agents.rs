@@ -117,7 +117,10 @@ fn what_makes_the_unit_is_in_its_definition_and_the_rest_is_not() {
         restart_on_expire: true,
         ..agent_spec("box", "run box")
     };
-    assert_eq!(plain, definition(DeviceSpec { agent: Some(slower), ..watched("box", 30) }));
+    assert_eq!(
+        plain,
+        definition(DeviceSpec { agent: Some(Box::new(slower)), ..watched("box", 30) })
+    );
     let variants = [
         agent_spec("box", "run  box"),
         AgentSpec { user: Some("pi".into()), ..agent_spec("box", "run box") },
@@ -144,7 +147,8 @@ fn what_makes_the_unit_is_in_its_definition_and_the_rest_is_not() {
     ];
     let mut seen = vec![plain];
     for variant in variants {
-        let other = definition(DeviceSpec { agent: Some(variant.clone()), ..watched("box", 30) });
+        let other =
+            definition(DeviceSpec { agent: Some(Box::new(variant.clone())), ..watched("box", 30) });
         assert!(!seen.contains(&other), "{variant:?}");
         seen.push(other);
     }
@@ -428,7 +432,8 @@ fn a_silent_agent_is_only_told_of_by_default() {
 #[test]
 fn restart_on_expire_restarts_a_silent_agent_each_timeout_and_tells_once() {
     let spec = AgentSpec { restart_on_expire: true, ..agent_spec("box", "run box") };
-    let mut house = House::running(vec![DeviceSpec { agent: Some(spec), ..watched("box", 30) }]);
+    let mut house =
+        House::running(vec![DeviceSpec { agent: Some(Box::new(spec)), ..watched("box", 30) }]);
     let t0 = house.mono;
     house.turn_the_page();
     house.advance(secs(100));

@@ -213,7 +213,10 @@ pub fn stateful(text: &str) -> DeviceSpec {
 
 /// An agent that is watched on `home/NAME/#`.
 pub fn agent(text: &str, timeout: u64) -> DeviceSpec {
-    DeviceSpec { agent: Some(agent_spec(text, &format!("run {text}"))), ..watched(text, timeout) }
+    DeviceSpec {
+        agent: Some(Box::new(agent_spec(text, &format!("run {text}")))),
+        ..watched(text, timeout)
+    }
 }
 
 pub fn agent_spec(text: &str, exec: &str) -> AgentSpec {
@@ -239,7 +242,7 @@ pub fn agent_spec(text: &str, exec: &str) -> AgentSpec {
 
 /// An agent with a command of its own, watched on `home/NAME/#` with 30 s.
 pub fn agent_running(text: &str, exec: &str) -> DeviceSpec {
-    DeviceSpec { agent: Some(agent_spec(text, exec)), ..watched(text, 30) }
+    DeviceSpec { agent: Some(Box::new(agent_spec(text, exec))), ..watched(text, 30) }
 }
 
 pub fn device_name(text: &str) -> DeviceName {

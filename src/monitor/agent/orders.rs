@@ -176,7 +176,7 @@ impl Monitor {
     pub(in crate::monitor) fn agent_redefined(
         &mut self,
         id: DeviceId,
-        before: Option<Agent>,
+        before: Option<Box<Agent>>,
         out: &mut Vec<Action>,
     ) {
         let enabled = self.devices[id as usize].is_enabled();
@@ -184,7 +184,7 @@ impl Monitor {
         let settled = self.manager.settled && self.manager.waiting_units.is_none();
         let Some(agent) = self.agent_mut(id) else {
             if let Some(before) = before {
-                agent_left(&name, before, out);
+                agent_left(&name, *before, out);
             }
             return;
         };
@@ -197,7 +197,8 @@ impl Monitor {
             return;
         };
         let changed = before.definition != agent.definition;
-        *agent = Agent { spec: agent.spec.clone(), definition: agent.definition.clone(), ..before };
+        *agent =
+            Agent { spec: agent.spec.clone(), definition: agent.definition.clone(), ..*before };
         if changed {
             agent.step = 0;
             agent.told_failing = false;
@@ -233,7 +234,7 @@ impl Monitor {
     }
 
     pub(super) fn agent_mut(&mut self, id: DeviceId) -> Option<&mut Agent> {
-        self.devices.get_mut(id as usize).and_then(|device| device.agent.as_mut())
+        self.devices.get_mut(id as usize).and_then(|device| device.agent.as_deref_mut())
     }
 
     pub(super) fn unit_of(&self, id: DeviceId) -> String {
