@@ -204,7 +204,7 @@ impl Monitor {
             Event::StatesRead { read, states, next } => {
                 self.states_read(now, read, states, next, out);
             }
-            Event::DevicesSaved => self.saving.saved(),
+            Event::DevicesSaved => self.devices_saved(now, out),
             Event::ManagerConnected { units } => self.manager_connected(now, units, out),
             Event::ManagerLost { reason } => self.manager_lost(&reason, out),
             Event::UnitChanged(report) => self.unit_changed(now, report, out),

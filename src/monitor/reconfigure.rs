@@ -109,6 +109,8 @@ impl Monitor {
                 self.state_index.insert(filter, id);
             }
         }
+        self.watch_index.shrink_to_fit();
+        self.state_index.shrink_to_fit();
         self.count_agents();
     }
 

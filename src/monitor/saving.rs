@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How often contacts and the watched time are saved.
 pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Devices in one batch, since the store holds a batch in memory until it is on disk.
+const LARGEST_BATCH: usize = 1_000;
+
 /// What waits to be saved.
 #[derive(Debug, Default)]
 pub struct Saving {
@@ -31,13 +34,13 @@ pub struct Saving {
     saved_watched: Duration,
 }
 
-impl Saving {
-    pub fn saved(&mut self) {
-        self.outstanding = false;
-    }
-}
-
 impl Monitor {
+    /// The outstanding batch is on disk: the next one may follow.
+    pub(super) fn devices_saved(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.saving.outstanding = false;
+        self.flush_saves(now, out);
+    }
+
     pub(super) fn save_due(&mut self, now: Now, out: &mut Vec<Action>) {
         self.timers.push(now.mono + SAVE_INTERVAL, Timer::Save);
         self.refresh_statuses(out);
@@ -61,14 +64,20 @@ impl Monitor {
         if !self.saving.soon || self.saving.outstanding || !self.saving.known {
             return;
         }
-        self.save_everything(now, out);
+        self.save(now, LARGEST_BATCH, out);
     }
 
+    /// For the end, when no further batch can follow.
     pub(super) fn save_everything(&mut self, now: Now, out: &mut Vec<Action>) {
-        if !self.saving.known {
-            return;
+        if self.saving.known {
+            self.save(now, usize::MAX, out);
         }
-        let dirty = std::mem::take(&mut self.saving.dirty);
+    }
+
+    fn save(&mut self, now: Now, most: usize, out: &mut Vec<Action>) {
+        let most = most.min(self.saving.dirty.len());
+        let later = self.saving.dirty.split_off(most);
+        let dirty = std::mem::replace(&mut self.saving.dirty, later);
         let mut changed = Vec::with_capacity(dirty.len());
         let announced = self.home_assistant.discovery.as_ref().map(TopicName::as_str);
         for id in dirty {
@@ -78,7 +87,7 @@ impl Monitor {
         }
         let watched = self.clock.at(now.mono);
         self.saving.saved_watched = watched;
-        self.saving.soon = false;
+        self.saving.soon = !self.saving.dirty.is_empty();
         self.saving.outstanding = true;
         let gone = std::mem::take(&mut self.saving.gone);
         out.push(Action::SaveDevices { heartbeat: Heartbeat { watched }, changed, gone });

@@ -71,6 +71,17 @@ impl<V: Copy> TopicIndex<V> {
         self.nodes[node as usize].exact = self.push_entry(value, head);
     }
 
+    /// Gives back the room that further filters would take.
+    pub fn shrink_to_fit(&mut self) {
+        self.nodes.shrink_to_fit();
+        self.entries.shrink_to_fit();
+        let Self { nodes, edges, hasher, .. } = self;
+        edges.shrink_to_fit(|&id| {
+            let node = &nodes[id as usize];
+            hasher.hash_one((node.parent, &*node.level))
+        });
+    }
+
     /// Calls `found` with the value of each filter that matches the name (MQTT 5, 4.7), once for
     /// each time it was inserted, in no particular order.
     pub fn for_each_match(&self, name: &TopicName, mut found: impl FnMut(V)) {

@@ -258,3 +258,26 @@ fn one_that_expired_before_the_store_opened_is_not_reported_twice() {
     assert_eq!(expiry(&house, "lamp").len(), 1);
     assert_eq!(house.status("lamp")["state"], "expired");
 }
+
+#[test]
+fn a_large_fleet_is_saved_in_batches_one_after_the_other() {
+    let devices = (0..5_000).map(|number| watched(&format!("d{number}"), 3_000)).collect();
+    let mut house = House::running(devices);
+    house.advance(secs(1));
+    for number in 0..5_000 {
+        house.hear(&format!("home/d{number}/x"));
+    }
+    house.turn_the_page();
+    house.advance(secs(60));
+    let batches: Vec<usize> = house
+        .log
+        .iter()
+        .filter_map(|(_, action)| match action {
+            Action::SaveDevices { changed, .. } => Some(changed.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(batches.iter().sum::<usize>(), 5_000);
+    assert!(batches.iter().all(|&batch| batch <= 1_000), "{batches:?}");
+    assert!(house.store.devices.values().all(|record| record.last_contact.is_some()));
+}
