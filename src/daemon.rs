@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: decisions about devices, states and agents.
 
+mod memory;
 mod parts;
 mod watchdog;
 
@@ -19,6 +20,7 @@ use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
+use memory::Trimming;
 use parts::{Parts, Wiring};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -100,6 +102,7 @@ struct Daemon<'a> {
     interrupt: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
     watchdog: Watchdog,
+    trimming: Trimming,
     readiness: Readiness,
     /// Origin of monotonic time.
     start: Instant,
@@ -136,6 +139,7 @@ impl<'a> Daemon<'a> {
         logger.alert(&plain(AlertKind::Started, message));
         Ok(Self {
             watchdog: Watchdog::new(notify::watchdog_interval()),
+            trimming: Trimming::default(),
             options,
             logger,
             wiring,
@@ -199,13 +203,18 @@ impl<'a> Daemon<'a> {
         }
         self.watchdog.feed_if(|within| self.parts.are_alive(within));
         self.tell_ready();
+        self.trimming.trim_if_due();
     }
 
     fn next_wake(&self) -> Instant {
         let monitor = self.monitor.next_deadline().map(|due| self.start + due);
         let ready = (!self.readiness.told).then(|| self.start + READY_PATIENCE);
         let far = Instant::now() + Duration::from_secs(60);
-        [monitor, ready, self.watchdog.next()].into_iter().flatten().min().unwrap_or(far)
+        [monitor, ready, self.watchdog.next(), self.trimming.next()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(far)
     }
 
     /// One event in, its actions out.
@@ -229,6 +238,7 @@ impl<'a> Daemon<'a> {
     }
 
     fn carry_out(&mut self) {
+        self.trimming.note(self.actions.len());
         for action in self.actions.drain(..) {
             if let Action::Raise(alert) = &action {
                 self.logger.alert(alert);

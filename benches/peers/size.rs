@@ -10,6 +10,8 @@ use crate::{Settings, until_watching};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+/// So long after everything was heard.
+const REST: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn rows(settings: &Settings) -> Vec<Row> {
@@ -81,6 +83,8 @@ fn fleet(devices: usize) -> (f64, f64) {
     publisher.flood(&topics, devices, false);
     publisher.publish(BARRIER_HELLO, b"", None);
     observer.until(BARRIER_COUNT);
+    // Memory at rest: what a start needs for a moment is given back within seconds.
+    std::thread::sleep(REST);
     let megabytes = process::resident(monitor.child.id()) as f64 / 1e6;
     monitor.stop();
     (megabytes, started.as_secs_f64())

@@ -1,0 +1,52 @@
+//! Gives memory back that a fleet needed for a moment.
+//!
+//! A configuration of thousands of devices, their subscriptions and their statuses pass through
+//! memory once, in small pieces between others that stay. The allocator keeps those holes for
+//! itself unless it is asked; at 100,000 devices they are a third of what is resident. Deliberately
+//! absent: any regular trimming, since in between nothing large comes and goes.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A turn with more actions than this concerned a fleet.
+const LARGE_TURN: usize = 1_024;
+
+/// By then its actions have mostly been carried out.
+const DELAY: Duration = Duration::from_secs(5);
+
+/// When memory is to be given back next.
+#[derive(Debug, Default)]
+pub struct Trimming {
+    due: Option<Instant>,
+}
+
+impl Trimming {
+    /// Notes a turn with so many actions.
+    pub fn note(&mut self, actions: usize) {
+        if actions > LARGE_TURN {
+            self.due = Some(Instant::now() + DELAY);
+        }
+    }
+
+    pub fn next(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub fn trim_if_due(&mut self) {
+        if self.due.is_some_and(|due| due <= Instant::now()) {
+            self.due = None;
+            give_back();
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+fn give_back() {
+    // SAFETY: malloc_trim(3) has no preconditions and may be called at any time from any thread;
+    // it touches only memory that is free.
+    unsafe { nix::libc::malloc_trim(0) };
+}
+
+/// Other allocators decide for themselves.
+#[cfg(not(target_env = "gnu"))]
+fn give_back() {}
