@@ -14,6 +14,9 @@ const MQTT_3_1_1: u8 = 4;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// As many as the monitor puts into one SUBSCRIBE.
+const FILTERS_PER_PACKET: usize = 200;
+
 /// A connection to the broker.
 pub struct Client {
     stream: TcpStream,
@@ -63,6 +66,27 @@ impl Client {
         packet.put_u8(0);
         self.write(&packet);
         while self.frame().0 >> 4 != 9 {}
+    }
+
+    /// Subscribes to many filters at once, and waits for all answers.
+    pub fn subscribe_all(&mut self, filters: &[String]) {
+        let chunks = filters.chunks(FILTERS_PER_PACKET);
+        let mut answers = chunks.len();
+        let mut packet = BytesMut::new();
+        for (pkid, chunk) in (1..).zip(chunks) {
+            packet.clear();
+            packet.put_u8(0x82);
+            put_length(&mut packet, 2 + chunk.iter().map(|filter| filter.len() + 3).sum::<usize>());
+            packet.put_u16(pkid);
+            for filter in chunk {
+                put_text(&mut packet, filter);
+                packet.put_u8(0);
+            }
+            self.write(&packet);
+        }
+        while answers > 0 {
+            answers -= usize::from(self.frame().0 >> 4 == 9);
+        }
     }
 
     pub fn publish(&mut self, topic: &str, payload: &[u8], pkid: Option<u16>) {

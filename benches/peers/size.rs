@@ -44,11 +44,12 @@ fn fleet_rows(
     memory_goal: Goal,
     start_goal: Option<Goal>,
 ) -> [Row; 2] {
-    let (mut memory, mut start) = (Vec::new(), Vec::new());
+    let (mut memory, mut start, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds() {
         let (megabytes, seconds) = fleet(devices);
         memory.push(megabytes);
         start.push(seconds);
+        alone.push(subscribe_alone(devices));
     }
     [
         Row {
@@ -59,7 +60,7 @@ fn fleet_rows(
         },
         Row {
             work: format!("start to subscribed, {devices} devices"),
-            references: Vec::new(),
+            references: vec![("the subscriptions alone", Figure::new(alone, "s"))],
             monitor: Figure::new(start, "s"),
             goal: start_goal,
         },
@@ -88,6 +89,19 @@ fn fleet(devices: usize) -> (f64, f64) {
     let megabytes = process::resident(monitor.child.id()) as f64 / 1e6;
     monitor.stop();
     (megabytes, started.as_secs_f64())
+}
+
+/// Seconds that the broker takes for what the watch connection subscribes to, from a client that
+/// has nothing else to do.
+fn subscribe_alone(devices: usize) -> f64 {
+    let broker = Broker::start(20);
+    let filters: Vec<String> = (0..devices)
+        .flat_map(|device| [format!("b/d{device}/sensors/#"), format!("b/d{device}/hello")])
+        .collect();
+    let mut client = Client::connect(broker.port, "alone");
+    let began = Instant::now();
+    client.subscribe_all(&filters);
+    began.elapsed().as_secs_f64()
 }
 
 /// Milliseconds from the start to READY=1; no broker is needed for it.
