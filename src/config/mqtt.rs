@@ -13,6 +13,7 @@ use crate::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
 use crate::topic::TopicName;
 use crate::unit_name::DEFAULT_CLIENT_ID;
 use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -231,7 +232,7 @@ fn tls_file(
         Some(Server::Tls { .. } | Server::WebSocketTls { .. }) => {
             if let Err(error) = File::open(&path) {
                 let message = format!("{key}: cannot read {}: {error}", path.display());
-                let hint = "the broker cannot be reached before it is there and readable";
+                let hint = unreadable_hint(&error, key, &path);
                 report.warning(&text.span, message, hint);
             }
         }
@@ -248,8 +249,33 @@ fn tls_file(
     Some(path)
 }
 
+fn unreadable_hint(error: &io::Error, key: &str, path: &Path) -> String {
+    if error.kind() != ErrorKind::PermissionDenied {
+        return "the broker cannot be reached before it is there and readable".to_owned();
+    }
+    // The service runs as root without CAP_DAC_OVERRIDE, which surprises.
+    format!(
+        "the system service runs as root without capabilities, which cannot read other users' \
+         0600 files; let systemd pass it in: LoadCredential={key}:{}, and write \
+         {key} = \"/run/credentials/iotmonitor.service/{key}\"",
+        path.display()
+    )
+}
+
 /// Checks what both ways to a password have in common.
 pub(super) fn password_too_long(length: usize) -> Option<String> {
     (length > LONGEST_CREDENTIAL)
         .then(|| format!("a password of {length} bytes is too long, MQTT allows 65535"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_permission_is_denied_the_hint_names_the_credential() {
+        let denied = ErrorKind::PermissionDenied.into();
+        let hint = unreadable_hint(&denied, "keyFile", Path::new("/home/pi/k"));
+        assert!(hint.contains("LoadCredential=keyFile:/home/pi/k"), "{hint}");
+    }
 }

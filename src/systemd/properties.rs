@@ -286,6 +286,7 @@ fn strict(owner: Option<&Owner>, agent: &AgentSpec, properties: &mut Vec<Propert
         ("SystemCallErrorNumber", Variant::from(nix::errno::Errno::EPERM as i32)),
         ("RestrictAddressFamilies", allowed(&["AF_UNIX", "AF_INET", "AF_INET6"])),
         ("StateDirectory", strings(&[&format!("iotmonitor-agents/{state}")])),
+        ("StateDirectoryMode", Variant::from(0o700_u32)),
         ("UMask", Variant::from(0o077_u32)),
     ]);
 }
@@ -492,6 +493,7 @@ mod tests {
             strings(&["iotmonitor-agents/iotmonitor-agent-led_x2dbox"])
         );
         let user = build(Some(&pi()), &strict);
+        assert_eq!(system["StateDirectoryMode"], Variant::from(0o700_u32));
         assert_eq!(user["PrivateUsers"], Variant::from(true));
         assert!(!user.contains_key("PrivateDevices"));
     }
