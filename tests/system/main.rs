@@ -10,6 +10,7 @@ mod control;
 mod harness;
 mod home_assistant;
 mod liveness;
+mod package;
 mod presence;
 mod relaunch;
 mod reload;

@@ -4,11 +4,12 @@ use super::eventually;
 use super::journal::Journal;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 const TOOLS: [&str; 7] =
     ["mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "setsid", "setpriv", "flock"];
@@ -28,11 +29,22 @@ pub struct Machine {
 impl Machine {
     /// Boots a fresh machine with iotmonitor installed and not started, mosquitto running.
     pub fn boot() -> Self {
+        let machine = Self::boot_from(&image(None), true);
+        machine.ok(&["systemd-sysusers"]);
+        machine.ok(&["journalctl", "--update-catalog"]);
+        machine
+    }
+
+    /// Boots a fresh machine of this Debian release that has never heard of iotmonitor.
+    pub fn boot_without_monitor(suite: &str) -> Self {
+        Self::boot_from(&image(Some(suite)), false)
+    }
+
+    fn boot_from(image: &Path, with_monitor: bool) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let image = image();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("iotmonitor-test-{}-{number}", std::process::id());
-        let nspawn = spawn(&name, image);
+        let nspawn = spawn(&name, image, with_monitor);
         let mut machine = Self { name, nspawn, init: 0, journal: None };
         machine.init = eventually("systemd-nspawn to start systemd", || {
             if let Ok(Some(status)) = machine.nspawn.try_wait() {
@@ -42,8 +54,6 @@ impl Machine {
         });
         machine.await_running();
         machine.journal = Some(Journal::follow(&machine));
-        machine.ok(&["systemd-sysusers"]);
-        machine.ok(&["journalctl", "--update-catalog"]);
         machine
     }
 
@@ -175,19 +185,22 @@ impl Drop for Machine {
     }
 }
 
-fn spawn(name: &str, image: &Path) -> Child {
+fn spawn(name: &str, image: &Path, with_monitor: bool) -> Child {
     std::fs::create_dir_all(RUN_DIRECTORY).expect("root can write to /run");
     let console = std::fs::File::create(console_path(name)).expect("root can write to /run");
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
     // setsid and setpriv replace themselves, so that the child is systemd-nspawn in the end, and
     // it dies with the test's thread even when nobody drops the machine.
-    Command::new("setsid")
+    let mut command = Command::new("setsid");
+    command
         .args(["setpriv", "--pdeathsig", "KILL", "unshare", "--mount"])
         .arg(script("boot.sh"))
         .arg(name)
-        .arg(image)
-        .arg(env!("CARGO_BIN_EXE_iotmonitor"))
-        .arg(files)
+        .arg(image);
+    if with_monitor {
+        command.arg(env!("CARGO_BIN_EXE_iotmonitor")).arg(files);
+    }
+    command
         .stdin(Stdio::null())
         .stdout(console.try_clone().expect("a file can be shared"))
         .stderr(console)
@@ -205,29 +218,34 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/machine").join(name)
 }
 
-/// The image's root file system; the first caller builds it when it is not there.
-fn image() -> &'static Path {
-    static IMAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let image = IMAGE.get_or_init(|| {
+/// The image's root file system, of the host's release or of another one; it is built when it is
+/// not there.
+fn image(suite: Option<&str>) -> PathBuf {
+    static HOST: OnceLock<Result<(), String>> = OnceLock::new();
+    static IMAGES: Mutex<BTreeMap<Option<String>, PathBuf>> = Mutex::new(BTreeMap::new());
+    let host = HOST.get_or_init(|| {
         check_host()?;
         remove(&["--stale"]);
+        Ok(())
+    });
+    if let Err(error) = host {
+        panic!("{error}");
+    }
+    let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let image = images.entry(suite.map(str::to_owned)).or_insert_with(|| {
         let cache = std::env::var_os("IOTMONITOR_TEST_CACHE").map_or_else(
             || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("system-image"),
             PathBuf::from,
         );
         let output = Command::new(script("build-image.sh"))
             .arg(cache)
+            .args(suite)
             .output()
-            .map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
-        Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+            .expect("a script can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
     });
-    match image {
-        Ok(path) => path,
-        Err(error) => panic!("{error}"),
-    }
+    image.clone()
 }
 
 fn check_host() -> Result<(), String> {

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Boots a test machine and becomes its systemd-nspawn.
-# usage: unshare --mount boot.sh NAME IMAGE PROGRAM FILES
+# usage: unshare --mount boot.sh NAME IMAGE [PROGRAM FILES]
 #   NAME     of the machine, of its cgroup and of its directory below /run/iotmonitor-test
 #   IMAGE    root file system, left as it is: changes go to memory and end with the machine
 #   PROGRAM  becomes /usr/bin/iotmonitor
@@ -9,7 +9,7 @@
 # The mounts live in the mount namespace that unshare made, so nothing is left when this ends.
 set -euo pipefail
 
-name=$1 image=$2 program=$3 files=$4
+name=$1 image=$2 program=${3:-} files=${4:-}
 directory=/run/iotmonitor-test/$name
 
 # A cgroup of its own: machines that share one kill each other's units.
@@ -30,9 +30,13 @@ mkdir "$directory"/{image,upper,work,root}
 mount --bind -o ro "$image" "$directory/image"
 mount -t overlay -o "lowerdir=$directory/image,upperdir=$directory/upper,workdir=$directory/work" \
     overlay "$directory/root"
-cp -r --no-preserve=ownership "$files/." "$directory/root/"
+binds=()
+if [[ -n $program ]]; then
+    cp -r --no-preserve=ownership "$files/." "$directory/root/"
+    binds=(--bind-ro="$program:/usr/bin/iotmonitor")
+fi
 
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --directory="$directory/root" --machine="$name" --boot \
     --register=no --keep-unit --console=pipe --private-network --link-journal=no \
-    --bind-ro="$program:/usr/bin/iotmonitor" < /dev/null
+    "${binds[@]}" < /dev/null

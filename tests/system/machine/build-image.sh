@@ -1,9 +1,9 @@
 #!/bin/bash
 # Builds the root file system of the test machines from Debian's packages, unless it is there.
-# usage: build-image.sh CACHE_DIRECTORY; prints the path of the file system.
+# usage: build-image.sh CACHE_DIRECTORY [SUITE]; prints the path of the file system.
 #
 # The release is the host's where that is Debian, so that a program built here finds its C library
-# there; IOTMONITOR_TEST_SUITE names another one.
+# there; SUITE, or else IOTMONITOR_TEST_SUITE, names another one.
 set -euo pipefail
 
 cache=$1
@@ -15,7 +15,7 @@ host_suite() {
     if [[ $ID == debian && -n ${VERSION_CODENAME:-} ]]; then echo "$VERSION_CODENAME"; else echo bookworm; fi
 }
 
-suite=${IOTMONITOR_TEST_SUITE:-$(host_suite)}
+suite=${2:-${IOTMONITOR_TEST_SUITE:-$(host_suite)}}
 key=$( (echo "$suite"; cat "$0") | sha256sum | cut -c1-12)
 root=$cache/$suite-$key
 log=$cache/build-image.log

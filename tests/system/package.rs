@@ -1,0 +1,132 @@
+//! The Debian package, from its installation to its purge, on each release that it is for.
+
+use super::harness::{Machine, config, eventually};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+const OLD: &str = "0.0.1";
+const NEW: &str = "0.0.2";
+const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nhelloTopic = \"home/lamp\"\n\
+    watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
+    [agent_sleeper]\nexec = \"exec sleep infinity\"\n";
+const UNIT: &str = "iotmonitor-agent-sleeper.service";
+const CONFIG: &str = "/etc/iotmonitor/config.toml";
+
+/// Packages of the tested program in both versions.
+fn packages() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
+        for version in [OLD, NEW] {
+            let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/deb.sh"))
+                .args(["--profile", "dev", "--fast", "--deb-version", version, "--output"])
+                .arg(directory.join(format!("{version}.deb")))
+                .output()
+                .expect("a script can be run");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        directory
+    })
+}
+
+fn install(machine: &Machine, version: &str) {
+    let file = packages().join(format!("{version}.deb"));
+    let package = std::fs::read(&file).expect("it was packed");
+    let inside = format!("/root/{version}.deb");
+    machine.feed(&["sh", "-c", &format!("cat > {inside}")], &package);
+    // No answer waits on standard input: a question about a changed file would fail.
+    machine.ok(&["dpkg", "--install", &inside]);
+    assert_eq!(machine.sh("dpkg-query -W -f '${Version}' iotmonitor"), version);
+}
+
+fn life(suite: &str) {
+    let machine = Machine::boot_without_monitor(suite);
+    a_fresh_install_starts_nothing(&machine);
+    let (pid, state) = it_starts_as_it_is_and_alerts(&machine);
+    an_upgrade_keeps_what_is_there(&machine, pid, &state);
+    what_was_stopped_stays_stopped(&machine);
+    a_removal_stops_the_agents_and_keeps_the_data(&machine);
+    a_purge_leaves_nothing(&machine);
+}
+
+fn a_fresh_install_starts_nothing(machine: &Machine) {
+    install(machine, OLD);
+    assert!(!machine.is_active("iotmonitor.service"));
+    assert_eq!(machine.property("iotmonitor", "UnitFileState"), "disabled");
+    assert_eq!(machine.sh(&format!("stat -c '%U:%G %a' {CONFIG}")), "root:root 600");
+    machine.ok(&["getent", "passwd", "iotmonitor"]);
+}
+
+/// With the configuration of the package, and then with another one.
+fn it_starts_as_it_is_and_alerts(machine: &Machine) -> (u32, String) {
+    let bus = machine.subscribe(&["home/#"]);
+    machine.start_monitor();
+    bus.wait_exact(0, "home/monitoring/availability", "online");
+    machine.write_config(&config("auto", SECTIONS));
+    assert!(machine.reload_monitor().status.success());
+    bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    machine.journal().wait_for_alert("expired", "lamp");
+    eventually("the alert in the unit's journal with its explanation", || {
+        let said = machine.sh("journalctl -x --no-pager -u iotmonitor");
+        (said.contains("`lamp` is silent") && said.contains("░░")).then_some(())
+    });
+    let state = machine.await_recording(&bus, "home/lamp/set/color", "home/lamp");
+    (machine.main_pid(UNIT), state)
+}
+
+fn an_upgrade_keeps_what_is_there(machine: &Machine, agent: u32, state: &str) {
+    let monitor = machine.monitor_pid();
+    machine.sh(&format!("chmod 640 {CONFIG}"));
+    let bus = machine.subscribe(&["home/lamp/#", "home/monitoring/#"]);
+    let from = bus.end();
+    install(machine, NEW);
+    machine.await_new_main_pid("iotmonitor.service", monitor);
+    assert_eq!(machine.main_pid(UNIT), agent, "the agent was touched");
+    assert_eq!(machine.read_file(CONFIG), config("auto", SECTIONS).as_bytes());
+    assert_eq!(machine.sh(&format!("stat -c %a {CONFIG}")), "640", "the mode is the owner's");
+    bus.wait_exact(from, "home/lamp/set/color", state);
+}
+
+fn what_was_stopped_stays_stopped(machine: &Machine) {
+    machine.ok(&["systemctl", "enable", "iotmonitor"]);
+    machine.stop_monitor();
+    install(machine, OLD);
+    assert!(!machine.is_active("iotmonitor.service"));
+    machine.start_monitor();
+}
+
+fn a_removal_stops_the_agents_and_keeps_the_data(machine: &Machine) {
+    assert!(machine.is_active(UNIT));
+    machine.ok(&["dpkg", "--remove", "iotmonitor"]);
+    for unit in ["iotmonitor.service", UNIT, "iotmonitor.slice"] {
+        assert!(!machine.is_active(unit), "{unit} still runs");
+    }
+    machine.ok(&["test", "-e", CONFIG]);
+    machine.ok(&["test", "-e", "/var/lib/iotmonitor/data.mdb"]);
+}
+
+fn a_purge_leaves_nothing(machine: &Machine) {
+    // What administrators do to a service.
+    machine.sh("cd /etc/systemd/system; mkdir iotmonitor.service.d; \
+         printf '[Service]\\nNice=1\\n' > iotmonitor.service.d/nice.conf; \
+         echo secret > /etc/iotmonitor/password");
+    machine.ok(&["dpkg", "--purge", "iotmonitor"]);
+    let left = machine
+        .sh("find / -xdev -name '*iotmonitor*' -not -path '/proc/*' -not -path '/root/*' \
+         -not -path '/var/lib/dpkg/*' -not -path '/run/systemd/*' -not -path '/tmp/*'");
+    assert_eq!(left, "", "a purge has left files");
+    let units = machine.sh("systemctl list-units --all --plain --no-legend 'iotmonitor*'");
+    assert_eq!(units, "", "a purge has left units");
+}
+
+#[test]
+fn on_debian_12() {
+    life("bookworm");
+}
+
+#[test]
+fn on_debian_13() {
+    life("trixie");
+}
