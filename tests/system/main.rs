@@ -14,6 +14,7 @@ mod package;
 mod presence;
 mod relaunch;
 mod reload;
+mod rights;
 mod selftest;
 mod start;
 mod states;

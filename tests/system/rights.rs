@@ -1,0 +1,76 @@
+//! What the service may do, and what an agent may.
+
+use super::harness::{Machine, config};
+
+const UNIT: &str = "iotmonitor-agent-probe.service";
+
+/// systemd's own judgement; 0 is a service that may do nothing, 10 one that may do everything.
+#[test]
+fn the_service_is_exposed_at_most_at_level_2() {
+    let machine = Machine::boot();
+    let said = machine.ok(&["systemd-analyze", "security", "--no-pager", "iotmonitor.service"]);
+    let verdict = said.lines().rfind(|line| line.contains("Overall exposure level")).unwrap();
+    println!("{verdict}");
+    let level = verdict.split(": ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(level.parse::<f64>().unwrap() <= 2.0, "{said}");
+}
+
+/// A machine with an agent that runs this script, and then waits.
+fn with_probe(keys: &str, script: &str) -> Machine {
+    let machine = Machine::boot();
+    let agent =
+        format!("[agent_probe]\n{keys}exec = '''\n{script}\necho done; exec sleep infinity\n'''\n");
+    let states = "[device_lamp]\nstateTopics = \"home/lamp/set/#\"\n";
+    machine.launch(&config("auto", &format!("{states}{agent}")));
+    machine
+}
+
+/// Waits for a line of the agent.
+fn await_said(machine: &Machine, line: &str) {
+    machine
+        .journal()
+        .wait_for(line, |entry| entry.field("_SYSTEMD_UNIT") == UNIT && entry.message() == line);
+}
+
+#[test]
+fn an_agent_is_nobody_in_particular_and_reads_neither_configuration_nor_store() {
+    let machine = with_probe(
+        "",
+        "id -un\n\
+         for file in /etc/iotmonitor/config.toml /var/lib/iotmonitor/data.mdb; do\n\
+         if cat $file > /tmp/probe 2>&1; then echo open $file; else echo closed $file; fi; done",
+    );
+    machine.ok(&["test", "-e", "/var/lib/iotmonitor/data.mdb"]);
+    await_said(&machine, "iotmonitor");
+    await_said(&machine, "closed /etc/iotmonitor/config.toml");
+    await_said(&machine, "closed /var/lib/iotmonitor/data.mdb");
+}
+
+#[test]
+fn a_strict_sandbox_closes_the_system_and_leaves_a_state_directory() {
+    let machine = with_probe(
+        "sandbox = \"strict\"\n",
+        "grep -E '^(CapEff|NoNewPrivs)' /proc/self/status | tr -d '\\t'\n\
+         for place in /etc /usr /var/lib/iotmonitor-agents; do\n\
+         if touch $place/x 2> /dev/null; then echo open $place; else echo closed $place; fi; done\n\
+         if unshare --user true 2> /dev/null; then echo may unshare; else echo no unshare; fi\n\
+         stat -c %a $STATE_DIRECTORY; touch $STATE_DIRECTORY/mark && echo kept",
+    );
+    for line in [
+        "CapEff:0000000000000000",
+        "NoNewPrivs:1",
+        "closed /etc",
+        "closed /usr",
+        "closed /var/lib/iotmonitor-agents",
+        "no unshare",
+        "700",
+        "kept",
+        "done",
+    ] {
+        await_said(&machine, line);
+    }
+    machine.sh(&format!(
+        "test -e /var/lib/iotmonitor-agents/{}/mark",
+        UNIT.trim_end_matches(".service")
+    ));
+}
