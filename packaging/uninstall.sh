@@ -7,6 +7,7 @@ destination=$1 prefix=$2
 
 if [[ -z $destination && -d /run/systemd/system ]]; then
     systemctl disable --now iotmonitor.service || true
+    systemctl stop 'iotmonitor@*.service'
     systemctl stop iotmonitor.slice || true
 fi
 rm -f "$destination$prefix/bin/iotmonitor"

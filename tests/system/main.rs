@@ -9,6 +9,7 @@ mod agents;
 mod control;
 mod harness;
 mod home_assistant;
+mod instances;
 mod liveness;
 mod package;
 mod presence;

@@ -11,6 +11,7 @@ const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nhelloTopic = \"home/lam
     watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
     [agent_sleeper]\nexec = \"exec sleep infinity\"\n";
 const UNIT: &str = "iotmonitor-agent-sleeper.service";
+const GARDEN: &str = "iotmonitor@garden.service";
 const CONFIG: &str = "/etc/iotmonitor/config.toml";
 
 /// Packages of the tested program in both versions.
@@ -78,11 +79,16 @@ fn it_starts_as_it_is_and_alerts(machine: &Machine) -> (u32, String) {
 
 fn an_upgrade_keeps_what_is_there(machine: &Machine, agent: u32, state: &str) {
     let monitor = machine.monitor_pid();
+    let other = config("auto", "").replace("[mqtt]\n", "[mqtt]\nclientid = \"garden\"\n");
+    machine.write_file("/etc/iotmonitor/garden.toml", &other);
+    machine.ok(&["systemctl", "enable", "--now", GARDEN]);
+    let garden = machine.main_pid(GARDEN);
     machine.sh(&format!("chmod 640 {CONFIG}"));
     let bus = machine.subscribe(&["home/lamp/#", "home/monitoring/#"]);
     let from = bus.end();
     install(machine, NEW);
     machine.await_new_main_pid("iotmonitor.service", monitor);
+    machine.await_new_main_pid(GARDEN, garden);
     assert_eq!(machine.main_pid(UNIT), agent, "the agent was touched");
     assert_eq!(machine.read_file(CONFIG), config("auto", SECTIONS).as_bytes());
     assert_eq!(machine.sh(&format!("stat -c %a {CONFIG}")), "640", "the mode is the owner's");
@@ -100,7 +106,7 @@ fn what_was_stopped_stays_stopped(machine: &Machine) {
 fn a_removal_stops_the_agents_and_keeps_the_data(machine: &Machine) {
     assert!(machine.is_active(UNIT));
     machine.ok(&["dpkg", "--remove", "iotmonitor"]);
-    for unit in ["iotmonitor.service", UNIT, "iotmonitor.slice"] {
+    for unit in [GARDEN, "iotmonitor.service", UNIT, "iotmonitor.slice"] {
         assert!(!machine.is_active(unit), "{unit} still runs");
     }
     machine.ok(&["test", "-e", CONFIG]);
