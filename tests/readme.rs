@@ -33,6 +33,27 @@ fn every_key_of_the_reference_is_known() {
     }
 }
 
+/// And each known key is in a table: an unknown one is answered with the list of those.
+#[test]
+fn every_known_key_is_in_the_reference() {
+    for (heading, section) in [
+        ("### `[mqtt]`", "mqtt"),
+        ("### `[device_NAME]`", "device_x"),
+        ("### `[agent_NAME]`", "agent_x"),
+        ("### `[homeassistant]`", "homeassistant"),
+    ] {
+        let findings = findings(&format!("[{section}]\nzzzzzzzzzzzzzzzz = \"\"\n"));
+        let known = findings.split(" knows ").nth(1).unwrap().lines().next().unwrap();
+        let mut named = keys_below(heading);
+        if section == "agent_x" {
+            named.extend(keys_below("### `[device_NAME]`"));
+        }
+        for key in known.split(", ") {
+            assert!(named.iter().any(|name| name == key), "`{key}` is missing below {heading}");
+        }
+    }
+}
+
 /// And a key that does not exist is found out, so that the test above can fail.
 #[test]
 fn a_key_that_does_not_exist_is_unknown() {

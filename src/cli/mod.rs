@@ -8,7 +8,7 @@ use crate::bus::Addressee;
 use crate::config::Environment;
 use crate::dbus::Bus;
 use crate::unit_name::DEFAULT_CLIENT_ID;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -82,6 +82,12 @@ struct Target {
     name: String,
     #[command(flatten)]
     instance: Instance,
+}
+
+/// The command line as clap knows it, for whoever writes manual pages and completions.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Arguments::command()
 }
 
 /// Parses the arguments, does what they say, and turns the outcome into the exit code.

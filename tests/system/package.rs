@@ -57,6 +57,17 @@ fn a_fresh_install_starts_nothing(machine: &Machine) {
     assert_eq!(machine.property("iotmonitor", "UnitFileState"), "disabled");
     assert_eq!(machine.sh(&format!("stat -c '%U:%G %a' {CONFIG}")), "root:root 600");
     machine.ok(&["getent", "passwd", "iotmonitor"]);
+    for file in [
+        "man/man1/iotmonitor.1.gz",
+        "man/man1/iotmonitor-check.1.gz",
+        "man/man5/iotmonitor.toml.5.gz",
+        "bash-completion/completions/iotmonitor",
+        "zsh/vendor-completions/_iotmonitor",
+        "fish/vendor_completions.d/iotmonitor.fish",
+        "doc/iotmonitor/copyright",
+    ] {
+        machine.ok(&["test", "-s", &format!("/usr/share/{file}")]);
+    }
 }
 
 /// With the configuration of the package, and then with another one.
