@@ -24,9 +24,10 @@ test: ## all tests (as root)
 system-test: ## the tests under a real systemd (as root)
 	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
 
-lint: ## formatting and clippy
+lint: ## formatting, clippy and shellcheck
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/system/machine/*.sh
 
 bench: ## measure beside mosquitto_sub and write the README's table; QUICK=1, ROWS=watched,states,size
 	$(CARGO) bench --locked --bench peers

@@ -40,7 +40,7 @@ step() {
         cat "$work/step.log"
         exit 1
     fi
-    echo done
+    echo "done"
 }
 
 inside() {
@@ -146,7 +146,7 @@ step "building iotmonitor" cargo build --locked
 # In the background the machine would not be this shell's child, so it is booted without `step`.
 printf 'booting a Debian with systemd and mosquitto (the first time its image is built) … '
 boot
-echo done
+echo "done"
 write_config
 say "the shipped config.toml with watchTimeOut = 4, and this agent:"
 tail -n 4 "$work/config.toml"

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-const OLD: &str = "0.0.1";
-const NEW: &str = "0.0.2";
+const OLD: &str = "0.0.1-1";
+const NEW: &str = "0.0.2-1";
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nhelloTopic = \"home/lamp\"\n\
     watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
     [agent_sleeper]\nexec = \"exec sleep infinity\"\n";
@@ -136,6 +136,18 @@ fn a_purge_leaves_nothing(machine: &Machine) {
     assert_eq!(left, "", "a purge has left files");
     let units = machine.sh("systemctl list-units --all --plain --no-legend 'iotmonitor*'");
     assert_eq!(units, "", "a purge has left units");
+}
+
+#[test]
+fn lintian_has_nothing_to_say() {
+    let output = Command::new("lintian")
+        // The tested program carries its symbols, that of a release does not.
+        .args(["--allow-root", "--suppress-tags", "unstripped-binary-or-object"])
+        .arg(packages().join(format!("{NEW}.deb")))
+        .output()
+        .expect("lintian is installed; `make deps` does it");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 #[test]
