@@ -2,7 +2,7 @@
 //!
 //! It errs on the side of hiding: a value is hidden when its key sounds like a secret's, in whatever
 //! section, and so is every value of an agent's environment, every unknown key's value in `[mqtt]`
-//! (perhaps a misspelled `password`), and every address with a user in it. Where the file is not
+//! (perhaps a misspelled `password`), and every address with a user or a query in it. Where the file is not
 //! even TOML, there are no values yet, and the line itself is judged: below `[mqtt]` none is shown
 //! past its key, since a slip may have joined the password to anything.
 
@@ -48,7 +48,7 @@ fn collect(table: &DeTable<'_>, spans: &mut Vec<Span>) {
                 }
             }
             DeValue::String(text) => {
-                if names_a_user(text) {
+                if may_hold_credentials(text) {
                     spans.push(value.span());
                 }
             }
@@ -137,7 +137,7 @@ fn is_header(line: &str) -> bool {
 }
 
 fn mentions_secret(line: &str) -> bool {
-    line.split(['=', ',', '{', ':']).any(sounds_secret) || names_a_user(line)
+    line.split(['=', ',', '{', ':']).any(sounds_secret) || may_hold_credentials(line)
 }
 
 /// Whether a key's value is not to be shown.
@@ -148,8 +148,8 @@ pub(super) fn sounds_secret(key: &str) -> bool {
         || !HARMLESS_KEYS.contains(&key) && SECRET_WORDS.iter().any(|word| lower.contains(word))
 }
 
-fn names_a_user(text: &str) -> bool {
-    text.contains('@') && text.contains("://")
+fn may_hold_credentials(text: &str) -> bool {
+    text.contains("://") && (text.contains('@') || text.contains('?'))
         || text.contains("serverAddress") && text.contains('@')
 }
 
@@ -178,6 +178,7 @@ mod tests {
             "API_KEY = hunter2",
             "serverAddress = tcp://user:hunter2@broker",
             "serverAddress = user:hunter2@broker",
+            "serverAddress = wss://broker/mqtt?token=hunter2",
             "[mqtt]\nsesame = 'hunter2",
             "[mqtt]\n= 'hunter2'",
             "[mqtt]\n[assword = 'hunter2'",

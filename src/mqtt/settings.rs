@@ -32,7 +32,7 @@ pub enum Server {
         host: String,
         port: u16,
     },
-    /// The whole address, `ws://host:port/path`.
+    /// The whole address, `ws://host:port/path?query`.
     WebSocket {
         url: String,
     },
@@ -75,13 +75,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// As a person writes it in `serverAddress`, without user and password.
+/// As a person writes it in `serverAddress`, without what can be secret: user, password, and the
+/// query of a websocket's address, in which some brokers want a token.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } => write!(f, "tcp://{}:{port}", Bracketed(host)),
             Self::Tls { host, port } => write!(f, "ssl://{}:{port}", Bracketed(host)),
-            Self::WebSocket { url } | Self::WebSocketTls { url } => f.write_str(url),
+            Self::WebSocket { url } | Self::WebSocketTls { url } => {
+                f.write_str(url.split_once('?').map_or(url, |(shown, _)| shown))
+            }
             Self::Unix { path } => write!(f, "unix://{}", path.display()),
         }
     }
