@@ -1,6 +1,7 @@
 //! The Debian package, from its installation to its purge, on each release that it is for.
 
 use super::harness::{Machine, config, eventually};
+use super::store::{DATA, of_the_next_format};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -47,6 +48,7 @@ fn life(suite: &str) {
     let (pid, state) = it_starts_as_it_is_and_alerts(&machine);
     an_upgrade_keeps_what_is_there(&machine, pid, &state);
     what_was_stopped_stays_stopped(&machine);
+    an_older_version_refuses_a_newer_store(&machine);
     a_removal_stops_the_agents_and_keeps_the_data(&machine);
     a_purge_leaves_nothing(&machine);
 }
@@ -111,6 +113,20 @@ fn what_was_stopped_stays_stopped(machine: &Machine) {
     machine.stop_monitor();
     install(machine, OLD);
     assert!(!machine.is_active("iotmonitor.service"));
+}
+
+/// That was a downgrade; had the newer version changed the store's format, the older one would
+/// have to leave it alone.
+fn an_older_version_refuses_a_newer_store(machine: &Machine) {
+    let known = machine.read_file(DATA);
+    let newer = of_the_next_format(known.clone());
+    machine.feed(&["tee", DATA], &newer);
+    assert!(!machine.run(&["systemctl", "start", "iotmonitor"]).status.success());
+    machine.journal().wait_for("what to do about the store", |entry| {
+        entry.message().contains("install the newer version again")
+    });
+    assert!(machine.read_file(DATA) == newer);
+    machine.feed(&["tee", DATA], &known);
     machine.start_monitor();
 }
 

@@ -7,7 +7,7 @@ use std::hash::Hasher;
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 3\nhelloTopic = \"home/lamp\"\n\
     watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n";
 const STORE: &str = "/var/lib/iotmonitor";
-const DATA: &str = "/var/lib/iotmonitor/data.mdb";
+pub const DATA: &str = "/var/lib/iotmonitor/data.mdb";
 
 #[test]
 fn a_full_disk_holds_back_the_states_and_not_the_watching() {
@@ -110,7 +110,7 @@ fn a_store_of_a_newer_version_is_refused_in_one_sentence_and_left_alone() {
 }
 
 /// The data file with the number of its format counted up, and the record's checksum with it.
-fn of_the_next_format(mut data: Vec<u8>) -> Vec<u8> {
+pub fn of_the_next_format(mut data: Vec<u8>) -> Vec<u8> {
     let (before, after) = (br#"{"format":1,"#, br#"{"format":2,"#);
     let places: Vec<usize> =
         (8..data.len() - before.len()).filter(|&at| data[at..].starts_with(before)).collect();

@@ -97,8 +97,12 @@ impl Machine {
 
     /// Runs a command that must succeed with this on its standard input.
     pub fn feed(&self, argv: &[&str], input: &[u8]) {
-        let mut child =
-            self.command(argv).stdin(Stdio::piped()).spawn().expect("nsenter can be run");
+        let mut child = self
+            .command(argv)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("nsenter can be run");
         child.stdin.take().expect("it is piped").write_all(input).expect("the command reads");
         let status = child.wait().expect("it is our child");
         assert!(status.success(), "{argv:?} failed: {status}");
