@@ -9,14 +9,14 @@
 //! Deliberately absent: waiting for Home Assistant's birth message. What is retained is there when
 //! it starts.
 
-use super::action::Publication;
 use super::device::{Device, DeviceId};
-use super::event::{Connection, Message, Now, QoS};
+use super::event::{Message, Now, QoS};
 use super::spec::DeviceName;
-use super::{Action, Monitor, liveness};
+use super::{Action, Monitor, liveness, publication};
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What `command/NAME` may say.
@@ -70,16 +70,34 @@ impl Monitor {
 
     /// Publishes the description of a device, where discovery is on.
     pub(super) fn announce(&self, id: DeviceId, out: &mut Vec<Action>) {
-        let Some(prefix) = &self.home_assistant.discovery else { return };
+        let Some(prefix) = self.discovery_prefix() else { return };
         let device = &self.devices[id as usize];
-        let Some(topic) = self.discovery_topic(prefix.as_str(), &device.spec.name) else { return };
+        let Some(topic) = self.discovery_topic(prefix, &device.spec.name) else { return };
         let payload = Bytes::from(self.description(device).to_string());
-        out.push(retained(topic, payload));
+        out.push(publication(topic, payload, QoS::AtLeastOnce, true, None));
     }
 
-    /// Takes back the description of a device that was published below `prefix`.
-    pub(super) fn retract(&self, prefix: &str, name: &DeviceName, out: &mut Vec<Action>) {
-        out.extend(self.discovery_topic(prefix, name).map(|topic| retained(topic, Bytes::new())));
+    /// Takes back the description that a device had below the prefix `before`, if it has no place
+    /// there any more.
+    pub(super) fn retract_if_stale(
+        &self,
+        before: Option<&str>,
+        name: &DeviceName,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(before) = before else { return };
+        if self.discovery_prefix() == Some(before) && self.knows(name) {
+            return;
+        }
+        out.extend(
+            self.discovery_topic(before, name)
+                .map(|topic| publication(topic, Bytes::new(), QoS::AtLeastOnce, true, None)),
+        );
+    }
+
+    /// The topic that descriptions are published below, where discovery is on.
+    pub(super) fn discovery_prefix(&self) -> Option<&str> {
+        self.home_assistant.discovery.as_ref().map(TopicName::as_str)
     }
 
     /// Remembers that the time of the last contact has moved.
@@ -108,8 +126,20 @@ impl Monitor {
     fn description(&self, device: &Device) -> Value {
         let name = device.spec.name.as_str();
         let is_agent = device.agent.is_some();
+        let has_states = !device.spec.state.is_empty();
         let id = format!("{}_{}", discovery_id(&self.client_id), discovery_id(name));
         let commands = self.home_assistant.commands;
+        let components: BTreeMap<&str, Value> = [
+            ("connectivity", "binary_sensor", Some(connectivity())),
+            ("last_contact", "sensor", Some(last_contact())),
+            ("restarts", "sensor", is_agent.then(restarts)),
+            ("restart", "button", (is_agent && commands).then(restart_button)),
+            ("restore", "button", (has_states && commands).then(restore_button)),
+            ("monitoring", "switch", commands.then(monitoring_switch)),
+        ]
+        .into_iter()
+        .map(|(key, platform, settings)| (key, entity(&id, key, platform, settings)))
+        .collect();
         json!({
             "device": {
                 "identifiers": [id],
@@ -120,54 +150,31 @@ impl Monitor {
             "availability_topic": self.own_topic("availability").as_str(),
             "state_topic": self.own_topic(&format!("status/{name}")).as_str(),
             "command_topic": self.own_topic(&format!("command/{name}")).as_str(),
-            "components": {
-                "connectivity": connectivity(&id),
-                "last_contact": last_contact(&id),
-                "restarts": present_if(is_agent, restarts(&id)),
-                "restart": present_if(is_agent && commands, restart_button(&id)),
-                "restore": present_if(
-                    commands && !device.spec.state.is_empty(),
-                    restore_button(&id),
-                ),
-                "monitoring": present_if(commands, monitoring_switch(&id)),
-            },
+            "components": components,
         })
     }
 }
 
-fn retained(topic: TopicName, payload: Bytes) -> Action {
-    Action::Publish(Publication {
-        connection: Connection::Watch,
-        topic,
-        payload,
-        qos: QoS::AtLeastOnce,
-        retain: true,
-        restored: false,
-        token: None,
-    })
-}
-
-/// Its platform alone stands for an entity that is not there.
-fn present_if(present: bool, component: Value) -> Value {
-    if present { component } else { json!({ "platform": component["platform"] }) }
+/// An entity, or its platform alone where it is not there.
+fn entity(device: &str, key: &str, platform: &str, settings: Option<Value>) -> Value {
+    let Some(mut entity) = settings else { return json!({ "platform": platform }) };
+    entity["platform"] = platform.into();
+    entity["unique_id"] = format!("{device}_{key}").into();
+    entity
 }
 
 /// Without a name it bears that of its device class, in the language of the house.
-fn connectivity(id: &str) -> Value {
+fn connectivity() -> Value {
     json!({
-        "platform": "binary_sensor",
-        "unique_id": format!("{id}_connectivity"),
         "device_class": "connectivity",
         "entity_category": "diagnostic",
         "value_template": "{{ {'alive': 'ON', 'expired': 'OFF'}.get(value_json.state, 'None') }}",
     })
 }
 
-fn last_contact(id: &str) -> Value {
+fn last_contact() -> Value {
     json!({
-        "platform": "sensor",
         "name": "Last contact",
-        "unique_id": format!("{id}_last_contact"),
         "device_class": "timestamp",
         "entity_category": "diagnostic",
         "value_template": "{{ as_datetime(value_json.lastContact).isoformat() \
@@ -175,11 +182,9 @@ fn last_contact(id: &str) -> Value {
     })
 }
 
-fn restarts(id: &str) -> Value {
+fn restarts() -> Value {
     json!({
-        "platform": "sensor",
         "name": "Restarts",
-        "unique_id": format!("{id}_restarts"),
         "state_class": "total_increasing",
         "entity_category": "diagnostic",
         "icon": "mdi:counter",
@@ -187,11 +192,9 @@ fn restarts(id: &str) -> Value {
     })
 }
 
-fn restart_button(id: &str) -> Value {
+fn restart_button() -> Value {
     json!({
-        "platform": "button",
         "name": "Restart",
-        "unique_id": format!("{id}_restart"),
         "device_class": "restart",
         "entity_category": "config",
         "payload_press": "restart",
@@ -199,11 +202,9 @@ fn restart_button(id: &str) -> Value {
     })
 }
 
-fn restore_button(id: &str) -> Value {
+fn restore_button() -> Value {
     json!({
-        "platform": "button",
         "name": "Restore states",
-        "unique_id": format!("{id}_restore"),
         "icon": "mdi:backup-restore",
         "entity_category": "config",
         "payload_press": "restore",
@@ -211,11 +212,9 @@ fn restore_button(id: &str) -> Value {
     })
 }
 
-fn monitoring_switch(id: &str) -> Value {
+fn monitoring_switch() -> Value {
     json!({
-        "platform": "switch",
         "name": "Monitoring",
-        "unique_id": format!("{id}_monitoring"),
         "icon": "mdi:eye",
         "entity_category": "config",
         "payload_on": "enable",

@@ -304,17 +304,7 @@ impl Monitor {
         retain: bool,
         token: Option<Token>,
     ) -> Action {
-        let connection = Connection::Watch;
-        let topic = self.own_topic(below);
-        Action::Publish(Publication {
-            connection,
-            topic,
-            payload,
-            qos,
-            retain,
-            restored: false,
-            token,
-        })
+        publication(self.own_topic(below), payload, qos, retain, token)
     }
 
     /// A QoS 1 publication on `BASE/kind/NAME`.
@@ -354,6 +344,18 @@ impl Monitor {
         let unit = device.agent.as_ref().map(|agent| agent.spec.unit.clone());
         Action::Raise(Alert { kind, device: Some(device.spec.name.clone()), unit, message })
     }
+}
+
+/// A publication on the watch connection.
+fn publication(
+    topic: TopicName,
+    payload: Bytes,
+    qos: QoS,
+    retain: bool,
+    token: Option<Token>,
+) -> Action {
+    let connection = Connection::Watch;
+    Action::Publish(Publication { connection, topic, payload, qos, retain, restored: false, token })
 }
 
 /// An alert that concerns no device.

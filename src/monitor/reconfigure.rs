@@ -1,7 +1,7 @@
 //! A new configuration over a running monitor: whatever did not change goes on.
 
 use super::agent::{Agent, agent_left};
-use super::device::{Device, DeviceId};
+use super::device::Device;
 use super::event::Now;
 use super::liveness::id_of;
 use super::spec::{DeviceName, MonitorSpec};
@@ -21,7 +21,7 @@ impl Monitor {
             .map(|id| self.devices[id as usize].spec.name.clone())
             .collect();
         self.disarm_all();
-        self.saving.dirty.clear();
+        self.saving.forget_devices();
         self.stale_statuses.clear();
         let announced = std::mem::replace(&mut self.home_assistant, spec.home_assistant).discovery;
         let old = std::mem::take(&mut self.devices);
@@ -36,12 +36,10 @@ impl Monitor {
             self.devices.push(device);
         }
         self.index_devices();
+        let announced = announced.as_ref().map(TopicName::as_str);
         for gone in old.into_values() {
-            let name = gone.spec.name.clone();
+            self.retract_if_stale(announced, &gone.spec.name, out);
             self.device_left(gone, out);
-            if let Some(prefix) = &announced {
-                self.retract(prefix.as_str(), &name, out);
-            }
         }
         // One that left in an earlier reload and is back keeps its record.
         self.saving.gone.retain(|name| !self.by_name.contains_key(name));
@@ -51,7 +49,8 @@ impl Monitor {
             self.agent_redefined(id, before, out);
             self.schedule_repeat(now, id);
             out.push(self.status_publication(id));
-            self.announce_anew(announced.as_ref(), id, out);
+            self.retract_if_stale(announced, &self.devices[id as usize].spec.name, out);
+            self.announce(id, out);
         }
         self.count_agents();
         self.rearm_timers();
@@ -65,16 +64,6 @@ impl Monitor {
             }
         }
         self.flush_saves(now, out);
-    }
-
-    /// Brings the description for Home Assistant in line; `before` is the prefix that it had.
-    fn announce_anew(&self, before: Option<&TopicName>, id: DeviceId, out: &mut Vec<Action>) {
-        if let Some(before) = before
-            && Some(before) != self.home_assistant.discovery.as_ref()
-        {
-            self.retract(before.as_str(), &self.devices[id as usize].spec.name, out);
-        }
-        self.announce(id, out);
     }
 
     fn device_left(&mut self, gone: Device, out: &mut Vec<Action>) {

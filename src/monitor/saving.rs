@@ -1,7 +1,8 @@
 //! What of the monitor's knowledge is to outlive the process, and when it is handed to the store.
 //!
-//! Contacts are saved in batches; an expiry, a recovery and a person's choice at once. One batch
-//! is outstanding at a time, and while it is, changes gather for the next.
+//! Contacts are saved in rounds, once a minute; an expiry, a recovery and a person's choice start a
+//! round at once. A round goes out in batches, one at a time, and meanwhile changes gather for the
+//! next round.
 
 use super::alert::AlertKind;
 use super::device::DeviceId;
@@ -9,7 +10,6 @@ use super::event::Now;
 use super::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use super::spec::DeviceName;
 use super::{Action, Monitor, Timer, raise};
-use crate::topic::TopicName;
 use std::time::Duration;
 
 /// How often contacts and the watched time are saved.
@@ -23,15 +23,25 @@ const LARGEST_BATCH: usize = 1_000;
 pub struct Saving {
     /// Devices whose record has changed; each is in it once, by its flag.
     pub dirty: Vec<DeviceId>,
+    /// Devices that are being saved, batch after batch.
+    round: Vec<DeviceId>,
     /// Names whose records are to be dropped.
     pub gone: Vec<DeviceName>,
-    /// Something changed that should not wait for the next batch.
+    /// Something changed that should not wait for the next interval.
     soon: bool,
     outstanding: bool,
     /// The store has been read, so that saving cannot overwrite what is not known yet.
     known: bool,
     /// Watched time as of the last batch.
     saved_watched: Duration,
+}
+
+impl Saving {
+    /// For a new configuration, in which the devices have other places.
+    pub fn forget_devices(&mut self) {
+        self.dirty.clear();
+        self.round.clear();
+    }
 }
 
 impl Monitor {
@@ -61,8 +71,14 @@ impl Monitor {
     }
 
     pub(super) fn flush_saves(&mut self, now: Now, out: &mut Vec<Action>) {
-        if !self.saving.soon || self.saving.outstanding || !self.saving.known {
+        if self.saving.outstanding || !self.saving.known {
             return;
+        }
+        if self.saving.round.is_empty() {
+            if !self.saving.soon {
+                return;
+            }
+            self.begin_round();
         }
         self.save(now, LARGEST_BATCH, out);
     }
@@ -70,24 +86,28 @@ impl Monitor {
     /// For the end, when no further batch can follow.
     pub(super) fn save_everything(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.saving.known {
+            self.begin_round();
             self.save(now, usize::MAX, out);
         }
     }
 
-    fn save(&mut self, now: Now, most: usize, out: &mut Vec<Action>) {
-        let most = most.min(self.saving.dirty.len());
-        let later = self.saving.dirty.split_off(most);
-        let dirty = std::mem::replace(&mut self.saving.dirty, later);
-        let mut changed = Vec::with_capacity(dirty.len());
-        let announced = self.home_assistant.discovery.as_ref().map(TopicName::as_str);
-        for id in dirty {
-            let device = &mut self.devices[id as usize];
-            device.dirty = false;
-            changed.push(device.record(announced));
+    /// Takes in what has changed so far. What changes from now on is for the next round, so that a
+    /// fleet that never pauses does not keep the store writing.
+    fn begin_round(&mut self) {
+        self.saving.soon = false;
+        for &id in &self.saving.dirty {
+            self.devices[id as usize].dirty = false;
         }
+        self.saving.round.append(&mut self.saving.dirty);
+    }
+
+    fn save(&mut self, now: Now, most: usize, out: &mut Vec<Action>) {
+        let later = self.saving.round.len().saturating_sub(most);
+        let batch = self.saving.round.split_off(later);
+        let announced = self.discovery_prefix();
+        let changed = batch.iter().map(|&id| self.devices[id as usize].record(announced)).collect();
         let watched = self.clock.at(now.mono);
         self.saving.saved_watched = watched;
-        self.saving.soon = !self.saving.dirty.is_empty();
         self.saving.outstanding = true;
         let gone = std::mem::take(&mut self.saving.gone);
         out.push(Action::SaveDevices { heartbeat: Heartbeat { watched }, changed, gone });
@@ -157,19 +177,12 @@ impl Monitor {
         }
     }
 
-    /// Takes back a description for Home Assistant that an earlier run published elsewhere, or of
-    /// a device that has left.
+    /// Brings in line what an earlier run has shown to Home Assistant.
     fn settle_announcement(&mut self, record: &DeviceRecord, out: &mut Vec<Action>) {
-        let id = self.by_name.get(&record.name).copied();
-        let prefix = self.home_assistant.discovery.as_ref().map(TopicName::as_str);
-        let unchanged = record.announced.as_deref() == prefix;
-        if let Some(before) = &record.announced
-            && !(unchanged && id.is_some())
-        {
-            self.retract(before, &record.name, out);
-        }
-        if let Some(id) = id
-            && !unchanged
+        let before = record.announced.as_deref();
+        self.retract_if_stale(before, &record.name, out);
+        if before != self.discovery_prefix()
+            && let Some(&id) = self.by_name.get(&record.name)
         {
             self.save_soon(id);
         }

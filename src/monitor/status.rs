@@ -1,8 +1,7 @@
 //! The retained `status/NAME`: what the monitor holds true of one device, as JSON.
 
-use super::action::Publication;
 use super::device::DeviceId;
-use super::event::{Connection, QoS};
+use super::event::QoS;
 use super::{Action, Monitor};
 use bytes::Bytes;
 use serde::Serialize;
@@ -83,14 +82,6 @@ impl Monitor {
 
     /// Clears a retained topic below the base (MQTT 5, 3.3.1.3).
     pub(super) fn clearing(&self, below: &str) -> Action {
-        Action::Publish(Publication {
-            connection: Connection::Watch,
-            topic: self.own_topic(below),
-            payload: Bytes::new(),
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            restored: false,
-            token: None,
-        })
+        self.own_publication(below, Bytes::new(), QoS::AtLeastOnce, true, None)
     }
 }

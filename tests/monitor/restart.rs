@@ -281,3 +281,27 @@ fn a_large_fleet_is_saved_in_batches_one_after_the_other() {
     assert!(batches.iter().all(|&batch| batch <= 1_000), "{batches:?}");
     assert!(house.store.devices.values().all(|record| record.last_contact.is_some()));
 }
+
+#[test]
+fn a_fleet_that_never_pauses_does_not_keep_the_store_writing() {
+    let devices = (0..3_000).map(|number| watched(&format!("d{number}"), 3_000)).collect();
+    let mut house = House::running(devices);
+    house.advance(secs(1));
+    let hear_all = |house: &mut House| {
+        for number in 0..3_000 {
+            house.hear(&format!("home/d{number}/x"));
+        }
+    };
+    hear_all(&mut house);
+    house.turn_the_page();
+    house.store.holds_saves = true;
+    house.advance(secs(60));
+    // All are heard anew between two batches.
+    for _ in 0..10 {
+        hear_all(&mut house);
+        house.settle_save();
+    }
+    let batches =
+        house.log.iter().filter(|(_, action)| matches!(action, Action::SaveDevices { .. }));
+    assert_eq!(batches.count(), 3, "what was heard meanwhile waits for the next interval");
+}
