@@ -20,7 +20,7 @@ use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
-use memory::Trimming;
+use memory::{LARGE_TURN, Trimming};
 use parts::{Parts, Wiring};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -247,7 +247,7 @@ impl<'a> Daemon<'a> {
             }
         }
         // A turn that concerns every device is rare, and its list is large.
-        self.actions.shrink_to(BATCH);
+        self.actions.shrink_to(LARGE_TURN);
     }
 
     fn now(&self) -> Now {

@@ -4,7 +4,7 @@
 //! status and in agents' environments. Deliberately absent: name resolution.
 
 use super::nearest::nearest;
-use crate::mqtt::settings::Server;
+use crate::mqtt::settings::{Server, without_query};
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
@@ -118,11 +118,6 @@ fn url(scheme: &str, text: &str, default_port: u16) -> Result<String, AddressErr
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     Ok(format!("{scheme}://{host}:{port}{path}"))
-}
-
-/// The query can hold a secret, which no message may show.
-fn without_query(path: &str) -> &str {
-    path.split_once('?').map_or(path, |(shown, _)| shown)
 }
 
 fn split_path(text: &str) -> (&str, &str) {

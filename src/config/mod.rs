@@ -180,8 +180,7 @@ impl<'t> Walk<'t> {
 
     fn mqtt(&self, report: &mut Report) -> mqtt::MqttSection {
         let nothing = mqtt::MqttSection { settings: None, base_topic: None, client_id: None };
-        let entry = section::fields(self.root).into_iter().find(|field| field.key == "mqtt");
-        let Some(entry) = entry else {
+        let Some(entry) = section::field_of(self.root, "mqtt") else {
             let hint = "add [mqtt] and below it serverAddress = \"tcp://localhost:1883\"";
             report.error(&(0..0), "the section [mqtt] is missing", hint);
             return nothing;
@@ -193,10 +192,8 @@ impl<'t> Walk<'t> {
     }
 
     fn home_assistant(&self, report: &mut Report) -> HomeAssistant {
-        section::fields(self.root)
-            .iter()
-            .find(|field| field.key == "homeassistant")
-            .and_then(|entry| section_of(entry, report))
+        section::field_of(self.root, "homeassistant")
+            .and_then(|entry| section_of(&entry, report))
             .map(|section| home_assistant::read(&section, report))
             .unwrap_or_default()
     }
@@ -261,8 +258,7 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
 }
 
 fn warn_of_readable_password(walk: &Walk<'_>, path: &Path, mode: u32, report: &mut Report) {
-    let mqtt = section::fields(walk.root).into_iter().find(|field| field.key == "mqtt");
-    let password = mqtt
+    let password = section::field_of(walk.root, "mqtt")
         .and_then(|mqtt| mqtt.value.as_table())
         .and_then(|table| table.get_key_value("password"))
         .filter(|(_, value)| value.get_ref().as_str().is_some_and(|text| !text.is_empty()));

@@ -44,7 +44,7 @@ impl<'t> Section<'t> {
     }
 
     pub fn field(&self, key: &str) -> Option<Field<'t>> {
-        self.table.get_key_value(key).map(field)
+        field_of(self.table, key)
     }
 
     /// Reports every key that is not among the known ones. `elsewhere` may know of a key that
@@ -232,6 +232,11 @@ impl<'t> Field<'t> {
         }
         texts
     }
+}
+
+/// One entry of a table.
+pub(super) fn field_of<'t>(table: &'t DeTable<'t>, key: &str) -> Option<Field<'t>> {
+    table.get_key_value(key).map(field)
 }
 
 /// The entries of a table in the order of the file.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A turn with more actions than this concerned a fleet.
-const LARGE_TURN: usize = 1_024;
+pub const LARGE_TURN: usize = 1_024;
 
 /// By then its actions have mostly been carried out.
 const DELAY: Duration = Duration::from_secs(5);

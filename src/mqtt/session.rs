@@ -463,10 +463,6 @@ impl<'a> Session<'a> {
         let is_subscribe = !self.subscribing.is_empty();
         let (filters, written) = if is_subscribe {
             let chunk = chunk(&mut self.subscribing, most, |subscription| &subscription.filter);
-            if self.subscribing.is_empty() {
-                // The filters of a whole fleet take room that is not needed again.
-                self.subscribing = VecDeque::new();
-            }
             let written =
                 self.wire.subscribe(pkid, &chunk, self.context.connection, &mut self.link.output);
             (chunk.into_iter().map(|subscription| subscription.filter).collect(), written)
@@ -564,5 +560,10 @@ fn chunk<T>(
             bytes <= most_bytes
         })
         .count();
-    from.drain(..count.max(1).min(from.len())).collect()
+    let chunk = from.drain(..count.max(1).min(from.len())).collect();
+    if from.is_empty() {
+        // The filters of a whole fleet took room that is not needed again.
+        *from = VecDeque::new();
+    }
+    chunk
 }

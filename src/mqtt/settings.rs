@@ -82,12 +82,16 @@ impl fmt::Display for Server {
         match self {
             Self::Tcp { host, port } => write!(f, "tcp://{}:{port}", Bracketed(host)),
             Self::Tls { host, port } => write!(f, "ssl://{}:{port}", Bracketed(host)),
-            Self::WebSocket { url } | Self::WebSocketTls { url } => {
-                f.write_str(url.split_once('?').map_or(url, |(shown, _)| shown))
-            }
+            Self::WebSocket { url } | Self::WebSocketTls { url } => f.write_str(without_query(url)),
             Self::Unix { path } => write!(f, "unix://{}", path.display()),
         }
     }
+}
+
+/// An address, or the path of one, up to its query.
+#[must_use]
+pub fn without_query(address: &str) -> &str {
+    address.split_once('?').map_or(address, |(shown, _)| shown)
 }
 
 /// An IPv6 address stands in brackets before a port (RFC 3986, 3.2.2).

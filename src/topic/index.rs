@@ -75,11 +75,7 @@ impl<V: Copy> TopicIndex<V> {
     pub fn shrink_to_fit(&mut self) {
         self.nodes.shrink_to_fit();
         self.entries.shrink_to_fit();
-        let Self { nodes, edges, hasher, .. } = self;
-        edges.shrink_to_fit(|&id| {
-            let node = &nodes[id as usize];
-            hasher.hash_one((node.parent, &*node.level))
-        });
+        self.edges.shrink_to_fit(|&id| hash_of(&self.hasher, &self.nodes[id as usize]));
     }
 
     /// Calls `found` with the value of each filter that matches the name (MQTT 5, 4.7), once for
@@ -176,12 +172,8 @@ impl<V: Copy> TopicIndex<V> {
         }
         self.nodes.push(Node::new(parent, level));
         let child = index_of(self.nodes.len());
-        let (nodes, hasher) = (&self.nodes, &self.hasher);
-        let rehash = |&id: &u32| {
-            let node = &nodes[id as usize];
-            hasher.hash_one((node.parent, &*node.level))
-        };
-        self.edges.insert_unique(hasher.hash_one((parent, level)), child, rehash);
+        let hash = |&id: &u32| hash_of(&self.hasher, &self.nodes[id as usize]);
+        self.edges.insert_unique(hash(&child), child, hash);
         child
     }
 
@@ -201,6 +193,11 @@ impl Node {
     fn new(parent: u32, level: &str) -> Self {
         Self { parent, level: level.into(), plus: NONE, exact: NONE, rest: NONE }
     }
+}
+
+/// What [`TopicIndex::find_child`] looks a node up by.
+fn hash_of(hasher: &hashbrown::DefaultHashBuilder, node: &Node) -> u64 {
+    hasher.hash_one((node.parent, &*node.level))
 }
 
 /// Index of the last of `len` items. A configuration of four thousand million levels does not fit
