@@ -12,5 +12,7 @@ tools=$PWD/target/tools
 if [[ $("$tools/bin/cargo-deb" --version 2> /dev/null) != *"$version"* ]]; then
     cargo install cargo-deb --quiet --locked --version "$version" --profile dev --root "$tools"
 fi
+# A page of a command that is no more would be packed too.
+rm -rf target/manual
 cargo run --quiet --locked --example manual -- target/manual
 exec "$tools/bin/cargo-deb" --no-build --no-strip --locked "$@"
