@@ -1,21 +1,11 @@
 //! Two monitors on one machine.
 
-use super::harness::{Machine, config, eventually};
+use super::harness::{GARDEN, Machine, config, eventually};
 
-const GARDEN: &str = "iotmonitor@garden.service";
 const HOUSE_AGENT: &str = "iotmonitor-agent-sleeper.service";
 const GARDEN_AGENT: &str = "iotmonitor-garden-agent-sleeper.service";
 const SLEEPER: &str = "[agent_sleeper]\nexec = \"exec sleep infinity\"\n";
 const LAMP: &str = "[device_lamp]\nhelloTopic = \"home/lamp\"\nstateTopics = \"home/lamp/set/#\"\n";
-
-fn garden(sections: &str) -> String {
-    let own = "[mqtt]\nclientid = \"garden\"\nbaseTopic = \"garden/monitoring\"\n";
-    config("auto", sections).replace("[mqtt]\n", own)
-}
-
-fn write_garden(machine: &Machine, sections: &str) {
-    machine.write_file("/etc/iotmonitor/garden.toml", &garden(sections));
-}
 
 #[test]
 fn two_instances_leave_each_other_alone() {
@@ -23,7 +13,7 @@ fn two_instances_leave_each_other_alone() {
     let bus = machine.launch(&config("auto", &format!("{LAMP}{SLEEPER}")));
     bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
     let house = machine.main_pid(HOUSE_AGENT);
-    write_garden(&machine, &format!("{LAMP}{SLEEPER}"));
+    machine.write_garden(&format!("{LAMP}{SLEEPER}"));
     let there = machine.subscribe(&["garden/#"]);
     machine.ok(&["systemctl", "start", GARDEN]);
     there.wait_topic(0, "garden/monitoring/startedprocess/sleeper");
@@ -49,7 +39,7 @@ fn two_instances_leave_each_other_alone() {
         (machine.main_pid(HOUSE_AGENT) == 0).then_some(())
     });
     assert_eq!(machine.main_pid(GARDEN_AGENT), garden);
-    write_garden(&machine, LAMP);
+    machine.write_garden(LAMP);
     machine.ok(&["systemctl", "reload", GARDEN]);
     eventually("the agent that left to be stopped", || {
         (machine.main_pid(GARDEN_AGENT) == 0).then_some(())

@@ -1,6 +1,6 @@
 //! The Debian package, from its installation to its purge, on each release that it is for.
 
-use super::harness::{Machine, config, eventually};
+use super::harness::{GARDEN, Machine, config, eventually};
 use super::store::{DATA, of_the_next_format};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,6 @@ const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nhelloTopic = \"home/lam
     watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
     [agent_sleeper]\nexec = \"exec sleep infinity\"\n";
 const UNIT: &str = "iotmonitor-agent-sleeper.service";
-const GARDEN: &str = "iotmonitor@garden.service";
 const CONFIG: &str = "/etc/iotmonitor/config.toml";
 
 /// Packages of the tested program in both versions.
@@ -36,7 +35,7 @@ fn install(machine: &Machine, version: &str) {
     let file = packages().join(format!("{version}.deb"));
     let package = std::fs::read(&file).expect("it was packed");
     let inside = format!("/root/{version}.deb");
-    machine.feed(&["sh", "-c", &format!("cat > {inside}")], &package);
+    machine.write_file(&inside, &package);
     // No answer waits on standard input: a question about a changed file would fail.
     machine.ok(&["dpkg", "--install", &inside]);
     assert_eq!(machine.sh("dpkg-query -W -f '${Version}' iotmonitor"), version);
@@ -92,8 +91,7 @@ fn it_starts_as_it_is_and_alerts(machine: &Machine) -> (u32, String) {
 
 fn an_upgrade_keeps_what_is_there(machine: &Machine, agent: u32, state: &str) {
     let monitor = machine.monitor_pid();
-    let other = config("auto", "").replace("[mqtt]\n", "[mqtt]\nclientid = \"garden\"\n");
-    machine.write_file("/etc/iotmonitor/garden.toml", &other);
+    machine.write_garden("");
     machine.ok(&["systemctl", "enable", "--now", GARDEN]);
     let garden = machine.main_pid(GARDEN);
     machine.sh(&format!("chmod 640 {CONFIG}"));
@@ -120,13 +118,13 @@ fn what_was_stopped_stays_stopped(machine: &Machine) {
 fn an_older_version_refuses_a_newer_store(machine: &Machine) {
     let known = machine.read_file(DATA);
     let newer = of_the_next_format(known.clone());
-    machine.feed(&["tee", DATA], &newer);
+    machine.write_file(DATA, &newer);
     assert!(!machine.run(&["systemctl", "start", "iotmonitor"]).status.success());
     machine.journal().wait_for("what to do about the store", |entry| {
         entry.message().contains("install the newer version again")
     });
     assert!(machine.read_file(DATA) == newer);
-    machine.feed(&["tee", DATA], &known);
+    machine.write_file(DATA, &known);
     machine.start_monitor();
 }
 

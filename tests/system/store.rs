@@ -99,7 +99,7 @@ fn a_store_of_a_newer_version_is_refused_in_one_sentence_and_left_alone() {
     machine.launch(&config("auto", SECTIONS));
     machine.stop_monitor();
     let newer = of_the_next_format(machine.read_file(DATA));
-    machine.feed(&["tee", DATA], &newer);
+    machine.write_file(DATA, &newer);
     assert!(!machine.run(&["systemctl", "start", "iotmonitor"]).status.success());
     assert_eq!(machine.property("iotmonitor", "ActiveState"), "failed");
     assert_eq!(machine.property("iotmonitor", "NRestarts"), "0");

@@ -109,9 +109,9 @@ impl Machine {
     }
 
     /// Writes a file into the machine, readable by root alone.
-    pub fn write_file(&self, path: &str, text: &str) {
+    pub fn write_file(&self, path: &str, content: &(impl AsRef<[u8]> + ?Sized)) {
         let script = format!("mkdir -p \"$(dirname {path})\"; umask 077; cat > {path}");
-        self.feed(&["sh", "-ec", &script], text.as_bytes());
+        self.feed(&["sh", "-ec", &script], content.as_ref());
     }
 
     /// The bytes of a file in the machine.

@@ -8,7 +8,7 @@ mod mqtt;
 
 pub use journal::Entry;
 pub use machine::Machine;
-pub use monitor::config;
+pub use monitor::{GARDEN, config};
 pub use mqtt::{Message, Subscriber};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -7,6 +7,8 @@ use std::process::Output;
 use std::time::Duration;
 
 const UNIT: &str = "iotmonitor.service";
+/// A second instance.
+pub const GARDEN: &str = "iotmonitor@garden.service";
 const CONFIG: &str = "/etc/iotmonitor/config.toml";
 
 /// A configuration for the machine's broker with this protocol version and these sections.
@@ -19,6 +21,13 @@ pub fn config(protocol: &str, sections: &str) -> String {
 impl Machine {
     pub fn write_config(&self, text: &str) {
         self.write_file(CONFIG, text);
+    }
+
+    /// The configuration of a second instance, [`GARDEN`], with names of its own.
+    pub fn write_garden(&self, sections: &str) {
+        let own = "[mqtt]\nclientid = \"garden\"\nbaseTopic = \"garden/monitoring\"\n";
+        let text = config("auto", sections).replace("[mqtt]\n", own);
+        self.write_file("/etc/iotmonitor/garden.toml", &text);
     }
 
     /// Starts the service, which must succeed.
