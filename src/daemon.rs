@@ -10,7 +10,7 @@ mod memory;
 mod parts;
 mod watchdog;
 
-use crate::bus::{BusCommand, Rejection, Request};
+use crate::bus::{self, BusCommand, Rejection, Request};
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::logging::Logger;
 use crate::monitor::alert::{Alert, AlertKind};
@@ -275,9 +275,19 @@ impl<'a> Daemon<'a> {
     }
 
     fn answer(&mut self, request: Request) {
-        let outcome = self.obey(request.command);
         // Who asked may have gone away meanwhile.
-        let _ = request.reply.send(outcome);
+        match request {
+            Request::Command { command, reply } => {
+                let _ = reply.send(self.obey(command));
+            }
+            Request::View { device, reply } => {
+                let view = self.monitor.view(&device);
+                let _ = reply.send(view.ok_or(Rejection::UnknownDevice(device)));
+            }
+            Request::Views { after, reply } => {
+                let _ = reply.send(Ok(self.monitor.views_after(after.as_ref(), bus::PAGE)));
+            }
+        }
     }
 
     fn obey(&mut self, command: BusCommand) -> Result<(), Rejection> {

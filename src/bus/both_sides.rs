@@ -8,7 +8,7 @@ use crate::pulse::Pulse;
 use std::io::BufRead;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A dbus-daemon that ends with the test.
 struct TestBus {
@@ -66,6 +66,15 @@ async fn on_the_bus(address: &str, client_id: &str) {
     tokio::time::timeout(Duration::from_secs(20), present).await.unwrap();
 }
 
+async fn next_command(
+    requests: &mut mpsc::Receiver<Request>,
+) -> (BusCommand, oneshot::Sender<Result<(), Rejection>>) {
+    match requests.recv().await {
+        Some(Request::Command { command, reply }) => (command, reply),
+        other => panic!("no command but {other:?}"),
+    }
+}
+
 fn lamp() -> DeviceName {
     DeviceName::new("lamp").unwrap()
 }
@@ -93,9 +102,9 @@ async fn commands_reach_the_daemon_and_its_answers_the_caller() {
         (BusCommand::RestartAgent(lamp()), Ok(()), Ok(())),
     ] {
         let daemon = async {
-            let request = requests.recv().await.unwrap();
-            assert_eq!(request.command, command);
-            request.reply.send(answer).unwrap();
+            let (asked, reply) = next_command(&mut requests).await;
+            assert_eq!(asked, command);
+            reply.send(answer).unwrap();
         };
         let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", command.clone());
         let (called, ()) = tokio::join!(caller, daemon);
@@ -113,7 +122,7 @@ async fn instances_do_not_hear_each_other() {
         call("iotmonitor").await,
         Err(CallError::NotRunning("systemctl start iotmonitor".to_owned()))
     );
-    let daemon = async { requests.recv().await.unwrap().reply.send(Ok(())).unwrap() };
+    let daemon = async { next_command(&mut requests).await.1.send(Ok(())).unwrap() };
     assert_eq!(tokio::join!(call("garden"), daemon).0, Ok(()));
 }
 
@@ -137,7 +146,7 @@ async fn the_name_is_taken_again_when_the_bus_comes_back() {
         let _bus = TestBus::start(&address);
         on_the_bus(&address, "iotmonitor").await;
         let caller = call_at(Bus::System, Some(&address), "iotmonitor", BusCommand::Reload);
-        let daemon = async { requests.recv().await.unwrap().reply.send(Ok(())).unwrap() };
+        let daemon = async { next_command(&mut requests).await.1.send(Ok(())).unwrap() };
         assert_eq!(tokio::join!(caller, daemon).0, Ok(()));
     }
     let gone = call_at(Bus::System, Some(&address), "iotmonitor", BusCommand::Reload).await;

@@ -1,9 +1,13 @@
 //! The caller's side: one command to the daemon, with sentences for what can go wrong.
 
-use super::{BusCommand, NAME, PATH, well_known_name};
+use super::view::from_dictionary;
+use super::{BusCommand, NAME, PAGE, PATH, well_known_name};
 use crate::dbus::{Bus, connect};
+use crate::monitor::spec::DeviceName;
+use crate::monitor::view::DeviceView;
 use crate::unit_name::DEFAULT_CLIENT_ID;
-use zbus::{Connection, DBusError as _};
+use std::collections::HashMap;
+use zbus::{Connection, DBusError as _, Variant};
 
 /// Why a command did not reach the daemon, or was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,31 +63,104 @@ pub async fn call_at(
     addressee: impl Into<Addressee>,
     command: BusCommand,
 ) -> Result<(), CallError> {
-    let addressee = addressee.into();
-    let connection =
-        connect(bus, address).await.map_err(|error| CallError::NoBus(error.to_string()))?;
-    let name = match &addressee {
-        Addressee::ClientId(id) => {
-            well_known_name(id).ok_or_else(|| CallError::ClientIdTooLong(id.clone()))?
+    Caller::connect(bus, address, addressee).await?.send(command).await
+}
+
+/// A connection to one daemon.
+#[derive(Debug)]
+pub struct Caller {
+    bus: Bus,
+    addressee: Addressee,
+    proxy: zbus::Proxy<'static>,
+}
+
+impl Caller {
+    /// Finds the daemon; `address` replaces the bus's well-known one.
+    ///
+    /// # Errors
+    /// When the bus cannot be reached, or knows no such daemon.
+    pub async fn connect(
+        bus: Bus,
+        address: Option<&str>,
+        addressee: impl Into<Addressee>,
+    ) -> Result<Self, CallError> {
+        let no_bus = |error: zbus::Error| CallError::NoBus(error.to_string());
+        let addressee = addressee.into();
+        let connection = connect(bus, address).await.map_err(no_bus)?;
+        let name = match &addressee {
+            Addressee::ClientId(id) => {
+                well_known_name(id).ok_or_else(|| CallError::ClientIdTooLong(id.clone()))?
+            }
+            Addressee::Process(pid) => name_of_process(&connection, *pid)
+                .await
+                .map_err(no_bus)?
+                .ok_or_else(|| CallError::NotRunning(start_command(bus, &addressee)))?,
+        };
+        let proxy = zbus::Proxy::new(&connection, name, PATH, NAME).await.map_err(no_bus)?;
+        Ok(Self { bus, addressee, proxy })
+    }
+
+    /// Sends a command and waits for its outcome.
+    ///
+    /// # Errors
+    /// As [`call`].
+    pub async fn send(&self, command: BusCommand) -> Result<(), CallError> {
+        let (method, device) = match &command {
+            BusCommand::Reload => ("Reload", None),
+            BusCommand::Enable(device) => ("Enable", Some(device)),
+            BusCommand::Disable(device) => ("Disable", Some(device)),
+            BusCommand::Restore(device) => ("Restore", Some(device)),
+            BusCommand::RestartAgent(device) => ("RestartAgent", Some(device)),
+        };
+        match device {
+            Some(device) => self.method(method, &device.as_str()).await?,
+            None => self.method(method, &()).await?,
+        };
+        Ok(())
+    }
+
+    /// What the daemon knows of one device.
+    ///
+    /// # Errors
+    /// As [`call`].
+    pub async fn device(&self, name: &DeviceName) -> Result<DeviceView, CallError> {
+        let reply = self.method("GetDevice", &name.as_str()).await?;
+        let body = reply.body();
+        let dictionary = body.deserialize().map_err(|error| self.explain(error))?;
+        from_dictionary(&dictionary).ok_or(CallError::NoAnswer)
+    }
+
+    /// What the daemon knows of all devices, by name.
+    ///
+    /// # Errors
+    /// As [`call`].
+    pub async fn devices(&self) -> Result<Vec<DeviceView>, CallError> {
+        let mut devices: Vec<DeviceView> = Vec::new();
+        loop {
+            let after = devices.last().map_or("", |last| last.name.as_str());
+            let reply = self.method("ListDevices", &after).await?;
+            let body = reply.body();
+            let page: Vec<HashMap<String, Variant<'_>>> =
+                body.deserialize().map_err(|error| self.explain(error))?;
+            let views = page.iter().filter_map(from_dictionary);
+            let before = devices.len();
+            devices.extend(views);
+            if devices.len() < before + PAGE {
+                return Ok(devices);
+            }
         }
-        Addressee::Process(pid) => name_of_process(&connection, *pid)
-            .await
-            .map_err(|error| CallError::NoBus(error.to_string()))?
-            .ok_or_else(|| CallError::NotRunning(start_command(bus, &addressee)))?,
-    };
-    let proxy = zbus::Proxy::new(&connection, name, PATH, NAME)
-        .await
-        .map_err(|error| CallError::NoBus(error.to_string()))?;
-    let result = match &command {
-        BusCommand::Reload => proxy.call_method("Reload", &()).await,
-        BusCommand::Enable(device) => proxy.call_method("Enable", &device.as_str()).await,
-        BusCommand::Disable(device) => proxy.call_method("Disable", &device.as_str()).await,
-        BusCommand::Restore(device) => proxy.call_method("Restore", &device.as_str()).await,
-        BusCommand::RestartAgent(device) => {
-            proxy.call_method("RestartAgent", &device.as_str()).await
-        }
-    };
-    result.map(|_reply| ()).map_err(|error| explain(bus, &addressee, error))
+    }
+
+    async fn method<B>(&self, name: &str, body: &B) -> Result<zbus::Message, CallError>
+    where
+        B: serde::Serialize + zbus::Type,
+    {
+        self.proxy.call_method(name, body).await.map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: zbus::Error) -> CallError {
+        explain(self.bus, &self.addressee, error)
+    }
 }
 
 fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {

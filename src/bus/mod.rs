@@ -9,11 +9,13 @@
 mod both_sides;
 mod client;
 mod server;
+mod view;
 
-pub use client::{Addressee, CallError, call, call_at};
+pub use client::{Addressee, CallError, Caller, call, call_at};
 pub use server::{BusSettings, spawn};
 
 use crate::monitor::spec::DeviceName;
+use crate::monitor::view::DeviceView;
 use crate::unit_name::DEFAULT_CLIENT_ID;
 use tokio::sync::oneshot;
 
@@ -41,13 +43,29 @@ pub enum BusCommand {
     RestartAgent(DeviceName),
 }
 
-/// A command on its way to the daemon. Dropping it unanswered tells the caller that the daemon is
+/// A call on its way to the daemon. Dropping it unanswered tells the caller that the daemon is
 /// ending.
 #[derive(Debug)]
-pub struct Request {
-    pub command: BusCommand,
-    pub reply: oneshot::Sender<Result<(), Rejection>>,
+pub enum Request {
+    Command {
+        command: BusCommand,
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// What is known of one device.
+    View {
+        device: DeviceName,
+        reply: oneshot::Sender<Result<DeviceView, Rejection>>,
+    },
+    /// What is known of at most [`PAGE`] devices, by name, after the one given.
+    Views {
+        after: Option<DeviceName>,
+        reply: oneshot::Sender<Result<Vec<DeviceView>, Rejection>>,
+    },
 }
+
+/// Devices in one answer to ListDevices: far below what a bus lets through in one message, and a
+/// moment's work for the daemon.
+pub const PAGE: usize = 1_000;
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! The daemon's side: owns the name, takes calls, and comes back when the bus was away.
 
+use super::view::{Dictionary, to_dictionary};
 use super::{BusCommand, PATH, Rejection, Request, well_known_name};
 use crate::dbus::{Backoff, Bus, connect};
 use crate::monitor::spec::DeviceName;
@@ -107,11 +108,18 @@ impl From<Rejection> for Error {
 }
 
 impl Monitor {
-    async fn command(&self, command: BusCommand) -> Result<(), Error> {
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
+    ) -> Result<T, Error> {
         let ending = || Error::Failed("iotmonitor is shutting down".to_owned());
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { command, reply }).await.map_err(|_| ending())?;
+        self.requests.send(request(reply)).await.map_err(|_| ending())?;
         Ok(answer.await.map_err(|_| ending())??)
+    }
+
+    async fn command(&self, command: BusCommand) -> Result<(), Error> {
+        self.ask(|reply| Request::Command { command, reply }).await
     }
 
     async fn command_on(
@@ -119,11 +127,12 @@ impl Monitor {
         name: String,
         command: impl FnOnce(DeviceName) -> BusCommand,
     ) -> Result<(), Error> {
-        match DeviceName::new(name) {
-            Ok(device) => self.command(command(device)).await,
-            Err(error) => Err(Error::UnknownDevice(error.to_string())),
-        }
+        self.command(command(device_name(name)?)).await
     }
+}
+
+fn device_name(name: String) -> Result<DeviceName, Error> {
+    DeviceName::new(name).map_err(|error| Error::UnknownDevice(error.to_string()))
 }
 
 #[zbus::interface(name = "org.iotmonitor.Monitor1")]
@@ -152,6 +161,22 @@ impl Monitor {
     /// Restarts an agent.
     async fn restart_agent(&self, name: String) -> Result<(), Error> {
         self.command_on(name, BusCommand::RestartAgent).await
+    }
+
+    /// What is known of one device or agent: Name, State, Since, WatchTimeOut and Hellos; LastContact
+    /// where there was one; of an agent also Unit, UnitState, MainPID and Restarts. Times are Unix
+    /// seconds.
+    async fn get_device(&self, name: String) -> Result<Dictionary, Error> {
+        let device = device_name(name)?;
+        Ok(to_dictionary(self.ask(|reply| Request::View { device, reply }).await?))
+    }
+
+    /// The devices whose names follow `after`, in their order and at most 1,000; the empty text
+    /// begins. Each as in GetDevice.
+    async fn list_devices(&self, after: String) -> Result<Vec<Dictionary>, Error> {
+        let after = if after.is_empty() { None } else { Some(device_name(after)?) };
+        let views = self.ask(|reply| Request::Views { after, reply }).await?;
+        Ok(views.into_iter().map(to_dictionary).collect())
     }
 
     /// The program's version.

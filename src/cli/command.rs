@@ -39,17 +39,21 @@ fn send_about(
 
 /// Waits for the outcome; nothing is said about a success.
 fn send(bus: Bus, addressee: Addressee, command: BusCommand) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
-    match runtime.block_on(bus::call(bus, addressee, command)) {
-        Ok(()) => 0,
-        Err(error) => fail::<CallError>(&error),
+    match in_runtime(bus::call(bus, addressee, command)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => fail::<CallError>(&error),
+        Err(error) => fail(&error),
     }
 }
 
-fn fail<E: std::fmt::Display>(error: &E) -> u8 {
+/// Waits for something that needs a runtime; fails when the system has no resources for one.
+pub(super) fn in_runtime<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(future))
+}
+
+/// Says what went wrong; returns the exit code.
+pub(super) fn fail<E: std::fmt::Display>(error: &E) -> u8 {
     eprintln!("iotmonitor: {error}");
     EXIT_FAILURE
 }

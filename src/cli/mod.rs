@@ -3,6 +3,7 @@
 pub mod check;
 mod command;
 mod run;
+mod status;
 
 use crate::bus::Addressee;
 use crate::config::Environment;
@@ -39,6 +40,19 @@ enum Command {
     Check {
         /// The file to check [default: as for run].
         file: Option<PathBuf>,
+    },
+    /// Show devices and agents as the running monitor sees them; anybody may look.
+    Status {
+        /// Only this device or agent, in more words.
+        name: Option<String>,
+        /// For programs: the keys of the published status, times in Unix seconds.
+        #[arg(long)]
+        json: bool,
+        /// Show it again every second, until interrupted.
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+        #[command(flatten)]
+        instance: Instance,
     },
     /// Have the running monitor read its configuration again; a broken one changes nothing.
     Reload(Process),
@@ -104,6 +118,9 @@ pub fn main() -> ExitCode {
             let file = file.unwrap_or_else(|| default_config(user));
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             check::check(&file, &environment, &mut out, &mut err)
+        }
+        Command::Status { name, json, watch, instance } => {
+            status::status(bus, instance.addressee(), &status::Question { name, json, watch })
         }
         Command::Reload(Process { pid, instance }) => {
             let addressee = pid.map_or_else(|| instance.addressee(), Addressee::Process);

@@ -25,6 +25,7 @@ pub mod snapshot;
 pub mod spec;
 mod status;
 mod subscriptions;
+pub mod view;
 pub mod words;
 
 pub use action::Action;

@@ -20,3 +20,4 @@ mod proxy;
 mod reading;
 mod signals;
 mod units;
+pub mod usage;

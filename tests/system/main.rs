@@ -19,6 +19,7 @@ mod rights;
 mod selftest;
 mod start;
 mod states;
+mod status;
 mod store;
 mod trouble;
 mod user_manager;

@@ -1,0 +1,95 @@
+//! How a [`DeviceView`] travels: as a dictionary of properties, so that one more is no new interface.
+
+use crate::monitor::view::{AgentView, DeviceView};
+use std::collections::HashMap;
+use std::time::Duration;
+use zbus::Variant;
+
+/// `a{sv}`; what is not known is left out.
+pub(super) type Dictionary = HashMap<String, Variant<'static>>;
+
+pub(super) fn to_dictionary(view: DeviceView) -> Dictionary {
+    let mut dictionary = Dictionary::new();
+    let mut put = |key: &str, value: Variant<'static>| {
+        dictionary.insert(key.to_owned(), value);
+    };
+    put("Name", Variant::from(view.name));
+    put("State", Variant::from(view.state));
+    put("Since", Variant::from(view.since.as_secs()));
+    if let Some(contact) = view.last_contact {
+        put("LastContact", Variant::from(contact.as_secs()));
+    }
+    put("WatchTimeOut", Variant::from(view.watch_timeout.unwrap_or_default().as_secs_f64()));
+    put("Hellos", Variant::from(view.hellos));
+    if let Some(agent) = view.agent {
+        put("Unit", Variant::from(agent.unit));
+        put("UnitState", Variant::from(agent.state));
+        put("MainPID", Variant::from(agent.main_pid));
+        put("Restarts", Variant::from(agent.restarts));
+    }
+    dictionary
+}
+
+/// `None` if it has no name. What else a daemon of another version leaves out is empty.
+pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Option<DeviceView> {
+    let text = |key: &str| match dictionary.get(key) {
+        Some(Variant::Str(text)) => Some(text.as_str().to_owned()),
+        _ => None,
+    };
+    let number = |key: &str| match dictionary.get(key) {
+        Some(Variant::U64(number)) => Some(*number),
+        Some(Variant::U32(number)) => Some(u64::from(*number)),
+        _ => None,
+    };
+    let timeout = match dictionary.get("WatchTimeOut") {
+        Some(Variant::F64(seconds)) => Duration::try_from_secs_f64(*seconds).ok(),
+        _ => None,
+    };
+    Some(DeviceView {
+        name: text("Name")?,
+        state: text("State").unwrap_or_default(),
+        since: Duration::from_secs(number("Since").unwrap_or_default()),
+        last_contact: number("LastContact").map(Duration::from_secs),
+        watch_timeout: timeout.filter(|timeout| !timeout.is_zero()),
+        hellos: number("Hellos").unwrap_or_default(),
+        agent: text("Unit").map(|unit| AgentView {
+            unit,
+            state: text("UnitState").unwrap_or_default(),
+            main_pid: number("MainPID").and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
+            restarts: number("Restarts").unwrap_or_default(),
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_arrives_as_it_was_sent() {
+        let device = DeviceView {
+            name: "lamp".to_owned(),
+            state: "alive".to_owned(),
+            since: Duration::from_secs(5),
+            last_contact: Some(Duration::from_secs(7)),
+            watch_timeout: Some(Duration::from_millis(2_500)),
+            hellos: 3,
+            agent: None,
+        };
+        let agent = DeviceView {
+            last_contact: None,
+            watch_timeout: None,
+            agent: Some(AgentView {
+                unit: "iotmonitor-agent-lamp.service".to_owned(),
+                state: "active".to_owned(),
+                main_pid: 17,
+                restarts: 2,
+            }),
+            ..device.clone()
+        };
+        for view in [device, agent] {
+            assert_eq!(from_dictionary(&to_dictionary(view.clone())), Some(view));
+        }
+        assert_eq!(from_dictionary(&Dictionary::new()), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! `iotmonitor status [NAME]`: what the running monitor holds true, as a table, in words or as JSON.
+
+use super::command::{fail, in_runtime};
+use crate::bus::{Addressee, CallError, Caller};
+use crate::dbus::Bus;
+use crate::monitor::spec::DeviceName;
+use crate::monitor::view::{AgentView, DeviceView};
+use crate::monitor::words::Span;
+use crate::systemd::usage::{Usage, usages};
+use clap::builder::styling::{AnsiColor, Style};
+use serde_json::{Value, json};
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often `--watch` asks again.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Moves the cursor home and clears the screen (ECMA-48, CUP and ED).
+const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
+
+/// What is asked for, and in which form.
+#[derive(Debug)]
+pub struct Question {
+    pub name: Option<String>,
+    pub json: bool,
+    pub watch: bool,
+}
+
+/// Prints the answer; returns the exit code.
+pub fn status(bus: Bus, addressee: Addressee, question: &Question) -> u8 {
+    let name = match question.name.clone().map(DeviceName::new).transpose() {
+        Ok(name) => name,
+        Err(error) => return fail(&error),
+    };
+    let outcome = in_runtime(async {
+        let caller = Caller::connect(bus, None, addressee).await?;
+        loop {
+            let devices = ask(bus, &caller, name.as_ref()).await?;
+            let text = render(&devices, name.is_some(), question.json);
+            let mut out = std::io::stdout().lock();
+            let clear = if question.watch { CLEAR_SCREEN } else { "" };
+            // Who closed the other end has seen enough.
+            let gone = write!(out, "{clear}{text}").and_then(|()| out.flush()).is_err();
+            if gone || !question.watch {
+                return Ok::<(), CallError>(());
+            }
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    });
+    match outcome {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => fail(&error),
+        Err(error) => fail(&error),
+    }
+}
+
+type Row = (DeviceView, Usage);
+
+async fn ask(bus: Bus, caller: &Caller, name: Option<&DeviceName>) -> Result<Vec<Row>, CallError> {
+    let devices = match name {
+        Some(name) => vec![caller.device(name).await?],
+        None => caller.devices().await?,
+    };
+    let units: Vec<&str> = devices
+        .iter()
+        .filter_map(|device| device.agent.as_ref())
+        .map(|agent| agent.unit.as_str())
+        .collect();
+    // Without systemd's figures the rest is still worth showing.
+    let mut usages = usages(bus, &units).await.unwrap_or_default().into_iter();
+    let with_usage = |device: DeviceView| {
+        let usage = if device.agent.is_some() { usages.next() } else { None };
+        (device, usage.unwrap_or_default())
+    };
+    Ok(devices.into_iter().map(with_usage).collect())
+}
+
+fn render(rows: &[Row], alone: bool, as_json: bool) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match rows {
+        [row] if alone && as_json => format!("{}\n", json_of(row)),
+        _ if as_json => format!("{}\n", Value::Array(rows.iter().map(json_of).collect())),
+        [row] if alone => description(row, now),
+        _ => table(rows, now, coloured),
+    }
+}
+
+/// The keys of `status/NAME`, and what only a question brings to light.
+fn json_of((device, usage): &Row) -> Value {
+    let mut value = json!({
+        "name": device.name,
+        "kind": kind(device),
+        "state": device.state,
+        "since": device.since.as_secs(),
+        "lastContact": device.last_contact.map(|contact| contact.as_secs()),
+        "watchTimeOut": device.watch_timeout.unwrap_or_default().as_secs_f64(),
+        "hellos": device.hellos,
+    });
+    if let Some(agent) = &device.agent {
+        value["agent"] = json!({
+            "unit": agent.unit,
+            "state": agent.state,
+            "mainPid": agent.main_pid,
+            "restarts": agent.restarts,
+            "memoryBytes": usage.memory,
+            "cpuSeconds": usage.cpu.map(|cpu| cpu.as_secs_f64()),
+        });
+    }
+    value
+}
+
+fn kind(device: &DeviceView) -> &'static str {
+    if device.agent.is_some() { "agent" } else { "device" }
+}
+
+const HEADINGS: [&str; 10] =
+    ["NAME", "STATE", "CONTACT", "TIMEOUT", "HELLOS", "UNIT", "PID", "RESTARTS", "MEMORY", "CPU"];
+
+/// The columns that only agents fill.
+const AGENT_COLUMNS: usize = 5;
+
+fn table(rows: &[Row], now: Duration, coloured: bool) -> String {
+    if rows.is_empty() {
+        return "no device and no agent is configured\n".to_owned();
+    }
+    let with_agents = rows.iter().any(|(device, _)| device.agent.is_some());
+    let columns = HEADINGS.len() - if with_agents { 0 } else { AGENT_COLUMNS };
+    let cells: Vec<[String; 10]> = rows.iter().map(|row| cells(row, now)).collect();
+    let mut widths: Vec<usize> = HEADINGS.iter().map(|heading| heading.len()).collect();
+    for row in &cells {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let headings = HEADINGS.map(str::to_owned);
+    for (index, row) in std::iter::once(&headings).chain(&cells).enumerate() {
+        let state = if index == 0 { "" } else { &row[1] };
+        let style = if coloured { style_of(index == 0, state) } else { Style::new() };
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate().take(columns) {
+            let padding = " ".repeat(widths[column] - cell.chars().count());
+            // Only what is painted has a style, so that blanks stay blanks.
+            let style = if index == 0 || column == 1 { style } else { Style::new() };
+            line.push_str(&format!("{style}{cell}{style:#}{padding}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn style_of(is_heading: bool, state: &str) -> Style {
+    match state {
+        _ if is_heading => Style::new().bold(),
+        "alive" => AnsiColor::Green.on_default(),
+        "expired" => AnsiColor::Red.on_default().bold(),
+        "unknown" => AnsiColor::Yellow.on_default(),
+        _ => Style::new().dimmed(),
+    }
+}
+
+fn cells((device, usage): &Row, now: Duration) -> [String; 10] {
+    let none = || "-".to_owned();
+    let agent = device.agent.as_ref();
+    let of_agent = |cell: fn(&AgentView) -> String| agent.map_or_else(none, cell);
+    [
+        device.name.clone(),
+        device.state.clone(),
+        device.last_contact.map_or_else(|| "never".to_owned(), |contact| ago(now, contact)),
+        device.watch_timeout.map_or_else(none, |timeout| Span(timeout).to_string()),
+        device.hellos.to_string(),
+        of_agent(|agent| agent.state.clone()),
+        of_agent(|agent| if agent.main_pid == 0 { "-".into() } else { agent.main_pid.to_string() }),
+        of_agent(|agent| agent.restarts.to_string()),
+        usage.memory.map_or_else(none, mebibytes),
+        usage.cpu.map_or_else(none, |cpu| Span(cpu).to_string()),
+    ]
+}
+
+fn description((device, usage): &Row, now: Duration) -> String {
+    let mut text = format!(
+        "{} ({})\n  state:        {}, for {}\n",
+        device.name,
+        kind(device),
+        device.state,
+        Span(now.saturating_sub(device.since))
+    );
+    let contact = device.last_contact.map_or_else(|| "never".to_owned(), |at| ago(now, at));
+    let timeout =
+        device.watch_timeout.map_or_else(|| "none".to_owned(), |span| Span(span).to_string());
+    text.push_str(&format!("  last contact: {contact}\n  timeout:      {timeout}\n"));
+    text.push_str(&format!("  hellos:       {}\n", device.hellos));
+    if let Some(agent) = &device.agent {
+        text.push_str(&format!("  unit:         {}, {}\n", agent.unit, agent.state));
+        if agent.main_pid != 0 {
+            text.push_str(&format!("  PID:          {}\n", agent.main_pid));
+        }
+        text.push_str(&format!("  restarts:     {}\n", agent.restarts));
+        if let Some(memory) = usage.memory {
+            text.push_str(&format!("  memory:       {}\n", mebibytes(memory)));
+        }
+        if let Some(cpu) = usage.cpu {
+            text.push_str(&format!("  CPU:          {}\n", Span(cpu)));
+        }
+    }
+    text
+}
+
+fn ago(now: Duration, then: Duration) -> String {
+    // The seconds of a contact are whole, and a clock that steps back must not frighten anybody.
+    let seconds = now.as_secs().saturating_sub(then.as_secs());
+    if seconds == 0 {
+        "now".to_owned()
+    } else {
+        format!("{} ago", Span(Duration::from_secs(seconds)))
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    const TENTH: u64 = 1024 * 1024 / 10;
+    let tenths = bytes / TENTH;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lamp() -> DeviceView {
+        DeviceView {
+            name: "lamp".to_owned(),
+            state: "expired".to_owned(),
+            since: Duration::from_secs(1_000),
+            last_contact: Some(Duration::from_secs(940)),
+            watch_timeout: Some(Duration::from_secs(60)),
+            hellos: 2,
+            agent: None,
+        }
+    }
+
+    fn pump() -> DeviceView {
+        let agent = AgentView {
+            unit: "iotmonitor-agent-pump.service".to_owned(),
+            state: "active".to_owned(),
+            main_pid: 17,
+            restarts: 3,
+        };
+        let (name, state) = ("pump".to_owned(), "unknown".to_owned());
+        DeviceView { name, state, last_contact: None, agent: Some(agent), ..lamp() }
+    }
+
+    const NOW: Duration = Duration::from_secs(1_180);
+
+    #[test]
+    fn devices_alone_need_no_columns_of_agents() {
+        assert_eq!(
+            table(&[(lamp(), Usage::default())], NOW, false),
+            "NAME  STATE    CONTACT        TIMEOUT    HELLOS\n\
+             lamp  expired  4 min 0 s ago  1 min 0 s  2\n"
+        );
+    }
+
+    #[test]
+    fn agents_come_with_their_process() {
+        let usage = Usage { memory: Some(3 << 20), cpu: Some(Duration::from_millis(1_500)) };
+        let text = table(&[(lamp(), Usage::default()), (pump(), usage)], NOW, false);
+        let last = text.lines().last().unwrap();
+        let words: Vec<&str> = last.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect();
+        assert_eq!(
+            words,
+            ["pump", "unknown", "never", "1 min 0 s", "2", "active", "17", "3", "3.0 MiB", "1.5 s"]
+        );
+    }
+
+    #[test]
+    fn a_painted_table_has_the_same_words() {
+        let rows = [(lamp(), Usage::default())];
+        let painted = table(&rows, NOW, true);
+        assert!(painted.contains("\x1b["));
+        let plain = painted.split("\x1b[").map(|part| part.split_once('m').map_or(part, |p| p.1));
+        assert_eq!(plain.collect::<String>(), table(&rows, NOW, false));
+    }
+
+    #[test]
+    fn json_bears_the_keys_of_the_published_status() {
+        let value = json_of(&(pump(), Usage::default()));
+        assert_eq!(value["kind"], "agent");
+        assert_eq!(value["lastContact"], Value::Null);
+        assert_eq!(value["agent"]["mainPid"], 17);
+    }
+}

@@ -1,0 +1,70 @@
+//! What people and programs may see of a device: a copy, made when somebody asks.
+
+use super::Monitor;
+use super::device::DeviceId;
+use super::spec::DeviceName;
+use std::ops::Bound;
+use std::time::Duration;
+
+/// One device or agent as the monitor holds it at the moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceView {
+    pub name: String,
+    /// What `status/NAME` calls `state`: `unknown`, `alive`, `expired` or `disabled`.
+    pub state: String,
+    /// Of the last change of `state`, since the Unix epoch.
+    pub since: Duration,
+    /// Since the Unix epoch; `None` if there never was one.
+    pub last_contact: Option<Duration>,
+    /// `None` never expires.
+    pub watch_timeout: Option<Duration>,
+    /// Messages on `helloTopic` since the monitor started.
+    pub hellos: u64,
+    pub agent: Option<AgentView>,
+}
+
+/// The process of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentView {
+    pub unit: String,
+    /// systemd's ActiveState.
+    pub state: String,
+    /// 0 when there is no main process.
+    pub main_pid: u32,
+    /// Restarts that were seen since the monitor started, whoever made them.
+    pub restarts: u64,
+}
+
+impl Monitor {
+    /// The device or agent of this name.
+    #[must_use]
+    pub fn view(&self, name: &DeviceName) -> Option<DeviceView> {
+        self.by_name.get(name).map(|&id| self.view_of(id))
+    }
+
+    /// At most `limit` devices by name, beginning after `after`.
+    #[must_use]
+    pub fn views_after(&self, after: Option<&DeviceName>, limit: usize) -> Vec<DeviceView> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.by_name.range::<DeviceName, _>((from, Bound::Unbounded));
+        names.take(limit).map(|(_, &id)| self.view_of(id)).collect()
+    }
+
+    fn view_of(&self, id: DeviceId) -> DeviceView {
+        let device = &self.devices[id as usize];
+        DeviceView {
+            name: device.spec.name.to_string(),
+            state: device.liveness().as_str().to_owned(),
+            since: device.since,
+            last_contact: device.last_contact,
+            watch_timeout: device.spec.watch_timeout,
+            hellos: device.hellos,
+            agent: device.agent.as_ref().map(|agent| AgentView {
+                unit: agent.spec.unit.to_string(),
+                state: agent.unit_state().to_owned(),
+                main_pid: agent.report.as_ref().map_or(0, |report| report.main_pid),
+                restarts: agent.restarts,
+            }),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What a unit uses at the moment, asked of systemd when a person wants to know.
+
+use super::proxy::{ManagerProxy, SYSTEMD};
+use crate::dbus::{Bus, connect};
+use std::collections::HashMap;
+use std::time::Duration;
+use zbus::Variant;
+
+/// Figures of systemd's accounting; `None` where it keeps none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of all processes of the unit together.
+    pub memory: Option<u64>,
+    /// Processor time of the present invocation.
+    pub cpu: Option<Duration>,
+}
+
+/// Asks for each of the units; one that is not loaded uses nothing.
+///
+/// # Errors
+/// When the bus cannot be reached.
+pub async fn usages(bus: Bus, units: &[&str]) -> zbus::Result<Vec<Usage>> {
+    if units.is_empty() {
+        return Ok(Vec::new());
+    }
+    let connection = connect(bus, None).await?;
+    let manager = ManagerProxy::new(&connection).await?;
+    let mut usages = Vec::with_capacity(units.len());
+    for unit in units {
+        let usage = async {
+            let path = manager.get_unit(unit).await?;
+            let proxy =
+                zbus::Proxy::new(&connection, SYSTEMD, path, "org.freedesktop.DBus.Properties")
+                    .await?;
+            let reply = proxy.call_method("GetAll", &"org.freedesktop.systemd1.Service").await?;
+            let body = reply.body();
+            zbus::Result::Ok(usage_of(&body.deserialize()?))
+        };
+        usages.push(usage.await.unwrap_or_default());
+    }
+    Ok(usages)
+}
+
+fn usage_of(properties: &HashMap<String, Variant<'_>>) -> Usage {
+    // The largest number stands for "not accounted" (org.freedesktop.systemd1(5)).
+    let number = |key: &str| match properties.get(key) {
+        Some(Variant::U64(number)) if *number != u64::MAX => Some(*number),
+        _ => None,
+    };
+    Usage { memory: number("MemoryCurrent"), cpu: number("CPUUsageNSec").map(Duration::from_nanos) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_accounted_is_no_figure() {
+        let properties = HashMap::from([
+            ("MemoryCurrent".to_owned(), Variant::from(u64::MAX)),
+            ("CPUUsageNSec".to_owned(), Variant::from(1_500_000_000_u64)),
+        ]);
+        let usage = usage_of(&properties);
+        assert_eq!(usage, Usage { memory: None, cpu: Some(Duration::from_millis(1_500)) });
+    }
+}

@@ -1,0 +1,82 @@
+//! What the running monitor tells who asks for its devices.
+
+use super::harness::{Machine, config};
+use serde_json::Value;
+
+const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nhelloTopic = \"home/lamp\"\n\
+    watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
+    [agent_sleeper]\nexec = \"exec sleep infinity\"\n";
+const UNIT: &str = "iotmonitor-agent-sleeper.service";
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn anybody_may_look_and_nobody_but_root_may_command() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SECTIONS));
+    bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    let pid = machine.main_pid(UNIT);
+
+    let as_nobody = ["runuser", "-u", "nobody", "--"];
+    let run = |command: &[&str]| machine.run(&[&as_nobody[..], command].concat());
+    let listed = run(&["iotmonitor", "status", "--json"]);
+    assert!(listed.status.success(), "{listed:?}");
+    let listed = json(&String::from_utf8(listed.stdout).unwrap());
+    assert_eq!(listed[0]["name"], "lamp");
+    assert_eq!(listed[0]["state"], "expired");
+    assert_eq!(listed[0]["watchTimeOut"], 2.0);
+    assert_eq!(listed[1]["name"], "sleeper");
+    assert_eq!(listed[1]["agent"]["unit"], UNIT);
+    assert_eq!(listed[1]["agent"]["state"], "active");
+    assert_eq!(listed[1]["agent"]["mainPid"], pid);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+
+    let call = |member: &str, arguments: &[&str]| {
+        let busctl = ["busctl", "--system", "call", "org.iotmonitor.Monitor1"];
+        let rest = ["/org/iotmonitor/Monitor1", "org.iotmonitor.Monitor1", member];
+        run(&[&busctl[..], &rest[..], arguments].concat())
+    };
+    let device = call("GetDevice", &["s", "lamp"]);
+    assert!(String::from_utf8_lossy(&device.stdout).contains("\"State\" s \"expired\""));
+    for member in ["Disable", "Enable", "Restore", "RestartAgent"] {
+        assert!(!call(member, &["s", "sleeper"]).status.success(), "{member}");
+    }
+    assert!(!call("Reload", &[]).status.success());
+    for verb in ["disable", "enable", "restore", "restart"] {
+        let refused = run(&["iotmonitor", verb, "sleeper"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("not allowed"), "{verb}: {said}");
+    }
+    assert_eq!(machine.main_pid(UNIT), pid);
+}
+
+#[test]
+fn the_table_and_the_words_of_one_device() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SECTIONS));
+    bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
+    let pid = machine.main_pid(UNIT);
+    let from = bus.end();
+    machine.publish("home/lamp", "hello");
+    bus.wait_exact(from, "home/monitoring/helloTopicCount/lamp", "1");
+
+    let table = machine.ok(&["iotmonitor", "status"]);
+    println!("{table}");
+    let lines: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(&lines[0][..5], ["NAME", "STATE", "CONTACT", "TIMEOUT", "HELLOS"]);
+    assert_eq!(&lines[1][..2], ["lamp", "alive"]);
+    assert_eq!(&lines[2][..2], ["sleeper", "unknown"]);
+    assert!(lines[2].contains(&pid.to_string().as_str()), "{table}");
+
+    let lamp = machine.ok(&["iotmonitor", "status", "lamp"]);
+    println!("{lamp}");
+    assert!(lamp.contains("state:        alive"), "{lamp}");
+    assert!(lamp.contains("hellos:       1"), "{lamp}");
+    let unknown = machine.run(&["iotmonitor", "status", "lammp"]);
+    assert!(!unknown.status.success());
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("`lammp`"));
+}
