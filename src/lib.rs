@@ -41,6 +41,10 @@
 //!   write no log.
 //! - Every channel is bounded, and where it is made it says what happens when it is full.
 
+// No input, no fault and no race may end the process: what cannot go on is an error or an alert.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+#![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
+
 pub mod bus;
 pub mod cli;
 pub mod config;

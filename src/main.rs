@@ -1,5 +1,7 @@
 //! The program: arguments in, exit code out. Everything else is in the library.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

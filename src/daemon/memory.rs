@@ -42,9 +42,12 @@ impl Trimming {
 
 #[cfg(target_env = "gnu")]
 fn give_back() {
+    #[expect(unsafe_code, reason = "the allocator's call has no safe wrapper")]
     // SAFETY: malloc_trim(3) has no preconditions and may be called at any time from any thread;
     // it touches only memory that is free.
-    unsafe { nix::libc::malloc_trim(0) };
+    unsafe {
+        nix::libc::malloc_trim(0)
+    };
 }
 
 /// Other allocators decide for themselves.

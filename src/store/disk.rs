@@ -80,6 +80,7 @@ impl Disk {
         let fail = |error| StoreError::database("open", directory, error);
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(map_bytes).max_dbs(3).max_readers(8);
+        #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
         // SAFETY: the file's size was checked, and the directory's lock keeps every other writer
         // of ours away, so that nobody changes the mapped file but LMDB.
         let env = unsafe { options.open(directory) }.map_err(fail)?;
@@ -160,8 +161,10 @@ impl Disk {
 
     fn grow(&mut self) -> Result<(), StoreError> {
         let bytes = self.env.info().map_size.saturating_mul(2);
+        #[expect(unsafe_code, reason = "moving a memory map is unsafe in heed")]
         // SAFETY: `&mut self` shows that no transaction is alive, for all borrow the environment.
-        unsafe { self.env.resize(bytes) }.map_err(|error| self.fail("enlarge", error))
+        let resized = unsafe { self.env.resize(bytes) };
+        resized.map_err(|error| self.fail("enlarge", error))
     }
 
     fn apply(&self, transaction: &mut RwTxn, command: &StoreCommand) -> heed::Result<()> {

@@ -64,6 +64,7 @@ fn open_table(env: &heed::Env, name: &str) -> Table {
 /// Writes into the database behind the store's back.
 fn tamper(directory: &Path, table: &str, change: impl FnOnce(&mut Vec<u8>), key: &[u8]) {
     let mut options = heed::EnvOpenOptions::new();
+    #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
     // SAFETY: the store is closed, and nobody else uses this directory.
     let env = unsafe { options.max_dbs(3).map_size(1 << 30).open(directory) }.unwrap();
     let table = open_table(&env, table);
