@@ -16,6 +16,7 @@ mod presence;
 mod relaunch;
 mod reload;
 mod rights;
+mod secrets;
 mod selftest;
 mod start;
 mod states;

@@ -10,16 +10,21 @@ fn systemctl(machine: &Machine, arguments: &str) -> String {
 #[test]
 fn a_users_own_monitor_runs_the_users_agents() {
     let machine = Machine::boot();
+    // People may read their own entries of a journal on disk, and none of one in memory.
+    machine.write_file("/etc/systemd/journald.conf.d/z.conf", "[Journal]\nStorage=persistent\n");
+    machine.ok(&["systemctl", "restart", "systemd-journald"]);
+    machine.ok(&["journalctl", "--flush"]);
     machine.ok(&["useradd", "--create-home", "--shell", "/bin/bash", "pi"]);
     machine.ok(&["loginctl", "enable-linger", "pi"]);
-    let agent = "[agent_own]\nexec = 'echo \"own agent of $(id -un)\"; exec sleep infinity'\n";
+    let agent = "[device_lamp]\nhelloTopic = \"home/lamp\"\nstateTopics = \"home/lamp/set/#\"\n\
+        [agent_own]\nexec = 'echo \"own agent of $(id -un)\"; exec sleep infinity'\n";
     let file = "/home/pi/.config/iotmonitor/config.toml";
     machine.write_file(file, &config("auto", agent));
     machine.ok(&["chown", "-R", "pi:", "/home/pi"]);
     eventually("the user's manager", || machine.is_active("user@1000.service").then_some(()));
 
     let bus = machine.subscribe(&["home/#"]);
-    systemctl(&machine, "start iotmonitor");
+    systemctl(&machine, "enable --now iotmonitor");
     bus.wait_exact(0, "home/monitoring/availability", "online");
     bus.wait_topic(0, "home/monitoring/startedprocess/own");
     machine.journal().wait_for("the agent's word", |entry| {
@@ -27,10 +32,30 @@ fn a_users_own_monitor_runs_the_users_agents() {
             && entry.field("_SYSTEMD_USER_UNIT") == "iotmonitor-agent-own.service"
     });
     let pid = || systemctl(&machine, "show --value -p MainPID iotmonitor-agent-own.service");
+    let monitor_pid = || systemctl(&machine, "show --value -p MainPID iotmonitor.service");
     let first = pid();
     systemctl(&machine, "restart iotmonitor");
     bus.let_seconds_pass(2);
     assert_eq!(pid(), first);
+    let state = machine.await_recording(&bus, "home/lamp/set/color", "home/lamp");
+    assert_eq!(machine.sh("stat -c '%U %a' /home/pi/.local/state/iotmonitor").trim(), "pi 700");
+    machine.ok(&["test", "-e", "/home/pi/.local/state/iotmonitor/data.mdb"]);
+    machine.ok(&["test", "!", "-e", "/home/pi/.config/iotmonitor/data.mdb"]);
+    let (crashed, from) = (monitor_pid(), bus.end());
+    machine.ok(&["kill", "-9", &crashed]);
+    eventually("the monitor again", || {
+        let now = monitor_pid();
+        (now != "0" && now != crashed).then_some(())
+    });
+    bus.wait_exact(from, "home/lamp/set/color", &state);
+    assert_eq!(pid(), first);
+    let journal =
+        "runuser -u pi -- env XDG_RUNTIME_DIR=/run/user/1000 journalctl --user -u iotmonitor";
+    assert!(machine.sh(journal).contains("was running already and is adopted"));
+    let listed = machine.sh("runuser -u pi -- env XDG_RUNTIME_DIR=/run/user/1000 \
+         DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus iotmonitor status --user own");
+    assert!(listed.contains("iotmonitor-agent-own.service, active"), "{listed}");
+
     systemctl(&machine, "reload iotmonitor");
     systemctl(&machine, "stop iotmonitor-agent-own.service");
     eventually("a new process", || {
