@@ -21,18 +21,22 @@ pub enum Bus {
     User,
 }
 
-/// Connects to a bus; `address` replaces the well-known one.
+/// Connects to a bus; `address` replaces the well-known one. Calls wait for their answers no longer
+/// than `timeout`.
 ///
 /// # Errors
 /// When there is nobody at the address, or they do not let us in within ten seconds.
-pub async fn connect(bus: Bus, address: Option<&str>) -> zbus::Result<Connection> {
+pub async fn connect(
+    bus: Bus,
+    address: Option<&str>,
+    timeout: Duration,
+) -> zbus::Result<Connection> {
     let builder = match (address, bus) {
         (Some(address), _) => Builder::address(address),
         (None, Bus::System) => Builder::system(),
         (None, Bus::User) => Builder::session(),
     };
-    match tokio::time::timeout(CONNECT_TIMEOUT, builder.method_timeout(CALL_TIMEOUT).build()).await
-    {
+    match tokio::time::timeout(CONNECT_TIMEOUT, builder.method_timeout(timeout).build()).await {
         Ok(result) => result,
         Err(_elapsed) => Err(zbus::Error::Failure("the bus does not answer".to_owned())),
     }

@@ -2,7 +2,7 @@
 
 use super::client::call_at;
 use super::{BusCommand, BusSettings, CallError, Rejection, Request, spawn, well_known_name};
-use crate::dbus::{Bus, connect};
+use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
 use std::io::BufRead;
@@ -54,7 +54,7 @@ async fn on_the_bus(address: &str, client_id: &str) {
     let name = well_known_name(client_id).unwrap();
     let present = async {
         loop {
-            if let Ok(connection) = connect(Bus::System, Some(address)).await {
+            if let Ok(connection) = connect(Bus::System, Some(address), CALL_TIMEOUT).await {
                 let bus = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
                 if bus.name_has_owner(name.as_str().try_into().unwrap()).await == Ok(true) {
                     return;

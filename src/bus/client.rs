@@ -2,12 +2,17 @@
 
 use super::view::from_dictionary;
 use super::{BusCommand, NAME, PAGE, PATH, well_known_name};
-use crate::dbus::{Bus, connect};
+use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::monitor::spec::DeviceName;
 use crate::monitor::view::DeviceView;
 use crate::unit_name::DEFAULT_CLIENT_ID;
 use std::collections::HashMap;
+use std::time::Duration;
+use zbus::proxy::MethodFlags;
 use zbus::{Connection, DBusError as _, Variant};
+
+/// A command may wait for a person's password, which polkit asks for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Why a command did not reach the daemon, or was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,8 +21,8 @@ pub enum CallError {
     NoBus(String),
     #[error("iotmonitor is not running; start it with `{0}`")]
     NotRunning(String),
-    #[error("you are not allowed to do this; try again with sudo")]
-    Denied,
+    #[error("you are not allowed to do this ({0}); try again with sudo")]
+    Denied(String),
     #[error("iotmonitor does not answer; `systemctl status iotmonitor` tells more")]
     NoAnswer,
     #[error("the clientid `{0}` is too long for a name on the bus")]
@@ -86,7 +91,7 @@ impl Caller {
     ) -> Result<Self, CallError> {
         let no_bus = |error: zbus::Error| CallError::NoBus(error.to_string());
         let addressee = addressee.into();
-        let connection = connect(bus, address).await.map_err(no_bus)?;
+        let connection = connect(bus, address, ANSWER_TIMEOUT).await.map_err(no_bus)?;
         let name = match &addressee {
             Addressee::ClientId(id) => {
                 well_known_name(id).ok_or_else(|| CallError::ClientIdTooLong(id.clone()))?
@@ -113,10 +118,18 @@ impl Caller {
             BusCommand::RestartAgent(device) => ("RestartAgent", Some(device)),
         };
         match device {
-            Some(device) => self.method(method, &device.as_str()).await?,
-            None => self.method(method, &()).await?,
-        };
-        Ok(())
+            Some(device) => self.command(method, &device.as_str()).await,
+            None => self.command(method, &()).await,
+        }
+    }
+
+    async fn command<B>(&self, method: &str, body: &B) -> Result<(), CallError>
+    where
+        B: serde::Serialize + zbus::Type,
+    {
+        let flags = MethodFlags::ALLOW_INTERACTIVE_AUTH;
+        let answer = self.proxy.call_with_flags::<_, _, ()>(method, flags, body).await;
+        answer.map(|_nothing| ()).map_err(|error| self.explain(error))
     }
 
     /// What the daemon knows of one device.
@@ -155,7 +168,10 @@ impl Caller {
     where
         B: serde::Serialize + zbus::Type,
     {
-        self.proxy.call_method(name, body).await.map_err(|error| self.explain(error))
+        match tokio::time::timeout(CALL_TIMEOUT, self.proxy.call_method(name, body)).await {
+            Ok(reply) => reply.map_err(|error| self.explain(error)),
+            Err(_elapsed) => Err(CallError::NoAnswer),
+        }
     }
 
     fn explain(&self, error: zbus::Error) -> CallError {
@@ -168,6 +184,7 @@ fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {
         zbus::Error::MethodError(name, text, _) => {
             let text = text.unwrap_or_else(|| name.to_string());
             match name.as_str() {
+                "org.iotmonitor.Error.Denied" => CallError::Denied(text),
                 "org.iotmonitor.Error.UnknownDevice" => CallError::UnknownDevice(text),
                 _ => CallError::Rejected(text),
             }
@@ -177,7 +194,9 @@ fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {
             | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
                 CallError::NotRunning(start_command(bus, addressee))
             }
-            "org.freedesktop.DBus.Error.AccessDenied" => CallError::Denied,
+            "org.freedesktop.DBus.Error.AccessDenied" => {
+                CallError::Denied(fdo.description().unwrap_or("access denied").to_owned())
+            }
             "org.freedesktop.DBus.Error.NoReply" => CallError::NoAnswer,
             _ => CallError::Rejected(fdo.to_string()),
         },

@@ -2,9 +2,10 @@
 //!
 //! On the system bus (in a user manager on the user's) the daemon owns the name of
 //! [`well_known_name`] and offers the interface `org.iotmonitor.Monitor1` at the path
-//! `/org/iotmonitor/Monitor1`. Who may call what is the bus policy's business; it is installed with
-//! the package. Deliberately absent: any decision; commands go to the daemon, answers come back.
+//! `/org/iotmonitor/Monitor1`. Everybody may look; who may command is for root and polkit to say.
+//! Deliberately absent: any decision; commands go to the daemon, answers come back.
 
+mod authority;
 #[cfg(test)]
 mod both_sides;
 mod client;

@@ -1,13 +1,16 @@
 //! The daemon's side: owns the name, takes calls, and comes back when the bus was away.
 
+use super::authority::may_command;
 use super::view::{Dictionary, to_dictionary};
 use super::{BusCommand, PATH, Rejection, Request, well_known_name};
-use crate::dbus::{Backoff, Bus, connect};
+use crate::dbus::{Backoff, Bus, CALL_TIMEOUT, connect};
 use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+use zbus::Connection;
+use zbus::message::Header;
 
 /// How often the pulse beats when nothing happens.
 const BEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -71,10 +74,10 @@ async fn serve(settings: BusSettings, requests: mpsc::Sender<Request>, pulse: Pu
 async fn offer(
     settings: &BusSettings,
     requests: &mpsc::Sender<Request>,
-) -> zbus::Result<zbus::Connection> {
+) -> zbus::Result<Connection> {
     let name = well_known_name(&settings.client_id).ok_or(zbus::Error::InvalidName("clientid"))?;
-    let connection = connect(settings.bus, settings.bus_address.as_deref()).await?;
-    let monitor = Monitor { requests: requests.clone() };
+    let connection = connect(settings.bus, settings.bus_address.as_deref(), CALL_TIMEOUT).await?;
+    let monitor = Monitor { bus: settings.bus, requests: requests.clone() };
     connection.object_server().at(PATH, monitor).await?;
     connection.request_name(name).await?;
     Ok(connection)
@@ -82,6 +85,7 @@ async fn offer(
 
 /// The exported object.
 struct Monitor {
+    bus: Bus,
     requests: mpsc::Sender<Request>,
 }
 
@@ -91,6 +95,8 @@ struct Monitor {
 pub(super) enum Error {
     #[zbus(error)]
     ZBus(zbus::Error),
+    /// The caller may not command, in words.
+    Denied(String),
     /// The command was not carried out, in words.
     Failed(String),
     /// No device has that name.
@@ -118,18 +124,23 @@ impl Monitor {
         Ok(answer.await.map_err(|_| ending())??)
     }
 
-    async fn command(&self, command: BusCommand) -> Result<(), Error> {
+    async fn command(&self, caller: Caller<'_>, command: BusCommand) -> Result<(), Error> {
+        may_command(self.bus, caller.0, &caller.1).await?;
         self.ask(|reply| Request::Command { command, reply }).await
     }
 
     async fn command_on(
         &self,
+        caller: Caller<'_>,
         name: String,
         command: impl FnOnce(DeviceName) -> BusCommand,
     ) -> Result<(), Error> {
-        self.command(command(device_name(name)?)).await
+        self.command(caller, command(device_name(name)?)).await
     }
 }
+
+/// Who calls: the bus that the call came over, and its header.
+struct Caller<'a>(&'a Connection, Header<'a>);
 
 fn device_name(name: String) -> Result<DeviceName, Error> {
     DeviceName::new(name).map_err(|error| Error::UnknownDevice(error.to_string()))
@@ -139,28 +150,52 @@ fn device_name(name: String) -> Result<DeviceName, Error> {
 impl Monitor {
     /// Reads the configuration again; answers when the new one is in force, or fails and the old
     /// one stays.
-    async fn reload(&self) -> Result<(), Error> {
-        self.command(BusCommand::Reload).await
+    async fn reload(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Error> {
+        self.command(Caller(bus, call), BusCommand::Reload).await
     }
 
     /// Takes a device into the monitoring.
-    async fn enable(&self, name: String) -> Result<(), Error> {
-        self.command_on(name, BusCommand::Enable).await
+    async fn enable(
+        &self,
+        name: String,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Error> {
+        self.command_on(Caller(bus, call), name, BusCommand::Enable).await
     }
 
     /// Takes a device out of the monitoring.
-    async fn disable(&self, name: String) -> Result<(), Error> {
-        self.command_on(name, BusCommand::Disable).await
+    async fn disable(
+        &self,
+        name: String,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Error> {
+        self.command_on(Caller(bus, call), name, BusCommand::Disable).await
     }
 
     /// Publishes a device's recorded states.
-    async fn restore(&self, name: String) -> Result<(), Error> {
-        self.command_on(name, BusCommand::Restore).await
+    async fn restore(
+        &self,
+        name: String,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Error> {
+        self.command_on(Caller(bus, call), name, BusCommand::Restore).await
     }
 
     /// Restarts an agent.
-    async fn restart_agent(&self, name: String) -> Result<(), Error> {
-        self.command_on(name, BusCommand::RestartAgent).await
+    async fn restart_agent(
+        &self,
+        name: String,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Error> {
+        self.command_on(Caller(bus, call), name, BusCommand::RestartAgent).await
     }
 
     /// What is known of one device or agent: Name, State, Since, WatchTimeOut and Hellos; LastContact

@@ -10,7 +10,7 @@ use super::properties::{Owner, transient};
 use super::proxy::words;
 use super::signals;
 use super::units::{Looker, Lost, Session, beating};
-use crate::dbus::{Backoff, Bus, connect};
+use crate::dbus::{Backoff, Bus, CALL_TIMEOUT, connect};
 use crate::monitor::event::{Event, JobOutcome};
 use crate::monitor::spec::{AgentSpec, DeviceName};
 use crate::pulse::Pulse;
@@ -232,11 +232,11 @@ async fn one_session(
 /// Two connections: signals are taken in on the first before anything is asked on the second.
 async fn open(settings: &ManagerSettings) -> zbus::Result<(Session, Pump)> {
     let address = settings.bus_address.as_deref();
-    let signal_connection = connect(settings.bus, address).await?;
+    let signal_connection = connect(settings.bus, address, CALL_TIMEOUT).await?;
     let inbox = Arc::new(Inbox::default());
     let stream = signals::listen(&signal_connection).await?;
     let pump = Pump(tokio::spawn(signals::pump(stream, Arc::clone(&inbox))).abort_handle());
-    let calls = connect(settings.bus, address).await?;
+    let calls = connect(settings.bus, address, CALL_TIMEOUT).await?;
     let session = Session::new(calls, inbox, settings.client_id.clone()).await?;
     Ok((session, pump))
 }

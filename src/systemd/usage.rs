@@ -1,7 +1,7 @@
 //! What a unit uses at the moment, asked of systemd when a person wants to know.
 
 use super::proxy::{ManagerProxy, SYSTEMD};
-use crate::dbus::{Bus, connect};
+use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use std::collections::HashMap;
 use std::time::Duration;
 use zbus::Variant;
@@ -23,7 +23,7 @@ pub async fn usages(bus: Bus, units: &[&str]) -> zbus::Result<Vec<Usage>> {
     if units.is_empty() {
         return Ok(Vec::new());
     }
-    let connection = connect(bus, None).await?;
+    let connection = connect(bus, None, CALL_TIMEOUT).await?;
     let manager = ManagerProxy::new(&connection).await?;
     let mut usages = Vec::with_capacity(units.len());
     for unit in units {

@@ -53,6 +53,39 @@ fn anybody_may_look_and_nobody_but_root_may_command() {
     assert_eq!(machine.main_pid(UNIT), pid);
 }
 
+/// A rule as an administrator writes it (polkit(8)).
+const RULE: &str = "polkit.addRule(function(action, subject) {
+    if (action.id == \"org.iotmonitor.manage\" && subject.user == \"pi\") return polkit.Result.YES;
+});\n";
+
+#[test]
+fn whom_polkit_allows_may_command() {
+    let machine = Machine::boot();
+    machine.ok(&["useradd", "pi"]);
+    let rule = "/etc/polkit-1/rules.d/50-iotmonitor.rules";
+    machine.write_file(rule, RULE);
+    machine.ok(&["chmod", "a+r", rule]);
+    let bus = machine.launch(&config("auto", SECTIONS));
+    bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
+    let pid = machine.main_pid(UNIT);
+    let restart = |user: &str| {
+        machine.run(&["runuser", "-u", user, "--", "iotmonitor", "restart", "sleeper"])
+    };
+
+    let refused = restart("nobody");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("polkit does not allow it"), "{said}");
+    assert_eq!(machine.main_pid(UNIT), pid);
+    assert!(restart("pi").status.success());
+    let pid = machine.await_new_main_pid(UNIT, pid);
+
+    machine.ok(&["systemctl", "mask", "--now", "polkit"]);
+    let refused = restart("pi");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("polkit cannot be asked"), "{said}");
+    assert_eq!(machine.main_pid(UNIT), pid);
+}
+
 #[test]
 fn the_table_and_the_words_of_one_device() {
     let machine = Machine::boot();
