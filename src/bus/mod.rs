@@ -44,6 +44,20 @@ pub enum BusCommand {
     RestartAgent(DeviceName),
 }
 
+impl BusCommand {
+    /// Whom it concerns.
+    #[must_use]
+    pub fn device(&self) -> Option<&DeviceName> {
+        match self {
+            Self::Reload => None,
+            Self::Enable(device)
+            | Self::Disable(device)
+            | Self::Restore(device)
+            | Self::RestartAgent(device) => Some(device),
+        }
+    }
+}
+
 /// A call on its way to the daemon. Dropping it unanswered tells the caller that the daemon is
 /// ending.
 #[derive(Debug)]

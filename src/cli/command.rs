@@ -1,9 +1,11 @@
 //! `reload`, `enable`, `disable`, `restore` and `restart`: one call to the running monitor each.
 
 use super::EXIT_FAILURE;
-use crate::bus::{self, Addressee, BusCommand, CallError};
+use crate::bus::{Addressee, BusCommand, CallError, Caller};
+use crate::config::nearest::nearest;
 use crate::dbus::Bus;
 use crate::monitor::spec::DeviceName;
+use std::fmt::Display;
 
 pub fn reload(bus: Bus, addressee: Addressee) -> u8 {
     send(bus, addressee, BusCommand::Reload)
@@ -39,9 +41,37 @@ fn send_about(
 
 /// Waits for the outcome; nothing is said about a success.
 fn send(bus: Bus, addressee: Addressee, command: BusCommand) -> u8 {
-    match in_runtime(bus::call(bus, addressee, command)) {
+    let name = command.device().cloned();
+    conclude(in_runtime(async {
+        let caller = Caller::connect(bus, None, addressee).await?;
+        let outcome = caller.send(command).await;
+        match name {
+            Some(name) => suggesting(&caller, &name, outcome).await,
+            None => outcome,
+        }
+    }))
+}
+
+/// Adds the nearest name that there is to the answer that there is none of this name.
+pub(super) async fn suggesting<T>(
+    caller: &Caller,
+    name: &DeviceName,
+    outcome: Result<T, CallError>,
+) -> Result<T, CallError> {
+    let Err(CallError::UnknownDevice(sentence)) = outcome else { return outcome };
+    let devices = caller.devices().await?;
+    let names = devices.iter().map(|device| device.name.as_str());
+    Err(CallError::UnknownDevice(match nearest(name.as_str(), names) {
+        Some(near) => format!("there is no device or agent `{name}`, did you mean `{near}`?"),
+        None => sentence,
+    }))
+}
+
+/// The exit code of what was done in a runtime, after saying what went wrong.
+pub(super) fn conclude<E: Display>(outcome: std::io::Result<Result<(), E>>) -> u8 {
+    match outcome {
         Ok(Ok(())) => 0,
-        Ok(Err(error)) => fail::<CallError>(&error),
+        Ok(Err(error)) => fail(&error),
         Err(error) => fail(&error),
     }
 }
@@ -53,7 +83,7 @@ pub(super) fn in_runtime<T>(future: impl Future<Output = T>) -> std::io::Result<
 }
 
 /// Says what went wrong; returns the exit code.
-pub(super) fn fail<E: std::fmt::Display>(error: &E) -> u8 {
+pub(super) fn fail<E: Display>(error: &E) -> u8 {
     eprintln!("iotmonitor: {error}");
     EXIT_FAILURE
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod command;
+mod logs;
 mod run;
 mod status;
 
@@ -53,6 +54,22 @@ enum Command {
         watch: bool,
         #[command(flatten)]
         instance: Instance,
+    },
+    /// Show what the journal holds about a device, and about an agent with its own output.
+    Logs {
+        /// Name of the device or agent.
+        name: String,
+        /// Go on showing what comes.
+        #[arg(short, long)]
+        follow: bool,
+        /// Begin with the last so many entries.
+        #[arg(short = 'n', long, value_name = "COUNT")]
+        lines: Option<u32>,
+        #[command(flatten)]
+        instance: Instance,
+        /// Further arguments of journalctl(1).
+        #[arg(last = true, value_name = "ARGUMENTS")]
+        rest: Vec<String>,
     },
     /// Have the running monitor read its configuration again; a broken one changes nothing.
     Reload(Process),
@@ -121,6 +138,10 @@ pub fn main() -> ExitCode {
         }
         Command::Status { name, json, watch, instance } => {
             status::status(bus, instance.addressee(), &status::Question { name, json, watch })
+        }
+        Command::Logs { name, follow, lines, instance, rest } => {
+            let question = logs::Question { name, follow, lines, rest };
+            logs::logs(bus, instance.clientid, question)
         }
         Command::Reload(Process { pid, instance }) => {
             let addressee = pid.map_or_else(|| instance.addressee(), Addressee::Process);

@@ -1,11 +1,11 @@
 //! `iotmonitor status [NAME]`: what the running monitor holds true, as a table, in words or as JSON.
 
-use super::command::{fail, in_runtime};
+use super::command::{conclude, fail, in_runtime, suggesting};
 use crate::bus::{Addressee, CallError, Caller};
 use crate::dbus::Bus;
 use crate::monitor::spec::DeviceName;
 use crate::monitor::view::{AgentView, DeviceView};
-use crate::monitor::words::Span;
+use crate::monitor::words::{Ago, Span};
 use crate::systemd::usage::{Usage, usages};
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::{Value, json};
@@ -47,18 +47,14 @@ pub fn status(bus: Bus, addressee: Addressee, question: &Question) -> u8 {
             tokio::time::sleep(WATCH_INTERVAL).await;
         }
     });
-    match outcome {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => fail(&error),
-        Err(error) => fail(&error),
-    }
+    conclude(outcome)
 }
 
 type Row = (DeviceView, Usage);
 
 async fn ask(bus: Bus, caller: &Caller, name: Option<&DeviceName>) -> Result<Vec<Row>, CallError> {
     let devices = match name {
-        Some(name) => vec![caller.device(name).await?],
+        Some(name) => vec![suggesting(caller, name, caller.device(name).await).await?],
         None => caller.devices().await?,
     };
     let units: Vec<&str> = devices
@@ -208,14 +204,9 @@ fn description((device, usage): &Row, now: Duration) -> String {
     text
 }
 
+/// The seconds of a contact are whole, and a clock that steps back must not frighten anybody.
 fn ago(now: Duration, then: Duration) -> String {
-    // The seconds of a contact are whole, and a clock that steps back must not frighten anybody.
-    let seconds = now.as_secs().saturating_sub(then.as_secs());
-    if seconds == 0 {
-        "now".to_owned()
-    } else {
-        format!("{} ago", Span(Duration::from_secs(seconds)))
-    }
+    Ago(Duration::from_secs(now.as_secs().saturating_sub(then.as_secs()))).to_string()
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -257,8 +248,8 @@ mod tests {
     fn devices_alone_need_no_columns_of_agents() {
         assert_eq!(
             table(&[(lamp(), Usage::default())], NOW, false),
-            "NAME  STATE    CONTACT        TIMEOUT    HELLOS\n\
-             lamp  expired  4 min 0 s ago  1 min 0 s  2\n"
+            "NAME  STATE    CONTACT    TIMEOUT  HELLOS\n\
+             lamp  expired  4 min ago  1 min    2\n"
         );
     }
 
@@ -270,7 +261,7 @@ mod tests {
         let words: Vec<&str> = last.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect();
         assert_eq!(
             words,
-            ["pump", "unknown", "never", "1 min 0 s", "2", "active", "17", "3", "3.0 MiB", "1.5 s"]
+            ["pump", "unknown", "never", "1 min", "2", "active", "17", "3", "3.0 MiB", "1.5 s"]
         );
     }
 

@@ -20,7 +20,7 @@ mod device;
 pub mod error;
 mod home_assistant;
 mod mqtt;
-mod nearest;
+pub(crate) mod nearest;
 mod password;
 mod report;
 mod secrecy;

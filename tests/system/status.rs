@@ -2,6 +2,7 @@
 
 use super::harness::{Machine, config};
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
 
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nhelloTopic = \"home/lamp\"\n\
     watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
@@ -109,7 +110,47 @@ fn the_table_and_the_words_of_one_device() {
     println!("{lamp}");
     assert!(lamp.contains("state:        alive"), "{lamp}");
     assert!(lamp.contains("hellos:       1"), "{lamp}");
-    let unknown = machine.run(&["iotmonitor", "status", "lammp"]);
-    assert!(!unknown.status.success());
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("`lammp`"));
+    for verb in ["status", "logs", "restore"] {
+        let unknown = machine.run(&["iotmonitor", verb, "lammp"]);
+        assert!(!unknown.status.success(), "{verb}");
+        let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+        assert!(said.contains("`lammp`, did you mean `lamp`?"), "{verb}: {said}");
+    }
+}
+
+#[test]
+fn the_logs_of_an_agent_show_its_own_words_and_those_about_it() {
+    let machine = Machine::boot();
+    let speaker = SECTIONS.replace("exec sleep", "echo \\\"I speak\\\"; exec sleep");
+    let bus = machine.launch(&config("auto", &speaker));
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    machine.journal().wait_for("the agent's word", |entry| entry.message() == "I speak");
+    machine.journal().wait_for_alert("agent-started", "sleeper");
+
+    let logs = |name: &str| machine.ok(&["iotmonitor", "logs", name, "--", "--output=cat"]);
+    let agent = logs("sleeper");
+    println!("{agent}");
+    assert!(agent.lines().any(|line| line == "I speak"), "{agent}");
+    assert!(agent.contains("agent `sleeper` has started"), "{agent}");
+    assert!(!agent.contains("lamp"), "{agent}");
+    let device = logs("lamp");
+    assert!(device.contains("device `lamp` is silent"), "{device}");
+    assert!(!device.contains("sleeper"), "{device}");
+
+    // The last entry alone is shown, and then what comes.
+    let mut follower = machine
+        .command(&["iotmonitor", "logs", "lamp", "-f", "-n", "1", "--", "--output=cat"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.next().unwrap().contains("`lamp` is silent"));
+    machine.make_alive(&bus, "lamp", "home/lamp/sensors/light");
+    assert!(lines.next().unwrap().contains("`lamp` is back"));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+
+    // The journal can be read when there is no monitor to ask.
+    machine.stop_monitor();
+    assert!(logs("sleeper").contains("I speak"));
 }

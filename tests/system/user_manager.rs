@@ -31,6 +31,10 @@ fn a_users_own_monitor_runs_the_users_agents() {
         entry.message() == "own agent of pi"
             && entry.field("_SYSTEMD_USER_UNIT") == "iotmonitor-agent-own.service"
     });
+    let pi = "runuser -u pi -- env XDG_RUNTIME_DIR=/run/user/1000";
+    let logs = machine.sh(&format!("{pi} iotmonitor --user logs own -- --output=cat"));
+    assert!(logs.lines().any(|line| line == "own agent of pi"), "{logs}");
+    assert!(logs.contains("agent `own` has started"), "{logs}");
     let pid = || systemctl(&machine, "show --value -p MainPID iotmonitor-agent-own.service");
     let monitor_pid = || systemctl(&machine, "show --value -p MainPID iotmonitor.service");
     let first = pid();

@@ -1,0 +1,99 @@
+//! `iotmonitor logs NAME`: what the journal holds about one device or agent. Becomes journalctl.
+//!
+//! An agent's own output, what systemd says about its unit and what the monitor says about it are
+//! shown together; of a device there are only the monitor's alerts. The running monitor is asked
+//! for the name alone, so that a journal can also be read when there is none.
+
+use super::command::{fail, in_runtime, suggesting};
+use crate::bus::{Addressee, CallError, Caller};
+use crate::dbus::Bus;
+use crate::monitor::spec::DeviceName;
+use crate::unit_name::UnitName;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Question {
+    pub name: String,
+    pub follow: bool,
+    pub lines: Option<u32>,
+    /// Further arguments of journalctl.
+    pub rest: Vec<String>,
+}
+
+/// Returns only when journalctl could not be run, with the exit code.
+pub fn logs(bus: Bus, client_id: String, question: Question) -> u8 {
+    let name = match DeviceName::new(question.name) {
+        Ok(name) => name,
+        Err(error) => return fail(&error),
+    };
+    let unit = match UnitName::for_agent(&client_id, name.as_str()) {
+        Ok(unit) => unit,
+        Err(error) => return fail(&error),
+    };
+    match in_runtime(check_name(bus, client_id, &name)) {
+        // Who is no longer configured has left entries behind.
+        Ok(Err(CallError::UnknownDevice(sentence))) => {
+            return fail(&format!(
+                "{sentence}\n(`journalctl IOTMONITOR_DEVICE={name}` shows what an earlier one left)"
+            ));
+        }
+        Ok(_) => {}
+        Err(error) => return fail(&error),
+    }
+    let mut journalctl = Command::new("journalctl");
+    journalctl.args(question.follow.then_some("--follow"));
+    journalctl.args(question.lines.map(|lines| format!("--lines={lines}")));
+    journalctl.args(question.rest);
+    journalctl.args(matches(bus, &name, &unit));
+    let error = journalctl.exec();
+    fail(&format!("journalctl cannot be run: {error}"))
+}
+
+async fn check_name(bus: Bus, client_id: String, name: &DeviceName) -> Result<(), CallError> {
+    let caller = Caller::connect(bus, None, Addressee::ClientId(client_id)).await?;
+    suggesting(&caller, name, caller.device(name).await).await.map(drop)
+}
+
+/// Terms of journalctl(1): the alerts, the unit's own entries, and systemd's about it.
+fn matches(bus: Bus, name: &DeviceName, unit: &UnitName) -> Vec<String> {
+    let alerts = format!("IOTMONITOR_DEVICE={name}");
+    let or = || "+".to_owned();
+    match bus {
+        Bus::System => vec![
+            alerts,
+            or(),
+            format!("_SYSTEMD_UNIT={unit}"),
+            or(),
+            format!("UNIT={unit}"),
+            "_PID=1".to_owned(),
+        ],
+        Bus::User => {
+            let user = format!("_UID={}", nix::unistd::getuid());
+            let own = format!("_SYSTEMD_USER_UNIT={unit}");
+            let manager = format!("USER_UNIT={unit}");
+            vec![alerts, user.clone(), or(), own, user.clone(), or(), manager, user]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_sources_are_alternatives() {
+        let name = DeviceName::new("pump").unwrap();
+        let unit = UnitName::for_agent("garden", "pump").unwrap();
+        assert_eq!(
+            matches(Bus::System, &name, &unit).join(" "),
+            "IOTMONITOR_DEVICE=pump + _SYSTEMD_UNIT=iotmonitor-garden-agent-pump.service + \
+             UNIT=iotmonitor-garden-agent-pump.service _PID=1"
+        );
+        let own = matches(Bus::User, &name, &unit).join(" ");
+        for alternative in own.split(" + ") {
+            assert!(alternative.contains(" _UID="), "{alternative}");
+        }
+    }
+}
