@@ -222,16 +222,25 @@ impl Walk<'_> {
         }
     }
 
-    /// Claims the pages of a value that fills pages of its own; gives the offset of its bytes.
+    /// Claims the pages of a value that fills pages of its own; gives the offset of its bytes. They
+    /// may be more than it needs: a value that was written twice in one transaction keeps the pages
+    /// of the larger one.
     fn overflow(&mut self, first: u64, size: usize) -> Result<u64, Flaw> {
-        let count = (HEADER + size).div_ceil(self.extent.page_size) as u64;
-        self.claim(first, count)?;
+        let fewest = (HEADER + size).div_ceil(self.extent.page_size) as u64;
+        self.claim(first, fewest)?;
         let mut header = [0; HEADER];
         self.file.read_exact_at(&mut header, self.offset(first))?;
+        let count = u32_at(&header, WORD + 4).map_or(0, u64::from);
         let sound = word_at(&header, 0) == Some(first)
             && u16_at(&header, WORD + 2) == Some(OVERFLOW)
-            && u32_at(&header, WORD + 4).map(u64::from) == Some(count);
-        sound.then_some(HEADER as u64).ok_or(Flaw::Page(first, "is not the page that it has to be"))
+            && count >= fewest;
+        if !sound {
+            return Err(Flaw::Page(first, "is not the page that it has to be"));
+        }
+        if count > fewest {
+            self.claim(first + fewest, count - fewest)?;
+        }
+        Ok(HEADER as u64)
     }
 
     /// Takes in a list of free pages: their number, then the pages from the last to the first.
