@@ -60,20 +60,26 @@ impl Disk {
     pub fn open(directory: &Path, map_bytes: usize) -> Result<Self, StoreError> {
         let damaged =
             |reason| StoreError::Damaged { path: directory.join(files::DATA_FILE), reason };
-        let found = files::inspect(directory)?;
-        match &found {
-            DataFile::Missing | DataFile::Whole => {}
-            DataFile::Short { expected } => files::fill_up(directory, *expected)?,
-            DataFile::Damaged(reason) => return Err(damaged(reason.clone())),
-            DataFile::Newer(found) => return Err(newer(*found, directory)),
+        match files::inspect(directory)? {
+            DataFile::Whole => {}
+            DataFile::Missing => Self::make(directory, map_bytes)?,
+            DataFile::Short { expected } => files::fill_up(directory, expected)?,
+            DataFile::Damaged(reason) => return Err(damaged(reason)),
+            DataFile::Newer(found) => return Err(newer(found, directory)),
         }
         files::allocate_lock_file(directory)?;
         let disk = Self::open_database(directory, map_bytes)?;
-        if let DataFile::Missing = found {
-            files::sync_directory(directory)?;
-        }
         disk.check_schema()?;
         Ok(disk)
+    }
+
+    /// Makes an empty store beside its place and moves it there when it is on disk, so that a
+    /// power cut or a full disk in between leaves nothing that looks like a damaged one.
+    fn make(directory: &Path, map_bytes: usize) -> Result<(), StoreError> {
+        let workshop = files::open_workshop(directory)?;
+        files::allocate_lock_file(&workshop)?;
+        drop(Self::open_database(&workshop, map_bytes)?);
+        files::move_in(&workshop, directory)
     }
 
     fn open_database(directory: &Path, map_bytes: usize) -> Result<Self, StoreError> {

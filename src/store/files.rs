@@ -17,6 +17,9 @@ const LMDB_LOCK_FILE: &str = "lock.mdb";
 /// Ours, since LMDB allows several writing processes and the store does not.
 const LOCK_FILE: &str = "iotmonitor.lock";
 
+/// Where a new store is made before it is moved to its place.
+const WORKSHOP: &str = "new";
+
 /// More than LMDB needs for its reader table.
 const LMDB_LOCK_BYTES: u64 = 16 * 1024;
 
@@ -78,6 +81,36 @@ pub(super) fn allocate_lock_file(directory: &Path) -> Result<(), StoreError> {
         file.write_all(&vec![0; missing])
     };
     allocate().map_err(StoreError::file("make", &path))
+}
+
+/// The directory in which a new store is made, empty.
+pub(super) fn open_workshop(directory: &Path) -> Result<PathBuf, StoreError> {
+    let workshop = directory.join(WORKSHOP);
+    close_workshop(&workshop)?;
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&workshop)
+        .map_err(StoreError::file("make the directory", &workshop))?;
+    Ok(workshop)
+}
+
+/// Moves a store that was made, and is on disk, to its place.
+pub(super) fn move_in(workshop: &Path, directory: &Path) -> Result<(), StoreError> {
+    let data = workshop.join(DATA_FILE);
+    fs::rename(&data, directory.join(DATA_FILE)).map_err(StoreError::file("move", &data))?;
+    sync_directory(directory)?;
+    close_workshop(workshop)
+}
+
+/// Removes a workshop, which may be one that a power cut or a full disk has left.
+fn close_workshop(workshop: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(workshop) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => {
+            Err(StoreError::File { action: "remove", path: workshop.to_owned(), source })
+        }
+    }
 }
 
 /// Makes the names in the directory durable, which fsync of the files does not.

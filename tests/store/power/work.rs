@@ -1,0 +1,202 @@
+//! What the recorded store is given to do, and what it then has to hold.
+
+use super::disk::{Call, Disk};
+use crate::damage::Dice;
+use crate::{Running, state, topic};
+use iotmonitor::monitor::Event;
+use iotmonitor::monitor::action::StateChange;
+use iotmonitor::monitor::event::{Delivery, StateRecord};
+use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor::monitor::spec::DeviceName;
+use iotmonitor::store::{StoreCommand, StoreSettings};
+use iotmonitor::topic::TopicFilter;
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+/// The file in which the recorded program notes how many of its commands were reported as done.
+pub const MARKS: &str = "marks";
+
+/// Everything that a store holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Content {
+    pub heartbeat: Heartbeat,
+    pub devices: BTreeMap<DeviceName, DeviceRecord>,
+    pub filters: Vec<TopicFilter>,
+    pub states: BTreeMap<String, StateRecord>,
+}
+
+impl Content {
+    fn follow(&mut self, command: &StoreCommand) {
+        match command {
+            StoreCommand::Record { change: StateChange::Put(state), .. } => {
+                self.states.insert(state.topic.as_str().to_owned(), state.clone());
+            }
+            StoreCommand::Record { change: StateChange::Forget(topic), .. } => {
+                self.states.remove(topic.as_str());
+            }
+            StoreCommand::Record { change: StateChange::Nothing, .. }
+            | StoreCommand::ReadStates { .. } => {}
+            StoreCommand::SaveDevices { heartbeat, changed, gone } => {
+                self.heartbeat = *heartbeat;
+                for device in changed {
+                    self.devices.insert(device.name.clone(), device.clone());
+                }
+                gone.iter().for_each(|name| drop(self.devices.remove(name)));
+            }
+            StoreCommand::SaveSessionFilters(filters) => self.filters.clone_from(filters),
+        }
+    }
+}
+
+/// The contents after each command, the first one before all.
+pub fn histories(before: Content, commands: &[StoreCommand]) -> Vec<Content> {
+    let mut all = vec![before];
+    for command in commands {
+        let mut content = all[all.len() - 1].clone();
+        content.follow(command);
+        all.push(content);
+    }
+    all
+}
+
+/// The same commands for the same seed, with deliveries numbered from 1 by their place.
+pub fn workload(seed: u64, commands: usize) -> Vec<StoreCommand> {
+    let mut dice = Dice(seed | 1);
+    (1..=commands).map(|place| command(place as u64, &mut dice)).collect()
+}
+
+fn command(place: u64, dice: &mut Dice) -> StoreCommand {
+    let long = "l".repeat(600);
+    let name = match dice.below(10) {
+        0 => format!("home/{long}/{}", dice.below(5)),
+        _ => format!("home/{}", dice.below(40)),
+    };
+    let change = match dice.below(20) {
+        0..=1 => return save_devices(place, dice),
+        2 => return StoreCommand::SaveSessionFilters(filters(place)),
+        3 => StateChange::Nothing,
+        4..=5 => StateChange::Forget(topic(&name)),
+        6 => StateChange::Put(state(&name, vec![b'x'; 5_000 + dice.below(20_000)])),
+        _ => StateChange::Put(state(&name, format!("{place} {}", "y".repeat(dice.below(400))))),
+    };
+    StoreCommand::Record { delivery: Delivery(place), change }
+}
+
+fn filters(place: u64) -> Vec<TopicFilter> {
+    vec![TopicFilter::new(format!("home/{place}/#")).unwrap()]
+}
+
+fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
+    let name = |number: usize| DeviceName::new(format!("device{number}")).unwrap();
+    let record = |number| DeviceRecord {
+        name: name(number),
+        last_contact: Some(Duration::from_secs(place)),
+        silent_since: Duration::from_millis(place),
+        expired_since: (number % 2 == 0).then_some(Duration::from_secs(place)),
+        graces: 1,
+        enabled: None,
+        invocation: None,
+        announced: None,
+    };
+    let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();
+    let gone = (0..dice.below(2)).map(|_| name(12 + dice.below(3))).collect();
+    StoreCommand::SaveDevices {
+        heartbeat: Heartbeat { watched: Duration::from_secs(place) },
+        changed,
+        gone,
+    }
+}
+
+/// How many commands this call reports as done, if it is such a note.
+pub fn mark(disk: &Disk, call: &Call) -> Option<usize> {
+    match call {
+        Call::Write { inode, bytes, .. } if disk.is_at(MARKS, *inode) => {
+            Some(String::from_utf8_lossy(bytes).trim().parse().unwrap())
+        }
+        _ => None,
+    }
+}
+
+/// What a store holds that was just started. But for a damaged file, which is put aside, it may
+/// tell nothing else: what it then says comes back.
+pub fn content(running: &mut Running, damaged: bool) -> Result<Content, Box<Event>> {
+    let mut event = running.next();
+    if damaged && matches!(event, Event::StorePutAside { .. }) {
+        event = running.next();
+    }
+    let Event::StoreOpened(snapshot) = event else { return Err(Box::new(event)) };
+    let Snapshot { heartbeat, devices, session_filters: filters } = snapshot;
+    let devices = devices.into_iter().map(|record| (record.name.clone(), record)).collect();
+    let mut states = BTreeMap::new();
+    let mut read = running.send_read(&["#"], None);
+    loop {
+        match running.next() {
+            Event::StatesRead { read: answered, states: some, next } if answered == read => {
+                states.extend(some.into_iter().map(|s| (s.topic.as_str().to_owned(), s)));
+                if next.is_none() {
+                    return Ok(Content { heartbeat, devices, filters, states });
+                }
+                read = running.send_read(&["#"], next);
+            }
+            other => return Err(Box::new(other)),
+        }
+    }
+}
+
+/// Started as a process of its own below the recorder: three sessions of a store, in each of which
+/// commands come in bursts. Alone it has nothing to do.
+#[test]
+fn child_that_works_until_it_is_done() {
+    let Ok(work) = std::env::var("POWER_WORK") else { return };
+    let root = std::env::var("RECORDER_ROOT").unwrap();
+    let (seed, commands) = work.split_once(' ').unwrap();
+    let (seed, commands) = (seed.parse().unwrap(), commands.parse::<usize>().unwrap());
+    let mut dice = Dice(seed | 1);
+    let all = workload(seed, commands);
+    let mut done = 0;
+    for session in all.chunks(commands.div_ceil(3)) {
+        // Small, so that it has to grow.
+        let mut settings = StoreSettings::new(Path::new(&root));
+        settings.map_bytes = 128 * 1024;
+        let mut running = Running::start_with(settings);
+        content(&mut running, true).unwrap();
+        let mut rest = session;
+        while !rest.is_empty() {
+            let burst = burst(rest, &mut dice);
+            for command in &rest[..burst] {
+                running.handle.send(command.clone()).unwrap();
+            }
+            wait_until_done(&mut running, &rest[..burst], done, Path::new(&root));
+            done += burst;
+            rest = &rest[burst..];
+        }
+        running.close();
+    }
+}
+
+/// The length of a burst; it ends with a saving of devices, for only one may be outstanding.
+fn burst(rest: &[StoreCommand], dice: &mut Dice) -> usize {
+    let length = (1 + dice.below(25)).min(rest.len());
+    let saves = |command: &StoreCommand| matches!(command, StoreCommand::SaveDevices { .. });
+    rest[..length].iter().position(saves).map_or(length, |at| at + 1)
+}
+
+/// Notes each report, and returns when everything was reported that is.
+fn wait_until_done(running: &mut Running, burst: &[StoreCommand], before: usize, root: &Path) {
+    let reported = |command: &StoreCommand| !matches!(command, StoreCommand::SaveSessionFilters(_));
+    let Some(last) = burst.iter().rposition(reported) else { return };
+    let mut marks = OpenOptions::new().create(true).append(true).open(root.join(MARKS)).unwrap();
+    let mut done = before;
+    while done <= before + last {
+        done = match running.next() {
+            Event::StatesCommitted { through } => usize::try_from(through.0).unwrap().max(done),
+            Event::DevicesSaved => before + burst.len(),
+            other => panic!("{other:?}"),
+        };
+        // In one write, for each is read by itself.
+        marks.write_all(format!("{done}\n").as_bytes()).unwrap();
+    }
+}
