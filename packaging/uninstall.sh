@@ -11,6 +11,7 @@ if [[ -z $destination && -d /run/systemd/system ]]; then
     systemctl stop iotmonitor.slice || true
 fi
 rm -f "$destination$prefix/bin/iotmonitor"
+if [[ -z $destination ]]; then rm -rf /run/iotmonitor /run/iotmonitor@*; fi
 (cd systemd && find . -type f -printf '%P\n') | while IFS= read -r file; do
     rm -f "$destination/$file"
 done

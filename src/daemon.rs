@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: decisions about devices, states and agents.
 
+mod credentials;
 mod memory;
 mod parts;
 mod watchdog;
@@ -119,8 +120,22 @@ struct Readiness {
     told: bool,
 }
 
+/// Before any agent starts that is given them.
+fn keep_credentials(options: &Options, config: &Config, logger: &Logger) {
+    let directory = &options.environment.runtime_directory;
+    if let Err(error) = credentials::keep(directory, &config.mqtt, &config.monitor) {
+        let message = format!(
+            "the credentials for agents cannot be written to {}: {error}; agents with \
+             passCredentials do not start",
+            directory.display()
+        );
+        logger.alert(&plain(AlertKind::ConfigWarning, message));
+    }
+}
+
 impl<'a> Daemon<'a> {
     fn start(options: &'a Options, config: Config, logger: &'a Logger) -> std::io::Result<Self> {
+        keep_credentials(options, &config, logger);
         let (event_sender, events) = mpsc::channel(EVENT_QUEUE);
         let (request_sender, requests) = mpsc::channel(REQUEST_QUEUE);
         let wiring = Wiring::of(&config);
@@ -345,6 +360,7 @@ impl<'a> Daemon<'a> {
                 ));
             }
         }
+        keep_credentials(self.options, &loaded.config, self.logger);
         self.parts.reconfigure(&self.wiring, &new);
         self.wiring = new;
         self.turn(Event::Reconfigured(loaded.config.monitor));

@@ -118,6 +118,8 @@ fn every_key_arrives() {
     assert_eq!((agent.cpu_quota_percent, agent.tasks_max), (Some(250), Some(20)));
     assert_eq!(agent.sandbox, Sandbox::Strict);
     assert!(agent.restart_on_expire);
+    let credentials: Vec<_> = agent.credentials.keys().copied().collect();
+    assert_eq!(credentials, ["mqtt-password", "mqtt-server", "mqtt-user"]);
 
     let plain = device(&loaded, "plain");
     assert!(plain.watch.is_empty() && plain.watch_timeout.is_none());
@@ -395,7 +397,7 @@ fn the_password_comes_from_the_credential_then_the_file_then_the_key() {
     let credentials = directory.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
     let environment =
-        Environment { credentials_directory: Some(credentials.clone()), user_manager: false };
+        Environment { credentials_directory: Some(credentials.clone()), ..Environment::default() };
     let password = |text: &str| {
         let loaded = parse(text, &config, &environment).unwrap_or_else(|errors| panic!("{errors}"));
         loaded.config.mqtt.password.map(|secret| secret.reveal().to_owned())
@@ -410,6 +412,32 @@ fn the_password_comes_from_the_credential_then_the_file_then_the_key() {
     assert_eq!(password(&file).as_deref(), Some("from the credential"));
     fs::write(credentials.join("mqtt-password"), "\n").unwrap();
     assert_eq!(password(MQTT), None);
+}
+
+#[test]
+fn an_agent_is_given_the_credentials_that_the_broker_wants() {
+    let given = |mqtt: &str, keys: &str| {
+        let environment =
+            Environment { runtime_directory: "/run/own".into(), ..Environment::default() };
+        let text = format!(
+            "[mqtt]\nserverAddress = \"wss://broker/mqtt?token=9\"\n{mqtt}[agent_x]\nexec = \"x\"\n{keys}"
+        );
+        let loaded = parse(&text, Path::new("/etc/c.toml"), &environment).unwrap();
+        let agent = device(&loaded, "x").agent.clone().unwrap();
+        assert_eq!(agent.mqtt_server, "wss://broker:443/mqtt");
+        let files = agent.credentials.iter();
+        files.map(|(name, file)| format!("{name}:{}", file.display())).collect::<Vec<_>>().join(" ")
+    };
+    let pass = "passCredentials = true\n";
+    let account = "user = \"u\"\npassword = \"p\"\n";
+    let certificate = "certFile = \"c.pem\"\nkeyFile = \"k.pem\"\n";
+    assert_eq!(given(account, ""), "");
+    assert_eq!(given("", pass), "mqtt-server:/run/own/mqtt-server");
+    assert_eq!(
+        given(&format!("{account}{certificate}"), pass),
+        "mqtt-cert:/etc/c.pem mqtt-key:/etc/k.pem mqtt-password:/run/own/mqtt-password \
+         mqtt-server:/run/own/mqtt-server mqtt-user:/run/own/mqtt-user"
+    );
 }
 
 #[test]

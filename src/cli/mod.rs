@@ -157,7 +157,11 @@ pub fn main() -> ExitCode {
 
 fn environment(user_manager: bool) -> Environment {
     let credentials_directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    Environment { credentials_directory, user_manager }
+    Environment {
+        credentials_directory,
+        user_manager,
+        runtime_directory: runtime_directory(user_manager),
+    }
 }
 
 /// Where the configuration is when nobody says (file-hierarchy(7), XDG base directories).
@@ -171,16 +175,27 @@ fn default_config(user: bool) -> PathBuf {
 
 /// Where the states are kept: systemd's StateDirectory, or the same place by hand.
 fn state_directory(user: bool) -> PathBuf {
-    if let Some(directories) = std::env::var_os("STATE_DIRECTORY") {
-        // Several directories are separated by colons (systemd.exec(5)); the first is ours.
-        let text = directories.to_string_lossy();
-        return PathBuf::from(text.split(':').next().unwrap_or_default());
-    }
-    if user {
-        user_directory("XDG_STATE_HOME", ".local/state").join("iotmonitor")
-    } else {
-        PathBuf::from("/var/lib/iotmonitor")
-    }
+    directory_from_systemd("STATE_DIRECTORY").unwrap_or_else(|| {
+        if user {
+            user_directory("XDG_STATE_HOME", ".local/state").join("iotmonitor")
+        } else {
+            PathBuf::from("/var/lib/iotmonitor")
+        }
+    })
+}
+
+/// What lasts until the machine is switched off: systemd's RuntimeDirectory, or the same by hand.
+fn runtime_directory(user: bool) -> PathBuf {
+    directory_from_systemd("RUNTIME_DIRECTORY").unwrap_or_else(|| {
+        let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| user);
+        own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("iotmonitor")
+    })
+}
+
+/// Several directories are separated by colons (systemd.exec(5)); the first is ours.
+fn directory_from_systemd(variable: &str) -> Option<PathBuf> {
+    let directories = std::env::var_os(variable)?;
+    directories.to_string_lossy().split(':').next().map(PathBuf::from)
 }
 
 fn user_directory(variable: &str, below_home: &str) -> PathBuf {

@@ -4,11 +4,13 @@
 //! systemd says so when it starts the unit.
 
 use super::Environment;
+use super::mqtt::MqttSection;
 use super::report::Report;
 use super::section::{Field, Section, Text, fields};
 use super::size::{self, Limit};
 use super::time_span::MAX_TIME_SPAN;
 use crate::monitor::spec::{AgentSpec, Exec, Sandbox};
+use crate::mqtt::settings::MqttSettings;
 use crate::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +32,7 @@ pub(super) const KEYS: &[&str] = &[
     "tasksMax",
     "sandbox",
     "restartOnExpire",
+    "passCredentials",
 ];
 
 const DEFAULT_RESTART: Duration = Duration::from_secs(1);
@@ -54,12 +57,11 @@ const OWN_VARIABLE: &str = "IOTMONITOR_AGENT";
 pub(super) fn read(
     section: &Section<'_>,
     name: &str,
-    client_id: Option<&str>,
-    mqtt_server: &str,
+    mqtt: &MqttSection,
     environment: &Environment,
     report: &mut Report,
 ) -> Option<AgentSpec> {
-    let unit = client_id.and_then(|client_id| unit(section, client_id, name, report));
+    let unit = mqtt.client_id.as_deref().and_then(|id| unit(section, id, name, report));
     let user = account(section, "user", report);
     let exec = exec(section, report);
     if let Some(exec) = &exec {
@@ -84,6 +86,9 @@ pub(super) fn read(
     let tasks_max = tasks_max(section, report);
     let sandbox = sandbox(section, report);
     let restart_on_expire = section.boolean("restartOnExpire", false, report);
+    let pass_credentials = section.boolean("passCredentials", false, report);
+    // Without settings, an error has been reported.
+    let broker = mqtt.settings.as_ref()?;
     Some(AgentSpec {
         unit: unit?,
         exec: exec?,
@@ -100,8 +105,28 @@ pub(super) fn read(
         tasks_max,
         sandbox,
         restart_on_expire,
-        mqtt_server: mqtt_server.to_owned(),
+        mqtt_server: broker.server.to_string(),
+        credentials: if pass_credentials {
+            credentials(broker, environment)
+        } else {
+            BTreeMap::new()
+        },
     })
+}
+
+/// The broker's credentials where the daemon puts them, and the client certificate where it is.
+fn credentials(
+    broker: &MqttSettings,
+    environment: &Environment,
+) -> BTreeMap<&'static str, PathBuf> {
+    let kept = broker.credentials().into_keys();
+    let mut files: BTreeMap<_, _> =
+        kept.map(|name| (name, environment.runtime_directory.join(name))).collect();
+    if let Some((certificate, key)) = &broker.client_certificate {
+        files.insert("mqtt-cert", certificate.clone());
+        files.insert("mqtt-key", key.clone());
+    }
+    files
 }
 
 fn unit(

@@ -70,14 +70,8 @@ pub(super) fn read(
     let agent = match kind {
         Kind::Device => None,
         Kind::Agent => {
-            let client_id = mqtt.client_id.as_deref();
-            let server = mqtt
-                .settings
-                .as_ref()
-                .map(|settings| settings.server.to_string())
-                .unwrap_or_default();
             let name = device_name.as_ref().map(|_| name)?;
-            Some(agent::read(section, name, client_id, &server, environment, report)?)
+            Some(agent::read(section, name, mqtt, environment, report)?)
         }
     };
     Some(DeviceSpec {

@@ -53,6 +53,8 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// Whether agents will run in a user manager, as their owner.
     pub user_manager: bool,
+    /// Where the broker's credentials are kept for agents, while the machine runs.
+    pub runtime_directory: PathBuf,
 }
 
 /// A configuration that can be used as it is.

@@ -7,12 +7,9 @@ use super::Environment;
 use super::mqtt::password_too_long;
 use super::report::{Report, Span};
 use super::section::Section;
-use crate::mqtt::settings::Secret;
+use crate::mqtt::settings::{PASSWORD, Secret};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
-
-/// Name of the credential (systemd.exec(5), LoadCredential=).
-pub const CREDENTIAL: &str = "mqtt-password";
 
 /// A file longer than this holds no password; it bounds what is read, in bytes.
 const LONGEST_FILE: u64 = 128 * 1024;
@@ -27,11 +24,11 @@ pub(super) fn read(
     let written = section.text("password", report);
     let file = section.text("passwordFile", report);
     if let Some(credentials) = &environment.credentials_directory {
-        let path = credentials.join(CREDENTIAL);
+        let path = credentials.join(PASSWORD);
         match read_file(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             result => {
-                let what = format!("the credential {CREDENTIAL}");
+                let what = format!("the credential {PASSWORD}");
                 return accept(result, &path, &what, &section.header, report);
             }
         }
@@ -90,7 +87,7 @@ fn unreadable_hint(error: &io::Error, path: &Path) -> String {
         // The service runs as root without CAP_DAC_OVERRIDE, which surprises.
         format!(
             "the service runs as root without capabilities, which cannot read other users' 0600 \
-             files; let systemd pass it in: LoadCredential={CREDENTIAL}:{}",
+             files; let systemd pass it in: LoadCredential={PASSWORD}:{}",
             path.display()
         )
     } else {

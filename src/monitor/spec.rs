@@ -90,6 +90,9 @@ pub struct AgentSpec {
     pub restart_on_expire: bool,
     /// Value of `MQTT_SERVER` in the agent's environment: the broker's address without secrets.
     pub mqtt_server: String,
+    /// systemd credentials by their names, and the files that hold them (systemd.exec(5),
+    /// LoadCredential=): what the agent is given of the broker's.
+    pub credentials: BTreeMap<&'static str, PathBuf>,
 }
 
 /// What an agent executes.

@@ -1,8 +1,13 @@
 //! How to reach the broker: the validated `[mqtt]` section, but for the topics.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Name of the password as a systemd credential (systemd.exec(5), LoadCredential=): of the
+/// monitor's own, and of that which an agent is given.
+pub const PASSWORD: &str = "mqtt-password";
 
 /// Everything needed to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +24,30 @@ pub struct MqttSettings {
     pub ca_file: Option<PathBuf>,
     /// Client certificate and key in PEM; both or none.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl MqttSettings {
+    /// The names of all that [`Self::credentials`] can hold.
+    pub const CREDENTIALS: [&str; 3] = ["mqtt-server", "mqtt-user", PASSWORD];
+
+    /// What another client needs to log in as this one, by the names of systemd credentials:
+    /// `mqtt-server` is the whole address, also what [`Server`]'s text leaves out.
+    #[must_use]
+    pub fn credentials(&self) -> BTreeMap<&'static str, Secret> {
+        let server = match &self.server {
+            Server::WebSocket { url } | Server::WebSocketTls { url } => url.clone(),
+            Server::Tcp { .. } | Server::Tls { .. } | Server::Unix { .. } => {
+                self.server.to_string()
+            }
+        };
+        let user = self.user.clone().map(Secret::new);
+        let secrets = [Some(Secret::new(server)), user, self.password.clone()];
+        Self::CREDENTIALS
+            .into_iter()
+            .zip(secrets)
+            .filter_map(|(name, secret)| Some((name, secret?)))
+            .collect()
+    }
 }
 
 /// The broker's address.

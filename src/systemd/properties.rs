@@ -91,6 +91,13 @@ pub(super) fn transient(
         let files = vec![(file.to_string_lossy().into_owned(), false)];
         properties.push(("EnvironmentFiles", Variant::from(files)));
     }
+    if !agent.credentials.is_empty() {
+        let credentials = agent.credentials.iter();
+        let loaded: Vec<(String, String)> = credentials
+            .map(|(name, file)| ((*name).to_owned(), file.to_string_lossy().into_owned()))
+            .collect();
+        properties.push(("LoadCredential", Variant::from(loaded)));
+    }
     limits(agent, &mut properties);
     match agent.sandbox {
         Sandbox::None => {}
@@ -334,6 +341,7 @@ mod tests {
             sandbox: Sandbox::None,
             restart_on_expire: false,
             mqtt_server: "tcp://localhost:1883".to_owned(),
+            credentials: BTreeMap::new(),
         }
     }
 

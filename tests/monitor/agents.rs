@@ -139,6 +139,10 @@ fn what_makes_the_unit_is_in_its_definition_and_the_rest_is_not() {
             sandbox: iotmonitor::monitor::spec::Sandbox::Strict,
             ..agent_spec("box", "run box")
         },
+        AgentSpec {
+            credentials: [("mqtt-password", "/run/iotmonitor/mqtt-password".into())].into(),
+            ..agent_spec("box", "run box")
+        },
         AgentSpec { mqtt_server: "tcp://elsewhere:1883".into(), ..agent_spec("box", "run box") },
         AgentSpec {
             exec: iotmonitor::monitor::spec::Exec::Argv(vec!["run box".into()]),

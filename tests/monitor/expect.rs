@@ -237,6 +237,7 @@ pub fn agent_spec(text: &str, exec: &str) -> AgentSpec {
         sandbox: Sandbox::None,
         restart_on_expire: false,
         mqtt_server: "tcp://localhost:1883".into(),
+        credentials: BTreeMap::new(),
     }
 }
 

@@ -1,11 +1,16 @@
 //! The broker's password, wherever it comes from, is seen nowhere.
 
-use super::harness::{Machine, Subscriber, config};
+use super::harness::{Entry, Machine, Subscriber, config, eventually};
+use nix::sys::signal::Signal;
 
 const SECRET: &str = "a-secret-of-9641";
 const WRONG: &str = "no-secret-of-7753";
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 1\nwatchTopics = \"home/lamp/#\"\n\
-    [agent_sleeper]\nexec = \"exec sleep infinity\"\n";
+    [agent_sleeper]\nexec = 'echo given ${CREDENTIALS_DIRECTORY:-nothing}; exec sleep infinity'\n\
+    [agent_guest]\npassCredentials = true\nexec = '''\n\
+    for name in server user password; do sha256sum < $CREDENTIALS_DIRECTORY/mqtt-$name; done\n\
+    exec sleep infinity'''\n";
+const GUEST: &str = "iotmonitor-agent-guest.service";
 const DROP_IN: &str = "/etc/systemd/system/iotmonitor.service.d/secret.conf";
 
 /// Everything that people and programs can look at, one name of a place a line where it is found.
@@ -72,8 +77,45 @@ fn no_source_of_the_password_gives_it_away() {
     ] {
         let bus = start(&machine, &key, drop_in);
         bus.wait_exact(0, "home/monitoring/up", "2");
+        eventually("the agent", || machine.is_active(GUEST).then_some(()));
         assert_eq!(machine.sh(SEARCH), "", "{key}{drop_in}");
     }
+}
+
+#[test]
+fn an_agent_reads_the_brokers_credentials_where_its_section_says_so() {
+    let machine = with_locked_broker();
+    start(&machine, &format!("password = \"{SECRET}\""), "");
+    let said = |unit: &str| {
+        let said = |entry: &Entry| {
+            entry.field("_SYSTEMD_UNIT") == unit && entry.field("_TRANSPORT") == "stdout"
+        };
+        let entries = machine.journal().now(&machine, said);
+        entries.iter().map(|entry| entry.message().to_owned()).collect::<Vec<_>>()
+    };
+    let sums = ["tcp://localhost:1884", "iot", SECRET]
+        .map(|text| machine.sh(&format!("printf %s '{text}' | sha256sum")));
+    eventually("what the agent was given", || (said(GUEST) == sums).then_some(()));
+    assert_eq!(said("iotmonitor-agent-sleeper.service"), ["given nothing"]);
+
+    // systemd itself starts it again, also while nobody else is there to give it anything.
+    machine.stop_monitor();
+    let pid = machine.main_pid(GUEST);
+    machine.signal(Signal::SIGKILL, pid);
+    let pid = machine.await_new_main_pid(GUEST, pid);
+    eventually("what it was given again", || (said(GUEST).len() == 6).then_some(()));
+    assert_eq!(said(GUEST)[3..], sums);
+
+    let closed = "cat /run/iotmonitor/mqtt-password /run/credentials/*/mqtt-password";
+    assert!(!machine.run(&["runuser", "-u", "nobody", "--", "sh", "-c", closed]).status.success());
+    assert_eq!(machine.sh("stat -c %a /run/iotmonitor /run/iotmonitor/mqtt-password"), "700\n600");
+
+    // The password is no part of the unit: a new one is for the next start.
+    machine.write_config(&locked("password = \"another\""));
+    machine.start_monitor();
+    machine.journal().wait_for_alert("broker-refused", "");
+    assert_eq!(machine.main_pid(GUEST), pid);
+    assert_eq!(machine.read_file("/run/iotmonitor/mqtt-password"), b"another");
 }
 
 #[test]

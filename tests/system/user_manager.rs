@@ -17,7 +17,8 @@ fn a_users_own_monitor_runs_the_users_agents() {
     machine.ok(&["useradd", "--create-home", "--shell", "/bin/bash", "pi"]);
     machine.ok(&["loginctl", "enable-linger", "pi"]);
     let agent = "[device_lamp]\nhelloTopic = \"home/lamp\"\nstateTopics = \"home/lamp/set/#\"\n\
-        [agent_own]\nexec = 'echo \"own agent of $(id -un)\"; exec sleep infinity'\n";
+        [agent_own]\npassCredentials = true\n\
+        exec = 'echo \"own agent of $(id -un)\"; exec sleep infinity'\n";
     let file = "/home/pi/.config/iotmonitor/config.toml";
     machine.write_file(file, &config("auto", agent));
     machine.ok(&["chown", "-R", "pi:", "/home/pi"]);
@@ -35,6 +36,9 @@ fn a_users_own_monitor_runs_the_users_agents() {
     let logs = machine.sh(&format!("{pi} iotmonitor --user logs own -- --output=cat"));
     assert!(logs.lines().any(|line| line == "own agent of pi"), "{logs}");
     assert!(logs.contains("agent `own` has started"), "{logs}");
+    let given =
+        "runuser -u pi -- cat /run/user/1000/credentials/iotmonitor-agent-own.service/mqtt-server";
+    assert_eq!(machine.sh(given), "tcp://localhost:1883");
     let pid = || systemctl(&machine, "show --value -p MainPID iotmonitor-agent-own.service");
     let monitor_pid = || systemctl(&machine, "show --value -p MainPID iotmonitor.service");
     let first = pid();

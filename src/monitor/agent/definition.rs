@@ -40,6 +40,9 @@ pub(super) fn definition_of(name: &DeviceName, spec: &AgentSpec) -> String {
     add("tasksMax", spec.tasks_max.map(|tasks| tasks.to_string()));
     add("sandbox", (spec.sandbox == Sandbox::Strict).then(|| "strict".to_owned()));
     add("mqttServer", Some(spec.mqtt_server.clone()));
+    for (credential, file) in &spec.credentials {
+        add(&format!("credential.{credential}"), Some(file.display().to_string()));
+    }
     format!("{:016x}", fnv1a(text.as_bytes()))
 }
 

@@ -1,0 +1,51 @@
+//! The broker's credentials as files, for systemd to hand to the agents that are given them.
+//!
+//! The files lie in a runtime directory (systemd.exec(5), RuntimeDirectory=), in memory and open to
+//! the monitor's user alone. They stay there when the monitor ends, for systemd starts agents anew
+//! while it is down. Deliberately absent: which agent is given what; its unit says that.
+
+use crate::monitor::spec::MonitorSpec;
+use crate::mqtt::settings::MqttSettings;
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+/// Writes what agents are given, or removes it where none is given anything.
+///
+/// # Errors
+/// When the directory cannot be written to.
+pub fn keep(directory: &Path, broker: &MqttSettings, spec: &MonitorSpec) -> io::Result<()> {
+    let wanted = spec
+        .devices
+        .iter()
+        .any(|device| device.agent.as_ref().is_some_and(|agent| !agent.credentials.is_empty()));
+    let mut credentials = broker.credentials();
+    for name in MqttSettings::CREDENTIALS {
+        let file = directory.join(name);
+        match credentials.remove(name).filter(|_| wanted) {
+            Some(secret) => write(&file, secret.reveal())?,
+            None => remove(&file)?,
+        }
+    }
+    Ok(())
+}
+
+/// At once: an agent that starts meanwhile finds the old one or the new one.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let draft = file.with_extension("new");
+    remove(&draft)?;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(&draft)?.write_all(text.as_bytes())?;
+    fs::rename(&draft, file)
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
