@@ -102,6 +102,24 @@ proptest! {
     }
 
     #[test]
+    fn the_index_gives_back_each_filter_and_value_by_its_number(
+        filters in prop::collection::vec(filter(), 0..40),
+    ) {
+        let mut index = TopicIndex::new();
+        for (number, filter) in (0_u32..).zip(&filters) {
+            prop_assert_eq!(index.len(), number);
+            index.insert(filter, number * 10);
+        }
+        index.shrink_to_fit();
+        for (number, filter) in (0_u32..).zip(&filters) {
+            prop_assert_eq!(index.filter(number), Some(filter.clone()));
+            prop_assert_eq!(index.values(number..number + 1).next(), Some((number, number * 10)));
+        }
+        prop_assert_eq!(index.filter(index.len()), None);
+        prop_assert_eq!(index.values(0..index.len()).count(), filters.len());
+    }
+
+    #[test]
     fn the_index_finds_each_filter_that_covers(
         filters in prop::collection::vec(filter(), 0..40),
         other in filter(),

@@ -10,7 +10,8 @@ use std::time::Duration;
 /// Items ordered by when to look at them.
 #[derive(Debug, Clone)]
 pub struct DeadlineTable<T> {
-    heap: BinaryHeap<Reverse<(Duration, T)>>,
+    /// Times in nanoseconds, which take half the room of a [`Duration`] and last for 584 years.
+    heap: BinaryHeap<Reverse<(u64, T)>>,
 }
 
 impl<T: Ord> Default for DeadlineTable<T> {
@@ -21,13 +22,19 @@ impl<T: Ord> Default for DeadlineTable<T> {
 
 impl<T: Ord> DeadlineTable<T> {
     pub fn push(&mut self, due: Duration, item: T) {
-        self.heap.push(Reverse((due, item)));
+        let nanos = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
+        self.heap.push(Reverse((nanos, item)));
+    }
+
+    /// Makes room for so many items in all.
+    pub fn reserve(&mut self, items: usize) {
+        self.heap.reserve_exact(items.saturating_sub(self.heap.len()));
     }
 
     /// When to look next.
     #[must_use]
     pub fn next(&self) -> Option<Duration> {
-        self.heap.peek().map(|Reverse((due, _))| *due)
+        self.heap.peek().map(|Reverse((due, _))| Duration::from_nanos(*due))
     }
 
     /// The earliest item that is due at `now`, with the time it was pushed for.
@@ -35,7 +42,7 @@ impl<T: Ord> DeadlineTable<T> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| entry)
+        self.heap.pop().map(|Reverse((due, item))| (Duration::from_nanos(due), item))
     }
 
     pub fn clear(&mut self) {

@@ -2,16 +2,41 @@
 
 use super::agent::Agent;
 use super::snapshot::DeviceRecord;
-use super::spec::DeviceSpec;
+use super::spec::{DeviceName, DeviceSpec};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Index of a device in the configuration in force.
 pub type DeviceId = u32;
 
-/// What the monitor knows of a device.
+/// What the configuration says of a device, but for its process, and for its filters, which only
+/// the index holds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub name: DeviceName,
+    pub watch_timeout: Option<Duration>,
+    /// Whether silence can be heard at all: there are watchTopics.
+    pub is_watched: bool,
+    pub records_states: bool,
+    pub restore_on_start: bool,
+    /// As the file says.
+    pub enabled: bool,
+}
+
+/// The repetition of `expire/NAME`, which few devices have.
+#[derive(Debug, Clone)]
+pub struct Repeat {
+    pub interval: Duration,
+    /// When it is to be repeated next.
+    pub due: Option<Duration>,
+}
+
+/// What the monitor knows of a device. There may be very many, so what few have is boxed.
 #[derive(Debug, Clone)]
 pub struct Device {
-    pub spec: DeviceSpec,
+    pub spec: Settings,
+    /// The numbers of its filters in the index.
+    pub filters: Range<u32>,
     /// Wall clock of the last contact.
     pub last_contact: Option<Duration>,
     /// Watched time at which the silence began.
@@ -35,10 +60,8 @@ pub struct Device {
     pub deaf: bool,
     /// The store has a record of it.
     pub recorded: bool,
-    /// When `expire/NAME` is to be repeated.
-    pub repeat_due: Option<Duration>,
+    pub repeat: Option<Box<Repeat>>,
     pub hellos: u64,
-    /// Boxed, for most devices have none and it is large.
     pub agent: Option<Box<Agent>>,
 }
 
@@ -65,13 +88,21 @@ impl Liveness {
 }
 
 impl Device {
-    /// A device of which nothing is known, silent from now on.
+    /// A device of which nothing is known, silent from now on, whose filters have these numbers.
     #[must_use]
-    pub fn new(spec: DeviceSpec, watched: Duration, wall: Duration) -> Self {
-        let agent =
-            spec.agent.as_deref().map(|agent| Box::new(Agent::new(&spec.name, agent.clone())));
+    pub fn new(spec: DeviceSpec, filters: Range<u32>, watched: Duration, wall: Duration) -> Self {
+        let agent = spec.agent.map(|agent| Box::new(Agent::new(&spec.name, *agent)));
+        let repeat = spec.expire_repeat.map(|interval| Box::new(Repeat { interval, due: None }));
         Self {
-            spec,
+            spec: Settings {
+                name: spec.name,
+                watch_timeout: spec.watch_timeout,
+                is_watched: !spec.watch.is_empty(),
+                records_states: !spec.state.is_empty(),
+                restore_on_start: spec.restore_on_start,
+                enabled: spec.enabled,
+            },
+            filters,
             last_contact: None,
             silent_since: watched,
             expired_since: None,
@@ -84,7 +115,7 @@ impl Device {
             status_stale: false,
             deaf: false,
             recorded: false,
-            repeat_due: None,
+            repeat,
             hellos: 0,
             agent,
         }
@@ -110,14 +141,14 @@ impl Device {
 
     /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not.
     fn can_expire(&self) -> bool {
-        !self.spec.watch.is_empty() && self.spec.watch_timeout.is_some()
+        self.spec.is_watched && self.spec.watch_timeout.is_some()
     }
 
     /// Watched time at which the silence becomes too long; `None` when nothing is due: no
     /// watchTopics, no timeout, out of the monitoring, or the broker refused a filter.
     #[must_use]
     pub fn silence_deadline(&self) -> Option<Duration> {
-        if self.spec.watch.is_empty() || self.deaf || !self.is_enabled() {
+        if !self.spec.is_watched || self.deaf || !self.is_enabled() {
             return None;
         }
         Some(self.silent_since + self.spec.watch_timeout?)
@@ -151,9 +182,8 @@ impl Device {
     /// its agent.
     pub fn inherit(&mut self, before: Device) -> Option<Box<Agent>> {
         let was_enabled = before.is_enabled();
-        let had_watch = !before.spec.watch.is_empty();
         self.last_contact = before.last_contact;
-        if had_watch && was_enabled {
+        if before.spec.is_watched && was_enabled {
             self.silent_since = before.silent_since;
         }
         self.graces = before.graces;

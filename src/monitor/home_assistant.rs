@@ -58,7 +58,7 @@ impl Monitor {
         let name = message.topic.as_str().strip_prefix(self.base_topic.as_str());
         let Some(name) = name.and_then(|below| below.strip_prefix("/command/")) else { return };
         let Ok(name) = DeviceName::new(name) else { return };
-        let Some(&id) = self.by_name.get(&name) else { return };
+        let Some(id) = self.id_named(&name) else { return };
         match Command::parse(&message.payload) {
             Some(Command::Restart) if self.knows_agent(&name) => self.restart_agent(now, id, out),
             Some(Command::Restore) => self.request_restore(id, out),
@@ -126,7 +126,7 @@ impl Monitor {
     fn description(&self, device: &Device) -> Value {
         let name = device.spec.name.as_str();
         let is_agent = device.agent.is_some();
-        let has_states = !device.spec.state.is_empty();
+        let has_states = device.spec.records_states;
         let id = format!("{}_{}", discovery_id(&self.client_id), discovery_id(name));
         let commands = self.home_assistant.commands;
         let components: BTreeMap<&str, Value> = [

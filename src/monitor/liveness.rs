@@ -9,9 +9,10 @@ use super::action::Subscription;
 use super::alert::AlertKind;
 use super::device::{Device, DeviceId};
 use super::event::{Connection, LossReason, Message, Now, Protocol, QoS, Refusal, Token};
-use super::subscriptions;
+use super::subscriptions::{self, Plan};
 use super::words::{Span, devices_and_agents};
-use super::{Action, Monitor, Timer, WatchTarget, loss_kind, raise};
+use super::{Action, Monitor, Target, Timer, loss_kind, raise};
+use crate::topic::index::TopicIndex;
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,8 +34,6 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct WatchLink {
     protocol: Option<Protocol>,
-    /// What the broker was asked for on this connection.
-    subscribed: BTreeMap<TopicFilter, QoS>,
     /// Filters that it refused on this connection, or on the last one while there is none.
     refused: BTreeSet<TopicFilter>,
     /// Filters whose refusal was told on the connection before, so it is not told again.
@@ -108,11 +107,10 @@ impl Monitor {
         self.watch.last_heard = now.mono;
         let payload = Bytes::from_static(b"online");
         out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
-        self.watch.subscribed = self.planned_watch_filters();
-        if self.watch.subscribed.is_empty() {
+        let subscriptions = self.watch_plan();
+        if subscriptions.is_empty() {
             self.watch_subscribed(now, &[], out);
         } else {
-            let subscriptions = subscriptions::to_subscriptions(&self.watch.subscribed);
             out.push(Action::Subscribe { connection: Connection::Watch, subscriptions });
         }
     }
@@ -187,7 +185,6 @@ impl Monitor {
             self.clock.pause(last_watched);
         }
         self.watch.protocol = None;
-        self.watch.subscribed.clear();
         self.watch.echoes.clear();
         let mut suspects = std::mem::take(&mut self.watch.suspects);
         suspects.extend(self.watch.probe.take().into_iter().flat_map(|probe| probe.suspects));
@@ -217,42 +214,24 @@ impl Monitor {
         }
     }
 
-    /// The filters of watchTopics at QoS 0 and hello topics at QoS 1. A hello topic that another
-    /// filter covers lifts that one to QoS 1, since two overlapping subscriptions would bring each
-    /// hello twice.
-    fn planned_watch_filters(&self) -> BTreeMap<TopicFilter, QoS> {
-        let watch = self
-            .devices
-            .iter()
-            .flat_map(|device| device.spec.watch.iter().map(|filter| (filter, QoS::AtMostOnce)));
-        let hello = self.devices.iter().filter_map(|device| {
-            device.spec.hello.as_ref().map(|filter| (filter, QoS::AtLeastOnce))
-        });
-        let command = self.command_filter();
-        let command = command.iter().map(|filter| (filter, QoS::AtLeastOnce));
-        subscriptions::plan(watch.chain(hello).chain(command))
-    }
-
-    /// Brings the subscriptions of a living connection in line with the configuration.
-    pub(super) fn resubscribe_watch(&mut self, now: Now, out: &mut Vec<Action>) {
+    /// Brings the subscriptions of a living connection in line with the configuration; `had` is
+    /// what the one before asked for.
+    pub(super) fn resubscribe_watch(&mut self, now: Now, had: &Plan, out: &mut Vec<Action>) {
         if !self.watch.is_up() {
             return;
         }
-        let planned = self.planned_watch_filters();
-        let had = std::mem::replace(&mut self.watch.subscribed, planned);
+        let planned = self.watch_plan();
         // A refused filter is asked for again, since a person may have mended the broker first.
-        let WatchLink { refused, subscribed, .. } = &mut self.watch;
-        refused.retain(|filter| subscribed.contains_key(filter));
-        self.judge_deafness(now);
-        let wanted: Vec<Subscription> = subscriptions::to_subscriptions(&self.watch.subscribed)
-            .into_iter()
-            .filter(|wanted| {
-                had.get(&wanted.filter) != Some(&wanted.qos)
-                    || self.watch.refused.contains(&wanted.filter)
-            })
-            .collect();
+        let refused = &mut self.watch.refused;
+        refused.retain(|filter| subscriptions::find(&planned, filter).is_some());
         let gone: Vec<TopicFilter> =
-            had.into_keys().filter(|filter| !self.watch.subscribed.contains_key(filter)).collect();
+            subscriptions::filters_beyond(had, &planned).cloned().collect();
+        let is_new = |wanted: &Subscription| {
+            subscriptions::find(had, &wanted.filter) != Some(wanted)
+                || self.watch.refused.contains(&wanted.filter)
+        };
+        let wanted: Plan = planned.into_iter().filter(is_new).collect();
+        self.judge_deafness(now);
         // First the new and then the old, so that no filter is without a subscription between.
         if !wanted.is_empty() {
             out.push(Action::Subscribe { connection: Connection::Watch, subscriptions: wanted });
@@ -265,13 +244,13 @@ impl Monitor {
     /// A device with a filter that the broker refused cannot be judged by its silence.
     fn judge_deafness(&mut self, now: Now) {
         let watched = self.clock.at(now.mono);
+        let granted = self.granted_filters();
         for id in 0..self.devices.len() {
-            let WatchLink { refused, subscribed, .. } = &self.watch;
+            let filters = granted.as_ref().map(|_| self.watch_filters(id_of(id)));
+            let deaf = granted.as_ref().zip(filters).is_some_and(|(granted, filters)| {
+                !filters.iter().all(|filter| granted.covers(filter))
+            });
             let device = &mut self.devices[id];
-            let deaf = !refused.is_empty()
-                && device.spec.watch.iter().any(|filter| {
-                    !subscribed.keys().any(|s| s.covers(filter) && !refused.contains(s))
-                });
             if device.deaf && !deaf {
                 device.silent_since = watched;
             }
@@ -280,6 +259,20 @@ impl Monitor {
                 self.arm(id_of(id));
             }
         }
+    }
+
+    /// The filters that the broker has not refused; `None` when it has refused none.
+    fn granted_filters(&self) -> Option<TopicIndex<()>> {
+        if self.watch.refused.is_empty() {
+            return None;
+        }
+        let mut granted = TopicIndex::new();
+        for Subscription { filter, .. } in self.watch_plan() {
+            if !self.watch.refused.contains(&filter) {
+                granted.insert(&filter, ());
+            }
+        }
+        Some(granted)
     }
 
     pub(super) fn watch_message(&mut self, now: Now, message: &Message, out: &mut Vec<Action>) {
@@ -296,14 +289,15 @@ impl Monitor {
             return;
         }
         let mut found = std::mem::take(&mut self.found);
-        self.watch_index.for_each_match(&message.topic, |target| found.push(target));
+        self.index.for_each_match(&message.topic, |target| found.push(target));
         for target in found.drain(..) {
             match target {
-                WatchTarget::Contact(id) => self.contact(now, id, out),
-                WatchTarget::Hello(id) => {
+                Target::Contact(id) => self.contact(now, id, out),
+                Target::Hello(id) => {
                     self.contact(now, id, out);
                     self.hello(id, out);
                 }
+                Target::State(_) => {}
             }
         }
         self.found = found;
@@ -519,7 +513,8 @@ impl Monitor {
         out: &mut Vec<Action>,
     ) {
         let Some(device) = self.devices.get(id as usize) else { return };
-        if device.repeat_due != Some(due) || device.expired_since.is_none() {
+        let is_due = device.repeat.as_ref().is_some_and(|repeat| repeat.due == Some(due));
+        if !is_due || device.expired_since.is_none() {
             return;
         }
         if self.clock.is_running() {
@@ -531,10 +526,12 @@ impl Monitor {
     /// Puts the next repetition of `expire/NAME` on the timetable, if the device wants one.
     pub(super) fn schedule_repeat(&mut self, now: Now, id: DeviceId) {
         let device = &mut self.devices[id as usize];
-        let Some(repeat) = device.spec.expire_repeat else { return };
-        if device.expired_since.is_some() && device.is_enabled() {
-            let due = now.mono + repeat;
-            device.repeat_due = Some(due);
+        if device.expired_since.is_none() || !device.is_enabled() {
+            return;
+        }
+        if let Some(repeat) = &mut device.repeat {
+            let due = now.mono + repeat.interval;
+            repeat.due = Some(due);
             self.timers.push(due, Timer::ExpireRepeat(id));
         }
     }

@@ -59,12 +59,13 @@ pub struct Monitor {
     base_topic: TopicName,
     home_assistant: HomeAssistant,
     devices: Vec<Device>,
-    by_name: BTreeMap<DeviceName, DeviceId>,
+    /// All devices in the order of their names.
+    by_name: Vec<DeviceId>,
     by_unit: BTreeMap<UnitName, DeviceId>,
-    watch_index: TopicIndex<WatchTarget>,
-    state_index: TopicIndex<DeviceId>,
+    /// All filters of all devices.
+    index: TopicIndex<Target>,
     /// What the present message means; kept for its memory.
-    found: Vec<WatchTarget>,
+    found: Vec<Target>,
     clock: WatchedClock,
     /// Silence deadlines on watched time, at most one entry a device.
     silence: DeadlineTable<DeviceId>,
@@ -86,11 +87,12 @@ pub struct Monitor {
     stopping: bool,
 }
 
-/// What a topic filter on the watch connection means.
+/// What a message means that one of a device's filters matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WatchTarget {
+enum Target {
     Contact(DeviceId),
     Hello(DeviceId),
+    State(DeviceId),
 }
 
 /// What can wait on monotonic time. A timer only says when to look.
@@ -134,10 +136,9 @@ impl Monitor {
             home_assistant: spec.home_assistant,
             stale_statuses: Vec::new(),
             devices: Vec::new(),
-            by_name: BTreeMap::new(),
+            by_name: Vec::new(),
             by_unit: BTreeMap::new(),
-            watch_index: TopicIndex::new(),
-            state_index: TopicIndex::new(),
+            index: TopicIndex::new(),
             found: Vec::new(),
             clock: WatchedClock::default(),
             silence: DeadlineTable::default(),
@@ -154,10 +155,7 @@ impl Monitor {
             random: SplitMix(seed),
             stopping: false,
         };
-        let watched = monitor.clock.at(now.mono);
-        monitor.devices =
-            spec.devices.into_iter().map(|spec| Device::new(spec, watched, now.wall)).collect();
-        monitor.index_devices();
+        monitor.take_in_devices(now, spec.devices);
         monitor.arm_all();
         monitor.timers.push(now.mono + UP_INTERVAL, Timer::Up);
         monitor.timers.push(now.mono + saving::SAVE_INTERVAL, Timer::Save);
@@ -217,12 +215,12 @@ impl Monitor {
             Event::Enabled { device } => self.set_enabled(now, &device, true, out),
             Event::Disabled { device } => self.set_enabled(now, &device, false, out),
             Event::RestoreRequested { device } => {
-                if let Some(&id) = self.by_name.get(&device) {
+                if let Some(id) = self.id_named(&device) {
                     self.request_restore(id, out);
                 }
             }
             Event::RestartRequested { device } => {
-                if let Some(&id) = self.by_name.get(&device) {
+                if let Some(id) = self.id_named(&device) {
                     self.restart_agent(now, id, out);
                 }
             }
@@ -251,13 +249,19 @@ impl Monitor {
     /// Whether a device or an agent of this name is configured.
     #[must_use]
     pub fn knows(&self, name: &DeviceName) -> bool {
-        self.by_name.contains_key(name)
+        self.id_named(name).is_some()
     }
 
     /// Whether an agent of this name is configured.
     #[must_use]
     pub fn knows_agent(&self, name: &DeviceName) -> bool {
-        self.by_name.get(name).is_some_and(|&id| self.devices[id as usize].agent.is_some())
+        self.id_named(name).is_some_and(|id| self.devices[id as usize].agent.is_some())
+    }
+
+    fn id_named(&self, name: &DeviceName) -> Option<DeviceId> {
+        let place =
+            self.by_name.binary_search_by_key(&name, |&id| &self.devices[id as usize].spec.name);
+        place.ok().map(|place| self.by_name[place])
     }
 
     fn time_passed(&mut self, now: Now, out: &mut Vec<Action>) {

@@ -4,8 +4,8 @@ use super::agent::{Agent, agent_left};
 use super::device::Device;
 use super::event::Now;
 use super::liveness::id_of;
-use super::spec::{DeviceName, MonitorSpec};
-use super::{Action, Monitor, WatchTarget};
+use super::spec::{DeviceName, DeviceSpec, MonitorSpec};
+use super::{Action, Monitor, Target};
 use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ impl Monitor {
             .into_iter()
             .map(|id| self.devices[id as usize].spec.name.clone())
             .collect();
+        let plans_before = self.plans();
         self.disarm_all();
         self.saving.forget_devices();
         self.stale_statuses.clear();
@@ -27,22 +28,21 @@ impl Monitor {
         let old = std::mem::take(&mut self.devices);
         let mut old: BTreeMap<DeviceName, Device> =
             old.into_iter().map(|device| (device.spec.name.clone(), device)).collect();
-        let watched = self.clock.at(now.mono);
-        let mut before_agents: Vec<Option<Box<Agent>>> = Vec::with_capacity(spec.devices.len());
-        for spec in spec.devices {
-            let mut device = Device::new(spec, watched, now.wall);
+        self.take_in_devices(now, spec.devices);
+        let mut before_agents: Vec<Option<Box<Agent>>> = Vec::with_capacity(self.devices.len());
+        for device in &mut self.devices {
             let before = old.remove(&device.spec.name).and_then(|before| device.inherit(before));
             before_agents.push(before);
-            self.devices.push(device);
         }
-        self.index_devices();
         let announced = announced.as_ref().map(TopicName::as_str);
         for gone in old.into_values() {
             self.retract_if_stale(announced, &gone.spec.name, out);
             self.device_left(gone, out);
         }
         // One that left in an earlier reload and is back keeps its record.
-        self.saving.gone.retain(|name| !self.by_name.contains_key(name));
+        let mut gone = std::mem::take(&mut self.saving.gone);
+        gone.retain(|name| !self.knows(name));
+        self.saving.gone = gone;
         for (at, before) in before_agents.into_iter().enumerate() {
             let id = id_of(at);
             self.save_soon(id);
@@ -56,10 +56,10 @@ impl Monitor {
         self.rearm_timers();
         self.arm_all();
         self.count_expired();
-        self.resubscribe_watch(now, out);
-        self.resubscribe_states(out);
+        self.resubscribe_watch(now, &plans_before.watch, out);
+        self.resubscribe_states(&plans_before.state, out);
         for name in restoring {
-            if let Some(&id) = self.by_name.get(&name) {
+            if let Some(id) = self.id_named(&name) {
                 self.request_restore(id, out);
             }
         }
@@ -75,31 +75,34 @@ impl Monitor {
         self.saving.gone.push(gone.spec.name);
     }
 
-    /// Makes the indexes that belong to the list of devices.
-    pub(super) fn index_devices(&mut self) {
-        self.by_name.clear();
+    /// Makes the list of devices and the indexes that belong to it.
+    pub(super) fn take_in_devices(&mut self, now: Now, specs: Vec<DeviceSpec>) {
+        let watched = self.clock.at(now.mono);
+        self.devices = Vec::with_capacity(specs.len());
         self.by_unit.clear();
-        self.watch_index = TopicIndex::new();
-        self.state_index = TopicIndex::new();
-        for (at, device) in self.devices.iter().enumerate() {
+        self.index = TopicIndex::new();
+        for (at, spec) in specs.into_iter().enumerate() {
             let id = id_of(at);
-            let spec = &device.spec;
-            self.by_name.insert(spec.name.clone(), id);
             if let Some(agent) = &spec.agent {
                 self.by_unit.insert(agent.unit.clone(), id);
             }
+            let first = self.index.len();
             for filter in &spec.watch {
-                self.watch_index.insert(filter, WatchTarget::Contact(id));
+                self.index.insert(filter, Target::Contact(id));
             }
             if let Some(filter) = &spec.hello {
-                self.watch_index.insert(filter, WatchTarget::Hello(id));
+                self.index.insert(filter, Target::Hello(id));
             }
             for filter in &spec.state {
-                self.state_index.insert(filter, id);
+                self.index.insert(filter, Target::State(id));
             }
+            let filters = first..self.index.len();
+            self.devices.push(Device::new(spec, filters, watched, now.wall));
         }
-        self.watch_index.shrink_to_fit();
-        self.state_index.shrink_to_fit();
+        self.index.shrink_to_fit();
+        self.by_name = (0..self.devices.len()).map(id_of).collect();
+        self.by_name.sort_by_key(|&id| self.devices[id as usize].spec.name.clone());
+        self.silence.reserve(self.devices.len());
         self.count_agents();
     }
 

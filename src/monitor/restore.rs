@@ -131,9 +131,7 @@ impl Monitor {
             self.restores.start.begun = true;
             for id in 0..self.devices.len() {
                 let device = &self.devices[id];
-                if device.spec.restore_on_start
-                    && device.is_enabled()
-                    && !device.spec.state.is_empty()
+                if device.spec.restore_on_start && device.is_enabled() && device.spec.records_states
                 {
                     let id = super::liveness::id_of(id);
                     self.restores.start.left.insert(id);
@@ -180,8 +178,9 @@ impl Monitor {
         restore.read = ReadId(self.next_read);
         restore.reading = true;
         restore.newer.clear();
-        let filters = self.devices[restore.device as usize].spec.state.clone();
-        out.push(Action::ReadStates { read: restore.read, filters, after: restore.after.clone() });
+        let (read, device, after) = (restore.read, restore.device, restore.after.clone());
+        let filters = self.state_filters(device);
+        out.push(Action::ReadStates { read, filters, after });
     }
 
     pub(super) fn states_read(
@@ -264,7 +263,7 @@ impl Monitor {
         let awaited = self.restores.awaited.entry(state.topic.clone()).or_default();
         awaited.payloads.push(state.payload.clone());
         awaited.given_up_at = given_up_at;
-        if self.watch.needs_echoes() && self.watch_index.matches(&state.topic) {
+        if self.watch.needs_echoes() && self.is_heard(&state.topic) {
             self.watch.expect_echo(&state.topic, &state.payload);
         }
         out.push(Action::Publish(Publication {

@@ -126,8 +126,8 @@ impl Monitor {
         }
         for record in snapshot.devices {
             self.settle_announcement(&record, out);
-            match self.by_name.get(&record.name) {
-                Some(&id) => self.take_over(now, id, &record, earlier, out),
+            match self.id_named(&record.name) {
+                Some(id) => self.take_over(now, id, &record, earlier, out),
                 None => {
                     let below = format!("status/{}", record.name);
                     out.push(self.clearing(&below));
@@ -182,7 +182,7 @@ impl Monitor {
         let before = record.announced.as_deref();
         self.retract_if_stale(before, &record.name, out);
         if before != self.discovery_prefix()
-            && let Some(&id) = self.by_name.get(&record.name)
+            && let Some(id) = self.id_named(&record.name)
         {
             self.save_soon(id);
         }

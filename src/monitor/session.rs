@@ -13,10 +13,11 @@ use super::event::{
     Connection, Delivery, LossReason, Message, Now, Protocol, QoS, Refusal, StateRecord,
 };
 use super::liveness::refusal_sentence;
-use super::{Action, Monitor, Timer, loss_kind, raise, subscriptions};
+use super::subscriptions::{Plan, filters_beyond, find};
+use super::{Action, Monitor, Timer, loss_kind, raise};
 use crate::topic::TopicFilter;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Quiet for this long after the markers: the backlog is in.
@@ -43,10 +44,10 @@ pub struct StateSession {
     /// Text of this connection's markers, so that those of an earlier one are told apart.
     marker: String,
     connections: u64,
-    /// What the broker was asked for.
-    subscribed: BTreeMap<TopicFilter, QoS>,
-    /// What the kept session may be subscribed to, as the store knows it.
-    kept_filters: BTreeSet<TopicFilter>,
+    /// What the kept session may be subscribed to beyond what the configuration asks for.
+    stale: BTreeSet<TopicFilter>,
+    /// The store knows all that the configuration asks for, and all that is stale.
+    stored: bool,
     /// Unsubscribed before the second marker, so that its return proves them gone.
     leaving: BTreeSet<TopicFilter>,
     refused: BTreeSet<TopicFilter>,
@@ -96,17 +97,15 @@ impl Monitor {
         }
         if session_present {
             out.push(self.marker_publication(1));
-        } else {
-            self.session.subscribed.clear();
+        } else if !self.session.stale.is_empty() {
+            self.session.stale.clear();
+            self.session.stored = false;
         }
-        self.session.subscribed = self.planned_state_filters();
-        if !session_present {
-            self.session.kept_filters.clear();
-        }
-        self.save_session_filters(out);
-        let subscriptions = subscriptions::to_subscriptions(&self.session.subscribed);
-        out.push(Action::Subscribe { connection: Connection::State, subscriptions });
-        self.session.leaving = self.unsubscribe_stale_filters(out);
+        let plan = self.state_plan();
+        self.save_session_filters(&plan, out);
+        out.push(Action::Subscribe { connection: Connection::State, subscriptions: plan });
+        self.session.leaving = self.session.stale.clone();
+        self.unsubscribe_stale_filters(out);
         out.push(self.marker_publication(2));
         let until = now.mono + MARKER_PATIENCE;
         let latest = now.mono + BACKLOG_PATIENCE;
@@ -117,52 +116,40 @@ impl Monitor {
 
     /// Has the store know every filter before the broker does. What left the configuration stays
     /// known until the broker has certainly dropped it.
-    fn save_session_filters(&mut self, out: &mut Vec<Action>) {
-        let StateSession { kept_filters, subscribed, .. } = &mut self.session;
-        if subscribed.keys().all(|filter| kept_filters.contains(filter)) {
-            return;
+    fn save_session_filters(&mut self, plan: &Plan, out: &mut Vec<Action>) {
+        if !self.session.stored {
+            self.session.stored = true;
+            out.push(self.saving_of(plan));
         }
-        kept_filters.extend(subscribed.keys().cloned());
-        out.push(Action::SaveSessionFilters(kept_filters.iter().cloned().collect()));
+    }
+
+    fn saving_of(&self, plan: &Plan) -> Action {
+        let planned = plan.iter().map(|subscription| &subscription.filter);
+        Action::SaveSessionFilters(planned.chain(&self.session.stale).cloned().collect())
     }
 
     /// For a store that has lost them.
     pub(super) fn session_filters_again(&self) -> Action {
-        Action::SaveSessionFilters(self.session.kept_filters.iter().cloned().collect())
+        self.saving_of(&self.state_plan())
     }
 
     /// Unsubscribes what the kept session has beyond the configuration. It goes out behind the
     /// subscriptions, so that no topic is without one between.
-    fn unsubscribe_stale_filters(&mut self, out: &mut Vec<Action>) -> BTreeSet<TopicFilter> {
-        let StateSession { kept_filters, subscribed, .. } = &self.session;
-        let stale = kept_filters.iter().filter(|filter| !subscribed.contains_key(*filter));
-        let stale: BTreeSet<TopicFilter> = stale.cloned().collect();
-        if !stale.is_empty() {
-            let filters = stale.iter().cloned().collect();
+    fn unsubscribe_stale_filters(&self, out: &mut Vec<Action>) {
+        let filters: Vec<TopicFilter> = self.session.stale.iter().cloned().collect();
+        if !filters.is_empty() {
             out.push(Action::Unsubscribe { connection: Connection::State, filters });
         }
-        stale
     }
 
     /// The second marker came back, and what was asked of the broker before it is done.
     fn forget_left_filters(&mut self, out: &mut Vec<Action>) {
-        let StateSession { kept_filters, subscribed, leaving, .. } = &mut self.session;
-        let before = kept_filters.len();
-        for filter in std::mem::take(leaving) {
-            if !subscribed.contains_key(&filter) {
-                kept_filters.remove(&filter);
-            }
+        let leaving = std::mem::take(&mut self.session.leaving);
+        let before = self.session.stale.len();
+        self.session.stale.retain(|filter| !leaving.contains(filter));
+        if self.session.stale.len() != before {
+            out.push(self.saving_of(&self.state_plan()));
         }
-        if kept_filters.len() != before {
-            out.push(Action::SaveSessionFilters(kept_filters.iter().cloned().collect()));
-        }
-    }
-
-    fn planned_state_filters(&self) -> BTreeMap<TopicFilter, QoS> {
-        let states = self.devices.iter().flat_map(|device| device.spec.state.iter());
-        let markers =
-            TopicFilter::new(format!("{}/marker/{}/+", self.base_topic, self.client_id)).ok();
-        subscriptions::plan(states.chain(&markers).map(|filter| (filter, QoS::AtLeastOnce)))
     }
 
     fn marker_publication(&self, number: u8) -> Action {
@@ -256,7 +243,7 @@ impl Monitor {
             self.echo_arrived(now, &message, out);
             return StateChange::Nothing;
         }
-        if !self.state_index.matches(&message.topic) {
+        if !self.is_recorded(&message.topic) {
             return StateChange::Nothing;
         }
         let forget = tells_restored && message.retain && message.payload.is_empty();
@@ -322,37 +309,35 @@ impl Monitor {
         }
     }
 
-    /// Brings the subscriptions of the session in line with a new configuration.
-    pub(super) fn resubscribe_states(&mut self, out: &mut Vec<Action>) {
-        if self.session.protocol.is_none() {
+    /// Brings the subscriptions of the session in line with a new configuration; `had` is what the
+    /// one before asked for.
+    pub(super) fn resubscribe_states(&mut self, had: &Plan, out: &mut Vec<Action>) {
+        let plan = self.state_plan();
+        let new: Plan = plan.iter().filter(|s| find(had, &s.filter).is_none()).cloned().collect();
+        let session = &mut self.session;
+        session.stored &= new.iter().all(|wanted| session.stale.contains(&wanted.filter));
+        session.stale.extend(filters_beyond(had, &plan).cloned());
+        session.stale.retain(|filter| find(&plan, filter).is_none());
+        if session.protocol.is_none() || plan == *had {
             return;
         }
-        let planned = self.planned_state_filters();
-        if planned == self.session.subscribed {
-            return;
-        }
-        let had = std::mem::replace(&mut self.session.subscribed, planned);
-        let wanted: BTreeMap<TopicFilter, QoS> = self
-            .session
-            .subscribed
-            .iter()
-            .filter(|(filter, _)| !had.contains_key(*filter))
-            .map(|(filter, qos)| (filter.clone(), *qos))
-            .collect();
-        self.save_session_filters(out);
-        if !wanted.is_empty() {
-            let subscriptions = subscriptions::to_subscriptions(&wanted);
-            out.push(Action::Subscribe { connection: Connection::State, subscriptions });
+        self.save_session_filters(&plan, out);
+        if !new.is_empty() {
+            out.push(Action::Subscribe { connection: Connection::State, subscriptions: new });
         }
         self.unsubscribe_stale_filters(out);
     }
 
     /// Takes in which filters the kept session may have.
     pub(super) fn session_filters_known(&mut self, filters: Vec<TopicFilter>) {
-        self.session.kept_filters.extend(filters);
+        let plan = self.state_plan();
+        let (planned, stale): (BTreeSet<_>, BTreeSet<_>) =
+            filters.into_iter().partition(|filter| find(&plan, filter).is_some());
+        self.session.stored |= planned.len() == plan.len();
+        self.session.stale.extend(stale);
     }
 
     pub(super) fn records_states(&self, id: DeviceId) -> bool {
-        !self.devices[id as usize].spec.state.is_empty()
+        self.devices[id as usize].spec.records_states
     }
 }

@@ -3,7 +3,6 @@
 use super::Monitor;
 use super::device::DeviceId;
 use super::spec::DeviceName;
-use std::ops::Bound;
 use std::time::Duration;
 
 /// One device or agent as the monitor holds it at the moment.
@@ -39,15 +38,17 @@ impl Monitor {
     /// The device or agent of this name.
     #[must_use]
     pub fn view(&self, name: &DeviceName) -> Option<DeviceView> {
-        self.by_name.get(name).map(|&id| self.view_of(id))
+        self.id_named(name).map(|id| self.view_of(id))
     }
 
     /// At most `limit` devices by name, beginning after `after`.
     #[must_use]
     pub fn views_after(&self, after: Option<&DeviceName>, limit: usize) -> Vec<DeviceView> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let names = self.by_name.range::<DeviceName, _>((from, Bound::Unbounded));
-        names.take(limit).map(|(_, &id)| self.view_of(id)).collect()
+        let is_before = |&id: &DeviceId| {
+            after.is_some_and(|after| self.devices[id as usize].spec.name <= *after)
+        };
+        let from = self.by_name.partition_point(is_before);
+        self.by_name[from..].iter().take(limit).map(|&id| self.view_of(id)).collect()
     }
 
     fn view_of(&self, id: DeviceId) -> DeviceView {

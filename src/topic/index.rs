@@ -1,42 +1,56 @@
 //! Many topic filters against one topic name: a trie whose cost is the topic's depth.
 //!
 //! Built once for a configuration and then only read, so nothing here removes. A lookup allocates
-//! nothing. Deliberately absent: any knowledge of devices; a value is whatever the user puts in.
+//! nothing. The trie is the filters' only home: a fleet has hundreds of thousands of them, whose
+//! levels are mostly alike, and [`TopicIndex::filter`] spells one out when it is asked for.
+//! Deliberately absent: any knowledge of devices; a value is whatever the user puts in.
 
 use super::{TopicFilter, TopicName};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 /// End of a list, or no node.
 const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
+/// Marks, beside the number of a node, a filter that continues with `#`.
+const REST: u32 = 1 << 31;
 
-/// Values filed under topic filters.
+/// Values filed under topic filters, each with a number: its place in the order of insertion.
 #[derive(Debug, Clone)]
 pub struct TopicIndex<V> {
     nodes: Vec<Node>,
     /// Child nodes by (parent, level); one table for all nodes costs four bytes an edge.
     edges: HashTable<u32>,
     hasher: hashbrown::DefaultHashBuilder,
+    /// The levels' texts, one after the other; nodes whose levels are alike share one.
+    levels: String,
+    /// Nodes that were the first with their level's text. Needed for building alone.
+    first_of_level: HashTable<u32>,
     entries: Vec<Entry<V>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Node {
     parent: u32,
-    level: Box<str>,
+    /// Where the level's text begins.
+    start: u32,
     /// The child for `+`.
     plus: u32,
     /// First entry of the filters that end here.
     exact: u32,
     /// First entry of the filters that continue with `#` from here.
     rest: u32,
+    /// Bytes of the level's text, which is no longer than a topic.
+    length: u16,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Entry<V> {
     value: V,
     next: u32,
+    /// The node at which the filter ends, or that it continues from, with [`REST`].
+    end: u32,
 }
 
 impl<V: Copy> Default for TopicIndex<V> {
@@ -49,9 +63,18 @@ impl<V: Copy> TopicIndex<V> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            nodes: vec![Node::new(NONE, "")],
+            nodes: vec![Node {
+                parent: NONE,
+                start: 0,
+                plus: NONE,
+                exact: NONE,
+                rest: NONE,
+                length: 0,
+            }],
             edges: HashTable::new(),
             hasher: hashbrown::DefaultHashBuilder::default(),
+            levels: String::new(),
+            first_of_level: HashTable::new(),
             entries: Vec::new(),
         }
     }
@@ -61,21 +84,58 @@ impl<V: Copy> TopicIndex<V> {
         let mut node = ROOT;
         for level in filter.as_str().split('/') {
             if level == "#" {
-                let head = self.nodes[node as usize].rest;
-                self.nodes[node as usize].rest = self.push_entry(value, head);
+                let next = self.nodes[node as usize].rest;
+                self.nodes[node as usize].rest =
+                    self.push_entry(Entry { value, next, end: node | REST });
                 return;
             }
             node = if level == "+" { self.plus_child(node) } else { self.child(node, level) };
         }
-        let head = self.nodes[node as usize].exact;
-        self.nodes[node as usize].exact = self.push_entry(value, head);
+        let next = self.nodes[node as usize].exact;
+        self.nodes[node as usize].exact = self.push_entry(Entry { value, next, end: node });
     }
 
-    /// Gives back the room that further filters would take.
+    /// Gives back what further filters would take.
     pub fn shrink_to_fit(&mut self) {
+        self.first_of_level = HashTable::new();
         self.nodes.shrink_to_fit();
+        self.levels.shrink_to_fit();
         self.entries.shrink_to_fit();
-        self.edges.shrink_to_fit(|&id| hash_of(&self.hasher, &self.nodes[id as usize]));
+        self.edges.shrink_to_fit(|&id| hash_of(&self.hasher, &self.nodes, &self.levels, id));
+    }
+
+    /// How many values were filed; the next one gets this number.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        index_of(self.entries.len() + 1)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The values with these numbers. Numbers that were not given yet have none.
+    pub fn values(&self, numbers: Range<u32>) -> impl Iterator<Item = (u32, V)> {
+        let entries = self.entries.get(numbers.start as usize..numbers.end as usize);
+        (numbers.start..).zip(entries.unwrap_or_default().iter().map(|entry| entry.value))
+    }
+
+    /// The filter that the value with this number was filed under; `None` when there is none.
+    #[must_use]
+    pub fn filter(&self, number: u32) -> Option<TopicFilter> {
+        let end = self.entries.get(number as usize)?.end;
+        let mut path = Vec::new();
+        let mut node = end & !REST;
+        while node != ROOT {
+            path.push(level_of(&self.nodes, &self.levels, node));
+            node = self.nodes[node as usize].parent;
+        }
+        path.reverse();
+        if end & REST != 0 {
+            path.push("#");
+        }
+        Some(TopicFilter(path.join("/").into()))
     }
 
     /// Calls `found` with the value of each filter that matches the name (MQTT 5, 4.7), once for
@@ -99,6 +159,14 @@ impl<V: Copy> TopicIndex<V> {
     pub fn for_each_covering(&self, filter: &TopicFilter, mut found: impl FnMut(V)) {
         let filter = filter.as_str();
         self.walk(ROOT, Some(filter), filter.starts_with('$'), &mut found);
+    }
+
+    /// Whether any filter matches all that the given one matches.
+    #[must_use]
+    pub fn covers(&self, filter: &TopicFilter) -> bool {
+        let mut any = false;
+        self.for_each_covering(filter, |_| any = true);
+        any
     }
 
     /// Visits what matches `levels` below `node`. A level `+` or `#` of a filter is found only
@@ -147,21 +215,20 @@ impl<V: Copy> TopicIndex<V> {
 
     fn visit(&self, mut entry: u32, found: &mut impl FnMut(V)) {
         while entry != NONE {
-            let Entry { value, next } = self.entries[entry as usize];
+            let Entry { value, next, .. } = self.entries[entry as usize];
             found(value);
             entry = next;
         }
     }
 
-    fn push_entry(&mut self, value: V, next: u32) -> u32 {
-        self.entries.push(Entry { value, next });
+    fn push_entry(&mut self, entry: Entry<V>) -> u32 {
+        self.entries.push(entry);
         index_of(self.entries.len())
     }
 
     fn plus_child(&mut self, node: u32) -> u32 {
         if self.nodes[node as usize].plus == NONE {
-            self.nodes.push(Node::new(node, "+"));
-            self.nodes[node as usize].plus = index_of(self.nodes.len());
+            self.nodes[node as usize].plus = self.push_node(node, "+");
         }
         self.nodes[node as usize].plus
     }
@@ -170,34 +237,50 @@ impl<V: Copy> TopicIndex<V> {
         if let Some(child) = self.find_child(parent, level) {
             return child;
         }
-        self.nodes.push(Node::new(parent, level));
-        let child = index_of(self.nodes.len());
-        let hash = |&id: &u32| hash_of(&self.hasher, &self.nodes[id as usize]);
+        let child = self.push_node(parent, level);
+        let hash = |&id: &u32| hash_of(&self.hasher, &self.nodes, &self.levels, id);
         self.edges.insert_unique(hash(&child), child, hash);
         child
+    }
+
+    fn push_node(&mut self, parent: u32, level: &str) -> u32 {
+        let Self { nodes, hasher, levels, first_of_level, .. } = self;
+        let hash = hasher.hash_one(level);
+        let is_it = |&id: &u32| level_of(nodes, levels, id) == level;
+        let known = first_of_level.find(hash, is_it).map(|&id| nodes[id as usize].start);
+        let start = known.unwrap_or_else(|| {
+            levels.push_str(level);
+            index_of(levels.len() - level.len() + 1)
+        });
+        // A filter has at most 65,535 bytes.
+        let length = u16::try_from(level.len()).unwrap_or(u16::MAX);
+        nodes.push(Node { parent, start, plus: NONE, exact: NONE, rest: NONE, length });
+        let node = index_of(nodes.len());
+        if known.is_none() {
+            let hash_of_level = |&id: &u32| hasher.hash_one(level_of(nodes, levels, id));
+            first_of_level.insert_unique(hash, node, hash_of_level);
+        }
+        node
     }
 
     fn find_child(&self, parent: u32, level: &str) -> Option<u32> {
         let hash = self.hasher.hash_one((parent, level));
         let is_it = |&id: &u32| {
-            let node = &self.nodes[id as usize];
-            node.parent == parent && &*node.level == level
+            self.nodes[id as usize].parent == parent
+                && level_of(&self.nodes, &self.levels, id) == level
         };
         self.edges.find(hash, is_it).copied()
     }
 }
 
-impl<V> Copy for Entry<V> where V: Copy {}
-
-impl Node {
-    fn new(parent: u32, level: &str) -> Self {
-        Self { parent, level: level.into(), plus: NONE, exact: NONE, rest: NONE }
-    }
+/// What [`TopicIndex::find_child`] looks a node up by.
+fn hash_of(hasher: &hashbrown::DefaultHashBuilder, nodes: &[Node], levels: &str, node: u32) -> u64 {
+    hasher.hash_one((nodes[node as usize].parent, level_of(nodes, levels, node)))
 }
 
-/// What [`TopicIndex::find_child`] looks a node up by.
-fn hash_of(hasher: &hashbrown::DefaultHashBuilder, node: &Node) -> u64 {
-    hasher.hash_one((node.parent, &*node.level))
+fn level_of<'t>(nodes: &[Node], levels: &'t str, node: u32) -> &'t str {
+    let Node { start, length, .. } = nodes[node as usize];
+    &levels[start as usize..start as usize + usize::from(length)]
 }
 
 /// Index of the last of `len` items. A configuration of four thousand million levels does not fit

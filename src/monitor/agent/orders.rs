@@ -133,7 +133,7 @@ impl Monitor {
         enabled: bool,
         out: &mut Vec<Action>,
     ) {
-        let Some(&id) = self.by_name.get(name) else { return };
+        let Some(id) = self.id_named(name) else { return };
         let device = &mut self.devices[id as usize];
         let was = device.is_enabled();
         device.enabled = Some(enabled);
