@@ -16,6 +16,7 @@ use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::logging::Logger;
 use crate::monitor::alert::{Alert, AlertKind};
 use crate::monitor::event::{Connection, Event, Now};
+use crate::monitor::notice::Notice;
 use crate::monitor::spec::DeviceName;
 use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
@@ -280,12 +281,13 @@ impl<'a> Daemon<'a> {
         self.tell_status();
     }
 
-    /// One live line for `systemctl status`, sent when it changes.
+    /// One live line for `systemctl status`, and the same figures for D-Bus, sent when they change.
     fn tell_status(&mut self) {
         let summary = self.monitor.summary();
         if self.told != Some(summary) {
             self.told = Some(summary);
             notify::status(&status_line(&summary, &self.wiring.mqtt.server.to_string()));
+            self.parts.notify(Notice::SummaryChanged(summary));
         }
     }
 
@@ -301,6 +303,9 @@ impl<'a> Daemon<'a> {
             }
             Request::Views { after, reply } => {
                 let _ = reply.send(Ok(self.monitor.views_after(after.as_ref(), bus::PAGE)));
+            }
+            Request::Summary { reply } => {
+                let _ = reply.send(Ok(self.monitor.summary()));
             }
         }
     }

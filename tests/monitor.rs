@@ -14,6 +14,8 @@ mod hello_restore;
 mod home_assistant;
 #[path = "monitor/liveness.rs"]
 mod liveness;
+#[path = "monitor/notices.rs"]
+mod notices;
 #[path = "monitor/outages.rs"]
 mod outages;
 #[path = "monitor/random.rs"]

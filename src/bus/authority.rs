@@ -3,7 +3,7 @@
 //! A user's bus lets nobody else in. Deliberately absent: the right to look, which everybody has,
 //! and any memory of answers; polkit keeps those that may be kept.
 
-use super::server::Error;
+use super::calls::Error;
 use crate::dbus::{Bus, connect};
 use std::collections::HashMap;
 use std::time::Duration;

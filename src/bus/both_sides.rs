@@ -1,7 +1,9 @@
 //! Both sides over a bus of their own.
 
 use super::client::call_at;
-use super::{BusCommand, BusSettings, CallError, Rejection, Request, spawn, well_known_name};
+use super::{
+    BusCommand, BusHandle, BusSettings, CallError, Rejection, Request, spawn, well_known_name,
+};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
@@ -11,13 +13,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// A dbus-daemon that ends with the test.
-struct TestBus {
+pub(super) struct TestBus {
     process: Child,
-    address: String,
+    pub address: String,
 }
 
 impl TestBus {
-    fn start(address: &str) -> Self {
+    pub fn start(address: &str) -> Self {
         let mut process = Command::new("dbus-daemon")
             .args(["--session", "--nofork", "--nopidfile", "--print-address"])
             .arg(format!("--address={address}"))
@@ -39,18 +41,25 @@ impl Drop for TestBus {
 }
 
 fn offer(address: &str, client_id: &str) -> mpsc::Receiver<Request> {
+    let (requests, handle) = offer_with(address, client_id);
+    // It is offered until the handle goes, and that is the end of the test.
+    std::mem::forget(handle);
+    requests
+}
+
+/// Offers the interface until the handle is dropped.
+pub(super) fn offer_with(address: &str, client_id: &str) -> (mpsc::Receiver<Request>, BusHandle) {
     let (sender, requests) = mpsc::channel(4);
     let settings = BusSettings {
         bus: Bus::System,
         client_id: client_id.to_owned(),
         bus_address: Some(address.to_owned()),
     };
-    spawn(settings, sender, Pulse::new());
-    requests
+    (requests, spawn(settings, sender, Pulse::new()))
 }
 
 /// Waits for a daemon of that clientid to be on the bus.
-async fn on_the_bus(address: &str, client_id: &str) {
+pub(super) async fn on_the_bus(address: &str, client_id: &str) {
     let name = well_known_name(client_id).unwrap();
     let present = async {
         loop {

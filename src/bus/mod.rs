@@ -2,19 +2,27 @@
 //!
 //! On the system bus (in a user manager on the user's) the daemon owns the name of
 //! [`well_known_name`] and offers the interface `org.iotmonitor.Monitor1` at the path
-//! `/org/iotmonitor/Monitor1`. Everybody may look; who may command is for root and polkit to say.
-//! Deliberately absent: any decision; commands go to the daemon, answers come back.
+//! `/org/iotmonitor/Monitor1`, and below it an object for each device and agent. The interfaces are
+//! described in their files below `/usr/share/dbus-1/interfaces`. Everybody may look; who may
+//! command is for root and polkit to say. Deliberately absent: any decision; commands go to the
+//! daemon, answers come back.
 
 mod authority;
 #[cfg(test)]
 mod both_sides;
+mod calls;
 mod client;
+mod object;
 mod server;
+mod signals;
+#[cfg(test)]
+mod tree;
 mod view;
 
 pub use client::{Addressee, CallError, Caller, call, call_at};
-pub use server::{BusSettings, spawn};
+pub use server::{BusHandle, BusSettings, spawn};
 
+use crate::monitor::Summary;
 use crate::monitor::spec::DeviceName;
 use crate::monitor::view::DeviceView;
 use crate::unit_name::DEFAULT_CLIENT_ID;
@@ -75,6 +83,10 @@ pub enum Request {
     Views {
         after: Option<DeviceName>,
         reply: oneshot::Sender<Result<Vec<DeviceView>, Rejection>>,
+    },
+    /// The figures of the whole monitoring.
+    Summary {
+        reply: oneshot::Sender<Result<Summary, Rejection>>,
     },
 }
 

@@ -1,5 +1,6 @@
 //! How a [`DeviceView`] travels: as a dictionary of properties, so that one more is no new interface.
 
+use crate::monitor::Summary;
 use crate::monitor::view::{AgentView, DeviceView};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,26 +9,53 @@ use zbus::Variant;
 /// `a{sv}`; what is not known is left out.
 pub(super) type Dictionary = HashMap<String, Variant<'static>>;
 
-pub(super) fn to_dictionary(view: DeviceView) -> Dictionary {
-    let mut dictionary = Dictionary::new();
-    let mut put = |key: &str, value: Variant<'static>| {
-        dictionary.insert(key.to_owned(), value);
-    };
-    put("Name", Variant::from(view.name));
-    put("State", Variant::from(view.state));
-    put("Since", Variant::from(view.since.as_secs()));
-    if let Some(contact) = view.last_contact {
-        put("LastContact", Variant::from(contact.as_secs()));
+/// Everything about a device or agent; a contact that never was is left out.
+pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
+    let mut dictionary = device_properties(view);
+    if view.last_contact.is_none() {
+        dictionary.remove("LastContact");
     }
-    put("WatchTimeOut", Variant::from(view.watch_timeout.unwrap_or_default().as_secs_f64()));
-    put("Hellos", Variant::from(view.hellos));
-    if let Some(agent) = view.agent {
-        put("Unit", Variant::from(agent.unit));
-        put("UnitState", Variant::from(agent.state));
-        put("MainPID", Variant::from(agent.main_pid));
-        put("Restarts", Variant::from(agent.restarts));
-    }
+    dictionary.extend(view.agent.iter().flat_map(agent_properties));
     dictionary
+}
+
+/// The properties of `org.iotmonitor.Device1`.
+pub(super) fn device_properties(view: &DeviceView) -> Dictionary {
+    dictionary([
+        ("Name", Variant::from(view.name.clone())),
+        ("State", Variant::from(view.state.clone())),
+        ("Since", Variant::from(view.since.as_secs())),
+        ("LastContact", Variant::from(view.last_contact.unwrap_or_default().as_secs())),
+        ("WatchTimeOut", Variant::from(view.watch_timeout.unwrap_or_default().as_secs_f64())),
+        ("Hellos", Variant::from(view.hellos)),
+    ])
+}
+
+/// The properties of `org.iotmonitor.Agent1`.
+pub(super) fn agent_properties(agent: &AgentView) -> Dictionary {
+    dictionary([
+        ("Unit", Variant::from(agent.unit.clone())),
+        ("UnitState", Variant::from(agent.state.clone())),
+        ("MainPID", Variant::from(agent.main_pid)),
+        ("Restarts", Variant::from(agent.restarts)),
+    ])
+}
+
+/// The properties of `org.iotmonitor.Monitor1`.
+pub(super) fn monitor_properties(summary: &Summary) -> Dictionary {
+    let count = |count: usize| Variant::from(u64::try_from(count).unwrap_or(u64::MAX));
+    dictionary([
+        ("Version", Variant::from(env!("CARGO_PKG_VERSION"))),
+        ("Watching", Variant::from(summary.watching)),
+        ("Devices", count(summary.devices)),
+        ("Expired", count(summary.expired)),
+        ("Agents", count(summary.agents)),
+        ("AgentsRunning", count(summary.agents_running)),
+    ])
+}
+
+fn dictionary<const N: usize>(entries: [(&str, Variant<'static>); N]) -> Dictionary {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// `None` if it has no name. What else a daemon of another version leaves out is empty.
@@ -88,7 +116,7 @@ mod tests {
             ..device.clone()
         };
         for view in [device, agent] {
-            assert_eq!(from_dictionary(&to_dictionary(view.clone())), Some(view));
+            assert_eq!(from_dictionary(&to_dictionary(&view)), Some(view));
         }
         assert_eq!(from_dictionary(&Dictionary::new()), None);
     }

@@ -1,11 +1,12 @@
 //! The adapters of a running daemon, and which action goes to which.
 
 use super::Options;
-use crate::bus::{self, BusSettings, Request};
+use crate::bus::{self, BusHandle, BusSettings, Request};
 use crate::config::Config;
 use crate::dbus::Bus;
 use crate::monitor::Action;
 use crate::monitor::event::{Connection, Delivery, Event, QoS};
+use crate::monitor::notice::Notice;
 use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
 use crate::pulse::Pulse;
@@ -34,6 +35,7 @@ pub struct Parts {
     /// The state connection waits for it: nothing is acknowledged that cannot be recorded.
     store_is_open: bool,
     manager: ManagerHandle,
+    bus: BusHandle,
     state_pulse: Pulse,
     /// Pulses of what always runs.
     pulses: Vec<Pulse>,
@@ -91,7 +93,8 @@ impl Parts {
             events.clone(),
             manager_pulse,
         );
-        bus::spawn(BusSettings { bus, client_id, bus_address: None }, requests, bus_pulse);
+        let bus_settings = BusSettings { bus, client_id, bus_address: None };
+        let bus = bus::spawn(bus_settings, requests, bus_pulse);
         let watch = mqtt::spawn(
             Connection::Watch,
             wiring.mqtt.clone(),
@@ -108,6 +111,7 @@ impl Parts {
             unrecorded: None,
             store_is_open: false,
             manager,
+            bus,
             state_pulse: Pulse::new(),
             pulses,
         })
@@ -226,8 +230,14 @@ impl Parts {
                 self.manager.start(device, agent, definition);
             }
             Action::StopUnit { unit } => self.manager.stop(unit),
+            Action::Notify(notice) => self.bus.notify(*notice),
             Action::Raise(_) => {}
         }
+    }
+
+    /// Tells the programs that look on.
+    pub fn notify(&self, notice: Notice) {
+        self.bus.notify(notice);
     }
 
     fn connection(&self, connection: Connection) -> Option<&MqttHandle> {

@@ -2,6 +2,7 @@
 
 use super::alert::Alert;
 use super::event::{Connection, Delivery, QoS, ReadId, StateRecord, Token};
+use super::notice::Notice;
 use super::snapshot::{DeviceRecord, Heartbeat};
 use super::spec::{AgentSpec, DeviceName};
 use crate::topic::{TopicFilter, TopicName};
@@ -9,7 +10,7 @@ use crate::unit_name::UnitName;
 use bytes::Bytes;
 
 /// Everything the monitor can ask for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Publish. At QoS 1 it is kept until acknowledged, across reconnections, and replaced by a
     /// later publication on the same topic; at QoS 0 it is dropped when there is no connection.
@@ -67,6 +68,8 @@ pub enum Action {
 
     /// Tell a person: one journal entry.
     Raise(Alert),
+    /// Tell the programs that look on. Who does not listen misses it.
+    Notify(Box<Notice>),
 }
 
 /// A message to publish.

@@ -13,6 +13,7 @@ mod orders;
 use super::alert::AlertKind;
 use super::device::DeviceId;
 use super::event::{ActiveState, JobOutcome, Now, UnitReport};
+use super::notice::{Notice, notify};
 use super::spec::{AgentSpec, DeviceName};
 use super::{Action, Monitor, Timer, raise};
 use crate::unit_name::UnitName;
@@ -355,7 +356,7 @@ impl Monitor {
         }
         let is = self.devices[id as usize].agent.as_ref().map(|agent| agent.unit_state());
         if was != is {
-            out.push(self.status_publication(id));
+            self.tell_unit(id, out);
         }
     }
 
@@ -400,8 +401,13 @@ impl Monitor {
         let device = &mut self.devices[id as usize];
         let name = device.spec.name.clone();
         let Some(agent) = &mut device.agent else { return };
-        agent.restarts += u64::from(std::mem::replace(&mut agent.seen_running, true));
+        let again = std::mem::replace(&mut agent.seen_running, true);
+        agent.restarts += u64::from(again);
         let pid = agent.report.as_ref().map_or(0, |report| report.main_pid);
+        if again {
+            let device = name.to_string();
+            out.push(notify(Notice::AgentRestarted { device, main_pid: pid }));
+        }
         let payload = now.wall.as_secs().to_string();
         // systemd may be faster than the look at what it does, and then the exit is not known.
         let exit = last_exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
@@ -411,7 +417,7 @@ impl Monitor {
             format!("agent `{name}` has started (PID {pid})")
         };
         out.push(self.device_publication("startedprocess", id, payload, false));
-        out.push(self.status_publication(id));
+        self.tell_unit(id, out);
         out.push(self.device_alert(id, AlertKind::AgentStarted, message));
     }
 
@@ -469,7 +475,7 @@ impl Monitor {
                 Seconds(delay)
             );
             out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
-            out.push(self.status_publication(id));
+            self.tell_unit(id, out);
         }
     }
 
@@ -537,7 +543,7 @@ impl Monitor {
         if then_start && self.devices[id as usize].is_enabled() {
             self.start_agent(id, out);
         } else {
-            out.push(self.status_publication(id));
+            self.tell_unit(id, out);
         }
     }
 }

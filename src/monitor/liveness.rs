@@ -337,7 +337,7 @@ impl Monitor {
             self.recover(now, id, out);
         } else if first {
             device.since = now.wall;
-            out.push(self.status_publication(id));
+            self.tell_state(id, out);
         }
         self.contact_to_tell(id);
     }
@@ -353,7 +353,7 @@ impl Monitor {
             .unwrap_or_default();
         let message = format!("{} `{name}` is back{how_long}", noun(device));
         out.push(self.device_publication("recover", id, now.wall.as_secs().to_string(), false));
-        out.push(self.status_publication(id));
+        self.tell_recovered(now, id, out);
         out.push(self.device_alert(id, AlertKind::Recovered, message));
         self.save_soon(id);
         self.arm(id);
@@ -488,7 +488,7 @@ impl Monitor {
             device.since = now.wall;
             self.expired_count += 1;
             self.publish_expire(id, out);
-            out.push(self.status_publication(id));
+            self.tell_expired(id, out);
             let message = expired_sentence(&self.devices[id as usize], now.wall);
             out.push(self.device_alert(id, AlertKind::Expired, message));
             self.save_soon(id);

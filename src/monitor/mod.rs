@@ -17,6 +17,7 @@ mod device;
 pub mod event;
 mod home_assistant;
 mod liveness;
+pub mod notice;
 mod reconfigure;
 mod restore;
 mod saving;

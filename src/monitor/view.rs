@@ -51,7 +51,7 @@ impl Monitor {
         self.by_name[from..].iter().take(limit).map(|&id| self.view_of(id)).collect()
     }
 
-    fn view_of(&self, id: DeviceId) -> DeviceView {
+    pub(super) fn view_of(&self, id: DeviceId) -> DeviceView {
         let device = &self.devices[id as usize];
         DeviceView {
             name: device.spec.name.to_string(),

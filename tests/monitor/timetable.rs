@@ -333,7 +333,7 @@ impl House {
                 let table = self.broker.subscriptions(*connection);
                 table.retain(|filter, _| !filters.contains(filter));
             }
-            Action::Acknowledge { .. } | Action::Raise(_) => {}
+            Action::Acknowledge { .. } | Action::Raise(_) | Action::Notify(_) => {}
             Action::Record { .. }
             | Action::ReadStates { .. }
             | Action::SaveDevices { .. }

@@ -88,6 +88,68 @@ fn whom_polkit_allows_may_command() {
 }
 
 #[test]
+fn the_objects_are_there_for_everybodys_busctl() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SECTIONS));
+    bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    let busctl = |arguments: &str| {
+        machine.sh(&format!("runuser -u nobody -- busctl --system --no-pager {arguments}"))
+    };
+    let tree = busctl("tree --list org.iotmonitor.Monitor1");
+    println!("{tree}");
+    let root = "/org/iotmonitor/Monitor1";
+    for path in ["", "/device", "/device/lamp", "/device/sleeper"] {
+        assert!(tree.lines().any(|line| line == format!("{root}{path}")), "{path}: {tree}");
+    }
+    let service = "org.iotmonitor.Monitor1";
+    let property = |path: &str, interface: &str, name: &str| {
+        busctl(&format!("get-property {service} {root}{path} org.iotmonitor.{interface} {name}"))
+    };
+    assert_eq!(property("/device/lamp", "Device1", "State"), "s \"expired\"");
+    let pid = machine.main_pid(UNIT);
+    assert_eq!(property("/device/sleeper", "Agent1", "MainPID"), format!("u {pid}"));
+    assert_eq!(property("", "Monitor1", "AgentsRunning"), "t 1");
+    let described = busctl(&format!("introspect {service} {root}/device/sleeper"));
+    println!("{described}");
+    for word in [".Restart", ".UnitState", "\"active\"", ".PropertiesChanged"] {
+        assert!(described.contains(word), "{word}: {described}");
+    }
+
+    // A program of an unprivileged user hears of a change.
+    let mut listener = machine
+        .command(&["runuser", "-u", "nobody", "--", "stdbuf", "-oL", "dbus-monitor", "--system"])
+        .arg(format!("type=signal,path_namespace={root}"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines().map_while(Result::ok);
+    // It says this once it listens.
+    assert!(lines.by_ref().any(|line| line.contains("member=NameAcquired")));
+    machine.make_alive(&bus, "lamp", "home/lamp/sensors/light");
+    assert!(lines.by_ref().any(|line| line.contains("member=Recovered")));
+    assert!(lines.by_ref().any(|line| line.contains("\"alive\"")));
+    machine.signal(nix::sys::signal::Signal::SIGKILL, pid);
+    assert!(lines.by_ref().any(|line| line.contains("member=AgentRestarted")));
+    let new = machine.await_new_main_pid(UNIT, pid);
+    assert!(lines.by_ref().any(|line| line.contains(&format!("uint32 {new}"))));
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+
+    machine.ok(&[
+        "busctl",
+        "--system",
+        "call",
+        service,
+        &format!("{root}/device/sleeper"),
+        "org.iotmonitor.Agent1",
+        "Restart",
+    ]);
+    machine.await_new_main_pid(UNIT, new);
+}
+
+#[test]
 fn the_table_and_the_words_of_one_device() {
     let machine = Machine::boot();
     let bus = machine.launch(&config("auto", SECTIONS));

@@ -39,6 +39,11 @@ fn a_users_own_monitor_runs_the_users_agents() {
     let given =
         "runuser -u pi -- cat /run/user/1000/credentials/iotmonitor-agent-own.service/mqtt-server";
     assert_eq!(machine.sh(given), "tcp://localhost:1883");
+    let properties = machine.sh(&format!(
+        "{pi} busctl --user get-property org.iotmonitor.Monitor1 \
+         /org/iotmonitor/Monitor1/device/own org.iotmonitor.Agent1 UnitState"
+    ));
+    assert_eq!(properties, "s \"active\"");
     let pid = || systemctl(&machine, "show --value -p MainPID iotmonitor-agent-own.service");
     let monitor_pid = || systemctl(&machine, "show --value -p MainPID iotmonitor.service");
     let first = pid();

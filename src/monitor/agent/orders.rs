@@ -157,7 +157,7 @@ impl Monitor {
                 format!("`{name}` is out of the monitoring until `iotmonitor enable {name}`"),
             )
         };
-        out.push(self.status_publication(id));
+        self.tell_state(id, out);
         out.push(self.device_alert(id, kind, message));
         self.save_soon(id);
         self.flush_saves(now, out);

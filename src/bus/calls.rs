@@ -1,0 +1,301 @@
+//! What a call on one of the objects means, and its answer.
+//!
+//! The calls are taken apart by hand and not by zbus's object server, which would hold every
+//! device's object in memory, and describe all of them whenever their parent is asked.
+
+use super::authority::may_command;
+use super::object::{
+    AGENT, DEVICE, INTROSPECTABLE, MONITOR, Object, PEER, PROPERTIES, escape, interfaces,
+    introspection,
+};
+use super::view::{
+    Dictionary, agent_properties, device_properties, monitor_properties, to_dictionary,
+};
+use super::{BusCommand, PAGE, Rejection, Request};
+use crate::dbus::Bus;
+use crate::monitor::spec::DeviceName;
+use crate::monitor::view::DeviceView;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+use zbus::message::{Flags, Header};
+use zbus::{Connection, Message};
+
+/// Where every machine keeps its identity (machine-id(5)).
+const MACHINE_ID: &str = "/etc/machine-id";
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The caller may not command, in words.
+    #[error("{0}")]
+    Denied(String),
+    /// It was not carried out, in words.
+    #[error("{0}")]
+    Failed(String),
+    /// No device has that name.
+    #[error("{0}")]
+    UnknownDevice(String),
+    #[error("there is no object at {0}")]
+    UnknownObject(String),
+    #[error("this object has no interface `{0}`")]
+    UnknownInterface(String),
+    #[error("there is no method `{0}`")]
+    UnknownMethod(String),
+    #[error("there is no property `{0}`")]
+    UnknownProperty(String),
+    #[error("properties can be read alone")]
+    ReadOnly,
+    #[error("`{0}` takes other arguments")]
+    InvalidArguments(String),
+}
+
+impl Error {
+    /// Its name on the bus.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "org.iotmonitor.Error.Denied",
+            Self::Failed(_) => "org.iotmonitor.Error.Failed",
+            Self::UnknownDevice(_) => "org.iotmonitor.Error.UnknownDevice",
+            Self::UnknownObject(_) => "org.freedesktop.DBus.Error.UnknownObject",
+            Self::UnknownInterface(_) => "org.freedesktop.DBus.Error.UnknownInterface",
+            Self::UnknownMethod(_) => "org.freedesktop.DBus.Error.UnknownMethod",
+            Self::UnknownProperty(_) => "org.freedesktop.DBus.Error.UnknownProperty",
+            Self::ReadOnly => "org.freedesktop.DBus.Error.PropertyReadOnly",
+            Self::InvalidArguments(_) => "org.freedesktop.DBus.Error.InvalidArgs",
+        }
+    }
+}
+
+impl From<zbus::Error> for Error {
+    fn from(error: zbus::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        let sentence = rejection.to_string();
+        match rejection {
+            Rejection::UnknownDevice(_) => Self::UnknownDevice(sentence),
+            Rejection::Failed(_) => Self::Failed(sentence),
+        }
+    }
+}
+
+/// Answers calls over one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Calls {
+    bus: Bus,
+    connection: Connection,
+    requests: mpsc::Sender<Request>,
+}
+
+/// A call taken apart.
+struct Call<'m> {
+    message: &'m Message,
+    header: &'m Header<'m>,
+    object: Object,
+    member: &'m str,
+}
+
+impl Call<'_> {
+    fn arguments<T: DeserializeOwned + zbus::Type>(&self) -> Result<T, Error> {
+        let body = self.message.body();
+        body.deserialize().map_err(|_| Error::InvalidArguments(self.member.to_owned()))
+    }
+
+    fn reply<B: serde::Serialize + zbus::DynamicType>(&self, body: &B) -> Result<Message, Error> {
+        Ok(Message::method_return(self.header).build(body)?)
+    }
+
+    fn unknown_method<T>(&self) -> Result<T, Error> {
+        Err(Error::UnknownMethod(self.member.to_owned()))
+    }
+}
+
+impl Calls {
+    pub fn new(bus: Bus, connection: Connection, requests: mpsc::Sender<Request>) -> Self {
+        Self { bus, connection, requests }
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Does what the call asks for, and says how that went to who wants to know.
+    pub async fn answer(self, message: Message) {
+        let header = message.header();
+        let outcome = self.outcome(&message, &header).await;
+        if header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
+            return;
+        }
+        // Whoever is gone does not hear it.
+        let _ = match outcome {
+            Ok(reply) => self.connection.send(&reply).await,
+            Err(error) => {
+                self.connection.reply_error(&header, error.name(), &error.to_string()).await
+            }
+        };
+    }
+
+    async fn outcome(&self, message: &Message, header: &Header<'_>) -> Result<Message, Error> {
+        let path = header.path().map_or("", |path| path.as_str());
+        let member = header.member().map_or("", |member| member.as_str());
+        let interface = header.interface().map_or("", |interface| interface.as_str());
+        let object = match Object::at(path) {
+            Some(object) => object,
+            // Every path answers that (D-Bus specification, "org.freedesktop.DBus.Peer").
+            None if interface == PEER => Object::Devices,
+            None => return Err(Error::UnknownObject(path.to_owned())),
+        };
+        let call = Call { message, header, object, member };
+        match (interface, &call.object) {
+            (PEER, _) => peer(&call),
+            (INTROSPECTABLE, _) => self.introspect(&call).await,
+            (PROPERTIES, _) => self.properties(&call).await,
+            (MONITOR, Object::Monitor) => self.monitor(&call).await,
+            (DEVICE, Object::Device(name)) => self.device(&call, name.clone()).await,
+            (AGENT, Object::Device(name)) if member == "Restart" => {
+                self.command(&call, BusCommand::RestartAgent(name.clone())).await
+            }
+            (AGENT, Object::Device(_)) => call.unknown_method(),
+            _ => Err(Error::UnknownInterface(interface.to_owned())),
+        }
+    }
+
+    async fn monitor(&self, call: &Call<'_>) -> Result<Message, Error> {
+        let name = || device_name(call.arguments()?);
+        match call.member {
+            "Reload" => self.command(call, BusCommand::Reload).await,
+            "Enable" => self.command(call, BusCommand::Enable(name()?)).await,
+            "Disable" => self.command(call, BusCommand::Disable(name()?)).await,
+            "Restore" => self.command(call, BusCommand::Restore(name()?)).await,
+            "RestartAgent" => self.command(call, BusCommand::RestartAgent(name()?)).await,
+            "GetDevice" => call.reply(&to_dictionary(&self.view(name()?).await?)),
+            "ListDevices" => {
+                let after: String = call.arguments()?;
+                let after = if after.is_empty() { None } else { Some(device_name(after)?) };
+                let views = self.ask(|reply| Request::Views { after, reply }).await?;
+                call.reply(&views.iter().map(to_dictionary).collect::<Vec<Dictionary>>())
+            }
+            _ => call.unknown_method(),
+        }
+    }
+
+    async fn device(&self, call: &Call<'_>, name: DeviceName) -> Result<Message, Error> {
+        match call.member {
+            "Enable" => self.command(call, BusCommand::Enable(name)).await,
+            "Disable" => self.command(call, BusCommand::Disable(name)).await,
+            "Restore" => self.command(call, BusCommand::Restore(name)).await,
+            _ => call.unknown_method(),
+        }
+    }
+
+    async fn introspect(&self, call: &Call<'_>) -> Result<Message, Error> {
+        if call.member != "Introspect" {
+            return call.unknown_method();
+        }
+        let (mut is_agent, mut children) = (false, Vec::new());
+        match &call.object {
+            Object::Ancestor(child) => children.push((*child).to_owned()),
+            Object::Monitor => children.push("device".to_owned()),
+            Object::Devices => children = self.device_labels().await?,
+            Object::Device(name) => is_agent = self.object(name).await?.agent.is_some(),
+        }
+        call.reply(&introspection(interfaces(&call.object, is_agent), &children))
+    }
+
+    /// The path elements of all devices.
+    async fn device_labels(&self) -> Result<Vec<String>, Error> {
+        let mut labels = Vec::new();
+        let mut after = None;
+        loop {
+            let views = self.ask(|reply| Request::Views { after, reply }).await?;
+            labels.extend(views.iter().map(|view| escape(&view.name)));
+            match views.last() {
+                Some(last) if views.len() >= PAGE => after = Some(device_name(last.name.clone())?),
+                Some(_) | None => return Ok(labels),
+            }
+        }
+    }
+
+    async fn properties(&self, call: &Call<'_>) -> Result<Message, Error> {
+        match call.member {
+            "Get" => {
+                let (interface, name): (String, String) = call.arguments()?;
+                let mut all = self.all_properties(&call.object, &interface).await?;
+                let value = all.remove(&name).ok_or(Error::UnknownProperty(name))?;
+                call.reply(&value)
+            }
+            "GetAll" => {
+                let interface: String = call.arguments()?;
+                call.reply(&self.all_properties(&call.object, &interface).await?)
+            }
+            "Set" => Err(Error::ReadOnly),
+            _ => call.unknown_method(),
+        }
+    }
+
+    async fn all_properties(&self, object: &Object, interface: &str) -> Result<Dictionary, Error> {
+        let unknown = || Error::UnknownInterface(interface.to_owned());
+        match (interface, object) {
+            (MONITOR, Object::Monitor) => {
+                let summary = self.ask(|reply| Request::Summary { reply }).await?;
+                Ok(monitor_properties(&summary))
+            }
+            (DEVICE, Object::Device(name)) => Ok(device_properties(&self.object(name).await?)),
+            (AGENT, Object::Device(name)) => {
+                let agent = self.object(name).await?.agent;
+                agent.as_ref().map(agent_properties).ok_or_else(unknown)
+            }
+            (PEER | INTROSPECTABLE | PROPERTIES, _) => Ok(Dictionary::new()),
+            _ => Err(unknown()),
+        }
+    }
+
+    async fn command(&self, call: &Call<'_>, command: BusCommand) -> Result<Message, Error> {
+        may_command(self.bus, &self.connection, call.header).await?;
+        self.ask(|reply| Request::Command { command, reply }).await?;
+        call.reply(&())
+    }
+
+    async fn view(&self, device: DeviceName) -> Result<DeviceView, Error> {
+        self.ask(|reply| Request::View { device, reply }).await
+    }
+
+    /// The view of a device that is asked for by its path.
+    async fn object(&self, name: &DeviceName) -> Result<DeviceView, Error> {
+        self.view(name.clone()).await.map_err(|error| match error {
+            Error::UnknownDevice(_) => {
+                Error::UnknownObject(super::object::device_path(name.as_str()))
+            }
+            other => other,
+        })
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
+    ) -> Result<T, Error> {
+        let ending = || Error::Failed("iotmonitor is shutting down".to_owned());
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| ending())?;
+        Ok(answer.await.map_err(|_| ending())??)
+    }
+}
+
+fn device_name(name: String) -> Result<DeviceName, Error> {
+    DeviceName::new(name).map_err(|error| Error::UnknownDevice(error.to_string()))
+}
+
+fn peer(call: &Call<'_>) -> Result<Message, Error> {
+    match call.member {
+        "Ping" => call.reply(&()),
+        "GetMachineId" => {
+            let id = std::fs::read_to_string(MACHINE_ID)
+                .map_err(|error| Error::Failed(format!("cannot read {MACHINE_ID}: {error}")))?;
+            call.reply(&id.trim())
+        }
+        _ => call.unknown_method(),
+    }
+}

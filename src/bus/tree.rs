@@ -1,0 +1,283 @@
+//! The objects, their properties and their signals over a bus of their own.
+
+use super::both_sides::{TestBus, offer_with, on_the_bus};
+use super::object::{AGENT, DEVICE, MONITOR, PROPERTIES, device_path};
+use super::{BusCommand, NAME, PAGE, PATH, Rejection, Request};
+use crate::dbus::{Bus, CALL_TIMEOUT, connect};
+use crate::monitor::Summary;
+use crate::monitor::notice::Notice;
+use crate::monitor::spec::DeviceName;
+use crate::monitor::view::{AgentView, DeviceView};
+use futures_util::StreamExt as _;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant};
+
+const SUMMARY: Summary =
+    Summary { watching: true, devices: 2, expired: 1, agents: 1, agents_running: 1 };
+
+fn view(name: &str) -> DeviceView {
+    let agent = name.starts_with("agent").then(|| AgentView {
+        unit: format!("iotmonitor-agent-{name}.service"),
+        state: "active".to_owned(),
+        main_pid: 17,
+        restarts: 2,
+    });
+    DeviceView {
+        name: name.to_owned(),
+        state: "alive".to_owned(),
+        since: Duration::from_secs(5),
+        last_contact: None,
+        watch_timeout: Some(Duration::from_secs(30)),
+        hellos: 3,
+        agent,
+    }
+}
+
+/// Answers as a monitor of these devices does; returns the commands that it was given.
+async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, commands: CommandLog) {
+    let devices: BTreeMap<String, DeviceView> =
+        names.iter().map(|name| (name.clone(), view(name))).collect();
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Command { command, reply } => {
+                commands.send(command).await.unwrap();
+                let _ = reply.send(Ok(()));
+            }
+            Request::View { device, reply } => {
+                let view = devices.get(device.as_str()).cloned();
+                let _ = reply.send(view.ok_or(Rejection::UnknownDevice(device)));
+            }
+            Request::Views { after, reply } => {
+                let after = after.as_ref().map_or("", DeviceName::as_str);
+                let behind = devices.values().filter(|view| view.name.as_str() > after);
+                let _ = reply.send(Ok(behind.take(PAGE).cloned().collect()));
+            }
+            Request::Summary { reply } => drop(reply.send(Ok(SUMMARY))),
+        }
+    }
+}
+
+type CommandLog = mpsc::Sender<BusCommand>;
+
+/// A monitor of these devices on a bus of its own, and a caller.
+struct House {
+    _bus: TestBus,
+    handle: super::BusHandle,
+    commands: mpsc::Receiver<BusCommand>,
+    caller: Connection,
+}
+
+impl House {
+    async fn of(names: &[&str]) -> Self {
+        let bus = TestBus::start("unix:tmpdir=/tmp");
+        let (requests, handle) = offer_with(&bus.address, "iotmonitor");
+        let (log, commands) = mpsc::channel(16);
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        tokio::spawn(answer(requests, names, log));
+        on_the_bus(&bus.address, "iotmonitor").await;
+        let caller = connect(Bus::System, Some(&bus.address), CALL_TIMEOUT).await.unwrap();
+        Self { _bus: bus, handle, commands, caller }
+    }
+
+    async fn call<B>(
+        &self,
+        path: &str,
+        interface: &str,
+        member: &str,
+        body: &B,
+    ) -> zbus::Result<Message>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        self.caller.call_method(Some(NAME), path, Some(interface), member, body).await
+    }
+
+    /// The name of the error that the call is answered with.
+    async fn error(&self, path: &str, interface: &str, member: &str) -> String {
+        match self.call(path, interface, member, &()).await {
+            Err(zbus::Error::MethodError(name, ..)) => name.to_string(),
+            Err(zbus::Error::FDO(error)) => zbus::DBusError::name(&*error).to_string(),
+            other => panic!("{interface}.{member}: {other:?}"),
+        }
+    }
+
+    async fn description(&self, path: &str) -> String {
+        let interface = "org.freedesktop.DBus.Introspectable";
+        let reply = self.call(path, interface, "Introspect", &()).await.unwrap();
+        reply.body().deserialize().unwrap()
+    }
+
+    async fn properties(&self, path: &str, interface: &str) -> HashMap<String, OwnedVariant> {
+        let reply = self.call(path, PROPERTIES, "GetAll", &interface).await.unwrap();
+        reply.body().deserialize().unwrap()
+    }
+
+    /// All paths, as `busctl tree` finds them.
+    async fn tree(&self) -> Vec<String> {
+        let (mut found, mut wanted) = (Vec::new(), vec!["/".to_owned()]);
+        while let Some(path) = wanted.pop() {
+            let children = attributes(&self.description(&path).await, "node");
+            let parent = path.trim_end_matches('/');
+            wanted.extend(children.into_iter().map(|child| format!("{parent}/{}", child[0])));
+            found.push(path);
+        }
+        found.sort();
+        found
+    }
+}
+
+/// The attributes' values of each element of this kind, in their order.
+fn attributes(xml: &str, element: &str) -> Vec<Vec<String>> {
+    let start = format!("<{element} ");
+    let elements = xml.split(&start).skip(1).map(|rest| rest.split('>').next().unwrap());
+    let values = |text: &str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    elements.map(values).collect()
+}
+
+/// The description of one interface.
+fn part<'x>(xml: &'x str, interface: &str) -> &'x str {
+    let start = xml.find(&format!("<interface name=\"{interface}\"")).unwrap();
+    xml[start..].split("</interface>").next().unwrap()
+}
+
+#[tokio::test]
+async fn the_tree_is_walked_from_the_root() {
+    let house = House::of(&["lamp", "agent_x", "küche 1"]).await;
+    let devices = format!("{PATH}/device");
+    assert_eq!(
+        house.tree().await,
+        [
+            "/".to_owned(),
+            "/org".to_owned(),
+            "/org/iotmonitor".to_owned(),
+            PATH.to_owned(),
+            devices.clone(),
+            format!("{devices}/agent_5fx"),
+            format!("{devices}/k_c3_bcche_201"),
+            format!("{devices}/lamp"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_fleet_has_an_object_for_each() {
+    let names: Vec<String> = (0..2 * PAGE + 1).map(|number| format!("d{number}")).collect();
+    let house = House::of(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let children = attributes(&house.description(&format!("{PATH}/device")).await, "node");
+    assert_eq!(children.len(), names.len());
+}
+
+/// What an object says of itself is so: it knows every method, and has every property with its type.
+#[tokio::test]
+async fn objects_are_as_they_describe_themselves() {
+    let mut house = House::of(&["lamp", "agent"]).await;
+    let (lamp, agent) = (device_path("lamp"), device_path("agent"));
+    assert!(!house.description(&lamp).await.contains(AGENT));
+    for (path, interface) in [(PATH, MONITOR), (&lamp, DEVICE), (&agent, DEVICE), (&agent, AGENT)] {
+        let description = house.description(path).await;
+        let description = part(&description, interface);
+        let properties = house.properties(path, interface).await;
+        let declared = attributes(description, "property");
+        assert_eq!(properties.len(), declared.len(), "{interface}");
+        for property in declared {
+            let [name, signature, access] = &property[..] else { panic!("{property:?}") };
+            assert_eq!(properties[name].value_signature().to_string(), *signature, "{name}");
+            assert_eq!(access, "read");
+            let reply = house.call(path, PROPERTIES, "Get", &(interface, name)).await.unwrap();
+            let alone: OwnedVariant = reply.body().deserialize().unwrap();
+            assert_eq!(alone, properties[name]);
+        }
+        for method in attributes(description, "method") {
+            if method.len() == 2 || !description.contains(&format!("\"{}\">", method[0])) {
+                house.call(path, interface, &method[0], &()).await.unwrap();
+                house.commands.recv().await.unwrap();
+            } else {
+                let error = house.error(path, interface, &method[0]).await;
+                assert_eq!(error, "org.freedesktop.DBus.Error.InvalidArgs", "{method:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_on_an_object_is_about_its_device() {
+    let mut house = House::of(&["lamp", "agent"]).await;
+    let name = |text| DeviceName::new(text).unwrap();
+    for (device, interface, member, command) in [
+        ("lamp", DEVICE, "Enable", BusCommand::Enable(name("lamp"))),
+        ("lamp", DEVICE, "Disable", BusCommand::Disable(name("lamp"))),
+        ("lamp", DEVICE, "Restore", BusCommand::Restore(name("lamp"))),
+        ("agent", AGENT, "Restart", BusCommand::RestartAgent(name("agent"))),
+    ] {
+        house.call(&device_path(device), interface, member, &()).await.unwrap();
+        assert_eq!(house.commands.recv().await, Some(command));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_refused_by_its_standard_name() {
+    let house = House::of(&["lamp"]).await;
+    let (lamp, introspectable) = (device_path("lamp"), "org.freedesktop.DBus.Introspectable");
+    let standard = |name: &str| format!("org.freedesktop.DBus.Error.{name}");
+    for (path, interface, member, error) in [
+        (device_path("lammp").as_str(), introspectable, "Introspect", "UnknownObject"),
+        ("/org/elsewhere", introspectable, "Introspect", "UnknownObject"),
+        (&lamp, MONITOR, "Reload", "UnknownInterface"),
+        (&lamp, DEVICE, "Explode", "UnknownMethod"),
+        (&lamp, AGENT, "Explode", "UnknownMethod"),
+        (PATH, MONITOR, "Explode", "UnknownMethod"),
+        (PATH, PROPERTIES, "Set", "PropertyReadOnly"),
+        (PATH, PROPERTIES, "Get", "InvalidArgs"),
+    ] {
+        assert_eq!(house.error(path, interface, member).await, standard(error), "{path} {member}");
+    }
+    house.call("/anywhere", "org.freedesktop.DBus.Peer", "Ping", &()).await.unwrap();
+}
+
+#[tokio::test]
+async fn notices_are_heard_by_everybody() {
+    let house = House::of(&["lamp", "agent"]).await;
+    let rule = MatchRule::builder().path_namespace(PATH).build().unwrap();
+    let mut heard = MessageStream::for_match_rule(rule, &house.caller, None).await.unwrap();
+    let device = || "lamp".to_owned();
+    let contact = Duration::from_secs(7);
+    for notice in [
+        Notice::Expired { device: device(), last_contact: Some(contact) },
+        Notice::Expired { device: device(), last_contact: None },
+        Notice::Recovered { device: device(), contact },
+        Notice::AgentRestarted { device: device(), main_pid: 17 },
+        Notice::StateChanged(view("lamp")),
+        Notice::UnitChanged(view("agent")),
+        Notice::SummaryChanged(SUMMARY),
+    ] {
+        house.handle.notify(notice);
+    }
+    let mut next = async || {
+        let signal = tokio::time::timeout(Duration::from_secs(20), heard.next()).await;
+        signal.unwrap().unwrap().unwrap()
+    };
+    for expected in [("Expired", 7), ("Expired", 0), ("Recovered", 7)] {
+        let signal = next().await;
+        let (name, time): (String, u64) = signal.body().deserialize().unwrap();
+        assert_eq!((signal.header().member().unwrap().as_str(), time), expected);
+        assert_eq!(name, "lamp");
+    }
+    let restarted: (String, u32) = next().await.body().deserialize().unwrap();
+    assert_eq!(restarted, ("lamp".to_owned(), 17));
+    for (path, interface, keys) in [
+        (device_path("lamp"), DEVICE, ["Since", "State"].as_slice()),
+        (device_path("agent"), AGENT, &["MainPID", "Restarts", "UnitState"]),
+        (PATH.to_owned(), MONITOR, &["Agents", "AgentsRunning", "Devices", "Expired", "Watching"]),
+    ] {
+        let signal = next().await;
+        assert_eq!(signal.header().path().unwrap().as_str(), path);
+        let (of, changed, invalidated): (String, HashMap<String, OwnedVariant>, Vec<String>) =
+            signal.body().deserialize().unwrap();
+        let mut names: Vec<&str> = changed.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!((of.as_str(), names.as_slice()), (interface, keys));
+        assert!(invalidated.is_empty());
+    }
+}
