@@ -134,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Check { file } => {
             let file = file.unwrap_or_else(|| default_config(user));
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+            let environment = Environment { for_service: !user, ..environment };
             check::check(&file, &environment, &mut out, &mut err)
         }
         Command::Status { name, json, watch, instance } => {
@@ -160,6 +161,7 @@ fn environment(user_manager: bool) -> Environment {
     Environment {
         credentials_directory,
         user_manager,
+        for_service: false,
         runtime_directory: runtime_directory(user_manager),
     }
 }

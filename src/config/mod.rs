@@ -14,7 +14,8 @@
 //! structures, for those stop at the first error. Deliberately absent: the process's environment,
 //! which the caller passes in as [`Environment`].
 
-pub mod address;
+mod access;
+mod address;
 mod agent;
 mod device;
 pub mod error;
@@ -53,6 +54,8 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// Whether agents will run in a user manager, as their owner.
     pub user_manager: bool,
+    /// Whether to warn of what the system service could not read, whoever reads here.
+    pub for_service: bool,
     /// Where the broker's credentials are kept for agents, while the machine runs.
     pub runtime_directory: PathBuf,
 }

@@ -4,6 +4,7 @@
 //! reads them at each connection, since they are renewed while it runs.
 
 use super::Environment;
+use super::access::{self, is_denied, warn_if_closed};
 use super::address;
 use super::nearest::nearest;
 use super::password;
@@ -13,7 +14,6 @@ use crate::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
 use crate::topic::TopicName;
 use crate::unit_name::DEFAULT_CLIENT_ID;
 use std::fs::File;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,8 +68,9 @@ pub(super) fn read(
     let password = password::read(section, directory, environment, report);
     let protocol = protocol(section, report);
     let keep_alive = keep_alive(section, report);
-    let ca_file = tls_file(section, "caFile", directory, server.as_ref(), report);
-    let client_certificate = client_certificate(section, directory, server.as_ref(), report);
+    let ca_file = tls_file(section, "caFile", directory, server.as_ref(), environment, report);
+    let client_certificate =
+        client_certificate(section, directory, server.as_ref(), environment, report);
     let settings = server.zip(client_id.clone()).map(|(server, client_id)| MqttSettings {
         server,
         user,
@@ -196,10 +197,11 @@ fn client_certificate(
     section: &Section<'_>,
     directory: &Path,
     server: Option<&Server>,
+    environment: &Environment,
     report: &mut Report,
 ) -> Option<(PathBuf, PathBuf)> {
-    let certificate = tls_file(section, "certFile", directory, server, report);
-    let key = tls_file(section, "keyFile", directory, server, report);
+    let certificate = tls_file(section, "certFile", directory, server, environment, report);
+    let key = tls_file(section, "keyFile", directory, server, environment, report);
     let (present, missing) = match (&certificate, &key) {
         (Some(_), None) => ("certFile", "keyFile"),
         (None, Some(_)) => ("keyFile", "certFile"),
@@ -224,18 +226,24 @@ fn tls_file(
     key: &str,
     directory: &Path,
     server: Option<&Server>,
+    environment: &Environment,
     report: &mut Report,
 ) -> Option<PathBuf> {
     let text = section.text(key, report)?;
     let path = directory.join(text.value);
     match server {
-        Some(Server::Tls { .. } | Server::WebSocketTls { .. }) => {
-            if let Err(error) = File::open(&path) {
+        Some(Server::Tls { .. } | Server::WebSocketTls { .. }) => match File::open(&path) {
+            Ok(_) => warn_if_closed(environment, key, key, &path, &text.span, report),
+            Err(error) => {
                 let message = format!("{key}: cannot read {}: {error}", path.display());
-                let hint = unreadable_hint(&error, key, &path);
+                let hint = if is_denied(&error) {
+                    access::hint(environment, key, &path)
+                } else {
+                    "the broker cannot be reached before it is there and readable".to_owned()
+                };
                 report.warning(&text.span, message, hint);
             }
-        }
+        },
         Some(Server::Tcp { .. } | Server::WebSocket { .. } | Server::Unix { .. }) => {
             let message = format!("{key} `{}` has no effect on an address without TLS", text.value);
             report.warning(
@@ -249,33 +257,8 @@ fn tls_file(
     Some(path)
 }
 
-fn unreadable_hint(error: &io::Error, key: &str, path: &Path) -> String {
-    if error.kind() != ErrorKind::PermissionDenied {
-        return "the broker cannot be reached before it is there and readable".to_owned();
-    }
-    // The service runs as root without CAP_DAC_OVERRIDE, which surprises.
-    format!(
-        "the system service runs as root without capabilities, which cannot read other users' \
-         0600 files; let systemd pass it in: LoadCredential={key}:{}, and write \
-         {key} = \"/run/credentials/iotmonitor.service/{key}\"",
-        path.display()
-    )
-}
-
 /// Checks what both ways to a password have in common.
 pub(super) fn password_too_long(length: usize) -> Option<String> {
     (length > LONGEST_CREDENTIAL)
         .then(|| format!("a password of {length} bytes is too long, MQTT allows 65535"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn where_permission_is_denied_the_hint_names_the_credential() {
-        let denied = ErrorKind::PermissionDenied.into();
-        let hint = unreadable_hint(&denied, "keyFile", Path::new("/home/pi/k"));
-        assert!(hint.contains("LoadCredential=keyFile:/home/pi/k"), "{hint}");
-    }
 }

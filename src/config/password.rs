@@ -4,6 +4,7 @@
 //! No message shows it, nor a value that could be it.
 
 use super::Environment;
+use super::access::{self, is_denied, warn_if_closed};
 use super::mqtt::password_too_long;
 use super::report::{Report, Span};
 use super::section::Section;
@@ -29,13 +30,17 @@ pub(super) fn read(
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             result => {
                 let what = format!("the credential {PASSWORD}");
-                return accept(result, &path, &what, &section.header, report);
+                return accept(result, &path, &what, &section.header, environment, report);
             }
         }
     }
     if let Some(file) = file {
         let path = directory.join(file.value);
-        return accept(read_file(&path), &path, "passwordFile", &file.span, report);
+        let result = read_file(&path);
+        if result.is_ok() {
+            warn_if_closed(environment, "passwordFile", PASSWORD, &path, &file.span, report);
+        }
+        return accept(result, &path, "passwordFile", &file.span, environment, report);
     }
     let written = written?;
     if let Some(message) = password_too_long(written.value.len()) {
@@ -63,6 +68,7 @@ fn accept(
     path: &Path,
     what: &str,
     span: &Span,
+    environment: &Environment,
     report: &mut Report,
 ) -> Option<Secret> {
     let (message, hint) = match result {
@@ -73,37 +79,17 @@ fn accept(
                 "it should hold the password alone, in one line".to_owned(),
             ),
         },
-        Err(error) => (
-            format!("{what}: cannot read {}: {error}", path.display()),
-            unreadable_hint(&error, path),
-        ),
+        Err(error) => {
+            let message = format!("{what}: cannot read {}: {error}", path.display());
+            let hint = if is_denied(&error) {
+                access::hint(environment, PASSWORD, path)
+            } else {
+                "it should be a readable file of UTF-8 text that holds the password alone, in one line"
+                    .to_owned()
+            };
+            (message, hint)
+        }
     };
     report.error(span, message, hint);
     None
-}
-
-fn unreadable_hint(error: &io::Error, path: &Path) -> String {
-    if error.kind() == ErrorKind::PermissionDenied {
-        // The service runs as root without CAP_DAC_OVERRIDE, which surprises.
-        format!(
-            "the service runs as root without capabilities, which cannot read other users' 0600 \
-             files; let systemd pass it in: LoadCredential={PASSWORD}:{}",
-            path.display()
-        )
-    } else {
-        "it should be a readable file of UTF-8 text that holds the password alone, in one line"
-            .to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn where_permission_is_denied_the_hint_names_the_credential() {
-        let hint = unreadable_hint(&ErrorKind::PermissionDenied.into(), Path::new("/home/pi/p"));
-        assert!(hint.contains("root without capabilities"), "{hint}");
-        assert!(hint.contains("LoadCredential=mqtt-password:/home/pi/p"), "{hint}");
-    }
 }

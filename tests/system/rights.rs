@@ -15,6 +15,38 @@ fn the_service_is_exposed_at_most_at_level_2() {
     assert!(level.parse::<f64>().unwrap() <= 2.0, "{said}");
 }
 
+/// Root at a terminal may read everything, the service not.
+#[test]
+fn check_tells_root_what_the_service_cannot_read_and_so_does_the_service() {
+    let machine = Machine::boot();
+    machine.ok(&["useradd", "--create-home", "pi"]);
+    machine.write_file("/home/pi/password", "hunter2\n");
+    machine.ok(&["chown", "pi:", "/home/pi/password"]);
+    let text =
+        config("auto", "").replace("1883\"\n", "1883\"\npasswordFile = \"/home/pi/password\"\n");
+    machine.write_config(&text);
+
+    let checked = machine.run(&["iotmonitor", "check"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success(), "{said}");
+    assert!(said.contains("/home/pi/password is closed to it"), "{said}");
+    assert!(said.contains("LoadCredential=mqtt-password:/home/pi/password"), "{said}");
+
+    assert!(!machine.run(&["systemctl", "start", "iotmonitor"]).status.success());
+    machine.journal().wait_for("the error with its way out", |entry| {
+        entry.is_alert("start-failed", "")
+            && entry.message().contains("LoadCredential=mqtt-password:/home/pi/password")
+    });
+
+    // The way out is one.
+    machine.write_file(
+        "/etc/systemd/system/iotmonitor.service.d/password.conf",
+        "[Service]\nLoadCredential=mqtt-password:/home/pi/password\n",
+    );
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.start_monitor();
+}
+
 /// A machine with an agent that runs this script, and then waits.
 fn with_probe(keys: &str, script: &str) -> Machine {
     let machine = Machine::boot();

@@ -1,0 +1,128 @@
+//! Which files the system service can read: it runs as root without capabilities, so that the mode
+//! decides for it as for everybody (path_resolution(7), capabilities(7)).
+//!
+//! Whoever runs `iotmonitor check` may read more, or less, than the service. Deliberately absent:
+//! access control lists; a file that only they open is called closed here.
+
+use super::Environment;
+use super::report::{Report, Span};
+use crate::mqtt::settings::PASSWORD;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Warns of a file that could be read here and is closed to the service.
+pub(super) fn warn_if_closed(
+    environment: &Environment,
+    what: &str,
+    credential: &str,
+    path: &Path,
+    span: &Span,
+    report: &mut Report,
+) {
+    if let Some(closed) = closed_part(path).filter(|_| environment.for_service) {
+        let message = format!(
+            "{what}: the service cannot read {}, for {} is closed to it",
+            path.display(),
+            closed.display()
+        );
+        report.warning(span, message, hint(environment, credential, path));
+    }
+}
+
+/// What to do where permission is denied; `credential` is the name that the file would have as one.
+pub(super) fn hint(environment: &Environment, credential: &str, path: &Path) -> String {
+    if environment.user_manager {
+        return "it is read as the user whose monitor this is: give it to that user".to_owned();
+    }
+    // The password's credential is found by its name, another one by the path that the key has.
+    let then = if credential == PASSWORD {
+        String::new()
+    } else {
+        format!(", and write {credential} = \"/run/credentials/iotmonitor.service/{credential}\"")
+    };
+    format!(
+        "the service runs as root without capabilities, which cannot read other users' 0600 files; \
+         give it to root, or let systemd pass it in: LoadCredential={credential}:{}{then}",
+        path.display()
+    )
+}
+
+/// Whether this is an error of permission.
+pub(super) fn is_denied(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied
+}
+
+/// The first part of the way to a file, or the file itself, that is closed to root without
+/// capabilities.
+fn closed_part(path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().ok()?;
+    let mut parts: Vec<&Path> = real.ancestors().collect();
+    parts.reverse();
+    parts
+        .into_iter()
+        .find(|part| {
+            let need = if *part == real { 0o4 } else { 0o1 };
+            part.metadata().is_ok_and(|meta| !is_open(meta.uid(), meta.gid(), meta.mode(), need))
+        })
+        .map(Path::to_owned)
+}
+
+/// Whether user 0 and group 0 have this right, out of the three bits of a class.
+fn is_open(uid: u32, gid: u32, mode: u32, need: u32) -> bool {
+    let class = if uid == 0 {
+        mode >> 6
+    } else if gid == 0 {
+        mode >> 3
+    } else {
+        mode
+    };
+    class & need == need
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_of_root_decides_and_nothing_else() {
+        for (uid, gid, mode, open) in [
+            (0, 0, 0o600, true),
+            (0, 1000, 0o044, false),
+            (1000, 0, 0o640, true),
+            (1000, 0, 0o604, false),
+            (1000, 1000, 0o600, false),
+            (1000, 1000, 0o644, true),
+        ] {
+            assert_eq!(is_open(uid, gid, mode, 0o4), open, "{uid} {gid} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_closed_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().canonicalize().unwrap().join("secret");
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!(closed_part(&file), None);
+        std::os::unix::fs::chown(&file, Some(65_534), None).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        assert_eq!(closed_part(&file), Some(file.clone()));
+        let home = file.parent().unwrap();
+        std::fs::set_permissions(home, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .unwrap();
+        std::os::unix::fs::chown(home, Some(65_534), Some(65_534)).unwrap();
+        assert_eq!(closed_part(&file).as_deref(), Some(home));
+    }
+
+    #[test]
+    fn the_hint_names_the_credential_where_there_is_one() {
+        let system = hint(&Environment::default(), "mqtt-password", Path::new("/home/pi/p"));
+        assert!(system.contains("root without capabilities"), "{system}");
+        assert!(system.contains("LoadCredential=mqtt-password:/home/pi/p"), "{system}");
+        let key = hint(&Environment::default(), "keyFile", Path::new("/home/pi/k"));
+        assert!(key.contains("keyFile = \"/run/credentials/iotmonitor.service/keyFile\""), "{key}");
+        let user = Environment { user_manager: true, ..Environment::default() };
+        assert!(!hint(&user, "mqtt-password", Path::new("/home/pi/p")).contains("LoadCredential"));
+    }
+}
