@@ -7,7 +7,10 @@ DESTDIR ?=
 # Tests at the same time; those under a real systemd mostly wait.
 TEST_THREADS ?= 2
 
-.PHONY: help build run test system-test lint bench bench-check bench-baseline deps deb install uninstall
+# How long `make soak` goes on.
+MINUTES ?= 10
+
+.PHONY: help build run test system-test soak lint bench bench-check bench-baseline deps deb install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -19,15 +22,18 @@ run: ## a demonstration in a container of its own (as root)
 	@packaging/demo.sh
 
 test: ## all tests (as root)
-	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 system-test: ## the tests under a real systemd (as root)
 	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
 
+soak: ## the fault tests in their long form: MINUTES=10 (as root)
+	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test faults -- --test-threads=$(TEST_THREADS)
+
 lint: ## formatting, clippy and shellcheck
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/system/machine/*.sh
+	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh
 
 bench: ## measure beside mosquitto_sub and write the README's table; QUICK=1, ROWS=watched,states,size
 	$(CARGO) bench --locked --bench peers

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 seconds_without_terminal=30
 name=iotmonitor-test-$$-demo
-scripts=tests/system/machine
+scripts=tests/machine
 target=${CARGO_TARGET_DIR:-target}
 work=$(mktemp -d)
 nspawn=

@@ -7,6 +7,7 @@
 
 mod agents;
 mod control;
+#[path = "../harness/mod.rs"]
 mod harness;
 mod home_assistant;
 mod instances;

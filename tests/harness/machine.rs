@@ -219,7 +219,7 @@ fn console_path(name: &str) -> PathBuf {
 }
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/machine").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine").join(name)
 }
 
 /// The image's root file system, of the host's release or of another one; it is built when it is

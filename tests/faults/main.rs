@@ -1,0 +1,81 @@
+//! What holds when things break: each promise is a function that makes real faults, counts, and
+//! returns a row of the table that is printed at the end.
+//!
+//! ```text
+//! cargo test --test faults                     all promises, in the short form of `make test`
+//! cargo test --test faults -- store            those with `store` in their name
+//! make soak MINUTES=10                         the long form
+//! IOTMONITOR_FAULT_SEED=7 cargo test …         with the randomness of that run
+//! ```
+//!
+//! A promise boots machines of its own with the `harness` that the system tests use. It fails by
+//! what its row says, or by a panic, which ends that promise alone. What the monitor is to do in
+//! one situation is decided in the system tests; here it is about many of them, and about counting.
+
+#[allow(dead_code, reason = "not every promise needs both forms or randomness")]
+mod effort;
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the system tests use the rest of it")]
+mod harness;
+mod row;
+
+mod crowd;
+
+use effort::{Effort, Plan};
+use libtest_mimic::{Arguments, Failed, Trial};
+use row::Row;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Promise = fn(&Effort) -> Row;
+
+/// All promises, in the order of the table. Those that take longest in a soak come first.
+const PROMISES: &[(&str, Promise)] =
+    &[("crowd_of_ten_thousand_expires_at_once", crowd::expires_at_once)];
+
+/// How many promises run at the same time: they mostly wait.
+const AT_ONCE: usize = 2;
+
+type Rows = Arc<Mutex<BTreeMap<usize, Row>>>;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let threads = *arguments.test_threads.get_or_insert(AT_ONCE);
+    let is_chosen = |name| !arguments.is_filtered_out(&Trial::test(name, || Ok(())));
+    let chosen: Vec<_> = PROMISES.iter().filter(|(name, _)| is_chosen(*name)).collect();
+    let plan = Plan::from_environment(chosen.len(), threads);
+    if !arguments.list {
+        println!("{plan}");
+    }
+    let rows = Rows::default();
+    let trials = chosen.into_iter().enumerate();
+    let trials = trials.map(|(place, (name, promise))| trial(place, name, *promise, plan, &rows));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+    if !rows.is_empty() {
+        println!("{}", row::table(rows.values()));
+    }
+    if !arguments.list {
+        println!("{} passed, {} failed", conclusion.num_passed, conclusion.num_failed);
+    }
+    conclusion.exit_code()
+}
+
+/// Runs a promise and keeps its row, also when it panics.
+fn trial(place: usize, name: &'static str, promise: Promise, plan: Plan, rows: &Rows) -> Trial {
+    let rows = Arc::clone(rows);
+    Trial::test(name, move || {
+        let effort = plan.begin();
+        let result = catch_unwind(AssertUnwindSafe(|| promise(&effort)));
+        let row = result.as_ref().map_or_else(|_| Row::unfinished(name), Row::clone);
+        let failure = row.failure();
+        rows.lock().unwrap_or_else(PoisonError::into_inner).insert(place, row);
+        match (result, failure) {
+            (Err(panic), _) => resume_unwind(panic),
+            (Ok(_), Some(failure)) => Err(Failed::from(failure)),
+            (Ok(_), None) => Ok(()),
+        }
+    })
+}
