@@ -39,6 +39,11 @@ impl Row {
         Self { broken: vec!["it ended in a panic".to_owned()], ..Self::new(name) }
     }
 
+    /// Adds to a count, which from then on applies.
+    pub fn add(count: &mut Option<usize>, more: usize) {
+        *count = Some(count.unwrap_or_default() + more);
+    }
+
     /// Notes what is broken unless the condition holds.
     pub fn expect(&mut self, holds: bool, broken: impl FnOnce() -> String) {
         if !holds {

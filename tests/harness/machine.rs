@@ -2,10 +2,12 @@
 
 use super::eventually;
 use super::journal::Journal;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -148,6 +150,31 @@ impl Machine {
     pub fn signal(&self, signal: Signal, pid: u32) {
         assert_ne!(pid, 0, "there is no process to send {signal} to");
         self.ok(&["kill", "-s", &signal.as_str()["SIG".len()..], &pid.to_string()]);
+    }
+
+    /// Connects to a port of the machine's loopback.
+    pub fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        self.inside_network(|| TcpStream::connect(("127.0.0.1", port)))
+    }
+
+    /// Listens on a port of the machine's loopback.
+    pub fn listen(&self, port: u16) -> io::Result<TcpListener> {
+        self.inside_network(|| TcpListener::bind(("127.0.0.1", port)))
+    }
+
+    /// A socket stays in the network where it was made, and only one thread goes there.
+    fn inside_network<T: Send>(
+        &self,
+        make: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        let network = std::fs::File::open(format!("/proc/{}/ns/net", self.init))?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setns(network, CloneFlags::CLONE_NEWNET)?;
+                make()
+            });
+            thread.join().expect("it does not panic")
+        })
     }
 
     /// Its name, which its cgroup bears too.

@@ -5,11 +5,13 @@ mod log;
 mod machine;
 mod monitor;
 mod mqtt;
+mod publisher;
 
 pub use journal::Entry;
 pub use machine::Machine;
 pub use monitor::{GARDEN, config};
 pub use mqtt::{Message, Subscriber};
+pub use publisher::Publisher;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -8,6 +8,7 @@
 mod agents;
 mod control;
 #[path = "../harness/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the fault tests use the rest of it")]
 mod harness;
 mod home_assistant;
 mod instances;
