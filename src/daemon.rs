@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: decisions about devices, states and agents.
 
+mod answers;
 mod credentials;
 mod memory;
 mod parts;
@@ -22,6 +23,7 @@ use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
+use answers::Answers;
 use memory::{LARGE_TURN, Trimming};
 use parts::{Parts, Wiring};
 use std::path::PathBuf;
@@ -109,6 +111,8 @@ struct Daemon<'a> {
     /// Origin of monotonic time.
     start: Instant,
     actions: Vec<Action>,
+    /// For people who wait for the store.
+    answers: Answers,
     told: Option<Summary>,
 }
 
@@ -169,6 +173,7 @@ impl<'a> Daemon<'a> {
             readiness: Readiness { store: false, manager: false, told: false },
             start,
             actions: Vec::new(),
+            answers: Answers::default(),
             told: None,
         })
     }
@@ -236,6 +241,7 @@ impl<'a> Daemon<'a> {
     /// One event in, its actions out.
     fn turn(&mut self, event: Event) {
         self.parts.retry();
+        let Some(event) = self.answers.pass_on(event) else { return };
         match &event {
             Event::StoreOpened(snapshot) => {
                 self.readiness.store = true;
@@ -307,6 +313,10 @@ impl<'a> Daemon<'a> {
             Request::Summary { reply } => {
                 let _ = reply.send(Ok(self.monitor.summary()));
             }
+            Request::States { of, after, reply } => self.read_states(of, after, reply),
+            Request::SetState { state, reply } => self.set_state(state, reply),
+            Request::ForgetState { topic, clear, reply } => self.forget_state(topic, clear, reply),
+            Request::ImportStates { states, reply } => self.import_states(states, reply),
         }
     }
 

@@ -43,8 +43,8 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("dbus", &["dbus"], &["tokio", "zbus"]),
     (
         "bus",
-        &["bus", "dbus", "monitor", "pulse", "unit_name"],
-        &["futures_util", "serde", "thiserror", "tokio", "zbus"],
+        &["bus", "dbus", "monitor", "pulse", "topic", "unit_name"],
+        &["bytes", "futures_util", "serde", "thiserror", "tokio", "zbus"],
     ),
     ("logging", &["logging", "monitor"], &["tracing", "tracing_journald", "tracing_subscriber"]),
 ];
@@ -187,12 +187,14 @@ fn is_allowed(path: &str, own: &[&str], crates: &[&str]) -> bool {
 
 /// The crates that a wall can keep out.
 const DEPENDENCIES: &[&str] = &[
+    "base64",
     "bytes",
     "clap",
     "crc32fast",
     "futures_util",
     "hashbrown",
     "heed",
+    "indicatif",
     "nix",
     "rumqttc",
     "rumqttc_v4",

@@ -26,5 +26,7 @@ mod reload;
 mod restart;
 #[path = "monitor/session.rs"]
 mod session;
+#[path = "monitor/states.rs"]
+mod states;
 #[path = "monitor/timetable.rs"]
 mod timetable;

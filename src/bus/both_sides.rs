@@ -2,11 +2,15 @@
 
 use super::client::call_at;
 use super::{
-    BusCommand, BusHandle, BusSettings, CallError, Rejection, Request, spawn, well_known_name,
+    BusCommand, BusHandle, BusSettings, CallError, Caller, Forgotten, Imported, Rejection, Request,
+    Selection, StatePage, spawn, well_known_name,
 };
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
+use crate::monitor::event::{QoS, StateRecord};
 use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
+use crate::topic::{TopicFilter, TopicName};
+use bytes::Bytes;
 use std::io::BufRead;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -160,4 +164,74 @@ async fn the_name_is_taken_again_when_the_bus_comes_back() {
     }
     let gone = call_at(Bus::System, Some(&address), "iotmonitor", BusCommand::Reload).await;
     assert!(matches!(gone, Err(CallError::NoBus(_))), "{gone:?}");
+}
+
+fn record(topic: &str, payload: impl Into<Bytes>) -> StateRecord {
+    StateRecord {
+        topic: TopicName::new(topic).unwrap(),
+        payload: payload.into(),
+        qos: QoS::AtMostOnce,
+        retain: true,
+        time: Duration::from_micros(1_700_000_000_123_456),
+    }
+}
+
+#[tokio::test]
+async fn states_travel_both_ways() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let (bytes, huge) = (&b"\0\xff\n"[..], vec![b'x'; (16 << 20) + 1]);
+    let daemon = async {
+        let next = Some(TopicName::new("b").unwrap());
+        for expected in [
+            (Selection::All, None),
+            (Selection::Device(lamp()), Some(TopicName::new("a").unwrap())),
+            (Selection::Filter(TopicFilter::new("home/#").unwrap()), None),
+        ] {
+            let Some(Request::States { of, after, reply }) = requests.recv().await else {
+                panic!()
+            };
+            assert_eq!((of, after), expected);
+            let states = vec![record("a", bytes), record("b", huge.clone())];
+            reply.send(Ok(StatePage { states, next: next.clone() })).unwrap();
+        }
+        let Some(Request::SetState { state, reply }) = requests.recv().await else { panic!() };
+        assert_eq!(state, StateRecord { time: Duration::ZERO, ..record("a", bytes) });
+        reply.send(Ok(true)).unwrap();
+        let Some(Request::ForgetState { topic, clear, reply }) = requests.recv().await else {
+            panic!()
+        };
+        assert_eq!((topic.as_str(), clear), ("a", true));
+        reply.send(Ok(Forgotten { recorded: true, cleared: false })).unwrap();
+        let Some(Request::ImportStates { states, reply }) = requests.recv().await else { panic!() };
+        assert_eq!(states, [record("a", bytes)]);
+        reply.send(Ok(Imported { recorded: 1, unclaimed: 2 })).unwrap();
+    };
+    let calls = async {
+        let mut page = (Vec::new(), String::new());
+        for (of, after) in [
+            (Selection::All, ""),
+            (Selection::Device(lamp()), "a"),
+            (Selection::Filter(TopicFilter::new("home/#").unwrap()), ""),
+        ] {
+            page = caller.states(&of, after).await.unwrap();
+        }
+        let (states, next) = page;
+        assert_eq!(next, "b");
+        assert_eq!(states[0].payload.as_deref(), Some(bytes));
+        assert_eq!((states[1].payload.as_ref(), states[1].size), (None, huge.len() as u64));
+        assert!(caller.set_state("a", bytes, 0, true).await.unwrap());
+        let forgotten = caller.forget_state("a", true).await.unwrap();
+        assert_eq!(forgotten, Forgotten { recorded: true, cleared: false });
+        let imported = caller.import_states(&states[..1]).await.unwrap();
+        assert_eq!(imported, Imported { recorded: 1, unclaimed: 2 });
+        // What cannot be a state does not reach the daemon.
+        let refused = caller.set_state("a/#", b"", 0, false).await;
+        assert!(matches!(refused, Err(CallError::Rejected(said)) if said.contains("wildcards")));
+        let refused = caller.set_state("a", b"", 2, false).await;
+        assert!(matches!(refused, Err(CallError::Rejected(said)) if said.contains("QoS 2")));
+    };
+    tokio::join!(daemon, calls);
 }

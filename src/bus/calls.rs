@@ -91,20 +91,23 @@ pub(super) struct Calls {
 }
 
 /// A call taken apart.
-struct Call<'m> {
+pub(super) struct Call<'m> {
     message: &'m Message,
-    header: &'m Header<'m>,
+    pub header: &'m Header<'m>,
     object: Object,
     member: &'m str,
 }
 
 impl Call<'_> {
-    fn arguments<T: DeserializeOwned + zbus::Type>(&self) -> Result<T, Error> {
+    pub fn arguments<T: DeserializeOwned + zbus::Type>(&self) -> Result<T, Error> {
         let body = self.message.body();
         body.deserialize().map_err(|_| Error::InvalidArguments(self.member.to_owned()))
     }
 
-    fn reply<B: serde::Serialize + zbus::DynamicType>(&self, body: &B) -> Result<Message, Error> {
+    pub fn reply<B: serde::Serialize + zbus::DynamicType>(
+        &self,
+        body: &B,
+    ) -> Result<Message, Error> {
         Ok(Message::method_return(self.header).build(body)?)
     }
 
@@ -116,6 +119,10 @@ impl Call<'_> {
 impl Calls {
     pub fn new(bus: Bus, connection: Connection, requests: mpsc::Sender<Request>) -> Self {
         Self { bus, connection, requests }
+    }
+
+    pub fn bus(&self) -> Bus {
+        self.bus
     }
 
     pub fn connection(&self) -> &Connection {
@@ -178,6 +185,10 @@ impl Calls {
                 let views = self.ask(|reply| Request::Views { after, reply }).await?;
                 call.reply(&views.iter().map(to_dictionary).collect::<Vec<Dictionary>>())
             }
+            "ListStates" => self.list_states(call).await,
+            "SetState" => self.set_state(call).await,
+            "ForgetState" => self.forget_state(call).await,
+            "ImportStates" => self.import_states(call).await,
             _ => call.unknown_method(),
         }
     }
@@ -273,7 +284,8 @@ impl Calls {
         })
     }
 
-    async fn ask<T>(
+    /// Asks the daemon, and waits for its answer.
+    pub async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
     ) -> Result<T, Error> {
@@ -284,7 +296,7 @@ impl Calls {
     }
 }
 
-fn device_name(name: String) -> Result<DeviceName, Error> {
+pub(super) fn device_name(name: String) -> Result<DeviceName, Error> {
     DeviceName::new(name).map_err(|error| Error::UnknownDevice(error.to_string()))
 }
 

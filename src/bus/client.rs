@@ -118,18 +118,21 @@ impl Caller {
             BusCommand::RestartAgent(device) => ("RestartAgent", Some(device)),
         };
         match device {
-            Some(device) => self.command(method, &device.as_str()).await,
-            None => self.command(method, &()).await,
+            Some(device) => self.ask(method, &device.as_str()).await,
+            None => self.ask(method, &()).await,
         }
     }
 
-    async fn command<B>(&self, method: &str, body: &B) -> Result<(), CallError>
+    /// Calls a method that takes the right to command, and waits as long as polkit may ask a person.
+    pub(super) async fn ask<B, R>(&self, method: &str, body: &B) -> Result<R, CallError>
     where
         B: serde::Serialize + zbus::Type,
+        R: serde::de::DeserializeOwned + zbus::Type,
     {
         let flags = MethodFlags::ALLOW_INTERACTIVE_AUTH;
-        let answer = self.proxy.call_with_flags::<_, _, ()>(method, flags, body).await;
-        answer.map(|_nothing| ()).map_err(|error| self.explain(error))
+        let answer = self.proxy.call_with_flags(method, flags, body).await;
+        // `None` is of calls that want no answer.
+        answer.map_err(|error| self.explain(error))?.ok_or(CallError::NoAnswer)
     }
 
     /// What the daemon knows of one device.

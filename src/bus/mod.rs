@@ -15,16 +15,20 @@ mod client;
 mod object;
 mod server;
 mod signals;
+mod states;
 #[cfg(test)]
 mod tree;
 mod view;
 
 pub use client::{Addressee, CallError, Caller, call, call_at};
 pub use server::{BusHandle, BusSettings, spawn};
+pub use states::State;
 
 use crate::monitor::Summary;
+use crate::monitor::event::StateRecord;
 use crate::monitor::spec::DeviceName;
 use crate::monitor::view::DeviceView;
+use crate::topic::{TopicFilter, TopicName};
 use crate::unit_name::DEFAULT_CLIENT_ID;
 use tokio::sync::oneshot;
 
@@ -88,6 +92,62 @@ pub enum Request {
     Summary {
         reply: oneshot::Sender<Result<Summary, Rejection>>,
     },
+    /// Recorded states in topic order, a page of them, after the topic given.
+    States {
+        of: Selection,
+        after: Option<TopicName>,
+        reply: oneshot::Sender<Result<StatePage, Rejection>>,
+    },
+    /// Give a state; the daemon adds the time. The answer tells whether it was published too.
+    SetState {
+        state: StateRecord,
+        reply: oneshot::Sender<Result<bool, Rejection>>,
+    },
+    /// Forget a state, and with `clear` take it from the broker too.
+    ForgetState {
+        topic: TopicName,
+        clear: bool,
+        reply: oneshot::Sender<Result<Forgotten, Rejection>>,
+    },
+    /// Record states that are not older than what is recorded.
+    ImportStates {
+        states: Vec<StateRecord>,
+        reply: oneshot::Sender<Result<Imported, Rejection>>,
+    },
+}
+
+/// Which recorded states are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    All,
+    /// Those that match its stateTopics.
+    Device(DeviceName),
+    Filter(TopicFilter),
+}
+
+/// A page of recorded states; `next`, where there is more, is what the next page comes after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatePage {
+    pub states: Vec<StateRecord>,
+    pub next: Option<TopicName>,
+}
+
+/// What became of a state that was to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgotten {
+    /// There was one.
+    pub recorded: bool,
+    /// The broker was told to drop its retained message.
+    pub cleared: bool,
+}
+
+/// What became of states that were imported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The others were older than what is recorded.
+    pub recorded: usize,
+    /// They match no stateTopics of any device at the moment.
+    pub unclaimed: usize,
 }
 
 /// Devices in one answer to ListDevices: far below what a bus lets through in one message, and a

@@ -55,6 +55,10 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
                 let _ = reply.send(Ok(behind.take(PAGE).cloned().collect()));
             }
             Request::Summary { reply } => drop(reply.send(Ok(SUMMARY))),
+            Request::States { .. }
+            | Request::SetState { .. }
+            | Request::ForgetState { .. }
+            | Request::ImportStates { .. } => panic!("{request:?}"),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod check;
 mod command;
 mod logs;
 mod run;
+mod states;
 mod status;
 
 use crate::bus::Addressee;
@@ -71,6 +72,14 @@ enum Command {
         #[arg(last = true, value_name = "ARGUMENTS")]
         rest: Vec<String>,
     },
+    /// Look at recorded states and change them; payloads may be private, so this takes the right to
+    /// command.
+    States {
+        #[command(flatten)]
+        instance: Instance,
+        #[command(subcommand)]
+        action: states::Action,
+    },
     /// Have the running monitor read its configuration again; a broken one changes nothing.
     Reload(Process),
     /// Take a device or an agent into the monitoring again.
@@ -87,7 +96,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Instance {
     /// The `clientid` of the monitor.
-    #[arg(long, value_name = "ID", default_value = DEFAULT_CLIENT_ID)]
+    #[arg(long, value_name = "ID", default_value = DEFAULT_CLIENT_ID, global = true)]
     clientid: String,
 }
 
@@ -144,6 +153,7 @@ pub fn main() -> ExitCode {
             let question = logs::Question { name, follow, lines, rest };
             logs::logs(bus, instance.clientid, question)
         }
+        Command::States { instance, action } => states::states(bus, instance.addressee(), action),
         Command::Reload(Process { pid, instance }) => {
             let addressee = pid.map_or_else(|| instance.addressee(), Addressee::Process);
             command::reload(bus, addressee)

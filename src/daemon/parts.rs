@@ -27,7 +27,7 @@ pub struct Parts {
     state: Option<MqttHandle>,
     store: StoreHandle,
     /// What the store had no room for: at most the reads and the saving that it has room for
-    /// otherwise. Deliveries never wait here.
+    /// otherwise, and what people ask for, who wait for the answer. Deliveries never wait here.
     waiting: VecDeque<StoreCommand>,
     /// The first delivery of this connection that the store had no room for. Nothing from it on is
     /// acknowledged: the broker delivers it again on the next connection.
@@ -185,6 +185,7 @@ impl Parts {
                 }
             }
             command @ (StoreCommand::ReadStates { .. }
+            | StoreCommand::WriteStates { .. }
             | StoreCommand::SaveDevices { .. }
             | StoreCommand::SaveSessionFilters(_)) => self.waiting.push_back(command),
         }
@@ -219,6 +220,10 @@ impl Parts {
             }
             Action::ReadStates { read, filters, after } => {
                 self.give_to_store(wiring, StoreCommand::ReadStates { read, filters, after });
+            }
+            Action::WriteStates { write, changes, keep_newer } => {
+                let command = StoreCommand::WriteStates { write, changes, keep_newer };
+                self.give_to_store(wiring, command);
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
                 self.give_to_store(wiring, StoreCommand::SaveDevices { heartbeat, changed, gone });

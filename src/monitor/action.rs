@@ -1,7 +1,7 @@
 //! What the monitor wants done, as imperatives. Adapters carry them out in order.
 
 use super::alert::Alert;
-use super::event::{Connection, Delivery, QoS, ReadId, StateRecord, Token};
+use super::event::{Connection, Delivery, QoS, ReadId, StateRecord, Token, WriteId};
 use super::notice::Notice;
 use super::snapshot::{DeviceRecord, Heartbeat};
 use super::spec::{AgentSpec, DeviceName};
@@ -10,7 +10,7 @@ use crate::unit_name::UnitName;
 use bytes::Bytes;
 
 /// Everything the monitor can ask for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Publish. At QoS 1 it is kept until acknowledged, across reconnections, and replaced by a
     /// later publication on the same topic; at QoS 0 it is dropped when there is no connection.
@@ -37,8 +37,16 @@ pub enum Action {
         delivery: Delivery,
         change: StateChange,
     },
-    /// Read recorded states that match any of the filters, in topic order, from `after`
-    /// (exclusive) on, about 100 states or 1 MiB at a time.
+    /// Make these changes of recorded states, of which no delivery waits to be acknowledged, then
+    /// report [`super::Event::StatesWritten`]. With `keep_newer` a state is put only where none of
+    /// a later microsecond is recorded.
+    WriteStates {
+        write: WriteId,
+        changes: Vec<StateChange>,
+        keep_newer: bool,
+    },
+    /// Read recorded states that match any of the filters, or all where there is no filter, in
+    /// topic order, from `after` (exclusive) on, about 100 states or 1 MiB at a time.
     ReadStates {
         read: ReadId,
         filters: Vec<TopicFilter>,

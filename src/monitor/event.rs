@@ -2,6 +2,7 @@
 
 use super::snapshot::Snapshot;
 use super::spec::{DeviceName, MonitorSpec};
+use super::states::StateOrder;
 use crate::topic::{TopicFilter, TopicName};
 use crate::unit_name::UnitName;
 use bytes::Bytes;
@@ -49,9 +50,14 @@ pub struct Delivery(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
-/// Names one reading of recorded states.
+/// Names one reading of recorded states. The core counts up from 1; who reads beside it counts
+/// down from the largest number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
+
+/// Names one change of recorded states that a person ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
 
 /// One PUBLISH packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +197,12 @@ pub enum Event {
         states: Vec<StateRecord>,
         next: Option<TopicName>,
     },
+    /// What [`super::Action::WriteStates`] asked for is on disk.
+    StatesWritten {
+        write: WriteId,
+        /// States that were put, or were there to be forgotten.
+        changed: usize,
+    },
     /// The last [`super::Action::SaveDevices`] is on disk.
     DevicesSaved,
 
@@ -236,6 +248,11 @@ pub enum Event {
     },
     RestartRequested {
         device: DeviceName,
+    },
+    /// A person gives states or takes them away.
+    StatesOrdered {
+        write: WriteId,
+        order: StateOrder,
     },
     /// The process is to end: last words, no new work.
     Stopping,

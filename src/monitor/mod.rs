@@ -24,6 +24,7 @@ mod saving;
 mod session;
 pub mod snapshot;
 pub mod spec;
+pub mod states;
 mod status;
 mod subscriptions;
 pub mod view;
@@ -204,6 +205,9 @@ impl Monitor {
             Event::StatesRead { read, states, next } => {
                 self.states_read(now, read, states, next, out);
             }
+            Event::StatesOrdered { write, order } => self.states_ordered(now, write, order, out),
+            // For who ordered it.
+            Event::StatesWritten { .. } => {}
             Event::DevicesSaved => self.devices_saved(now, out),
             Event::ManagerConnected { units } => self.manager_connected(now, units, out),
             Event::ManagerLost { reason } => self.manager_lost(&reason, out),

@@ -10,7 +10,7 @@ use super::{Action, Monitor, Summary};
 use std::time::Duration;
 
 /// One change.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A device fell silent; its last contact, since the Unix epoch, `None` if there never was one.
     Expired { device: String, last_contact: Option<Duration> },

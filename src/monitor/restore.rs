@@ -94,6 +94,13 @@ impl Restores {
         }
     }
 
+    /// Leaves a topic out of the restores under way: it has just been forgotten.
+    pub fn pass_over(&mut self, topic: &TopicName) {
+        for restore in &mut self.active {
+            restore.newer.insert(topic.clone());
+        }
+    }
+
     /// The connection is gone, and with it what was on its way at QoS 0.
     pub fn interrupt(&mut self) {
         for restore in &mut self.active {
@@ -249,7 +256,7 @@ impl Monitor {
         self.restores.awaited.get(topic).is_some_and(|awaited| awaited.newer.is_some())
     }
 
-    fn publish_restored(
+    pub(super) fn publish_restored(
         &mut self,
         now: Now,
         state: StateRecord,

@@ -6,7 +6,7 @@ use super::spec::DeviceName;
 use std::time::Duration;
 
 /// One device or agent as the monitor holds it at the moment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceView {
     pub name: String,
     /// What `status/NAME` calls `state`: `unknown`, `alive`, `expired` or `disabled`.

@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::files::{self, DataFile};
 use super::record::{self, Span};
 use crate::monitor::action::StateChange;
-use crate::monitor::event::{Delivery, StateRecord};
+use crate::monitor::event::{Delivery, StateRecord, WriteId};
 use crate::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
@@ -150,15 +150,21 @@ impl Disk {
     }
 
     /// Puts a group of changes on disk with one commit, durable when this returns. A full map is
-    /// made larger on the way.
-    pub fn commit(&mut self, group: &[StoreCommand]) -> Result<(), StoreError> {
+    /// made larger on the way. Returns how many states each ordered change has changed.
+    pub fn commit(&mut self, group: &[StoreCommand]) -> Result<Vec<(WriteId, usize)>, StoreError> {
         loop {
+            let mut written = Vec::new();
             let result = self.env.write_txn().and_then(|mut transaction| {
-                group.iter().try_for_each(|command| self.apply(&mut transaction, command))?;
+                for command in group {
+                    let changed = self.apply(&mut transaction, command)?;
+                    if let StoreCommand::WriteStates { write, .. } = command {
+                        written.push((*write, changed));
+                    }
+                }
                 transaction.commit()
             });
             match result {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(written),
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
                 Err(error) => return Err(self.fail("write to", error)),
             }
@@ -173,35 +179,63 @@ impl Disk {
         resized.map_err(|error| self.fail("enlarge", error))
     }
 
-    fn apply(&self, transaction: &mut RwTxn, command: &StoreCommand) -> heed::Result<()> {
+    /// Returns how many states were put, or were there to be deleted.
+    fn apply(&self, transaction: &mut RwTxn, command: &StoreCommand) -> heed::Result<usize> {
         match command {
-            StoreCommand::Record { change: StateChange::Nothing, .. }
-            | StoreCommand::ReadStates { .. } => Ok(()),
-            StoreCommand::Record { change: StateChange::Put(state), .. } => {
-                let key = record::key(state.topic.as_ref());
-                self.states.put(transaction, &key, &record::encode_state(&key, state))
-            }
-            StoreCommand::Record { change: StateChange::Forget(topic), .. } => {
-                self.states.delete(transaction, &record::key(topic.as_ref())).map(drop)
-            }
+            StoreCommand::ReadStates { .. } => Ok(0),
+            StoreCommand::Record { change, .. } => self.change(transaction, change, false),
+            StoreCommand::WriteStates { changes, keep_newer, .. } => changes
+                .iter()
+                .map(|change| self.change(transaction, change, *keep_newer))
+                .try_fold(0, |sum, changed| Ok(sum + changed?)),
             StoreCommand::SaveDevices { heartbeat, changed, gone } => {
                 self.meta.put(transaction, HEARTBEAT_KEY, &to_json(HEARTBEAT_KEY, heartbeat)?)?;
                 for device in changed {
                     let key = device_key(&device.name);
                     self.devices.put(transaction, &key, &to_json(&key, device)?)?;
                 }
-                gone.iter().try_for_each(|name| {
-                    self.devices.delete(transaction, &device_key(name)).map(drop)
-                })
+                for name in gone {
+                    self.devices.delete(transaction, &device_key(name))?;
+                }
+                Ok(0)
             }
             StoreCommand::SaveSessionFilters(filters) => {
                 let value = to_json(SESSION_FILTERS_KEY, filters)?;
-                self.meta.put(transaction, SESSION_FILTERS_KEY, &value)
+                self.meta.put(transaction, SESSION_FILTERS_KEY, &value)?;
+                Ok(0)
             }
         }
     }
 
-    /// Reads one chunk of the states that match any filter, in key order, behind `after`.
+    fn change(
+        &self,
+        transaction: &mut RwTxn,
+        change: &StateChange,
+        keep_newer: bool,
+    ) -> heed::Result<usize> {
+        match change {
+            StateChange::Nothing => Ok(0),
+            StateChange::Put(state) => {
+                let key = record::key(state.topic.as_ref());
+                if keep_newer
+                    && let Some(recorded) = self.states.get(transaction, &key)?
+                    && let Some(time) = record::time_of_state(&key, recorded)
+                    && time.as_micros() > state.time.as_micros()
+                {
+                    return Ok(0);
+                }
+                self.states.put(transaction, &key, &record::encode_state(&key, state))?;
+                Ok(1)
+            }
+            StateChange::Forget(topic) => {
+                let key = record::key(topic.as_ref());
+                self.states.delete(transaction, &key).map(usize::from)
+            }
+        }
+    }
+
+    /// Reads one chunk of the states that match any filter, or of all where there is none, in key
+    /// order, behind `after`.
     pub fn read(
         &self,
         filters: &[TopicFilter],
@@ -226,6 +260,7 @@ impl Disk {
                 let topic =
                     record::peek_topic(value).filter(|topic| record::key(topic.as_ref()) == key);
                 if let Some(topic) = &topic
+                    && !filters.is_empty()
                     && !filters.iter().any(|filter| filter.matches(topic))
                 {
                     continue;
@@ -327,6 +362,7 @@ pub(super) fn last_delivery(group: &[StoreCommand]) -> Option<Delivery> {
     group.iter().rev().find_map(|command| match command {
         StoreCommand::Record { delivery, .. } => Some(*delivery),
         StoreCommand::ReadStates { .. }
+        | StoreCommand::WriteStates { .. }
         | StoreCommand::SaveDevices { .. }
         | StoreCommand::SaveSessionFilters(_) => None,
     })

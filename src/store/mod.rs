@@ -19,7 +19,7 @@ pub use disk::FORMAT;
 pub use error::StoreError;
 
 use crate::monitor::action::StateChange;
-use crate::monitor::event::{Delivery, Event, ReadId};
+use crate::monitor::event::{Delivery, Event, ReadId, WriteId};
 use crate::monitor::snapshot::{DeviceRecord, Heartbeat};
 use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
@@ -59,6 +59,7 @@ impl StoreSettings {
 pub enum StoreCommand {
     Record { delivery: Delivery, change: StateChange },
     ReadStates { read: ReadId, filters: Vec<TopicFilter>, after: Option<TopicName> },
+    WriteStates { write: WriteId, changes: Vec<StateChange>, keep_newer: bool },
     SaveDevices { heartbeat: Heartbeat, changed: Vec<DeviceRecord>, gone: Vec<DeviceName> },
     SaveSessionFilters(Vec<TopicFilter>),
 }

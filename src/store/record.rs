@@ -81,6 +81,13 @@ pub(super) fn peek_topic(value: &[u8]) -> Option<TopicName> {
     TopicName::from_bytes(Bytes::copy_from_slice(topic)).ok()
 }
 
+/// When a state was recorded; `None` when its value is damaged.
+pub(super) fn time_of_state(key: &[u8], value: &[u8]) -> Option<Duration> {
+    let content = unseal(key, value)?;
+    let nanos = content.get(1..)?.first_chunk::<8>()?;
+    Some(Duration::from_nanos(u64::from_le_bytes(*nanos)))
+}
+
 /// The state in a value; `None` when it is damaged.
 pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
     let topic = peek_topic(value)?;
@@ -104,8 +111,12 @@ pub(super) struct Span {
     pub end: Option<Vec<u8>>,
 }
 
-/// The ranges that hold every topic that any of the filters matches, in key order and disjoint.
+/// The ranges that hold every topic that any of the filters matches, in key order and disjoint; all
+/// there is where there is no filter.
 pub(super) fn spans(filters: &[TopicFilter]) -> Vec<Span> {
+    if filters.is_empty() {
+        return vec![Span { start: Vec::new(), end: None }];
+    }
     let mut spans: Vec<Span> = filters.iter().flat_map(filter_spans).collect();
     spans.sort();
     let mut merged: Vec<Span> = Vec::with_capacity(spans.len());

@@ -143,8 +143,9 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &[StoreCommand]) -> Result<(), GivenUp> {
+        let mut written = Vec::new();
         if group.iter().any(needs_commit) {
-            self.until_done(|disk, _| disk.commit(group))?;
+            written = self.until_done(|disk, _| disk.commit(group))?;
             self.report_recovery();
         }
         if let Some(through) = disk::last_delivery(group) {
@@ -152,6 +153,9 @@ impl Writer {
         }
         if group.iter().any(|command| matches!(command, StoreCommand::SaveDevices { .. })) {
             self.report(Event::DevicesSaved);
+        }
+        for (write, changed) in written {
+            self.report(Event::StatesWritten { write, changed });
         }
         Ok(())
     }
@@ -298,16 +302,21 @@ fn needs_commit(command: &StoreCommand) -> bool {
         StoreCommand::Record { change: StateChange::Nothing, .. }
         | StoreCommand::ReadStates { .. } => false,
         StoreCommand::Record { change: StateChange::Put(_) | StateChange::Forget(_), .. }
+        | StoreCommand::WriteStates { .. }
         | StoreCommand::SaveDevices { .. }
         | StoreCommand::SaveSessionFilters(_) => true,
     }
 }
 
 fn payload_bytes(command: &StoreCommand) -> usize {
+    let of_change = |change: &StateChange| match change {
+        StateChange::Put(state) => state.payload.len(),
+        StateChange::Nothing | StateChange::Forget(_) => 0,
+    };
     match command {
-        StoreCommand::Record { change: StateChange::Put(state), .. } => state.payload.len(),
-        StoreCommand::Record { change: StateChange::Nothing | StateChange::Forget(_), .. }
-        | StoreCommand::ReadStates { .. }
+        StoreCommand::Record { change, .. } => of_change(change),
+        StoreCommand::WriteStates { changes, .. } => changes.iter().map(of_change).sum(),
+        StoreCommand::ReadStates { .. }
         | StoreCommand::SaveDevices { .. }
         | StoreCommand::SaveSessionFilters(_) => 0,
     }

@@ -5,7 +5,7 @@
 //! monitor to the next, so whatever the monitor does carries its exact time.
 
 use bytes::Bytes;
-use iotmonitor::monitor::action::Publication;
+use iotmonitor::monitor::action::{Publication, StateChange};
 use iotmonitor::monitor::event::{
     ActiveState, Connection, Delivery, JobOutcome, LossReason, Message, Protocol, QoS, ReadId,
     Refusal, StateRecord, Token, UnitReport,
@@ -336,6 +336,7 @@ impl House {
             Action::Acknowledge { .. } | Action::Raise(_) | Action::Notify(_) => {}
             Action::Record { .. }
             | Action::ReadStates { .. }
+            | Action::WriteStates { .. }
             | Action::SaveDevices { .. }
             | Action::SaveSessionFilters(_) => self.queue.extend(self.store.answer(action)),
             Action::StartUnit { device, agent, definition } => {
@@ -424,19 +425,14 @@ impl Broker {
 
 impl Store {
     fn answer(&mut self, action: &Action) -> Option<Event> {
-        use iotmonitor::monitor::action::StateChange;
         match action {
             Action::Record { delivery, change } => {
-                match change {
-                    StateChange::Nothing => {}
-                    StateChange::Put(record) => {
-                        self.states.insert(record.topic.clone(), record.clone());
-                    }
-                    StateChange::Forget(topic) => {
-                        self.states.remove(topic);
-                    }
-                }
+                self.change(change, false);
                 (!self.holds_commits).then_some(Event::StatesCommitted { through: *delivery })
+            }
+            Action::WriteStates { write, changes, keep_newer } => {
+                let changed = changes.iter().filter(|change| self.change(change, *keep_newer));
+                Some(Event::StatesWritten { write: *write, changed: changed.count() })
             }
             Action::ReadStates { read, filters, after } => {
                 if self.holds_reads {
@@ -460,6 +456,21 @@ impl Store {
                 None
             }
             _ => None,
+        }
+    }
+
+    fn change(&mut self, change: &StateChange, keep_newer: bool) -> bool {
+        match change {
+            StateChange::Nothing => false,
+            StateChange::Put(record) => {
+                let recorded = self.states.get(&record.topic);
+                let put = !keep_newer || recorded.is_none_or(|old| old.time <= record.time);
+                if put {
+                    self.states.insert(record.topic.clone(), record.clone());
+                }
+                put
+            }
+            StateChange::Forget(topic) => self.states.remove(topic).is_some(),
         }
     }
 

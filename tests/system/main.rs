@@ -21,6 +21,7 @@ mod rights;
 mod secrets;
 mod selftest;
 mod start;
+mod state_commands;
 mod states;
 mod status;
 mod store;

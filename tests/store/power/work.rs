@@ -31,14 +31,11 @@ pub struct Content {
 impl Content {
     fn follow(&mut self, command: &StoreCommand) {
         match command {
-            StoreCommand::Record { change: StateChange::Put(state), .. } => {
-                self.states.insert(state.topic.as_str().to_owned(), state.clone());
+            StoreCommand::Record { change, .. } => self.change(change, false),
+            StoreCommand::WriteStates { changes, keep_newer, .. } => {
+                changes.iter().for_each(|change| self.change(change, *keep_newer));
             }
-            StoreCommand::Record { change: StateChange::Forget(topic), .. } => {
-                self.states.remove(topic.as_str());
-            }
-            StoreCommand::Record { change: StateChange::Nothing, .. }
-            | StoreCommand::ReadStates { .. } => {}
+            StoreCommand::ReadStates { .. } => {}
             StoreCommand::SaveDevices { heartbeat, changed, gone } => {
                 self.heartbeat = *heartbeat;
                 for device in changed {
@@ -47,6 +44,19 @@ impl Content {
                 gone.iter().for_each(|name| drop(self.devices.remove(name)));
             }
             StoreCommand::SaveSessionFilters(filters) => self.filters.clone_from(filters),
+        }
+    }
+
+    fn change(&mut self, change: &StateChange, keep_newer: bool) {
+        match change {
+            StateChange::Nothing => {}
+            StateChange::Put(state) => {
+                let recorded = self.states.get(state.topic.as_str());
+                if !keep_newer || recorded.is_none_or(|recorded| recorded.time <= state.time) {
+                    self.states.insert(state.topic.as_str().to_owned(), state.clone());
+                }
+            }
+            StateChange::Forget(topic) => drop(self.states.remove(topic.as_str())),
         }
     }
 }

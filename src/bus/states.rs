@@ -1,0 +1,192 @@
+//! Recorded states on the bus: how they travel, and both sides of the calls about them.
+//!
+//! Payloads may be private, so that whoever wants to read them needs the right to command.
+
+use super::authority::may_command;
+use super::calls::{Call, Calls, Error, device_name};
+use super::client::{CallError, Caller};
+use super::{Forgotten, Imported, Request, Selection, StatePage};
+use crate::monitor::event::{QoS, StateRecord};
+use crate::topic::{TopicFilter, TopicName};
+use bytes::Bytes;
+use std::time::Duration;
+use zbus::Message;
+
+/// A bus lets no message through that is larger than 32 MiB (dbus-daemon(1), system.conf).
+const MAX_PAYLOAD_BYTES: usize = 16 << 20;
+
+/// A page's state: topic, payload, size of the payload, QoS, retain flag, Unix microseconds.
+type Listed = (String, Vec<u8>, u64, u8, bool, u64);
+
+/// A state to import: topic, payload, QoS, retain flag, Unix microseconds.
+type Given = (String, Vec<u8>, u8, bool, u64);
+
+/// A recorded state as a caller sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub topic: String,
+    /// `None` when it is too large for the bus.
+    pub payload: Option<Vec<u8>>,
+    /// Of the payload, in bytes.
+    pub size: u64,
+    /// 0 or 1.
+    pub qos: u8,
+    pub retain: bool,
+    /// Since the Unix epoch, to the microsecond.
+    pub time: Duration,
+}
+
+impl Calls {
+    pub(super) async fn list_states(&self, call: &Call<'_>) -> Result<Message, Error> {
+        let (device, filter, after): (String, String, String) = call.arguments()?;
+        let of = match (device.as_str(), filter.as_str()) {
+            ("", "") => Selection::All,
+            ("", _) => Selection::Filter(
+                TopicFilter::new(filter).map_err(|error| Error::Failed(error.to_string()))?,
+            ),
+            _ => Selection::Device(device_name(device)?),
+        };
+        let after = if after.is_empty() { None } else { Some(topic(after)?) };
+        may_command(self.bus(), self.connection(), call.header).await?;
+        let page = self.ask(|reply| Request::States { of, after, reply }).await?;
+        let StatePage { states, next } = page;
+        let next = next.map(|topic| topic.to_string()).unwrap_or_default();
+        call.reply(&(states.into_iter().map(listed).collect::<Vec<Listed>>(), next))
+    }
+
+    pub(super) async fn set_state(&self, call: &Call<'_>) -> Result<Message, Error> {
+        let (topic, payload, qos, retain): (String, Vec<u8>, u8, bool) = call.arguments()?;
+        let state = record((topic, payload, qos, retain, 0))?;
+        may_command(self.bus(), self.connection(), call.header).await?;
+        call.reply(&self.ask(|reply| Request::SetState { state, reply }).await?)
+    }
+
+    pub(super) async fn forget_state(&self, call: &Call<'_>) -> Result<Message, Error> {
+        let (text, clear): (String, bool) = call.arguments()?;
+        let topic = topic(text)?;
+        may_command(self.bus(), self.connection(), call.header).await?;
+        let Forgotten { recorded, cleared } =
+            self.ask(|reply| Request::ForgetState { topic, clear, reply }).await?;
+        call.reply(&(recorded, cleared))
+    }
+
+    pub(super) async fn import_states(&self, call: &Call<'_>) -> Result<Message, Error> {
+        let states: Vec<Given> = call.arguments()?;
+        let states = states.into_iter().map(record).collect::<Result<_, _>>()?;
+        may_command(self.bus(), self.connection(), call.header).await?;
+        let Imported { recorded, unclaimed } =
+            self.ask(|reply| Request::ImportStates { states, reply }).await?;
+        call.reply(&(recorded as u64, unclaimed as u64))
+    }
+}
+
+fn topic(text: String) -> Result<TopicName, Error> {
+    TopicName::new(text).map_err(|error| Error::Failed(error.to_string()))
+}
+
+fn listed(state: StateRecord) -> Listed {
+    let size = state.payload.len();
+    let payload = if size > MAX_PAYLOAD_BYTES { Vec::new() } else { state.payload.into() };
+    let qos = match state.qos {
+        QoS::AtMostOnce => 0,
+        QoS::AtLeastOnce => 1,
+    };
+    let micros = u64::try_from(state.time.as_micros()).unwrap_or(u64::MAX);
+    (state.topic.to_string(), payload, size as u64, qos, state.retain, micros)
+}
+
+fn record((text, payload, qos, retain, micros): Given) -> Result<StateRecord, Error> {
+    let qos = match qos {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => {
+            let sentence = format!("QoS {qos} of `{text}` is neither 0 nor 1, which are recorded");
+            return Err(Error::Failed(sentence));
+        }
+    };
+    let payload = Bytes::from(payload);
+    Ok(StateRecord {
+        topic: topic(text)?,
+        payload,
+        qos,
+        retain,
+        time: Duration::from_micros(micros),
+    })
+}
+
+impl Caller {
+    /// A page of recorded states after a topic; the empty text begins. And what the next page comes
+    /// after, empty where there is none.
+    ///
+    /// # Errors
+    /// As [`super::call`].
+    pub async fn states(
+        &self,
+        of: &Selection,
+        after: &str,
+    ) -> Result<(Vec<State>, String), CallError> {
+        let (device, filter) = match of {
+            Selection::All => ("", ""),
+            Selection::Device(name) => (name.as_str(), ""),
+            Selection::Filter(filter) => ("", filter.as_str()),
+        };
+        let (states, next): (Vec<Listed>, String) =
+            self.ask("ListStates", &(device, filter, after)).await?;
+        let state = |(topic, payload, size, qos, retain, micros): Listed| State {
+            topic,
+            payload: (payload.len() as u64 == size).then_some(payload),
+            size,
+            qos,
+            retain,
+            time: Duration::from_micros(micros),
+        };
+        Ok((states.into_iter().map(state).collect(), next))
+    }
+
+    /// Records and publishes a state; tells whether it was published.
+    ///
+    /// # Errors
+    /// As [`super::call`].
+    pub async fn set_state(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        qos: u8,
+        retain: bool,
+    ) -> Result<bool, CallError> {
+        self.ask("SetState", &(topic, payload, qos, retain)).await
+    }
+
+    /// Forgets a state, and with `clear` has the broker drop its retained message.
+    ///
+    /// # Errors
+    /// As [`super::call`].
+    pub async fn forget_state(&self, topic: &str, clear: bool) -> Result<Forgotten, CallError> {
+        let (recorded, cleared) = self.ask("ForgetState", &(topic, clear)).await?;
+        Ok(Forgotten { recorded, cleared })
+    }
+
+    /// Records those that are not older than what is recorded.
+    ///
+    /// # Errors
+    /// As [`super::call`]; also when a payload is too large for the bus.
+    pub async fn import_states(&self, states: &[State]) -> Result<Imported, CallError> {
+        let mut given = Vec::with_capacity(states.len());
+        for state in states {
+            let payload = state.payload.as_deref().unwrap_or_default();
+            if payload.len() > MAX_PAYLOAD_BYTES {
+                return Err(CallError::Rejected(format!(
+                    "the payload of `{}` has {} bytes, more than the {MAX_PAYLOAD_BYTES} that fit \
+                     through the bus",
+                    state.topic,
+                    payload.len()
+                )));
+            }
+            let micros = u64::try_from(state.time.as_micros()).unwrap_or(u64::MAX);
+            given.push((&state.topic, payload, state.qos, state.retain, micros));
+        }
+        let (recorded, unclaimed): (u64, u64) = self.ask("ImportStates", &given).await?;
+        let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        Ok(Imported { recorded: count(recorded), unclaimed: count(unclaimed) })
+    }
+}

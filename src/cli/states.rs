@@ -1,0 +1,220 @@
+//! `iotmonitor states`: recorded states, read and changed through the running monitor.
+
+mod lines;
+mod listing;
+mod transfer;
+
+use super::command::{conclude, in_runtime};
+use crate::bus::{Addressee, CallError, Caller, Selection, State};
+use crate::config::nearest::nearest;
+use crate::dbus::Bus;
+use crate::monitor::spec::DeviceName;
+use crate::topic::{TopicError, TopicFilter, TopicName};
+use clap::Subcommand;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Show what is recorded.
+    List {
+        /// Only the states of this device or agent, or on topics that match this filter.
+        #[arg(value_name = "NAME|FILTER")]
+        of: Option<String>,
+        /// A JSON object a line, as in an export.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the payload that is recorded for a topic, byte for byte.
+    Get {
+        topic: String,
+        /// The whole state as a JSON object, as in an export.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Record a state, and give it to the device at once, as a restore does.
+    ///
+    /// The topic must match a device's stateTopics. Without the broker the state is recorded alone,
+    /// and the device gets it with its next restore.
+    Set {
+        topic: String,
+        #[arg(required_unless_present = "file")]
+        payload: Option<String>,
+        /// Take the payload from a file, byte for byte; `-` is the standard input.
+        #[arg(long, value_name = "FILE", conflicts_with = "payload")]
+        file: Option<PathBuf>,
+        /// 0 or 1 [default: as recorded, else 1].
+        #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1))]
+        qos: Option<u8>,
+        /// Whether the broker is to retain it [default: as recorded, else false].
+        #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+        retain: Option<bool>,
+    },
+    /// Forget the state of a topic; one that the broker retains is taken from it too.
+    Forget { topic: String },
+    /// Write recorded states into a file, a JSON object a line.
+    Export {
+        /// The file, which only its owner may read; `-` is the standard output.
+        file: PathBuf,
+        /// Only the states of this device or agent, or on topics that match this filter.
+        #[arg(value_name = "NAME|FILTER")]
+        of: Option<String>,
+    },
+    /// Record the states of an export, but no older ones over newer ones.
+    ///
+    /// Nothing is published; `iotmonitor restore NAME` gives a device its states.
+    Import {
+        /// The file; `-` is the standard input.
+        file: PathBuf,
+    },
+}
+
+/// What went wrong, in a sentence with the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum StatesError {
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("nothing is recorded for `{what}`{}", hint(.nearest.as_deref()))]
+    Nothing { what: String, nearest: Option<String> },
+    #[error("{0}")]
+    Topic(#[from] TopicError),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{}, line {line}: {source}; nothing was imported", path.display())]
+    Line { path: PathBuf, line: usize, source: lines::LineError },
+    #[error("the payload of `{topic}` has {size} bytes, which do not fit through the bus")]
+    TooLarge { topic: String, size: u64 },
+    #[error("{done} of {all} states are imported, and then: {source}")]
+    Interrupted { done: usize, all: usize, source: CallError },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default()
+}
+
+/// Does it; returns the exit code.
+pub fn states(bus: Bus, addressee: Addressee, action: Action) -> u8 {
+    conclude(in_runtime(async {
+        let caller = Caller::connect(bus, None, addressee).await?;
+        match action {
+            Action::List { of, json } => {
+                let of = selection(&caller, of).await?;
+                listing::list(&caller, &of, json).await
+            }
+            Action::Get { topic, json } => get(&caller, &topic, json).await,
+            Action::Set { topic, payload, file, qos, retain } => {
+                let payload = match (payload, file) {
+                    (Some(text), _) => text.into_bytes(),
+                    (None, file) => read_file(&file.unwrap_or_default())?,
+                };
+                set(&caller, &topic, &payload, qos, retain).await
+            }
+            Action::Forget { topic } => forget(&caller, &topic).await,
+            Action::Export { file, of } => {
+                let of = selection(&caller, of).await?;
+                transfer::export(&caller, &file, &of).await
+            }
+            Action::Import { file } => transfer::import(&caller, &file).await,
+        }
+    }))
+}
+
+async fn get(caller: &Caller, topic: &str, json: bool) -> Result<(), StatesError> {
+    let state = recorded(caller, topic).await?;
+    let Some(payload) = &state.payload else {
+        return Err(StatesError::TooLarge { topic: state.topic, size: state.size });
+    };
+    let mut out = std::io::stdout().lock();
+    // Who closed the other end has seen enough.
+    let _ = if json {
+        writeln!(out, "{}", lines::write(&state).unwrap_or_default())
+    } else if out.is_terminal() {
+        writeln!(out, "{}", String::from_utf8_lossy(payload))
+    } else {
+        out.write_all(payload)
+    };
+    Ok(())
+}
+
+async fn set(
+    caller: &Caller,
+    topic: &str,
+    payload: &[u8],
+    qos: Option<u8>,
+    retain: Option<bool>,
+) -> Result<(), StatesError> {
+    let before = find(caller, topic).await?;
+    let before = before.as_ref();
+    let qos = qos.or(before.map(|state| state.qos)).unwrap_or(1);
+    let retain = retain.or(before.map(|state| state.retain)).unwrap_or(false);
+    if !caller.set_state(topic, payload, qos, retain).await? {
+        eprintln!(
+            "iotmonitor: recorded, and not published, for the broker cannot be reached now: the \
+             device gets it with its next restore"
+        );
+    }
+    Ok(())
+}
+
+async fn forget(caller: &Caller, topic: &str) -> Result<(), StatesError> {
+    let retained = recorded(caller, topic).await?.retain;
+    let forgotten = caller.forget_state(topic, retained).await?;
+    if retained && !forgotten.cleared {
+        eprintln!(
+            "iotmonitor: forgotten, but the broker cannot be reached now and goes on retaining it: \
+             `mosquitto_pub -r -n -t TOPIC` clears it there"
+        );
+    }
+    Ok(())
+}
+
+/// The state of a topic, or an error that names the nearest topic beside it.
+async fn recorded(caller: &Caller, topic: &str) -> Result<State, StatesError> {
+    if let Some(state) = find(caller, topic).await? {
+        return Ok(state);
+    }
+    let parent = topic.rsplit_once('/').map_or("+".to_owned(), |(above, _)| format!("{above}/+"));
+    let mut near = None;
+    if let Ok(beside) = TopicFilter::new(parent) {
+        let (beside, _) = caller.states(&Selection::Filter(beside), "").await?;
+        let topics = beside.iter().map(|state| state.topic.as_str());
+        near = nearest(topic, topics).map(str::to_owned);
+    }
+    Err(StatesError::Nothing { what: topic.to_owned(), nearest: near })
+}
+
+async fn find(caller: &Caller, topic: &str) -> Result<Option<State>, StatesError> {
+    TopicName::new(topic)?;
+    let (states, _) = caller.states(&Selection::Filter(TopicFilter::new(topic)?), "").await?;
+    Ok(states.into_iter().next())
+}
+
+/// The states of the device of this name, else those that match the filter.
+async fn selection(caller: &Caller, of: Option<String>) -> Result<Selection, StatesError> {
+    let Some(of) = of else { return Ok(Selection::All) };
+    if let Ok(name) = DeviceName::new(of.clone()) {
+        match caller.device(&name).await {
+            Ok(_) => return Ok(Selection::Device(name)),
+            Err(CallError::UnknownDevice(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Selection::Filter(TopicFilter::new(of)?))
+}
+
+/// Everything in a file; `-` is the standard input.
+fn read_file(path: &Path) -> Result<Vec<u8>, StatesError> {
+    let read = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    read.map_err(|source| StatesError::File { path: path.to_owned(), source })
+}
+
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

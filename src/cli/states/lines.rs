@@ -1,0 +1,156 @@
+//! The format of exports: a JSON object a line (jsonlines.org), each a recorded state.
+//!
+//! `topic`; `payload` where it is text, else `payloadBase64` (RFC 4648, with padding); `qos`, 0 or
+//! 1; `retain`; `time` in Unix seconds, to the microsecond. What may be left out when it is read:
+//! `qos` (1), `retain` (false) and `time` (now).
+
+use crate::bus::State;
+use crate::topic::TopicName;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Line {
+    topic: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    #[serde(default = "at_least_once")]
+    qos: u8,
+    #[serde(default)]
+    retain: bool,
+    time: Option<f64>,
+}
+
+fn at_least_once() -> u8 {
+    1
+}
+
+/// Why a line is no state.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0}")]
+    Topic(#[from] crate::topic::TopicError),
+    #[error("a state has either `payload` or `payloadBase64`")]
+    Payload,
+    #[error("`payloadBase64` is no base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    #[error("`qos` is {0}, only 0 and 1 are recorded")]
+    Qos(u8),
+    #[error("`time` is {0}, and not Unix seconds")]
+    Time(f64),
+}
+
+/// The state as one line, without its end; `None` when its payload is not there.
+pub fn write(state: &State) -> Option<String> {
+    let bytes = state.payload.as_deref()?;
+    let (payload, payload_base64) = match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(STANDARD.encode(bytes))),
+    };
+    let State { topic, qos, retain, time, .. } = state;
+    let time = Some(time.as_secs_f64());
+    let line =
+        Line { topic: topic.clone(), payload, payload_base64, qos: *qos, retain: *retain, time };
+    serde_json::to_string(&line).ok()
+}
+
+/// The state in one line; `now` is the time of one that has none.
+///
+/// # Errors
+/// What is wrong with the line.
+pub fn read(line: &str, now: Duration) -> Result<State, LineError> {
+    let line: Line = serde_json::from_str(line)?;
+    TopicName::new(line.topic.as_str())?;
+    let payload = match (line.payload, line.payload_base64) {
+        (Some(text), None) => text.into_bytes(),
+        (None, Some(text)) => STANDARD.decode(text)?,
+        (Some(_), Some(_)) | (None, None) => return Err(LineError::Payload),
+    };
+    if line.qos > 1 {
+        return Err(LineError::Qos(line.qos));
+    }
+    let time = match line.time {
+        Some(seconds) => {
+            let time = Duration::try_from_secs_f64(seconds);
+            let micros = |time: Duration| (time + Duration::from_nanos(500)).as_micros();
+            // Unix microseconds travel as 64 bits.
+            let micros = time.ok().and_then(|time| u64::try_from(micros(time)).ok());
+            Duration::from_micros(micros.ok_or(LineError::Time(seconds))?)
+        }
+        None => now,
+    };
+    Ok(State {
+        size: payload.len() as u64,
+        payload: Some(payload),
+        topic: line.topic,
+        qos: line.qos,
+        retain: line.retain,
+        time,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(9);
+
+    fn state(payload: &[u8]) -> State {
+        State {
+            topic: "home/lamp/set/color".to_owned(),
+            payload: Some(payload.to_vec()),
+            size: payload.len() as u64,
+            qos: 0,
+            retain: true,
+            time: Duration::from_micros(1_795_473_762_123_457),
+        }
+    }
+
+    #[test]
+    fn every_payload_comes_back_to_the_microsecond() {
+        for payload in [&b"on"[..], b"", b"\0\xff\"\n", "ü\u{1f600}\r".as_bytes()] {
+            let state = state(payload);
+            let line = write(&state).unwrap();
+            assert!(!line.contains('\n'), "{line}");
+            assert_eq!(read(&line, NOW).unwrap(), state);
+        }
+        assert_eq!(write(&State { payload: None, ..state(b"") }), None);
+    }
+
+    #[test]
+    fn a_line_reads_as_it_is_documented() {
+        assert_eq!(
+            write(&state(b"on")).unwrap(),
+            r#"{"topic":"home/lamp/set/color","payload":"on","qos":0,"retain":true,"time":1795473762.123457}"#
+        );
+        let short = read(r#"{"topic":"a","payloadBase64":"AP8="}"#, NOW).unwrap();
+        assert_eq!((short.payload.as_deref(), short.qos), (Some(&b"\0\xff"[..]), 1));
+        assert_eq!((short.retain, short.time), (false, NOW));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, said) in [
+            ("on", "expected value"),
+            (r#"{"payload":""}"#, "missing field `topic`"),
+            (r#"{"topic":"a/#","payload":""}"#, "wildcards"),
+            (r#"{"topic":"a"}"#, "either `payload` or `payloadBase64`"),
+            (r#"{"topic":"a","payload":"","payloadBase64":""}"#, "either"),
+            (r#"{"topic":"a","payloadBase64":"?"}"#, "no base64"),
+            (r#"{"topic":"a","payload":"","qos":2}"#, "only 0 and 1"),
+            (r#"{"topic":"a","payload":"","time":-1}"#, "not Unix seconds"),
+            (r#"{"topic":"a","payload":"","time":1e300}"#, "not Unix seconds"),
+            (r#"{"topic":"a","payload":"","retained":true}"#, "unknown field `retained`"),
+        ] {
+            let error = read(line, NOW).unwrap_err().to_string();
+            assert!(error.contains(said), "{line}: {error}");
+        }
+    }
+}

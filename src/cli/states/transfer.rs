@@ -1,0 +1,187 @@
+//! `states export` and `states import`: many states from and to a file.
+
+use super::{StatesError, lines, read_file, unix_now};
+use crate::bus::{Caller, Imported, Selection, State};
+use crate::monitor::words::counted;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// An import's page ends after this many states or payload bytes, whichever is first: far below
+/// what a bus lets through, and one commit for the store.
+const PAGE_STATES: usize = 1_000;
+const PAGE_BYTES: u64 = 1 << 20;
+
+/// Writes the states into the file. It takes the place of an older one only when it is whole.
+pub async fn export(caller: &Caller, file: &Path, of: &Selection) -> Result<(), StatesError> {
+    let fail = |source| StatesError::File { path: file.to_owned(), source };
+    if file == Path::new("-") {
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        write_all(caller, of, &mut out, file).await?;
+        return out.flush().map_err(fail);
+    }
+    let partial = partial(file);
+    let mut out = BufWriter::new(private(&partial).map_err(fail)?);
+    let written = write_all(caller, of, &mut out, file).await;
+    let kept = written.and_then(|count| {
+        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(fail)?;
+        std::fs::rename(&partial, file).map_err(fail)?;
+        Ok(count)
+    });
+    match kept {
+        Ok(count) => {
+            eprintln!("exported {} to {}", counted(count, "state"), file.display());
+            Ok(())
+        }
+        Err(error) => {
+            // What went wrong before matters more.
+            let _ = std::fs::remove_file(&partial);
+            Err(error)
+        }
+    }
+}
+
+/// Beside the file, so that it can take its place.
+fn partial(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// A new file that only its owner may read: payloads may be private.
+fn private(path: &Path) -> std::io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+async fn write_all(
+    caller: &Caller,
+    of: &Selection,
+    out: &mut impl Write,
+    file: &Path,
+) -> Result<usize, StatesError> {
+    let progress = ProgressBar::new_spinner();
+    progress.set_style(style("{spinner} {human_pos} states, {elapsed}"));
+    let (mut count, mut after) = (0, String::new());
+    loop {
+        let (states, next) = caller.states(of, &after).await?;
+        for state in &states {
+            let Some(line) = lines::write(state) else {
+                let (topic, size) = (state.topic.clone(), state.size);
+                return Err(StatesError::TooLarge { topic, size });
+            };
+            writeln!(out, "{line}")
+                .map_err(|source| StatesError::File { path: file.to_owned(), source })?;
+        }
+        count += states.len();
+        progress.inc(states.len() as u64);
+        if next.is_empty() {
+            progress.finish_and_clear();
+            return Ok(count);
+        }
+        after = next;
+    }
+}
+
+/// Records the states of the file, after all its lines have been looked at.
+pub async fn import(caller: &Caller, file: &Path) -> Result<(), StatesError> {
+    let states = parse(file)?;
+    let progress = ProgressBar::new(states.len() as u64);
+    progress.set_style(style("{bar:40} {human_pos} of {human_len} states, {eta} left"));
+    let (mut done, mut sum) = (0, Imported::default());
+    while done < states.len() {
+        let page = &states[done..done + page(&states[done..])];
+        let imported = caller.import_states(page).await.map_err(|source| match done {
+            0 => StatesError::Call(source),
+            done => StatesError::Interrupted { done, all: states.len(), source },
+        })?;
+        sum.recorded += imported.recorded;
+        sum.unclaimed += imported.unclaimed;
+        done += page.len();
+        progress.set_position(done as u64);
+    }
+    progress.finish_and_clear();
+    eprintln!("imported {}", counted(sum.recorded, "state"));
+    match states.len() - sum.recorded {
+        0 => {}
+        older => eprintln!("{older} are older than what is recorded, and were left out"),
+    }
+    if sum.unclaimed > 0 {
+        let unclaimed = sum.unclaimed;
+        eprintln!("{unclaimed} match no stateTopics, so that nobody gets them for now");
+    }
+    Ok(())
+}
+
+fn parse(file: &Path) -> Result<Vec<State>, StatesError> {
+    let bytes = read_file(file)?;
+    let text = String::from_utf8(bytes).map_err(|_| StatesError::File {
+        path: file.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "this is no UTF-8 text"),
+    })?;
+    let now = unix_now();
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let read = |(at, line)| {
+        lines::read(line, now).map_err(|source| StatesError::Line {
+            path: file.to_owned(),
+            line: at + 1,
+            source,
+        })
+    };
+    lines.map(read).collect()
+}
+
+/// How many of the states make one page; at least one.
+fn page(states: &[State]) -> usize {
+    let mut bytes = 0;
+    let fits = |state: &&State| {
+        bytes += state.size;
+        bytes <= PAGE_BYTES
+    };
+    states.iter().take(PAGE_STATES).take_while(fits).count().max(1)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are this file's own; the default serves where one were wrong.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
+
+    fn state(size: u64) -> State {
+        State {
+            topic: "a".to_owned(),
+            payload: None,
+            size,
+            qos: 1,
+            retain: false,
+            time: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_page_is_bounded_in_states_and_in_bytes_and_never_empty() {
+        assert_eq!(page(&vec![state(10); 2_500]), PAGE_STATES);
+        assert_eq!(page(&vec![state(PAGE_BYTES / 4); 10]), 4);
+        assert_eq!(page(&[state(PAGE_BYTES * 2), state(1)]), 1);
+    }
+
+    #[test]
+    fn an_export_is_its_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("states.partial");
+        std::fs::write(&path, "left behind, readable by all").unwrap();
+        private(&path).unwrap();
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o777, metadata.len()), (0o600, 0));
+    }
+}

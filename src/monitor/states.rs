@@ -1,0 +1,86 @@
+//! What a person does to recorded states by hand: gives one, takes one away, brings many back.
+//!
+//! A state that is given is recorded, and goes to its device at once as a restored one does: it is
+//! no contact, and should something newer come from the broker before its echo, that is published
+//! once more. Imported states are recorded alone, and never over newer ones; restores bring them to
+//! the devices. Deliberately absent: reading, which changes nothing and is the store's.
+
+use super::action::StateChange;
+use super::event::{Now, QoS, StateRecord, WriteId};
+use super::spec::DeviceName;
+use super::{Action, Monitor};
+use crate::topic::{TopicFilter, TopicName};
+use bytes::Bytes;
+
+/// What is to be done to recorded states. Topics have been looked at before: see
+/// [`Monitor::is_own_topic`] and [`Monitor::records_topic`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateOrder {
+    /// Record it, and publish it while the broker is there.
+    Set(StateRecord),
+    /// Record those that are not older than what is recorded.
+    Import(Vec<StateRecord>),
+    /// Forget it; `clear` takes the broker's retained message away too, while the broker is there.
+    Forget { topic: TopicName, clear: bool },
+}
+
+impl Monitor {
+    /// The stateTopics of the device or agent of this name.
+    #[must_use]
+    pub fn state_filters_of(&self, name: &DeviceName) -> Option<Vec<TopicFilter>> {
+        self.id_named(name).map(|id| self.state_filters(id))
+    }
+
+    /// Whether the topic matches a device's stateTopics.
+    #[must_use]
+    pub fn records_topic(&self, topic: &TopicName) -> bool {
+        self.is_recorded(topic)
+    }
+
+    /// Whether the topic is below `baseTopic`, where nothing is a state.
+    #[must_use]
+    pub fn is_own_topic(&self, topic: &TopicName) -> bool {
+        topic.is_below(&self.base_topic)
+    }
+
+    /// Whether a state that is given now is published: the state connection stands, and what the
+    /// broker kept has been taken in.
+    #[must_use]
+    pub fn publishes_states(&self) -> bool {
+        self.session.is_taken_in()
+    }
+
+    pub(super) fn states_ordered(
+        &mut self,
+        now: Now,
+        write: WriteId,
+        order: StateOrder,
+        out: &mut Vec<Action>,
+    ) {
+        let keep_newer = matches!(order, StateOrder::Import(_));
+        let (changes, published) = match order {
+            StateOrder::Set(state) => {
+                self.restores.newer_arrived(&state);
+                (vec![StateChange::Put(state.clone())], Some(state))
+            }
+            StateOrder::Import(states) => {
+                (states.into_iter().map(StateChange::Put).collect(), None)
+            }
+            StateOrder::Forget { topic, clear } => {
+                self.restores.pass_over(&topic);
+                let empty = StateRecord {
+                    topic: topic.clone(),
+                    payload: Bytes::new(),
+                    qos: QoS::AtLeastOnce,
+                    retain: true,
+                    time: now.wall,
+                };
+                (vec![StateChange::Forget(topic)], clear.then_some(empty))
+            }
+        };
+        out.push(Action::WriteStates { write, changes, keep_newer });
+        if let Some(state) = published.filter(|_| self.publishes_states()) {
+            self.publish_restored(now, state, None, out);
+        }
+    }
+}

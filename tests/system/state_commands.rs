@@ -1,0 +1,194 @@
+//! `iotmonitor states`: what a person sees and does of the recorded states.
+
+use super::harness::{Machine, Subscriber, config};
+use serde_json::Value;
+
+const LAMP: &str = "[device_lamp]\nwatchTimeOut = 0\nhelloTopic = \"home/lamp\"\n\
+    watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
+    [device_bell]\nwatchTopics = \"home/bell/#\"\n";
+const WARM_UP: &str = "home/lamp/set/warm-up";
+const BYTES: &[u8] = b"\0\xff\xfe \n";
+
+fn launch(machine: &Machine) -> Subscriber {
+    let bus = machine.launch(&config("auto", LAMP));
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+    bus
+}
+
+/// Has the device set states, and waits until they are recorded.
+fn record(machine: &Machine, bus: &Subscriber) {
+    machine.publish_retained("home/lamp/set/color", "red");
+    machine.publish_with(&[], "home/lamp/set/bytes", BYTES);
+    machine.publish_with(&["-q", "0"], "home/lamp/set/level", b"7");
+    machine.await_recording(bus, WARM_UP, "home/lamp");
+}
+
+fn states(machine: &Machine, arguments: &[&str]) -> String {
+    machine.ok(&[&["iotmonitor", "states"], arguments].concat())
+}
+
+/// What is said about a command that fails.
+fn refusal(machine: &Machine, arguments: &[&str]) -> String {
+    let output = machine.run(&[&["iotmonitor", "states"], arguments].concat());
+    assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn topics(lines: &str) -> Vec<String> {
+    let topic = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
+    lines.lines().map(|line| topic(line)["topic"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn states_are_listed_and_read_byte_for_byte() {
+    let machine = Machine::boot();
+    let bus = launch(&machine);
+    record(&machine, &bus);
+    let table = states(&machine, &["list"]);
+    println!("{table}");
+    let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["RECORDED", "QOS", "RETAINED", "TOPIC", "PAYLOAD"]);
+    let row = |topic: &str| rows.iter().find(|row| row.contains(&topic)).unwrap();
+    assert!(row("home/lamp/set/color").ends_with(&["1", "yes", "home/lamp/set/color", "red"]));
+    assert!(row("home/lamp/set/bytes").ends_with(&[
+        "1",
+        "no",
+        "home/lamp/set/bytes",
+        "(5",
+        "bytes)"
+    ]));
+    assert!(row("home/lamp/set/level").ends_with(&["0", "no", "home/lamp/set/level", "7"]));
+
+    assert_eq!(states(&machine, &["list", "lamp"]), table);
+    let json = states(&machine, &["list", "home/+/set/color", "--json"]);
+    println!("{json}");
+    assert_eq!(topics(&json), ["home/lamp/set/color"]);
+    assert!(refusal(&machine, &["list", "bell"]).contains("nothing is recorded for `bell`"));
+    assert!(refusal(&machine, &["list", "lammp"]).contains("did you mean `lamp`?"));
+
+    let got = machine.run(&["iotmonitor", "states", "get", "home/lamp/set/bytes"]);
+    assert_eq!(got.stdout, BYTES);
+    let said = refusal(&machine, &["get", "home/lamp/set/colour"]);
+    assert!(said.contains("did you mean `home/lamp/set/color`?"), "{said}");
+    assert!(refusal(&machine, &["get", "home/#"]).contains("wildcards"));
+}
+
+#[test]
+fn a_state_is_set_and_forgotten() {
+    let machine = Machine::boot();
+    let bus = launch(&machine);
+    record(&machine, &bus);
+    let from = bus.end();
+    states(&machine, &["set", "home/lamp/set/color", "blue"]);
+    let given = bus.wait_exact(from, "home/lamp/set/color", "blue");
+    assert_eq!(given.qos, 1, "as it was recorded");
+    assert_eq!(states(&machine, &["get", "home/lamp/set/color"]), "blue");
+    machine.write_file("/tmp/payload", BYTES);
+    states(&machine, &["set", "home/lamp/set/mode", "--file", "/tmp/payload", "--qos=0"]);
+    bus.wait_from(from, "the bytes", |m| m.topic == "home/lamp/set/mode" && m.payload == BYTES);
+    let from = bus.end();
+    machine.publish("home/lamp", "hello");
+    bus.wait_exact(from, "home/lamp/set/color", "blue");
+    bus.wait_from(from, "the bytes", |m| m.topic == "home/lamp/set/mode" && m.payload == BYTES);
+
+    // The broker retained it, as the device had said, and forgets it too.
+    let replay = machine.subscribe(&["home/lamp/set/color"]);
+    assert!(replay.wait_exact(0, "home/lamp/set/color", "blue").retain);
+    states(&machine, &["forget", "home/lamp/set/color"]);
+    replay.wait_exact(0, "home/lamp/set/color", "");
+    assert!(refusal(&machine, &["get", "home/lamp/set/color"]).contains("nothing is recorded"));
+    let replay = machine.subscribe(&["home/lamp/set/color", "home/monitoring/up"]);
+    replay.let_seconds_pass(1);
+    assert_eq!(replay.count(0, "home/lamp/set/color"), 0);
+
+    assert!(refusal(&machine, &["set", "home/bell/x", "1"]).contains("stateTopics"));
+    assert!(refusal(&machine, &["set", "home/monitoring/x", "1"]).contains("below baseTopic"));
+    assert!(refusal(&machine, &["forget", "home/lamp/set/color"]).contains("nothing is recorded"));
+
+    // Without the broker it is recorded, and said to be no more than that.
+    machine.ok(&["systemctl", "stop", "mosquitto"]);
+    machine.journal().wait_for_alert("broker-lost", "");
+    let set = machine.run(&["iotmonitor", "states", "set", "home/lamp/set/color", "green"]);
+    assert!(set.status.success());
+    let said = String::from_utf8_lossy(&set.stderr).into_owned();
+    assert!(said.contains("recorded, and not published"), "{said}");
+    assert_eq!(states(&machine, &["get", "home/lamp/set/color"]), "green");
+}
+
+#[test]
+fn an_export_comes_back_whole_and_overwrites_nothing_newer() {
+    let machine = Machine::boot();
+    let bus = launch(&machine);
+    record(&machine, &bus);
+    states(&machine, &["export", "/tmp/states"]);
+    let exported = states(&machine, &["export", "-"]);
+    assert_eq!(machine.sh("cat /tmp/states; stat -c %a /tmp/states"), format!("{exported}\n600"));
+    let number = topics(&exported).len();
+    for topic in ["home/lamp/set/color", "home/lamp/set/bytes", "home/lamp/set/level"] {
+        states(&machine, &["forget", topic]);
+    }
+    states(&machine, &["set", WARM_UP, "newer"]);
+    let imported = machine.run(&["iotmonitor", "states", "import", "/tmp/states"]);
+    let said = String::from_utf8_lossy(&imported.stderr).into_owned();
+    println!("{said}");
+    assert!(said.contains(&format!("imported {} states", number - 1)), "{said}");
+    assert!(said.contains("1 are older"), "{said}");
+    let again = states(&machine, &["export", "-"]);
+    let old = |line: &&str| !line.contains(WARM_UP);
+    assert!(again.lines().filter(old).eq(exported.lines().filter(old)), "{again}\n{exported}");
+    assert_eq!(states(&machine, &["get", WARM_UP]), "newer");
+
+    machine.write_file("/tmp/broken", "{\"topic\":\"home/lamp/set/new\",\"payload\":\"1\"}\nno\n");
+    let said = refusal(&machine, &["import", "/tmp/broken"]);
+    assert!(said.contains("/tmp/broken, line 2: "), "{said}");
+    refusal(&machine, &["get", "home/lamp/set/new"]);
+    assert!(refusal(&machine, &["import", "/tmp/none"]).contains("/tmp/none: No such file"));
+    assert!(refusal(&machine, &["export", "/none/x"]).contains("/none/x: No such file"));
+}
+
+#[test]
+fn payloads_are_for_those_who_may_command() {
+    let machine = Machine::boot();
+    let bus = launch(&machine);
+    record(&machine, &bus);
+    for arguments in [
+        &["list"][..],
+        &["get", "home/lamp/set/color"],
+        &["set", "home/lamp/set/color", "blue"],
+        &["forget", "home/lamp/set/color"],
+        &["export", "-"],
+    ] {
+        let command =
+            [&["runuser", "-u", "nobody", "--", "iotmonitor", "states"], arguments].concat();
+        let output = machine.run(&command);
+        if arguments[0] == "import" {
+            // Nothing to import is nothing to ask for.
+            continue;
+        }
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("not allowed"), "{arguments:?}: {said}");
+    }
+    let line = "{\\\"topic\\\":\\\"home/lamp/set/color\\\",\\\"payload\\\":\\\"blue\\\"}";
+    let import = format!("echo \"{line}\" | runuser -u nobody -- iotmonitor states import -");
+    assert!(!machine.run(&["bash", "-c", &import]).status.success());
+    assert_eq!(states(&machine, &["get", "home/lamp/set/color"]), "red");
+}
+
+#[test]
+fn a_hundred_thousand_states_come_in_and_go_out_in_a_moment() {
+    let machine = Machine::boot();
+    launch(&machine);
+    machine.sh(
+        "seq 100000 | sed 's|.*|{\"topic\":\"home/lamp/set/&\",\"payload\":\"value &\"}|' > /tmp/many",
+    );
+    let begun = std::time::Instant::now();
+    states(&machine, &["import", "/tmp/many"]);
+    let imported = begun.elapsed();
+    states(&machine, &["export", "/tmp/out"]);
+    println!("100,000 states: import {imported:?}, export {:?}", begun.elapsed() - imported);
+    assert_eq!(machine.sh("wc -l < /tmp/out"), "100001");
+    assert_eq!(states(&machine, &["get", "home/lamp/set/99999"]), "value 99999");
+    assert!(imported.as_secs() < 30, "{imported:?}");
+}
