@@ -12,6 +12,8 @@ mod memory;
 mod parts;
 mod watchdog;
 
+pub use memory::keep_to_limits;
+
 use crate::bus::{self, BusCommand, Rejection, Request};
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::logging::Logger;

@@ -17,6 +17,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Runs until it is told to stop; returns the exit code.
 pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
+    daemon::keep_to_limits();
     let logger = match logging::start(Target::detect()) {
         Ok(logger) => logger,
         Err(error) => {

@@ -81,8 +81,10 @@ impl Monitor {
         self.devices = Vec::with_capacity(specs.len());
         self.by_unit.clear();
         self.index = TopicIndex::new();
-        for (at, spec) in specs.into_iter().enumerate() {
+        let names = DeviceName::side_by_side(specs.iter().map(|spec| &spec.name));
+        for (at, (mut spec, name)) in specs.into_iter().zip(names).enumerate() {
             let id = id_of(at);
+            spec.name = name;
             if let Some(agent) = &spec.agent {
                 self.by_unit.insert(agent.unit.clone(), id);
             }

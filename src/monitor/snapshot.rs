@@ -26,19 +26,22 @@ pub struct Heartbeat {
 pub struct DeviceRecord {
     pub name: DeviceName,
     /// Wall clock of the last contact since the Unix epoch; `None` if there never was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact: Option<Duration>,
     /// Watched time at which the silence began: at the last contact, or at the (re)start.
     pub silent_since: Duration,
     /// Wall clock of the expiry; `None` when not expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired_since: Option<Duration>,
     /// Graces granted since the last contact.
     pub graces: u8,
     /// A person's choice, which wins over the file's `enabled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Invocation of an agent's unit that was last seen to start.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation: Option<String>,
     /// Prefix of the topic that holds its description for Home Assistant.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<String>,
 }

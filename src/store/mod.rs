@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod pages;
 mod record;
+mod residence;
 mod writer;
 
 pub use disk::FORMAT;

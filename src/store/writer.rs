@@ -4,6 +4,7 @@
 use super::disk::{self, Disk};
 use super::error::StoreError;
 use super::files::{self, DirectoryLock};
+use super::residence;
 use super::{StoreCommand, StoreSettings};
 use crate::monitor::action::StateChange;
 use crate::monitor::event::{Event, ReadId};
@@ -46,6 +47,8 @@ pub(super) struct Writer {
     opened: bool,
     /// A failure was reported and no recovery yet.
     failing: bool,
+    /// The database was used since its pages were last let go of.
+    used: bool,
 }
 
 /// What to do next, in order: the group, then the read.
@@ -76,6 +79,7 @@ impl Writer {
             first: None,
             opened: false,
             failing: false,
+            used: false,
         }
     }
 
@@ -136,9 +140,16 @@ impl Writer {
             self.pulse.beat();
             match self.commands.recv_timeout(TICK) {
                 Ok(command) => return Some(command),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.rest(),
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
+        }
+    }
+
+    /// Nothing has been asked for during a whole tick.
+    fn rest(&mut self) {
+        if std::mem::take(&mut self.used) {
+            residence::let_go(&self.settings.directory);
         }
     }
 
@@ -185,6 +196,7 @@ impl Writer {
     ) -> Result<T, GivenUp> {
         let mut delay = FIRST_DELAY;
         let mut put_aside = false;
+        self.used = true;
         loop {
             self.pulse.beat();
             let pulse = self.pulse.clone();

@@ -1,0 +1,90 @@
+//! The part of the data file that is mapped into the process and counts as its memory.
+//!
+//! LMDB reads through a map of the whole file, so every page that was ever looked at stays with the
+//! process: in time the whole store, although the kernel holds it for all and takes it when it
+//! needs room. Deliberately absent: the kernel's cache of the file, which stays as it is.
+
+use super::files::DATA_FILE;
+use nix::sys::mman::{MmapAdvise, madvise};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::NonNull;
+
+/// Lets go of all pages of the data file in this directory. What is needed again is mapped again
+/// from the kernel's cache. Where that does not work, the pages stay, which harms nobody.
+pub(super) fn let_go(directory: &Path) {
+    let Ok(path) = fs::canonicalize(directory.join(DATA_FILE)) else { return };
+    let Ok(maps) = fs::read("/proc/self/maps") else { return };
+    let ours = maps.split(|&byte| byte == b'\n').filter(|line| {
+        let head = line.strip_suffix(path.as_os_str().as_bytes());
+        head.is_some_and(|head| head.ends_with(b" "))
+    });
+    for (address, length) in ours.filter_map(range) {
+        #[expect(unsafe_code, reason = "nix cannot know what lies at an address")]
+        // SAFETY: the range is one that the kernel has just named as a map of the data file. It is
+        // shared and read-only, so that letting go of its pages changes nothing that can be read.
+        let _kept = unsafe { madvise(address, length, MmapAdvise::MADV_DONTNEED) };
+    }
+}
+
+/// The addresses at the beginning of a line of proc_pid_maps(5).
+fn range(line: &[u8]) -> Option<(NonNull<std::ffi::c_void>, usize)> {
+    let line = String::from_utf8_lossy(line);
+    let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+    let (start, end) =
+        (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    let address = NonNull::new(std::ptr::with_exposed_provenance_mut(start))?;
+    Some((address, end.checked_sub(start)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heed::types::Bytes;
+    use heed::{CommitOrAbort, EnvOpenOptions};
+
+    /// Kilobytes of the map of this file that are with the process (proc_pid_smaps(5)).
+    fn resident(path: &Path) -> usize {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let lines = maps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
+        let line = lines.skip(1).find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn pages_are_let_go_of_and_can_be_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = EnvOpenOptions::new();
+        options.map_size(1 << 24).max_dbs(1);
+        #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
+        // SAFETY: nobody else knows the directory.
+        let env = unsafe { options.open(directory.path()) }.unwrap();
+        let transaction = env.write_txn().unwrap();
+        let table = env
+            .create_databases_and_commit(transaction, |opener, transaction| {
+                let table = opener.create_database::<Bytes, Bytes>(transaction, None)?;
+                for number in 0..1_000_u32 {
+                    table.put(transaction, &number.to_be_bytes(), &[1; 1_000])?;
+                }
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(table))
+            })
+            .unwrap()
+            .commit()
+            .unwrap();
+        let read = || {
+            let transaction = env.read_txn().unwrap();
+            table
+                .iter(&transaction)
+                .unwrap()
+                .filter(|entry| entry.as_ref().unwrap().1 == [1; 1_000])
+                .count()
+        };
+        let path = fs::canonicalize(directory.path().join(DATA_FILE)).unwrap();
+        assert_eq!(read(), 1_000);
+        assert!(resident(&path) > 1_000);
+        let_go(directory.path());
+        assert!(resident(&path) < 100, "{} kB stay", resident(&path));
+        assert_eq!(read(), 1_000);
+    }
+}
