@@ -81,6 +81,13 @@ impl TopicName {
         self.0.strip_prefix(base.0.as_ref()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
+    /// The filter that matches this topic and no other; `None` for what only looks like a shared
+    /// subscription.
+    #[must_use]
+    pub fn as_filter(&self) -> Option<TopicFilter> {
+        TopicFilter::new(self.as_str()).ok()
+    }
+
     /// A copy that does not keep the packet it arrived in alive.
     #[must_use]
     pub fn detached(&self) -> Self {

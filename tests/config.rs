@@ -1,5 +1,7 @@
 //! The configuration by its contract: what is taken, what is refused, and in which words.
 
+#[path = "config/availability.rs"]
+mod availability;
 #[path = "config/home_assistant.rs"]
 mod home_assistant;
 
@@ -174,7 +176,7 @@ fn an_error_shows_file_line_marker_and_help() {
   |
 4 | watchTimeout = 60
   | ^^^^^^^^^^^^
-  = help: [device_lamp] knows watchTimeOut, helloTopic, watchTopics, stateTopics, expireRepeat, restoreOnStart, enabled"
+  = help: [device_lamp] knows watchTimeOut, helloTopic, availabilityTopic, watchTopics, stateTopics, expireRepeat, restoreOnStart, enabled"
     );
     let [error] = result.errors() else { panic!("{result}") };
     assert!(error.one_line().starts_with("/etc/iotmonitor/config.toml:4:1: unknown key"));

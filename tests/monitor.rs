@@ -4,6 +4,8 @@
 
 #[path = "monitor/agents.rs"]
 mod agents;
+#[path = "monitor/availability.rs"]
+mod availability;
 #[path = "monitor/control.rs"]
 mod control;
 #[path = "monitor/expect.rs"]

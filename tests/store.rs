@@ -172,6 +172,7 @@ fn what_was_saved_comes_back() {
         enabled: Some(false),
         invocation: Some("0123456789abcdef0123456789abcdef".to_owned()),
         announced: Some("homeassistant".to_owned()),
+        offline: true,
     };
     let gone = DeviceRecord { name: DeviceName::new("gone").unwrap(), ..device.clone() };
     let filters = vec![TopicFilter::new("home/+/state").unwrap()];

@@ -27,6 +27,7 @@ fn view(name: &str) -> DeviceView {
     DeviceView {
         name: name.to_owned(),
         state: "alive".to_owned(),
+        reason: None,
         since: Duration::from_secs(5),
         last_contact: None,
         watch_timeout: Some(Duration::from_secs(30)),
@@ -271,7 +272,7 @@ async fn notices_are_heard_by_everybody() {
     let restarted: (String, u32) = next().await.body().deserialize().unwrap();
     assert_eq!(restarted, ("lamp".to_owned(), 17));
     for (path, interface, keys) in [
-        (device_path("lamp"), DEVICE, ["Since", "State"].as_slice()),
+        (device_path("lamp"), DEVICE, ["Reason", "Since", "State"].as_slice()),
         (device_path("agent"), AGENT, &["MainPID", "Restarts", "UnitState"]),
         (PATH.to_owned(), MONITOR, &["Agents", "AgentsRunning", "Devices", "Expired", "Watching"]),
     ] {

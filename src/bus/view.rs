@@ -24,6 +24,7 @@ pub(super) fn device_properties(view: &DeviceView) -> Dictionary {
     dictionary([
         ("Name", Variant::from(view.name.clone())),
         ("State", Variant::from(view.state.clone())),
+        ("Reason", Variant::from(view.reason.clone().unwrap_or_default())),
         ("Since", Variant::from(view.since.as_secs())),
         ("LastContact", Variant::from(view.last_contact.unwrap_or_default().as_secs())),
         ("WatchTimeOut", Variant::from(view.watch_timeout.unwrap_or_default().as_secs_f64())),
@@ -76,6 +77,7 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
     Some(DeviceView {
         name: text("Name")?,
         state: text("State").unwrap_or_default(),
+        reason: text("Reason").filter(|reason| !reason.is_empty()),
         since: Duration::from_secs(number("Since").unwrap_or_default()),
         last_contact: number("LastContact").map(Duration::from_secs),
         watch_timeout: timeout.filter(|timeout| !timeout.is_zero()),
@@ -98,6 +100,7 @@ mod tests {
         let device = DeviceView {
             name: "lamp".to_owned(),
             state: "alive".to_owned(),
+            reason: None,
             since: Duration::from_secs(5),
             last_contact: Some(Duration::from_secs(7)),
             watch_timeout: Some(Duration::from_millis(2_500)),
@@ -105,6 +108,8 @@ mod tests {
             agent: None,
         };
         let agent = DeviceView {
+            state: "expired".to_owned(),
+            reason: Some("silent".to_owned()),
             last_contact: None,
             watch_timeout: None,
             agent: Some(AgentView {

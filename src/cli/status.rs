@@ -88,6 +88,7 @@ fn json_of((device, usage): &Row) -> Value {
         "name": device.name,
         "kind": kind(device),
         "state": device.state,
+        "reason": device.reason,
         "since": device.since.as_secs(),
         "lastContact": device.last_contact.map(|contact| contact.as_secs()),
         "watchTimeOut": device.watch_timeout.unwrap_or_default().as_secs_f64(),
@@ -177,10 +178,11 @@ fn cells((device, usage): &Row, now: Duration) -> [String; 10] {
 
 fn description((device, usage): &Row, now: Duration) -> String {
     let mut text = format!(
-        "{} ({})\n  state:        {}, for {}\n",
+        "{} ({})\n  state:        {}{}, for {}\n",
         device.name,
         kind(device),
         device.state,
+        device.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
         Span(now.saturating_sub(device.since))
     );
     let contact = device.last_contact.map_or_else(|| "never".to_owned(), |at| ago(now, at));
@@ -223,6 +225,7 @@ mod tests {
         DeviceView {
             name: "lamp".to_owned(),
             state: "expired".to_owned(),
+            reason: Some("silent".to_owned()),
             since: Duration::from_secs(1_000),
             last_contact: Some(Duration::from_secs(940)),
             watch_timeout: Some(Duration::from_secs(60)),

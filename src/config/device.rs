@@ -17,6 +17,7 @@ use std::time::Duration;
 const KEYS: &[&str] = &[
     "watchTimeOut",
     "helloTopic",
+    "availabilityTopic",
     "watchTopics",
     "stateTopics",
     "expireRepeat",
@@ -61,6 +62,7 @@ pub(super) fn read(
     let device_name = device_name(section, name, mqtt.base_topic.as_ref(), report);
     let watch = filters(section, "watchTopics", mqtt.base_topic.as_ref(), report);
     let hello = hello(section, mqtt.base_topic.as_ref(), report);
+    let availability = availability(section, mqtt.base_topic.as_ref(), report);
     let state = filters(section, "stateTopics", mqtt.base_topic.as_ref(), report);
     let watch_timeout = watch_timeout(section, report);
     let expire_repeat = zero_is_none(section, "expireRepeat", &EXPIRE_REPEAT, report).flatten();
@@ -80,6 +82,7 @@ pub(super) fn read(
         expire_repeat,
         watch,
         hello,
+        availability,
         state,
         restore_on_start,
         enabled,
@@ -156,6 +159,22 @@ fn hello(
     filter("helloTopic", &text, base_topic, report)
 }
 
+/// One topic, for a device has one will.
+fn availability(
+    section: &Section<'_>,
+    base_topic: Option<&TopicName>,
+    report: &mut Report,
+) -> Option<TopicName> {
+    let text = section.text("availabilityTopic", report)?;
+    let filter = filter("availabilityTopic", &text, base_topic, report)?;
+    TopicName::new(filter.as_str())
+        .map_err(|error| {
+            let hint = "name the one topic of its birth message and its will";
+            report.error(&text.span, format!("availabilityTopic: {error}"), hint);
+        })
+        .ok()
+}
+
 fn filter(
     key: &str,
     text: &Text<'_>,
@@ -216,7 +235,7 @@ fn zero_is_none(
 
 /// A device without topics would never be heard of; an agent is known by its process at least.
 fn report_missing_topics(section: &Section<'_>, kind: Kind, report: &mut Report) {
-    let topics = ["watchTopics", "helloTopic", "stateTopics"];
+    let topics = ["watchTopics", "helloTopic", "stateTopics", "availabilityTopic"];
     if kind == Kind::Device && !topics.iter().any(|key| is_set(section, key)) {
         let message = format!("{} has no topics", section.title);
         let hint =

@@ -104,6 +104,9 @@ pub const RESTORED_PROPERTY: &str = "iotmonitor-restored";
 pub struct Subscription {
     pub filter: TopicFilter,
     pub qos: QoS,
+    /// Whether the retained message is wanted on the watch connection too, which in MQTT 5 gets none
+    /// unasked; the state connection gets them all.
+    pub replay: bool,
 }
 
 /// What a delivery means for the store.

@@ -3,6 +3,7 @@
 use super::agent::Agent;
 use super::snapshot::DeviceRecord;
 use super::spec::{DeviceName, DeviceSpec};
+use super::words::Span;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Settings {
     pub watch_timeout: Option<Duration>,
     /// Whether silence can be heard at all: there are watchTopics.
     pub is_watched: bool,
+    /// Whether it says itself that it is there or gone.
+    pub has_availability: bool,
     pub records_states: bool,
     pub restore_on_start: bool,
     /// As the file says.
@@ -48,6 +51,9 @@ pub struct Device {
     pub graces: u8,
     /// The stretch of watched time in which the last grace was granted.
     pub grace_stretch: u32,
+    /// What it last said of itself on its availabilityTopic; `None` when that is not known, or a
+    /// later contact belies it.
+    pub available: Option<bool>,
     /// A person's choice.
     pub enabled: Option<bool>,
     /// The deadline table holds an entry for it, or it is about to be looked at.
@@ -98,6 +104,7 @@ impl Device {
                 name: spec.name,
                 watch_timeout: spec.watch_timeout,
                 is_watched: !spec.watch.is_empty(),
+                has_availability: spec.availability.is_some(),
                 records_states: !spec.state.is_empty(),
                 restore_on_start: spec.restore_on_start,
                 enabled: spec.enabled,
@@ -109,6 +116,7 @@ impl Device {
             since: wall,
             graces: 0,
             grace_stretch: 0,
+            available: None,
             enabled: None,
             armed: false,
             dirty: false,
@@ -139,9 +147,38 @@ impl Device {
         }
     }
 
-    /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not.
+    /// Whether it has said of itself that it is gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.available == Some(false)
+    }
+
+    /// Why it is expired.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'static str> {
+        let is_expired = self.liveness() == Liveness::Expired;
+        is_expired.then_some(if self.is_gone() { "lwt-offline" } else { "silent" })
+    }
+
+    /// What its expiry is told with; `wall` is the present time.
+    #[must_use]
+    pub fn expired_sentence(&self, wall: Duration) -> String {
+        let (noun, name) = (if self.agent.is_some() { "agent" } else { "device" }, &self.spec.name);
+        let contact = match self.last_contact {
+            Some(contact) => format!("last contact {} ago", Span(wall.saturating_sub(contact))),
+            None => "no contact yet".to_owned(),
+        };
+        if self.is_gone() {
+            return format!("{noun} `{name}` is gone, its availabilityTopic says: {contact}");
+        }
+        let timeout = Span(self.spec.watch_timeout.unwrap_or_default());
+        format!("{noun} `{name}` is silent: {contact}, watchTimeOut is {timeout}")
+    }
+
+    /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not. What
+    /// it says of itself always does.
     fn can_expire(&self) -> bool {
-        self.spec.is_watched && self.spec.watch_timeout.is_some()
+        self.is_gone() || (self.spec.is_watched && self.spec.watch_timeout.is_some())
     }
 
     /// Watched time at which the silence becomes too long; `None` when nothing is due: no
@@ -169,6 +206,9 @@ impl Device {
     pub fn restore(&mut self, record: &DeviceRecord, watched: Duration) {
         self.last_contact = record.last_contact;
         self.silent_since = record.silent_since.min(watched);
+        if record.offline && self.spec.has_availability && self.available.is_none() {
+            self.available = Some(false);
+        }
         // One that has expired in this run already was told of and stays expired.
         let expired_since = record.expired_since.or(self.expired_since);
         self.expired_since = expired_since.filter(|_| self.can_expire() && self.is_enabled());
@@ -188,6 +228,7 @@ impl Device {
         }
         self.graces = before.graces;
         self.grace_stretch = before.grace_stretch;
+        self.available = before.available.filter(|_| self.spec.has_availability);
         self.enabled = before.enabled;
         self.deaf = before.deaf;
         self.recorded = before.recorded;
@@ -213,6 +254,7 @@ impl Device {
             enabled: self.enabled,
             invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),
             announced: announced.map(str::to_owned),
+            offline: self.is_gone(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::device::{Device, DeviceId};
 use super::event::{Connection, LossReason, Message, Now, Protocol, QoS, Refusal, Token};
 use super::subscriptions::{self, Plan};
 use super::words::{Span, devices_and_agents};
-use super::{Action, Monitor, Target, Timer, loss_kind, raise};
+use super::{Action, Monitor, Target, Timer, availability, loss_kind, raise};
 use crate::topic::index::TopicIndex;
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
@@ -277,12 +277,15 @@ impl Monitor {
 
     pub(super) fn watch_message(&mut self, now: Now, message: &Message, out: &mut Vec<Action>) {
         self.watch.last_heard = now.mono;
-        // Retain-as-published is off, so a set flag means a replay of something old.
-        if message.retain || message.restored {
+        if message.restored {
             return;
         }
+        // Retain-as-published is off, so a set flag means a replay of something old.
+        let is_replay = message.retain;
         if message.topic.is_below(&self.base_topic) {
-            self.command_message(now, message, out);
+            if !is_replay {
+                self.command_message(now, message, out);
+            }
             return;
         }
         if !self.watch.echoes.is_empty() && self.watch.swallow(message) {
@@ -290,8 +293,13 @@ impl Monitor {
         }
         let mut found = std::mem::take(&mut self.found);
         self.index.for_each_match(&message.topic, |target| found.push(target));
+        // A will is sent by the broker: it is no sign of life of anybody.
+        let is_will = found.iter().any(|target| matches!(target, Target::Availability(_)))
+            && availability::says(&message.payload) == Some(false);
         for target in found.drain(..) {
             match target {
+                Target::Availability(id) => self.availability_told(now, id, message, out),
+                Target::Contact(_) | Target::Hello(_) if is_replay || is_will => {}
                 Target::Contact(id) => self.contact(now, id, out),
                 Target::Hello(id) => {
                     self.contact(now, id, out);
@@ -315,13 +323,14 @@ impl Monitor {
     }
 
     /// A sign of life.
-    fn contact(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+    pub(super) fn contact(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
         let watched = self.clock.at(now.mono);
         let device = &mut self.devices[id as usize];
         let first = device.last_contact.is_none();
         device.last_contact = Some(now.wall);
         device.silent_since = watched;
         device.graces = 0;
+        device.available = device.available.filter(|here| *here);
         if !device.dirty {
             device.dirty = true;
             self.saving.dirty.push(id);
@@ -480,7 +489,7 @@ impl Monitor {
         }
     }
 
-    fn expire(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+    pub(super) fn expire(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
         let watched = self.clock.at(now.mono);
         let device = &mut self.devices[id as usize];
         if device.expired_since.is_none() {
@@ -489,7 +498,7 @@ impl Monitor {
             self.expired_count += 1;
             self.publish_expire(id, out);
             self.tell_expired(id, out);
-            let message = expired_sentence(&self.devices[id as usize], now.wall);
+            let message = self.devices[id as usize].expired_sentence(now.wall);
             out.push(self.device_alert(id, AlertKind::Expired, message));
             self.save_soon(id);
             self.schedule_repeat(now, id);
@@ -555,22 +564,6 @@ impl Device {
 
     fn restarts_on_expire(&self) -> bool {
         self.agent.as_ref().is_some_and(|agent| agent.spec.restart_on_expire)
-    }
-}
-
-fn expired_sentence(device: &Device, wall: Duration) -> String {
-    let name = &device.spec.name;
-    let timeout = Span(device.spec.watch_timeout.unwrap_or_default());
-    match device.last_contact {
-        Some(contact) => format!(
-            "{} `{name}` is silent: last contact {} ago, watchTimeOut is {timeout}",
-            noun(device),
-            Span(wall.saturating_sub(contact))
-        ),
-        None => format!(
-            "{} `{name}` is silent: no contact yet, watchTimeOut is {timeout}",
-            noun(device)
-        ),
     }
 }
 

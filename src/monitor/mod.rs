@@ -11,6 +11,7 @@
 pub mod action;
 mod agent;
 pub mod alert;
+mod availability;
 mod clock;
 mod deadline;
 mod device;
@@ -95,6 +96,7 @@ enum Target {
     Contact(DeviceId),
     Hello(DeviceId),
     State(DeviceId),
+    Availability(DeviceId),
 }
 
 /// What can wait on monotonic time. A timer only says when to look.

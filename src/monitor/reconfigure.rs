@@ -98,6 +98,10 @@ impl Monitor {
             for filter in &spec.state {
                 self.index.insert(filter, Target::State(id));
             }
+            // A topic name without wildcards is a filter that matches itself.
+            if let Some(filter) = spec.availability.as_ref().and_then(TopicName::as_filter) {
+                self.index.insert(&filter, Target::Availability(id));
+            }
             let filters = first..self.index.len();
             self.devices.push(Device::new(spec, filters, watched, now.wall));
         }

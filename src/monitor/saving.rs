@@ -32,6 +32,8 @@ pub struct Saving {
     outstanding: bool,
     /// The store has been read, so that saving cannot overwrite what is not known yet.
     known: bool,
+    /// It has been read, or cannot be: what is found out now is news.
+    pub asked: bool,
     /// Watched time as of the last batch.
     saved_watched: Duration,
 }
@@ -153,6 +155,7 @@ impl Monitor {
             self.publish_all_statuses(out);
         }
         self.settle_agents(now, out);
+        self.recall_availabilities(now, out);
         self.flush_saves(now, out);
     }
 
@@ -169,6 +172,12 @@ impl Monitor {
         device.restore_choices(record);
         if device.last_contact.is_none() {
             device.restore(record, earlier);
+            if record.offline && device.available == Some(true) && device.expired_since.is_some() {
+                // It said so before it was known that it had been gone.
+                self.expired_count += 1;
+                self.recover(now, id, out);
+                self.restart_silence(now, id);
+            }
         } else if record.expired_since.is_some() && device.is_enabled() {
             // The contact came before it was known that somebody waits for it.
             device.expired_since = record.expired_since;
@@ -193,6 +202,7 @@ impl Monitor {
     pub(super) fn store_failed(&mut self, now: Now, error: String, out: &mut Vec<Action>) {
         out.push(raise(AlertKind::StoreFailed, error));
         self.settle_agents(now, out);
+        self.recall_availabilities(now, out);
     }
 
     /// A new store has taken the place of a damaged one. What is known here is not lost with it.

@@ -44,4 +44,7 @@ pub struct DeviceRecord {
     /// Prefix of the topic that holds its description for Home Assistant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<String>,
+    /// It last said of itself that it is gone.
+    #[serde(default)]
+    pub offline: bool,
 }

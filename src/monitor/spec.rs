@@ -55,6 +55,8 @@ pub struct DeviceSpec {
     pub watch: Vec<TopicFilter>,
     /// A message on it is a contact, and asks for the recorded states.
     pub hello: Option<TopicFilter>,
+    /// The device's own word whether it is there, mostly its birth message and its will.
+    pub availability: Option<TopicName>,
     /// Messages on these are recorded.
     pub state: Vec<TopicFilter>,
     pub restore_on_start: bool,

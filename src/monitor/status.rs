@@ -13,6 +13,9 @@ struct Status<'a> {
     name: &'a str,
     kind: &'static str,
     state: &'static str,
+    /// Why it is expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     /// Unix seconds of the last change of `state`.
     since: u64,
     /// Unix seconds; `null` if there never was one.
@@ -62,6 +65,7 @@ impl Monitor {
             name: device.spec.name.as_str(),
             kind: if agent.is_some() { "agent" } else { "device" },
             state: device.liveness().as_str(),
+            reason: device.reason(),
             since: device.since.as_secs(),
             last_contact: device.last_contact.map(|contact| contact.as_secs()),
             watch_time_out: Number::from(device.spec.watch_timeout.unwrap_or_default()),

@@ -26,14 +26,18 @@ impl Monitor {
         Plans { watch: self.watch_plan(), state: self.state_plan() }
     }
 
-    /// The filters of watchTopics at QoS 0 and hello topics at QoS 1. A hello topic that another
-    /// filter covers lifts that one to QoS 1, since two overlapping subscriptions would bring each
-    /// hello twice.
+    /// The filters of watchTopics at QoS 0, hello and availability topics at QoS 1. A hello topic
+    /// that another filter covers lifts that one to QoS 1, since two overlapping subscriptions would
+    /// bring each hello twice. An availability topic stands alone, for what the broker retains on it
+    /// is wanted too; that one comes twice does no harm.
     pub(super) fn watch_plan(&self) -> Plan {
-        let command = self.command_filter().map(|filter| (filter, QoS::AtLeastOnce));
-        let devices = self.filters(|target| match target {
-            Target::Contact(_) => Some(QoS::AtMostOnce),
-            Target::Hello(_) => Some(QoS::AtLeastOnce),
+        let command = self.command_filter().map(|filter| wanted(filter, QoS::AtLeastOnce));
+        let devices = self.filters(|filter, target| match target {
+            Target::Contact(_) => Some(wanted(filter, QoS::AtMostOnce)),
+            Target::Hello(_) => Some(wanted(filter, QoS::AtLeastOnce)),
+            Target::Availability(_) => {
+                Some(Subscription { replay: true, ..wanted(filter, QoS::AtLeastOnce) })
+            }
             Target::State(_) => None,
         });
         plan(devices.chain(command))
@@ -42,20 +46,20 @@ impl Monitor {
     /// The filters of stateTopics, and that of the markers.
     pub(super) fn state_plan(&self) -> Plan {
         let markers = format!("{}/marker/{}/+", self.base_topic, self.client_id);
-        let markers = TopicFilter::new(markers).ok().map(|filter| (filter, QoS::AtLeastOnce));
-        let devices = self.filters(|target| match target {
-            Target::State(_) => Some(QoS::AtLeastOnce),
-            Target::Contact(_) | Target::Hello(_) => None,
+        let markers = TopicFilter::new(markers).ok().map(|filter| wanted(filter, QoS::AtLeastOnce));
+        let devices = self.filters(|filter, target| match target {
+            Target::State(_) => Some(wanted(filter, QoS::AtLeastOnce)),
+            Target::Contact(_) | Target::Hello(_) | Target::Availability(_) => None,
         });
         plan(devices.chain(markers))
     }
 
     fn filters(
         &self,
-        qos_of: impl Fn(Target) -> Option<QoS>,
-    ) -> impl Iterator<Item = (TopicFilter, QoS)> {
+        subscription: impl Fn(TopicFilter, Target) -> Option<Subscription>,
+    ) -> impl Iterator<Item = Subscription> {
         let all = self.index.values(0..self.index.len());
-        all.filter_map(move |(number, target)| Some((self.index.filter(number)?, qos_of(target)?)))
+        all.filter_map(move |(number, target)| subscription(self.index.filter(number)?, target))
     }
 
     /// A device's stateTopics.
@@ -90,12 +94,20 @@ impl Monitor {
     }
 }
 
+fn wanted(filter: TopicFilter, qos: QoS) -> Subscription {
+    Subscription { filter, qos, replay: false }
+}
+
 /// The subscriptions that bring everything the wanted filters match, once.
-fn plan(wanted: impl Iterator<Item = (TopicFilter, QoS)>) -> Plan {
-    let mut all: Plan = wanted.map(|(filter, qos)| Subscription { filter, qos }).collect();
+fn plan(wanted: impl Iterator<Item = Subscription>) -> Plan {
+    let mut all: Plan = wanted.collect();
     // Of equal filters the highest QoS comes first, and stays.
     all.sort_unstable_by(|a, b| a.filter.cmp(&b.filter).then(b.qos.cmp(&a.qos)));
-    all.dedup_by(|later, first| later.filter == first.filter);
+    all.dedup_by(|later, first| {
+        let same = later.filter == first.filter;
+        first.replay |= same && later.replay;
+        same
+    });
     let mut index = TopicIndex::new();
     for (number, subscription) in all.iter().enumerate() {
         index.insert(&subscription.filter, number);
@@ -103,7 +115,7 @@ fn plan(wanted: impl Iterator<Item = (TopicFilter, QoS)>) -> Plan {
     let mut is_covered = vec![false; all.len()];
     for number in 0..all.len() {
         let widest = widest_covering(&index, &all, number);
-        if widest != number {
+        if widest != number && !all[number].replay {
             is_covered[number] = true;
             all[widest].qos = all[widest].qos.max(all[number].qos);
         }

@@ -48,7 +48,7 @@ pub fn filter(text: &str) -> TopicFilter {
 }
 
 pub fn at_least_once(text: &str) -> Subscription {
-    Subscription { filter: filter(text), qos: QoS::AtLeastOnce }
+    Subscription { filter: filter(text), qos: QoS::AtLeastOnce, replay: false }
 }
 
 pub fn publication(connection: Connection, name: &str, payload: &[u8]) -> Publication {

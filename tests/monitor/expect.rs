@@ -187,6 +187,7 @@ pub fn device(text: &str) -> DeviceSpec {
         watch: Vec::new(),
         hello: None,
         state: Vec::new(),
+        availability: None,
         restore_on_start: true,
         enabled: true,
         agent: None,

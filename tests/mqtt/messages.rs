@@ -106,6 +106,19 @@ async fn a_retain_flag_on_the_watch_connection_means_a_replay() {
 }
 
 #[tokio::test]
+async fn a_replay_that_is_asked_for_comes_in_both_versions() {
+    for (choice, _) in VERSIONS {
+        let broker = Broker::start();
+        broker.publish_bytes("s/old", true, b"replayed");
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        client.connected().await;
+        client.subscribe(vec![Subscription { replay: true, ..at_least_once("s/old") }]).await;
+        let (_, message) = client.message().await;
+        assert!(message.retain && message.topic == topic("s/old"));
+    }
+}
+
+#[tokio::test]
 async fn a_live_message_keeps_its_retain_flag_on_the_state_connection_in_mqtt_5() {
     for (choice, protocol) in VERSIONS {
         let broker = Broker::start();
@@ -186,6 +199,7 @@ async fn ten_thousand_filters_are_subscribed() {
             .map(|number| Subscription {
                 filter: filter(&format!("house/{number}/#")),
                 qos: QoS::AtMostOnce,
+                replay: false,
             })
             .collect();
         assert_eq!(client.subscribe(subscriptions).await, []);

@@ -159,6 +159,7 @@ impl Monitor {
         };
         self.tell_state(id, out);
         out.push(self.device_alert(id, kind, message));
+        self.recall_availability(now, id, out);
         self.save_soon(id);
         self.flush_saves(now, out);
     }

@@ -116,11 +116,13 @@ impl Wire for V5 {
         connection: Connection,
         out: &mut BytesMut,
     ) -> Result<(), Unwritable> {
-        // On the watch connection a set retain flag would mean a replay, so none is asked for and
-        // live messages come without it; on the state connection the flag belongs to the state.
-        let (preserve_retain, retain_forward_rule) = match connection {
-            Connection::Watch => (false, mqtt::RetainForwardRule::Never),
-            Connection::State => (true, mqtt::RetainForwardRule::OnEverySubscribe),
+        // On the watch connection a set retain flag means a replay, which is asked for where it is
+        // wanted alone, and live messages come without it; on the state connection the flag belongs
+        // to the state.
+        let preserve_retain = connection == Connection::State;
+        let retain_forward_rule = |subscription: &Subscription| match connection {
+            Connection::Watch if !subscription.replay => mqtt::RetainForwardRule::Never,
+            Connection::Watch | Connection::State => mqtt::RetainForwardRule::OnEverySubscribe,
         };
         let filters = subscriptions
             .iter()
@@ -129,7 +131,7 @@ impl Wire for V5 {
                 qos: qos(subscription.qos),
                 nolocal: false,
                 preserve_retain,
-                retain_forward_rule: retain_forward_rule.clone(),
+                retain_forward_rule: retain_forward_rule(subscription),
             })
             .collect();
         let subscribe = mqtt::Subscribe { pkid, filters, properties: None };

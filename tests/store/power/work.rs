@@ -110,6 +110,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         enabled: None,
         invocation: None,
         announced: None,
+        offline: false,
     };
     let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();
     let gone = (0..dice.below(2)).map(|_| name(12 + dice.below(3))).collect();
