@@ -29,6 +29,8 @@ system-test: ## the tests under a real systemd (as root)
 
 soak: ## the fault tests in their long form: MINUTES=10 (as root)
 	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test faults -- --test-threads=$(TEST_THREADS)
+	SCHEDULES=1000000 $(CARGO) test --release --locked --test faults schedules
+	ROUNDS=$(MINUTES) SEED=$$(date +%s) $(CARGO) test --locked --test store power -- --nocapture
 
 lint: ## formatting, clippy and shellcheck
 	$(CARGO) fmt --check

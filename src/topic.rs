@@ -56,7 +56,7 @@ impl TopicName {
     pub fn from_bytes(bytes: Bytes) -> Result<Self, TopicError> {
         let text = std::str::from_utf8(&bytes).map_err(|_| TopicError::NotUtf8)?;
         check_length_and_nul(text)?;
-        if text.bytes().any(|b| b == b'+' || b == b'#') {
+        if bytes.contains(&b'+') || bytes.contains(&b'#') {
             return Err(TopicError::Wildcard(text.to_owned()));
         }
         Ok(Self(bytes))
@@ -184,7 +184,7 @@ fn check_length_and_nul(text: &str) -> Result<(), TopicError> {
     if text.len() > MAX_TOPIC_BYTES {
         return Err(TopicError::TooLong(text.len()));
     }
-    if text.bytes().any(|b| b == 0) {
+    if text.as_bytes().contains(&0) {
         return Err(TopicError::Nul);
     }
     Ok(())

@@ -20,8 +20,6 @@ mod liveness;
 mod notices;
 #[path = "monitor/outages.rs"]
 mod outages;
-#[path = "monitor/random.rs"]
-mod random;
 #[path = "monitor/reload.rs"]
 mod reload;
 #[path = "monitor/restart.rs"]

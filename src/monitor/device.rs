@@ -248,7 +248,9 @@ impl Device {
         DeviceRecord {
             name: self.spec.name.clone(),
             last_contact: self.last_contact,
-            silent_since: self.silent_since,
+            // Nobody listened so far, so the silence of one that gets watchTopics before the next
+            // start begins with that: a record is taken to be no younger than its run.
+            silent_since: if !self.spec.is_watched { Duration::MAX } else { self.silent_since },
             expired_since: self.expired_since,
             graces: self.graces,
             enabled: self.enabled,

@@ -89,9 +89,9 @@ pub enum LossReason {
     TakenOver,
     /// User name or password were refused.
     Refused(String),
-    /// The broker stopped answering: since when is unknown, so nothing since its last packet
-    /// counts as watched.
-    Silent(String),
+    /// The broker stopped answering: since when is unknown, so nothing since its last packet, which
+    /// came so long ago, counts as watched.
+    Silent { sentence: String, quiet: Duration },
     /// Anything else, in words that name the thing and the way out.
     Other(String),
 }

@@ -1,14 +1,12 @@
 //! Contacts, silence, expiry and recovery, and the watch connection that they rest on.
 //!
-//! Nobody expires on a line that may be dead: when a deadline has passed, one QoS 1 publication
-//! makes a round trip first. Its acknowledgement comes behind everything that the broker had sent
-//! before, so a contact that waits on the socket, because the monitor or the broker was held up,
-//! is heard before the verdict.
+//! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
 use super::action::Subscription;
 use super::alert::AlertKind;
 use super::device::{Device, DeviceId};
-use super::event::{Connection, LossReason, Message, Now, Protocol, QoS, Refusal, Token};
+use super::event::{Connection, LossReason, Message, Now, Protocol, QoS, Refusal};
+use super::probe::Probes;
 use super::subscriptions::{self, Plan};
 use super::words::{Span, devices_and_agents};
 use super::{Action, Monitor, Target, Timer, availability, loss_kind, raise};
@@ -27,9 +25,6 @@ const MAX_GRACES: u8 = 3;
 /// A connection that has held this long after a take-over is undisputed.
 const LASTING: Duration = Duration::from_secs(60);
 
-/// After this long without an acknowledgement, any other packet proves the line.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
-
 /// The state of the watch connection.
 #[derive(Debug, Default)]
 pub struct WatchLink {
@@ -38,8 +33,8 @@ pub struct WatchLink {
     refused: BTreeSet<TopicFilter>,
     /// Filters whose refusal was told on the connection before, so it is not told again.
     told_refused: BTreeSet<TopicFilter>,
-    /// Monotonic time of the last packet from the broker.
-    last_heard: Duration,
+    /// Monotonic time of the last message or answer from the broker.
+    pub(super) last_heard: Duration,
     /// A loss was told, so the return is told too.
     told_lost: bool,
     /// Another client took the clientid, which was told. Nothing more is said of the matter before
@@ -47,26 +42,12 @@ pub struct WatchLink {
     taken: bool,
     /// When a connection after a take-over will have lasted.
     lasting_at: Option<Duration>,
-    probe: Option<Probe>,
-    /// Devices whose deadline has passed since the last probe went out.
-    suspects: Vec<DeviceId>,
+    pub(super) probes: Probes,
     /// In 3.1.1 a restored state looks like any other message: copies still to be passed over.
     echoes: BTreeMap<TopicName, Vec<Bytes>>,
 }
 
-/// A round trip under way, and who is judged by it.
-#[derive(Debug)]
-struct Probe {
-    token: Token,
-    sent: Duration,
-    suspects: Vec<DeviceId>,
-}
-
 impl WatchLink {
-    pub fn probe_answered(&self, token: Token) -> bool {
-        self.probe.as_ref().is_some_and(|probe| probe.token == token)
-    }
-
     pub fn is_up(&self) -> bool {
         self.protocol.is_some()
     }
@@ -178,20 +159,24 @@ impl Monitor {
         out: &mut Vec<Action>,
     ) {
         let last_watched = match reason {
-            LossReason::Silent(_) => self.watch.last_heard.min(now.mono),
+            LossReason::Silent { quiet, .. } => now.mono.saturating_sub(*quiet),
             LossReason::TakenOver | LossReason::Refused(_) | LossReason::Other(_) => now.mono,
         };
+        let last_watched = last_watched.min(self.watch.probes.sure_until(now));
         if self.clock.is_running() {
             self.clock.pause(last_watched);
+            // A contact that was read late is as young as can be.
+            let watched = self.clock.at(now.mono);
+            for device in &mut self.devices {
+                device.silent_since = device.silent_since.min(watched);
+            }
         }
         self.watch.protocol = None;
+        self.watch.probes.begin_anew();
         self.watch.echoes.clear();
-        let mut suspects = std::mem::take(&mut self.watch.suspects);
-        suspects.extend(self.watch.probe.take().into_iter().flat_map(|probe| probe.suspects));
-        for id in suspects {
-            self.devices[id as usize].armed = false;
-            self.arm(id);
-        }
+        self.disarm_all();
+        self.arm_all();
+        self.save_less_watched(now, out);
         self.watch.told_lost = true;
         self.watch.lasting_at = None;
         let told = self.watch.taken;
@@ -208,9 +193,9 @@ impl Monitor {
                  `clientid` in [mqtt]",
                 self.client_id
             ),
-            LossReason::Refused(text) | LossReason::Silent(text) | LossReason::Other(text) => {
-                text.clone()
-            }
+            LossReason::Refused(text)
+            | LossReason::Silent { sentence: text, .. }
+            | LossReason::Other(text) => text.clone(),
         }
     }
 
@@ -328,6 +313,9 @@ impl Monitor {
         let device = &mut self.devices[id as usize];
         let first = device.last_contact.is_none();
         device.last_contact = Some(now.wall);
+        // After a crash it has at least this long; one that talks more rarely would be taken for
+        // silent by then if the crash took this contact along.
+        self.saving.soon |= watched.saturating_sub(device.silent_since) > GRACE;
         device.silent_since = watched;
         device.graces = 0;
         device.available = device.available.filter(|here| *here);
@@ -365,6 +353,7 @@ impl Monitor {
         self.tell_recovered(now, id, out);
         out.push(self.device_alert(id, AlertKind::Recovered, message));
         self.save_soon(id);
+        self.flush_saves(now, out);
         self.arm(id);
     }
 
@@ -409,7 +398,7 @@ impl Monitor {
             self.devices[id as usize].armed = false;
             if self.is_overdue(id, watched) {
                 self.devices[id as usize].armed = true;
-                self.watch.suspects.push(id);
+                self.watch.probes.suspect(id);
             } else {
                 self.arm(id);
             }
@@ -419,7 +408,7 @@ impl Monitor {
 
     /// Whether the deadline has passed and no grace is left. A device that gets a grace is armed
     /// for its end.
-    fn is_overdue(&mut self, id: DeviceId, watched: Duration) -> bool {
+    pub(super) fn is_overdue(&mut self, id: DeviceId, watched: Duration) -> bool {
         let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
         let device = &mut self.devices[id as usize];
         let (Some(deadline), Some(timeout)) =
@@ -446,47 +435,6 @@ impl Monitor {
         self.devices[id as usize].armed = true;
         self.silence.push(grace_end, id);
         false
-    }
-
-    fn send_probe(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.watch.suspects.is_empty() || self.watch.probe.is_some() {
-            return;
-        }
-        let token = self.new_token();
-        let suspects = std::mem::take(&mut self.watch.suspects);
-        self.watch.probe = Some(Probe { token, sent: now.mono, suspects });
-        self.timers.push(now.mono + PROBE_PATIENCE, Timer::Probe);
-        let below = format!("marker/{}/watch", self.client_id);
-        out.push(self.own_publication(&below, Bytes::new(), QoS::AtLeastOnce, false, Some(token)));
-    }
-
-    pub(super) fn probe_succeeded(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.watch.last_heard = now.mono;
-        let Some(probe) = self.watch.probe.take() else { return };
-        let sent = self.clock.at(probe.sent);
-        for id in probe.suspects {
-            self.devices[id as usize].armed = false;
-            if self.is_overdue(id, sent) {
-                self.expire(now, id, out);
-            }
-            self.arm(id);
-        }
-        self.send_probe(now, out);
-        self.flush_saves(now, out);
-    }
-
-    /// A broker that answers no probe but sends other packets is alive all the same; one that
-    /// sends nothing is for the keep alive to find.
-    pub(super) fn probe_overdue(&mut self, now: Now, out: &mut Vec<Action>) {
-        let Some(probe) = &self.watch.probe else { return };
-        if now.mono < probe.sent + PROBE_PATIENCE {
-            return;
-        }
-        if self.watch.last_heard > probe.sent {
-            self.probe_succeeded(now, out);
-        } else {
-            self.timers.push(now.mono + PROBE_PATIENCE, Timer::Probe);
-        }
     }
 
     pub(super) fn expire(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
@@ -547,8 +495,7 @@ impl Monitor {
 
     /// Drops whoever is under suspicion and the whole deadline table, before it is filled anew.
     pub(super) fn disarm_all(&mut self) {
-        self.watch.suspects.clear();
-        self.watch.probe = None;
+        self.watch.probes.forget();
         self.silence.clear();
         for device in &mut self.devices {
             device.armed = false;

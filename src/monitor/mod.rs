@@ -19,6 +19,7 @@ pub mod event;
 mod home_assistant;
 mod liveness;
 pub mod notice;
+mod probe;
 mod reconfigure;
 mod restore;
 mod saving;
@@ -81,6 +82,8 @@ pub struct Monitor {
     /// Devices that were heard since their status was last refreshed; each once, by its flag.
     stale_statuses: Vec<DeviceId>,
     up_count: u64,
+    /// Kept, for it is needed each second.
+    up_topic: TopicName,
     /// How many devices are expired at the moment.
     expired_count: usize,
     manager: agent::ManagerState,
@@ -88,6 +91,8 @@ pub struct Monitor {
     next_read: u64,
     random: SplitMix,
     stopping: bool,
+    /// Monotonic time of the last event.
+    last_turn: Duration,
 }
 
 /// What a message means that one of a device's filters matches.
@@ -152,13 +157,16 @@ impl Monitor {
             restores: Restores::default(),
             saving: Saving::default(),
             up_count: 0,
+            up_topic: spec.base_topic.clone(),
             expired_count: 0,
             manager: agent::ManagerState::default(),
             next_token: 0,
             next_read: 0,
             random: SplitMix(seed),
             stopping: false,
+            last_turn: now.mono,
         };
+        monitor.up_topic = monitor.own_topic("up");
         monitor.take_in_devices(now, spec.devices);
         monitor.arm_all();
         monitor.timers.push(now.mono + UP_INTERVAL, Timer::Up);
@@ -168,6 +176,7 @@ impl Monitor {
 
     /// Takes in one event and appends what is to be done about it, in order.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+        self.note_turn(now);
         match event {
             Event::TimePassed => self.time_passed(now, out),
             Event::Connected { connection: Connection::Watch, protocol, .. } => {
@@ -293,7 +302,7 @@ impl Monitor {
     fn publish_up(&mut self, now: Now, due: Duration, out: &mut Vec<Action>) {
         self.up_count += 1;
         let payload = Bytes::from(self.up_count.to_string());
-        out.push(self.own_publication("up", payload, QoS::AtMostOnce, false, None));
+        out.push(publication(self.up_topic.clone(), payload, QoS::AtMostOnce, false, None));
         // A monitor that was held up does not make good for the seconds that it missed.
         let next = due + UP_INTERVAL;
         let next = if next + UP_INTERVAL < now.mono { now.mono + UP_INTERVAL } else { next };
@@ -344,7 +353,7 @@ impl Monitor {
     }
 
     fn published(&mut self, now: Now, token: Token, out: &mut Vec<Action>) {
-        if self.watch.probe_answered(token) {
+        if self.watch.probes.is_answered_by(token) {
             self.probe_succeeded(now, out);
         } else {
             self.restored_published(token, out);
@@ -380,7 +389,7 @@ fn loss_kind(reason: &LossReason) -> AlertKind {
     match reason {
         LossReason::TakenOver => AlertKind::ClientIdTaken,
         LossReason::Refused(_) => AlertKind::BrokerRefused,
-        LossReason::Silent(_) | LossReason::Other(_) => AlertKind::BrokerLost,
+        LossReason::Silent { .. } | LossReason::Other(_) => AlertKind::BrokerLost,
     }
 }
 

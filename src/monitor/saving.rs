@@ -1,8 +1,8 @@
 //! What of the monitor's knowledge is to outlive the process, and when it is handed to the store.
 //!
 //! Contacts are saved in rounds, once a minute; an expiry, a recovery and a person's choice start a
-//! round at once. A round goes out in batches, one at a time, and meanwhile changes gather for the
-//! next round.
+//! round at once, and a contact after a minute of silence within a second. A round goes out in
+//! batches, one at a time, and meanwhile changes gather for the next round.
 
 use super::alert::AlertKind;
 use super::device::DeviceId;
@@ -28,7 +28,7 @@ pub struct Saving {
     /// Names whose records are to be dropped.
     pub gone: Vec<DeviceName>,
     /// Something changed that should not wait for the next interval.
-    soon: bool,
+    pub soon: bool,
     outstanding: bool,
     /// The store has been read, so that saving cannot overwrite what is not known yet.
     known: bool,
@@ -60,6 +60,14 @@ impl Monitor {
             self.saving.soon = true;
         }
         self.flush_saves(now, out);
+    }
+
+    /// More watched time was saved than there was, as a loss has shown: a crash must not keep it.
+    pub(super) fn save_less_watched(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.clock.at(now.mono) < self.saving.saved_watched {
+            self.saving.soon = true;
+            self.flush_saves(now, out);
+        }
     }
 
     /// Marks a device whose record should be on disk soon.
@@ -172,6 +180,12 @@ impl Monitor {
         device.restore_choices(record);
         if device.last_contact.is_none() {
             device.restore(record, earlier);
+            // What the configuration has changed meanwhile.
+            let (expired, silent) = (record.expired_since, record.silent_since);
+            if (device.expired_since, device.silent_since) != (expired, silent) {
+                self.save_soon(id);
+            }
+            let device = &self.devices[id as usize];
             if record.offline && device.available == Some(true) && device.expired_since.is_some() {
                 // It said so before it was known that it had been gone.
                 self.expired_count += 1;

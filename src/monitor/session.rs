@@ -213,7 +213,7 @@ impl Monitor {
                  another `clientid` in [mqtt]",
                 self.client_id
             ),
-            LossReason::Refused(_) | LossReason::Silent(_) | LossReason::Other(_) => {
+            LossReason::Refused(_) | LossReason::Silent { .. } | LossReason::Other(_) => {
                 format!("states are neither recorded nor restored: {}", self.loss_sentence(reason))
             }
         };

@@ -87,7 +87,7 @@ pub fn spawn(
         events,
         pulse,
         done: done_sender,
-        history: History::default(),
+        history: History::new(),
     };
     tokio::spawn(task.run());
     MqttHandle { shared, done }

@@ -69,6 +69,8 @@ pub(super) struct Context<'a> {
     pub events: &'a mpsc::Sender<Event>,
     pub pulse: &'a Pulse,
     pub next_delivery: &'a mut u64,
+    /// When bytes last came from the broker.
+    pub last_heard: &'a mut Instant,
 }
 
 pub(super) struct Session<'a> {
@@ -200,6 +202,7 @@ impl<'a> Session<'a> {
         match step {
             Ok(Step::Read) => {
                 self.last_read = Instant::now();
+                *self.context.last_heard = self.last_read;
                 self.ping_sent = None;
                 Ok(())
             }

@@ -45,7 +45,7 @@ pub(super) struct Task {
 }
 
 /// What is remembered from one connection to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct History {
     /// The version that the broker is known to speak, where the settings leave the choice.
     settled: Option<Protocol>,
@@ -55,6 +55,22 @@ pub(super) struct History {
     attempts_failed: u32,
     struggles: u32,
     deliveries: u64,
+    /// When bytes last came from the broker; the start of the task before.
+    last_heard: Instant,
+}
+
+impl History {
+    pub(super) fn new() -> Self {
+        Self {
+            settled: None,
+            backoff: Backoff::default(),
+            reported: None,
+            attempts_failed: 0,
+            struggles: 0,
+            deliveries: 0,
+            last_heard: Instant::now(),
+        }
+    }
 }
 
 /// A connection that stands.
@@ -122,6 +138,7 @@ impl Task {
         let at_first_try = self.history.attempts_failed == 0;
         self.history.attempts_failed = 0;
         self.history.reported = None;
+        self.history.last_heard = Instant::now();
         let connection = self.connection;
         self.send(Event::Connected { connection, protocol, session_present }).await?;
         let began = Instant::now();
@@ -134,6 +151,7 @@ impl Task {
             events: &self.events,
             pulse: &self.pulse,
             next_delivery: &mut self.history.deliveries,
+            last_heard: &mut self.history.last_heard,
         };
         let session =
             Session::new(context, established.wire, established.link, &established.accepted);
@@ -171,7 +189,7 @@ impl Task {
 
     async fn report(&mut self, trouble: &Trouble) -> Result<(), Over> {
         self.history.reported = Some(trouble.kind());
-        let reason = trouble.loss_reason();
+        let reason = trouble.loss_reason(self.history.last_heard.elapsed());
         self.send(Event::Disconnected { connection: self.connection, reason }).await
     }
 

@@ -104,9 +104,10 @@ impl Trouble {
         }
     }
 
-    pub(super) fn loss_reason(&self) -> LossReason {
+    /// `quiet` is how long ago anything came from the broker.
+    pub(super) fn loss_reason(&self, quiet: Duration) -> LossReason {
         if self.is_silence() {
-            return LossReason::Silent(self.to_string());
+            return LossReason::Silent { sentence: self.to_string(), quiet };
         }
         match self.kind() {
             Kind::TakenOver => LossReason::TakenOver,

@@ -20,6 +20,7 @@ mod harness;
 mod row;
 
 mod crowd;
+mod schedules;
 
 use effort::{Effort, Plan};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -32,8 +33,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 type Promise = fn(&Effort) -> Row;
 
 /// All promises, in the order of the table. Those that take longest in a soak come first.
-const PROMISES: &[(&str, Promise)] =
-    &[("crowd_of_ten_thousand_expires_at_once", crowd::expires_at_once)];
+const PROMISES: &[(&str, Promise)] = &[
+    ("crowd_of_ten_thousand_expires_at_once", crowd::expires_at_once),
+    ("schedules_in_simulated_time", schedules::keep_the_rules),
+];
 
 /// How many promises run at the same time: they mostly wait.
 const AT_ONCE: usize = 2;

@@ -150,7 +150,8 @@ fn when_the_broker_fell_silent_nothing_since_its_last_packet_counts() {
     house.advance(secs(10));
     house.hear("home/pump/x");
     house.advance(secs(85));
-    house.lose(Connection::Watch, LossReason::Silent("no answer for 60 s".into()));
+    let (sentence, quiet) = ("no answer for 85 s".into(), secs(85));
+    house.lose(Connection::Watch, LossReason::Silent { sentence, quiet });
     house.connect_watch();
     let back = house.mono;
     house.advance(secs(200));
@@ -161,7 +162,10 @@ fn when_the_broker_fell_silent_nothing_since_its_last_packet_counts() {
 fn each_loss_is_told_with_its_kind_and_the_return_too() {
     for (reason, kind) in [
         (LossReason::Other("connection refused".into()), AlertKind::BrokerLost),
-        (LossReason::Silent("no answer".into()), AlertKind::BrokerLost),
+        (
+            LossReason::Silent { sentence: "no answer".into(), quiet: secs(1) },
+            AlertKind::BrokerLost,
+        ),
         (LossReason::Refused("bad user name".into()), AlertKind::BrokerRefused),
         (LossReason::TakenOver, AlertKind::ClientIdTaken),
     ] {
@@ -239,4 +243,55 @@ fn a_refusal_is_told_once_also_across_reconnections() {
     house.broker.refused.insert(filter("home/lamp/#"));
     flap(&mut house, 1, secs(1));
     assert_eq!(house.count(AlertKind::FilterRefused), 2);
+}
+
+/// A broker drops a client that says nothing for one and a half times the keep alive.
+#[test]
+fn a_hold_up_in_which_the_broker_hung_up_does_not_count() {
+    let mut house = House::running(vec![watched("lamp", 300)]);
+    house.hear("home/lamp/x");
+    house.advance(secs(100));
+    house.broker.acknowledges = false;
+    house.stall(secs(1000));
+    house.happen(Event::TimePassed);
+    house.lose_watch();
+    house.broker.acknowledges = true;
+    house.connect_watch();
+    let back = house.mono;
+    house.advance(secs(400));
+    assert_eq!(expiry(&house, "lamp"), [back + secs(200)]);
+}
+
+#[test]
+fn a_hold_up_counts_once_a_round_trip_shows_that_the_line_stood() {
+    let mut house = House::running(vec![watched("lamp", 300), watched("pump", 2000)]);
+    house.hear("home/pump/x");
+    house.advance(secs(100));
+    house.stall(secs(1000));
+    house.happen(Event::TimePassed);
+    assert_eq!(expiry(&house, "lamp"), [house.mono]);
+    house.lose_watch();
+    house.connect_watch();
+    let back = house.mono;
+    house.advance(secs(1000));
+    assert_eq!(expiry(&house, "pump"), [back + secs(900)]);
+}
+
+/// The answer to a probe from before a hold-up stands on the socket before the contacts of the
+/// hold-up.
+#[test]
+fn no_verdict_after_a_hold_up_comes_before_what_waits_on_the_socket() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.broker.acknowledges = false;
+    house.advance(secs(30));
+    house.stall(secs(100));
+    house.happen(Event::TimePassed);
+    house.settle_acknowledgements();
+    house.hear("home/lamp/x");
+    house.broker.acknowledges = true;
+    house.settle_acknowledgements();
+    house.advance(secs(29));
+    house.expect_silence_on("expire/lamp");
+    house.advance(secs(1));
+    assert_eq!(expiry(&house, "lamp").len(), 1);
 }

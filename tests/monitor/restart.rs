@@ -5,6 +5,7 @@ use super::timetable::{House, START, secs};
 use iotmonitor::monitor::Action;
 use iotmonitor::monitor::Event;
 use iotmonitor::monitor::alert::AlertKind;
+use iotmonitor::monitor::event::{Connection, LossReason};
 use iotmonitor::monitor::spec::DeviceSpec;
 use std::time::Duration;
 
@@ -304,4 +305,49 @@ fn a_fleet_that_never_pauses_does_not_keep_the_store_writing() {
     let batches =
         house.log.iter().filter(|(_, action)| matches!(action, Action::SaveDevices { .. }));
     assert_eq!(batches.count(), 3, "what was heard meanwhile waits for the next interval");
+}
+
+/// It would be taken for silent a minute after the start, and talks only every five.
+#[test]
+fn a_crash_does_not_take_the_contact_of_one_that_seldom_talks_along() {
+    let mut house = House::running(vec![watched("lamp", 300)]);
+    house.hear("home/lamp/x");
+    house.advance(secs(290));
+    house.hear("home/lamp/x");
+    let contact = house.mono;
+    house.advance(secs(2));
+    house.crash();
+    house.power_up();
+    house.advance(secs(400));
+    let [expired] = expiry(&house, "lamp")[..] else { panic!("it is silent") };
+    assert!(expired >= contact + secs(300) && expired <= contact + secs(302));
+}
+
+#[test]
+fn one_that_gets_its_watch_topics_at_a_restart_is_silent_from_then_on() {
+    let unwatched = DeviceSpec { watch: Vec::new(), ..watched("lamp", 300) };
+    let mut house = House::running(vec![unwatched]);
+    house.advance(secs(5000));
+    house.restart();
+    house.spec.devices = vec![watched("lamp", 300)];
+    house.crash();
+    house.power_up();
+    let start = house.mono;
+    house.advance(secs(1000));
+    assert_eq!(expiry(&house, "lamp"), [start + secs(300)]);
+}
+
+/// What a broker that fell silent has made of the watched time is known before the next round.
+#[test]
+fn a_crash_does_not_bring_back_time_that_was_not_watched() {
+    let mut house = House::running(vec![watched("lamp", 300)]);
+    house.hear("home/lamp/x");
+    house.advance(secs(100));
+    let (sentence, quiet) = ("no answer".into(), secs(70));
+    house.lose(Connection::Watch, LossReason::Silent { sentence, quiet });
+    house.crash();
+    house.power_up();
+    let start = house.mono;
+    house.advance(secs(1000));
+    assert_eq!(expiry(&house, "lamp"), [start + secs(270)]);
 }

@@ -230,7 +230,7 @@ async fn a_peer_that_says_nothing_is_given_up_and_the_pulse_goes_on() {
         let broker = FakeBroker::start().await;
         let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
         let first = broker.connect().await;
-        let LossReason::Silent(sentence) = client.disconnected().await else {
+        let LossReason::Silent { sentence, .. } = client.disconnected().await else {
             panic!("silence was to be named");
         };
         assert!(sentence.contains("gave no answer within 10 s"), "{sentence}");
@@ -248,11 +248,12 @@ async fn a_dead_link_is_noticed_within_twice_the_keep_alive() {
         let stream = broker.welcome().await;
         client.connected().await;
         let began = Instant::now();
-        let LossReason::Silent(sentence) = client.disconnected().await else {
+        let LossReason::Silent { sentence, quiet } = client.disconnected().await else {
             panic!("silence was to be named");
         };
         assert!(sentence.contains("has not answered"), "{sentence}");
         let waited = began.elapsed();
+        assert!(waited - quiet < Duration::from_secs(1), "{quiet:?} of {waited:?}");
         assert!(waited >= Duration::from_secs(30) && waited <= Duration::from_secs(60));
         drop(stream);
     }
@@ -271,7 +272,7 @@ async fn a_broker_that_takes_no_bytes_any_more_is_noticed() {
             client.handle.publish(publication(Connection::Watch, "a", &payload));
         }
         let reason = timeout(Duration::from_secs(120), client.disconnected()).await.unwrap();
-        let LossReason::Silent(sentence) = reason else { panic!("unexpected {reason:?}") };
+        let LossReason::Silent { sentence, .. } = reason else { panic!("unexpected {reason:?}") };
         assert!(sentence.contains("has not answered"), "{sentence}");
         drop(stream);
     }
@@ -304,7 +305,7 @@ async fn a_subscription_without_answer_ends_the_connection() {
         let stream = broker.welcome().await;
         client.connected().await;
         client.handle.subscribe(vec![at_least_once("a/#")]);
-        let LossReason::Silent(sentence) = client.disconnected().await else {
+        let LossReason::Silent { sentence, .. } = client.disconnected().await else {
             panic!("the missing answer was to be named");
         };
         assert!(sentence.contains("did not acknowledge a subscription"), "{sentence}");

@@ -1,0 +1,678 @@
+//! What is around the monitor in a schedule: a broker, a store, the passing of time.
+//!
+//! It tells the monitor what happens and the model what is true, and compares what both say.
+
+use super::Tally;
+use super::model::{Definition, Millis, Model, SAVING};
+use bytes::Bytes;
+use iotmonitor::monitor::action::Publication;
+use iotmonitor::monitor::alert::AlertKind;
+use iotmonitor::monitor::event::{
+    ActiveState, Connection, JobOutcome, LossReason, Message, Protocol, QoS, Token, UnitReport,
+};
+use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor::monitor::spec::{
+    AgentSpec, DeviceName, DeviceSpec, Exec, HomeAssistant, MonitorSpec, Sandbox,
+};
+use iotmonitor::monitor::{Action, Event, Monitor, Now};
+use iotmonitor::topic::{TopicFilter, TopicName};
+use iotmonitor::unit_name::UnitName;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+const BASE: &str = "home/monitoring";
+/// Wall clock at the start, Unix seconds.
+const START: u64 = 1_700_000_000;
+
+/// Two of the longest: one under way, and one for whoever became due meanwhile.
+const ROUND_TRIPS: Millis = 6_000;
+
+/// A hold-up that is none.
+const MOMENT: Millis = 2_000;
+
+/// The device that is an agent.
+pub const AGENT: usize = 5;
+
+/// Pseudo-random numbers (xorshift64*).
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound as u64) as usize
+    }
+
+    pub fn one_of(&mut self, choices: &[u64]) -> u64 {
+        choices[self.below(choices.len())]
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    Wait(Millis),
+    Talk(usize),
+    /// The broker replays a retained message, which is no contact.
+    Replay(usize),
+    Lose(usize),
+    Connect {
+        acknowledged: bool,
+    },
+    Acknowledge,
+    /// The broker says nothing any more. Its last packet was some time ago; that it is mute is
+    /// noticed some time later.
+    Mute {
+        quiet: Millis,
+        noticed: Millis,
+    },
+    /// The monitor is held up, while devices talk, one after the other; where the broker drops the
+    /// connection it does so in the middle.
+    Stall {
+        time: Millis,
+        talk: Vec<usize>,
+        drops: bool,
+    },
+    /// An orderly one, perhaps with another configuration.
+    Restart(Option<BTreeMap<usize, Definition>>),
+    Crash,
+    Reload(BTreeMap<usize, Definition>),
+    Retime(usize, Millis),
+    WallClock(i64),
+    Enable(usize),
+    Disable(usize),
+    AgentRestarted,
+    /// How long the broker takes to acknowledge a publication from now on.
+    AnswersAfter(Millis),
+}
+
+impl Step {
+    fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Lose(_)
+                | Self::Mute { .. }
+                | Self::Stall { .. }
+                | Self::Restart(_)
+                | Self::Crash
+                | Self::WallClock(_)
+        )
+    }
+}
+
+pub struct World {
+    monitor: Monitor,
+    model: Model,
+    definitions: BTreeMap<usize, Definition>,
+    now: Millis,
+    wall_step: i64,
+    connected: bool,
+    /// The subscriptions are acknowledged and the broker is not mute.
+    hears: bool,
+    mute: bool,
+    /// The monitor waits for an acknowledgement of subscriptions.
+    asked: bool,
+    last_packet: Millis,
+    /// When somebody may have become due all of a sudden: after a hold-up, or by a reload.
+    jumped_at: Millis,
+    answers_after: Millis,
+    /// When an answer is due, and when what it answers was sent.
+    answers_due: VecDeque<(Millis, Millis, Token)>,
+    /// The monitor was held up from here on, and the last time until then; no round trip has shown
+    /// yet that the connection stood meanwhile.
+    unproven: Option<(Millis, Millis)>,
+    /// How long in all, and until when, with less than a minute between.
+    held_up: (Millis, Millis),
+    queue: VecDeque<Event>,
+    heartbeat: Heartbeat,
+    records: BTreeMap<DeviceName, DeviceRecord>,
+    units: BTreeMap<UnitName, UnitReport>,
+    /// Of the agent's unit.
+    definition: String,
+    runs: u32,
+    /// Told, and not yet judged.
+    recovered: Vec<usize>,
+    alarms: BTreeMap<usize, u64>,
+    expire_publications: BTreeMap<usize, u64>,
+    /// Devices whose alarms were ever to be repeated.
+    repeated: BTreeSet<usize>,
+    tally: Tally,
+    error: Option<String>,
+}
+
+impl World {
+    pub fn new(definitions: &BTreeMap<usize, Definition>) -> Self {
+        let mut world = Self {
+            monitor: Monitor::new(spec(definitions), now_at(0, 0), 1),
+            model: Model::default(),
+            definitions: definitions.clone(),
+            now: 0,
+            wall_step: 0,
+            connected: false,
+            hears: false,
+            mute: false,
+            asked: false,
+            last_packet: 0,
+            jumped_at: 0,
+            answers_after: 0,
+            answers_due: VecDeque::new(),
+            unproven: None,
+            held_up: (0, 0),
+            queue: VecDeque::new(),
+            heartbeat: Heartbeat::default(),
+            records: BTreeMap::new(),
+            units: BTreeMap::new(),
+            definition: String::new(),
+            runs: 0,
+            recovered: Vec::new(),
+            alarms: BTreeMap::new(),
+            expire_publications: BTreeMap::new(),
+            repeated: BTreeSet::new(),
+            tally: Tally::default(),
+            error: None,
+        };
+        world.configure(definitions.clone());
+        world.begin();
+        world
+    }
+
+    pub fn tally(&self) -> Tally {
+        Tally { alarms: self.model.alarms, ..self.tally }
+    }
+
+    /// Takes a step and judges what the monitor has done.
+    pub fn take(&mut self, step: &Step) -> Result<(), String> {
+        self.tally.faults += usize::from(step.is_fault());
+        match step {
+            Step::Wait(time) => self.flow(*time),
+            Step::Talk(device) => self.talk(*device),
+            Step::Replay(device) => self.replay(*device),
+            Step::Lose(how) => self.lose(*how),
+            Step::Connect { acknowledged } => self.connect(*acknowledged),
+            Step::Acknowledge => self.acknowledge(),
+            Step::Mute { quiet, noticed } => self.fall_mute(*quiet, *noticed),
+            Step::Stall { time, talk, drops } => self.stall(*time, talk, *drops),
+            Step::Restart(definitions) => self.restart(definitions.as_ref()),
+            Step::Crash => self.crash(),
+            Step::Reload(definitions) => self.reload(definitions.clone()),
+            Step::Retime(device, timeout) => self.retime(*device, *timeout),
+            Step::WallClock(seconds) => self.wall_step += seconds,
+            Step::Enable(device) => self.set_enabled(*device, true),
+            Step::Disable(device) => self.set_enabled(*device, false),
+            Step::AgentRestarted => self.restart_agent(),
+            Step::AnswersAfter(time) => self.answers_after = *time,
+        }
+        self.flow(0);
+        self.judge()
+    }
+
+    fn judge(&mut self) -> Result<(), String> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        if self.hears {
+            let prompt = self.answers_after == 0 && self.answers_due.is_empty();
+            if prompt {
+                self.model.missed(0)?;
+            } else if self.now >= self.jumped_at + ROUND_TRIPS {
+                self.model.missed(ROUND_TRIPS)?;
+            }
+        }
+        let (told, expired) = (self.monitor.summary().expired, self.model.expired());
+        if told != expired {
+            return Err(format!("{expired} are expired, and the monitor says {told}"));
+        }
+        for device in self.definitions.keys() {
+            let count = |of: &BTreeMap<usize, u64>| of.get(device).copied().unwrap_or(0);
+            let (alarms, published) = (count(&self.alarms), count(&self.expire_publications));
+            if published < alarms || (published > alarms && !self.repeated.contains(device)) {
+                return Err(format!("{alarms} alarms for {device}, {published} published"));
+            }
+        }
+        if self.recovered.is_empty() {
+            return Ok(());
+        }
+        Err(format!("recovered without being expired: {:?}", self.recovered))
+    }
+
+    /// Lets time pass, waking the monitor at its deadlines and the broker when it answers.
+    fn flow(&mut self, time: Millis) {
+        let end = self.now + time;
+        loop {
+            let wake = self.monitor.next_deadline().map_or(u64::MAX, ceil);
+            let answer = self.answers_due.front().map_or(u64::MAX, |(due, ..)| *due);
+            let next = wake.min(answer).max(self.now);
+            if next > end {
+                break;
+            }
+            self.pass(next - self.now);
+            if answer <= self.now {
+                self.answer();
+            } else {
+                self.happen(Event::TimePassed);
+            }
+        }
+        self.pass(end - self.now);
+    }
+
+    /// The broker's oldest answer arrives.
+    fn answer(&mut self) {
+        let Some((_, sent, token)) = self.answers_due.pop_front() else { return };
+        self.unproven = self.unproven.filter(|(_, until)| sent < *until);
+        self.last_packet = self.now;
+        self.happen(Event::Published { token });
+    }
+
+    fn pass(&mut self, time: Millis) {
+        self.now += time;
+        let heard = if self.hears { time } else { 0 };
+        self.model.pass(time, heard, heard);
+    }
+
+    fn talk(&mut self, device: usize) {
+        if self.hears && self.definitions.contains_key(&device) {
+            let recovers = self.model.contact(device);
+            self.deliver(device, recovers);
+        }
+    }
+
+    /// The monitor gets a message; it tells of a recovery if and only if there is one.
+    fn deliver(&mut self, device: usize, recovers: bool) {
+        self.tally.messages += 1;
+        self.last_packet = self.now;
+        self.happen(Event::WatchMessage(self.message_of(device)));
+        let told = std::mem::take(&mut self.recovered);
+        if told != vec![device; usize::from(recovers)] {
+            self.wrong(format!("contact of {device}, recovers: {recovers}, told: {told:?}"));
+        }
+    }
+
+    fn message_of(&self, device: usize) -> Message {
+        let last = if self.definitions[&device].watched { "x" } else { "hello" };
+        Message {
+            topic: TopicName::new(format!("home/d{device}/{last}")).unwrap(),
+            payload: Bytes::from_static(b"1"),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            restored: false,
+        }
+    }
+
+    fn replay(&mut self, device: usize) {
+        if self.hears && self.definitions.contains_key(&device) {
+            self.last_packet = self.now;
+            let message = Message { retain: true, ..self.message_of(device) };
+            self.happen(Event::WatchMessage(message));
+        }
+    }
+
+    fn lose(&mut self, how: usize) {
+        if self.connected {
+            self.disconnect(match how {
+                0 => LossReason::TakenOver,
+                1 => LossReason::Refused("bad password".into()),
+                _ => LossReason::Other("closed".into()),
+            });
+        }
+    }
+
+    fn disconnect(&mut self, reason: LossReason) {
+        (self.connected, self.hears) = (false, false);
+        self.answers_due.clear();
+        if let Some((from, _)) = self.unproven.take() {
+            // The last turn before may have been a second earlier.
+            self.model.unsure(self.now - from + 1_000);
+        }
+        self.happen(Event::Disconnected { connection: Connection::Watch, reason });
+    }
+
+    fn connect(&mut self, acknowledged: bool) {
+        if self.connected {
+            return;
+        }
+        self.connected = true;
+        self.last_packet = self.now;
+        self.asked = false;
+        let (connection, protocol) = (Connection::Watch, Protocol::V5);
+        self.happen(Event::Connected { connection, protocol, session_present: false });
+        if !self.asked {
+            self.hears_again();
+        } else if acknowledged {
+            self.acknowledge();
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        if !self.connected || !self.asked {
+            return;
+        }
+        self.asked = false;
+        self.last_packet = self.now;
+        if !self.hears {
+            self.hears_again();
+        }
+        let connection = Connection::Watch;
+        self.happen(Event::Subscribed { connection, refused: Vec::new() });
+    }
+
+    fn hears_again(&mut self) {
+        self.hears = true;
+        self.model.hears_again();
+    }
+
+    fn fall_mute(&mut self, quiet: Millis, noticed: Millis) {
+        if !self.hears {
+            return;
+        }
+        let quiet = quiet.min(self.now - self.last_packet);
+        self.hears = false;
+        self.mute = true;
+        self.answers_due.clear();
+        self.flow(noticed);
+        self.mute = false;
+        self.model.unsure(quiet);
+        let quiet = Duration::from_millis(quiet + noticed);
+        self.disconnect(LossReason::Silent { sentence: "no answer".into(), quiet });
+    }
+
+    fn stall(&mut self, time: Millis, talk: &[usize], drops: bool) {
+        let drops = drops && self.hears && time >= 3_000;
+        let piece = time / (talk.len() as u64 + 1);
+        let mut waiting = Vec::new();
+        let start = self.now;
+        for device in talk {
+            self.pass_held_up(piece, start, time, drops);
+            let gone = drops && self.now - start > time / 2;
+            if self.hears && !gone && self.definitions.contains_key(device) {
+                waiting.push((self.now, *device, self.model.contact(*device)));
+            }
+        }
+        self.pass_held_up(start + time - self.now, start, time, drops);
+        self.jumped_at = self.now;
+        let before = if start <= self.held_up.1 + SAVING { self.held_up.0 } else { 0 };
+        self.held_up = (before + time, self.now);
+        self.model.was_held_up();
+        if self.hears {
+            self.unproven = Some((self.unproven.map_or(start, |(from, _)| from), self.now));
+        }
+        self.happen(Event::TimePassed);
+        for (time, device, recovers) in waiting {
+            // A verdict that a stop for a moment delays is one of the moment before.
+            let in_order = self.now - start > MOMENT;
+            while in_order && self.answers_due.front().is_some_and(|(due, ..)| *due <= time) {
+                self.answer();
+            }
+            let expired_meanwhile = self.model.heard_late(device);
+            self.deliver(device, recovers || expired_meanwhile);
+        }
+        if drops {
+            self.disconnect(LossReason::Other("closed".into()));
+        }
+    }
+
+    fn pass_held_up(&mut self, time: Millis, start: Millis, whole: Millis, drops: bool) {
+        let before = self.now - start;
+        self.now += time;
+        let heard = match (self.hears, drops) {
+            (false, _) => 0,
+            (true, false) => time,
+            (true, true) => (whole / 2).saturating_sub(before).min(time),
+        };
+        self.model.pass(time, heard, heard);
+    }
+
+    fn restart(&mut self, definitions: Option<&BTreeMap<usize, Definition>>) {
+        self.happen(Event::Stopping);
+        self.model.orderly_restart();
+        if let Some(definitions) = definitions {
+            self.configure(definitions.clone());
+        }
+        self.begin_anew();
+    }
+
+    fn configure(&mut self, definitions: BTreeMap<usize, Definition>) {
+        self.model.configure(&definitions);
+        let repeating = definitions.iter().filter(|(_, definition)| definition.repeats);
+        self.repeated.extend(repeating.map(|(device, _)| *device));
+        self.definitions = definitions;
+    }
+
+    fn crash(&mut self) {
+        let recent = self.now <= self.held_up.1 + SAVING;
+        self.model.crash(SAVING + if recent { self.held_up.0 } else { 0 });
+        self.begin_anew();
+    }
+
+    fn begin_anew(&mut self) {
+        (self.connected, self.hears) = (false, false);
+        self.answers_due.clear();
+        self.unproven = None;
+        self.queue.clear();
+        self.monitor = Monitor::new(spec(&self.definitions), self.time(), 2);
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        let devices = self.records.values().cloned().collect();
+        let snapshot = Snapshot { heartbeat: self.heartbeat, devices, session_filters: Vec::new() };
+        self.happen(Event::StoreOpened(snapshot));
+        let units = self.units.values().cloned().collect();
+        self.happen(Event::ManagerConnected { units });
+    }
+
+    fn reload(&mut self, definitions: BTreeMap<usize, Definition>) {
+        self.configure(definitions);
+        self.jumped_at = self.now;
+        self.happen(Event::Reconfigured(spec(&self.definitions)));
+        if self.hears {
+            self.acknowledge();
+        }
+    }
+
+    fn retime(&mut self, device: usize, timeout: Millis) {
+        let mut definitions = self.definitions.clone();
+        if let Some(definition) = definitions.get_mut(&device) {
+            definition.timeout = timeout;
+            self.reload(definitions);
+        }
+    }
+
+    fn set_enabled(&mut self, device: usize, enabled: bool) {
+        if self.definitions.contains_key(&device) {
+            self.model.set_enabled(device, enabled);
+            let device = DeviceName::new(format!("d{device}")).unwrap();
+            self.happen(if enabled {
+                Event::Enabled { device }
+            } else {
+                Event::Disabled { device }
+            });
+        }
+    }
+
+    fn restart_agent(&mut self) {
+        if let Some(unit) = self.units.keys().next().cloned() {
+            self.run_unit(unit);
+        }
+    }
+}
+
+/// What the monitor asks for, carried out.
+impl World {
+    fn happen(&mut self, event: Event) {
+        self.queue.push_back(event);
+        let mut turns = 0;
+        while let Some(event) = self.queue.pop_front() {
+            turns += 1;
+            if turns > 1_000 {
+                return self.wrong("the monitor never comes to rest".to_owned());
+            }
+            let mut actions = Vec::new();
+            self.monitor.handle(self.time(), event, &mut actions);
+            actions.iter().for_each(|action| self.carry_out(action));
+        }
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        match action {
+            Action::Publish(publication) => self.publish(publication),
+            Action::Subscribe { .. } => self.asked = true,
+            Action::Raise(alert) => match (alert.kind, number_of(alert.device.as_ref())) {
+                (AlertKind::Expired, Some(device)) => {
+                    *self.alarms.entry(device).or_default() += 1;
+                    if let Err(error) = self.model.alarm(device) {
+                        self.wrong(error);
+                    } else if !self.connected {
+                        self.wrong(format!("alarm for {device} without a connection"));
+                    }
+                }
+                (AlertKind::Recovered, Some(device)) => self.recovered.push(device),
+                _ => {}
+            },
+            Action::SaveDevices { heartbeat, changed, gone } => {
+                self.heartbeat = *heartbeat;
+                for record in changed {
+                    self.records.insert(record.name.clone(), record.clone());
+                }
+                for name in gone {
+                    self.records.remove(name);
+                }
+                self.queue.push_back(Event::DevicesSaved);
+            }
+            Action::ReadStates { read, .. } => {
+                let (read, states, next) = (*read, Vec::new(), None);
+                self.queue.push_back(Event::StatesRead { read, states, next });
+            }
+            Action::StartUnit { agent, definition, .. } => {
+                self.definition.clone_from(definition);
+                self.run_unit(agent.unit.clone());
+                let (unit, outcome) = (agent.unit.clone(), JobOutcome::Done);
+                self.queue.push_back(Event::StartFinished { unit, outcome });
+            }
+            Action::StopUnit { unit } => {
+                self.units.remove(unit);
+                let (unit, outcome) = (unit.clone(), JobOutcome::Done);
+                self.queue.push_back(Event::UnitRemoved { unit: unit.clone() });
+                self.queue.push_back(Event::StopFinished { unit, outcome });
+            }
+            Action::Unsubscribe { .. }
+            | Action::Acknowledge { .. }
+            | Action::Record { .. }
+            | Action::SaveSessionFilters(_)
+            | Action::WriteStates { .. }
+            | Action::Notify(_) => {}
+        }
+    }
+
+    fn publish(&mut self, publication: &Publication) {
+        if let Some(token) = publication.token
+            && self.connected
+            && !self.mute
+        {
+            self.answers_due.push_back((self.now + self.answers_after, self.now, token));
+        }
+        let below = &publication.topic.as_str()[BASE.len() + 1..];
+        if let Some(device) = below.strip_prefix("expire/d") {
+            *self.expire_publications.entry(device.parse().unwrap()).or_default() += 1;
+        }
+    }
+
+    /// A new process in the agent's unit, whoever started it.
+    fn run_unit(&mut self, unit: UnitName) {
+        self.runs += 1;
+        if self.definitions.contains_key(&AGENT) {
+            self.model.agent_restarted(AGENT);
+        }
+        let report = UnitReport {
+            unit: unit.clone(),
+            active: ActiveState::Active,
+            main_pid: 100 + self.runs,
+            invocation: format!("{:032x}", self.runs),
+            restarts: 0,
+            result: "success".into(),
+            last_exit: None,
+            definition: Some(self.definition.clone()),
+        };
+        self.units.insert(unit, report.clone());
+        self.queue.push_back(Event::UnitChanged(report));
+        if self.queue.len() == 1 {
+            let event = self.queue.pop_front();
+            event.into_iter().for_each(|event| self.happen(event));
+        }
+    }
+
+    fn wrong(&mut self, what: String) {
+        let at = self.now;
+        self.error.get_or_insert_with(|| format!("at {at} ms: {what}"));
+    }
+
+    fn time(&self) -> Now {
+        now_at(self.now, self.wall_step)
+    }
+}
+
+fn now_at(now: Millis, wall_step: i64) -> Now {
+    let wall = (START * 1_000 + now).saturating_add_signed(wall_step * 1_000);
+    Now { mono: Duration::from_millis(1_000_000 + now), wall: Duration::from_millis(wall) }
+}
+
+/// Milliseconds of the schedule, rounded up.
+fn ceil(mono: Duration) -> Millis {
+    let since = mono.saturating_sub(Duration::from_secs(1_000));
+    u64::try_from(since.as_micros().div_ceil(1_000)).unwrap()
+}
+
+fn number_of(device: Option<&DeviceName>) -> Option<usize> {
+    device?.as_str().strip_prefix('d')?.parse().ok()
+}
+
+fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
+    MonitorSpec {
+        client_id: "iotmonitor".into(),
+        base_topic: TopicName::new(BASE).unwrap(),
+        devices: definitions.iter().map(|(name, of)| device_spec(*name, of)).collect(),
+        home_assistant: HomeAssistant::default(),
+    }
+}
+
+fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {
+    let text = format!("d{number}");
+    let filter = |last| TopicFilter::new(format!("home/{text}/{last}")).unwrap();
+    let timeout = Duration::from_millis(definition.timeout);
+    DeviceSpec {
+        name: DeviceName::new(text.clone()).unwrap(),
+        watch_timeout: (!timeout.is_zero()).then_some(timeout),
+        expire_repeat: definition.repeats.then_some(Duration::from_secs(7)),
+        watch: definition.watched.then(|| filter("#")).into_iter().collect(),
+        hello: (!definition.watched).then(|| filter("hello")),
+        state: Vec::new(),
+        restore_on_start: true,
+        enabled: true,
+        agent: definition.is_agent.then(|| Box::new(agent_spec(&text))),
+    }
+}
+
+fn agent_spec(text: &str) -> AgentSpec {
+    AgentSpec {
+        unit: UnitName::for_agent("iotmonitor", text).unwrap(),
+        exec: Exec::Shell("run".into()),
+        user: None,
+        group: None,
+        working_directory: None,
+        environment: BTreeMap::new(),
+        environment_file: None,
+        restart_delay: Duration::from_secs(1),
+        restart_max_delay: Duration::from_secs(60),
+        stop_timeout: None,
+        memory_max: None,
+        cpu_quota_percent: None,
+        tasks_max: None,
+        sandbox: Sandbox::None,
+        restart_on_expire: false,
+        mqtt_server: "tcp://localhost:1883".into(),
+        credentials: BTreeMap::new(),
+    }
+}
