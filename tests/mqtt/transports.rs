@@ -182,8 +182,9 @@ async fn a_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("broker.sock");
     let port = free_port();
+    // The port comes last, so that both listen when it does.
     let config =
-        format!("listener {port} 127.0.0.1\nlistener 0 DIR/broker.sock\nallow_anonymous true\n");
+        format!("listener 0 DIR/broker.sock\nlistener {port} 127.0.0.1\nallow_anonymous true\n");
     let _broker = Broker::with_config(directory, port, &config);
     for (choice, _) in VERSIONS {
         round_trip(MqttSettings {

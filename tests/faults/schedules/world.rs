@@ -648,6 +648,7 @@ fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {
         expire_repeat: definition.repeats.then_some(Duration::from_secs(7)),
         watch: definition.watched.then(|| filter("#")).into_iter().collect(),
         hello: (!definition.watched).then(|| filter("hello")),
+        availability: None,
         state: Vec::new(),
         restore_on_start: true,
         enabled: true,
