@@ -10,13 +10,19 @@ TEST_THREADS ?= 2
 # How long `make soak` goes on.
 MINUTES ?= 10
 
-.PHONY: help build run test system-test soak lint bench bench-check bench-baseline deps deb install uninstall
+.PHONY: help build run test system-test soak lint bench bench-check bench-baseline deps deb deny \
+	advisories reproducible install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-build: ## the release build
-	$(CARGO) build --release --locked
+# No path of this machine goes into the program, so that two machines build the same.
+CARGO_HOME ?= $(HOME)/.cargo
+build: export CARGO_ENCODED_RUSTFLAGS := $(shell printf '%s\037%s' \
+	'--remap-path-prefix=$(CARGO_HOME)=/cargo' '--remap-path-prefix=$(CURDIR)=/iotmonitor')
+
+build: ## the release build; TARGET=aarch64-unknown-linux-gnu for another machine
+	$(CARGO) build --release --locked $(if $(TARGET),--target $(TARGET))
 
 run: ## a demonstration in a container of its own (as root)
 	@packaging/demo.sh
@@ -49,8 +55,17 @@ bench-baseline: ## take the present cost of a message as the baseline
 deps: ## install what building and testing need from Debian's packages, where it is missing (as root)
 	@packaging/deps.sh
 
-deb: build ## build target/debian/iotmonitor_*.deb
-	@packaging/deb.sh
+deb: build ## build target/debian/iotmonitor_*.deb; TARGET= as above
+	@packaging/deb.sh $(if $(TARGET),--target $(TARGET))
+
+deny: ## licences, sources and duplicates of the dependencies
+	@packaging/deny.sh licenses bans sources
+
+advisories: ## known defects of the dependencies, from rustsec.org
+	@packaging/deny.sh advisories
+
+reproducible: ## pack twice, and compare the packages
+	@packaging/reproducible.sh
 
 install: build ## build, and install on this machine: PREFIX=/usr, DESTDIR= (as root)
 	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"

@@ -37,7 +37,7 @@ fn install(machine: &Machine, version: &str) {
     let inside = format!("/root/{version}.deb");
     machine.write_file(&inside, &package);
     // No answer waits on standard input: a question about a changed file would fail.
-    machine.ok(&["dpkg", "--install", &inside]);
+    machine.ok(&["apt-get", "install", "--yes", "--allow-downgrades", &inside]);
     assert_eq!(machine.sh("dpkg-query -W -f '${Version}' iotmonitor"), version);
 }
 
@@ -66,6 +66,7 @@ fn a_fresh_install_starts_nothing(machine: &Machine) {
         "zsh/vendor-completions/_iotmonitor",
         "fish/vendor_completions.d/iotmonitor.fish",
         "doc/iotmonitor/copyright",
+        "doc/iotmonitor/licences-of-others.txt.gz",
     ] {
         machine.ok(&["test", "-s", &format!("/usr/share/{file}")]);
     }
@@ -134,6 +135,7 @@ fn a_removal_stops_the_agents_and_keeps_the_data(machine: &Machine) {
     for unit in [GARDEN, "iotmonitor.service", UNIT, "iotmonitor.slice"] {
         assert!(!machine.is_active(unit), "{unit} still runs");
     }
+    machine.ok(&["test", "!", "-e", "/run/iotmonitor"]);
     machine.ok(&["test", "-e", CONFIG]);
     machine.ok(&["test", "-e", "/var/lib/iotmonitor/data.mdb"]);
 }

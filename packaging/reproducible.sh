@@ -1,0 +1,20 @@
+#!/bin/bash
+# Packs the sources twice, in two places, and compares the packages byte by byte.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# Tools are no part of the package.
+mkdir -p target/tools
+export IOTMONITOR_TOOLS=$PWD/target/tools
+unset CARGO_TARGET_DIR
+for place in first "second place"; do
+    mkdir "$work/$place"
+    git ls-files -z | xargs -0 cp --parents --target-directory "$work/$place"
+    make --silent --directory "$work/$place" deb > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+    mv "$work/$place"/target/debian/*.deb "$work/$place.deb"
+    rm -rf "${work:?}/$place"
+done
+sha256sum "$work"/*.deb
+cmp "$work/first.deb" "$work/second place.deb"

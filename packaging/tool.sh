@@ -1,0 +1,14 @@
+#!/bin/bash
+# Prints the path of a tool from the crate registry, after building it into target/tools where it is
+# not there. Without optimisation, for these tools have little to do.
+# usage: tool.sh NAME VERSION [ARGUMENT OF CARGO-INSTALL…]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+name=$1 version=$2
+shift 2
+tools=${IOTMONITOR_TOOLS:-$PWD/target/tools}
+if [[ $("$tools/bin/$name" --version 2> /dev/null) != *"$version"* ]]; then
+    cargo install "$name" --quiet --locked --version "$version" --profile dev --root "$tools" "$@"
+fi
+echo "$tools/bin/$name"
