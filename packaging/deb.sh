@@ -9,6 +9,7 @@ cargo_deb=$(packaging/tool.sh cargo-deb 3.8.0)
 rm -rf target/manual
 cargo run --quiet --locked --example manual -- target/manual
 cargo run --quiet --locked --example licences -- target/manual/licences-of-others.txt
+gzip --best --no-name target/manual/licences-of-others.txt
 # The files in the package are as old as the version, whenever it is packed.
 SOURCE_DATE_EPOCH=$(date --date "$(sed -n '/^ -- /{s/.*>  //p;q}' packaging/debian/changelog)" +%s)
 export SOURCE_DATE_EPOCH
