@@ -183,11 +183,12 @@ impl Monitor {
     }
 
     pub(super) fn manager_lost(&mut self, reason: &str, out: &mut Vec<Action>) {
+        // Also without agents: a reload may bring the first one while systemd is away.
+        self.manager.answers_lost = true;
         if self.manager.agents == 0 {
             return;
         }
         self.manager.told_lost = true;
-        self.manager.answers_lost = true;
         let message =
             format!("agents cannot be started or watched for now, those that run go on: {reason}");
         out.push(raise(AlertKind::ManagerLost, message));

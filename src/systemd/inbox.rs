@@ -211,12 +211,12 @@ impl Inbox {
         }
     }
 
-    /// Waits until the connection is lost; gives the reason.
-    pub async fn lost(&self) -> String {
+    /// Waits until the connection is lost.
+    pub async fn lost(&self) {
         loop {
             let notified = self.presence.notified();
-            if let Some(reason) = self.state().lost.clone() {
-                return reason;
+            if self.state().lost.is_some() {
+                return;
             }
             notified.await;
         }

@@ -75,7 +75,7 @@ pub fn spawn(
     pulse: Pulse,
 ) -> ManagerHandle {
     let (operations, queue) = mpsc::channel(QUEUE_LENGTH);
-    let (current_sender, current) = watch::channel(Err("not connected yet".to_owned()));
+    let (current_sender, current) = watch::channel(None);
     let owner = match settings.bus {
         Bus::System => None,
         Bus::User => Some(Owner::of_this_process()),
@@ -88,12 +88,13 @@ pub fn spawn(
 
 impl ManagerHandle {
     /// Creates and starts an agent's unit, or leaves it as it is if it lives. Answered by exactly
-    /// one [`Event::StartFinished`], which an [`Event::UnitChanged`] precedes if it ran.
+    /// one [`Event::StartFinished`], which an [`Event::UnitChanged`] precedes if it ran; by none
+    /// where there is no session or it ends first: whoever asked asks again with the next one.
     pub fn start(&self, device: DeviceName, agent: Box<AgentSpec>, definition: String) {
         self.queue(Operation::Start { device, agent, definition });
     }
 
-    /// Stops a unit and clears it away. Answered by exactly one [`Event::StopFinished`].
+    /// Stops a unit and clears it away. Answered like [`Self::start`], by [`Event::StopFinished`].
     pub fn stop(&self, unit: UnitName) {
         self.queue(Operation::Stop { unit });
     }
@@ -112,8 +113,8 @@ impl ManagerHandle {
     }
 }
 
-/// The session that operations go to, or why there is none.
-type Current = Result<Arc<Session>, String>;
+/// The session that operations go to, if there is one.
+type Current = Option<Arc<Session>>;
 
 /// Hands the operations to the session in order, at most [`MAX_JOBS`] at a time.
 async fn carry_out(
@@ -128,17 +129,13 @@ async fn carry_out(
     while let Some(operation) = queue.recv().await {
         // The semaphore is never closed.
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-        let session = current.borrow().clone();
+        // The loss of the session is told by itself; of what it cut short nobody knows the outcome.
+        let Some(session) = current.borrow().clone() else { continue };
         let (events, shared) = (events.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
-            let outcome = match session {
-                Ok(session) => {
-                    tokio::select! {
-                        outcome = carry_out_one(&session, &operation, &shared.0, shared.1.as_ref()) => outcome,
-                        reason = session.inbox.lost() => JobOutcome::Failed(reason),
-                    }
-                }
-                Err(reason) => JobOutcome::Failed(reason),
+            let outcome = tokio::select! {
+                outcome = carry_out_one(&session, &operation, &shared.0, shared.1.as_ref()) => outcome,
+                () = session.inbox.lost() => return,
             };
             drop(turn);
             // Fails only when the daemon has ended and nobody wants to know.
@@ -179,7 +176,7 @@ async fn keep_session(
             reason = one_session(&settings, &current, &events, &pulse, &mut loss_told) => reason,
             () = current.closed() => return,
         };
-        let _ = current.send(Err(reason.clone()));
+        let _ = current.send(None);
         if begun.elapsed() > GOOD_SESSION {
             backoff.reset();
         }
@@ -219,7 +216,7 @@ async fn one_session(
         Ok(()) => {
             *loss_told = false;
             // Before the connection is reported: what the report brings about needs the session.
-            let _ = current.send(Ok(Arc::clone(&session)));
+            let _ = current.send(Some(Arc::clone(&session)));
             looker.run().await
         }
         Err(lost) => lost,

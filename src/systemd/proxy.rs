@@ -1,6 +1,8 @@
 //! The part of systemd's D-Bus interface that is used (org.freedesktop.systemd1(5)), and what its
 //! errors mean to us.
 
+use crate::dbus::CALL_TIMEOUT;
+use std::io::ErrorKind;
 use zbus::{DBusError as _, OwnedObjectPath, Variant};
 
 /// The service manager's name on the bus.
@@ -88,11 +90,19 @@ pub(super) fn meaning(error: &zbus::Error) -> Meaning {
     }
 }
 
+/// Whether a call was not answered in its time.
+pub(super) fn is_timeout(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::InputOutput(error) if error.kind() == ErrorKind::TimedOut)
+}
+
 /// systemd's own words for an error, without the names of D-Bus around them.
 pub(super) fn words(error: &zbus::Error) -> String {
     match error {
         zbus::Error::MethodError(_, Some(text), _) => text.clone(),
         zbus::Error::FDO(fdo) => fdo.description().map_or_else(|| error.to_string(), str::to_owned),
+        error if is_timeout(error) => {
+            format!("systemd has not answered for {} s", CALL_TIMEOUT.as_secs())
+        }
         other => other.to_string(),
     }
 }

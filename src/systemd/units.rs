@@ -4,7 +4,7 @@
 //! at one after the other and by nobody else, so that no older view can overtake a newer one.
 
 use super::inbox::{Inbox, JobWatch, Relist, Waiter, Work};
-use super::proxy::{ManagerProxy, Meaning, SYSTEMD, meaning, words};
+use super::proxy::{ManagerProxy, Meaning, SYSTEMD, is_timeout, meaning, words};
 use super::reading::{Reading, UNIT_PATTERN, active_state, interpret};
 use crate::monitor::event::{ActiveState, Event, UnitReport};
 use crate::pulse::Pulse;
@@ -323,6 +323,8 @@ impl<'a> Looker<'a> {
                 self.failing_since = None;
                 Ok(())
             }
+            // It has waited longer already than systemd may be away.
+            Err(error) if is_timeout(&error) => Err(error.into()),
             Err(error) => {
                 again(&self.session.inbox);
                 self.absent(&words(&error)).await

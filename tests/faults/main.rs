@@ -19,7 +19,9 @@ mod effort;
 mod harness;
 mod row;
 
+mod agents;
 mod crowd;
+mod observer;
 mod schedules;
 
 use effort::{Effort, Plan};
@@ -36,6 +38,7 @@ type Promise = fn(&Effort) -> Row;
 const PROMISES: &[(&str, Promise)] = &[
     ("crowd_of_ten_thousand_expires_at_once", crowd::expires_at_once),
     ("schedules_in_simulated_time", schedules::keep_the_rules),
+    ("agents_have_one_process_each", agents::one_process_each),
 ];
 
 /// How many promises run at the same time: they mostly wait.

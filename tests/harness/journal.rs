@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// One journal entry.
 #[derive(Clone, Debug)]
@@ -77,8 +78,18 @@ impl Journal {
 
     /// Waits for the first entry that fits, from the boot on.
     pub fn wait_for(&self, what: &str, fits: impl Fn(&Entry) -> bool) -> Entry {
+        self.wait_for_within(what, PATIENCE, fits)
+    }
+
+    /// The same for what takes its time by design.
+    pub fn wait_for_within(
+        &self,
+        what: &str,
+        patience: Duration,
+        fits: impl Fn(&Entry) -> bool,
+    ) -> Entry {
         self.entries
-            .wait_for(0, fits, PATIENCE)
+            .wait_for(0, fits, patience)
             .unwrap_or_else(|| panic!("the journal did not show {what}"))
     }
 

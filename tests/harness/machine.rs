@@ -31,7 +31,16 @@ pub struct Machine {
 impl Machine {
     /// Boots a fresh machine with iotmonitor installed and not started, mosquitto running.
     pub fn boot() -> Self {
-        let machine = Self::boot_from(&image(None), true);
+        Self::boot_with(Path::new(env!("CARGO_BIN_EXE_iotmonitor")))
+    }
+
+    /// The same with the program as it is released.
+    pub fn boot_release() -> Self {
+        Self::boot_with(release())
+    }
+
+    fn boot_with(program: &Path) -> Self {
+        let machine = Self::boot_from(&image(None), Some(program));
         machine.ok(&["systemd-sysusers"]);
         machine.ok(&["journalctl", "--update-catalog"]);
         machine
@@ -39,14 +48,14 @@ impl Machine {
 
     /// Boots a fresh machine of this Debian release that has never heard of iotmonitor.
     pub fn boot_without_monitor(suite: &str) -> Self {
-        Self::boot_from(&image(Some(suite)), false)
+        Self::boot_from(&image(Some(suite)), None)
     }
 
-    fn boot_from(image: &Path, with_monitor: bool) -> Self {
+    fn boot_from(image: &Path, program: Option<&Path>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("iotmonitor-test-{}-{number}", std::process::id());
-        let nspawn = spawn(&name, image, with_monitor);
+        let nspawn = spawn(&name, image, program);
         let mut machine = Self { name, nspawn, init: 0, journal: None };
         machine.init = eventually("systemd-nspawn to start systemd", || {
             if let Ok(Some(status)) = machine.nspawn.try_wait() {
@@ -177,6 +186,16 @@ impl Machine {
         })
     }
 
+    /// Its PID 1 as seen from outside.
+    pub fn init(&self) -> u32 {
+        self.init
+    }
+
+    /// Where a file of the machine is for a process outside.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.init))
+    }
+
     /// Its name, which its cgroup bears too.
     pub fn name(&self) -> &str {
         &self.name
@@ -216,7 +235,7 @@ impl Drop for Machine {
     }
 }
 
-fn spawn(name: &str, image: &Path, with_monitor: bool) -> Child {
+fn spawn(name: &str, image: &Path, program: Option<&Path>) -> Child {
     std::fs::create_dir_all(RUN_DIRECTORY).expect("root can write to /run");
     let console = std::fs::File::create(console_path(name)).expect("root can write to /run");
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
@@ -228,8 +247,8 @@ fn spawn(name: &str, image: &Path, with_monitor: bool) -> Child {
         .arg(script("boot.sh"))
         .arg(name)
         .arg(image);
-    if with_monitor {
-        command.arg(env!("CARGO_BIN_EXE_iotmonitor")).arg(files);
+    if let Some(program) = program {
+        command.arg(program).arg(files);
     }
     command
         .stdin(Stdio::null())
@@ -247,6 +266,31 @@ fn console_path(name: &str) -> PathBuf {
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine").join(name)
+}
+
+/// The release build of these sources, made when it is not up to date.
+fn release() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build
+            .args(["build", "--quiet", "--release", "--locked", "--bin", "iotmonitor"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo tells a test of its package would have build scripts run again.
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        for (name, _) in std::env::vars_os() {
+            if told.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                build.env_remove(name);
+            }
+        }
+        let built = build.status();
+        assert!(built.is_ok_and(|status| status.success()), "the release build failed, see above");
+        // PROFILE/iotmonitor, below the target directory.
+        let tested = Path::new(env!("CARGO_BIN_EXE_iotmonitor"));
+        let target = tested.ancestors().nth(2).expect("the program is two levels below");
+        target.join("release/iotmonitor")
+    })
 }
 
 /// The image's root file system, of the host's release or of another one; it is built when it is

@@ -27,8 +27,17 @@ pub fn unix_now() -> u64 {
 /// Waits until the condition holds and returns its value; `what` names it when it never does.
 ///
 /// For conditions that only a question can tell; what comes by itself is awaited in a log.
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, condition)
+}
+
+/// The same for what takes its time by design.
+pub fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = std::time::Instant::now() + patience;
     loop {
         if let Some(value) = condition() {
             return value;

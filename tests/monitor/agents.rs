@@ -413,6 +413,18 @@ fn a_stop_whose_answer_was_lost_with_the_bus_is_made_again() {
 }
 
 #[test]
+fn an_agent_that_a_reload_brings_while_the_manager_is_away_is_started_when_it_is_back() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.happen(Event::ManagerLost { reason: "the bus closed".into() });
+    house.manager.answers = false;
+    house.reload(vec![watched("lamp", 30), agent("box", 30)]);
+    house.manager.answers = true;
+    house.turn_the_page();
+    house.connect_manager();
+    assert_eq!(house.starts(UNIT).len(), 1);
+}
+
+#[test]
 fn a_stop_that_fails_leaves_the_agent_watched() {
     let mut house = running();
     house.manager.answers = false;
