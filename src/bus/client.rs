@@ -9,7 +9,7 @@ use crate::unit_name::DEFAULT_CLIENT_ID;
 use std::collections::HashMap;
 use std::time::Duration;
 use zbus::proxy::MethodFlags;
-use zbus::{Connection, DBusError as _, Variant};
+use zbus::{Connection, DBusError as _, OwnedVariant, Variant};
 
 /// A command may wait for a person's password, which polkit asks for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -144,6 +144,24 @@ impl Caller {
         let body = reply.body();
         let dictionary = body.deserialize().map_err(|error| self.explain(error))?;
         from_dictionary(&dictionary).ok_or(CallError::NoAnswer)
+    }
+
+    /// Whether the daemon is connected to the broker and hears the devices.
+    ///
+    /// # Errors
+    /// As [`call`].
+    pub async fn is_watching(&self) -> Result<bool, CallError> {
+        let call = self.proxy.connection().call_method(
+            Some(self.proxy.destination()),
+            PATH,
+            Some("org.freedesktop.DBus.Properties"),
+            "Get",
+            &(NAME, "Watching"),
+        );
+        let reply = call.await.map_err(|error| self.explain(error))?;
+        let watching = reply.body().deserialize::<OwnedVariant>();
+        let watching = watching.map_err(|error| self.explain(error))?;
+        bool::try_from(watching).map_err(|_| CallError::NoAnswer)
     }
 
     /// What the daemon knows of all devices, by name.

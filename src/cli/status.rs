@@ -18,6 +18,10 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Moves the cursor home and clears the screen (ECMA-48, CUP and ED).
 const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
+/// Below what is shown while no device can be heard.
+const DEAF: &str = "\nThe broker cannot be reached now: no device is heard, and none expires. \
+    `journalctl -u iotmonitor` says why.\n";
+
 /// What is asked for, and in which form.
 #[derive(Debug)]
 pub struct Question {
@@ -34,9 +38,15 @@ pub fn status(bus: Bus, addressee: Addressee, question: &Question) -> u8 {
     };
     let outcome = in_runtime(async {
         let caller = Caller::connect(bus, None, addressee).await?;
+        let mut shown = false;
         loop {
-            let devices = ask(bus, &caller, name.as_ref()).await?;
-            let text = render(&devices, name.is_some(), question.json);
+            let text = match ask(bus, &caller, name.as_ref()).await {
+                Ok(answer) => render(&answer, name.is_some(), question.json),
+                // A monitor that is restarted comes back.
+                Err(error) if shown => format!("{error}\n"),
+                Err(error) => return Err(error),
+            };
+            shown = true;
             let mut out = std::io::stdout().lock();
             let clear = if question.watch { CLEAR_SCREEN } else { "" };
             // Who closed the other end has seen enough.
@@ -52,7 +62,14 @@ pub fn status(bus: Bus, addressee: Addressee, question: &Question) -> u8 {
 
 type Row = (DeviceView, Usage);
 
-async fn ask(bus: Bus, caller: &Caller, name: Option<&DeviceName>) -> Result<Vec<Row>, CallError> {
+struct Answer {
+    /// Whether devices are heard at the moment.
+    watching: bool,
+    rows: Vec<Row>,
+}
+
+async fn ask(bus: Bus, caller: &Caller, name: Option<&DeviceName>) -> Result<Answer, CallError> {
+    let watching = caller.is_watching().await?;
     let devices = match name {
         Some(name) => vec![suggesting(caller, name, caller.device(name).await).await?],
         None => caller.devices().await?,
@@ -68,18 +85,19 @@ async fn ask(bus: Bus, caller: &Caller, name: Option<&DeviceName>) -> Result<Vec
         let usage = if device.agent.is_some() { usages.next() } else { None };
         (device, usage.unwrap_or_default())
     };
-    Ok(devices.into_iter().map(with_usage).collect())
+    Ok(Answer { watching, rows: devices.into_iter().map(with_usage).collect() })
 }
 
-fn render(rows: &[Row], alone: bool, as_json: bool) -> String {
+fn render(Answer { watching, rows }: &Answer, alone: bool, as_json: bool) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    match rows {
+    let text = match &rows[..] {
         [row] if alone && as_json => format!("{}\n", json_of(row)),
         _ if as_json => format!("{}\n", Value::Array(rows.iter().map(json_of).collect())),
         [row] if alone => description(row, now),
         _ => table(rows, now, coloured),
-    }
+    };
+    if *watching || as_json { text } else { text + DEAF }
 }
 
 /// The keys of `status/NAME`, and what only a question brings to light.
@@ -88,12 +106,14 @@ fn json_of((device, usage): &Row) -> Value {
         "name": device.name,
         "kind": kind(device),
         "state": device.state,
-        "reason": device.reason,
         "since": device.since.as_secs(),
         "lastContact": device.last_contact.map(|contact| contact.as_secs()),
         "watchTimeOut": device.watch_timeout.unwrap_or_default().as_secs_f64(),
         "hellos": device.hellos,
     });
+    if let Some(reason) = &device.reason {
+        value["reason"] = reason.as_str().into();
+    }
     if let Some(agent) = &device.agent {
         value["agent"] = json!({
             "unit": agent.unit,
@@ -183,7 +203,7 @@ fn description((device, usage): &Row, now: Duration) -> String {
         kind(device),
         device.state,
         device.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
-        Span(now.saturating_sub(device.since))
+        Span(Duration::from_secs(now.as_secs().saturating_sub(device.since.as_secs())))
     );
     let contact = device.last_contact.map_or_else(|| "never".to_owned(), |at| ago(now, at));
     let timeout =

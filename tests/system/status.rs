@@ -172,12 +172,38 @@ fn the_table_and_the_words_of_one_device() {
     println!("{lamp}");
     assert!(lamp.contains("state:        alive"), "{lamp}");
     assert!(lamp.contains("hellos:       1"), "{lamp}");
+    assert!(!table.contains("cannot be reached") && !lamp.contains("cannot be reached"));
+    machine.ok(&["systemctl", "stop", "mosquitto"]);
+    machine.journal().wait_for_alert("broker-lost", "");
+    let alone = machine.ok(&["iotmonitor", "status"]);
+    assert!(alone.contains("The broker cannot be reached now"), "{alone}");
+
     for verb in ["status", "logs", "restore"] {
         let unknown = machine.run(&["iotmonitor", verb, "lammp"]);
         assert!(!unknown.status.success(), "{verb}");
         let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
         assert!(said.contains("`lammp`, did you mean `lamp`?"), "{verb}: {said}");
     }
+}
+
+#[test]
+fn a_watch_goes_on_over_a_restart_of_the_monitor() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SECTIONS));
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    let mut watch = machine
+        .command(&["iotmonitor", "status", "lamp", "--watch"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("expired (silent)")));
+    machine.stop_monitor();
+    assert!(lines.any(|line| line.contains("iotmonitor is not running; start it with")));
+    machine.start_monitor();
+    assert!(lines.any(|line| line.contains("expired (silent)")));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }
 
 #[test]
