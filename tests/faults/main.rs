@@ -21,7 +21,9 @@ mod row;
 
 mod agents;
 mod crowd;
+mod machines;
 mod observer;
+mod record;
 mod schedules;
 
 use effort::{Effort, Plan};
@@ -36,9 +38,10 @@ type Promise = fn(&Effort) -> Row;
 
 /// All promises, in the order of the table. Those that take longest in a soak come first.
 const PROMISES: &[(&str, Promise)] = &[
-    ("crowd_of_ten_thousand_expires_at_once", crowd::expires_at_once),
     ("schedules_in_simulated_time", schedules::keep_the_rules),
     ("agents_have_one_process_each", agents::one_process_each),
+    ("record_survives_everything", record::survives_everything),
+    ("crowd_expires_at_once", crowd::expires_at_once),
 ];
 
 /// How many promises run at the same time: they mostly wait.

@@ -1,0 +1,21 @@
+//! What several promises make of a machine.
+
+use crate::harness::Machine;
+
+/// A broker that keeps everything for a session that is away, as the README asks for, and listens
+/// for the monitor on a port of its own too.
+pub fn set_up_broker(machine: &Machine) {
+    let path = "/etc/mosquitto/conf.d/faults.conf";
+    machine.write_file(
+        path,
+        "max_queued_messages 0\nallow_anonymous true\nlistener 1883\nlistener 1884\n",
+    );
+    machine.sh(&format!("chmod 644 {path}; systemctl restart mosquitto"));
+}
+
+/// Has systemd start the monitor again at once, so that there is time for more faults.
+pub fn restart_at_once(machine: &Machine) {
+    let path = "/etc/systemd/system/iotmonitor.service.d/faults.conf";
+    machine.write_file(path, "[Service]\nRestartSec=50ms\n");
+    machine.ok(&["systemctl", "daemon-reload"]);
+}
