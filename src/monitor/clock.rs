@@ -58,6 +58,15 @@ impl WatchedClock {
         self.running_since = None;
     }
 
+    /// Takes out the time before this moment in which a broker that was held up passed nothing on:
+    /// an outage like another, which ends at once.
+    pub fn leave_out(&mut self, duration: Duration, mono: Duration) {
+        if self.is_running() {
+            self.pause(mono.saturating_sub(duration));
+            self.resume(mono);
+        }
+    }
+
     /// Watched time of the last resume.
     #[must_use]
     pub fn resumed_at(&self) -> Duration {

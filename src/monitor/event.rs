@@ -156,6 +156,11 @@ pub enum Event {
         connection: Connection,
         refused: Vec<Refusal>,
     },
+    /// The broker owed an answer on the watch connection and sent nothing for so long, and now
+    /// sends again. Comes before what it sends.
+    AnsweredLate {
+        after: Duration,
+    },
     /// A PUBLISH on the watch connection.
     WatchMessage(Message),
     /// A PUBLISH on the state connection. It stays unacknowledged until

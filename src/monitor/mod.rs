@@ -197,6 +197,7 @@ impl Monitor {
             Event::Subscribed { connection: Connection::State, refused } => {
                 self.session_subscribed(now, &refused, out);
             }
+            Event::AnsweredLate { after } => self.clock.leave_out(after, now.mono),
             Event::WatchMessage(message) => self.watch_message(now, &message, out),
             Event::StateMessage { delivery, message } => {
                 self.state_message(now, delivery, message, out);

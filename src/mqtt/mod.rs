@@ -18,6 +18,7 @@
 //! and MQTT's QoS 2, which nothing is subscribed with.
 
 mod backoff;
+mod debt;
 mod link;
 mod outbox;
 mod session;

@@ -68,6 +68,10 @@ impl Outbox {
         self.push(Queued::Unsubscribe(filters));
     }
 
+    pub(super) fn has_unacknowledged(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// Takes what comes next, when fewer than `window` publications are unacknowledged;
     /// `is_used` tells which packet identifiers are taken by others.
     pub(super) fn next(&mut self, window: usize, is_used: impl Fn(u16) -> bool) -> Option<Next> {

@@ -4,6 +4,7 @@
 //! channel or a full window stops the reading (and with it, through TCP, the broker), while
 //! commands, pings and the pulse go on. Deliberately absent: connecting and what happens next.
 
+use super::debt::Debt;
 use super::link::{Link, Step};
 use super::outbox::Next;
 use super::settings::Server;
@@ -90,6 +91,7 @@ pub(super) struct Session<'a> {
     reporting: bool,
     refused: Vec<Refusal>,
     last_read: Instant,
+    debt: Debt,
     last_tick: Instant,
     ping_sent: Option<Instant>,
     closing: Option<Instant>,
@@ -155,6 +157,7 @@ impl<'a> Session<'a> {
             reporting: false,
             refused: Vec::new(),
             last_read: Instant::now(),
+            debt: Debt::default(),
             last_tick: Instant::now(),
             ping_sent: None,
             closing: None,
@@ -183,6 +186,11 @@ impl<'a> Session<'a> {
             if let Some(end) = self.obey() {
                 return Ok(end);
             }
+            let owes = self.debt.is_checking()
+                || self.ping_sent.is_some()
+                || !self.requests.is_empty()
+                || self.context.shared.lock().outbox.has_unacknowledged();
+            self.debt.note(owes && pause == Pause::Starved);
             let deadline = self.closing.unwrap_or_else(Instant::now);
             tokio::select! {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
@@ -204,6 +212,11 @@ impl<'a> Session<'a> {
                 self.last_read = Instant::now();
                 *self.context.last_heard = self.last_read;
                 self.ping_sent = None;
+                if let Some(after) = self.debt.heard(self.last_read)
+                    && self.context.connection == Connection::Watch
+                {
+                    self.owed.push_back(Event::AnsweredLate { after });
+                }
                 Ok(())
             }
             Ok(Step::Wrote) => Ok(()),
@@ -266,7 +279,10 @@ impl<'a> Session<'a> {
                 self.requests.remove(&pkid);
                 Ok(None)
             }
-            Incoming::PingResp => Ok(None),
+            Incoming::PingResp => {
+                self.debt.ping_answered();
+                Ok(None)
+            }
             Incoming::Disconnect(Farewell::TakenOver) => Err(Trouble::TakenOver),
             Incoming::Disconnect(Farewell::NotAuthorized) => {
                 Err(Trouble::BadCredentials { server: self.context.server.clone() })
@@ -451,9 +467,20 @@ impl<'a> Session<'a> {
             self.link.output.truncate(before);
             self.context.shared.lock().discarded += 1;
         }
+        if sent && publication.qos == QoS::AtMostOnce {
+            self.check();
+        }
         if (lowered || !sent) && pkid != 0 {
             let token = self.context.shared.lock().outbox.acknowledged(pkid).flatten();
             self.owed.extend(token.map(|token| Event::Published { token }));
+        }
+    }
+
+    /// Sends a ping beside a publication that nobody answers, such as the `up` of each second: a
+    /// broker that was held up for a while is noticed by that also when nobody else asks it.
+    fn check(&mut self) {
+        if self.context.connection == Connection::Watch && self.debt.begin_check() {
+            self.wire.pingreq(&mut self.link.output);
         }
     }
 

@@ -20,7 +20,9 @@ mod harness;
 mod row;
 
 mod agents;
+mod alarms;
 mod crowd;
+mod fleet;
 mod machines;
 mod observer;
 mod record;
@@ -41,6 +43,11 @@ const PROMISES: &[(&str, Promise)] = &[
     ("schedules_in_simulated_time", schedules::keep_the_rules),
     ("agents_have_one_process_each", agents::one_process_each),
     ("record_survives_everything", record::survives_everything),
+    ("alarms_over_restarts_of_the_broker", alarms::over_restarts_of_the_broker),
+    ("alarms_with_a_broker_that_hangs", alarms::with_a_broker_that_hangs),
+    ("alarms_with_a_broker_that_says_nothing", alarms::with_a_broker_that_says_nothing),
+    ("alarms_on_a_dead_link", alarms::on_a_dead_link),
+    ("alarms_of_a_monitor_that_was_stopped", alarms::of_a_monitor_that_was_stopped),
     ("crowd_expires_at_once", crowd::expires_at_once),
 ];
 

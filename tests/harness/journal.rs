@@ -76,6 +76,11 @@ impl Journal {
         self.now(machine, |entry| entry.is_alert(event, device)).len()
     }
 
+    /// How many alerts of this kind have been read by now; there may be more on their way.
+    pub fn alerts_read(&self, event: &str, device: &str) -> usize {
+        self.entries.count(|entry| entry.is_alert(event, device))
+    }
+
     /// Waits for the first entry that fits, from the boot on.
     pub fn wait_for(&self, what: &str, fits: impl Fn(&Entry) -> bool) -> Entry {
         self.wait_for_within(what, PATIENCE, fits)

@@ -26,6 +26,10 @@ impl<T: Clone> Log<T> {
         self.lock().len()
     }
 
+    pub fn count(&self, fits: impl Fn(&T) -> bool) -> usize {
+        self.lock().iter().filter(|item| fits(item)).count()
+    }
+
     /// The first item from index `from` on that fits; `None` when none came in time.
     pub fn wait_for(
         &self,

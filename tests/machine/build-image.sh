@@ -7,7 +7,7 @@
 set -euo pipefail
 
 cache=$1
-packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,polkitd,mosquitto,mosquitto-clients,procps
+packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,polkitd,mosquitto,mosquitto-clients,nftables,procps
 
 host_suite() {
     # shellcheck source=/dev/null

@@ -356,3 +356,30 @@ fn a_monitor_that_was_held_up_reads_what_waits_before_it_lets_things_expire() {
     house.expect_silence_on("expire/lamp");
     assert_eq!(house.published("expire/pump").len(), 1);
 }
+
+#[test]
+fn time_in_which_the_broker_was_held_up_does_not_count() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.hear("home/lamp/x");
+    house.broker.acknowledges = false;
+    house.advance(secs(40));
+    // Asked at 30 s and answered at 40 s, while what the lamp said still waits in the broker.
+    house.happen(Event::AnsweredLate { after: secs(10) });
+    house.settle_acknowledgements();
+    house.broker.acknowledges = true;
+    house.advance(secs(29));
+    house.expect_silence_on("expire/lamp");
+    house.advance(secs(2));
+    assert_eq!(house.published("expire/lamp").len(), 1, "a grace is no pardon");
+}
+
+#[test]
+fn a_broker_that_is_held_up_again_and_again_hides_nobody() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.hear("home/lamp/x");
+    for _ in 0..20 {
+        house.advance(secs(10));
+        house.happen(Event::AnsweredLate { after: secs(2) });
+    }
+    assert_eq!(house.published("expire/lamp").len(), 1);
+}

@@ -5,6 +5,7 @@ use crate::common::client::{
     Client, PATIENCE, VERSIONS, at_least_once, publication, settings, topic, with_token,
 };
 use crate::fake::{FakeBroker, read};
+use iotmonitor::monitor::action::Publication;
 use iotmonitor::monitor::event::{Connection, Event, LossReason, Protocol, QoS};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice, Secret};
 use std::process::Command;
@@ -392,5 +393,67 @@ async fn nonsense_ends_the_connection_with_a_sentence() {
         let reason = timeout(PATIENCE, client.disconnected()).await.unwrap();
         let LossReason::Other(sentence) = reason else { panic!("unexpected {reason:?}") };
         assert!(sentence.contains("does not keep to MQTT"), "{sentence}");
+    }
+}
+
+/// Answers a publication after a while in which it sends nothing.
+async fn answers_late(choice: ProtocolChoice, connection: Connection, delay: Duration) -> Event {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(connection, settings(broker.port(), choice));
+    let mut stream = broker.welcome().await;
+    client.connected().await;
+    client.handle.publish(with_token(publication(connection, "a/b", b"x"), 1));
+    let packet = read(&mut stream).await.unwrap();
+    // The topic is three bytes after its length of two (3.3.2).
+    let pkid = [packet.body[5], packet.body[6]];
+    tokio::time::sleep(delay).await;
+    stream.write_all(&[0x40, 2, pkid[0], pkid[1]]).await.unwrap();
+    client.next().await
+}
+
+#[tokio::test]
+async fn a_broker_that_was_held_up_is_told_of_before_its_answer() {
+    for (choice, _) in VERSIONS {
+        let delay = Duration::from_millis(1_500);
+        let event = answers_late(choice, Connection::Watch, delay).await;
+        let Event::AnsweredLate { after } = event else { panic!("{event:?} came first") };
+        assert!(after > Duration::from_secs(1) && after < PATIENCE, "{after:?}");
+        let event = answers_late(choice, Connection::State, delay).await;
+        assert!(matches!(event, Event::Published { .. }), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_broker_that_owes_nothing_was_not_held_up() {
+    for (choice, _) in VERSIONS {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        let mut stream = broker.welcome().await;
+        client.connected().await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        client.handle.publish(with_token(publication(Connection::Watch, "a/b", b"x"), 1));
+        let packet = read(&mut stream).await.unwrap();
+        stream.write_all(&[0x40, 2, packet.body[5], packet.body[6]]).await.unwrap();
+        let event = client.next().await;
+        assert!(matches!(event, Event::Published { .. }), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_is_only_told_things_is_asked_whether_it_goes_on() {
+    for (choice, _) in VERSIONS {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        let mut stream = broker.welcome().await;
+        client.connected().await;
+        let told =
+            Publication { qos: QoS::AtMostOnce, ..publication(Connection::Watch, "a/b", b"x") };
+        client.handle.publish(told);
+        assert_eq!(read(&mut stream).await.unwrap().first, 0x30);
+        assert_eq!(read(&mut stream).await.unwrap().first, 0xC0, "PINGREQ");
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        stream.write_all(&[0xD0, 0]).await.unwrap();
+        let event = client.next().await;
+        assert!(matches!(event, Event::AnsweredLate { .. }), "{event:?}");
     }
 }

@@ -1,0 +1,97 @@
+//! What the broker owes: an answer that is late tells that it was held up.
+//!
+//! While a broker is held up, what others send to it waits, and afterwards it may answer before it
+//! passes that on. Deliberately absent: what follows from that, and when a silent broker is lost,
+//! which the keep alive decides.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A broker that sends nothing for longer than this while it owes an answer was held up.
+const HELD_UP: Duration = Duration::from_millis(500);
+
+/// On a slow line, so many times its quickest answer.
+const HELD_UP_FACTOR: u32 = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Debt {
+    /// Since when the broker owes an answer and nothing has been read.
+    since: Option<Instant>,
+    /// When a ping went out that only asks whether the broker goes on.
+    check: Option<Instant>,
+    /// The shortest time in which it has answered one.
+    quickest: Option<Duration>,
+}
+
+impl Debt {
+    /// Whether a check may go out now; then it has to. One at a time.
+    pub(super) fn begin_check(&mut self) -> bool {
+        let free = self.check.is_none();
+        self.check.get_or_insert_with(Instant::now);
+        free
+    }
+
+    pub(super) fn is_checking(&self) -> bool {
+        self.check.is_some()
+    }
+
+    /// Notes whether the broker owes an answer, as far as this side would read it.
+    pub(super) fn note(&mut self, owes: bool) {
+        self.since = owes.then(|| self.since.unwrap_or_else(Instant::now));
+    }
+
+    /// A ping was answered.
+    pub(super) fn ping_answered(&mut self) {
+        if let Some(sent) = self.check.take() {
+            let took = sent.elapsed();
+            self.quickest = Some(self.quickest.map_or(took, |quickest| quickest.min(took)));
+        }
+    }
+
+    /// Something was read; returns for how long the broker was held up, if it was.
+    pub(super) fn heard(&mut self, now: Instant) -> Option<Duration> {
+        let silence = now - self.since.take()?;
+        let usual = self.quickest.unwrap_or_default().saturating_mul(HELD_UP_FACTOR);
+        (silence > HELD_UP.max(usual)).then_some(silence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_debt_can_be_late() {
+        let mut debt = Debt::default();
+        debt.note(false);
+        tokio::time::advance(SLOW).await;
+        assert_eq!(debt.heard(Instant::now()), None);
+        debt.note(true);
+        tokio::time::advance(HELD_UP).await;
+        debt.note(true);
+        assert_eq!(debt.heard(Instant::now()), None);
+        debt.note(true);
+        tokio::time::advance(SLOW).await;
+        debt.note(true);
+        assert_eq!(debt.heard(Instant::now()), Some(SLOW));
+        assert_eq!(debt.heard(Instant::now()), None, "told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_line_is_no_broker_that_was_held_up() {
+        let mut debt = Debt::default();
+        assert!(debt.begin_check());
+        assert!(!debt.begin_check(), "one at a time");
+        tokio::time::advance(SLOW).await;
+        debt.ping_answered();
+        assert!(debt.begin_check());
+        debt.note(true);
+        tokio::time::advance(3 * SLOW).await;
+        assert_eq!(debt.heard(Instant::now()), None);
+        debt.note(true);
+        tokio::time::advance(5 * SLOW).await;
+        assert_eq!(debt.heard(Instant::now()), Some(5 * SLOW));
+    }
+}
