@@ -14,7 +14,8 @@ const KEPT_ROOM: usize = 256;
 /// The queue keeps the order of the calls. Its memory is bounded by topics: a later publication
 /// replaces one of the same topic and QoS that was not sent yet, and takes its own, later place,
 /// so that the last word stays last. Only one that stands before a (un)subscription is left alone,
-/// because the order around those carries meaning (markers).
+/// because the order around those carries meaning (markers), and a restored state, whose echo the
+/// core waits for: of those it has only a few on their way.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     queue: BTreeMap<u64, Queued>,
@@ -52,7 +53,11 @@ pub(super) enum Next {
 impl Outbox {
     pub(super) fn publish(&mut self, publication: Publication) {
         let key = (publication.topic.clone(), publication.qos);
+        let awaited = publication.restored;
         let place = self.push(Queued::Publish(publication, None));
+        if awaited {
+            return;
+        }
         if let Some(older) = self.newest.insert(key, place) {
             self.drop_replaced(older);
         }

@@ -26,6 +26,7 @@ mod fleet;
 mod machines;
 mod observer;
 mod record;
+mod restore;
 mod schedules;
 
 use effort::{Effort, Plan};
@@ -48,6 +49,8 @@ const PROMISES: &[(&str, Promise)] = &[
     ("alarms_with_a_broker_that_says_nothing", alarms::with_a_broker_that_says_nothing),
     ("alarms_on_a_dead_link", alarms::on_a_dead_link),
     ("alarms_of_a_monitor_that_was_stopped", alarms::of_a_monitor_that_was_stopped),
+    ("restore_of_racing_messages", restore::of_racing_messages),
+    ("restore_of_two_monitors", restore::of_two_monitors),
     ("crowd_expires_at_once", crowd::expires_at_once),
 ];
 

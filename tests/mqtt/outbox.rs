@@ -178,3 +178,20 @@ async fn closing_does_not_wait_for_a_broker_that_is_not_there() {
         assert_eq!(client.events.recv().await, None, "the task has ended");
     }
 }
+
+#[tokio::test]
+async fn no_restored_state_is_replaced_for_each_is_awaited() {
+    for (index, (choice, _)) in VERSIONS.into_iter().enumerate() {
+        let broker = Broker::start();
+        let mut observer = observer(&broker, index).await;
+        let client = Client::new(Connection::State, settings(broker.port(), choice));
+        // Before the connection stands, so that nothing has been sent yet.
+        for payload in [b"1", b"2", b"3"] {
+            let state = publication(Connection::State, "out/state", payload);
+            client.handle.publish(Publication { restored: true, ..state });
+        }
+        for payload in [b"1", b"2", b"3"] {
+            assert_eq!(observer.message().await.1.payload.as_ref(), payload);
+        }
+    }
+}
