@@ -14,28 +14,55 @@ use tokio::sync::oneshot;
 
 type Reply<T> = oneshot::Sender<Result<T, Rejection>>;
 
-/// Who waits for which answer of the store. One that never comes is dropped with the daemon, which
-/// tells who waits that it has ended.
+/// Who waits for which answer of the store. While the store fails nobody is kept waiting: it holds
+/// back what it was asked until it works again, which may be never. One whose answer never comes
+/// is dropped with the daemon, which tells who waits that it has ended.
 #[derive(Default)]
 pub struct Answers {
     asked: u64,
     reads: BTreeMap<ReadId, Reply<StatePage>>,
-    writes: BTreeMap<WriteId, Box<dyn FnOnce(usize)>>,
+    writes: BTreeMap<WriteId, Written>,
+    /// Why the store cannot be used at the moment.
+    failure: Option<String>,
 }
 
+/// Takes how many states were changed.
+type Written = Box<dyn FnOnce(Result<usize, Rejection>)>;
+
 impl Answers {
-    fn await_read(&mut self, reply: Reply<StatePage>) -> ReadId {
+    /// Notes who waits for a page; `None` when there is nothing to wait for, and they know.
+    fn await_read(&mut self, reply: Reply<StatePage>) -> Option<ReadId> {
+        if let Some(rejection) = self.rejection() {
+            // Who asked may have gone away meanwhile; here and below.
+            let _ = reply.send(Err(rejection));
+            return None;
+        }
         self.asked += 1;
         let read = ReadId(u64::MAX - self.asked);
         self.reads.insert(read, reply);
-        read
+        Some(read)
     }
 
-    fn await_write(&mut self, then: impl FnOnce(usize) + 'static) -> WriteId {
+    /// The same for a change.
+    fn await_write<T: 'static>(
+        &mut self,
+        reply: Reply<T>,
+        answer: impl FnOnce(usize) -> T + 'static,
+    ) -> Option<WriteId> {
+        if let Some(rejection) = self.rejection() {
+            let _ = reply.send(Err(rejection));
+            return None;
+        }
         self.asked += 1;
         let write = WriteId(self.asked);
+        let then = move |outcome: Result<usize, Rejection>| drop(reply.send(outcome.map(answer)));
         self.writes.insert(write, Box::new(then));
-        write
+        Some(write)
+    }
+
+    fn rejection(&self) -> Option<Rejection> {
+        let failure = self.failure.as_ref()?;
+        Some(Rejection::Failed(format!("the store cannot be used at the moment: {failure}")))
     }
 
     /// Takes the events that are answers, and gives back all others.
@@ -43,19 +70,33 @@ impl Answers {
         match event {
             Event::StatesRead { read, states, next } => match self.reads.remove(&read) {
                 Some(reply) => {
-                    // Who asked may have gone away meanwhile; here and below.
                     let _ = reply.send(Ok(StatePage { states, next }));
-                    None
+                    return None;
                 }
-                None => Some(Event::StatesRead { read, states, next }),
+                None => return Some(Event::StatesRead { read, states, next }),
             },
             Event::StatesWritten { write, changed } => {
                 if let Some(then) = self.writes.remove(&write) {
-                    then(changed);
+                    then(Ok(changed));
                 }
-                None
+                return None;
             }
-            other => Some(other),
+            Event::StoreFailed { ref error } => self.fail(error),
+            Event::StoreOpened(_) | Event::StoreRecovered => self.failure = None,
+            _ => {}
+        }
+        Some(event)
+    }
+
+    /// Tells all who wait. A change that was ordered before is made when the store works again.
+    fn fail(&mut self, error: &str) {
+        self.failure = Some(error.to_owned());
+        let Some(rejection) = self.rejection() else { return };
+        for reply in std::mem::take(&mut self.reads).into_values() {
+            let _ = reply.send(Err(rejection.clone()));
+        }
+        for then in std::mem::take(&mut self.writes).into_values() {
+            then(Err(rejection.clone()));
         }
     }
 }
@@ -83,7 +124,7 @@ impl Daemon<'_> {
                 }
             },
         };
-        let read = self.answers.await_read(reply);
+        let Some(read) = self.answers.await_read(reply) else { return };
         self.parts.carry_out(&self.wiring, Action::ReadStates { read, filters, after });
     }
 
@@ -103,7 +144,7 @@ impl Daemon<'_> {
         }
         state.time = self.now().wall;
         let published = self.monitor.publishes_states();
-        let write = self.answers.await_write(move |_| drop(reply.send(Ok(published))));
+        let Some(write) = self.answers.await_write(reply, move |_| published) else { return };
         self.turn(Event::StatesOrdered { write, order: StateOrder::Set(state) });
     }
 
@@ -113,9 +154,8 @@ impl Daemon<'_> {
             return;
         }
         let cleared = clear && self.monitor.publishes_states();
-        let write = self.answers.await_write(move |changed| {
-            drop(reply.send(Ok(Forgotten { recorded: changed > 0, cleared })));
-        });
+        let answer = move |changed| Forgotten { recorded: changed > 0, cleared };
+        let Some(write) = self.answers.await_write(reply, answer) else { return };
         self.turn(Event::StatesOrdered { write, order: StateOrder::Forget { topic, clear } });
     }
 
@@ -127,9 +167,8 @@ impl Daemon<'_> {
         }
         let claimed = states.iter().filter(|state| self.monitor.records_topic(&state.topic));
         let unclaimed = states.len() - claimed.count();
-        let write = self.answers.await_write(move |recorded| {
-            drop(reply.send(Ok(Imported { recorded, unclaimed })));
-        });
+        let answer = move |recorded| Imported { recorded, unclaimed };
+        let Some(write) = self.answers.await_write(reply, answer) else { return };
         self.turn(Event::StatesOrdered { write, order: StateOrder::Import(states) });
     }
 
@@ -141,5 +180,63 @@ impl Daemon<'_> {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::snapshot::Snapshot;
+
+    fn failure() -> Event {
+        Event::StoreFailed { error: "the disk is full".to_owned() }
+    }
+
+    #[test]
+    fn answers_reach_who_asked_and_all_else_goes_on() {
+        let mut answers = Answers::default();
+        let (reply, mut page) = oneshot::channel();
+        let read = answers.await_read(reply).unwrap();
+        let (reply, mut doubled) = oneshot::channel();
+        let write = answers.await_write(reply, |changed| changed * 2).unwrap();
+
+        // A restore's own reading, and what is no answer.
+        let restore = Event::StatesRead { read: ReadId(1), states: Vec::new(), next: None };
+        assert_eq!(answers.pass_on(restore.clone()), Some(restore));
+        assert_eq!(answers.pass_on(Event::TimePassed), Some(Event::TimePassed));
+        assert!(page.try_recv().is_err() && doubled.try_recv().is_err());
+
+        let event = Event::StatesRead { read, states: Vec::new(), next: None };
+        assert_eq!(answers.pass_on(event), None);
+        assert_eq!(page.try_recv().unwrap(), Ok(StatePage { states: Vec::new(), next: None }));
+        assert_eq!(answers.pass_on(Event::StatesWritten { write, changed: 3 }), None);
+        assert_eq!(doubled.try_recv().unwrap(), Ok(6));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_store_that_fails() {
+        let mut answers = Answers::default();
+        let said = |answer: Rejection| answer.to_string().contains("the disk is full");
+        let (reply, mut page) = oneshot::channel();
+        let read = answers.await_read(reply).unwrap();
+        let (reply, mut changed) = oneshot::channel();
+        answers.await_write(reply, |changed| changed).unwrap();
+        assert_eq!(answers.pass_on(failure()), Some(failure()));
+        assert!(said(page.try_recv().unwrap().unwrap_err()));
+        assert!(said(changed.try_recv().unwrap().unwrap_err()));
+
+        let (reply, mut page) = oneshot::channel();
+        assert_eq!(answers.await_read(reply), None);
+        assert!(said(page.try_recv().unwrap().unwrap_err()));
+
+        // What comes late is for nobody, and then all is well again.
+        let late = Event::StatesRead { read, states: Vec::new(), next: None };
+        assert!(answers.pass_on(late).is_some());
+        for mended in [Event::StoreRecovered, Event::StoreOpened(Snapshot::default())] {
+            answers.pass_on(failure());
+            answers.pass_on(mended);
+            let (reply, _page) = oneshot::channel();
+            assert!(answers.await_read(reply).is_some());
+        }
     }
 }

@@ -24,6 +24,10 @@ fn a_full_disk_holds_back_the_states_and_not_the_watching() {
     }
     let failed = machine.journal().wait_for_alert("store-failed", "");
     assert!(failed.field("PRIORITY").parse::<u8>().is_ok_and(|priority| priority <= 4));
+    // Who asks for states is not kept waiting for the disk.
+    let refused = machine.run(&["iotmonitor", "states", "list"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("the store cannot be used at the moment"), "{refused:?}");
     let from = bus.end();
     machine.publish("home/lamp/sensors/light", "here");
     bus.wait_topic(from, "home/monitoring/expire/lamp");
@@ -40,6 +44,7 @@ fn a_full_disk_holds_back_the_states_and_not_the_watching() {
     for i in 0..20 {
         bus.wait_exact(from, &format!("home/lamp/set/{i}"), &big);
     }
+    assert!(machine.ok(&["iotmonitor", "states", "list"]).contains("home/lamp/set/19"));
 }
 
 #[test]
