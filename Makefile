@@ -10,8 +10,8 @@ TEST_THREADS ?= 2
 # How long `make soak` goes on.
 MINUTES ?= 10
 
-.PHONY: help build run test system-test soak lint bench bench-check bench-baseline deps deb deny \
-	advisories reproducible install uninstall
+.PHONY: help build run test system-test soak lint bench bench-check bench-micro bench-baseline deps \
+	deb deny advisories reproducible install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -43,11 +43,14 @@ lint: ## formatting, clippy and shellcheck
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh
 
-bench: ## measure beside mosquitto_sub and write the README's table; QUICK=1, ROWS=watched,states,size
+bench: ## measure beside mosquitto_sub and write the README's table; QUICK=1, ROWS=watched,states
 	$(CARGO) bench --locked --bench peers
 
 bench-check: ## fail where a message costs a tenth more instructions than benches/baseline.toml says
 	$(CARGO) bench --locked --bench regression
+
+bench-micro: ## time the topic index, the deadline table and the store's commits alone
+	$(CARGO) bench --locked --bench micro
 
 bench-baseline: ## take the present cost of a message as the baseline
 	$(CARGO) bench --locked --bench regression -- renew

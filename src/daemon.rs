@@ -79,14 +79,14 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     for warning in &loaded.warnings {
         logger.alert(&plain(AlertKind::ConfigWarning, warning.to_string()));
     }
-    store::check_format(&options.state_directory)?;
+    let opened = store::check_format(&options.state_directory)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(DaemonError::Runtime)?;
     let outcome = runtime.block_on(async {
         let mut daemon =
-            Daemon::start(options, loaded.config, logger).map_err(DaemonError::Runtime)?;
+            Daemon::start(options, loaded.config, opened, logger).map_err(DaemonError::Runtime)?;
         daemon.run().await;
         daemon.stop().await;
         Ok(())
@@ -141,12 +141,17 @@ fn keep_credentials(options: &Options, config: &Config, logger: &Logger) {
 }
 
 impl<'a> Daemon<'a> {
-    fn start(options: &'a Options, config: Config, logger: &'a Logger) -> std::io::Result<Self> {
+    fn start(
+        options: &'a Options,
+        config: Config,
+        opened: Option<store::Opened>,
+        logger: &'a Logger,
+    ) -> std::io::Result<Self> {
         keep_credentials(options, &config, logger);
         let (event_sender, events) = mpsc::channel(EVENT_QUEUE);
         let (request_sender, requests) = mpsc::channel(REQUEST_QUEUE);
         let wiring = Wiring::of(&config);
-        let parts = Parts::start(options, &wiring, event_sender, request_sender)?;
+        let parts = Parts::start(options, &wiring, opened, event_sender, request_sender)?;
         let start = Instant::now();
         let wall = wall_clock();
         let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);

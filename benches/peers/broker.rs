@@ -23,15 +23,25 @@ impl Broker {
     /// A broker that keeps every message for a client that is slower than the stream, and has up
     /// to `window` QoS 1 messages on their way to each.
     pub fn start(window: u16) -> Self {
+        Self::start_with(window, "log_dest none\n")
+    }
+
+    /// The same, which says in its log who subscribes to what; that costs it time.
+    pub fn start_telling(window: u16) -> Self {
+        Self::start_with(window, "log_dest file PATH/log\nlog_type subscribe\n")
+    }
+
+    fn start_with(window: u16, log: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for temporary files");
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a free port")
             .port();
         let path = directory.path().display();
+        let log = log.replace("PATH", &path.to_string());
         let config = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n\
-             max_inflight_messages {window}\nlog_dest file {path}/log\nlog_type subscribe\n"
+             max_inflight_messages {window}\n{log}"
         );
         let file = directory.path().join("mosquitto.conf");
         fs::write(&file, config).expect("the directory can be written to");
@@ -51,7 +61,11 @@ impl Broker {
         self.directory.path()
     }
 
-    /// Waits until this client has subscribed to something.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until this client has subscribed to something; for a broker that tells it.
     pub fn until_subscribed(&self, client_id: &str) {
         let log = self.directory().join("log");
         until(&format!("{client_id} subscribes"), || {

@@ -68,16 +68,19 @@ impl Client {
         while self.frame().0 >> 4 != 9 {}
     }
 
-    /// Subscribes to many filters at once, and waits for all answers.
-    pub fn subscribe_all(&mut self, filters: &[String]) {
+    /// Subscribes to many filters at once, and waits for all answers; properties as above.
+    pub fn subscribe_all(&mut self, filters: &[String], level: Option<u8>) {
+        let properties = usize::from(level.is_some());
         let chunks = filters.chunks(FILTERS_PER_PACKET);
         let mut answers = chunks.len();
         let mut packet = BytesMut::new();
         for (pkid, chunk) in (1..).zip(chunks) {
             packet.clear();
             packet.put_u8(0x82);
-            put_length(&mut packet, 2 + chunk.iter().map(|filter| filter.len() + 3).sum::<usize>());
+            let filters = chunk.iter().map(|filter| filter.len() + 3).sum::<usize>();
+            put_length(&mut packet, 2 + properties + filters);
             packet.put_u16(pkid);
+            packet.put_bytes(0, properties);
             for filter in chunk {
                 put_text(&mut packet, filter);
                 packet.put_u8(0);
@@ -89,6 +92,12 @@ impl Client {
         }
     }
 
+    /// Waits until the broker has taken everything that was sent before.
+    pub fn ping(&mut self) {
+        self.write(&[0xC0, 0]);
+        while self.frame().0 >> 4 != 13 {}
+    }
+
     pub fn publish(&mut self, topic: &str, payload: &[u8], pkid: Option<u16>) {
         let mut packet = BytesMut::new();
         put_publish(&mut packet, MQTT_3_1_1, topic, payload, pkid);
@@ -98,6 +107,16 @@ impl Client {
     /// Publishes on these topics in turn, `messages` times in all, at QoS 1 where asked for, and
     /// takes in the acknowledgements.
     pub fn flood(&mut self, topics: &[String], messages: usize, at_least_once: bool) {
+        self.flood_with(crate::common::fleet::PAYLOAD, topics, messages, at_least_once);
+    }
+
+    fn flood_with(
+        &mut self,
+        payload: &[u8],
+        topics: &[String],
+        messages: usize,
+        at_least_once: bool,
+    ) {
         let mut reading = self.stream.try_clone().expect("a socket can be duplicated");
         let acknowledgements = if at_least_once { 4 * messages } else { 0 };
         let reader = thread::spawn(move || {
@@ -111,7 +130,7 @@ impl Client {
         for number in 0..messages {
             let pkid = u16::try_from(number % 65_000 + 1).ok().filter(|_| at_least_once);
             let topic = &topics[number % topics.len()];
-            put_publish(&mut packets, MQTT_3_1_1, topic, crate::common::fleet::PAYLOAD, pkid);
+            put_publish(&mut packets, MQTT_3_1_1, topic, payload, pkid);
             if packets.len() > 64 * 1024 {
                 self.write(&packets);
                 packets.clear();
@@ -147,6 +166,16 @@ impl Client {
     /// As [`Self::until`], but not past this instant.
     pub fn until_deadline(&mut self, topic: &str, deadline: Instant) -> Option<Message> {
         loop {
+            let message = self.next_until(deadline)?;
+            if message.topic == topic {
+                return Some(message);
+            }
+        }
+    }
+
+    /// As [`Self::next`], but not past this instant.
+    pub fn next_until(&mut self, deadline: Instant) -> Option<Message> {
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return None;
@@ -154,11 +183,15 @@ impl Client {
             self.stream.set_read_timeout(Some(left)).expect("a socket of TCP");
             let message = self.has_frame().then(|| self.next());
             self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket of TCP");
-            match message {
-                Some(message) if message.topic == topic => return Some(message),
-                Some(_) | None => {}
+            if message.is_some() {
+                return message;
             }
         }
+    }
+
+    /// Publishes this payload on each topic, at QoS 1, and takes in the acknowledgements.
+    pub fn publish_all(&mut self, topics: &[String], payload: &[u8]) {
+        self.flood_with(payload, topics, topics.len(), true);
     }
 
     /// Reads what the socket gives at once.

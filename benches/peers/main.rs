@@ -6,12 +6,23 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../../tests/harness/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
+mod harness;
+
+mod agents;
 mod broker;
+mod burst;
 mod client;
+mod expiry;
+mod losses;
 mod process;
+mod recorded;
+mod references;
 mod size;
 mod states;
 mod table;
+mod watchdog;
 mod watched;
 
 use client::Client;
@@ -35,25 +46,45 @@ impl Settings {
     fn rounds(&self) -> usize {
         if self.quick { 1 } else { 3 }
     }
+
+    /// Whether a fleet of so many devices is measured: the largest takes minutes.
+    fn takes(&self, devices: usize) -> bool {
+        !self.quick || devices < LARGEST
+    }
+
+    /// Rounds with a fleet of so many devices.
+    fn rounds_of(&self, devices: usize) -> usize {
+        if devices < LARGEST { self.rounds() } else { 1 }
+    }
 }
 
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
-const GROUPS: [Group; 3] =
-    [("watched", watched::rows), ("states", states::rows), ("size", size::rows)];
+const GROUPS: [Group; 8] = [
+    ("watched", watched::rows),
+    ("states", states::rows),
+    ("losses", losses::rows),
+    ("expiry", expiry::rows),
+    ("burst", burst::rows),
+    ("recorded", recorded::rows),
+    ("agents", agents::rows),
+    ("size", size::rows),
+];
+
+/// The largest fleet; one round with it takes as long as many with another.
+const LARGEST: usize = 100_000;
 
 fn main() {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
-    match (words.first().map(String::as_str), number(1), number(2)) {
-        (None, ..) => measure(),
-        (Some("decode"), Some(port), Some(messages)) => {
-            watched::decode(u16::try_from(port).expect("a port"), messages);
-        }
-        (Some("split"), Some(port), Some(messages)) => {
-            watched::split(u16::try_from(port).expect("a port"), messages);
-        }
-        _ => panic!("there are no arguments; see QUICK and ROWS"),
+    let Some(name) = words.first() else { return measure() };
+    if let ("units", Some(count)) = (name.as_str(), number(1)) {
+        return agents::start_units(count);
     }
+    let is_reference = number(1).zip(number(2)).is_some_and(|(port, messages)| {
+        let port = u16::try_from(port).expect("a port");
+        references::run(name, port, messages, number(3))
+    });
+    assert!(is_reference, "there are no arguments; see QUICK and ROWS");
 }
 
 fn measure() {

@@ -18,6 +18,14 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanos)
 }
 
+/// Seconds of processor time between two texts of a task's `schedstat`.
+#[allow(clippy::cast_precision_loss, reason = "a bench takes less than 2^52 ns")]
+pub fn seconds_between(before: &str, after: &str) -> f64 {
+    let nanos = |text: &str| text.split(' ').next().and_then(|word| word.parse::<u64>().ok());
+    let (before, after) = (nanos(before), nanos(after));
+    after.zip(before).map_or(0.0, |(after, before)| (after - before) as f64 / 1e9)
+}
+
 /// Processor time of all children that were waited for.
 pub fn cpu_of_ended_children() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("Linux counts it");
@@ -31,12 +39,32 @@ pub fn cpu_of_ended_children() -> Duration {
         .sum()
 }
 
-/// Resident memory in bytes.
-pub fn resident(pid: u32) -> u64 {
+/// Resident memory in megabytes.
+pub fn resident(pid: u32) -> f64 {
+    megabytes(pid, "VmRSS:")
+}
+
+/// The same without what is mapped from files, which is the program itself.
+pub fn resident_but_for_files(pid: u32) -> f64 {
+    megabytes(pid, "RssAnon:")
+}
+
+/// The most resident memory, in megabytes, since [`forget_peak`] or the start.
+pub fn peak(pid: u32) -> f64 {
+    megabytes(pid, "VmHWM:")
+}
+
+/// Takes what is resident now as the peak (proc_pid_clear_refs(5)).
+pub fn forget_peak(pid: u32) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("it is a child's");
+}
+
+#[allow(clippy::cast_precision_loss, reason = "memory is below 2^52 bytes")]
+fn megabytes(pid: u32, field: &str) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.expect("Linux says it") * 1024
+    kilobytes.expect("Linux says it") as f64 * 1024.0 / 1e6
 }
 
 /// Runs the work with this thread, and all processes that it starts, on the first processor alone.

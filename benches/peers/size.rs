@@ -1,75 +1,108 @@
-//! How large it is and how fast it starts.
+//! How large it is, how fast it starts, and what it costs while nothing happens.
 
 use crate::broker::Broker;
 use crate::client::Client;
-use crate::common::fleet::{self, BARRIER_COUNT, BARRIER_HELLO};
+use crate::common::fleet::{self, BARRIER_COUNT, BARRIER_HELLO, MQTT_5};
 use crate::common::monitor::Monitor;
-use crate::process;
 use crate::table::{Figure, Goal, Row};
-use crate::{Settings, until_watching};
+use crate::{Settings, process, references, until_watching};
+use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// So long after everything was heard.
 const REST: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Goals for a fleet.
+struct Wanted {
+    devices: usize,
+    /// Megabytes.
+    memory: f64,
+    /// Seconds.
+    start: Option<f64>,
+    /// Seconds of processor time a minute.
+    idle: Option<f64>,
+}
+
+const FLEETS: [Wanted; 3] = [
+    Wanted { devices: 1_000, memory: 8.0, start: None, idle: Some(0.05) },
+    Wanted { devices: 10_000, memory: 14.0, start: Some(0.25), idle: Some(0.1) },
+    Wanted { devices: 100_000, memory: 70.0, start: Some(3.0), idle: None },
+];
+
 pub fn rows(settings: &Settings) -> Vec<Row> {
-    let mut rows: Vec<Row> = [
-        (1_000, Goal::AtMost(8.0), None),
-        (10_000, Goal::AtMost(14.0), Some(Goal::AtMost(0.25))),
-        (100_000, Goal::AtMost(70.0), Some(Goal::AtMost(3.0))),
-    ]
-    .into_iter()
-    .flat_map(|(devices, memory, start)| fleet_rows(settings, devices, memory, start))
-    .collect();
-    rows.push(Row {
-        work: "start to READY=1, the example configuration".to_owned(),
+    let fleets = FLEETS.iter().filter(|wanted| settings.takes(wanted.devices));
+    let mut rows: Vec<Row> = fleets.flat_map(|wanted| fleet_rows(settings, wanted)).collect();
+    let single = |work: &str, values, unit, goal| Row {
+        work: work.to_owned(),
         references: Vec::new(),
-        monitor: Figure::new((0..settings.rounds()).map(|_| ready()).collect(), "ms"),
-        goal: Some(Goal::AtMost(30.0)),
-    });
-    rows.push(Row {
-        work: "size of the program".to_owned(),
-        references: Vec::new(),
-        monitor: Figure::new(vec![program_megabytes()], "MB"),
-        goal: None,
-    });
+        monitor: Figure::new(values, unit),
+        goal,
+    };
+    let ready = (0..settings.rounds()).map(|_| example_ready()).collect();
+    rows.push(single(
+        "start to READY=1, the example configuration",
+        ready,
+        "ms",
+        Some(Goal::AtMost(30.0)),
+    ));
+    let program = Path::new(env!("CARGO_BIN_EXE_iotmonitor"));
+    rows.push(single("size of the program", vec![megabytes(program)], "MB", None));
+    if let Some(package) = package(settings) {
+        rows.push(single("size of the Debian package", vec![package], "MB", None));
+    }
     rows
 }
 
-fn fleet_rows(
-    settings: &Settings,
-    devices: usize,
-    memory_goal: Goal,
-    start_goal: Option<Goal>,
-) -> [Row; 2] {
-    let (mut memory, mut start, mut alone) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..settings.rounds() {
-        let (megabytes, seconds) = fleet(devices);
-        memory.push(megabytes);
-        start.push(seconds);
-        alone.push(subscribe_alone(devices));
-    }
+fn fleet_rows(settings: &Settings, wanted: &Wanted) -> [Row; 3] {
+    let devices = wanted.devices;
+    let rounds = settings.rounds_of(devices);
+    let taken: Vec<Taken> = (0..rounds).map(|round| fleet(settings, devices, round == 0)).collect();
+    let watching = (0..rounds).map(|_| subscribe_alone(&[references::watch_filters(devices)]));
+    let both = (0..rounds)
+        .map(|_| subscribe_alone(&[references::watch_filters(devices), state_filters(devices)]));
+    let figure =
+        |value: fn(&Taken) -> f64, unit| Figure::new(taken.iter().map(value).collect(), unit);
     [
         Row {
             work: format!("resident memory, {devices} devices that have all been heard"),
-            references: Vec::new(),
-            monitor: Figure::new(memory, "MB"),
-            goal: Some(memory_goal),
+            references: vec![("of it not the program's file", figure(|taken| taken.own, "MB"))],
+            monitor: figure(|taken| taken.megabytes, "MB"),
+            goal: Some(Goal::AtMost(wanted.memory)),
         },
         Row {
             work: format!("start to subscribed, {devices} devices"),
-            references: vec![("the subscriptions alone", Figure::new(alone, "s"))],
-            monitor: Figure::new(start, "s"),
-            goal: start_goal,
+            references: vec![
+                ("the same subscriptions alone", Figure::new(both.collect(), "s")),
+                ("those of one connection", Figure::new(watching.collect(), "s")),
+            ],
+            monitor: figure(|taken| taken.start, "s"),
+            goal: wanted.start.map(Goal::AtMost),
+        },
+        Row {
+            work: format!("idle processor time a minute, {devices} devices"),
+            references: Vec::new(),
+            monitor: Figure::new(taken.iter().filter_map(|taken| taken.idle).collect(), "s"),
+            goal: wanted.idle.map(Goal::AtMost),
         },
     ]
 }
 
-/// Megabytes, and seconds from the start to the first status, which follows the last SUBACK.
-#[allow(clippy::cast_precision_loss, reason = "memory is below 2^52 bytes")]
-fn fleet(devices: usize) -> (f64, f64) {
+/// What a fleet took.
+struct Taken {
+    /// Resident, and how much of it is not the program's file.
+    megabytes: f64,
+    own: f64,
+    /// Seconds from the start to the first status, which follows the last SUBACK.
+    start: f64,
+    /// Seconds of processor time a minute.
+    idle: Option<f64>,
+}
+
+fn fleet(settings: &Settings, devices: usize, idle: bool) -> Taken {
     let broker = Broker::start(20);
     let config = fleet::config(devices, broker.port);
     let mut observer = Client::connect(broker.port, "observer");
@@ -77,7 +110,7 @@ fn fleet(devices: usize) -> (f64, f64) {
     let began = Instant::now();
     let monitor = Monitor::start(broker.directory(), &config, &[]);
     while !observer.next().topic.starts_with("home/monitoring/status/") {}
-    let started = began.elapsed();
+    let start = began.elapsed().as_secs_f64();
     until_watching(&mut observer, devices);
     let mut publisher = Client::connect(broker.port, "publisher");
     let topics: Vec<String> = (0..devices).map(fleet::watched_topic).collect();
@@ -86,46 +119,89 @@ fn fleet(devices: usize) -> (f64, f64) {
     observer.until(BARRIER_COUNT);
     // Memory at rest: what a start needs for a moment is given back within seconds.
     std::thread::sleep(REST);
-    let megabytes = process::resident(monitor.child.id()) as f64 / 1e6;
+    let pid = monitor.child.id();
+    let taken = Taken {
+        megabytes: process::resident(pid),
+        own: process::resident_but_for_files(pid),
+        start,
+        idle: idle.then(|| idle_seconds(settings, pid)),
+    };
     monitor.stop();
-    (megabytes, started.as_secs_f64())
+    taken
 }
 
-/// Seconds that the broker takes for what the watch connection subscribes to, from a client that
-/// has nothing else to do.
-fn subscribe_alone(devices: usize) -> f64 {
+/// Seconds of processor time a minute, from a third of one.
+fn idle_seconds(settings: &Settings, pid: u32) -> f64 {
+    let (part, parts) =
+        if settings.quick { (Duration::from_secs(6), 10) } else { (REST * 5 / 2, 3) };
+    let before = process::cpu(pid);
+    std::thread::sleep(part);
+    ((process::cpu(pid) - before) * parts).as_secs_f64()
+}
+
+/// What the state connection of so many devices subscribes to.
+fn state_filters(devices: usize) -> Vec<String> {
+    (0..devices).map(|device| format!("b/d{device}/actuators/#")).collect()
+}
+
+/// Seconds that the broker takes for subscriptions, from clients that have nothing else to do, one
+/// for each list, at the same time.
+fn subscribe_alone(lists: &[Vec<String>]) -> f64 {
     let broker = Broker::start(20);
-    let filters: Vec<String> = (0..devices)
-        .flat_map(|device| [format!("b/d{device}/sensors/#"), format!("b/d{device}/hello")])
+    let mut clients: Vec<Client> = (0..lists.len())
+        .map(|number| Client::connect_at(broker.port, &format!("alone{number}"), MQTT_5))
         .collect();
-    let mut client = Client::connect(broker.port, "alone");
     let began = Instant::now();
-    client.subscribe_all(&filters);
+    std::thread::scope(|scope| {
+        for (client, filters) in clients.iter_mut().zip(lists) {
+            scope.spawn(|| client.subscribe_all(filters, Some(MQTT_5)));
+        }
+    });
     began.elapsed().as_secs_f64()
 }
 
-/// Milliseconds from the start to READY=1; no broker is needed for it.
-fn ready() -> f64 {
+/// No broker is needed for it.
+fn example_ready() -> f64 {
     let directory = tempfile::tempdir().expect("a directory for temporary files");
-    let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a new name");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let config = include_str!("../../config.toml");
+    let (monitor, milliseconds) = start_until_ready(directory.path(), config);
+    monitor.stop();
+    milliseconds
+}
+
+/// Starts a monitor, and gives the milliseconds until it said READY=1.
+pub fn start_until_ready(directory: &Path, config: &str) -> (Monitor, f64) {
+    let path = directory.join("notify");
+    // There is one where this is not the first start.
+    let _ = fs::remove_file(&path);
+    let socket = UnixDatagram::bind(path).expect("a new name");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let began = Instant::now();
-    let monitor = Monitor::start(directory.path(), config, &[]);
+    let monitor = Monitor::start(directory, config, &[]);
     let mut word = [0; 4_096];
     loop {
         let count = socket.recv(&mut word).expect("the monitor gets ready");
         if word[..count].starts_with(b"READY=1") {
-            break;
+            return (monitor, began.elapsed().as_secs_f64() * 1e3);
         }
     }
-    let elapsed = began.elapsed();
-    monitor.stop();
-    elapsed.as_secs_f64() * 1e3
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a program is below 2^52 bytes")]
-fn program_megabytes() -> f64 {
-    let program = std::fs::metadata(env!("CARGO_BIN_EXE_iotmonitor")).expect("it was built");
-    program.len() as f64 / 1e6
+/// The package as it would be installed, made from the release build; not in a quick run.
+fn package(settings: &Settings) -> Option<f64> {
+    if settings.quick {
+        return None;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/deb.sh");
+    let output = Command::new(script).output().expect("a script can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let path = said.lines().last().expect("it says what it made");
+    Some(megabytes(Path::new(path.trim())))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "files are below 2^52 bytes")]
+fn megabytes(file: &Path) -> f64 {
+    let size = fs::metadata(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    size.len() as f64 / 1e6
 }

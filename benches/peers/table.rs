@@ -25,6 +25,8 @@ pub struct Row {
 pub enum Goal {
     /// At most so much of the first reference.
     Ratio(f64),
+    /// At least so much of the first reference.
+    RatioAtLeast(f64),
     AtMost(f64),
     AtLeast(f64),
 }
@@ -38,7 +40,19 @@ impl Figure {
     }
 
     pub fn median(&self) -> f64 {
-        self.values[self.values.len() / 2]
+        self.quantile(0.5)
+    }
+
+    /// The value that this part of all values are below.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "there are some hundred values"
+    )]
+    pub fn quantile(&self, part: f64) -> f64 {
+        let place = (self.values.len() as f64 * part) as usize;
+        self.values[place.min(self.values.len() - 1)]
     }
 }
 
@@ -75,6 +89,7 @@ impl Row {
     fn is_met(&self) -> Option<bool> {
         Some(match self.goal? {
             Goal::Ratio(most) => self.ratio()? <= most,
+            Goal::RatioAtLeast(least) => self.ratio()? >= least,
             Goal::AtMost(most) => self.monitor.median() <= most,
             Goal::AtLeast(least) => self.monitor.median() >= least,
         })
@@ -89,6 +104,7 @@ impl fmt::Display for Row {
         let goal = match self.goal {
             None => "–".to_owned(),
             Some(Goal::Ratio(most)) => format!("ratio ≤ {most}"),
+            Some(Goal::RatioAtLeast(least)) => format!("ratio ≥ {least}"),
             Some(Goal::AtMost(most)) => format!("≤ {most} {}", self.monitor.unit),
             Some(Goal::AtLeast(least)) => format!("≥ {least} {}", self.monitor.unit),
         };

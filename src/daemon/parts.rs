@@ -70,6 +70,7 @@ impl Parts {
     pub fn start(
         options: &Options,
         wiring: &Wiring,
+        opened: Option<store::Opened>,
         events: mpsc::Sender<Event>,
         requests: mpsc::Sender<Request>,
     ) -> std::io::Result<Self> {
@@ -82,7 +83,8 @@ impl Parts {
             manager_pulse.clone(),
             bus_pulse.clone(),
         ];
-        let store = store::spawn(
+        let store = store::spawn_with(
+            opened,
             StoreSettings::new(&options.state_directory),
             events.clone(),
             store_pulse,

@@ -13,7 +13,7 @@ mod agent;
 pub mod alert;
 mod availability;
 mod clock;
-mod deadline;
+pub mod deadline;
 mod device;
 pub mod event;
 mod home_assistant;

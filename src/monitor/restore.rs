@@ -136,13 +136,14 @@ impl Monitor {
     pub(super) fn backlog_taken_in(&mut self, out: &mut Vec<Action>) {
         if !self.restores.start.begun {
             self.restores.start.begun = true;
+            let queued: BTreeSet<DeviceId> = self.restores.queue.iter().copied().collect();
             for id in 0..self.devices.len() {
                 let device = &self.devices[id];
                 if device.spec.restore_on_start && device.is_enabled() && device.spec.records_states
                 {
                     let id = super::liveness::id_of(id);
                     self.restores.start.left.insert(id);
-                    if !self.restores.queue.contains(&id) {
+                    if !queued.contains(&id) {
                         self.restores.queue.push_back(id);
                     }
                 }

@@ -80,19 +80,33 @@ pub struct StoreHandle {
     thread: JoinHandle<()>,
 }
 
+/// A store that was found good and is open already, for a look at all of its pages takes time.
+pub struct Opened {
+    // Before the lock, to be closed before it goes.
+    disk: disk::Disk,
+    lock: files::DirectoryLock,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
+}
+
 /// Says whether this version may touch the store in `directory`; to be asked before [`spawn`].
-/// A missing, damaged, locked or unreadable store is none of its business.
+/// A missing, damaged, locked or unreadable store is none of its business; a good one comes back.
 ///
 /// # Errors
 /// [`StoreError::NewerFormat`] and no other.
-pub fn check_format(directory: &Path) -> Result<(), StoreError> {
+pub fn check_format(directory: &Path) -> Result<Option<Opened>, StoreError> {
     if !directory.join(files::DATA_FILE).exists() {
-        return Ok(());
+        return Ok(None);
     }
-    let Ok(_lock) = files::lock(directory) else { return Ok(()) };
+    let Ok(lock) = files::lock(directory) else { return Ok(None) };
     match disk::Disk::open(directory, DEFAULT_MAP_BYTES) {
+        Ok(disk) => Ok(Some(Opened { disk, lock })),
         Err(error @ StoreError::NewerFormat { .. }) => Err(error),
-        Ok(_) | Err(_) => Ok(()),
+        Err(_) => Ok(None),
     }
 }
 
@@ -105,11 +119,26 @@ pub fn spawn(
     events: tokio::sync::mpsc::Sender<Event>,
     pulse: Pulse,
 ) -> std::io::Result<StoreHandle> {
+    spawn_with(None, settings, events, pulse)
+}
+
+/// As [`spawn`], with what [`check_format`] has opened in the directory of these settings.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn spawn_with(
+    opened: Option<Opened>,
+    settings: StoreSettings,
+    events: tokio::sync::mpsc::Sender<Event>,
+    pulse: Pulse,
+) -> std::io::Result<StoreHandle> {
     let (commands, received) = sync_channel(CHANNEL_CAPACITY);
     // One message, sent as the thread's last act: never full.
     let (done, flushed) = sync_channel(1);
     let closing = Arc::new(OnceLock::new());
-    let writer = writer::Writer::new(settings, events, pulse, received, Arc::clone(&closing));
+    let (disk, lock) = opened.map(|Opened { disk, lock }| (disk, lock)).unzip();
+    let writer = writer::Writer::new(settings, events, pulse, received, Arc::clone(&closing))
+        .with(disk, lock);
     let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
         let flushed = writer.run();
         // A handle that was dropped does not want to know.

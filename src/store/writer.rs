@@ -83,6 +83,11 @@ impl Writer {
         }
     }
 
+    /// Begins with a store that is open already.
+    pub fn with(self, disk: Option<Disk>, lock: Option<DirectoryLock>) -> Self {
+        Self { disk, lock, ..self }
+    }
+
     /// Works until the channel is closed and empty. Returns whether everything is on disk.
     pub fn run(mut self) -> bool {
         match self.open() {

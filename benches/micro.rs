@@ -1,0 +1,125 @@
+//! The parts on whose cost everything else rests, each alone and at growing sizes: what is flat
+//! here may be asked for once a message. `cargo bench --bench micro -- index` takes some of them.
+
+use bytes::Bytes;
+use divan::{Bencher, black_box, counter::ItemsCount};
+use iotmonitor::monitor::Event;
+use iotmonitor::monitor::action::StateChange;
+use iotmonitor::monitor::deadline::DeadlineTable;
+use iotmonitor::monitor::event::{Delivery, QoS, StateRecord};
+use iotmonitor::pulse::Pulse;
+use iotmonitor::store::{self, StoreCommand, StoreHandle, StoreSettings};
+use iotmonitor::topic::index::TopicIndex;
+use iotmonitor::topic::{TopicFilter, TopicName};
+use std::time::Duration;
+use tokio::sync::mpsc::Receiver;
+
+const FLEETS: [usize; 4] = [10, 1_000, 10_000, 100_000];
+
+fn main() {
+    divan::main();
+}
+
+fn index_of(devices: usize) -> TopicIndex<usize> {
+    let mut index = TopicIndex::new();
+    for device in 0..devices {
+        for below in ["sensors/#", "hello", "actuators/#"] {
+            let filter = TopicFilter::new(format!("b/d{device}/{below}")).expect("it is a filter");
+            index.insert(&filter, device);
+        }
+    }
+    index.shrink_to_fit();
+    index
+}
+
+/// Names in an order that no cache foresees.
+fn names(devices: usize) -> Vec<TopicName> {
+    let name = |at: usize| format!("b/d{}/sensors/temperature", at * 7_919 % devices);
+    (0..1_000).map(|at| TopicName::new(name(at)).expect("it is a name")).collect()
+}
+
+#[divan::bench(args = FLEETS)]
+fn index_match(bencher: Bencher, devices: usize) {
+    let (index, names) = (index_of(devices), names(devices));
+    bencher.counter(ItemsCount::new(names.len())).bench(|| {
+        for name in &names {
+            index.for_each_match(name, |device| {
+                black_box(device);
+            });
+        }
+    });
+}
+
+#[divan::bench(args = FLEETS, sample_count = 10, sample_size = 1)]
+fn index_build(bencher: Bencher, devices: usize) {
+    bencher.counter(ItemsCount::new(3 * devices)).bench(|| index_of(devices));
+}
+
+/// A device is looked at, found to have spoken since, and put in place anew.
+#[divan::bench(args = FLEETS)]
+fn deadline_moved_on(bencher: Bencher, devices: usize) {
+    let mut table = DeadlineTable::default();
+    table.reserve(devices);
+    for device in 0..devices {
+        table.push(Duration::from_micros(7_919 * device as u64 % 1_000_003), device);
+    }
+    bencher.counter(ItemsCount::new(1_000_usize)).bench_local(|| {
+        for _ in 0..1_000 {
+            if let Some((due, device)) = table.pop_due(Duration::MAX / 2) {
+                table.push(due + Duration::from_secs(1), device);
+            }
+        }
+    });
+}
+
+/// A store, its events, and the number of its last delivery.
+struct Store {
+    handle: StoreHandle,
+    events: Receiver<Event>,
+    last: u64,
+}
+
+impl Store {
+    fn open(directory: &std::path::Path) -> Self {
+        let (sender, events) = tokio::sync::mpsc::channel(64);
+        let settings = StoreSettings::new(directory);
+        let handle = store::spawn(settings, sender, Pulse::new()).expect("there is a thread");
+        Self { handle, events, last: 0 }
+    }
+
+    /// Records so many states and waits until they are on disk.
+    fn record(&mut self, states: usize) {
+        for _ in 0..states {
+            self.last += 1;
+            let topic = format!("b/d{}/actuators/lamp", self.last * 7_919 % 10_000);
+            let state = StateRecord {
+                topic: TopicName::new(topic).expect("it is a name"),
+                payload: Bytes::from_static(b"payload of 20 bytes."),
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                time: Duration::from_secs(1_700_000_000),
+            };
+            let change = StateChange::Put(state);
+            let command = StoreCommand::Record { delivery: Delivery(self.last), change };
+            self.handle.send(command).expect("there is room for a group");
+        }
+        let wanted = Delivery(self.last);
+        loop {
+            match self.events.blocking_recv() {
+                Some(Event::StatesCommitted { through }) if through == wanted => return,
+                Some(_) => {}
+                None => panic!("the store ended"),
+            }
+        }
+    }
+}
+
+/// From the hand-over of a group to the word that it is on disk, with the disk's own time.
+#[divan::bench(args = [1, 20, 100, 1_000], sample_count = 30, sample_size = 1)]
+fn store_commit(bencher: Bencher, states: usize) {
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    let mut store = Store::open(directory.path());
+    store.record(1);
+    bencher.counter(ItemsCount::new(states)).bench_local(|| store.record(states));
+    assert!(store.handle.close(Duration::from_secs(5)), "the store is on disk");
+}

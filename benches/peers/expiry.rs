@@ -1,0 +1,86 @@
+//! How late a silence is told: from a device's deadline to its `expire/NAME` at a subscriber.
+//!
+//! A deadline is counted from the moment before the last message left its publisher, so the way
+//! through the broker, there and back, is in the figure. Devices fall silent one after the other.
+
+use crate::broker::Broker;
+use crate::client::Client;
+use crate::common::monitor::Monitor;
+use crate::table::{Figure, Goal, Row};
+use crate::{Settings, until_watching};
+use std::fmt::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const DEVICES: usize = 300;
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two devices; no multiple of anything.
+const STEP: Duration = Duration::from_micros(4_273);
+
+pub fn rows(settings: &Settings) -> Vec<Row> {
+    let (mut medians, mut highest, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..settings.rounds() {
+        let lateness = lateness();
+        medians.push(Figure::new(lateness.clone(), "ms").quantile(0.5));
+        highest.push(Figure::new(lateness.clone(), "ms").quantile(0.99));
+        all.extend(lateness);
+    }
+    let row = |work: &str, values, goal| Row {
+        work: format!("expiry, lateness: {work}"),
+        references: Vec::new(),
+        monitor: Figure::new(values, "ms"),
+        goal,
+    };
+    vec![
+        row("median of a round", medians, Some(Goal::AtMost(2.0))),
+        row("99th percentile of a round", highest, Some(Goal::AtMost(10.0))),
+        row("all", all, None),
+    ]
+}
+
+/// Of each device, in milliseconds.
+fn lateness() -> Vec<f64> {
+    let broker = Broker::start(20);
+    let mut observer = Client::connect(broker.port, "observer");
+    observer.subscribe("home/monitoring/+/+", None);
+    let monitor = Monitor::start(broker.directory(), &config(broker.port), &[]);
+    until_watching(&mut observer, DEVICES);
+    let mut publisher = Client::connect(broker.port, "publisher");
+    let publishing = thread::spawn(move || {
+        let began = Instant::now();
+        let contacts = (0..DEVICES).map(|device| {
+            let due = began + STEP * u32::try_from(device).expect("there are few");
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let contact = Instant::now();
+            publisher.publish(&format!("b/d{device}/sensors/x"), b"1", None);
+            contact
+        });
+        contacts.collect::<Vec<Instant>>()
+    });
+    let mut expired = Vec::new();
+    while expired.len() < DEVICES {
+        let message = observer.next();
+        if let Some(device) = message.topic.strip_prefix("home/monitoring/expire/d") {
+            expired.push((Instant::now(), device.parse::<usize>().expect("devices are numbered")));
+        }
+    }
+    let contacts = publishing.join().expect("it only publishes");
+    monitor.stop();
+    let late = |(at, device): (Instant, usize)| (at - contacts[device]).as_secs_f64() * 1e3;
+    let timeout = TIMEOUT.as_secs_f64() * 1e3;
+    expired.into_iter().map(|expired| late(expired) - timeout).collect()
+}
+
+fn config(port: u16) -> String {
+    let mut text =
+        format!("[mqtt]\nserverAddress = \"tcp://127.0.0.1:{port}\"\nprotocol = \"5\"\n");
+    for device in 0..DEVICES {
+        // Writing to a text cannot fail.
+        let _ = write!(
+            text,
+            "\n[device_d{device}]\nwatchTopics=\"b/d{device}/sensors/#\"\nwatchTimeOut={}\n",
+            TIMEOUT.as_secs()
+        );
+    }
+    text
+}
