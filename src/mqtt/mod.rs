@@ -19,6 +19,7 @@
 
 mod backoff;
 mod debt;
+mod filters;
 mod link;
 mod outbox;
 mod session;

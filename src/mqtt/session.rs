@@ -5,6 +5,7 @@
 //! commands, pings and the pulse go on. Deliberately absent: connecting and what happens next.
 
 use super::debt::Debt;
+use super::filters::chunk;
 use super::link::{Link, Step};
 use super::outbox::Next;
 use super::settings::Server;
@@ -30,16 +31,9 @@ const PUBLISH_WINDOW: usize = 100;
 /// SUBSCRIBE and UNSUBSCRIBE packets without answer.
 const SUBSCRIBE_WINDOW: usize = 8;
 
-/// Filters in one packet. MQTT sets no limit but brokers do; two hundred is far below the smallest
-/// known of those that make sense here, and ten thousand filters still need only fifty packets.
-const FILTERS_PER_PACKET: usize = 200;
-
 /// Bytes of filters in one packet where the broker announces no limit: well below the 64 KiB to
 /// which brokers on small machines limit packets.
 const SUBSCRIBE_BYTES: usize = 32 * 1024;
-
-/// What one filter adds to its own length: two bytes of length and one of options.
-const FILTER_OVERHEAD: usize = 3;
 
 /// Headers and properties of a SUBSCRIBE.
 const SUBSCRIBE_OVERHEAD: usize = 16;
@@ -300,6 +294,11 @@ impl<'a> Session<'a> {
     }
 
     fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
+        // What another monitor gives back is no echo, nothing new and no sign of life.
+        if incomer.restored_by.as_ref().is_some_and(|owner| *owner != self.context.owner) {
+            self.pass_over(incomer.pkid);
+            return None;
+        }
         let Ok(topic) = TopicName::from_bytes(incomer.topic) else {
             self.discard(incomer.pkid);
             return None;
@@ -309,7 +308,7 @@ impl<'a> Session<'a> {
             payload: incomer.payload,
             qos: if incomer.pkid.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
             retain: incomer.retain,
-            restored: incomer.restored,
+            restored: incomer.restored_by.is_some(),
         };
         match self.context.connection {
             Connection::Watch => {
@@ -325,10 +324,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Drops a message that nobody is told of. The broker gets its acknowledgement in its turn
-    /// nevertheless, or it would send the message for ever.
+    /// Drops a message that breaks the rules.
     fn discard(&mut self, pkid: Option<u16>) {
         self.context.shared.lock().discarded += 1;
+        self.pass_over(pkid);
+    }
+
+    /// Tells nobody of a message. The broker gets its acknowledgement in its turn nevertheless, or
+    /// it would send the message for ever.
+    fn pass_over(&mut self, pkid: Option<u16>) {
         match (self.context.connection, pkid) {
             (Connection::Watch, Some(pkid)) => self.wire.puback(pkid, &mut self.link.output),
             (Connection::Watch, None) => {}
@@ -573,27 +577,4 @@ impl<'a> Session<'a> {
     fn protocol_error(&self, what: String) -> Trouble {
         Trouble::Protocol { server: self.context.server.clone(), what }
     }
-}
-
-/// Takes as many from the front as one packet holds, but always one.
-fn chunk<T>(
-    from: &mut VecDeque<T>,
-    most_bytes: usize,
-    filter: impl Fn(&T) -> &TopicFilter,
-) -> Vec<T> {
-    let mut bytes = 0;
-    let count = from
-        .iter()
-        .take(FILTERS_PER_PACKET)
-        .take_while(|item| {
-            bytes += filter(item).as_str().len() + FILTER_OVERHEAD;
-            bytes <= most_bytes
-        })
-        .count();
-    let chunk = from.drain(..count.max(1).min(from.len())).collect();
-    if from.is_empty() {
-        // The filters of a whole fleet took room that is not needed again.
-        *from = VecDeque::new();
-    }
-    chunk
 }

@@ -122,7 +122,8 @@ pub(super) struct Incomer {
     pub retain: bool,
     /// `None` at QoS 0.
     pub pkid: Option<u16>,
-    pub restored: bool,
+    /// The clientid of the monitor that gave the state back, where the protocol tells.
+    pub restored_by: Option<String>,
 }
 
 /// A packet that breaks the protocol; the connection is of no use after it.

@@ -1,6 +1,11 @@
 //! What several promises make of a machine.
 
-use crate::harness::Machine;
+use crate::harness::{Machine, Message, PATIENCE, Subscriber};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The quiet after which everything has come.
+const QUIET: Duration = Duration::from_millis(700);
 
 /// A broker that keeps everything for a session that is away, as the README asks for, and listens
 /// for the monitor on a port of its own too.
@@ -18,4 +23,16 @@ pub fn restart_at_once(machine: &Machine) {
     let path = "/etc/systemd/system/iotmonitor.service.d/faults.conf";
     machine.write_file(path, "[Service]\nRestartSec=50ms\n");
     machine.ok(&["systemctl", "daemon-reload"]);
+}
+
+/// The last message of each topic, when nothing has come for a while.
+pub fn last_words(bus: &Subscriber) -> BTreeMap<String, String> {
+    let mut end = bus.end();
+    let deadline = Instant::now() + PATIENCE;
+    while bus.within(end, QUIET, |_| true).is_some() {
+        assert!(Instant::now() < deadline, "it does not become quiet on the wire");
+        end = bus.end();
+    }
+    let word = |message: Message| (message.topic.clone(), message.text());
+    bus.all().into_iter().map(word).collect()
 }

@@ -3,15 +3,15 @@
 //! Each span between two kills has topics of its own, so that no later value covers up a lost one.
 
 use crate::effort::Effort;
-use crate::harness::{Machine, Publisher, config, eventually};
+use crate::harness::{Machine, PATIENCE, Publisher, config, eventually};
 use crate::machines;
 use crate::row::Row;
 use fastrand::Rng;
 use nix::sys::signal::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 0\nhelloTopic = \"home/lamp\"\n\
     stateTopics = \"home/lamp/set/#\"\n";
@@ -66,7 +66,7 @@ fn round(row: &mut Row, protocol: &str, kills: usize, random: &mut Rng) {
     });
     let (values, sent) = expected;
     Row::add(&mut row.sent, sent);
-    let restored = read_back(&machine);
+    let restored = read_back(&machine, &values);
     let wrong: Vec<String> = values
         .iter()
         .filter(|(topic, value)| restored.get(*topic) != Some(*value))
@@ -155,19 +155,21 @@ fn connect(machine: &Machine) -> Publisher {
 }
 
 /// All states, as a device gets them that says hello.
-fn read_back(machine: &Machine) -> BTreeMap<String, String> {
-    let bus = machine.subscribe(&["home/lamp/set/#", "home/monitoring/#"]);
-    bus.wait_topic(0, "home/monitoring/up");
-    let journal = machine.journal();
-    let before = journal.alerts(machine, "restored", "lamp");
-    let from = bus.end();
-    machine.publish("home/lamp", "hello");
-    eventually("the end of the restore", || {
-        (journal.alerts(machine, "restored", "lamp") > before).then_some(())
+fn read_back(machine: &Machine, values: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let pid = machine.monitor_pid().to_string();
+    machine.journal().wait_for("the monitor's connection", |entry| {
+        entry.is_alert("broker-back", "") && entry.field("_PID") == pid
     });
-    // Behind everything that was published before it.
-    machine.publish("home/lamp/set/end", "end");
-    bus.wait_topic(from, "home/lamp/set/end");
-    let states = bus.since(from).into_iter().map(|state| (state.topic.clone(), state.text()));
-    states.collect()
+    let bus = machine.subscribe(&["home/lamp/set/#"]);
+    machine.publish("home/lamp", "hello");
+    // One that does not come back is lost, and is waited for in vain.
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let back: BTreeSet<String> = bus.all().into_iter().map(|state| state.topic).collect();
+        if values.keys().all(|topic| back.contains(topic)) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    machines::last_words(&bus)
 }

@@ -6,7 +6,7 @@ use crate::common::client::{
 };
 use iotmonitor::monitor::action::{Publication, Subscription};
 use iotmonitor::monitor::event::{Connection, Event, Protocol, QoS};
-use iotmonitor::mqtt::settings::ProtocolChoice;
+use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
 use iotmonitor::mqtt::{ConnectionOptions, Will};
 use std::time::Duration;
 
@@ -144,6 +144,28 @@ async fn a_restored_state_is_marked_in_mqtt_5() {
         });
         let (_, message) = client.message().await;
         assert_eq!(message.restored, protocol == Protocol::V5);
+    }
+}
+
+/// An echo of another monitor's is none of this one's, nor is it new.
+#[tokio::test]
+async fn what_another_monitor_restores_is_passed_over_in_mqtt_5() {
+    for (choice, protocol) in VERSIONS {
+        let broker = Broker::start();
+        let mut client = Client::new(Connection::State, settings(broker.port(), choice));
+        client.connected().await;
+        client.subscribe(vec![at_least_once("s/#")]).await;
+        let other = MqttSettings { client_id: "other".into(), ..settings(broker.port(), choice) };
+        let mut other = Client::new(Connection::State, other);
+        other.connected().await;
+        for (restored, payload) in [(true, b"old"), (false, b"new")] {
+            let state = publication(Connection::State, "s/lamp", payload);
+            other.handle.publish(Publication { restored, ..state });
+        }
+        let (delivery, message) = client.message().await;
+        let first: &[u8] = if protocol == Protocol::V5 { b"new" } else { b"old" };
+        assert_eq!(message.payload.as_ref(), first);
+        client.handle.acknowledge(delivery.unwrap());
     }
 }
 

@@ -181,9 +181,10 @@ async fn closing_does_not_wait_for_a_broker_that_is_not_there() {
 
 #[tokio::test]
 async fn no_restored_state_is_replaced_for_each_is_awaited() {
-    for (index, (choice, _)) in VERSIONS.into_iter().enumerate() {
+    for (choice, _) in VERSIONS {
         let broker = Broker::start();
-        let mut observer = observer(&broker, index).await;
+        // In 3.1.1, where a restored state is a message like any other.
+        let mut observer = observer(&broker, 1).await;
         let client = Client::new(Connection::State, settings(broker.port(), choice));
         // Before the connection stands, so that nothing has been sent yet.
         for payload in [b"1", b"2", b"3"] {

@@ -123,7 +123,7 @@ fn decode_publish(input: &mut BytesMut) -> Result<Option<Incoming>, Malformed> {
                 payload: publish.payload,
                 retain: publish.retain,
                 pkid: (publish.pkid != 0).then_some(publish.pkid),
-                restored: false,
+                restored_by: None,
             })))
         }
         Ok(_) => Err(Malformed("a message at QoS 2, which nothing was subscribed with".into())),

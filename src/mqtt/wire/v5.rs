@@ -179,15 +179,16 @@ fn decode_publish(input: &mut BytesMut) -> Result<Option<Incoming>, Malformed> {
     let frame = input.split_to(header.frame_length()).freeze();
     match mqtt::Publish::read(header, frame.clone()) {
         Ok(publish) if publish.qos != mqttbytes::QoS::ExactlyOnce => {
-            let restored = publish.properties.is_some_and(|properties| {
-                properties.user_properties.iter().any(|(name, _)| name == RESTORED_PROPERTY)
-            });
+            let properties = publish.properties.map(|properties| properties.user_properties);
+            let mut properties = properties.into_iter().flatten();
+            let restored_by =
+                properties.find_map(|(name, owner)| (name == RESTORED_PROPERTY).then_some(owner));
             Ok(Some(Incoming::Publish(Incomer {
                 topic: publish.topic,
                 payload: publish.payload,
                 retain: publish.retain,
                 pkid: (publish.pkid != 0).then_some(publish.pkid),
-                restored,
+                restored_by,
             })))
         }
         Ok(_) => Err(Malformed("a message at QoS 2, which nothing was subscribed with".into())),
