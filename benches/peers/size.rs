@@ -8,8 +8,7 @@ use crate::table::{Figure, Goal, Row};
 use crate::{Settings, process, references, until_watching};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// So long after everything was heard.
@@ -51,7 +50,7 @@ pub fn rows(settings: &Settings) -> Vec<Row> {
     ));
     let program = Path::new(env!("CARGO_BIN_EXE_iotmonitor"));
     rows.push(single("size of the program", vec![megabytes(program)], "MB", None));
-    if let Some(package) = package(settings) {
+    if let Some(package) = package() {
         rows.push(single("size of the Debian package", vec![package], "MB", None));
     }
     rows
@@ -187,17 +186,13 @@ pub fn start_until_ready(directory: &Path, config: &str) -> (Monitor, f64) {
     }
 }
 
-/// The package as it would be installed, made from the release build; not in a quick run.
-fn package(settings: &Settings) -> Option<f64> {
-    if settings.quick {
-        return None;
-    }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/deb.sh");
-    let output = Command::new(script).output().expect("a script can be run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let path = said.lines().last().expect("it says what it made");
-    Some(megabytes(Path::new(path.trim())))
+/// The newest package that `make deb` has made; `None` where it has made none.
+fn package() -> Option<f64> {
+    let made = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/debian")).ok()?;
+    let packages = made.flatten().map(|entry| entry.path());
+    let packages = packages.filter(|path| path.extension().is_some_and(|end| end == "deb"));
+    let age = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
+    packages.max_by_key(age).map(|path| megabytes(&path))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "files are below 2^52 bytes")]
