@@ -68,6 +68,27 @@ fn every_make_target_that_is_named_exists() {
     }
 }
 
+/// And each promise that the table of faults quotes is one that the fault tests make.
+#[test]
+fn every_promise_that_is_quoted_is_tested() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults");
+    let sources = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let sources =
+        sources.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let code: String = sources
+        .map(|path| words(&std::fs::read_to_string(path).unwrap().replace("\\\n", "")))
+        .collect();
+    let section = README.split("## Reliability").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 10, "{rows:?}");
+    for row in rows {
+        let promise = row.split('|').nth(1).unwrap().trim();
+        assert!(code.contains(&format!("\"{promise}\"")), "no test promises: {promise}");
+        assert!(row.ends_with("| kept |"), "{row}");
+    }
+}
+
 fn keys_below(heading: &str) -> Vec<String> {
     let section = README.split(heading).nth(1).unwrap();
     let section = section.split("\n#").next().unwrap();
