@@ -273,7 +273,7 @@ impl Monitor {
             }
             return;
         }
-        if !self.watch.echoes.is_empty() && self.watch.swallow(message) {
+        if !is_replay && !self.watch.echoes.is_empty() && self.watch.swallow(message) {
             return;
         }
         let mut found = std::mem::take(&mut self.found);

@@ -77,6 +77,22 @@ fn a_given_state_is_recorded_and_reaches_the_device_and_is_no_contact() {
     }
 }
 
+/// In 3.1.1 the copy on the watch connection is known by its payload alone, and a replay of the same
+/// is not it.
+#[test]
+fn a_replay_does_not_stand_for_the_copy_that_is_passed_over() {
+    let mut house = quiet_house(Protocol::V311);
+    house.broker.delivers = false;
+    set(&mut house, "off");
+    for retain in [true, false] {
+        house.happen(Event::WatchMessage(Message { retain, ..message(A, "off") }));
+    }
+    let lamp = super::expect::device_name("lamp");
+    assert!(house.monitor.view(&lamp).unwrap().last_contact.is_none());
+    house.hear_payload(A, "off");
+    assert!(house.monitor.view(&lamp).unwrap().last_contact.is_some(), "this one is its own");
+}
+
 #[test]
 fn a_given_state_without_a_connection_waits_for_the_next_restore() {
     let mut house = quiet_house(Protocol::V5);
