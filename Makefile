@@ -27,13 +27,13 @@ build: ## the release build; TARGET=aarch64-unknown-linux-gnu for another machin
 run: ## a demonstration in a container of its own (as root)
 	@packaging/demo.sh
 
-test: ## all tests (as root)
+test: build ## all tests (as root)
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 system-test: ## the tests under a real systemd (as root)
 	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
 
-soak: ## the fault tests in their long form: MINUTES=10 (as root)
+soak: build ## the fault tests in their long form: MINUTES=10 (as root)
 	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test faults -- --test-threads=$(TEST_THREADS)
 	SCHEDULES=1000000 $(CARGO) test --release --locked --test faults schedules
 	ROUNDS=$(MINUTES) SEED=$$(date +%s) $(CARGO) test --locked --test store power -- --nocapture

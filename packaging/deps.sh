@@ -5,7 +5,7 @@ set -euo pipefail
 declare -A package_of=(
     [cc]=gcc [mmdebstrap]=mmdebstrap [systemd-nspawn]=systemd-container [mosquitto]=mosquitto
     [mosquitto_pub]=mosquitto-clients [dbus-daemon]=dbus [openssl]=openssl [nsenter]=util-linux
-    [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
+    [losetup]=mount [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
 )
 missing=()
 for tool in "${!package_of[@]}"; do

@@ -28,6 +28,7 @@ use crate::systemd::notify;
 use answers::Answers;
 use memory::{LARGE_TURN, Trimming};
 use parts::{Parts, Wiring};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +51,10 @@ const READY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Last words to the broker and the last commit get this long together.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_000);
+
+/// Twice as many file descriptors are more than the runtime needs, and what the thread that logs
+/// opens at that time.
+const RUNTIME_PAIRS: usize = 6;
 
 /// What `iotmonitor run` was asked to do.
 #[derive(Debug, Clone)]
@@ -80,6 +85,7 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
         logger.alert(&plain(AlertKind::ConfigWarning, warning.to_string()));
     }
     let opened = store::check_format(&options.state_directory)?;
+    check_descriptors().map_err(DaemonError::Runtime)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -94,6 +100,13 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     // A look-up of the broker's name that hangs must not hold up the end.
     runtime.shutdown_background();
     outcome
+}
+
+/// Makes sure of the file descriptors that the runtime takes at its start, for it panics where it
+/// gets none for its signals.
+fn check_descriptors() -> std::io::Result<()> {
+    let pairs: std::io::Result<Vec<_>> = (0..RUNTIME_PAIRS).map(|_| UnixStream::pair()).collect();
+    pairs.map(drop)
 }
 
 struct Daemon<'a> {
@@ -228,6 +241,15 @@ impl<'a> Daemon<'a> {
             }
             self.turn(Event::TimePassed);
             self.tell_status();
+        }
+        if let Some(silent) = self.parts.newly_stuck() {
+            let error = format!(
+                "the disk under {} has not answered for {} s: states are not recorded until it \
+                 does, the watching goes on",
+                self.options.state_directory.display(),
+                silent.as_secs()
+            );
+            self.turn(Event::StoreFailed { error });
         }
         self.watchdog.feed_if(|within| self.parts.are_alive(within));
         self.tell_ready();

@@ -19,6 +19,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+/// A disk that answers no sooner is worth an alert. Slow ones take a second or two for a commit.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Everything that was started.
 pub struct Parts {
     events: mpsc::Sender<Event>,
@@ -37,7 +40,8 @@ pub struct Parts {
     manager: ManagerHandle,
     bus: BusHandle,
     state_pulse: Pulse,
-    /// Pulses of what always runs.
+    store_pulse: Pulse,
+    /// Pulses of what else always runs.
     pulses: Vec<Pulse>,
 }
 
@@ -77,17 +81,12 @@ impl Parts {
         let bus = if options.environment.user_manager { Bus::User } else { Bus::System };
         let [watch_pulse, store_pulse, manager_pulse, bus_pulse] =
             std::array::from_fn(|_| Pulse::new());
-        let pulses = vec![
-            watch_pulse.clone(),
-            store_pulse.clone(),
-            manager_pulse.clone(),
-            bus_pulse.clone(),
-        ];
+        let pulses = vec![watch_pulse.clone(), manager_pulse.clone(), bus_pulse.clone()];
         let store = store::spawn_with(
             opened,
             StoreSettings::new(&options.state_directory),
             events.clone(),
-            store_pulse,
+            store_pulse.clone(),
         )?;
         let client_id = wiring.client_id.clone();
         let manager = manager::spawn(
@@ -115,14 +114,24 @@ impl Parts {
             manager,
             bus,
             state_pulse: Pulse::new(),
+            store_pulse,
             pulses,
         })
     }
 
-    /// Proofs of life of all parts. That of a part which does not run yet is none.
+    /// Proofs of life of all parts. That of a part which does not run yet is none. A store that
+    /// waits for the disk counts as alive: a restart would not end the wait, and would end the
+    /// watching.
     pub fn are_alive(&self, within: Duration) -> bool {
         let state = self.state.as_ref().map(|_| &self.state_pulse);
         self.pulses.iter().chain(state).all(|pulse| pulse.age() < within)
+            && (self.store_pulse.age() < within || self.store.waits_for_disk())
+    }
+
+    /// How long the disk has not answered the store, once it is long enough to be told.
+    pub fn newly_stuck(&self) -> Option<Duration> {
+        let silent = self.store_pulse.age();
+        (silent >= DISK_PATIENCE && self.store.is_newly_stuck()).then_some(silent)
     }
 
     /// The store is open: what is recorded there may come in.

@@ -14,6 +14,7 @@ mod files;
 mod pages;
 mod record;
 mod residence;
+mod stuck;
 mod writer;
 
 pub use disk::FORMAT;
@@ -30,6 +31,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use stuck::Stuck;
 
 /// How many commands may wait: the 4,096 deliveries that are unacknowledged at most, 8 reads, one
 /// saving of devices, and room for saved filters. When it is full, [`StoreHandle::send`] says so
@@ -38,6 +40,10 @@ pub const CHANNEL_CAPACITY: usize = 4_096 + 8 + 1 + 55;
 
 /// Bytes of address space reserved for the data at first; the file grows only as it is filled.
 pub const DEFAULT_MAP_BYTES: usize = 1 << 30;
+
+/// The start waits for a look at the store no longer than this, far longer than a look at a large
+/// one takes.
+const CHECK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the store is.
 #[derive(Debug, Clone)]
@@ -78,6 +84,7 @@ pub struct StoreHandle {
     closing: Arc<OnceLock<Instant>>,
     flushed: Receiver<bool>,
     thread: JoinHandle<()>,
+    stuck: Arc<Stuck>,
 }
 
 /// A store that was found good and is open already, for a look at all of its pages takes time.
@@ -94,11 +101,26 @@ impl std::fmt::Debug for Opened {
 }
 
 /// Says whether this version may touch the store in `directory`; to be asked before [`spawn`].
-/// A missing, damaged, locked or unreadable store is none of its business; a good one comes back.
+/// A missing, damaged, locked or unreadable store is none of its business, nor is one on a disk that
+/// does not answer in [`CHECK_PATIENCE`]; a good one comes back.
 ///
 /// # Errors
 /// [`StoreError::NewerFormat`] and no other.
 pub fn check_format(directory: &Path) -> Result<Option<Opened>, StoreError> {
+    let (answer, answered) = sync_channel(1);
+    let directory = directory.to_owned();
+    let look = move || {
+        // Nobody waits any more if this fails, and the store is closed again.
+        let _ = answer.try_send(check_format_now(&directory));
+    };
+    match std::thread::Builder::new().name("store-check".to_owned()).spawn(look) {
+        Ok(_) => answered.recv_timeout(CHECK_PATIENCE).unwrap_or(Ok(None)),
+        // The store's own thread will fare no better, and says so.
+        Err(_no_thread) => Ok(None),
+    }
+}
+
+fn check_format_now(directory: &Path) -> Result<Option<Opened>, StoreError> {
     if !directory.join(files::DATA_FILE).exists() {
         return Ok(None);
     }
@@ -137,14 +159,15 @@ pub fn spawn_with(
     let (done, flushed) = sync_channel(1);
     let closing = Arc::new(OnceLock::new());
     let (disk, lock) = opened.map(|Opened { disk, lock }| (disk, lock)).unzip();
-    let writer = writer::Writer::new(settings, events, pulse, received, Arc::clone(&closing))
-        .with(disk, lock);
+    let stuck = Arc::new(Stuck::default());
+    let shared = (Arc::clone(&closing), Arc::clone(&stuck));
+    let writer = writer::Writer::new(settings, events, pulse, received, shared).with(disk, lock);
     let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
         let flushed = writer.run();
         // A handle that was dropped does not want to know.
         let _ = done.try_send(flushed);
     })?;
-    Ok(StoreHandle { commands, closing, flushed, thread })
+    Ok(StoreHandle { commands, closing, flushed, thread, stuck })
 }
 
 impl StoreHandle {
@@ -160,12 +183,25 @@ impl StoreHandle {
         })
     }
 
+    /// Whether the thread waits in the kernel for the disk, which a restart would not end.
+    #[must_use]
+    pub fn waits_for_disk(&self) -> bool {
+        self.stuck.waits_for_disk()
+    }
+
+    /// Whether it is to be told now that the disk does not answer; once for each time. The store
+    /// reports [`Event::StoreRecovered`] when it does.
+    #[must_use]
+    pub fn is_newly_stuck(&self) -> bool {
+        !self.stuck.is_told() && self.stuck.waits_for_disk() && self.stuck.tell()
+    }
+
     /// Writes everything that waits, closes the database and ends the thread. Blocks for at most
     /// `within`, and a tenth of a second more for a system call that is under way; events for which
     /// there is no room are dropped by then. Returns whether all of it is on disk.
     #[must_use]
     pub fn close(self, within: Duration) -> bool {
-        let Self { commands, closing, flushed, thread } = self;
+        let Self { commands, closing, flushed, thread, stuck: _ } = self;
         drop(commands);
         // Set nowhere else, for `self` is consumed.
         let _ = closing.set(Instant::now() + within);

@@ -5,6 +5,7 @@ use super::disk::{self, Disk};
 use super::error::StoreError;
 use super::files::{self, DirectoryLock};
 use super::residence;
+use super::stuck::Stuck;
 use super::{StoreCommand, StoreSettings};
 use crate::monitor::action::StateChange;
 use crate::monitor::event::{Event, ReadId};
@@ -49,6 +50,8 @@ pub(super) struct Writer {
     failing: bool,
     /// The database was used since its pages were last let go of.
     used: bool,
+    /// That the disk does not answer was told while this thread could not.
+    stuck: Arc<Stuck>,
 }
 
 /// What to do next, in order: the group, then the read.
@@ -66,7 +69,7 @@ impl Writer {
         events: tokio::sync::mpsc::Sender<Event>,
         pulse: Pulse,
         commands: Receiver<StoreCommand>,
-        closing: Arc<OnceLock<Instant>>,
+        (closing, stuck): (Arc<OnceLock<Instant>>, Arc<Stuck>),
     ) -> Self {
         Self {
             settings,
@@ -80,6 +83,7 @@ impl Writer {
             opened: false,
             failing: false,
             used: false,
+            stuck,
         }
     }
 
@@ -90,6 +94,7 @@ impl Writer {
 
     /// Works until the channel is closed and empty. Returns whether everything is on disk.
     pub fn run(mut self) -> bool {
+        self.stuck.this_thread_is_watched();
         match self.open() {
             Ok(()) => self.work().is_ok(),
             Err(GivenUp) => self.first.is_none(),
@@ -143,6 +148,7 @@ impl Writer {
         }
         loop {
             self.pulse.beat();
+            self.report_recovery();
             match self.commands.recv_timeout(TICK) {
                 Ok(command) => return Some(command),
                 Err(RecvTimeoutError::Timeout) => self.rest(),
@@ -226,7 +232,7 @@ impl Writer {
                 },
                 error => error,
             };
-            if !self.failing {
+            if !self.is_failing() {
                 self.failing = true;
                 self.report(Event::StoreFailed { error: error.to_string() });
             }
@@ -284,8 +290,14 @@ impl Writer {
         self.first.is_some()
     }
 
+    /// Whether a failure was reported, by whomever.
+    fn is_failing(&mut self) -> bool {
+        self.failing |= self.stuck.take_back();
+        self.failing
+    }
+
     fn report_recovery(&mut self) {
-        if self.failing {
+        if self.is_failing() {
             self.failing = false;
             self.report(Event::StoreRecovered);
         }

@@ -22,7 +22,9 @@ mod row;
 mod agents;
 mod alarms;
 mod crowd;
+mod descriptors;
 mod fleet;
+mod hung;
 mod machines;
 mod observer;
 mod record;
@@ -44,6 +46,8 @@ const PROMISES: &[(&str, Promise)] = &[
     ("record_survives_everything", record::survives_everything),
     ("schedules_in_simulated_time", schedules::keep_the_rules),
     ("agents_have_one_process_each", agents::one_process_each),
+    ("hung_parts_are_told_or_ended", hung::is_told_or_ended),
+    ("descriptors_run_out", descriptors::run_out),
     ("alarms_over_restarts_of_the_broker", alarms::over_restarts_of_the_broker),
     ("alarms_with_a_broker_that_hangs", alarms::with_a_broker_that_hangs),
     ("alarms_with_a_broker_that_says_nothing", alarms::with_a_broker_that_says_nothing),

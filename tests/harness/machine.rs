@@ -13,8 +13,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-const TOOLS: [&str; 7] =
-    ["mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "setsid", "setpriv", "flock"];
+const TOOLS: [&str; 8] =
+    ["mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "setsid", "setpriv", "flock", "losetup"];
 
 /// Longest time one command inside may take, in seconds.
 const COMMAND_TIMEOUT: &str = "90";
