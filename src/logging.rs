@@ -1,7 +1,7 @@
 //! Alerts become journal entries with fields, or lines on stderr where there is no journal.
 //!
-//! A journald that is stopped blocks its writers for seconds, so the entries are written by a
-//! thread of its own behind a bounded queue. When the queue is full, entries are dropped and
+//! A journald that hangs blocks its writers for seconds, and one that is gone is waited for, so the
+//! entries are written by a thread of its own behind a bounded queue. When the queue is full, entries are dropped and
 //! counted, and the count is logged once entries flow again. The subscriber that speaks to the
 //! journal is known to that thread alone: what libraries log never gets into it.
 //!
@@ -9,9 +9,11 @@
 
 #[cfg(test)]
 mod catalog;
+mod presence;
 mod stderr;
 
 use crate::monitor::alert::{Alert, Priority};
+use presence::{JOURNAL_SOCKET, Probe};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -80,11 +82,14 @@ pub fn start(target: Target) -> std::io::Result<Logger> {
     let dropped = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&dropped);
     let writer = move || match target {
-        Target::Journal => match journal_layer() {
-            Ok(layer) => {
+        Target::Journal => match journal_layer().and_then(|layer| Ok((layer, Probe::new()?))) {
+            Ok((layer, probe)) => {
                 let subscriber = tracing_subscriber::registry().with(layer);
                 tracing::subscriber::with_default(subscriber, || {
-                    write_all(&entries, &counter, write_to_journal);
+                    write_all(&entries, &counter, |line| {
+                        probe.await_holder(JOURNAL_SOCKET.as_ref());
+                        write_to_journal(line);
+                    });
                 });
             }
             Err(_no_journal) => write_all(&entries, &counter, stderr_writer()),

@@ -22,10 +22,13 @@ mod row;
 mod agents;
 mod alarms;
 mod crowd;
+mod degraded;
 mod descriptors;
 mod fleet;
 mod hung;
 mod machines;
+mod memory;
+mod mute_broker;
 mod observer;
 mod record;
 mod restore;
@@ -48,6 +51,10 @@ const PROMISES: &[(&str, Promise)] = &[
     ("agents_have_one_process_each", agents::one_process_each),
     ("hung_parts_are_told_or_ended", hung::is_told_or_ended),
     ("descriptors_run_out", descriptors::run_out),
+    ("journal_is_away", degraded::journal_is_away),
+    ("bus_and_directory_are_away", degraded::bus_and_directory_are_away),
+    ("store_is_damaged", degraded::store_is_damaged),
+    ("memory_stays_within_its_bound", memory::stays_within_its_bound),
     ("alarms_over_restarts_of_the_broker", alarms::over_restarts_of_the_broker),
     ("alarms_with_a_broker_that_hangs", alarms::with_a_broker_that_hangs),
     ("alarms_with_a_broker_that_says_nothing", alarms::with_a_broker_that_says_nothing),

@@ -1,0 +1,65 @@
+//! Whether anybody takes in the journal's entries.
+//!
+//! An entry for a socket that nobody holds is lost without a word. So the writing thread waits
+//! here before each entry, and what comes meanwhile lies in its queue. Deliberately absent: a
+//! journald that holds its socket and does not read, which the kernel lets the writer wait for.
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+/// Of journald's native protocol (systemd-journald.service(8)).
+pub(super) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A socket of its own to try with, so that no try needs a new descriptor.
+pub(super) struct Probe(UnixDatagram);
+
+impl Probe {
+    pub fn new() -> std::io::Result<Self> {
+        UnixDatagram::unbound().map(Self)
+    }
+
+    /// Waits until somebody holds the socket.
+    pub fn await_holder(&self, socket: &Path) {
+        let mut pause = FIRST_PAUSE;
+        while !self.is_held(socket) {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Only these two errors mean that nobody is there; any other is for the entry to meet.
+    fn is_held(&self, socket: &Path) -> bool {
+        match self.0.connect(socket) {
+            Ok(()) => true,
+            Err(error) => {
+                !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_held_while_somebody_has_it_open_and_again_by_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let probe = Probe::new().unwrap();
+        assert!(!probe.is_held(&path), "it does not exist");
+        for _ in 0..2 {
+            let holder = UnixDatagram::bind(&path).unwrap();
+            assert!(probe.is_held(&path));
+            probe.await_holder(&path);
+            drop(holder);
+            assert!(!probe.is_held(&path), "its file is left");
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}
