@@ -7,6 +7,8 @@ mod common;
 mod fake;
 #[path = "mqtt/faults.rs"]
 mod faults;
+#[path = "mqtt/hostile.rs"]
+mod hostile;
 #[path = "mqtt/messages.rs"]
 mod messages;
 #[path = "mqtt/outbox.rs"]

@@ -25,6 +25,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 /// Deliveries without acknowledgement; at so many the reading stops.
 pub(super) const DELIVERY_WINDOW: usize = 4_096;
 
+/// Bytes of their payloads; from so many on the reading stops too. At QoS 0 nothing else would stop
+/// a flood of large messages.
+const DELIVERY_BYTES: usize = 16 << 20;
+
 /// QoS 1 publications without PUBACK, or fewer where the broker says so.
 const PUBLISH_WINDOW: usize = 100;
 
@@ -77,6 +81,8 @@ pub(super) struct Session<'a> {
     /// What happened apart from packets and waits for room in the channel.
     owed: VecDeque<Event>,
     unacknowledged: VecDeque<Unacknowledged>,
+    /// The sum of their payloads' bytes.
+    unacknowledged_bytes: usize,
     subscribing: VecDeque<Subscription>,
     unsubscribing: VecDeque<TopicFilter>,
     /// SUBSCRIBE and UNSUBSCRIBE packets that wait for their answer.
@@ -96,6 +102,7 @@ struct Unacknowledged {
     delivery: Delivery,
     /// `None` at QoS 0, which takes a place in the window but no PUBACK.
     pkid: Option<u16>,
+    bytes: usize,
     /// Never reported, so never acknowledged by the core: done as soon as those before it are.
     unreported: bool,
 }
@@ -145,6 +152,7 @@ impl<'a> Session<'a> {
             keep_alive,
             owed: VecDeque::new(),
             unacknowledged: VecDeque::new(),
+            unacknowledged_bytes: 0,
             subscribing: VecDeque::new(),
             unsubscribing: VecDeque::new(),
             requests: BTreeMap::new(),
@@ -237,7 +245,9 @@ impl<'a> Session<'a> {
                 }
                 continue;
             }
-            if self.unacknowledged.len() >= DELIVERY_WINDOW {
+            if self.unacknowledged.len() >= DELIVERY_WINDOW
+                || self.unacknowledged_bytes >= DELIVERY_BYTES
+            {
                 return Ok(Some(Pause::WindowFull));
             }
             if self.link.output.len() > MAX_OUTPUT {
@@ -318,7 +328,7 @@ impl<'a> Session<'a> {
                 Some(Event::WatchMessage(message))
             }
             Connection::State => {
-                let delivery = self.number(incomer.pkid, false);
+                let delivery = self.number(incomer.pkid, message.payload.len(), false);
                 Some(Event::StateMessage { delivery, message })
             }
         }
@@ -337,16 +347,17 @@ impl<'a> Session<'a> {
             (Connection::Watch, Some(pkid)) => self.wire.puback(pkid, &mut self.link.output),
             (Connection::Watch, None) => {}
             (Connection::State, pkid) => {
-                self.number(pkid, true);
+                self.number(pkid, 0, true);
                 self.acknowledge_unreported();
             }
         }
     }
 
-    fn number(&mut self, pkid: Option<u16>, unreported: bool) -> Delivery {
+    fn number(&mut self, pkid: Option<u16>, bytes: usize, unreported: bool) -> Delivery {
         *self.context.next_delivery += 1;
         let delivery = Delivery(*self.context.next_delivery);
-        self.unacknowledged.push_back(Unacknowledged { delivery, pkid, unreported });
+        self.unacknowledged_bytes += bytes;
+        self.unacknowledged.push_back(Unacknowledged { delivery, pkid, bytes, unreported });
         delivery
     }
 
@@ -364,7 +375,9 @@ impl<'a> Session<'a> {
     }
 
     fn acknowledge_front(&mut self) {
-        if let Some(Unacknowledged { pkid: Some(pkid), .. }) = self.unacknowledged.pop_front() {
+        let Some(front) = self.unacknowledged.pop_front() else { return };
+        self.unacknowledged_bytes -= front.bytes;
+        if let Some(pkid) = front.pkid {
             self.wire.puback(pkid, &mut self.link.output);
         }
     }
