@@ -10,7 +10,10 @@ TEST_THREADS ?= 2
 # How long `make soak` goes on.
 MINUTES ?= 10
 
-.PHONY: help build run test system-test soak lint bench bench-check bench-micro bench-baseline deps \
+# How long `make fuzz` tries each of its targets.
+SECONDS ?= 10
+
+.PHONY: help build run test system-test soak lint fuzz bench bench-check bench-micro bench-baseline deps \
 	deb deny advisories reproducible install uninstall
 
 help: ## this list
@@ -42,6 +45,9 @@ lint: ## formatting, clippy and shellcheck
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh
+
+fuzz: ## try each parser with bytes of any kind for so long: SECONDS=10
+	packaging/fuzz.sh $(SECONDS)
 
 bench: ## measure beside mosquitto_sub and write the README's table; QUICK=1, ROWS=watched,states
 	$(CARGO) bench --locked --bench peers

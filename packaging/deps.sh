@@ -3,7 +3,7 @@
 set -euo pipefail
 
 declare -A package_of=(
-    [cc]=gcc [mmdebstrap]=mmdebstrap [systemd-nspawn]=systemd-container [mosquitto]=mosquitto
+    [cc]=gcc [c++]=g++ [mmdebstrap]=mmdebstrap [systemd-nspawn]=systemd-container [mosquitto]=mosquitto
     [mosquitto_pub]=mosquitto-clients [dbus-daemon]=dbus [openssl]=openssl [nsenter]=util-linux
     [losetup]=mount [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
 )

@@ -27,6 +27,7 @@
 //! - [`logging`]: alerts to the journal, or to the terminal.
 //! - [`daemon`]: the event loop, the order of start and stop. The only module that knows all.
 //! - [`cli`]: one file a command; exit codes.
+//! - `fuzzing`: what fuzzing tries, built for it and for tests alone.
 //! - [`dbus`], [`unit_name`], [`pulse`]: which bus; names of agents' units; proof of life for the watchdog.
 //!
 //! # Invariants
@@ -50,6 +51,9 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dbus;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, reason = "it is there to panic")]
+pub mod fuzzing;
 pub mod logging;
 pub mod monitor;
 pub mod mqtt;

@@ -31,6 +31,9 @@ mod trouble;
 mod websocket;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub use wire::fuzz as fuzz_packets;
+
 use crate::monitor::action::{Publication, Subscription};
 use crate::monitor::event::{Connection, Delivery, Event, QoS};
 use crate::pulse::Pulse;

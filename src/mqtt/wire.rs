@@ -234,3 +234,16 @@ fn write_whole<E: std::fmt::Display>(
         }
     }
 }
+
+/// Takes bytes for what a broker sends, in both versions.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(data: &[u8]) {
+    for protocol in [Protocol::V5, Protocol::V311] {
+        let (wire, mut input) = (wire(protocol), BytesMut::from(data));
+        let mut before = input.len();
+        while let Ok(Some(_)) = wire.decode(&mut input) {
+            assert!(input.len() < before, "a packet takes bytes");
+            before = input.len();
+        }
+    }
+}

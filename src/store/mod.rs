@@ -19,6 +19,8 @@ mod writer;
 
 pub use disk::FORMAT;
 pub use error::StoreError;
+#[cfg(any(test, fuzzing))]
+pub use record::fuzz as fuzz_records;
 
 use crate::monitor::action::StateChange;
 use crate::monitor::event::{Delivery, Event, ReadId, WriteId};

@@ -167,3 +167,36 @@ fn below(prefix: &str) -> Span {
     };
     Span { start, end }
 }
+
+/// Takes bytes for a record, and for a state that is recorded.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(data: &[u8]) {
+    let (key_length, rest) = data.split_first().unwrap_or((&0, &[]));
+    let (name, content) = rest.split_at(usize::from(*key_length).min(rest.len()));
+    // A record of no one's making is none, or one that would be written just so.
+    if let Some(state) = decode_state(name, content) {
+        assert_eq!(encode_state(name, &state)[CHECKSUM_BYTES + 1..], content[CHECKSUM_BYTES + 1..]);
+    }
+    let Ok(topic) = TopicName::from_bytes(Bytes::copy_from_slice(name)) else { return };
+    let state = StateRecord {
+        payload: Bytes::copy_from_slice(content),
+        qos: if name.len() % 2 == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+        retain: content.len() % 2 == 0,
+        time: Duration::from_nanos(content.len() as u64),
+        topic,
+    };
+    let key = key(name);
+    let mut value = encode_state(&key, &state);
+    assert_eq!(peek_topic(&value).as_ref(), Some(&state.topic));
+    assert_eq!(decode_state(&key, &value).as_ref(), Some(&state));
+    for filter in ["#", "+/+", "a/#", "a/b"].map(TopicFilter::new).into_iter().flatten() {
+        let is_in =
+            |span: &Span| span.start <= key && span.end.as_ref().is_none_or(|end| key < *end);
+        let within = spans(std::slice::from_ref(&filter)).iter().any(is_in);
+        assert!(within || !filter.matches(&state.topic));
+    }
+    // One flipped bit is found.
+    let at = usize::from(*key_length) * 7 % value.len();
+    value[at] ^= 1;
+    assert_eq!(unseal(&key, &value), None);
+}

@@ -1,0 +1,34 @@
+#!/bin/bash
+# Tries each target of fuzz/ for some seconds, starting from the collection in fuzz/corpus.
+# usage: fuzz.sh [SECONDS]
+#
+# cargo-fuzz comes from the crate registry, into target/tools. Without a sanitizer it works with the
+# stable toolchain: what is looked for are panics, broken rules and memory without bound.
+# What is found lies in fuzz/artifacts; what is new and interesting stays in target/fuzz/corpus.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=0.13.2
+seconds=${1:-10}
+tools=$PWD/target/tools
+if [[ $("$tools/bin/cargo-fuzz" --version 2> /dev/null) != *"$version"* ]]; then
+    cargo install cargo-fuzz --quiet --locked --version "$version" --profile dev --root "$tools"
+fi
+fuzz() {
+    "$tools/bin/cargo-fuzz" "$@"
+}
+options=(--fuzz-dir fuzz --sanitizer none --target-dir target/fuzz)
+fuzz build "${options[@]}"
+for target in $(fuzz list --fuzz-dir fuzz); do
+    echo "$target, for $seconds s"
+    mkdir -p "target/fuzz/corpus/$target"
+    log=$(mktemp)
+    if ! fuzz run "${options[@]}" "$target" "target/fuzz/corpus/$target" "fuzz/corpus/$target" -- \
+        -max_total_time="$seconds" -rss_limit_mb=512 -timeout=5 -print_final_stats=1 \
+        > "$log" 2>&1; then
+        tail -n 60 "$log" >&2
+        exit 1
+    fi
+    grep -E "number_of_executed_units|peak_rss_mb" "$log"
+    rm -f "$log"
+done
