@@ -248,8 +248,8 @@ fn fail_for_ever(machine: &Machine, measuring: &AtomicBool) -> Vec<String> {
         broken.push(format!("{} alerts of one row of failures", told("agent-failed")));
     }
     measuring.store(true, Ordering::Relaxed);
-    machine.sh(&format!("rm /run/agents/well; systemctl kill -s KILL {FAILING_UNIT}"));
     let begin = tries(machine).len();
+    machine.sh(&format!("rm /run/agents/well; systemctl kill -s KILL {FAILING_UNIT}"));
     let afresh = await_steps(machine, begin, 2);
     if let Some(delay) = delays(&afresh).next().filter(|&delay| delay > 3.5) {
         broken.push(format!("after its health the first delay is {delay:.1} s"));

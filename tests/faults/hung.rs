@@ -249,8 +249,12 @@ fn mount_disk(machine: &Machine) {
     let image = machine.path("/run/disk");
     let device = losetup(&["--find", "--show", &image.to_string_lossy()]);
     let number = device.trim_start_matches("/dev/loop");
-    machine.sh(&format!(
-        "mknod /dev/disk b 7 {number}; mkdir -p {STORE}; mount -t ext4 /dev/disk {STORE}"
-    ));
+    let mounted = machine.run(&[
+        "sh",
+        "-ec",
+        &format!("mknod /dev/disk b 7 {number}; mkdir -p {STORE}; mount -t ext4 /dev/disk {STORE}"),
+    ]);
+    // While it is mounted it stays, and otherwise it is to be free again.
     losetup(&["--detach", &device]);
+    assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
 }

@@ -6,7 +6,7 @@ set -euo pipefail
 
 cgroups() {
     local root
-    for root in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+    for root in /sys/fs/cgroup /sys/fs/cgroup/{unified,systemd,pids}; do
         if [[ -e $root/cgroup.procs && -d $root/$1 ]]; then echo "$root/$1"; fi
     done
 }
