@@ -181,8 +181,9 @@ impl Monitor {
         if device.last_contact.is_none() {
             device.restore(record, earlier);
             // What the configuration has changed meanwhile.
+            let kept = device.record(None);
             let (expired, silent) = (record.expired_since, record.silent_since);
-            if (device.expired_since, device.silent_since) != (expired, silent) {
+            if (kept.expired_since, kept.silent_since) != (expired, silent) {
                 self.save_soon(id);
             }
             let device = &self.devices[id as usize];

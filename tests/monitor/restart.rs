@@ -337,6 +337,22 @@ fn one_that_gets_its_watch_topics_at_a_restart_is_silent_from_then_on() {
     assert_eq!(expiry(&house, "lamp"), [start + secs(300)]);
 }
 
+#[test]
+fn silence_from_before_it_lost_its_watch_topics_is_forgotten() {
+    let unwatched = DeviceSpec { watch: Vec::new(), ..watched("lamp", 300) };
+    let mut house = House::running(vec![watched("lamp", 300)]);
+    house.advance(secs(200));
+    for devices in [vec![unwatched], vec![watched("lamp", 300)]] {
+        house.restart();
+        house.spec.devices = devices;
+        house.crash();
+        house.power_up();
+    }
+    let start = house.mono;
+    house.advance(secs(1000));
+    assert_eq!(expiry(&house, "lamp"), [start + secs(300)]);
+}
+
 /// What a broker that fell silent has made of the watched time is known before the next round.
 #[test]
 fn a_crash_does_not_bring_back_time_that_was_not_watched() {
