@@ -19,13 +19,8 @@ SECONDS ?= 10
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-# No path of this machine goes into the program, so that two machines build the same.
-CARGO_HOME ?= $(HOME)/.cargo
-build: export CARGO_ENCODED_RUSTFLAGS := $(shell printf '%s\037%s' \
-	'--remap-path-prefix=$(CARGO_HOME)=/cargo' '--remap-path-prefix=$(CURDIR)=/iotmonitor')
-
-build: ## the release build; TARGET=aarch64-unknown-linux-gnu for another machine
-	$(CARGO) build --release --locked $(if $(TARGET),--target $(TARGET))
+build: ## the release build
+	$(CARGO) build --release --locked
 
 run: ## a demonstration in a container of its own (as root)
 	@packaging/demo.sh
@@ -64,7 +59,13 @@ bench-baseline: ## take the present cost of a message as the baseline
 deps: ## install what building and testing need from Debian's packages, where it is missing (as root)
 	@packaging/deps.sh
 
-deb: build ## build target/debian/iotmonitor_*.deb; TARGET= as above
+# No path of this machine goes into the package, so that two machines pack the same.
+CARGO_HOME ?= $(HOME)/.cargo
+deb: export CARGO_ENCODED_RUSTFLAGS := $(shell printf '%s\037%s' \
+	'--remap-path-prefix=$(CARGO_HOME)=/cargo' '--remap-path-prefix=$(CURDIR)=/iotmonitor')
+
+deb: ## build target/debian/iotmonitor_*.deb; TARGET=aarch64-unknown-linux-gnu for another machine
+	$(CARGO) build --release --locked $(if $(TARGET),--target $(TARGET))
 	@packaging/deb.sh $(if $(TARGET),--target $(TARGET))
 
 deny: ## licences, sources and duplicates of the dependencies

@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# What concerns the program alone.
+unset CARGO_ENCODED_RUSTFLAGS
 cargo_deb=$(packaging/tool.sh cargo-deb 3.8.0)
 # A page of a command that is no more would be packed too.
 rm -rf target/manual

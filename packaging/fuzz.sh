@@ -2,20 +2,16 @@
 # Tries each target of fuzz/ for some seconds, starting from the collection in fuzz/corpus.
 # usage: fuzz.sh [SECONDS]
 #
-# cargo-fuzz comes from the crate registry, into target/tools. Without a sanitizer it works with the
-# stable toolchain: what is looked for are panics, broken rules and memory without bound.
+# Without a sanitizer cargo-fuzz works with the stable toolchain: what is looked for are panics, broken
+# rules and memory without bound.
 # What is found lies in fuzz/artifacts; what is new and interesting stays in target/fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-version=0.13.2
 seconds=${1:-10}
-tools=$PWD/target/tools
-if [[ $("$tools/bin/cargo-fuzz" --version 2> /dev/null) != *"$version"* ]]; then
-    cargo install cargo-fuzz --quiet --locked --version "$version" --profile dev --root "$tools"
-fi
+cargo_fuzz=$(packaging/tool.sh cargo-fuzz 0.13.2)
 fuzz() {
-    "$tools/bin/cargo-fuzz" "$@"
+    "$cargo_fuzz" "$@"
 }
 options=(--fuzz-dir fuzz --sanitizer none --target-dir target/fuzz)
 fuzz build "${options[@]}"
