@@ -442,7 +442,7 @@ fn status_line(summary: &Summary, server: &str) -> String {
 }
 
 fn plain(kind: AlertKind, message: String) -> Alert {
-    Alert { kind, device: None, unit: None, message }
+    Alert { kind, device: None, unit: None, reason: None, message }
 }
 
 fn wall_clock() -> Duration {

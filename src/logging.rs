@@ -13,6 +13,7 @@ mod presence;
 mod stderr;
 
 use crate::monitor::alert::{Alert, Priority};
+use crate::monitor::episode::Reason;
 use presence::{JOURNAL_SOCKET, Probe};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -188,6 +189,7 @@ fn write_to_journal(line: &Line<'_>) {
                 tracing::Level::$level,
                 MESSAGE_ID = alert.kind.message_id(),
                 IOTMONITOR_EVENT = alert.kind.event(),
+                IOTMONITOR_REASON = alert.reason.map(Reason::as_str),
                 IOTMONITOR_DEVICE = alert.device.as_ref().map(|device| device.as_str()),
                 OBJECT_SYSTEMD_UNIT = alert.unit.as_ref().map(|unit| unit.as_str()),
                 "{}",
@@ -225,7 +227,13 @@ mod tests {
     use crate::monitor::alert::AlertKind;
 
     fn alert(message: &str) -> Alert {
-        Alert { kind: AlertKind::Expired, device: None, unit: None, message: message.to_owned() }
+        Alert {
+            kind: AlertKind::Expired,
+            device: None,
+            unit: None,
+            reason: None,
+            message: message.to_owned(),
+        }
     }
 
     fn logger() -> (Logger, Receiver<Entry>) {

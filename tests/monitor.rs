@@ -20,6 +20,8 @@ mod liveness;
 mod notices;
 #[path = "monitor/outages.rs"]
 mod outages;
+#[path = "monitor/reasons.rs"]
+mod reasons;
 #[path = "monitor/reload.rs"]
 mod reload;
 #[path = "monitor/restart.rs"]

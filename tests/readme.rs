@@ -2,6 +2,7 @@
 
 use iotmonitor::config::{self, Environment};
 use iotmonitor::monitor::alert::AlertKind;
+use iotmonitor::monitor::episode::Reason;
 use std::path::Path;
 
 const README: &str = include_str!("../README.md");
@@ -18,6 +19,15 @@ const SECTIONS: [(&str, &str, usize); 4] = [
 fn every_kind_of_alert_is_named() {
     for kind in AlertKind::ALL {
         assert!(README.contains(&format!("`{}`", kind.event())), "{} is missing", kind.event());
+    }
+}
+
+#[test]
+fn every_reason_is_named_in_words() {
+    let section = README.split("## Reading alerts").nth(1).unwrap().split("\n## ").next().unwrap();
+    for reason in Reason::ALL {
+        let row = format!("\n| `{}` | ", reason.as_str());
+        assert!(section.contains(&row), "{} is missing", reason.as_str());
     }
 }
 

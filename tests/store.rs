@@ -11,6 +11,7 @@ mod power;
 use bytes::Bytes;
 use iotmonitor::monitor::Event;
 use iotmonitor::monitor::action::StateChange;
+use iotmonitor::monitor::episode::Reason;
 use iotmonitor::monitor::event::{Delivery, QoS, ReadId, StateRecord};
 use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor::monitor::spec::DeviceName;
@@ -168,6 +169,7 @@ fn what_was_saved_comes_back() {
         last_contact: Some(Duration::new(5, 6)),
         silent_since: Duration::from_secs(7),
         expired_since: None,
+        cause: Reason::AgentHung,
         graces: 2,
         enabled: Some(false),
         invocation: Some("0123456789abcdef0123456789abcdef".to_owned()),

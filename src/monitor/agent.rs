@@ -12,6 +12,7 @@ mod orders;
 
 use super::alert::AlertKind;
 use super::device::DeviceId;
+use super::episode::Reason;
 use super::event::{ActiveState, JobOutcome, Now, UnitReport};
 use super::notice::{Notice, notify};
 use super::spec::{AgentSpec, DeviceName};
@@ -103,6 +104,12 @@ impl Agent {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.report.as_ref().is_some_and(|report| report.main_pid != 0)
+    }
+
+    /// Whether systemd cannot keep it up, as was told.
+    #[must_use]
+    pub fn keeps_failing(&self) -> bool {
+        self.told_failing
     }
 
     /// systemd's ActiveState in its own words.
@@ -440,7 +447,7 @@ impl Monitor {
                         Seconds(delay),
                         self.unit_of(id)
                     );
-                    out.push(self.device_alert(id, AlertKind::AgentFailed, message));
+                    self.tell_failing(id, message, out);
                 }
             }
             ActiveState::Inactive => {
@@ -513,10 +520,17 @@ impl Monitor {
                          growing delays, now in {}",
                         Seconds(delay)
                     );
-                    out.push(self.device_alert(id, AlertKind::AgentFailed, message));
+                    self.tell_failing(id, message, out);
                 }
             }
         }
+    }
+
+    /// The one alert of an agent that keeps failing, until it is healthy again.
+    fn tell_failing(&self, id: DeviceId, message: String, out: &mut Vec<Action>) {
+        self.tell_state(id, out);
+        let reason = Some(Reason::AgentFailed);
+        out.push(self.episode_alert(id, AlertKind::AgentFailed, reason, message));
     }
 
     pub(super) fn stop_finished(

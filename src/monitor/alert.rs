@@ -1,5 +1,6 @@
 //! What a person is told: one kind per event, each with its text, priority and MESSAGE_ID.
 
+use super::episode::Reason;
 use super::spec::DeviceName;
 use crate::unit_name::UnitName;
 
@@ -10,6 +11,8 @@ pub struct Alert {
     pub device: Option<DeviceName>,
     /// The agent's unit, under which the entry is to be found too.
     pub unit: Option<UnitName>,
+    /// Of the episode that it begins or ends.
+    pub reason: Option<Reason>,
     /// One sentence, with the way out where a person can do something.
     pub message: String,
 }

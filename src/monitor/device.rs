@@ -1,9 +1,9 @@
 //! One device at run time: its specification and what is known of it.
 
 use super::agent::Agent;
+use super::episode::Reason;
 use super::snapshot::DeviceRecord;
 use super::spec::{DeviceName, DeviceSpec};
-use super::words::Span;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Device {
     pub silent_since: Duration,
     /// Wall clock of the expiry.
     pub expired_since: Option<Duration>,
+    /// What its expiry is put down to; of meaning while it is expired.
+    pub cause: Reason,
     /// Wall clock of the last change of state, for `since` in the status.
     pub since: Duration,
     pub graces: u8,
@@ -113,6 +115,7 @@ impl Device {
             last_contact: None,
             silent_since: watched,
             expired_since: None,
+            cause: Reason::default(),
             since: wall,
             graces: 0,
             grace_stretch: 0,
@@ -153,28 +156,6 @@ impl Device {
         self.available == Some(false)
     }
 
-    /// Why it is expired.
-    #[must_use]
-    pub fn reason(&self) -> Option<&'static str> {
-        let is_expired = self.liveness() == Liveness::Expired;
-        is_expired.then_some(if self.is_gone() { "lwt-offline" } else { "silent" })
-    }
-
-    /// What its expiry is told with; `wall` is the present time.
-    #[must_use]
-    pub fn expired_sentence(&self, wall: Duration) -> String {
-        let (noun, name) = (if self.agent.is_some() { "agent" } else { "device" }, &self.spec.name);
-        let contact = match self.last_contact {
-            Some(contact) => format!("last contact {} ago", Span(wall.saturating_sub(contact))),
-            None => "no contact yet".to_owned(),
-        };
-        if self.is_gone() {
-            return format!("{noun} `{name}` is gone, its availabilityTopic says: {contact}");
-        }
-        let timeout = Span(self.spec.watch_timeout.unwrap_or_default());
-        format!("{noun} `{name}` is silent: {contact}, watchTimeOut is {timeout}")
-    }
-
     /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not. What
     /// it says of itself always does.
     fn can_expire(&self) -> bool {
@@ -212,6 +193,7 @@ impl Device {
         // One that has expired in this run already was told of and stays expired.
         let expired_since = record.expired_since.or(self.expired_since);
         self.expired_since = expired_since.filter(|_| self.can_expire() && self.is_enabled());
+        self.cause = record.cause;
         self.graces = record.graces;
         if let Some(since) = self.expired_since.or(record.last_contact) {
             self.since = since;
@@ -235,6 +217,7 @@ impl Device {
         self.hellos = before.hellos;
         if self.is_enabled() == was_enabled {
             self.expired_since = before.expired_since.filter(|_| self.can_expire());
+            self.cause = before.cause;
             if self.expired_since == before.expired_since {
                 self.since = before.since;
             }
@@ -252,6 +235,7 @@ impl Device {
             // start begins with that: a record is taken to be no younger than its run.
             silent_since: if !self.spec.is_watched { Duration::MAX } else { self.silent_since },
             expired_since: self.expired_since,
+            cause: self.cause,
             graces: self.graces,
             enabled: self.enabled,
             invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),

@@ -341,6 +341,7 @@ impl Monitor {
 
     pub(super) fn recover(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
         let device = &mut self.devices[id as usize];
+        let reason = device.reason();
         let silent = device.expired_since.take();
         device.since = now.wall;
         self.expired_count -= 1;
@@ -351,7 +352,7 @@ impl Monitor {
         let message = format!("{} `{name}` is back{how_long}", noun(device));
         out.push(self.device_publication("recover", id, now.wall.as_secs().to_string(), false));
         self.tell_recovered(now, id, out);
-        out.push(self.device_alert(id, AlertKind::Recovered, message));
+        out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
         self.save_soon(id);
         self.flush_saves(now, out);
         self.arm(id);
@@ -443,11 +444,13 @@ impl Monitor {
         if device.expired_since.is_none() {
             device.expired_since = Some(now.wall);
             device.since = now.wall;
+            device.cause = device.cause_of_silence();
             self.expired_count += 1;
             self.publish_expire(id, out);
             self.tell_expired(id, out);
-            let message = self.devices[id as usize].expired_sentence(now.wall);
-            out.push(self.device_alert(id, AlertKind::Expired, message));
+            let device = &self.devices[id as usize];
+            let (reason, message) = (device.reason(), device.expired_sentence(now.wall));
+            out.push(self.episode_alert(id, AlertKind::Expired, reason, message));
             self.save_soon(id);
             self.schedule_repeat(now, id);
         }

@@ -1,8 +1,8 @@
 //! The core: events and the time in, actions out.
 //!
-//! [`Monitor::handle`] is the only way in. Liveness is in [`liveness`], the state connection and
-//! the restores in [`session`] and [`restore`], agents in [`agent`], what is saved in [`saving`],
-//! what Home Assistant gets in [`home_assistant`].
+//! [`Monitor::handle`] is the only way in. Liveness is in [`liveness`], what an alarm is put down to
+//! in [`episode`], the state connection and the restores in [`session`] and [`restore`], agents in
+//! [`agent`], what is saved in [`saving`], what Home Assistant gets in [`home_assistant`].
 //!
 //! Deliberately absent: clocks, files, sockets, tasks, randomness and failure. Whoever drives the
 //! monitor reads the time once a turn, carries the actions out in order, and comes back with their
@@ -15,6 +15,7 @@ mod availability;
 mod clock;
 pub mod deadline;
 mod device;
+pub mod episode;
 pub mod event;
 mod home_assistant;
 mod liveness;
@@ -44,6 +45,7 @@ use bytes::Bytes;
 use clock::WatchedClock;
 use deadline::DeadlineTable;
 use device::{Device, DeviceId};
+use episode::Reason;
 use event::{Connection, LossReason, QoS, Token};
 use liveness::WatchLink;
 use restore::Restores;
@@ -362,9 +364,20 @@ impl Monitor {
     }
 
     fn device_alert(&self, id: DeviceId, kind: AlertKind, message: String) -> Action {
+        self.episode_alert(id, kind, None, message)
+    }
+
+    /// The beginning or the end of an episode.
+    fn episode_alert(
+        &self,
+        id: DeviceId,
+        kind: AlertKind,
+        reason: Option<Reason>,
+        message: String,
+    ) -> Action {
         let device = &self.devices[id as usize];
         let unit = device.agent.as_ref().map(|agent| agent.spec.unit.clone());
-        Action::Raise(Alert { kind, device: Some(device.spec.name.clone()), unit, message })
+        Action::Raise(Alert { kind, device: Some(device.spec.name.clone()), unit, reason, message })
     }
 }
 
@@ -382,7 +395,7 @@ fn publication(
 
 /// An alert that concerns no device.
 fn raise(kind: AlertKind, message: String) -> Action {
-    Action::Raise(Alert { kind, device: None, unit: None, message })
+    Action::Raise(Alert { kind, device: None, unit: None, reason: None, message })
 }
 
 /// Which kind of alert a lost connection is.

@@ -1,5 +1,6 @@
 //! What outlives the process: the part of the monitor's knowledge that the store keeps.
 
+use super::episode::Reason;
 use super::spec::DeviceName;
 use crate::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct DeviceRecord {
     /// Wall clock of the expiry; `None` when not expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired_since: Option<Duration>,
+    /// What the expiry was put down to.
+    #[serde(default)]
+    pub cause: Reason,
     /// Graces granted since the last contact.
     pub graces: u8,
     /// A person's choice, which wins over the file's `enabled`.

@@ -1,6 +1,7 @@
 //! The retained `status/NAME`: what the monitor holds true of one device, as JSON.
 
 use super::device::DeviceId;
+use super::episode::Reason;
 use super::event::QoS;
 use super::{Action, Monitor};
 use bytes::Bytes;
@@ -13,7 +14,7 @@ struct Status<'a> {
     name: &'a str,
     kind: &'static str,
     state: &'static str,
-    /// Why it is expired.
+    /// Why there is an alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     /// Unix seconds of the last change of `state`.
@@ -65,7 +66,7 @@ impl Monitor {
             name: device.spec.name.as_str(),
             kind: if agent.is_some() { "agent" } else { "device" },
             state: device.liveness().as_str(),
-            reason: device.reason(),
+            reason: device.reason().map(Reason::as_str),
             since: device.since.as_secs(),
             last_contact: device.last_contact.map(|contact| contact.as_secs()),
             watch_time_out: Number::from(device.spec.watch_timeout.unwrap_or_default()),

@@ -11,7 +11,7 @@ pub struct DeviceView {
     pub name: String,
     /// What `status/NAME` calls `state`: `unknown`, `alive`, `expired` or `disabled`.
     pub state: String,
-    /// Why it is expired: `silent`, or `lwt-offline` by its availabilityTopic.
+    /// Why there is an alarm, if there is one (see [`super::episode::Reason`]).
     pub reason: Option<String>,
     /// Of the last change of `state`, since the Unix epoch.
     pub since: Duration,
@@ -58,7 +58,7 @@ impl Monitor {
         DeviceView {
             name: device.spec.name.to_string(),
             state: device.liveness().as_str().to_owned(),
-            reason: device.reason().map(str::to_owned),
+            reason: device.reason().map(|reason| reason.as_str().to_owned()),
             since: device.since,
             last_contact: device.last_contact,
             watch_timeout: device.spec.watch_timeout,

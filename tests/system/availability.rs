@@ -28,6 +28,7 @@ fn a_device_whose_connection_breaks_expires_at_once(protocol: &str) {
     assert_eq!(status.json()["reason"], "lwt-offline");
     let alert = machine.journal().wait_for_alert("expired", "lamp");
     assert!(alert.message().contains("availabilityTopic"), "{}", alert.message());
+    assert_eq!(alert.field("IOTMONITOR_REASON"), "lwt-offline");
     let said = machine.ok(&["iotmonitor", "status", "lamp"]);
     assert!(said.contains("expired (lwt-offline)"), "{said}");
 

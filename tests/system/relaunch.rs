@@ -153,4 +153,7 @@ fn a_silent_agent_is_left_alone_otherwise() {
     bus.wait_topic(0, "home/monitoring/expire/sleeper");
     bus.let_seconds_pass(2);
     assert_eq!(machine.main_pid(UNIT), pid);
+    let alert = machine.journal().wait_for_alert("expired", "sleeper");
+    assert_eq!(alert.field("IOTMONITOR_REASON"), "agent-hung");
+    assert!(alert.message().contains(&format!("PID {pid}")), "{}", alert.message());
 }

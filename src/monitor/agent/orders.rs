@@ -4,6 +4,7 @@ use super::definition::delay_of;
 use super::{Agent, HEALTHY_AFTER, Phase, Seconds, agent_left};
 use crate::monitor::alert::AlertKind;
 use crate::monitor::device::DeviceId;
+use crate::monitor::episode::Reason;
 use crate::monitor::event::Now;
 use crate::monitor::liveness::id_of;
 use crate::monitor::spec::DeviceName;
@@ -58,7 +59,9 @@ impl Monitor {
                 "agent `{name}` is healthy again, it has run for {}",
                 Seconds(HEALTHY_AFTER)
             );
-            out.push(self.device_alert(id, AlertKind::AgentHealthy, message));
+            self.tell_state(id, out);
+            let reason = Some(Reason::AgentFailed);
+            out.push(self.episode_alert(id, AlertKind::AgentHealthy, reason, message));
         }
     }
 
@@ -144,6 +147,9 @@ impl Monitor {
         }
         if device.expired_since.take().is_some() {
             self.expired_count -= 1;
+        }
+        if let Some(agent) = &mut device.agent {
+            (agent.step, agent.told_failing) = (0, false);
         }
         self.devices[id as usize].since = now.wall;
         let (kind, message) = if enabled {

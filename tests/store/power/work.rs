@@ -5,6 +5,7 @@ use crate::damage::Dice;
 use crate::{Running, state, topic};
 use iotmonitor::monitor::Event;
 use iotmonitor::monitor::action::StateChange;
+use iotmonitor::monitor::episode::Reason;
 use iotmonitor::monitor::event::{Delivery, StateRecord};
 use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor::monitor::spec::DeviceName;
@@ -106,6 +107,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         last_contact: Some(Duration::from_secs(place)),
         silent_since: Duration::from_millis(place),
         expired_since: (number % 2 == 0).then_some(Duration::from_secs(place)),
+        cause: Reason::Silent,
         graces: 1,
         enabled: None,
         invocation: None,
