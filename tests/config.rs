@@ -2,6 +2,8 @@
 
 #[path = "config/availability.rs"]
 mod availability;
+#[path = "config/depends_on.rs"]
+mod depends_on;
 #[path = "config/home_assistant.rs"]
 mod home_assistant;
 
@@ -176,7 +178,7 @@ fn an_error_shows_file_line_marker_and_help() {
   |
 4 | watchTimeout = 60
   | ^^^^^^^^^^^^
-  = help: [device_lamp] knows watchTimeOut, helloTopic, availabilityTopic, watchTopics, stateTopics, expireRepeat, restoreOnStart, enabled"
+  = help: [device_lamp] knows watchTimeOut, helloTopic, availabilityTopic, watchTopics, dependsOn, stateTopics, expireRepeat, restoreOnStart, enabled"
     );
     let [error] = result.errors() else { panic!("{result}") };
     assert!(error.one_line().starts_with("/etc/iotmonitor/config.toml:4:1: unknown key"));

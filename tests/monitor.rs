@@ -32,3 +32,5 @@ mod session;
 mod states;
 #[path = "monitor/timetable.rs"]
 mod timetable;
+#[path = "monitor/upstream.rs"]
+mod upstream;

@@ -170,6 +170,7 @@ fn what_was_saved_comes_back() {
         silent_since: Duration::from_secs(7),
         expired_since: None,
         cause: Reason::AgentHung,
+        untold: true,
         graces: 2,
         enabled: Some(false),
         invocation: Some("0123456789abcdef0123456789abcdef".to_owned()),

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "helloTopic",
     "availabilityTopic",
     "watchTopics",
+    "dependsOn",
     "stateTopics",
     "expireRepeat",
     "restoreOnStart",
@@ -83,6 +84,8 @@ pub(super) fn read(
         watch,
         hello,
         availability,
+        // Looked up when all names are known.
+        depends_on: Vec::new(),
         state,
         restore_on_start,
         enabled,

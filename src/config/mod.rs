@@ -6,6 +6,7 @@
 //! | module | duty |
 //! |---|---|
 //! | [`mqtt`], [`home_assistant`], [`device`], [`agent`], [`password`] | one kind of section each, key by key |
+//! | [`upstream`] | which device depends on which other one |
 //! | [`section`] | typed reading of one key |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
 //! | [`report`], [`secrecy`], [`error`] | findings, what they must not show, and how they look |
@@ -28,6 +29,7 @@ mod secrecy;
 mod section;
 pub mod size;
 pub mod time_span;
+mod upstream;
 
 pub use error::{ConfigErrors, Diagnostic, Severity};
 
@@ -206,6 +208,7 @@ impl<'t> Walk<'t> {
     fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut Report) -> Vec<DeviceSpec> {
         let mut devices = Vec::new();
         let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+        let mut wishes = Vec::new();
         for entry in section::fields(self.root) {
             let Some((kind, name)) = Kind::of(entry.key) else {
                 if !["mqtt", "homeassistant"].contains(&entry.key) {
@@ -223,8 +226,14 @@ impl<'t> Walk<'t> {
                     "rename one of them, or make them one section",
                 );
             }
-            devices.extend(device::read(&section, kind, name, mqtt, self.environment, report));
+            let depends_on = upstream::read(&section, report);
+            let read = device::read(&section, kind, name, mqtt, self.environment, report);
+            if read.is_some() && !depends_on.is_empty() {
+                wishes.push(upstream::Wish { device: devices.len(), names: depends_on });
+            }
+            devices.extend(read);
         }
+        upstream::relate(&wishes, &names, &mut devices, report);
         devices
     }
 }

@@ -447,7 +447,7 @@ impl Monitor {
                         Seconds(delay),
                         self.unit_of(id)
                     );
-                    self.tell_failing(id, message, out);
+                    self.tell_failing(now, id, message, out);
                 }
             }
             ActiveState::Inactive => {
@@ -520,17 +520,10 @@ impl Monitor {
                          growing delays, now in {}",
                         Seconds(delay)
                     );
-                    self.tell_failing(id, message, out);
+                    self.tell_failing(now, id, message, out);
                 }
             }
         }
-    }
-
-    /// The one alert of an agent that keeps failing, until it is healthy again.
-    fn tell_failing(&self, id: DeviceId, message: String, out: &mut Vec<Action>) {
-        self.tell_state(id, out);
-        let reason = Some(Reason::AgentFailed);
-        out.push(self.episode_alert(id, AlertKind::AgentFailed, reason, message));
     }
 
     pub(super) fn stop_finished(
@@ -560,6 +553,15 @@ impl Monitor {
         } else {
             self.tell_unit(id, out);
         }
+    }
+
+    /// The one alert of an agent that keeps failing, until it is healthy again.
+    fn tell_failing(&mut self, now: Now, id: DeviceId, mut message: String, out: &mut Vec<Action>) {
+        self.tell_state(id, out);
+        message.push_str(&self.dependents_clause(id));
+        let reason = Some(Reason::AgentFailed);
+        out.push(self.episode_alert(id, AlertKind::AgentFailed, reason, message));
+        self.fell(self.clock.at(now.mono), id, out);
     }
 }
 

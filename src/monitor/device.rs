@@ -1,9 +1,10 @@
 //! One device at run time: its specification and what is known of it.
 
 use super::agent::Agent;
-use super::episode::Reason;
+use super::episode::{Reason, Telling};
 use super::snapshot::DeviceRecord;
 use super::spec::{DeviceName, DeviceSpec};
+use super::upstream::Dependence;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -48,6 +49,12 @@ pub struct Device {
     pub expired_since: Option<Duration>,
     /// What its expiry is put down to; of meaning while it is expired.
     pub cause: Reason,
+    /// Where its alert is; of meaning while it is expired.
+    pub telling: Telling,
+    /// What it depends on, if it does.
+    pub dependence: Option<Box<Dependence>>,
+    /// The alerts of others wait for its next word.
+    pub awaited: bool,
     /// Wall clock of the last change of state, for `since` in the status.
     pub since: Duration,
     pub graces: u8,
@@ -116,6 +123,9 @@ impl Device {
             silent_since: watched,
             expired_since: None,
             cause: Reason::default(),
+            telling: Telling::default(),
+            dependence: None,
+            awaited: false,
             since: wall,
             graces: 0,
             grace_stretch: 0,
@@ -158,14 +168,25 @@ impl Device {
 
     /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not. What
     /// it says of itself always does.
-    fn can_expire(&self) -> bool {
+    pub(super) fn can_expire(&self) -> bool {
         self.is_gone() || (self.spec.is_watched && self.spec.watch_timeout.is_some())
     }
 
-    /// Watched time at which the silence becomes too long; `None` when nothing is due: no
-    /// watchTopics, no timeout, out of the monitoring, or the broker refused a filter.
+    /// Watched time at which to look at its silence; `None` when nothing is due.
     #[must_use]
     pub fn silence_deadline(&self) -> Option<Duration> {
+        match (self.telling, &self.dependence) {
+            (Telling::Held | Telling::Returning, Some(dependence)) if self.is_enabled() => {
+                Some(dependence.due)
+            }
+            _ => self.silence_ends(),
+        }
+    }
+
+    /// Watched time at which the silence becomes too long; `None` without watchTopics or a timeout,
+    /// out of the monitoring, and where the broker refused a filter.
+    #[must_use]
+    pub fn silence_ends(&self) -> Option<Duration> {
         if !self.spec.is_watched || self.deaf || !self.is_enabled() {
             return None;
         }
@@ -194,6 +215,9 @@ impl Device {
         let expired_since = record.expired_since.or(self.expired_since);
         self.expired_since = expired_since.filter(|_| self.can_expire() && self.is_enabled());
         self.cause = record.cause;
+        if record.expired_since.is_some() {
+            self.telling = record.telling();
+        }
         self.graces = record.graces;
         if let Some(since) = self.expired_since.or(record.last_contact) {
             self.since = since;
@@ -218,6 +242,7 @@ impl Device {
         if self.is_enabled() == was_enabled {
             self.expired_since = before.expired_since.filter(|_| self.can_expire());
             self.cause = before.cause;
+            self.inherit_alert(&before);
             if self.expired_since == before.expired_since {
                 self.since = before.since;
             }
@@ -236,6 +261,7 @@ impl Device {
             silent_since: if !self.spec.is_watched { Duration::MAX } else { self.silent_since },
             expired_since: self.expired_since,
             cause: self.cause,
+            untold: self.expired_since.is_some() && self.telling != Telling::Told,
             graces: self.graces,
             enabled: self.enabled,
             invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),

@@ -1,10 +1,15 @@
 //! An alert is an episode with a reason, from the alarm to its end.
 //!
 //! An episode begins when a device falls silent or says that it is gone, or when an agent keeps
-//! failing. Its reason is what `status/NAME`, the journal and D-Bus show of it.
+//! failing. What has happened is published at once, and repeated where the section asks for it; a
+//! person gets one alert, and none where the silence is another device's (see [`super::upstream`]).
 
-use super::device::{Device, Liveness};
+use super::alert::AlertKind;
+use super::device::{Device, DeviceId, Liveness};
+use super::event::Now;
+use super::liveness::GRACE;
 use super::words::Span;
+use super::{Action, Monitor, Timer};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -21,11 +26,18 @@ pub enum Reason {
     AgentFailed,
     /// Its process lives, and it is silent all the same.
     AgentHung,
+    /// A device that it depends on is down.
+    Upstream,
 }
 
 impl Reason {
-    pub const ALL: &[Reason] =
-        &[Reason::Silent, Reason::LwtOffline, Reason::AgentFailed, Reason::AgentHung];
+    pub const ALL: &[Reason] = &[
+        Reason::Silent,
+        Reason::LwtOffline,
+        Reason::AgentFailed,
+        Reason::AgentHung,
+        Reason::Upstream,
+    ];
 
     /// As `status/NAME` and the journal field `IOTMONITOR_REASON` say it.
     #[must_use]
@@ -35,8 +47,23 @@ impl Reason {
             Self::LwtOffline => "lwt-offline",
             Self::AgentFailed => "agent-failed",
             Self::AgentHung => "agent-hung",
+            Self::Upstream => "upstream",
         }
     }
+}
+
+/// Where an expired device stands with its alert.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Telling {
+    /// It is out.
+    #[default]
+    Told,
+    /// It waits for what becomes of a device that this one depends on.
+    Held,
+    /// There is none, for the silence is that of a device that this one depends on.
+    Upstream,
+    /// That one is back, and this one has a grace to follow.
+    Returning,
 }
 
 impl Device {
@@ -46,22 +73,49 @@ impl Device {
         if !self.is_enabled() {
             return None;
         }
-        if self.agent.as_ref().is_some_and(|agent| agent.keeps_failing()) {
+        if self.keeps_failing() {
             return Some(Reason::AgentFailed);
         }
-        let expired = self.liveness() == Liveness::Expired;
-        expired.then_some(if self.is_gone() { Reason::LwtOffline } else { self.cause })
+        let reason = match self.telling {
+            Telling::Upstream | Telling::Returning => Reason::Upstream,
+            Telling::Told | Telling::Held if self.is_gone() => Reason::LwtOffline,
+            Telling::Told | Telling::Held => self.cause,
+        };
+        (self.liveness() == Liveness::Expired).then_some(reason)
+    }
+
+    pub(super) fn keeps_failing(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.keeps_failing())
     }
 
     /// What a silence that is noticed now is put down to.
-    pub(super) fn cause_of_silence(&self) -> Reason {
+    fn cause_of_silence(&self) -> Reason {
         let lives = self.agent.as_ref().is_some_and(|agent| agent.is_running());
         if lives { Reason::AgentHung } else { Reason::Silent }
     }
 
+    /// Nothing more to find out by waiting: it is expired, and nothing follows from that later.
+    pub(super) fn is_settled(&self) -> bool {
+        self.expired_since.is_some()
+            && match self.telling {
+                Telling::Told => !self.restarts_on_expire(),
+                Telling::Upstream => true,
+                Telling::Held | Telling::Returning => false,
+            }
+    }
+
+    fn restarts_on_expire(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.spec.restart_on_expire)
+    }
+
+    /// What it has at least after it could not be heard.
+    pub(super) fn grace(&self) -> Duration {
+        self.spec.watch_timeout.map_or(GRACE, |timeout| timeout.min(GRACE))
+    }
+
     /// What its expiry is told with; `wall` is the present time.
-    pub(super) fn expired_sentence(&self, wall: Duration) -> String {
-        let (noun, name) = (super::liveness::noun(self), &self.spec.name);
+    fn expired_sentence(&self, wall: Duration) -> String {
+        let (noun, name) = (noun(self), &self.spec.name);
         let contact = match self.last_contact {
             Some(contact) => format!("last contact {} ago", Span(wall.saturating_sub(contact))),
             None => "no contact yet".to_owned(),
@@ -70,8 +124,8 @@ impl Device {
             return format!("{noun} `{name}` is gone, its availabilityTopic says: {contact}");
         }
         let timeout = Span(self.spec.watch_timeout.unwrap_or_default());
-        let pid = self.agent.as_ref().and_then(|agent| agent.report.as_ref());
-        match pid.map(|report| report.main_pid).filter(|_| self.cause == Reason::AgentHung) {
+        let report = self.agent.as_ref().and_then(|agent| agent.report.as_ref());
+        match report.map(|report| report.main_pid).filter(|_| self.cause == Reason::AgentHung) {
             Some(pid) => format!(
                 "agent `{name}` hangs, its process (PID {pid}) lives and is silent: {contact}, \
                  watchTimeOut is {timeout}"
@@ -79,4 +133,128 @@ impl Device {
             None => format!("{noun} `{name}` is silent: {contact}, watchTimeOut is {timeout}"),
         }
     }
+}
+
+impl Monitor {
+    /// The deadline has passed, or it said that it is gone; or what its alert waited for has.
+    pub(super) fn expire(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        let watched = self.clock.at(now.mono);
+        let device = &mut self.devices[id as usize];
+        if device.expired_since.is_none() {
+            device.expired_since = Some(now.wall);
+            device.since = now.wall;
+            device.cause = device.cause_of_silence();
+            self.expired_count += 1;
+            self.judge_alert(watched, id);
+            self.publish_expire(id, out);
+            self.tell_expired(id, out);
+            if self.devices[id as usize].telling == Telling::Told {
+                self.alarm(now, id, out);
+            }
+            self.save_soon(id);
+            self.schedule_repeat(now, id);
+            self.fell(watched, id, out);
+        } else {
+            self.alert_due(now, id, out);
+        }
+        let device = &mut self.devices[id as usize];
+        let is_silent = device.silence_ends().is_none_or(|end| end <= watched);
+        if device.restarts_on_expire() && device.telling != Telling::Upstream && is_silent {
+            device.silent_since = watched;
+            self.restart_agent(now, id, out);
+        }
+    }
+
+    /// The one alert of the episode.
+    pub(super) fn alarm(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        self.devices[id as usize].telling = Telling::Told;
+        let device = &self.devices[id as usize];
+        let (reason, mut message) = (device.reason(), device.expired_sentence(now.wall));
+        message.push_str(&self.dependents_clause(id));
+        out.push(self.episode_alert(id, AlertKind::Expired, reason, message));
+    }
+
+    /// The alert of one that expired before is due now, for the silence is its own.
+    fn alert_due(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        let watched = self.clock.at(now.mono);
+        let telling = self.devices[id as usize].telling;
+        match telling {
+            Telling::Told | Telling::Upstream => return,
+            Telling::Held if self.is_held(watched, id) => return,
+            Telling::Held | Telling::Returning => {}
+        }
+        let device = &mut self.devices[id as usize];
+        device.cause = device.cause_of_silence();
+        self.alarm(now, id, out);
+        self.tell_state(id, out);
+        self.save_soon(id);
+    }
+
+    pub(super) fn recover(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        if self.devices[id as usize].telling == Telling::Held {
+            // It is heard again, so what it depends on is not down: the silence was its own.
+            self.alarm(now, id, out);
+        }
+        let device = &mut self.devices[id as usize];
+        let reason = device.reason();
+        let told = std::mem::take(&mut device.telling) == Telling::Told;
+        let silent = device.expired_since.take();
+        device.since = now.wall;
+        self.expired_count -= 1;
+        let name = &device.spec.name;
+        let how_long = silent
+            .map(|since| format!(" after {} of alarm", Span(now.wall.saturating_sub(since))))
+            .unwrap_or_default();
+        let mut message = format!("{} `{name}` is back{how_long}", noun(device));
+        message.push_str(&self.followers_clause(id));
+        out.push(self.device_publication("recover", id, now.wall.as_secs().to_string(), false));
+        self.tell_recovered(now, id, out);
+        if told {
+            out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
+        }
+        self.save_soon(id);
+        self.rose(now, id);
+        self.flush_saves(now, out);
+        self.arm(id);
+    }
+
+    fn publish_expire(&self, id: DeviceId, out: &mut Vec<Action>) {
+        let last_contact = self.devices[id as usize].last_contact.unwrap_or_default();
+        out.push(self.device_publication("expire", id, last_contact.as_secs().to_string(), false));
+    }
+
+    pub(super) fn expire_repeat_due(
+        &mut self,
+        now: Now,
+        due: Duration,
+        id: DeviceId,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(device) = self.devices.get(id as usize) else { return };
+        let is_due = device.repeat.as_ref().is_some_and(|repeat| repeat.due == Some(due));
+        if !is_due || device.expired_since.is_none() {
+            return;
+        }
+        if self.clock.is_running() {
+            self.publish_expire(id, out);
+        }
+        self.schedule_repeat(now, id);
+    }
+
+    /// Puts the next repetition of `expire/NAME` on the timetable, if the device wants one.
+    pub(super) fn schedule_repeat(&mut self, now: Now, id: DeviceId) {
+        let device = &mut self.devices[id as usize];
+        if device.expired_since.is_none() || !device.is_enabled() {
+            return;
+        }
+        if let Some(repeat) = &mut device.repeat {
+            let due = now.mono + repeat.interval;
+            repeat.due = Some(due);
+            self.timers.push(due, Timer::ExpireRepeat(id));
+        }
+    }
+}
+
+pub(super) fn noun(device: &Device) -> &'static str {
+    if device.agent.is_some() { "agent" } else { "device" }
 }

@@ -12,7 +12,7 @@
 use super::device::{Device, DeviceId};
 use super::event::{Message, Now, QoS};
 use super::spec::DeviceName;
-use super::{Action, Monitor, liveness, publication};
+use super::{Action, Monitor, episode, publication};
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ impl Monitor {
             "device": {
                 "identifiers": [id],
                 "name": name,
-                "model": format!("MQTT {}", liveness::noun(device)),
+                "model": format!("MQTT {}", episode::noun(device)),
             },
             "origin": { "name": "iotmonitor", "sw_version": env!("CARGO_PKG_VERSION") },
             "availability_topic": self.own_topic("availability").as_str(),

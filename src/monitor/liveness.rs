@@ -8,7 +8,7 @@ use super::device::{Device, DeviceId};
 use super::event::{Connection, LossReason, Message, Now, Protocol, QoS, Refusal};
 use super::probe::Probes;
 use super::subscriptions::{self, Plan};
-use super::words::{Span, devices_and_agents};
+use super::words::devices_and_agents;
 use super::{Action, Monitor, Target, Timer, availability, loss_kind, raise};
 use crate::topic::index::TopicIndex;
 use crate::topic::{TopicFilter, TopicName};
@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// After an outage a living device has this long, or its own timeout if that is shorter.
-const GRACE: Duration = Duration::from_secs(60);
+pub(super) const GRACE: Duration = Duration::from_secs(60);
 
 /// Graces in a row for a device that stays silent.
-const MAX_GRACES: u8 = 3;
+pub(super) const MAX_GRACES: u8 = 3;
 
 /// A connection that has held this long after a take-over is undisputed.
 const LASTING: Duration = Duration::from_secs(60);
@@ -330,32 +330,17 @@ impl Monitor {
         if !device.is_enabled() {
             return;
         }
+        let awaited = device.awaited;
         if device.expired_since.is_some() {
             self.recover(now, id, out);
         } else if first {
             device.since = now.wall;
             self.tell_state(id, out);
         }
+        if awaited {
+            self.awaited_word(now, id, out);
+        }
         self.contact_to_tell(id);
-    }
-
-    pub(super) fn recover(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        let device = &mut self.devices[id as usize];
-        let reason = device.reason();
-        let silent = device.expired_since.take();
-        device.since = now.wall;
-        self.expired_count -= 1;
-        let name = &device.spec.name;
-        let how_long = silent
-            .map(|since| format!(" after {} of alarm", Span(now.wall.saturating_sub(since))))
-            .unwrap_or_default();
-        let message = format!("{} `{name}` is back{how_long}", noun(device));
-        out.push(self.device_publication("recover", id, now.wall.as_secs().to_string(), false));
-        self.tell_recovered(now, id, out);
-        out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
-        self.save_soon(id);
-        self.flush_saves(now, out);
-        self.arm(id);
     }
 
     /// Counts again after the devices changed.
@@ -412,15 +397,11 @@ impl Monitor {
     pub(super) fn is_overdue(&mut self, id: DeviceId, watched: Duration) -> bool {
         let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
         let device = &mut self.devices[id as usize];
-        let (Some(deadline), Some(timeout)) =
-            (device.silence_deadline(), device.spec.watch_timeout)
-        else {
-            return false;
-        };
+        let Some(deadline) = device.silence_deadline() else { return false };
         if device.is_settled() || deadline > watched {
             return false;
         }
-        let grace_end = resumed_at + timeout.min(GRACE);
+        let grace_end = resumed_at + device.grace();
         if watched >= grace_end {
             return true;
         }
@@ -438,64 +419,6 @@ impl Monitor {
         false
     }
 
-    pub(super) fn expire(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        let watched = self.clock.at(now.mono);
-        let device = &mut self.devices[id as usize];
-        if device.expired_since.is_none() {
-            device.expired_since = Some(now.wall);
-            device.since = now.wall;
-            device.cause = device.cause_of_silence();
-            self.expired_count += 1;
-            self.publish_expire(id, out);
-            self.tell_expired(id, out);
-            let device = &self.devices[id as usize];
-            let (reason, message) = (device.reason(), device.expired_sentence(now.wall));
-            out.push(self.episode_alert(id, AlertKind::Expired, reason, message));
-            self.save_soon(id);
-            self.schedule_repeat(now, id);
-        }
-        if self.devices[id as usize].restarts_on_expire() {
-            self.devices[id as usize].silent_since = watched;
-            self.restart_agent(now, id, out);
-        }
-    }
-
-    fn publish_expire(&self, id: DeviceId, out: &mut Vec<Action>) {
-        let last_contact = self.devices[id as usize].last_contact.unwrap_or_default();
-        out.push(self.device_publication("expire", id, last_contact.as_secs().to_string(), false));
-    }
-
-    pub(super) fn expire_repeat_due(
-        &mut self,
-        now: Now,
-        due: Duration,
-        id: DeviceId,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(device) = self.devices.get(id as usize) else { return };
-        let is_due = device.repeat.as_ref().is_some_and(|repeat| repeat.due == Some(due));
-        if !is_due || device.expired_since.is_none() {
-            return;
-        }
-        if self.clock.is_running() {
-            self.publish_expire(id, out);
-        }
-        self.schedule_repeat(now, id);
-    }
-
-    /// Puts the next repetition of `expire/NAME` on the timetable, if the device wants one.
-    pub(super) fn schedule_repeat(&mut self, now: Now, id: DeviceId) {
-        let device = &mut self.devices[id as usize];
-        if device.expired_since.is_none() || !device.is_enabled() {
-            return;
-        }
-        if let Some(repeat) = &mut device.repeat {
-            let due = now.mono + repeat.interval;
-            repeat.due = Some(due);
-            self.timers.push(due, Timer::ExpireRepeat(id));
-        }
-    }
-
     /// Drops whoever is under suspicion and the whole deadline table, before it is filled anew.
     pub(super) fn disarm_all(&mut self) {
         self.watch.probes.forget();
@@ -504,21 +427,6 @@ impl Monitor {
             device.armed = false;
         }
     }
-}
-
-impl Device {
-    /// Nothing more to find out by waiting: it is expired, and no restart follows from that.
-    fn is_settled(&self) -> bool {
-        self.expired_since.is_some() && !self.restarts_on_expire()
-    }
-
-    fn restarts_on_expire(&self) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.spec.restart_on_expire)
-    }
-}
-
-pub(super) fn noun(device: &Device) -> &'static str {
-    if device.agent.is_some() { "agent" } else { "device" }
 }
 
 pub(super) fn refusal_sentence(refusal: &Refusal) -> String {

@@ -1,7 +1,7 @@
 //! The core: events and the time in, actions out.
 //!
 //! [`Monitor::handle`] is the only way in. Liveness is in [`liveness`], what an alarm is put down to
-//! in [`episode`], the state connection and the restores in [`session`] and [`restore`], agents in
+//! in [`episode`] and [`upstream`], the state connection and the restores in [`session`] and [`restore`], agents in
 //! [`agent`], what is saved in [`saving`], what Home Assistant gets in [`home_assistant`].
 //!
 //! Deliberately absent: clocks, files, sockets, tasks, randomness and failure. Whoever drives the
@@ -30,6 +30,7 @@ pub mod spec;
 pub mod states;
 mod status;
 mod subscriptions;
+mod upstream;
 pub mod view;
 pub mod words;
 
@@ -54,6 +55,7 @@ use session::StateSession;
 use spec::{DeviceName, HomeAssistant, MonitorSpec};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use upstream::Branches;
 
 /// How often `up` is published.
 const UP_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,6 +70,8 @@ pub struct Monitor {
     /// All devices in the order of their names.
     by_name: Vec<DeviceId>,
     by_unit: BTreeMap<UnitName, DeviceId>,
+    /// Devices that others depend on.
+    branches: Branches,
     /// All filters of all devices.
     index: TopicIndex<Target>,
     /// What the present message means; kept for its memory.
@@ -149,6 +153,7 @@ impl Monitor {
             devices: Vec::new(),
             by_name: Vec::new(),
             by_unit: BTreeMap::new(),
+            branches: Branches::new(),
             index: TopicIndex::new(),
             found: Vec::new(),
             clock: WatchedClock::default(),
@@ -292,7 +297,7 @@ impl Monitor {
                 Timer::Probe => self.probe_overdue(now, out),
                 Timer::ExpireRepeat(id) => self.expire_repeat_due(now, due, id, out),
                 Timer::Relaunch(id) => self.relaunch_due(due, id, out),
-                Timer::Healthy(id) => self.healthy_due(due, id, out),
+                Timer::Healthy(id) => self.healthy_due(now, due, id, out),
                 Timer::Session => self.session_due(now, due, out),
                 Timer::SessionLoss => self.session_loss_due(now, due, out),
                 Timer::Echoes => self.echoes_due(now),

@@ -54,6 +54,7 @@ impl Monitor {
         }
         self.count_agents();
         self.rearm_timers();
+        self.settle_dependents(now, out);
         self.arm_all();
         self.count_expired();
         self.resubscribe_watch(now, &plans_before.watch, out);
@@ -81,10 +82,14 @@ impl Monitor {
         self.devices = Vec::with_capacity(specs.len());
         self.by_unit.clear();
         self.index = TopicIndex::new();
+        let mut dependences = Vec::new();
         let names = DeviceName::side_by_side(specs.iter().map(|spec| &spec.name));
         for (at, (mut spec, name)) in specs.into_iter().zip(names).enumerate() {
             let id = id_of(at);
             spec.name = name;
+            if !spec.depends_on.is_empty() {
+                dependences.push((id, std::mem::take(&mut spec.depends_on)));
+            }
             if let Some(agent) = &spec.agent {
                 self.by_unit.insert(agent.unit.clone(), id);
             }
@@ -108,6 +113,7 @@ impl Monitor {
         self.index.shrink_to_fit();
         self.by_name = (0..self.devices.len()).map(id_of).collect();
         self.by_name.sort_by_key(|&id| self.devices[id as usize].spec.name.clone());
+        self.relate(dependences);
         self.silence.reserve(self.devices.len());
         self.count_agents();
     }

@@ -132,7 +132,7 @@ impl Monitor {
         let earlier = snapshot.heartbeat.watched;
         self.clock.carry_over(earlier);
         for device in &mut self.devices {
-            device.silent_since += earlier;
+            device.carry_over(earlier);
         }
         for record in snapshot.devices {
             self.settle_announcement(&record, out);
@@ -146,6 +146,7 @@ impl Monitor {
                 }
             }
         }
+        self.settle_dependents(now, out);
         self.disarm_all();
         self.arm_all();
         self.count_expired();
@@ -196,6 +197,7 @@ impl Monitor {
         } else if record.expired_since.is_some() && device.is_enabled() {
             // The contact came before it was known that somebody waits for it.
             device.expired_since = record.expired_since;
+            device.telling = record.telling();
             self.expired_count += 1;
             self.recover(now, id, out);
         }

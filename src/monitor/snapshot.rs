@@ -1,6 +1,6 @@
 //! What outlives the process: the part of the monitor's knowledge that the store keeps.
 
-use super::episode::Reason;
+use super::episode::{Reason, Telling};
 use super::spec::DeviceName;
 use crate::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub struct DeviceRecord {
     /// What the expiry was put down to.
     #[serde(default)]
     pub cause: Reason,
+    /// Its alert is not out, since something that it depends on was down or may have been.
+    #[serde(default)]
+    pub untold: bool,
     /// Graces granted since the last contact.
     pub graces: u8,
     /// A person's choice, which wins over the file's `enabled`.
@@ -51,4 +54,12 @@ pub struct DeviceRecord {
     /// It last said of itself that it is gone.
     #[serde(default)]
     pub offline: bool,
+}
+
+impl DeviceRecord {
+    /// Where the alert of its expiry was.
+    #[must_use]
+    pub fn telling(&self) -> Telling {
+        if self.untold { Telling::Upstream } else { Telling::Told }
+    }
 }

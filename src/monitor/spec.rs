@@ -57,6 +57,9 @@ pub struct DeviceSpec {
     pub hello: Option<TopicFilter>,
     /// The device's own word whether it is there, mostly its birth message and its will.
     pub availability: Option<TopicName>,
+    /// Devices by whose way it is heard: its silence while one of them is down is theirs. The names
+    /// are those of others in the same configuration, and there is no circle.
+    pub depends_on: Vec<DeviceName>,
     /// Messages on these are recorded.
     pub state: Vec<TopicFilter>,
     pub restore_on_start: bool,

@@ -188,6 +188,7 @@ pub fn device(text: &str) -> DeviceSpec {
         hello: None,
         state: Vec::new(),
         availability: None,
+        depends_on: Vec::new(),
         restore_on_start: true,
         enabled: true,
         agent: None,

@@ -4,7 +4,7 @@ use super::definition::delay_of;
 use super::{Agent, HEALTHY_AFTER, Phase, Seconds, agent_left};
 use crate::monitor::alert::AlertKind;
 use crate::monitor::device::DeviceId;
-use crate::monitor::episode::Reason;
+use crate::monitor::episode::{Reason, Telling};
 use crate::monitor::event::Now;
 use crate::monitor::liveness::id_of;
 use crate::monitor::spec::DeviceName;
@@ -42,6 +42,7 @@ impl Monitor {
 
     pub(in crate::monitor) fn healthy_due(
         &mut self,
+        now: Now,
         due: Duration,
         id: DeviceId,
         out: &mut Vec<Action>,
@@ -62,6 +63,7 @@ impl Monitor {
             self.tell_state(id, out);
             let reason = Some(Reason::AgentFailed);
             out.push(self.episode_alert(id, AlertKind::AgentHealthy, reason, message));
+            self.rose(now, id);
         }
     }
 
@@ -147,11 +149,13 @@ impl Monitor {
         }
         if device.expired_since.take().is_some() {
             self.expired_count -= 1;
+            device.telling = Telling::Told;
         }
         if let Some(agent) = &mut device.agent {
             (agent.step, agent.told_failing) = (0, false);
         }
         self.devices[id as usize].since = now.wall;
+        self.rose(now, id);
         let (kind, message) = if enabled {
             self.restart_silence(now, id);
             self.start_if_settled(id, out);

@@ -649,6 +649,7 @@ fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {
         watch: definition.watched.then(|| filter("#")).into_iter().collect(),
         hello: (!definition.watched).then(|| filter("hello")),
         availability: None,
+        depends_on: Vec::new(),
         state: Vec::new(),
         restore_on_start: true,
         enabled: true,

@@ -108,6 +108,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         silent_since: Duration::from_millis(place),
         expired_since: (number % 2 == 0).then_some(Duration::from_secs(place)),
         cause: Reason::Silent,
+        untold: false,
         graces: 1,
         enabled: None,
         invocation: None,
