@@ -24,6 +24,7 @@
 //! - [`store`]: LMDB on a thread of its own, grouped commits.
 //! - [`systemd`]: agents as transient units over D-Bus; sd_notify.
 //! - [`bus`]: the D-Bus interface that the command line talks to.
+//! - [`discovery`]: from what passes on a broker to a configuration.
 //! - [`logging`]: alerts to the journal, or to the terminal.
 //! - [`daemon`]: the event loop, the order of start and stop. The only module that knows all.
 //! - [`cli`]: one file a command; exit codes.
@@ -51,6 +52,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dbus;
+pub mod discovery;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::expect_used, reason = "it is there to panic")]
 pub mod fuzzing;

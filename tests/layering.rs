@@ -46,6 +46,11 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["bus", "dbus", "monitor", "pulse", "topic", "unit_name"],
         &["bytes", "futures_util", "serde", "thiserror", "tokio", "zbus"],
     ),
+    (
+        "discovery",
+        &["config::time_span", "discovery", "monitor", "topic"],
+        &["serde", "serde_json"],
+    ),
     ("logging", &["logging", "monitor"], &["tracing", "tracing_journald", "tracing_subscriber"]),
 ];
 

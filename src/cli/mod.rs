@@ -2,6 +2,7 @@
 
 pub mod check;
 mod command;
+mod discover;
 mod logs;
 mod run;
 mod states;
@@ -14,6 +15,7 @@ use crate::unit_name::DEFAULT_CLIENT_ID;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Something went wrong that is not the configuration's fault.
 const EXIT_FAILURE: u8 = 1;
@@ -42,6 +44,22 @@ enum Command {
     Check {
         /// The file to check [default: as for run].
         file: Option<PathBuf>,
+    },
+    /// Listen to the broker, and print a configuration that watches who speaks there.
+    ///
+    /// Devices are recognised by the conventions of Home Assistant discovery, Tasmota, Zigbee2MQTT,
+    /// ESPHome, Homie and Shelly, and else by the shape of their topics; how long each may be silent
+    /// follows from its rhythm. Nothing is published and nothing is changed. Ctrl-C ends it early.
+    Discover {
+        /// A configuration whose broker is listened to, and whose devices are left out [default: as
+        /// for run].
+        file: Option<PathBuf>,
+        /// Listen to the broker at this address, without a login, and read no file.
+        #[arg(long, value_name = "ADDRESS", conflicts_with = "file")]
+        server: Option<String>,
+        /// How long; the longer, the more is known of who speaks seldom.
+        #[arg(long = "for", value_name = "SPAN", default_value = "2m", value_parser = discover::span)]
+        listen_for: Duration,
     },
     /// Show devices and agents as the running monitor sees them; anybody may look.
     Status {
@@ -145,6 +163,13 @@ pub fn main() -> ExitCode {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             let environment = Environment { for_service: !user, ..environment };
             check::check(&file, &environment, &mut out, &mut err)
+        }
+        Command::Discover { file, server, listen_for } => {
+            let broker = server.map_or_else(
+                || discover::Broker::Of(file.unwrap_or_else(|| default_config(user))),
+                discover::Broker::At,
+            );
+            discover::discover(broker, listen_for, &environment)
         }
         Command::Status { name, json, watch, instance } => {
             status::status(bus, instance.addressee(), &status::Question { name, json, watch })

@@ -19,7 +19,8 @@ const HERE: [&str; 10] =
 const GONE: [&str; 7] = ["offline", "false", "0", "lost", "disconnected", "down", "unavailable"];
 
 /// What the payload says; `None` when it is neither.
-pub(super) fn says(payload: &[u8]) -> Option<bool> {
+#[must_use]
+pub fn says(payload: &[u8]) -> Option<bool> {
     let text = std::str::from_utf8(payload).ok()?.trim();
     // Zigbee2MQTT: {"state":"online"}.
     if text.starts_with('{') {

@@ -11,7 +11,7 @@
 pub mod action;
 mod agent;
 pub mod alert;
-mod availability;
+pub mod availability;
 mod clock;
 pub mod deadline;
 mod device;

@@ -1,0 +1,257 @@
+//! The file: `[mqtt]`, and a section for each device, with comments that say why.
+//!
+//! Topics and names come from whoever may publish on the broker: a text is quoted as TOML wants it,
+//! and no comment holds a character that ends it or deceives its reader. No payload is shown.
+
+use super::Discovery;
+use super::grouping::{Device, Seen, Standing};
+use super::rhythm::{Basis, Timeout};
+use crate::config::time_span;
+use crate::monitor::words::{Span, counted};
+use crate::topic::{TopicFilter, TopicName};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// More topics of a device are only counted.
+const MOST_SHOWN: usize = 6;
+
+/// A longer topic is shortened in a comment, in characters.
+const LONGEST_SHOWN: usize = 100;
+
+/// What stands at the head of the file.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Keys and values of `[mqtt]`.
+    pub mqtt: Vec<(&'static str, String)>,
+    /// Where the devices are that were left out, and the login, if that is anywhere.
+    pub beside: Option<String>,
+    pub has_password: bool,
+    pub listened: Duration,
+}
+
+/// Writes the file.
+#[must_use]
+pub fn write(head: &Head, discovery: &Discovery, devices: &[Device]) -> String {
+    let mut text = String::new();
+    heading(&mut text, head, discovery, devices.len());
+    mqtt(&mut text, head);
+    for device in devices {
+        section(&mut text, device);
+    }
+    text
+}
+
+/// A text as TOML's basic string (toml.io/en/v1.0.0#string).
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() || is_deceptive(c) => {
+                let code = u32::from(c);
+                let _ = if code > 0xFFFF {
+                    write!(out, "\\U{code:08X}")
+                } else {
+                    write!(out, "\\u{code:04X}")
+                };
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Characters that show a line as something else than it is: they turn its direction, or take no
+/// room (Unicode's Bidi_Control, and what lies beside).
+pub(super) fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A text inside a comment.
+fn plain(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == LONGEST_SHOWN {
+            shown.push('…');
+            break;
+        }
+        if c.is_control() || is_deceptive(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+fn heading(text: &mut String, head: &Head, discovery: &Discovery, devices: usize) {
+    let listened = Span(head.listened);
+    let (messages, topics) = (discovery.messages(), counted(discovery.topics(), "topic"));
+    line(
+        text,
+        &format!(
+            "# Found by `iotmonitor discover` in {listened}: {messages} messages, {topics}, {}.",
+            counted(devices, "device")
+        ),
+    );
+    line(text, "# Look it through; `iotmonitor check FILE` tells whether it can be used.");
+    let again = discovery.heard_again();
+    if let Some(file) = &head.beside
+        && !again.is_empty()
+    {
+        let (shown, more) = again.split_at(again.len().min(MOST_SHOWN));
+        let shown: Vec<String> = shown.iter().map(|name| plain(name)).collect();
+        let more =
+            if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        line(
+            text,
+            &format!("# Left out, for {} has them: {}{more}.", plain(file), shown.join(", ")),
+        );
+    }
+    if discovery.passed_over() > 0 {
+        let count = discovery.passed_over();
+        line(
+            text,
+            &format!(
+                "# Not looked at, for there were too many topics or too long ones: {count} messages."
+            ),
+        );
+    }
+}
+
+fn mqtt(text: &mut String, head: &Head) {
+    line(text, "");
+    line(text, "[mqtt]");
+    for (key, value) in &head.mqtt {
+        line(text, &format!("{key} = {value}"));
+    }
+    if head.has_password {
+        let place =
+            head.beside.as_deref().map_or_else(|| "the file that was read".to_owned(), plain);
+        line(
+            text,
+            &format!(
+                "# The password is not repeated: take `password` or `passwordFile` from {place}."
+            ),
+        );
+    }
+}
+
+fn section(text: &mut String, device: &Device) {
+    line(text, "");
+    let model =
+        device.model.as_deref().map_or_else(String::new, |model| format!(", {}", plain(model)));
+    line(text, &format!("# {}{model}.", capital(&device.convention.to_string())));
+    for seen in device.seen.iter().take(MOST_SHOWN) {
+        line(text, &format!("#   {}", passed(seen)));
+    }
+    if device.seen.len() > MOST_SHOWN {
+        line(text, &format!("#   and {} more", counted(device.seen.len() - MOST_SHOWN, "topic")));
+    }
+    // A device that may be gone would only raise an alarm.
+    let off = match device.standing {
+        Standing::Heard => "",
+        Standing::Gone => {
+            line(
+                text,
+                "# Its availability says that it is gone. Remove the `#` where it is to be watched:",
+            );
+            "# "
+        }
+        Standing::Remembered => {
+            line(text, "# Nothing came from it meanwhile. Remove the `#` where it still exists:");
+            "# "
+        }
+    };
+    for entry in entries(device) {
+        line(text, &format!("{off}{entry}"));
+    }
+    orders(text, &device.orders);
+}
+
+fn entries(device: &Device) -> Vec<String> {
+    let mut entries = vec![format!("[{}]", key(&format!("device_{}", device.name)))];
+    if !device.watch.is_empty() {
+        entries.push(format!("watchTopics = {}", list(&device.watch)));
+        entries.push(timeout(device.timeout));
+    }
+    if let Some(topic) = &device.availability {
+        entries.push(format!(
+            "availabilityTopic = {}  # its birth message and its will",
+            quoted(topic.as_str())
+        ));
+    }
+    if let Some(topic) = &device.hello {
+        entries
+            .push(format!("helloTopic = {}  # what it says after a start", quoted(topic.as_str())));
+    }
+    entries
+}
+
+/// Whether an order may be given again after each start, only a person knows: one may be to start.
+fn orders(text: &mut String, orders: &[TopicName]) {
+    if orders.is_empty() {
+        return;
+    }
+    line(
+        text,
+        "# Where it was told what to do. What it forgets at a start can be recorded, and given back:",
+    );
+    let shown: Vec<String> =
+        orders.iter().take(MOST_SHOWN).map(|topic| quoted(topic.as_str())).collect();
+    line(text, &format!("# stateTopics = [{}]", shown.join(", ")));
+}
+
+fn timeout(Timeout { span, basis }: Timeout) -> String {
+    let why = match basis {
+        Basis::Learned { longest, intervals, times } => format!(
+            "{times} times its longest silence, {} in {}",
+            Span(longest),
+            counted(intervals as usize, "interval")
+        ),
+        Basis::Usual(why) => why.to_owned(),
+        Basis::Told(_) => "Home Assistant is told to wait so long".to_owned(),
+        Basis::Unknown => {
+            "too little was heard to know better: listen longer with --for".to_owned()
+        }
+    };
+    format!("watchTimeOut = {}  # {why}", quoted(&time_span::format(span)))
+}
+
+fn passed(seen: &Seen) -> String {
+    let what = match (seen.live, seen.retained) {
+        (0, true) => "retained".to_owned(),
+        (0, false) => "told of, and not heard".to_owned(),
+        (1, _) => "1 message".to_owned(),
+        (live, _) => format!("{live} messages, at most {} apart", Span(seen.longest_gap)),
+    };
+    format!("{}: {what}", plain(seen.topic.as_str()))
+}
+
+fn list(filters: &[TopicFilter]) -> String {
+    let filters: Vec<String> = filters.iter().map(|filter| quoted(filter.as_str())).collect();
+    if let [filter] = filters.as_slice() {
+        filter.clone()
+    } else {
+        format!("[{}]", filters.join(", "))
+    }
+}
+
+/// A key needs no quotes where it is of letters, digits, `_` and `-` (toml.io/en/v1.0.0#keys).
+fn key(text: &str) -> String {
+    let is_bare = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    if is_bare { text.to_owned() } else { quoted(text) }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}

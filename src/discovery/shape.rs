@@ -1,0 +1,153 @@
+//! Whose a topic is where no convention tells: most people write `place/device/what`, with levels
+//! between that only say of what kind something is.
+
+/// Levels that name a kind of message, and no device, in lower case.
+const KINDS: [&str; 34] = [
+    "sensor",
+    "sensors",
+    "actuator",
+    "actuators",
+    "state",
+    "states",
+    "status",
+    "stat",
+    "tele",
+    "telemetry",
+    "data",
+    "value",
+    "values",
+    "event",
+    "events",
+    "info",
+    "attributes",
+    "config",
+    "hello",
+    "boot",
+    "birth",
+    "lwt",
+    "will",
+    "availability",
+    "available",
+    "online",
+    "connected",
+    "out",
+    "in",
+    "input",
+    "output",
+    "measurement",
+    "measurements",
+    "heartbeat",
+];
+
+/// Levels that say what is to be done. What passes there comes from others.
+const ORDERS: [&str; 8] = ["set", "cmd", "cmnd", "command", "commands", "get", "request", "do"];
+
+/// Last levels of a birth message or a will.
+const AVAILABILITIES: [&str; 9] = [
+    "lwt",
+    "will",
+    "availability",
+    "available",
+    "online",
+    "connected",
+    "connection",
+    "status",
+    "state",
+];
+
+/// Last levels of what a device says after its start.
+const HELLOS: [&str; 4] = ["hello", "boot", "birth", "startup"];
+
+/// The number of levels from the left that name the device.
+pub fn device_levels(levels: &[&str], is_object: bool) -> usize {
+    let is_kind = |at: usize| one_of(&KINDS, levels[at]) || one_of(&ORDERS, levels[at]);
+    let last = levels.len() - 1;
+    // What sends an object sends all it has on one topic, which is then its own.
+    if last == 0 || (is_object && !is_kind(last) && (last < 2 || !is_kind(last - 1))) {
+        return levels.len();
+    }
+    let mut count = last;
+    while count > 1 && is_kind(count - 1) {
+        count -= 1;
+    }
+    count
+}
+
+pub fn is_order(levels: &[&str]) -> bool {
+    levels.iter().skip(1).any(|level| one_of(&ORDERS, level)) || one_of(&["cmnd", "cmd"], levels[0])
+}
+
+/// What an order with a level at its end is about, which is where it is answered.
+pub fn answer(topic: &str) -> &str {
+    let mut rest = topic;
+    while let Some((before, last)) = rest.rsplit_once('/') {
+        if one_of(&ORDERS, last) {
+            return before;
+        }
+        rest = before;
+    }
+    topic
+}
+
+pub fn is_availability(levels: &[&str]) -> bool {
+    levels.last().is_some_and(|level| one_of(&AVAILABILITIES, level))
+}
+
+pub fn is_hello(levels: &[&str]) -> bool {
+    levels.last().is_some_and(|level| one_of(&HELLOS, level))
+}
+
+/// The last level that names something.
+pub fn name(device: &str) -> &str {
+    let mut levels = device.rsplit('/');
+    let named = levels.find(|level| !level.trim().is_empty() && !one_of(&KINDS, level));
+    named.unwrap_or(device)
+}
+
+fn one_of(words: &[&str], level: &str) -> bool {
+    words.iter().any(|word| word.eq_ignore_ascii_case(level))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_is_what_stands_before_what_it_says() {
+        for (topic, is_object, device) in [
+            ("home/esp04/sensors/temperature", false, "home/esp04"),
+            ("home/esp04/sensors/bme280", true, "home/esp04"),
+            ("home/esp04/hello", false, "home/esp04"),
+            ("sensors/kitchen/temperature", false, "sensors/kitchen"),
+            ("sensors/kitchen", true, "sensors/kitchen"),
+            ("theengs/BTtoMQTT/AABBCC", true, "theengs/BTtoMQTT/AABBCC"),
+            ("kitchen/temperature", false, "kitchen"),
+            ("temperature", false, "temperature"),
+            ("pump/state", true, "pump"),
+            ("state", false, "state"),
+            ("garden/pump/set/speed", false, "garden/pump"),
+            ("/a/b", false, "/a"),
+            ("//", false, "/"),
+        ] {
+            let levels: Vec<&str> = topic.split('/').collect();
+            let count = device_levels(&levels, is_object);
+            assert_eq!(levels[..count].join("/"), device, "{topic}");
+        }
+    }
+
+    #[test]
+    fn orders_are_told_from_what_a_device_says() {
+        let is_order = |topic: &str| is_order(&topic.split('/').collect::<Vec<_>>());
+        assert!(is_order("home/lamp/set") && is_order("home/lamp/set/power"));
+        assert!(is_order("cmnd/plug/POWER"));
+        assert!(!is_order("home/lamp/power") && !is_order("set/lamp"));
+    }
+
+    #[test]
+    fn a_name_is_the_last_level_that_names_something() {
+        assert_eq!(name("home/esp04"), "esp04");
+        assert_eq!(name("pump/state"), "pump");
+        assert_eq!(name("state"), "state");
+        assert_eq!(name("/"), "/");
+    }
+}
