@@ -10,6 +10,8 @@ mod availability;
 mod control;
 #[path = "monitor/expect.rs"]
 mod expect;
+#[path = "monitor/flapping.rs"]
+mod flapping;
 #[path = "monitor/hello_restore.rs"]
 mod hello_restore;
 #[path = "monitor/home_assistant.rs"]

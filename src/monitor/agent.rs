@@ -416,6 +416,7 @@ impl Monitor {
             let device = name.to_string();
             out.push(notify(Notice::AgentRestarted { device, main_pid: pid }));
         }
+        let is_failing = agent.told_failing;
         let payload = now.wall.as_secs().to_string();
         // systemd may be faster than the look at what it does, and then the exit is not known.
         let exit = last_exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
@@ -427,6 +428,9 @@ impl Monitor {
         out.push(self.device_publication("startedprocess", id, payload, false));
         self.tell_unit(id, out);
         out.push(self.device_alert(id, AlertKind::AgentStarted, message));
+        if by_systemd && !is_failing {
+            self.note_flap(now, id, "has ended", out);
+        }
     }
 
     /// The unit is down and systemd will not restart it.
@@ -557,6 +561,8 @@ impl Monitor {
 
     /// The one alert of an agent that keeps failing, until it is healthy again.
     fn tell_failing(&mut self, now: Now, id: DeviceId, mut message: String, out: &mut Vec<Action>) {
+        // What comes of a row of failures is told here.
+        self.devices[id as usize].flaps = None;
         self.tell_state(id, out);
         message.push_str(&self.dependents_clause(id));
         let reason = Some(Reason::AgentFailed);

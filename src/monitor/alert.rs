@@ -65,6 +65,7 @@ alert_kinds! {
     AgentFailed "agent-failed" Error "28affabcc8d14b91a32dfe34e96fc29c",
     AgentAdopted "agent-adopted" Info "8528ccfda83a45c982d8c47d20e32d72",
     AgentHealthy "agent-healthy" Notice "410a342ced7d46919d3c333e52f16b71",
+    Flapping "flapping" Warning "6084289afea642f88712bc3c2be973e4",
     Restored "restored" Info "6bf403ebe4434f8aa3a3c53050961f2e",
     BrokerLost "broker-lost" Warning "61a721f5f07a4b509946012159abda24",
     BrokerBack "broker-back" Notice "6873f7e487ac4c5fb71e74dfef188ee2",

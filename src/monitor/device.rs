@@ -2,6 +2,7 @@
 
 use super::agent::Agent;
 use super::episode::{Reason, Telling};
+use super::flapping::Flaps;
 use super::snapshot::DeviceRecord;
 use super::spec::{DeviceName, DeviceSpec};
 use super::upstream::Dependence;
@@ -53,6 +54,8 @@ pub struct Device {
     pub telling: Telling,
     /// What it depends on, if it does.
     pub dependence: Option<Box<Dependence>>,
+    /// Alarms of late, if there were any.
+    pub flaps: Option<Box<Flaps>>,
     /// The alerts of others wait for its next word.
     pub awaited: bool,
     /// Wall clock of the last change of state, for `since` in the status.
@@ -125,6 +128,7 @@ impl Device {
             cause: Reason::default(),
             telling: Telling::default(),
             dependence: None,
+            flaps: None,
             awaited: false,
             since: wall,
             graces: 0,
@@ -243,6 +247,7 @@ impl Device {
             self.expired_since = before.expired_since.filter(|_| self.can_expire());
             self.cause = before.cause;
             self.inherit_alert(&before);
+            self.flaps = before.flaps;
             if self.expired_since == before.expired_since {
                 self.since = before.since;
             }

@@ -7,6 +7,7 @@
 use super::alert::AlertKind;
 use super::device::{Device, DeviceId, Liveness};
 use super::event::Now;
+use super::flapping::Flap;
 use super::liveness::GRACE;
 use super::words::Span;
 use super::{Action, Monitor, Timer};
@@ -28,6 +29,8 @@ pub enum Reason {
     AgentHung,
     /// A device that it depends on is down.
     Upstream,
+    /// It comes and goes.
+    Flapping,
 }
 
 impl Reason {
@@ -37,6 +40,7 @@ impl Reason {
         Reason::AgentFailed,
         Reason::AgentHung,
         Reason::Upstream,
+        Reason::Flapping,
     ];
 
     /// As `status/NAME` and the journal field `IOTMONITOR_REASON` say it.
@@ -48,6 +52,7 @@ impl Reason {
             Self::AgentFailed => "agent-failed",
             Self::AgentHung => "agent-hung",
             Self::Upstream => "upstream",
+            Self::Flapping => "flapping",
         }
     }
 }
@@ -64,6 +69,8 @@ pub enum Telling {
     Upstream,
     /// That one is back, and this one has a grace to follow.
     Returning,
+    /// It was told once that the device flaps, and that is all.
+    Flapping,
 }
 
 impl Device {
@@ -76,12 +83,14 @@ impl Device {
         if self.keeps_failing() {
             return Some(Reason::AgentFailed);
         }
-        let reason = match self.telling {
-            Telling::Upstream | Telling::Returning => Reason::Upstream,
-            Telling::Told | Telling::Held if self.is_gone() => Reason::LwtOffline,
-            Telling::Told | Telling::Held => self.cause,
-        };
-        (self.liveness() == Liveness::Expired).then_some(reason)
+        let is_expired = self.liveness() == Liveness::Expired;
+        match self.telling {
+            Telling::Upstream | Telling::Returning if is_expired => Some(Reason::Upstream),
+            _ if self.is_flapping() => Some(Reason::Flapping),
+            _ if !is_expired => None,
+            _ if self.is_gone() => Some(Reason::LwtOffline),
+            _ => Some(self.cause),
+        }
     }
 
     pub(super) fn keeps_failing(&self) -> bool {
@@ -98,7 +107,7 @@ impl Device {
     pub(super) fn is_settled(&self) -> bool {
         self.expired_since.is_some()
             && match self.telling {
-                Telling::Told => !self.restarts_on_expire(),
+                Telling::Told | Telling::Flapping => !self.restarts_on_expire(),
                 Telling::Upstream => true,
                 Telling::Held | Telling::Returning => false,
             }
@@ -165,8 +174,15 @@ impl Monitor {
         }
     }
 
-    /// The one alert of the episode.
+    /// The one alert of the episode, unless it is one of too many.
     pub(super) fn alarm(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        match self.note_flap(now, id, "has fallen silent", out) {
+            Flap::Single => self.tell_silence(now, id, out),
+            Flap::Begins | Flap::GoesOn => self.devices[id as usize].telling = Telling::Flapping,
+        }
+    }
+
+    pub(super) fn tell_silence(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
         self.devices[id as usize].telling = Telling::Told;
         let device = &self.devices[id as usize];
         let (reason, mut message) = (device.reason(), device.expired_sentence(now.wall));
@@ -179,7 +195,7 @@ impl Monitor {
         let watched = self.clock.at(now.mono);
         let telling = self.devices[id as usize].telling;
         match telling {
-            Telling::Told | Telling::Upstream => return,
+            Telling::Told | Telling::Upstream | Telling::Flapping => return,
             Telling::Held if self.is_held(watched, id) => return,
             Telling::Held | Telling::Returning => {}
         }
@@ -197,7 +213,7 @@ impl Monitor {
         }
         let device = &mut self.devices[id as usize];
         let reason = device.reason();
-        let told = std::mem::take(&mut device.telling) == Telling::Told;
+        let told = std::mem::take(&mut device.telling) == Telling::Told && !device.is_flapping();
         let silent = device.expired_since.take();
         device.since = now.wall;
         self.expired_count -= 1;
@@ -212,6 +228,7 @@ impl Monitor {
         if told {
             out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
         }
+        self.note_change(now, id);
         self.save_soon(id);
         self.rose(now, id);
         self.flush_saves(now, out);

@@ -1,7 +1,7 @@
 //! The core: events and the time in, actions out.
 //!
 //! [`Monitor::handle`] is the only way in. Liveness is in [`liveness`], what an alarm is put down to
-//! in [`episode`] and [`upstream`], the state connection and the restores in [`session`] and [`restore`], agents in
+//! in [`episode`], [`upstream`] and [`flapping`], the state connection and the restores in [`session`] and [`restore`], agents in
 //! [`agent`], what is saved in [`saving`], what Home Assistant gets in [`home_assistant`].
 //!
 //! Deliberately absent: clocks, files, sockets, tasks, randomness and failure. Whoever drives the
@@ -17,6 +17,7 @@ pub mod deadline;
 mod device;
 pub mod episode;
 pub mod event;
+mod flapping;
 mod home_assistant;
 mod liveness;
 pub mod notice;
@@ -122,6 +123,8 @@ enum Timer {
     ExpireRepeat(DeviceId),
     Relaunch(DeviceId),
     Healthy(DeviceId),
+    /// A device that flaps may be stable again.
+    Stable(DeviceId),
     /// The state connection has been quiet for a moment, or its markers are overdue.
     Session,
     /// The state connection has been down for a while beside a living watch connection.
@@ -298,6 +301,7 @@ impl Monitor {
                 Timer::ExpireRepeat(id) => self.expire_repeat_due(now, due, id, out),
                 Timer::Relaunch(id) => self.relaunch_due(due, id, out),
                 Timer::Healthy(id) => self.healthy_due(now, due, id, out),
+                Timer::Stable(id) => self.stable_due(now, due, id, out),
                 Timer::Session => self.session_due(now, due, out),
                 Timer::SessionLoss => self.session_loss_due(now, due, out),
                 Timer::Echoes => self.echoes_due(now),

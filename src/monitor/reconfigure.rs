@@ -118,9 +118,13 @@ impl Monitor {
         self.count_agents();
     }
 
-    /// Timers name devices by their place, which has changed: the agents' are made anew.
+    /// Timers name devices by their place, which has changed: those of agents and of what
+    /// flaps are made anew.
     fn rearm_timers(&mut self) {
         for at in 0..self.devices.len() {
+            if let Some((due, timer)) = self.devices[at].stable_timer(id_of(at)) {
+                self.timers.push(due, timer);
+            }
             if let Some(agent) = &self.devices[at].agent {
                 for (due, timer) in agent.pending_timers(id_of(at)) {
                     self.timers.push(due, timer);

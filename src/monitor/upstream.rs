@@ -75,6 +75,9 @@ impl Device {
     /// Moves what is on watched time when earlier runs become known.
     pub(super) fn carry_over(&mut self, earlier: Duration) {
         self.silent_since += earlier;
+        if let Some(flaps) = &mut self.flaps {
+            flaps.carry_over(earlier);
+        }
         if let Some(dependence) = &mut self.dependence {
             dependence.due += earlier;
             dependence.limit += earlier;
@@ -208,7 +211,11 @@ impl Monitor {
                     self.save_soon(child);
                     self.tell_state(child, out);
                 }
-                Telling::Held | Telling::Returning | Telling::Told | Telling::Upstream => {}
+                Telling::Held
+                | Telling::Returning
+                | Telling::Told
+                | Telling::Upstream
+                | Telling::Flapping => {}
             }
         }
     }
@@ -271,20 +278,29 @@ impl Monitor {
         }
         for id in (0..self.devices.len()).map(id_of) {
             let device = &self.devices[id as usize];
-            if device.expired_since.is_none() || device.telling == Telling::Told {
+            if device.expired_since.is_none()
+                || matches!(device.telling, Telling::Told | Telling::Flapping)
+            {
                 continue;
             }
-            let due = watched + device.grace();
-            let is_held = device.telling == Telling::Held;
-            if !self.is_cut_off(id) {
-                if !is_held {
-                    self.let_return(id, due);
-                }
-            } else {
-                self.devices[id as usize].telling = Telling::Upstream;
-                if is_held {
-                    self.tell_state(id, out);
-                }
+            self.settle_alert(watched, id, out);
+        }
+    }
+
+    fn settle_alert(&mut self, watched: Duration, id: DeviceId, out: &mut Vec<Action>) {
+        let device = &self.devices[id as usize];
+        let due = watched + device.grace();
+        let is_held = device.telling == Telling::Held;
+        if self.is_cut_off(id) {
+            self.devices[id as usize].telling = Telling::Upstream;
+            if is_held {
+                self.tell_state(id, out);
+            }
+        } else if !is_held {
+            self.let_return(id, due);
+            if self.devices[id as usize].parents().is_empty() {
+                // Whatever its alert waited for before, it is for itself now.
+                self.devices[id as usize].telling = Telling::Held;
             }
         }
     }

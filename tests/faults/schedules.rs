@@ -4,6 +4,8 @@
 //! `SCHEDULES` says how many there are; one that fails is cut down to the steps that it takes.
 
 mod model;
+mod specs;
+mod step;
 mod world;
 
 use crate::effort::Effort;
@@ -11,7 +13,8 @@ use crate::row::Row;
 use model::Definition;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use world::{AGENT, Dice, Step, World};
+use step::{Dice, Step};
+use world::{AGENT, World};
 
 /// In the short form. A soak has another run of a million, in the release build.
 const SCHEDULES: usize = 20_000;

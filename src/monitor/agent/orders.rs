@@ -151,6 +151,7 @@ impl Monitor {
             self.expired_count -= 1;
             device.telling = Telling::Told;
         }
+        device.flaps = None;
         if let Some(agent) = &mut device.agent {
             (agent.step, agent.told_failing) = (0, false);
         }

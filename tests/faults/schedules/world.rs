@@ -4,23 +4,24 @@
 
 use super::Tally;
 use super::model::{Definition, Millis, Model, SAVING};
+use super::specs::{number_in, number_of, spec};
+use super::step::Step;
 use bytes::Bytes;
 use iotmonitor::monitor::action::Publication;
 use iotmonitor::monitor::alert::AlertKind;
 use iotmonitor::monitor::event::{
     ActiveState, Connection, JobOutcome, LossReason, Message, Protocol, QoS, Token, UnitReport,
 };
+use iotmonitor::monitor::notice::Notice;
 use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use iotmonitor::monitor::spec::{
-    AgentSpec, DeviceName, DeviceSpec, Exec, HomeAssistant, MonitorSpec, Sandbox,
-};
+use iotmonitor::monitor::spec::DeviceName;
 use iotmonitor::monitor::{Action, Event, Monitor, Now};
-use iotmonitor::topic::{TopicFilter, TopicName};
+use iotmonitor::topic::TopicName;
 use iotmonitor::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-const BASE: &str = "home/monitoring";
+pub const BASE: &str = "home/monitoring";
 /// Wall clock at the start, Unix seconds.
 const START: u64 = 1_700_000_000;
 
@@ -32,77 +33,6 @@ const MOMENT: Millis = 2_000;
 
 /// The device that is an agent.
 pub const AGENT: usize = 5;
-
-/// Pseudo-random numbers (xorshift64*).
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound as u64) as usize
-    }
-
-    pub fn one_of(&mut self, choices: &[u64]) -> u64 {
-        choices[self.below(choices.len())]
-    }
-}
-
-#[derive(Debug, Clone)]
-pub enum Step {
-    Wait(Millis),
-    Talk(usize),
-    /// The broker replays a retained message, which is no contact.
-    Replay(usize),
-    Lose(usize),
-    Connect {
-        acknowledged: bool,
-    },
-    Acknowledge,
-    /// The broker says nothing any more. Its last packet was some time ago; that it is mute is
-    /// noticed some time later.
-    Mute {
-        quiet: Millis,
-        noticed: Millis,
-    },
-    /// The monitor is held up, while devices talk, one after the other; where the broker drops the
-    /// connection it does so in the middle.
-    Stall {
-        time: Millis,
-        talk: Vec<usize>,
-        drops: bool,
-    },
-    /// An orderly one, perhaps with another configuration.
-    Restart(Option<BTreeMap<usize, Definition>>),
-    Crash,
-    Reload(BTreeMap<usize, Definition>),
-    Retime(usize, Millis),
-    WallClock(i64),
-    Enable(usize),
-    Disable(usize),
-    AgentRestarted,
-    /// How long the broker takes to acknowledge a publication from now on.
-    AnswersAfter(Millis),
-}
-
-impl Step {
-    fn is_fault(&self) -> bool {
-        matches!(
-            self,
-            Self::Lose(_)
-                | Self::Mute { .. }
-                | Self::Stall { .. }
-                | Self::Restart(_)
-                | Self::Crash
-                | Self::WallClock(_)
-        )
-    }
-}
 
 pub struct World {
     monitor: Monitor,
@@ -137,6 +67,10 @@ pub struct World {
     /// Told, and not yet judged.
     recovered: Vec<usize>,
     alarms: BTreeMap<usize, u64>,
+    /// Devices of which it was told that they flap, and nothing since.
+    quiet: BTreeSet<usize>,
+    /// What has just become known of devices, and is owed a word in the journal.
+    owed: Vec<(AlertKind, usize)>,
     expire_publications: BTreeMap<usize, u64>,
     /// Devices whose alarms were ever to be repeated.
     repeated: BTreeSet<usize>,
@@ -170,6 +104,8 @@ impl World {
             runs: 0,
             recovered: Vec::new(),
             alarms: BTreeMap::new(),
+            quiet: BTreeSet::new(),
+            owed: Vec::new(),
             expire_publications: BTreeMap::new(),
             repeated: BTreeSet::new(),
             tally: Tally::default(),
@@ -232,6 +168,10 @@ impl World {
             if published < alarms || (published > alarms && !self.repeated.contains(device)) {
                 return Err(format!("{alarms} alarms for {device}, {published} published"));
             }
+        }
+        let quiet = |owed: &(AlertKind, usize)| self.quiet.contains(&owed.1);
+        if let Some((kind, device)) = std::mem::take(&mut self.owed).iter().find(|o| !quiet(o)) {
+            return Err(format!("missed alarm: {kind:?} of {device} is not in the journal"));
         }
         if self.recovered.is_empty() {
             return Ok(());
@@ -438,6 +378,7 @@ impl World {
         self.model.configure(&definitions);
         let repeating = definitions.iter().filter(|(_, definition)| definition.repeats);
         self.repeated.extend(repeating.map(|(device, _)| *device));
+        self.quiet.retain(|device| definitions.contains_key(device));
         self.definitions = definitions;
     }
 
@@ -451,6 +392,7 @@ impl World {
         (self.connected, self.hears) = (false, false);
         self.answers_due.clear();
         self.unproven = None;
+        self.quiet.clear();
         self.queue.clear();
         self.monitor = Monitor::new(spec(&self.definitions), self.time(), 2);
         self.begin();
@@ -520,18 +462,29 @@ impl World {
         match action {
             Action::Publish(publication) => self.publish(publication),
             Action::Subscribe { .. } => self.asked = true,
-            Action::Raise(alert) => match (alert.kind, number_of(alert.device.as_ref())) {
-                (AlertKind::Expired, Some(device)) => {
+            Action::Notify(notice) => match &**notice {
+                Notice::Expired { device, .. } => {
+                    let device = number_in(device).unwrap();
                     *self.alarms.entry(device).or_default() += 1;
+                    self.owed.push((AlertKind::Expired, device));
                     if let Err(error) = self.model.alarm(device) {
                         self.wrong(error);
                     } else if !self.connected {
                         self.wrong(format!("alarm for {device} without a connection"));
                     }
                 }
-                (AlertKind::Recovered, Some(device)) => self.recovered.push(device),
+                Notice::Recovered { device, .. } => {
+                    let device = number_in(device).unwrap();
+                    self.owed.push((AlertKind::Recovered, device));
+                    self.recovered.push(device);
+                }
                 _ => {}
             },
+            Action::Raise(alert) => {
+                if let Some(device) = number_of(alert.device.as_ref()) {
+                    self.journal(alert.kind, device);
+                }
+            }
             Action::SaveDevices { heartbeat, changed, gone } => {
                 self.heartbeat = *heartbeat;
                 for record in changed {
@@ -562,8 +515,25 @@ impl World {
             | Action::Acknowledge { .. }
             | Action::Record { .. }
             | Action::SaveSessionFilters(_)
-            | Action::WriteStates { .. }
-            | Action::Notify(_) => {}
+            | Action::WriteStates { .. } => {}
+        }
+    }
+
+    /// A person is told.
+    fn journal(&mut self, kind: AlertKind, device: usize) {
+        match kind {
+            AlertKind::Flapping if !self.quiet.insert(device) => {
+                self.wrong(format!("told twice that {device} flaps"));
+            }
+            AlertKind::Flapping => {
+                self.owed.retain(|owed| *owed != (AlertKind::Expired, device));
+            }
+            AlertKind::Expired | AlertKind::Recovered => {
+                self.quiet.remove(&device);
+                self.owed.retain(|owed| *owed != (kind, device));
+            }
+            AlertKind::Disabled | AlertKind::Enabled => drop(self.quiet.remove(&device)),
+            _ => {}
         }
     }
 
@@ -623,58 +593,4 @@ fn now_at(now: Millis, wall_step: i64) -> Now {
 fn ceil(mono: Duration) -> Millis {
     let since = mono.saturating_sub(Duration::from_secs(1_000));
     u64::try_from(since.as_micros().div_ceil(1_000)).unwrap()
-}
-
-fn number_of(device: Option<&DeviceName>) -> Option<usize> {
-    device?.as_str().strip_prefix('d')?.parse().ok()
-}
-
-fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
-    MonitorSpec {
-        client_id: "iotmonitor".into(),
-        base_topic: TopicName::new(BASE).unwrap(),
-        devices: definitions.iter().map(|(name, of)| device_spec(*name, of)).collect(),
-        home_assistant: HomeAssistant::default(),
-    }
-}
-
-fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {
-    let text = format!("d{number}");
-    let filter = |last| TopicFilter::new(format!("home/{text}/{last}")).unwrap();
-    let timeout = Duration::from_millis(definition.timeout);
-    DeviceSpec {
-        name: DeviceName::new(text.clone()).unwrap(),
-        watch_timeout: (!timeout.is_zero()).then_some(timeout),
-        expire_repeat: definition.repeats.then_some(Duration::from_secs(7)),
-        watch: definition.watched.then(|| filter("#")).into_iter().collect(),
-        hello: (!definition.watched).then(|| filter("hello")),
-        availability: None,
-        depends_on: Vec::new(),
-        state: Vec::new(),
-        restore_on_start: true,
-        enabled: true,
-        agent: definition.is_agent.then(|| Box::new(agent_spec(&text))),
-    }
-}
-
-fn agent_spec(text: &str) -> AgentSpec {
-    AgentSpec {
-        unit: UnitName::for_agent("iotmonitor", text).unwrap(),
-        exec: Exec::Shell("run".into()),
-        user: None,
-        group: None,
-        working_directory: None,
-        environment: BTreeMap::new(),
-        environment_file: None,
-        restart_delay: Duration::from_secs(1),
-        restart_max_delay: Duration::from_secs(60),
-        stop_timeout: None,
-        memory_max: None,
-        cpu_quota_percent: None,
-        tasks_max: None,
-        sandbox: Sandbox::None,
-        restart_on_expire: false,
-        mqtt_server: "tcp://localhost:1883".into(),
-        credentials: BTreeMap::new(),
-    }
 }
