@@ -25,6 +25,7 @@
 //! - [`systemd`]: agents as transient units over D-Bus; sd_notify.
 //! - [`bus`]: the D-Bus interface that the command line talks to.
 //! - [`discovery`]: from what passes on a broker to a configuration.
+//! - [`original`]: the database and the configuration of the original iotmonitor.
 //! - [`logging`]: alerts to the journal, or to the terminal.
 //! - [`daemon`]: the event loop, the order of start and stop. The only module that knows all.
 //! - [`cli`]: one file a command; exit codes.
@@ -59,6 +60,7 @@ pub mod fuzzing;
 pub mod logging;
 pub mod monitor;
 pub mod mqtt;
+pub mod original;
 pub mod pulse;
 pub mod store;
 pub mod systemd;

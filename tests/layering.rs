@@ -51,6 +51,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["config::time_span", "discovery", "monitor", "topic"],
         &["serde", "serde_json"],
     ),
+    ("original", &["original", "topic"], &["nix", "rusty_leveldb", "thiserror", "toml"]),
     ("logging", &["logging", "monitor"], &["tracing", "tracing_journald", "tracing_subscriber"]),
 ];
 
@@ -204,6 +205,7 @@ const DEPENDENCIES: &[&str] = &[
     "rumqttc",
     "rumqttc_v4",
     "rustls",
+    "rusty_leveldb",
     "sd_notify",
     "serde",
     "serde_json",

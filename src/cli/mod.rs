@@ -4,6 +4,7 @@ pub mod check;
 mod command;
 mod discover;
 mod logs;
+mod migrate;
 mod run;
 mod states;
 mod status;
@@ -60,6 +61,22 @@ enum Command {
         /// How long; the longer, the more is known of who speaks seldom.
         #[arg(long = "for", value_name = "SPAN", default_value = "2m", value_parser = discover::span)]
         listen_for: Duration,
+    },
+    /// Take over what the original iotmonitor recorded, and its configuration.
+    ///
+    /// The running monitor records the states, but no older ones over newer ones. What the original
+    /// left is only read.
+    Migrate {
+        /// The directory in which the original ran, with iotdb.leveldb and config.toml.
+        directory: PathBuf,
+        /// Write its configuration into this new file, with filters for its beginnings of topics.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Write the states into this new file, for `states import`, and not to the running monitor.
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
+        #[command(flatten)]
+        instance: Instance,
     },
     /// Show devices and agents as the running monitor sees them; anybody may look.
     Status {
@@ -170,6 +187,10 @@ pub fn main() -> ExitCode {
                 discover::Broker::At,
             );
             discover::discover(broker, listen_for, &environment)
+        }
+        Command::Migrate { directory, config, export, instance } => {
+            let task = migrate::Task { directory, config, export };
+            migrate::migrate(bus, instance.addressee(), &task)
         }
         Command::Status { name, json, watch, instance } => {
             status::status(bus, instance.addressee(), &status::Question { name, json, watch })

@@ -2,7 +2,7 @@
 
 mod lines;
 mod listing;
-mod transfer;
+pub(super) mod transfer;
 
 use super::command::{conclude, in_runtime};
 use crate::bus::{Addressee, CallError, Caller, Selection, State};
@@ -215,6 +215,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, StatesError> {
     read.map_err(|source| StatesError::File { path: path.to_owned(), source })
 }
 
-fn unix_now() -> Duration {
+pub(super) fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -192,3 +192,33 @@ fn a_hundred_thousand_states_come_in_and_go_out_in_a_moment() {
     assert_eq!(states(&machine, &["get", "home/lamp/set/99999"]), "value 99999");
     assert!(imported.as_secs() < 30, "{imported:?}");
 }
+
+#[test]
+fn the_originals_states_are_recorded_but_for_what_is_older() {
+    let machine = Machine::boot();
+    let sections = "[device_esp00]\nwatchTimeOut = 0\nhelloTopic = \"home/esp00\"\n\
+        watchTopics = \"home/esp00/sensors/#\"\nstateTopics = \"home/esp00/actuators/#\"\n";
+    let bus = machine.launch(&config("auto", sections));
+    machine.await_recording(&bus, "home/esp00/actuators/warm-up", "home/esp00");
+    machine.publish("home/esp00/actuators/lamp", "newer");
+    machine.await_recording(&bus, "home/esp00/actuators/warm-up", "home/esp00");
+    machine.ok(&["mkdir", "-p", "/tmp/old/iotdb.leveldb"]);
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/iotdb.leveldb");
+    for entry in std::fs::read_dir(fixture).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        machine.write_file(&format!("/tmp/old/iotdb.leveldb/{name}"), &bytes);
+    }
+    machine.sh("touch -d 2020-01-01 /tmp/old/iotdb.leveldb/*");
+    let done = machine.run(&["iotmonitor", "migrate", "/tmp/old"]);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success(), "{said}");
+    for sentence in ["imported 6 states", "1 are older", "6 match no stateTopics"] {
+        assert!(said.contains(sentence), "{sentence}: {said}");
+    }
+    assert_eq!(states(&machine, &["get", "home/esp00/actuators/lamp"]), "newer");
+    assert_eq!(states(&machine, &["get", "home/k\u{fc}che/licht"]), "an");
+    let recorded = states(&machine, &["get", "home/empty", "--json"]);
+    assert!(recorded.contains("\"qos\":1,\"retain\":false,\"time\":15778"), "{recorded}");
+}

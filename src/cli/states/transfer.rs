@@ -14,6 +14,16 @@ use std::path::{Path, PathBuf};
 const PAGE_STATES: usize = 1_000;
 const PAGE_BYTES: u64 = 1 << 20;
 
+/// Writes these states into a new file, which only its owner may read.
+pub fn save(file: &Path, states: &[State]) -> Result<(), StatesError> {
+    let fail = |source| StatesError::File { path: file.to_owned(), source };
+    let mut out = BufWriter::new(fresh(file).map_err(fail)?);
+    for line in states.iter().filter_map(lines::write) {
+        writeln!(out, "{line}").map_err(fail)?;
+    }
+    out.flush().and_then(|()| out.get_ref().sync_all()).map_err(fail)
+}
+
 /// Writes the states into the file. It takes the place of an older one only when it is whole.
 pub async fn export(caller: &Caller, file: &Path, of: &Selection) -> Result<(), StatesError> {
     let fail = |source| StatesError::File { path: file.to_owned(), source };
@@ -56,6 +66,11 @@ fn private(path: &Path) -> std::io::Result<File> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
+    fresh(path)
+}
+
+/// One that was not there.
+pub fn fresh(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
@@ -90,7 +105,11 @@ async fn write_all(
 
 /// Records the states of the file, after all its lines have been looked at.
 pub async fn import(caller: &Caller, file: &Path) -> Result<(), StatesError> {
-    let states = parse(file)?;
+    record(caller, &parse(file)?).await
+}
+
+/// Has the states recorded, but no older ones over newer ones.
+pub async fn record(caller: &Caller, states: &[State]) -> Result<(), StatesError> {
     let progress = ProgressBar::new(states.len() as u64);
     progress.set_style(style("{bar:40} {human_pos} of {human_len} states, {eta} left"));
     let (mut done, mut sum) = (0, Imported::default());

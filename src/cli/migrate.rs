@@ -1,0 +1,87 @@
+//! `iotmonitor migrate DIRECTORY`: the states and the configuration of the original iotmonitor.
+
+use super::command::{conclude, in_runtime};
+use super::states::transfer::{fresh, record, save};
+use super::states::{StatesError, unix_now};
+use crate::bus::{Addressee, Caller, State};
+use crate::dbus::Bus;
+use crate::monitor::words::counted;
+use crate::original::configuration::adapted;
+use crate::original::database::{self, DatabaseError, States};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What is to be done.
+pub struct Task {
+    pub directory: PathBuf,
+    pub config: Option<PathBuf>,
+    pub export: Option<PathBuf>,
+}
+
+/// What went wrong, in a sentence with the way out.
+#[derive(Debug, thiserror::Error)]
+enum MigrateError {
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
+    #[error("{0}")]
+    States(#[from] StatesError),
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {}: {source}; name a file that is not there yet", path.display())]
+    Unwritable { path: PathBuf, source: std::io::Error },
+}
+
+/// Does it; returns the exit code.
+pub fn migrate(bus: Bus, addressee: Addressee, task: &Task) -> u8 {
+    conclude(in_runtime(async {
+        if let Some(file) = &task.config {
+            configuration(&task.directory.join("config.toml"), file)?;
+        }
+        let read = database::read(&task.directory)?;
+        let states = states(read);
+        match &task.export {
+            Some(file) => {
+                save(file, &states)?;
+                eprintln!("wrote {} to {}", counted(states.len(), "state"), file.display());
+            }
+            None => {
+                let caller =
+                    Caller::connect(bus, None, addressee).await.map_err(StatesError::Call)?;
+                record(&caller, &states).await?;
+            }
+        }
+        Ok::<(), MigrateError>(())
+    }))
+}
+
+fn configuration(from: &Path, to: &Path) -> Result<(), MigrateError> {
+    let text = std::fs::read_to_string(from)
+        .map_err(|source| MigrateError::Unreadable { path: from.to_owned(), source })?;
+    let (text, topics) = adapted(&text);
+    fresh(to)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| MigrateError::Unwritable { path: to.to_owned(), source })?;
+    for topic in topics {
+        eprintln!("`{topic}` stood for all topics that begin so, and is a filter with `#` now");
+    }
+    eprintln!("wrote {}; `iotmonitor check {}` tells what to look at", to.display(), to.display());
+    Ok(())
+}
+
+/// The original knew neither QoS nor the retain flag, and published without it.
+fn states(read: States) -> Vec<State> {
+    if read.passed_over > 0 {
+        eprintln!("{} are no topics, and were left out", counted(read.passed_over, "key"));
+    }
+    // A clock that went wrong must not make them newer than what comes.
+    let time = read.time.min(unix_now());
+    let states = read.states.into_iter().map(|(topic, payload)| State {
+        topic: topic.as_str().to_owned(),
+        size: payload.len() as u64,
+        payload: Some(payload),
+        qos: 1,
+        retain: false,
+        time,
+    });
+    states.collect()
+}
