@@ -39,7 +39,8 @@ soak: build ## the fault tests in their long form: MINUTES=10 (as root)
 lint: ## formatting, clippy and shellcheck
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh
+	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh \
+		systemd/usr/share/doc/iotmonitor/examples/notify
 
 fuzz: ## try each parser with bytes of any kind for so long: SECONDS=10
 	packaging/fuzz.sh $(SECONDS)

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: decisions about devices, states and agents.
 
+mod alerts;
 mod answers;
 mod credentials;
 mod memory;
@@ -25,6 +26,7 @@ use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
+use alerts::Alerts;
 use answers::Answers;
 use memory::{LARGE_TURN, Trimming};
 use parts::{Parts, Wiring};
@@ -82,7 +84,7 @@ pub enum DaemonError {
 pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     let loaded = config::load(&options.config_file, &options.environment)?;
     for warning in &loaded.warnings {
-        logger.alert(&plain(AlertKind::ConfigWarning, warning.to_string()));
+        logger.alert(&Alert::plain(AlertKind::ConfigWarning, warning.to_string()));
     }
     let opened = store::check_format(&options.state_directory)?;
     check_descriptors().map_err(DaemonError::Runtime)?;
@@ -128,6 +130,7 @@ struct Daemon<'a> {
     actions: Vec<Action>,
     /// For people who wait for the store.
     answers: Answers,
+    alerts: Alerts,
     told: Option<Summary>,
 }
 
@@ -149,7 +152,7 @@ fn keep_credentials(options: &Options, config: &Config, logger: &Logger) {
              passCredentials do not start",
             directory.display()
         );
-        logger.alert(&plain(AlertKind::ConfigWarning, message));
+        logger.alert(&Alert::plain(AlertKind::ConfigWarning, message));
     }
 }
 
@@ -176,7 +179,7 @@ impl<'a> Daemon<'a> {
             devices_and_agents(summary.devices, summary.agents),
             wiring.mqtt.server
         );
-        logger.alert(&plain(AlertKind::Started, message));
+        logger.alert(&Alert::plain(AlertKind::Started, message));
         Ok(Self {
             watchdog: Watchdog::new(notify::watchdog_interval()),
             trimming: Trimming::default(),
@@ -194,6 +197,7 @@ impl<'a> Daemon<'a> {
             start,
             actions: Vec::new(),
             answers: Answers::default(),
+            alerts: Alerts::default(),
             told: None,
         })
     }
@@ -285,13 +289,17 @@ impl<'a> Daemon<'a> {
         }
         let now = self.now();
         self.monitor.handle(now, event, &mut self.actions);
-        self.carry_out();
+        self.carry_out(now);
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, now: Now) {
         self.trimming.note(self.actions.len());
         for action in self.actions.drain(..) {
             if let Action::Raise(alert) = &action {
+                let general = self.wiring.alert_unit.as_ref();
+                if let Some(order) = self.alerts.order(alert, general, now) {
+                    self.parts.start_alert_unit(order);
+                }
                 self.logger.alert(alert);
             } else {
                 self.parts.carry_out(&self.wiring, action);
@@ -378,8 +386,10 @@ impl<'a> Daemon<'a> {
         notify::reloading();
         let outcome = self.try_reload();
         match &outcome {
-            Ok(message) => self.logger.alert(&plain(AlertKind::Reloaded, message.clone())),
-            Err(message) => self.logger.alert(&plain(AlertKind::ReloadFailed, message.clone())),
+            Ok(message) => self.logger.alert(&Alert::plain(AlertKind::Reloaded, message.clone())),
+            Err(message) => {
+                self.logger.alert(&Alert::plain(AlertKind::ReloadFailed, message.clone()))
+            }
         }
         notify::ready();
         outcome.map(|_| ())
@@ -390,7 +400,7 @@ impl<'a> Daemon<'a> {
         let loaded =
             config::load(file, &self.options.environment).map_err(|errors| errors.to_string())?;
         for warning in &loaded.warnings {
-            self.logger.alert(&plain(AlertKind::ConfigWarning, warning.to_string()));
+            self.logger.alert(&Alert::plain(AlertKind::ConfigWarning, warning.to_string()));
         }
         let new = Wiring::of(&loaded.config);
         for (key, old, new) in [
@@ -424,9 +434,10 @@ impl<'a> Daemon<'a> {
         let flushed = self.parts.close(Instant::now() + STOP_PATIENCE).await;
         if !flushed {
             let message = "the last states are not on disk; the broker delivers them again";
-            self.logger.alert(&plain(AlertKind::StoreFailed, message.to_owned()));
+            self.logger.alert(&Alert::plain(AlertKind::StoreFailed, message.to_owned()));
         }
-        self.logger.alert(&plain(AlertKind::Stopped, "iotmonitor stops, agents go on".to_owned()));
+        self.logger
+            .alert(&Alert::plain(AlertKind::Stopped, "iotmonitor stops, agents go on".to_owned()));
     }
 }
 
@@ -439,10 +450,6 @@ fn status_line(summary: &Summary, server: &str) -> String {
         line.push_str(&format!(" · {agents}, {} running", summary.agents_running));
     }
     line
-}
-
-fn plain(kind: AlertKind, message: String) -> Alert {
-    Alert { kind, device: None, unit: None, reason: None, message }
 }
 
 fn wall_clock() -> Duration {

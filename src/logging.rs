@@ -227,13 +227,7 @@ mod tests {
     use crate::monitor::alert::AlertKind;
 
     fn alert(message: &str) -> Alert {
-        Alert {
-            kind: AlertKind::Expired,
-            device: None,
-            unit: None,
-            reason: None,
-            message: message.to_owned(),
-        }
+        Alert::plain(AlertKind::Expired, message.to_owned())
     }
 
     fn logger() -> (Logger, Receiver<Entry>) {

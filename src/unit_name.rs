@@ -1,8 +1,10 @@
-//! Names of agents' units: escaping as systemd-escape(1) does it, and the length that systemd allows.
+//! Names of units: those of agents, escaped as systemd-escape(1) does it, in the length that systemd
+//! allows, and the instances of a template that somebody else has written.
 //!
 //! Pure text; whether such a unit exists is the business of [`crate::systemd`].
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest unit name in bytes, NUL excluded (systemd.unit(5)).
 pub const MAX_UNIT_NAME_BYTES: usize = 255;
@@ -57,6 +59,67 @@ impl fmt::Display for UnitName {
     }
 }
 
+/// A template of services such as `notify@.service` (systemd.unit(5)).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnitTemplate {
+    /// What stands before the `@`.
+    prefix: Arc<str>,
+}
+
+/// A text that names no template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` names no template of services, as `notify@.service` does")]
+pub struct NoTemplate {
+    pub text: String,
+}
+
+/// Room for the prefix of a template, in bytes; an instance has as much.
+const LONGEST_PART: usize = 120;
+
+impl UnitTemplate {
+    /// # Errors
+    /// When the text is anything but `NAME@.service` with a name that systemd takes, of at most 120
+    /// bytes.
+    pub fn new(text: &str) -> Result<Self, NoTemplate> {
+        let is_part = |prefix: &&str| {
+            !prefix.is_empty() && prefix.len() <= LONGEST_PART && prefix.bytes().all(is_plain)
+        };
+        match text.strip_suffix("@.service").filter(is_part) {
+            Some(prefix) => Ok(Self { prefix: prefix.into() }),
+            None => Err(NoTemplate { text: text.to_owned() }),
+        }
+    }
+
+    /// The unit of one instance, whose name is one of [`instance_of`].
+    #[must_use]
+    pub fn instance(&self, instance: &str) -> UnitName {
+        UnitName(format!("{}@{instance}.service", self.prefix))
+    }
+}
+
+impl fmt::Display for UnitTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@.service", self.prefix)
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'.' | b'-')
+}
+
+/// A readable name for an instance, and for a file: what systemd would have escaped becomes `_`. Two
+/// texts may have the same.
+#[must_use]
+pub fn instance_of(text: &str) -> String {
+    let plain = text.bytes().take(LONGEST_PART);
+    let mut name: String =
+        plain.map(|byte| if is_plain(byte) { char::from(byte) } else { '_' }).collect();
+    if name.starts_with('.') {
+        name.replace_range(..1, "_");
+    }
+    name
+}
+
 /// Escapes a text as systemd-escape(1) does without `--path`: `/` becomes `-`, ASCII letters,
 /// digits, `:`, `_` and `.` stay (a leading `.` does not), every other byte becomes `\xNN`.
 fn escape(text: &str) -> String {
@@ -96,6 +159,34 @@ mod tests {
         let longest = "a".repeat(MAX_UNIT_NAME_BYTES - fixed);
         assert!(UnitName::for_agent("iotmonitor", &longest).is_ok());
         assert!(UnitName::for_agent("iotmonitor", &format!("{longest}a")).is_err());
+    }
+
+    #[test]
+    fn a_template_has_instances_with_readable_names() {
+        let template = UnitTemplate::new("notify@.service").unwrap();
+        assert_eq!(template.instance("led-box").as_str(), "notify@led-box.service");
+        assert_eq!(template.to_string(), "notify@.service");
+        for text in [
+            "",
+            "@.service",
+            "notify.service",
+            "notify@x.service",
+            "notify@.target",
+            "a/b@.service",
+        ] {
+            assert_eq!(UnitTemplate::new(text), Err(NoTemplate { text: text.to_owned() }));
+        }
+        assert!(UnitTemplate::new(&format!("{}@.service", "x".repeat(121))).is_err());
+    }
+
+    #[test]
+    fn the_name_of_an_instance_needs_no_escape_and_is_no_path() {
+        for (text, name) in
+            [("led-box", "led-box"), ("küche 1", "k__che_1"), ("..", "_."), ("a\\b*?", "a_b__")]
+        {
+            assert_eq!(instance_of(text), name);
+        }
+        assert_eq!(instance_of(&"x".repeat(1_000)).len(), 120);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The configuration by its contract: what is taken, what is refused, and in which words.
 
+#[path = "config/alerts.rs"]
+mod alerts;
 #[path = "config/availability.rs"]
 mod availability;
 #[path = "config/depends_on.rs"]
@@ -178,7 +180,7 @@ fn an_error_shows_file_line_marker_and_help() {
   |
 4 | watchTimeout = 60
   | ^^^^^^^^^^^^
-  = help: [device_lamp] knows watchTimeOut, helloTopic, availabilityTopic, watchTopics, dependsOn, stateTopics, expireRepeat, restoreOnStart, enabled"
+  = help: [device_lamp] knows watchTimeOut, helloTopic, availabilityTopic, watchTopics, dependsOn, stateTopics, expireRepeat, alertUnit, restoreOnStart, enabled"
     );
     let [error] = result.errors() else { panic!("{result}") };
     assert!(error.one_line().starts_with("/etc/iotmonitor/config.toml:4:1: unknown key"));
@@ -357,7 +359,7 @@ fn what_is_not_toml_gets_its_first_syntax_error() {
 fn odd_but_usable_things_are_warnings() {
     for (rest, line, message) in [
         ("[http]\nport = 80\n", 3, "[http]"),
-        ("[[alerts]]\n", 3, "[alerts]"),
+        ("[[rules]]\n", 3, "[rules]"),
         ("[agent_x]\nexec = \"cd ~/x\"\n", 4, "`~`"),
         ("[agent_x]\nexec = \"cd ~/x\"\nuser = \"\"\n", 4, "`~`"),
         ("caFile = \"/x.pem\"\n", 3, "`/x.pem`"),

@@ -56,12 +56,6 @@ fn tell(error: &DaemonError, logger: &Logger) {
         | DaemonError::Runtime(_) => vec![error.to_string()],
     };
     for message in messages {
-        logger.alert(&Alert {
-            kind: AlertKind::StartFailed,
-            device: None,
-            unit: None,
-            reason: None,
-            message,
-        });
+        logger.alert(&Alert::plain(AlertKind::StartFailed, message));
     }
 }

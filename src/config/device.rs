@@ -4,6 +4,7 @@
 
 use super::Environment;
 use super::agent;
+use super::alerts;
 use super::mqtt::MqttSection;
 use super::report::Report;
 use super::section::{Section, Text};
@@ -22,6 +23,7 @@ const KEYS: &[&str] = &[
     "dependsOn",
     "stateTopics",
     "expireRepeat",
+    "alertUnit",
     "restoreOnStart",
     "enabled",
 ];
@@ -86,6 +88,7 @@ pub(super) fn read(
         availability,
         // Looked up when all names are known.
         depends_on: Vec::new(),
+        alert_unit: alerts::unit(section, report),
         state,
         restore_on_start,
         enabled,

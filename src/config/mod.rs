@@ -5,7 +5,7 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`mqtt`], [`home_assistant`], [`device`], [`agent`], [`password`] | one kind of section each, key by key |
+//! | [`mqtt`], [`home_assistant`], [`alerts`], [`device`], [`agent`], [`password`] | one kind of section each, key by key |
 //! | [`upstream`] | which device depends on which other one |
 //! | [`section`] | typed reading of one key |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
@@ -18,6 +18,7 @@
 mod access;
 mod address;
 mod agent;
+mod alerts;
 mod device;
 pub mod error;
 mod home_assistant;
@@ -35,6 +36,7 @@ pub use error::{ConfigErrors, Diagnostic, Severity};
 
 use crate::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use crate::mqtt::settings::MqttSettings;
+use crate::unit_name::UnitTemplate;
 use device::Kind;
 use report::{Report, Span};
 use section::{Field, Section};
@@ -47,6 +49,9 @@ use toml::de::{DeTable, DeValue};
 
 /// A file longer than this is none of ours; it bounds what is read, in bytes.
 const LONGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// Sections that may stand once.
+const SECTIONS: [&str; 3] = ["mqtt", "alerts", "homeassistant"];
 
 /// What the loader must know of its surroundings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -171,7 +176,11 @@ impl<'t> Walk<'t> {
     /// `None` only after an error has been reported.
     fn config(&self, report: &mut Report) -> Option<Config> {
         let mqtt = self.mqtt(report);
-        let devices = self.devices(&mqtt, report);
+        let alert_unit = self.alerts(report);
+        let mut devices = self.devices(&mqtt, report);
+        for device in &mut devices {
+            device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
+        }
         let home_assistant = self.home_assistant(report);
         let settings = mqtt.settings?;
         Some(Config {
@@ -180,6 +189,7 @@ impl<'t> Walk<'t> {
                 base_topic: mqtt.base_topic?,
                 devices,
                 home_assistant,
+                alert_unit,
             },
             mqtt: settings,
         })
@@ -205,13 +215,18 @@ impl<'t> Walk<'t> {
             .unwrap_or_default()
     }
 
+    fn alerts(&self, report: &mut Report) -> Option<UnitTemplate> {
+        let entry = section::field_of(self.root, "alerts")?;
+        section_of(&entry, report).and_then(|section| alerts::read(&section, report))
+    }
+
     fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut Report) -> Vec<DeviceSpec> {
         let mut devices = Vec::new();
         let mut names: BTreeMap<&str, Span> = BTreeMap::new();
         let mut wishes = Vec::new();
         for entry in section::fields(self.root) {
             let Some((kind, name)) = Kind::of(entry.key) else {
-                if !["mqtt", "homeassistant"].contains(&entry.key) {
+                if !SECTIONS.contains(&entry.key) {
                     warn_of_unknown_section(&entry, report);
                 }
                 continue;
@@ -257,12 +272,13 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
         return;
     }
     let prefix = entry.key.split(['_', '-', '.']).next().unwrap_or(entry.key);
-    let hint = match nearest::nearest(prefix, ["mqtt", "homeassistant", "device", "agent"]) {
-        Some("mqtt") => "did you mean [mqtt]?",
-        Some("homeassistant") => "did you mean [homeassistant]?",
-        Some("device") => "did you mean [device_NAME]?",
-        Some("agent") => "did you mean [agent_NAME]?",
-        Some(_) | None => "sections are [mqtt], [homeassistant], [device_NAME] and [agent_NAME]",
+    let hint = match nearest::nearest(prefix, SECTIONS.into_iter().chain(["device", "agent"])) {
+        Some(kind @ ("device" | "agent")) => format!("did you mean [{kind}_NAME]?"),
+        Some(section) => format!("did you mean [{section}]?"),
+        None => {
+            let list = SECTIONS.map(|section| format!("[{section}]")).join(", ");
+            format!("sections are {list}, [device_NAME] and [agent_NAME]")
+        }
     };
     report.warning(
         &entry.key_span,

@@ -11,8 +11,10 @@ use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
 use crate::pulse::Pulse;
 use crate::store::{self, StoreCommand, StoreFull, StoreHandle, StoreSettings};
+use crate::systemd::alert_units::AlertOrder;
 use crate::systemd::manager::{self, ManagerHandle, ManagerSettings};
 use crate::topic::TopicName;
+use crate::unit_name::UnitTemplate;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -54,6 +56,8 @@ pub struct Wiring {
     pub base_topic: TopicName,
     /// Whether the state connection is needed.
     pub records_states: bool,
+    /// What alerts start that concern no device.
+    pub alert_unit: Option<UnitTemplate>,
 }
 
 impl Wiring {
@@ -65,6 +69,7 @@ impl Wiring {
             client_id: spec.client_id.clone(),
             base_topic: spec.base_topic.clone(),
             records_states: spec.records_states(),
+            alert_unit: spec.alert_unit.clone(),
         }
     }
 }
@@ -90,7 +95,12 @@ impl Parts {
         )?;
         let client_id = wiring.client_id.clone();
         let manager = manager::spawn(
-            ManagerSettings { bus, client_id: client_id.clone(), bus_address: None },
+            ManagerSettings {
+                bus,
+                client_id: client_id.clone(),
+                alert_directory: options.environment.runtime_directory.join("alerts"),
+                bus_address: None,
+            },
             events.clone(),
             manager_pulse,
         );
@@ -249,6 +259,11 @@ impl Parts {
             Action::Notify(notice) => self.bus.notify(*notice),
             Action::Raise(_) => {}
         }
+    }
+
+    /// Starts a unit that people have written.
+    pub fn start_alert_unit(&self, order: AlertOrder) {
+        self.manager.alert(order);
     }
 
     /// Tells the programs that look on.

@@ -2,7 +2,7 @@
 
 use super::episode::Reason;
 use super::spec::DeviceName;
-use crate::unit_name::UnitName;
+use crate::unit_name::{UnitName, UnitTemplate};
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +13,37 @@ pub struct Alert {
     pub unit: Option<UnitName>,
     /// Of the episode that it begins or ends.
     pub reason: Option<Reason>,
+    /// The section's `alertUnit`, an instance of which is to be started.
+    pub starts: Option<UnitTemplate>,
     /// One sentence, with the way out where a person can do something.
     pub message: String,
+}
+
+impl Alert {
+    /// One that concerns no device.
+    #[must_use]
+    pub fn plain(kind: AlertKind, message: String) -> Self {
+        Self { kind, device: None, unit: None, reason: None, starts: None, message }
+    }
+}
+
+impl AlertKind {
+    /// Whether it is worth a message to a person who is elsewhere: what needs one, and its end.
+    #[must_use]
+    pub fn starts_unit(self) -> bool {
+        match self {
+            // The person is there.
+            Self::ConfigWarning | Self::ReloadFailed => false,
+            // It would be told by the same way.
+            Self::AlertUnitFailed => false,
+            Self::Recovered
+            | Self::AgentHealthy
+            | Self::BrokerBack
+            | Self::StoreBack
+            | Self::ManagerBack => true,
+            other => other.priority() <= Priority::Warning,
+        }
+    }
 }
 
 /// syslog(3) priorities that are used.
@@ -79,6 +108,8 @@ alert_kinds! {
     ManagerBack "manager-back" Notice "ebc838b6e6414fb19bedc8717279f3c6",
     Enabled "enabled" Notice "a149a16e16b849108203186bcf351ca8",
     Disabled "disabled" Notice "17fbbf23e8ff45fdbab7bed6ba0df8a3",
+    AlertUnitFailed "alert-unit-failed" Error "dcc6fd080b5a4291a74efd1af9dbadd4",
+    AlertsDropped "alerts-dropped" Warning "b80c1b572bff45e58d88ee6dc7458712",
     Started "started" Info "0dc4ef58d6db4e45874a3dbfe1eb938f",
     Stopped "stopped" Info "d8990a3d055645b8b15ac3f1ad3cf042",
     Reloaded "reloaded" Notice "097eb76141524122ad7561309c053181",

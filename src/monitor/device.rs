@@ -6,6 +6,7 @@ use super::flapping::Flaps;
 use super::snapshot::DeviceRecord;
 use super::spec::{DeviceName, DeviceSpec};
 use super::upstream::Dependence;
+use crate::unit_name::UnitTemplate;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ pub struct Device {
     pub deaf: bool,
     /// The store has a record of it.
     pub recorded: bool,
+    pub alert_unit: Option<UnitTemplate>,
     pub repeat: Option<Box<Repeat>>,
     pub hellos: u64,
     pub agent: Option<Box<Agent>>,
@@ -140,6 +142,7 @@ impl Device {
             status_stale: false,
             deaf: false,
             recorded: false,
+            alert_unit: spec.alert_unit,
             repeat,
             hellos: 0,
             agent,

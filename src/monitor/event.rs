@@ -4,7 +4,7 @@ use super::snapshot::Snapshot;
 use super::spec::{DeviceName, MonitorSpec};
 use super::states::StateOrder;
 use crate::topic::{TopicFilter, TopicName};
-use crate::unit_name::UnitName;
+use crate::unit_name::{UnitName, UnitTemplate};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -234,6 +234,16 @@ pub enum Event {
     StopFinished {
         unit: UnitName,
         outcome: JobOutcome,
+    },
+    /// The instance of an `alertUnit` that [`super::Action::Raise`] asked for has ended.
+    AlertUnitFinished {
+        template: UnitTemplate,
+        outcome: JobOutcome,
+    },
+    /// So many alerts in a row started no unit, since too many waited; now none waits any more.
+    AlertsDropped {
+        count: u64,
+        template: UnitTemplate,
     },
     /// The system is going down: nothing is started any more.
     SystemStopping,

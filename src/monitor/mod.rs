@@ -11,6 +11,7 @@
 pub mod action;
 mod agent;
 pub mod alert;
+mod alert_units;
 pub mod availability;
 mod clock;
 pub mod deadline;
@@ -40,9 +41,10 @@ pub use event::{Event, Now};
 
 use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
-use crate::unit_name::UnitName;
+use crate::unit_name::{UnitName, UnitTemplate};
 use action::Publication;
 use alert::{Alert, AlertKind};
+use alert_units::alerts_dropped;
 use bytes::Bytes;
 use clock::WatchedClock;
 use deadline::DeadlineTable;
@@ -54,7 +56,7 @@ use restore::Restores;
 use saving::Saving;
 use session::StateSession;
 use spec::{DeviceName, HomeAssistant, MonitorSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use upstream::Branches;
 
@@ -94,6 +96,8 @@ pub struct Monitor {
     /// How many devices are expired at the moment.
     expired_count: usize,
     manager: agent::ManagerState,
+    /// Templates of alertUnit that fail, as was told.
+    failing_units: BTreeSet<UnitTemplate>,
     next_token: u64,
     next_read: u64,
     random: SplitMix,
@@ -170,6 +174,7 @@ impl Monitor {
             up_topic: spec.base_topic.clone(),
             expired_count: 0,
             manager: agent::ManagerState::default(),
+            failing_units: BTreeSet::new(),
             next_token: 0,
             next_read: 0,
             random: SplitMix(seed),
@@ -237,6 +242,10 @@ impl Monitor {
             Event::UnitRemoved { unit } => self.unit_removed(now, &unit, out),
             Event::StartFinished { unit, outcome } => self.start_finished(now, &unit, outcome, out),
             Event::StopFinished { unit, outcome } => self.stop_finished(&unit, outcome, out),
+            Event::AlertUnitFinished { template, outcome } => {
+                self.alert_unit_finished(template, outcome, out);
+            }
+            Event::AlertsDropped { count, template } => alerts_dropped(count, template, out),
             Event::SystemStopping => self.manager.system_stopping = true,
             Event::Reconfigured(spec) => self.reconfigure(now, spec, out),
             Event::Enabled { device } => self.set_enabled(now, &device, true, out),
@@ -386,7 +395,9 @@ impl Monitor {
     ) -> Action {
         let device = &self.devices[id as usize];
         let unit = device.agent.as_ref().map(|agent| agent.spec.unit.clone());
-        Action::Raise(Alert { kind, device: Some(device.spec.name.clone()), unit, reason, message })
+        let starts = device.alert_unit.clone().filter(|_| kind.starts_unit());
+        let name = Some(device.spec.name.clone());
+        Action::Raise(Alert { kind, device: name, unit, reason, starts, message })
     }
 }
 
@@ -404,7 +415,7 @@ fn publication(
 
 /// An alert that concerns no device.
 fn raise(kind: AlertKind, message: String) -> Action {
-    Action::Raise(Alert { kind, device: None, unit: None, reason: None, message })
+    Action::Raise(Alert::plain(kind, message))
 }
 
 /// Which kind of alert a lost connection is.

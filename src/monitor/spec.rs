@@ -5,7 +5,7 @@
 //! adapter needs.
 
 use crate::topic::{TopicFilter, TopicName};
-use crate::unit_name::UnitName;
+use crate::unit_name::{UnitName, UnitTemplate};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +24,8 @@ pub struct MonitorSpec {
     /// In the order of the file; names are unique.
     pub devices: Vec<DeviceSpec>,
     pub home_assistant: HomeAssistant,
+    /// An instance is started for each alert that needs a person and concerns no device.
+    pub alert_unit: Option<UnitTemplate>,
 }
 
 /// How far the monitor shows itself to Home Assistant. Nothing unless the file says so.
@@ -60,6 +62,8 @@ pub struct DeviceSpec {
     /// Devices by whose way it is heard: its silence while one of them is down is theirs. The names
     /// are those of others in the same configuration, and there is no circle.
     pub depends_on: Vec<DeviceName>,
+    /// An instance is started for each alert of this device that needs a person.
+    pub alert_unit: Option<UnitTemplate>,
     /// Messages on these are recorded.
     pub state: Vec<TopicFilter>,
     pub restore_on_start: bool,

@@ -51,6 +51,23 @@ pub(super) async fn start(
     repeat(session, unit, Goal::Running(properties)).await
 }
 
+/// Starts a unit of somebody else's, and waits for the end of that: of a oneshot service, for its own.
+pub(super) async fn start_existing(session: &Session, unit: &UnitName) -> JobOutcome {
+    let result = async {
+        let watch = session.watch_jobs(unit);
+        let job = session.manager.start_unit(unit.as_str(), "replace").await?;
+        job_result(session, &watch, &job).await
+    };
+    match result.await {
+        Ok(result) if matches!(result.as_str(), "done" | "gone" | "skipped") => JobOutcome::Done,
+        Ok(result) => JobOutcome::Failed(format!(
+            "{unit} ended as `{result}`, `systemctl status {unit}` tells more"
+        )),
+        Err(Failure::Call(error)) => JobOutcome::Failed(words(&error)),
+        Err(Failure::Final(sentence)) => JobOutcome::Failed(sentence),
+    }
+}
+
 /// Stops a unit and clears it away; one that is not there is stopped.
 pub(super) async fn stop(session: &Session, unit: &UnitName) -> JobOutcome {
     repeat(session, unit, Goal::Gone).await

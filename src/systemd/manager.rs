@@ -4,6 +4,7 @@
 //! state; logind's announcement, which may be taken back, only decides what systemd can no longer
 //! be asked about.
 
+use super::alert_units::{self, AlertOrder, AlertUnits};
 use super::inbox::Inbox;
 use super::jobs;
 use super::properties::{Owner, transient};
@@ -15,6 +16,7 @@ use crate::monitor::event::{Event, JobOutcome};
 use crate::monitor::spec::{AgentSpec, DeviceName};
 use crate::pulse::Pulse;
 use crate::unit_name::UnitName;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -36,6 +38,8 @@ pub struct ManagerSettings {
     pub bus: Bus,
     /// Names the instance in its units' markers.
     pub client_id: String,
+    /// Where units that are started for alerts find what has happened.
+    pub alert_directory: PathBuf,
     /// D-Bus address instead of the bus's well-known one.
     pub bus_address: Option<String>,
 }
@@ -44,6 +48,7 @@ pub struct ManagerSettings {
 #[derive(Debug, Clone)]
 pub struct ManagerHandle {
     operations: mpsc::Sender<Operation>,
+    alerts: AlertUnits,
     events: mpsc::Sender<Event>,
 }
 
@@ -81,9 +86,11 @@ pub fn spawn(
         Bus::User => Some(Owner::of_this_process()),
     };
     let client_id = settings.client_id.clone();
+    let directory = settings.alert_directory.clone();
+    let alerts = alert_units::spawn(current.clone(), events.clone(), directory);
     tokio::spawn(carry_out(queue, current, events.clone(), client_id, owner));
     tokio::spawn(keep_session(settings, current_sender, events.clone(), pulse));
-    ManagerHandle { operations, events }
+    ManagerHandle { operations, alerts, events }
 }
 
 impl ManagerHandle {
@@ -97,6 +104,12 @@ impl ManagerHandle {
     /// Stops a unit and clears it away. Answered like [`Self::start`], by [`Event::StopFinished`].
     pub fn stop(&self, unit: UnitName) {
         self.queue(Operation::Stop { unit });
+    }
+
+    /// Starts a unit for an alert. Answered by [`Event::AlertUnitFinished`], or in the end by
+    /// [`Event::AlertsDropped`] where there are too many.
+    pub fn alert(&self, order: AlertOrder) {
+        self.alerts.push(order);
     }
 
     fn queue(&self, operation: Operation) {

@@ -4,13 +4,15 @@
 //! tells and note it in the [`inbox`]; it never waits for anybody, since a message stream that
 //! nobody polls stalls its whole connection. On the second, [`units`] reads the truth from systemd
 //! for each unit that the inbox names, and [`jobs`] starts and stops units. [`manager`] keeps the
-//! two alive and is the door for the rest of the program.
+//! two alive and is the door for the rest of the program. [`alert_units`] starts what people have
+//! written for alerts.
 //!
 //! Invariant: the content of a signal never becomes an event. Signals only say where to look, so
 //! that sixteen of them for one restart, or a lost one, cost a look and no error.
 //!
 //! Deliberately absent: any decision. Whether an agent is to be started again is the core's.
 
+pub mod alert_units;
 mod inbox;
 mod jobs;
 pub mod manager;

@@ -88,7 +88,6 @@ fn take_in(message: &Message, inbox: &Inbox) {
         "JobRemoved" => {
             if let Ok((_, job, unit, result)) =
                 message.body().deserialize::<(u32, OwnedObjectPath, &str, &str)>()
-                && may_be_agent(unit)
             {
                 inbox.job_removed(&UnitName::from_systemd(unit), job, result.to_owned());
             }

@@ -189,6 +189,7 @@ pub fn device(text: &str) -> DeviceSpec {
         state: Vec::new(),
         availability: None,
         depends_on: Vec::new(),
+        alert_unit: None,
         restore_on_start: true,
         enabled: true,
         agent: None,

@@ -13,6 +13,7 @@ const UNIT: &str = "iotmonitor-agent-box.service";
 
 fn spec(devices: Vec<DeviceSpec>, discovery: Option<&str>, commands: bool) -> MonitorSpec {
     MonitorSpec {
+        alert_unit: None,
         client_id: "iotmonitor".into(),
         base_topic: topic(BASE),
         devices,

@@ -106,6 +106,7 @@ impl House {
             base_topic: topic(BASE),
             devices,
             home_assistant: HomeAssistant::default(),
+            alert_unit: None,
         };
         Self::of(spec)
     }

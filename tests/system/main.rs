@@ -6,6 +6,7 @@
 //! iotmonitor beyond how it is started; what it is to do is decided in the other modules.
 
 mod agents;
+mod alert_units;
 mod availability;
 mod control;
 #[path = "../harness/mod.rs"]

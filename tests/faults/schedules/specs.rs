@@ -16,6 +16,7 @@ pub fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
         base_topic: TopicName::new(BASE).unwrap(),
         devices: definitions.iter().map(|(name, of)| device_spec(*name, of)).collect(),
         home_assistant: HomeAssistant::default(),
+        alert_unit: None,
     }
 }
 
@@ -31,6 +32,7 @@ fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {
         hello: (!definition.watched).then(|| filter("hello")),
         availability: None,
         depends_on: Vec::new(),
+        alert_unit: None,
         state: Vec::new(),
         restore_on_start: true,
         enabled: true,

@@ -1,0 +1,46 @@
+//! Units that people have named for alerts (`alertUnit`): what becomes of them is told once.
+//!
+//! Deliberately absent: which alert starts one, which is the alert's own matter, and how many are
+//! started at a time, which is the adapter's.
+
+use super::alert::{Alert, AlertKind};
+use super::event::JobOutcome;
+use super::words::counted;
+use super::{Action, Monitor, raise};
+use crate::unit_name::UnitTemplate;
+
+impl Monitor {
+    /// An instance has ended, or could not be started.
+    pub(super) fn alert_unit_finished(
+        &mut self,
+        template: UnitTemplate,
+        outcome: JobOutcome,
+        out: &mut Vec<Action>,
+    ) {
+        match outcome {
+            JobOutcome::Done => {
+                self.failing_units.remove(&template);
+            }
+            JobOutcome::Failed(reason) => {
+                let message = format!(
+                    "alertUnit `{template}` fails ({reason}): nobody hears of alerts by it until it \
+                     works again"
+                );
+                if self.failing_units.insert(template) {
+                    out.push(raise(AlertKind::AlertUnitFailed, message));
+                }
+            }
+        }
+    }
+}
+
+/// So many alerts in a row started no unit, since too many waited.
+pub(super) fn alerts_dropped(count: u64, template: UnitTemplate, out: &mut Vec<Action>) {
+    let alerts = counted(usize::try_from(count).unwrap_or(usize::MAX), "alert");
+    let message = format!(
+        "{alerts} started no unit, since too many waited for `{template}` already: \
+         `journalctl -u iotmonitor -p warning` shows them"
+    );
+    let kind = AlertKind::AlertsDropped;
+    out.push(Action::Raise(Alert { starts: Some(template), ..Alert::plain(kind, message) }));
+}
