@@ -6,6 +6,7 @@ declare -A package_of=(
     [cc]=gcc [c++]=g++ [mmdebstrap]=mmdebstrap [systemd-nspawn]=systemd-container [mosquitto]=mosquitto
     [mosquitto_pub]=mosquitto-clients [dbus-daemon]=dbus [openssl]=openssl [nsenter]=util-linux
     [losetup]=mount [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
+    [chromium]=chromium [promtool]=prometheus
 )
 missing=()
 for tool in "${!package_of[@]}"; do
@@ -25,7 +26,9 @@ if ! { apt-get update && apt-get install --yes --no-install-recommends "${missin
     exit 1
 fi
 rm -f "$log"
-# The tests start brokers of their own.
-if [[ " ${missing[*]} " == *" mosquitto "* && -d /run/systemd/system ]]; then
-    systemctl disable --now mosquitto.service
-fi
+# The tests start brokers of their own, and need of Prometheus its tool alone.
+for service in mosquitto prometheus; do
+    if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+        systemctl disable --now "$service.service"
+    fi
+done

@@ -15,7 +15,6 @@ mod watchdog;
 
 pub use memory::keep_to_limits;
 
-use crate::bus::{self, BusCommand, Rejection, Request};
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::logging::Logger;
 use crate::monitor::alert::{Alert, AlertKind};
@@ -24,6 +23,7 @@ use crate::monitor::notice::Notice;
 use crate::monitor::spec::DeviceName;
 use crate::monitor::words::{counted, devices_and_agents};
 use crate::monitor::{Action, Monitor, Summary};
+use crate::request::{Command, Rejection, Request};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
 use alerts::Alerts;
@@ -167,9 +167,9 @@ impl<'a> Daemon<'a> {
         let (event_sender, events) = mpsc::channel(EVENT_QUEUE);
         let (request_sender, requests) = mpsc::channel(REQUEST_QUEUE);
         let wiring = Wiring::of(&config);
-        let parts = Parts::start(options, &wiring, opened, event_sender, request_sender)?;
         let start = Instant::now();
         let wall = wall_clock();
+        let parts = Parts::start(options, &wiring, opened, event_sender, request_sender, wall)?;
         let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
         let monitor = Monitor::new(config.monitor, Now { mono: Duration::ZERO, wall }, seed);
         let summary = monitor.summary();
@@ -179,8 +179,7 @@ impl<'a> Daemon<'a> {
             devices_and_agents(summary.devices, summary.agents),
             wiring.mqtt.server
         );
-        logger.alert(&Alert::plain(AlertKind::Started, message));
-        Ok(Self {
+        let daemon = Self {
             watchdog: Watchdog::new(notify::watchdog_interval()),
             trimming: Trimming::default(),
             options,
@@ -199,7 +198,9 @@ impl<'a> Daemon<'a> {
             answers: Answers::default(),
             alerts: Alerts::default(),
             told: None,
-        })
+        };
+        daemon.tell(AlertKind::Started, message);
+        Ok(daemon)
     }
 
     async fn run(&mut self) {
@@ -219,7 +220,11 @@ impl<'a> Daemon<'a> {
                     // The outcome is in the journal; nobody waits for it here.
                     let _ = self.reload();
                 }
-                Some(request) = self.requests.recv() => self.answer(request),
+                Some(request) = self.requests.recv() => {
+                    self.answer(request);
+                    // However many ask, what happens has its turn.
+                    self.take_in(BATCH);
+                }
                 count = self.events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         return;
@@ -239,13 +244,11 @@ impl<'a> Daemon<'a> {
         let due = self.monitor.next_deadline().is_some_and(|due| due <= self.start.elapsed());
         if due {
             tokio::task::yield_now().await;
-            for _ in 0..self.events.len() {
-                let Ok(event) = self.events.try_recv() else { break };
-                self.turn(event);
-            }
+            self.take_in(self.events.len());
             self.turn(Event::TimePassed);
-            self.tell_status();
         }
+        // Each time, for who has asked meanwhile knows more than was told.
+        self.tell_status();
         if let Some(silent) = self.parts.newly_stuck() {
             let error = format!(
                 "the disk under {} has not answered for {} s: states are not recorded until it \
@@ -258,6 +261,14 @@ impl<'a> Daemon<'a> {
         self.watchdog.feed_if(|within| self.parts.are_alive(within));
         self.tell_ready();
         self.trimming.trim_if_due();
+    }
+
+    /// Handles so many of the events that wait.
+    fn take_in(&mut self, most: usize) {
+        for _ in 0..most {
+            let Ok(event) = self.events.try_recv() else { break };
+            self.turn(event);
+        }
     }
 
     fn next_wake(&self) -> Instant {
@@ -301,12 +312,20 @@ impl<'a> Daemon<'a> {
                     self.parts.start_alert_unit(order);
                 }
                 self.logger.alert(alert);
+                self.parts.show_alert(wall_clock(), alert);
             } else {
                 self.parts.carry_out(&self.wiring, action);
             }
         }
         // A turn that concerns every device is rare, and its list is large.
         self.actions.shrink_to(LARGE_TURN);
+    }
+
+    /// An alert of the daemon's own.
+    fn tell(&self, kind: AlertKind, message: String) {
+        let alert = Alert::plain(kind, message);
+        self.logger.alert(&alert);
+        self.parts.show_alert(wall_clock(), &alert);
     }
 
     fn now(&self) -> Now {
@@ -321,10 +340,10 @@ impl<'a> Daemon<'a> {
         }
         self.readiness.told = true;
         notify::ready();
-        self.tell_status();
     }
 
-    /// One live line for `systemctl status`, and the same figures for D-Bus, sent when they change.
+    /// One live line for `systemctl status`, and the same figures for who looks on, sent when they
+    /// change.
     fn tell_status(&mut self) {
         let summary = self.monitor.summary();
         if self.told != Some(summary) {
@@ -344,8 +363,8 @@ impl<'a> Daemon<'a> {
                 let view = self.monitor.view(&device);
                 let _ = reply.send(view.ok_or(Rejection::UnknownDevice(device)));
             }
-            Request::Views { after, reply } => {
-                let _ = reply.send(Ok(self.monitor.views_after(after.as_ref(), bus::PAGE)));
+            Request::Views { after, limit, reply } => {
+                let _ = reply.send(Ok(self.monitor.views_after(after.as_ref(), limit)));
             }
             Request::Summary { reply } => {
                 let _ = reply.send(Ok(self.monitor.summary()));
@@ -357,13 +376,13 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    fn obey(&mut self, command: BusCommand) -> Result<(), Rejection> {
+    fn obey(&mut self, command: Command) -> Result<(), Rejection> {
         let event = match command {
-            BusCommand::Reload => return self.reload().map_err(Rejection::Failed),
-            BusCommand::Enable(device) => Event::Enabled { device: self.known(device)? },
-            BusCommand::Disable(device) => Event::Disabled { device: self.known(device)? },
-            BusCommand::Restore(device) => Event::RestoreRequested { device: self.known(device)? },
-            BusCommand::RestartAgent(device) => {
+            Command::Reload => return self.reload().map_err(Rejection::Failed),
+            Command::Enable(device) => Event::Enabled { device: self.known(device)? },
+            Command::Disable(device) => Event::Disabled { device: self.known(device)? },
+            Command::Restore(device) => Event::RestoreRequested { device: self.known(device)? },
+            Command::RestartAgent(device) => {
                 let device = self.known(device)?;
                 if !self.monitor.knows_agent(&device) {
                     return Err(Rejection::Failed(format!(
@@ -386,10 +405,8 @@ impl<'a> Daemon<'a> {
         notify::reloading();
         let outcome = self.try_reload();
         match &outcome {
-            Ok(message) => self.logger.alert(&Alert::plain(AlertKind::Reloaded, message.clone())),
-            Err(message) => {
-                self.logger.alert(&Alert::plain(AlertKind::ReloadFailed, message.clone()))
-            }
+            Ok(message) => self.tell(AlertKind::Reloaded, message.clone()),
+            Err(message) => self.tell(AlertKind::ReloadFailed, message.clone()),
         }
         notify::ready();
         outcome.map(|_| ())
@@ -400,7 +417,7 @@ impl<'a> Daemon<'a> {
         let loaded =
             config::load(file, &self.options.environment).map_err(|errors| errors.to_string())?;
         for warning in &loaded.warnings {
-            self.logger.alert(&Alert::plain(AlertKind::ConfigWarning, warning.to_string()));
+            self.tell(AlertKind::ConfigWarning, warning.to_string());
         }
         let new = Wiring::of(&loaded.config);
         for (key, old, new) in [
@@ -419,6 +436,7 @@ impl<'a> Daemon<'a> {
         self.wiring = new;
         self.turn(Event::Reconfigured(loaded.config.monitor));
         self.tell_status();
+        self.parts.show_reload();
         let summary = self.monitor.summary();
         Ok(format!(
             "{} is in force with {}",

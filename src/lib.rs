@@ -6,7 +6,8 @@
 //!  broker ──► mqtt ───┐                            ┌──► mqtt ────► publish, subscribe, acknowledge
 //!  systemd ─► systemd ┤                            ├──► systemd ─► start and stop units
 //!  store ───► store ──┼─► Event ─► monitor ─► Action ─► store ──► record, read, save
-//!  D-Bus ───► bus ────┤   (daemon: one loop)       └──► logging ─► journal
+//!  D-Bus ───► bus ────┤   (daemon: one loop)       ├──► logging ─► journal
+//!  readers ─► http ───┤                            └──► bus, http ─► who looks on
 //!  signals, time ─────┘
 //! ```
 //!
@@ -26,11 +27,14 @@
 //! - [`bus`]: the D-Bus interface that the command line talks to.
 //! - [`discovery`]: from what passes on a broker to a configuration.
 //! - [`original`]: the database and the configuration of the original iotmonitor.
+//! - [`http`]: the status page, its JSON and the metrics, on a thread of its own.
 //! - [`logging`]: alerts to the journal, or to the terminal.
 //! - [`daemon`]: the event loop, the order of start and stop. The only module that knows all.
 //! - [`cli`]: one file a command; exit codes.
 //! - `fuzzing`: what fuzzing tries, built for it and for tests alone.
-//! - [`dbus`], [`unit_name`], [`pulse`]: which bus; names of agents' units; proof of life for the watchdog.
+//! - [`request`]: what people and programs ask the daemon for, by whichever adapter.
+//! - [`dbus`], [`unit_name`], [`pulse`], [`secret`]: which bus; names of agents' units; proof of life for
+//!   the watchdog; what no output shows.
 //!
 //! # Invariants
 //!
@@ -57,11 +61,14 @@ pub mod discovery;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::expect_used, reason = "it is there to panic")]
 pub mod fuzzing;
+pub mod http;
 pub mod logging;
 pub mod monitor;
 pub mod mqtt;
 pub mod original;
 pub mod pulse;
+pub mod request;
+pub mod secret;
 pub mod store;
 pub mod systemd;
 pub mod topic;

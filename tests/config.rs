@@ -8,6 +8,8 @@ mod availability;
 mod depends_on;
 #[path = "config/home_assistant.rs"]
 mod home_assistant;
+#[path = "config/http.rs"]
+mod http;
 
 use iotmonitor::cli::check::check;
 use iotmonitor::config::{ConfigErrors, Diagnostic, Environment, Loaded, load, parse};
@@ -78,10 +80,11 @@ fn a_file_of_the_original_works_unchanged() {
     assert_eq!(agent.exec, Exec::Shell(command.into()));
 
     let lines: Vec<_> = warnings.iter().map(|warning| warning.line).collect();
-    assert_eq!(lines, [8, 12, 31]);
-    assert!(warnings[0].message.contains("[http]"));
-    assert!(warnings[1].message.contains("[leveldb]"));
-    assert!(warnings[2].message.contains("`~`"));
+    assert_eq!(lines, [12, 31]);
+    assert!(warnings[0].message.contains("[leveldb]"));
+    assert!(warnings[1].message.contains("`~`"));
+    let page = config.http.as_ref().unwrap();
+    assert_eq!(page.address().to_string(), "127.0.0.1:8079");
 }
 
 #[test]
@@ -133,6 +136,9 @@ fn every_key_arrives() {
     assert_eq!(agent.exec, Exec::Shell("echo \"$HOME\" 100%".into()));
     assert_eq!((agent.restart_delay, agent.restart_max_delay), (seconds(1), seconds(60)));
     assert_eq!((agent.memory_max, agent.stop_timeout, agent.sandbox), (None, None, Sandbox::None));
+    let page = loaded.config.http.as_ref().unwrap();
+    assert_eq!(page.address().to_string(), "[::1]:8080");
+    assert_eq!((page.host_names.len(), page.token.is_some()), (2, true));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 
@@ -358,7 +364,7 @@ fn what_is_not_toml_gets_its_first_syntax_error() {
 #[test]
 fn odd_but_usable_things_are_warnings() {
     for (rest, line, message) in [
-        ("[http]\nport = 80\n", 3, "[http]"),
+        ("[leveldb]\nport = 80\n", 3, "[leveldb]"),
         ("[[rules]]\n", 3, "[rules]"),
         ("[agent_x]\nexec = \"cd ~/x\"\n", 4, "`~`"),
         ("[agent_x]\nexec = \"cd ~/x\"\nuser = \"\"\n", 4, "`~`"),
@@ -481,7 +487,7 @@ fn secrets_are_in_no_output() {
         let result = parse(&format!("[mqtt]\n{text}\n"), Path::new("c"), &system()).unwrap_err();
         assert!(!format!("{result} {result:?}").contains("hunter2"), "{text}\n{result}");
     }
-    let text = format!("{MQTT}password = \"hunter2\"\n[http]\npassword = \"hunter2\"\n");
+    let text = format!("{MQTT}password = \"hunter2\"\n[web]\npassword = \"hunter2\"\n");
     let loaded = parsed(&text);
     assert!(!format!("{loaded:?} {}", loaded.warnings[0]).contains("hunter2"));
 }
@@ -556,7 +562,7 @@ fn check_says_what_it_found_and_with_which_code() {
     let (code, out, err) = checked(Path::new("tests/fixtures/config/original.toml"));
     assert_eq!(code, 0);
     assert_eq!(out, "tests/fixtures/config/original.toml: ok, 3 devices and 2 agents\n");
-    assert_eq!(err.matches("warning: ").count(), 3);
+    assert_eq!(err.matches("warning: ").count(), 2);
     let (code, out, err) = checked(Path::new("tests/fixtures/config/many-errors.toml"));
     assert_eq!((code, out.as_str()), (78, ""));
     assert_eq!(err.matches("error: ").count(), 12);

@@ -12,12 +12,12 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("pulse", &["pulse"], &[]),
     (
         "config",
-        &["config", "monitor", "mqtt::settings", "topic", "unit_name"],
+        &["config", "http::settings", "monitor", "mqtt::settings", "secret", "topic", "unit_name"],
         &["nix", "serde", "strsim", "thiserror", "toml"],
     ),
     (
         "mqtt",
-        &["mqtt", "monitor", "topic", "pulse"],
+        &["mqtt", "monitor", "secret", "topic", "pulse"],
         &["bytes", "futures_util", "rumqttc", "rumqttc_v4", "rustls", "thiserror", "tokio"],
     ),
     (
@@ -43,7 +43,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("dbus", &["dbus"], &["tokio", "zbus"]),
     (
         "bus",
-        &["bus", "dbus", "monitor", "pulse", "topic", "unit_name"],
+        &["bus", "dbus", "monitor", "pulse", "request", "topic", "unit_name"],
         &["bytes", "futures_util", "serde", "thiserror", "tokio", "zbus"],
     ),
     (
@@ -52,6 +52,26 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["serde", "serde_json"],
     ),
     ("original", &["original", "topic"], &["nix", "rusty_leveldb", "thiserror", "toml"]),
+    (
+        "http",
+        &["http", "monitor", "pulse", "request", "secret"],
+        &[
+            "axum",
+            "futures_util",
+            "hyper",
+            "hyper_util",
+            "nix",
+            "prometheus_client",
+            "serde",
+            "serde_json",
+            "subtle",
+            "thiserror",
+            "tokio",
+            "tokio_io_timeout",
+        ],
+    ),
+    ("request", &["request", "monitor", "topic"], &["thiserror", "tokio"]),
+    ("secret", &["secret"], &[]),
     ("logging", &["logging", "monitor"], &["tracing", "tracing_journald", "tracing_subscriber"]),
 ];
 
@@ -193,6 +213,7 @@ fn is_allowed(path: &str, own: &[&str], crates: &[&str]) -> bool {
 
 /// The crates that a wall can keep out.
 const DEPENDENCIES: &[&str] = &[
+    "axum",
     "base64",
     "bytes",
     "clap",
@@ -200,8 +221,11 @@ const DEPENDENCIES: &[&str] = &[
     "futures_util",
     "hashbrown",
     "heed",
+    "hyper",
+    "hyper_util",
     "indicatif",
     "nix",
+    "prometheus_client",
     "rumqttc",
     "rumqttc_v4",
     "rustls",
@@ -211,8 +235,10 @@ const DEPENDENCIES: &[&str] = &[
     "serde_json",
     "siphasher",
     "strsim",
+    "subtle",
     "thiserror",
     "tokio",
+    "tokio_io_timeout",
     "toml",
     "tracing",
     "tracing_journald",

@@ -8,12 +8,13 @@ use std::path::Path;
 const README: &str = include_str!("../README.md");
 
 /// The heading above each section's table, a section of that kind, and the fewest keys that it has.
-const SECTIONS: [(&str, &str, usize); 5] = [
+const SECTIONS: [(&str, &str, usize); 6] = [
     ("### `[mqtt]`", "mqtt", 5),
     ("### `[device_NAME]`", "device_x", 5),
     ("### `[agent_NAME]`", "agent_x", 5),
     ("### `[alerts]`", "alerts", 1),
     ("### `[homeassistant]`", "homeassistant", 3),
+    ("### `[http]`", "http", 5),
 ];
 
 #[test]

@@ -1,18 +1,16 @@
 //! Both sides over a bus of their own.
 
 use super::client::call_at;
-use super::{
-    BusCommand, BusHandle, BusSettings, CallError, Caller, Forgotten, Imported, Rejection, Request,
-    Selection, StatePage, spawn, well_known_name,
-};
+use super::{BusHandle, BusSettings, CallError, Caller, spawn, well_known_name};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::monitor::event::{QoS, StateRecord};
 use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
+use crate::request::{Command, Forgotten, Imported, Rejection, Request, Selection, StatePage};
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use std::io::BufRead;
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Stdio};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +22,7 @@ pub(super) struct TestBus {
 
 impl TestBus {
     pub fn start(address: &str) -> Self {
-        let mut process = Command::new("dbus-daemon")
+        let mut process = process::Command::new("dbus-daemon")
             .args(["--session", "--nofork", "--nopidfile", "--print-address"])
             .arg(format!("--address={address}"))
             .stdout(Stdio::piped())
@@ -81,7 +79,7 @@ pub(super) async fn on_the_bus(address: &str, client_id: &str) {
 
 async fn next_command(
     requests: &mut mpsc::Receiver<Request>,
-) -> (BusCommand, oneshot::Sender<Result<(), Rejection>>) {
+) -> (Command, oneshot::Sender<Result<(), Rejection>>) {
     match requests.recv().await {
         Some(Request::Command { command, reply }) => (command, reply),
         other => panic!("no command but {other:?}"),
@@ -99,20 +97,16 @@ async fn commands_reach_the_daemon_and_its_answers_the_caller() {
     on_the_bus(&bus.address, "iotmonitor").await;
     let failed = || Err(Rejection::Failed("the file has 2 errors".to_owned()));
     for (command, answer, outcome) in [
-        (BusCommand::Reload, Ok(()), Ok(())),
+        (Command::Reload, Ok(()), Ok(())),
+        (Command::Reload, failed(), Err(CallError::Rejected("the file has 2 errors".to_owned()))),
+        (Command::Enable(lamp()), Ok(()), Ok(())),
         (
-            BusCommand::Reload,
-            failed(),
-            Err(CallError::Rejected("the file has 2 errors".to_owned())),
-        ),
-        (BusCommand::Enable(lamp()), Ok(()), Ok(())),
-        (
-            BusCommand::Disable(lamp()),
+            Command::Disable(lamp()),
             Err(Rejection::UnknownDevice(lamp())),
             Err(CallError::UnknownDevice(Rejection::UnknownDevice(lamp()).to_string())),
         ),
-        (BusCommand::Restore(lamp()), Ok(()), Ok(())),
-        (BusCommand::RestartAgent(lamp()), Ok(()), Ok(())),
+        (Command::Restore(lamp()), Ok(()), Ok(())),
+        (Command::RestartAgent(lamp()), Ok(()), Ok(())),
     ] {
         let daemon = async {
             let (asked, reply) = next_command(&mut requests).await;
@@ -130,7 +124,7 @@ async fn instances_do_not_hear_each_other() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
     let mut requests = offer(&bus.address, "garden");
     on_the_bus(&bus.address, "garden").await;
-    let call = |id: &'static str| call_at(Bus::System, Some(&bus.address), id, BusCommand::Reload);
+    let call = |id: &'static str| call_at(Bus::System, Some(&bus.address), id, Command::Reload);
     assert_eq!(
         call("iotmonitor").await,
         Err(CallError::NotRunning("systemctl start iotmonitor".to_owned()))
@@ -144,7 +138,7 @@ async fn a_daemon_that_ends_says_so_to_who_waits() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
     let mut requests = offer(&bus.address, "iotmonitor");
     on_the_bus(&bus.address, "iotmonitor").await;
-    let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", BusCommand::Reload);
+    let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", Command::Reload);
     let daemon = async { drop(requests.recv().await.unwrap()) };
     let (called, ()) = tokio::join!(caller, daemon);
     assert_eq!(called, Err(CallError::Rejected("iotmonitor is shutting down".to_owned())));
@@ -158,11 +152,11 @@ async fn the_name_is_taken_again_when_the_bus_comes_back() {
     for _ in 0..2 {
         let _bus = TestBus::start(&address);
         on_the_bus(&address, "iotmonitor").await;
-        let caller = call_at(Bus::System, Some(&address), "iotmonitor", BusCommand::Reload);
+        let caller = call_at(Bus::System, Some(&address), "iotmonitor", Command::Reload);
         let daemon = async { next_command(&mut requests).await.1.send(Ok(())).unwrap() };
         assert_eq!(tokio::join!(caller, daemon).0, Ok(()));
     }
-    let gone = call_at(Bus::System, Some(&address), "iotmonitor", BusCommand::Reload).await;
+    let gone = call_at(Bus::System, Some(&address), "iotmonitor", Command::Reload).await;
     assert!(matches!(gone, Err(CallError::NoBus(_))), "{gone:?}");
 }
 

@@ -3,6 +3,7 @@
 //! The calls are taken apart by hand and not by zbus's object server, which would hold every
 //! device's object in memory, and describe all of them whenever their parent is asked.
 
+use super::PAGE;
 use super::authority::may_command;
 use super::object::{
     AGENT, DEVICE, INTROSPECTABLE, MONITOR, Object, PEER, PROPERTIES, escape, interfaces,
@@ -11,10 +12,10 @@ use super::object::{
 use super::view::{
     Dictionary, agent_properties, device_properties, monitor_properties, to_dictionary,
 };
-use super::{BusCommand, PAGE, Rejection, Request};
 use crate::dbus::Bus;
 use crate::monitor::spec::DeviceName;
 use crate::monitor::view::DeviceView;
+use crate::request::{Command, Rejection, Request};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::{Flags, Header};
@@ -163,7 +164,7 @@ impl Calls {
             (MONITOR, Object::Monitor) => self.monitor(&call).await,
             (DEVICE, Object::Device(name)) => self.device(&call, name.clone()).await,
             (AGENT, Object::Device(name)) if member == "Restart" => {
-                self.command(&call, BusCommand::RestartAgent(name.clone())).await
+                self.command(&call, Command::RestartAgent(name.clone())).await
             }
             (AGENT, Object::Device(_)) => call.unknown_method(),
             _ => Err(Error::UnknownInterface(interface.to_owned())),
@@ -173,16 +174,16 @@ impl Calls {
     async fn monitor(&self, call: &Call<'_>) -> Result<Message, Error> {
         let name = || device_name(call.arguments()?);
         match call.member {
-            "Reload" => self.command(call, BusCommand::Reload).await,
-            "Enable" => self.command(call, BusCommand::Enable(name()?)).await,
-            "Disable" => self.command(call, BusCommand::Disable(name()?)).await,
-            "Restore" => self.command(call, BusCommand::Restore(name()?)).await,
-            "RestartAgent" => self.command(call, BusCommand::RestartAgent(name()?)).await,
+            "Reload" => self.command(call, Command::Reload).await,
+            "Enable" => self.command(call, Command::Enable(name()?)).await,
+            "Disable" => self.command(call, Command::Disable(name()?)).await,
+            "Restore" => self.command(call, Command::Restore(name()?)).await,
+            "RestartAgent" => self.command(call, Command::RestartAgent(name()?)).await,
             "GetDevice" => call.reply(&to_dictionary(&self.view(name()?).await?)),
             "ListDevices" => {
                 let after: String = call.arguments()?;
                 let after = if after.is_empty() { None } else { Some(device_name(after)?) };
-                let views = self.ask(|reply| Request::Views { after, reply }).await?;
+                let views = self.ask(|reply| Request::Views { after, limit: PAGE, reply }).await?;
                 call.reply(&views.iter().map(to_dictionary).collect::<Vec<Dictionary>>())
             }
             "ListStates" => self.list_states(call).await,
@@ -195,9 +196,9 @@ impl Calls {
 
     async fn device(&self, call: &Call<'_>, name: DeviceName) -> Result<Message, Error> {
         match call.member {
-            "Enable" => self.command(call, BusCommand::Enable(name)).await,
-            "Disable" => self.command(call, BusCommand::Disable(name)).await,
-            "Restore" => self.command(call, BusCommand::Restore(name)).await,
+            "Enable" => self.command(call, Command::Enable(name)).await,
+            "Disable" => self.command(call, Command::Disable(name)).await,
+            "Restore" => self.command(call, Command::Restore(name)).await,
             _ => call.unknown_method(),
         }
     }
@@ -221,7 +222,7 @@ impl Calls {
         let mut labels = Vec::new();
         let mut after = None;
         loop {
-            let views = self.ask(|reply| Request::Views { after, reply }).await?;
+            let views = self.ask(|reply| Request::Views { after, limit: PAGE, reply }).await?;
             labels.extend(views.iter().map(|view| escape(&view.name)));
             match views.last() {
                 Some(last) if views.len() >= PAGE => after = Some(device_name(last.name.clone())?),
@@ -264,7 +265,7 @@ impl Calls {
         }
     }
 
-    async fn command(&self, call: &Call<'_>, command: BusCommand) -> Result<Message, Error> {
+    async fn command(&self, call: &Call<'_>, command: Command) -> Result<Message, Error> {
         may_command(self.bus, &self.connection, call.header).await?;
         self.ask(|reply| Request::Command { command, reply }).await?;
         call.reply(&())

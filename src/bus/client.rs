@@ -1,10 +1,11 @@
 //! The caller's side: one command to the daemon, with sentences for what can go wrong.
 
 use super::view::from_dictionary;
-use super::{BusCommand, NAME, PAGE, PATH, well_known_name};
+use super::{NAME, PAGE, PATH, well_known_name};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::monitor::spec::DeviceName;
 use crate::monitor::view::DeviceView;
+use crate::request::Command;
 use crate::unit_name::DEFAULT_CLIENT_ID;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -54,7 +55,7 @@ impl From<&str> for Addressee {
 ///
 /// # Errors
 /// When the daemon cannot be reached or refuses, in a sentence for the person who asked.
-pub async fn call(bus: Bus, addressee: Addressee, command: BusCommand) -> Result<(), CallError> {
+pub async fn call(bus: Bus, addressee: Addressee, command: Command) -> Result<(), CallError> {
     call_at(bus, None, addressee, command).await
 }
 
@@ -66,7 +67,7 @@ pub async fn call_at(
     bus: Bus,
     address: Option<&str>,
     addressee: impl Into<Addressee>,
-    command: BusCommand,
+    command: Command,
 ) -> Result<(), CallError> {
     Caller::connect(bus, address, addressee).await?.send(command).await
 }
@@ -109,13 +110,13 @@ impl Caller {
     ///
     /// # Errors
     /// As [`call`].
-    pub async fn send(&self, command: BusCommand) -> Result<(), CallError> {
+    pub async fn send(&self, command: Command) -> Result<(), CallError> {
         let (method, device) = match &command {
-            BusCommand::Reload => ("Reload", None),
-            BusCommand::Enable(device) => ("Enable", Some(device)),
-            BusCommand::Disable(device) => ("Disable", Some(device)),
-            BusCommand::Restore(device) => ("Restore", Some(device)),
-            BusCommand::RestartAgent(device) => ("RestartAgent", Some(device)),
+            Command::Reload => ("Reload", None),
+            Command::Enable(device) => ("Enable", Some(device)),
+            Command::Disable(device) => ("Disable", Some(device)),
+            Command::Restore(device) => ("Restore", Some(device)),
+            Command::RestartAgent(device) => ("RestartAgent", Some(device)),
         };
         match device {
             Some(device) => self.ask(method, &device.as_str()).await,

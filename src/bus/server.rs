@@ -2,10 +2,11 @@
 
 use super::calls::Calls;
 use super::signals::signal;
-use super::{Request, well_known_name};
+use super::well_known_name;
 use crate::dbus::{Backoff, Bus, CALL_TIMEOUT, connect};
 use crate::monitor::notice::Notice;
 use crate::pulse::Pulse;
+use crate::request::Request;
 use futures_util::StreamExt as _;
 use std::time::Duration;
 use tokio::sync::mpsc;

@@ -5,8 +5,8 @@
 use super::authority::may_command;
 use super::calls::{Call, Calls, Error, device_name};
 use super::client::{CallError, Caller};
-use super::{Forgotten, Imported, Request, Selection, StatePage};
 use crate::monitor::event::{QoS, StateRecord};
+use crate::request::{Forgotten, Imported, Request, Selection, StatePage};
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use std::time::Duration;

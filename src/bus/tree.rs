@@ -2,12 +2,13 @@
 
 use super::both_sides::{TestBus, offer_with, on_the_bus};
 use super::object::{AGENT, DEVICE, MONITOR, PROPERTIES, device_path};
-use super::{BusCommand, NAME, PAGE, PATH, Rejection, Request};
+use super::{NAME, PAGE, PATH};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::monitor::Summary;
 use crate::monitor::notice::Notice;
 use crate::monitor::spec::DeviceName;
 use crate::monitor::view::{AgentView, DeviceView};
+use crate::request::{Command, Rejection, Request};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -50,10 +51,10 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
                 let view = devices.get(device.as_str()).cloned();
                 let _ = reply.send(view.ok_or(Rejection::UnknownDevice(device)));
             }
-            Request::Views { after, reply } => {
+            Request::Views { after, limit, reply } => {
                 let after = after.as_ref().map_or("", DeviceName::as_str);
                 let behind = devices.values().filter(|view| view.name.as_str() > after);
-                let _ = reply.send(Ok(behind.take(PAGE).cloned().collect()));
+                let _ = reply.send(Ok(behind.take(limit).cloned().collect()));
             }
             Request::Summary { reply } => drop(reply.send(Ok(SUMMARY))),
             Request::States { .. }
@@ -64,13 +65,13 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
     }
 }
 
-type CommandLog = mpsc::Sender<BusCommand>;
+type CommandLog = mpsc::Sender<Command>;
 
 /// A monitor of these devices on a bus of its own, and a caller.
 struct House {
     _bus: TestBus,
     handle: super::BusHandle,
-    commands: mpsc::Receiver<BusCommand>,
+    commands: mpsc::Receiver<Command>,
     caller: Connection,
 }
 
@@ -211,10 +212,10 @@ async fn a_command_on_an_object_is_about_its_device() {
     let mut house = House::of(&["lamp", "agent"]).await;
     let name = |text| DeviceName::new(text).unwrap();
     for (device, interface, member, command) in [
-        ("lamp", DEVICE, "Enable", BusCommand::Enable(name("lamp"))),
-        ("lamp", DEVICE, "Disable", BusCommand::Disable(name("lamp"))),
-        ("lamp", DEVICE, "Restore", BusCommand::Restore(name("lamp"))),
-        ("agent", AGENT, "Restart", BusCommand::RestartAgent(name("agent"))),
+        ("lamp", DEVICE, "Enable", Command::Enable(name("lamp"))),
+        ("lamp", DEVICE, "Disable", Command::Disable(name("lamp"))),
+        ("lamp", DEVICE, "Restore", Command::Restore(name("lamp"))),
+        ("agent", AGENT, "Restart", Command::RestartAgent(name("agent"))),
     ] {
         house.call(&device_path(device), interface, member, &()).await.unwrap();
         assert_eq!(house.commands.recv().await, Some(command));

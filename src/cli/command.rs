@@ -1,37 +1,38 @@
 //! `reload`, `enable`, `disable`, `restore` and `restart`: one call to the running monitor each.
 
 use super::EXIT_FAILURE;
-use crate::bus::{Addressee, BusCommand, CallError, Caller};
+use crate::bus::{Addressee, CallError, Caller};
 use crate::config::nearest::nearest;
 use crate::dbus::Bus;
 use crate::monitor::spec::DeviceName;
+use crate::request::Command;
 use std::fmt::Display;
 
 pub fn reload(bus: Bus, addressee: Addressee) -> u8 {
-    send(bus, addressee, BusCommand::Reload)
+    send(bus, addressee, Command::Reload)
 }
 
 pub fn enable(bus: Bus, addressee: Addressee, name: String) -> u8 {
-    send_about(bus, addressee, name, BusCommand::Enable)
+    send_about(bus, addressee, name, Command::Enable)
 }
 
 pub fn disable(bus: Bus, addressee: Addressee, name: String) -> u8 {
-    send_about(bus, addressee, name, BusCommand::Disable)
+    send_about(bus, addressee, name, Command::Disable)
 }
 
 pub fn restore(bus: Bus, addressee: Addressee, name: String) -> u8 {
-    send_about(bus, addressee, name, BusCommand::Restore)
+    send_about(bus, addressee, name, Command::Restore)
 }
 
 pub fn restart(bus: Bus, addressee: Addressee, name: String) -> u8 {
-    send_about(bus, addressee, name, BusCommand::RestartAgent)
+    send_about(bus, addressee, name, Command::RestartAgent)
 }
 
 fn send_about(
     bus: Bus,
     addressee: Addressee,
     name: String,
-    command: fn(DeviceName) -> BusCommand,
+    command: fn(DeviceName) -> Command,
 ) -> u8 {
     match DeviceName::new(name) {
         Ok(name) => send(bus, addressee, command(name)),
@@ -40,7 +41,7 @@ fn send_about(
 }
 
 /// Waits for the outcome; nothing is said about a success.
-fn send(bus: Bus, addressee: Addressee, command: BusCommand) -> u8 {
+fn send(bus: Bus, addressee: Addressee, command: Command) -> u8 {
     let name = command.device().cloned();
     conclude(in_runtime(async {
         let caller = Caller::connect(bus, None, addressee).await?;

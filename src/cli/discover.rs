@@ -106,7 +106,7 @@ async fn listen_and_print(
     file: Option<PathBuf>,
     listen_for: Duration,
 ) -> Result<(), DiscoverError> {
-    let Config { mqtt, monitor } = config;
+    let Config { mqtt, monitor, http: _ } = config;
     let mut discovery = Discovery::new(&monitor);
     let listened = listen(&mqtt, listen_for, &mut discovery).await?;
     let devices = discovery.devices(listened);

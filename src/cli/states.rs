@@ -5,10 +5,11 @@ mod listing;
 pub(super) mod transfer;
 
 use super::command::{conclude, in_runtime};
-use crate::bus::{Addressee, CallError, Caller, Selection, State};
+use crate::bus::{Addressee, CallError, Caller, State};
 use crate::config::nearest::nearest;
 use crate::dbus::Bus;
 use crate::monitor::spec::DeviceName;
+use crate::request::Selection;
 use crate::topic::{TopicError, TopicFilter, TopicName};
 use clap::Subcommand;
 use std::io::{IsTerminal as _, Write as _};

@@ -6,6 +6,7 @@
 
 use super::Environment;
 use super::report::{Report, Span};
+use crate::http::settings::TOKEN;
 use crate::mqtt::settings::PASSWORD;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
@@ -35,8 +36,8 @@ pub(super) fn hint(environment: &Environment, credential: &str, path: &Path) -> 
     if environment.user_manager {
         return "it is read as the user whose monitor this is: give it to that user".to_owned();
     }
-    // The password's credential is found by its name, another one by the path that the key has.
-    let then = if credential == PASSWORD {
+    // The credential of a secret is found by its name, another one by the path that the key has.
+    let then = if [PASSWORD, TOKEN].contains(&credential) {
         String::new()
     } else {
         format!(", and write {credential} = \"/run/credentials/iotmonitor.service/{credential}\"")

@@ -161,7 +161,7 @@ fn host_and_port(authority: &str, default_port: u16) -> Result<(String, u16), Ad
 }
 
 /// Letters of any script, for resolvers take those too; `_` stands in names of containers.
-fn is_host_name(text: &str) -> bool {
+pub(super) fn is_host_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 253
         && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_'))

@@ -161,7 +161,7 @@ fn exec(section: &Section<'_>, report: &mut Report) -> Option<Exec> {
             Some(Exec::Shell(text.to_owned()))
         }
         DeValue::Array(items) => {
-            let words = section.texts("exec", report);
+            let words = section.texts("exec", "/usr/bin/true", report);
             if words.first().map_or(items.is_empty(), |word| word.value.is_empty()) {
                 report.error(
                     &field.span,

@@ -144,7 +144,7 @@ fn filters(
     report: &mut Report,
 ) -> Vec<TopicFilter> {
     let mut filters = Vec::new();
-    for text in section.texts(key, report) {
+    for text in section.texts(key, "home/lamp/#", report) {
         if let Some(filter) = filter(key, &text, base_topic, report)
             && !filters.contains(&filter)
         {

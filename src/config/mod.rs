@@ -5,9 +5,9 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`mqtt`], [`home_assistant`], [`alerts`], [`device`], [`agent`], [`password`] | one kind of section each, key by key |
+//! | [`mqtt`], [`home_assistant`], [`alerts`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
 //! | [`upstream`] | which device depends on which other one |
-//! | [`section`] | typed reading of one key |
+//! | [`section`], [`secret`] | typed reading of one key, and of a secret wherever it is |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
 //! | [`report`], [`secrecy`], [`error`] | findings, what they must not show, and how they look |
 //!
@@ -22,11 +22,12 @@ mod alerts;
 mod device;
 pub mod error;
 mod home_assistant;
+mod http;
 mod mqtt;
 pub(crate) mod nearest;
-mod password;
 mod report;
 mod secrecy;
+mod secret;
 mod section;
 pub mod size;
 pub mod time_span;
@@ -34,6 +35,7 @@ mod upstream;
 
 pub use error::{ConfigErrors, Diagnostic, Severity};
 
+use crate::http::settings::HttpSettings;
 use crate::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use crate::mqtt::settings::MqttSettings;
 use crate::unit_name::UnitTemplate;
@@ -51,7 +53,7 @@ use toml::de::{DeTable, DeValue};
 const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
 /// Sections that may stand once.
-const SECTIONS: [&str; 3] = ["mqtt", "alerts", "homeassistant"];
+const SECTIONS: [&str; 4] = ["mqtt", "alerts", "homeassistant", "http"];
 
 /// What the loader must know of its surroundings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub struct Environment {
 pub struct Config {
     pub mqtt: MqttSettings,
     pub monitor: MonitorSpec,
+    /// Where the status page is offered, if it is.
+    pub http: Option<HttpSettings>,
 }
 
 /// A configuration, and what is odd about it.
@@ -145,9 +149,10 @@ fn check(
     let walk = Walk { root: root.get_ref(), directory, environment };
     let config = walk.config(&mut report);
     if let Some(mode) = mode {
-        warn_of_readable_password(&walk, path, mode, &mut report);
+        warn_of_readable_secrets(&walk, path, mode, &mut report);
     }
-    let secrets = secrecy::secret_spans(root.get_ref(), mqtt::KEYS);
+    let secrets =
+        secrecy::secret_spans(root.get_ref(), &[("mqtt", mqtt::KEYS), ("http", http::KEYS)]);
     let (errors, warnings) = report.into_diagnostics(path, text, &secrets);
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
@@ -182,6 +187,7 @@ impl<'t> Walk<'t> {
             device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
         }
         let home_assistant = self.home_assistant(report);
+        let http = self.http(report);
         let settings = mqtt.settings?;
         Some(Config {
             monitor: MonitorSpec {
@@ -192,6 +198,7 @@ impl<'t> Walk<'t> {
                 alert_unit,
             },
             mqtt: settings,
+            http,
         })
     }
 
@@ -218,6 +225,12 @@ impl<'t> Walk<'t> {
     fn alerts(&self, report: &mut Report) -> Option<UnitTemplate> {
         let entry = section::field_of(self.root, "alerts")?;
         section_of(&entry, report).and_then(|section| alerts::read(&section, report))
+    }
+
+    fn http(&self, report: &mut Report) -> Option<HttpSettings> {
+        let entry = section::field_of(self.root, "http")?;
+        let section = section_of(&entry, report)?;
+        Some(http::read(&section, self.directory, self.environment, report))
     }
 
     fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut Report) -> Vec<DeviceSpec> {
@@ -287,16 +300,19 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
     );
 }
 
-fn warn_of_readable_password(walk: &Walk<'_>, path: &Path, mode: u32, report: &mut Report) {
-    let password = section::field_of(walk.root, "mqtt")
-        .and_then(|mqtt| mqtt.value.as_table())
-        .and_then(|table| table.get_key_value("password"))
-        .filter(|(_, value)| value.get_ref().as_str().is_some_and(|text| !text.is_empty()));
-    if let Some((key, _)) = password
-        && mode & 0o077 != 0
-    {
-        let message =
-            format!("others can read the password in this file (mode {:04o})", mode & 0o7777);
-        report.warning(&key.span(), message, format!("chmod 0600 {}", path.display()));
+fn warn_of_readable_secrets(walk: &Walk<'_>, path: &Path, mode: u32, report: &mut Report) {
+    if mode & 0o077 == 0 {
+        return;
+    }
+    for (section, key) in [("mqtt", "password"), ("http", "token")] {
+        let secret = section::field_of(walk.root, section)
+            .and_then(|section| section.value.as_table())
+            .and_then(|table| table.get_key_value(key))
+            .filter(|(_, value)| value.get_ref().as_str().is_some_and(|text| !text.is_empty()));
+        if let Some((name, _)) = secret {
+            let message =
+                format!("others can read the {key} in this file (mode {:04o})", mode & 0o7777);
+            report.warning(&name.span(), message, format!("chmod 0600 {}", path.display()));
+        }
     }
 }

@@ -7,10 +7,10 @@ use super::Environment;
 use super::access::{self, is_denied, warn_if_closed};
 use super::address;
 use super::nearest::nearest;
-use super::password;
 use super::report::Report;
+use super::secret::{self, Source};
 use super::section::Section;
-use crate::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
+use crate::mqtt::settings::{MqttSettings, PASSWORD, ProtocolChoice, Server};
 use crate::topic::TopicName;
 use crate::unit_name::DEFAULT_CLIENT_ID;
 use std::fs::File;
@@ -41,6 +41,13 @@ const KEEP_ALIVE_SECONDS: std::ops::RangeInclusive<u64> = 5..=65_535;
 /// The longest user name or password in bytes (MQTT 5, 3.1.3.5 and 3.1.3.6).
 const LONGEST_CREDENTIAL: usize = 65_535;
 
+const PASSWORD_SOURCE: Source = Source {
+    key: "password",
+    file_key: "passwordFile",
+    credential: PASSWORD,
+    check: check_password,
+};
+
 /// The longest clientid in bytes: a text of MQTT, less what the state connection appends.
 const LONGEST_CLIENT_ID: usize = 65_535 - "-states".len();
 
@@ -65,7 +72,7 @@ pub(super) fn read(
     let base_topic = base_topic(section, report);
     let client_id = client_id(section, report);
     let user = user(section, report);
-    let password = password::read(section, directory, environment, report);
+    let password = secret::read(section, &PASSWORD_SOURCE, directory, environment, report);
     let protocol = protocol(section, report);
     let keep_alive = keep_alive(section, report);
     let ca_file = tls_file(section, "caFile", directory, server.as_ref(), environment, report);
@@ -257,8 +264,10 @@ fn tls_file(
     Some(path)
 }
 
-/// Checks what both ways to a password have in common.
-pub(super) fn password_too_long(length: usize) -> Option<String> {
-    (length > LONGEST_CREDENTIAL)
-        .then(|| format!("a password of {length} bytes is too long, MQTT allows 65535"))
+fn check_password(password: &str) -> Result<(), (String, &'static str)> {
+    if password.len() <= LONGEST_CREDENTIAL {
+        return Ok(());
+    }
+    let message = format!("a password of {} bytes is too long, MQTT allows 65535", password.len());
+    Err((message, "choose a shorter one"))
 }

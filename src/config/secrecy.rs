@@ -2,28 +2,28 @@
 //!
 //! It errs on the side of hiding: a value is hidden when its key sounds like a secret's, in whatever
 //! section, and so is every value of an agent's environment, every unknown key's value in `[mqtt]`
-//! (perhaps a misspelled `password`), and every address with a user or a query in it. Where the file is not
-//! even TOML, there are no values yet, and the line itself is judged: below `[mqtt]` none is shown
-//! past its key, since a slip may have joined the password to anything.
+//! and `[http]` (perhaps a misspelled `password` or `token`), and every address with a user or a query
+//! in it. Where the file is not even TOML, there are no values yet, and the line itself is judged:
+//! below `[mqtt]` and `[http]` none is shown past its key, since a slip may have joined the secret to
+//! anything.
 
 use super::report::Span;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Parts of keys whose values are not shown, in lower case.
 const SECRET_WORDS: &[&str] = &["pass", "secret", "token", "credential", "auth", "key", "pwd"];
 
 /// Keys that sound like it and hold no secret.
-const HARMLESS_KEYS: &[&str] = &["passwordFile", "keyFile"];
+const HARMLESS_KEYS: &[&str] = &["passwordFile", "keyFile", "tokenFile"];
 
-/// The secret places of a file that is TOML.
-pub(super) fn secret_spans(root: &DeTable<'_>, known_mqtt_keys: &[&str]) -> Vec<Span> {
+/// The secret places of a file that is TOML. `guarded` are the sections in which a secret stands,
+/// with the keys that they know.
+pub(super) fn secret_spans(root: &DeTable<'_>, guarded: &[(&str, &[&str])]) -> Vec<Span> {
     let mut spans = Vec::new();
-    for (name, value) in root {
-        if name.get_ref() == "mqtt"
-            && let DeValue::Table(table) = value.get_ref()
-        {
-            let unknown =
-                table.iter().filter(|(key, _)| !known_mqtt_keys.contains(&key.get_ref().as_ref()));
+    for (name, known) in guarded {
+        if let Some(DeValue::Table(table)) = root.get(*name).map(Spanned::get_ref) {
+            let unknown = table.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref()));
             spans.extend(unknown.flat_map(|(_, value)| leaves(value.get_ref(), value.span())));
         }
     }
@@ -101,7 +101,7 @@ pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<Span> {
     let hides = sounds_secret(key)
         || mentions_secret(line)
         || within_environment(&text[..end])
-        || within_mqtt(&text[..end]);
+        || within_guarded(&text[..end]);
     hides.then_some(start + key_end..end).filter(|span| !span.is_empty())
 }
 
@@ -121,9 +121,10 @@ fn within_environment(before: &str) -> bool {
         || last_header(before).is_some_and(|header| header.contains("environment"))
 }
 
-/// Whether the last line is one below `[mqtt]`, and not that itself.
-fn within_mqtt(before: &str) -> bool {
-    last_header(before).is_some_and(|header| header.trim_start().starts_with("[mqtt"))
+/// Whether the last line is one below `[mqtt]` or `[http]`, and not that itself.
+fn within_guarded(before: &str) -> bool {
+    let is_guarded = |header: &str| ["[mqtt", "[http"].iter().any(|name| header.starts_with(name));
+    last_header(before).is_some_and(|header| is_guarded(header.trim_start()))
         && !before.lines().next_back().is_some_and(is_header)
 }
 
@@ -182,6 +183,8 @@ mod tests {
             "[mqtt]\nsesame = 'hunter2",
             "[mqtt]\n= 'hunter2'",
             "[mqtt]\n[assword = 'hunter2'",
+            "[http]\ntoken = 'hunter2",
+            "[http]\nsesame = 'hunter2",
             "[mqtt]\nuser = \"mord = 'hunter2'",
             "[agent_x.environment]\nNAME = 'hunter2",
             "environment = { NAME = 'hunter2 }",

@@ -110,8 +110,9 @@ impl<'t> Section<'t> {
         None
     }
 
-    /// One text or a list of texts; nothing when the key is absent, or wrong throughout.
-    pub fn texts(&self, key: &str, report: &mut Report) -> Vec<Text<'t>> {
+    /// One text such as the example, or a list of texts; nothing when the key is absent, or wrong
+    /// throughout.
+    pub fn texts(&self, key: &str, example: &str, report: &mut Report) -> Vec<Text<'t>> {
         let Some(field) = self.field(key) else { return Vec::new() };
         match field.value {
             DeValue::Array(items) => field.items(items, report),
@@ -121,7 +122,7 @@ impl<'t> Section<'t> {
             | DeValue::Boolean(_)
             | DeValue::Datetime(_)
             | DeValue::Table(_) => {
-                let example = format!("{key} = \"home/lamp/#\" or {key} = [\"home/lamp/#\"]");
+                let example = format!("{key} = \"{example}\" or {key} = [\"{example}\"]");
                 field.report_type("a text or a list of texts", &example, report);
                 Vec::new()
             }

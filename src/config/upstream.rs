@@ -23,7 +23,7 @@ pub(super) fn read<'t>(section: &Section<'t>, report: &mut Report) -> Vec<Text<'
             field.report_type("a name or a list of names", "dependsOn = \"gateway\"", report);
             Vec::new()
         }
-        Some(_) => section.texts(KEY, report),
+        Some(_) => section.texts(KEY, "gateway", report),
         None => Vec::new(),
     }
 }

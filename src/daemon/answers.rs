@@ -4,10 +4,10 @@
 //! monitor's; it gets every change, and reading alone passes it by.
 
 use super::Daemon;
-use crate::bus::{Forgotten, Imported, Rejection, Selection, StatePage};
 use crate::monitor::Action;
 use crate::monitor::event::{Event, ReadId, StateRecord, WriteId};
 use crate::monitor::states::StateOrder;
+use crate::request::{Forgotten, Imported, Rejection, Selection, StatePage};
 use crate::topic::TopicName;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;

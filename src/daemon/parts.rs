@@ -1,15 +1,19 @@
 //! The adapters of a running daemon, and which action goes to which.
 
 use super::Options;
-use crate::bus::{self, BusHandle, BusSettings, Request};
+use crate::bus::{self, BusHandle, BusSettings};
 use crate::config::Config;
 use crate::dbus::Bus;
+use crate::http::settings::HttpSettings;
+use crate::http::{self, HttpHandle, Surroundings};
 use crate::monitor::Action;
+use crate::monitor::alert::Alert;
 use crate::monitor::event::{Connection, Delivery, Event, QoS};
 use crate::monitor::notice::Notice;
 use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
 use crate::pulse::Pulse;
+use crate::request::Request;
 use crate::store::{self, StoreCommand, StoreFull, StoreHandle, StoreSettings};
 use crate::systemd::alert_units::AlertOrder;
 use crate::systemd::manager::{self, ManagerHandle, ManagerSettings};
@@ -41,6 +45,9 @@ pub struct Parts {
     store_is_open: bool,
     manager: ManagerHandle,
     bus: BusHandle,
+    /// Only where the status page is configured, with its pulse.
+    http: Option<(HttpHandle, Pulse)>,
+    surroundings: Surroundings,
     state_pulse: Pulse,
     store_pulse: Pulse,
     /// Pulses of what else always runs.
@@ -58,6 +65,8 @@ pub struct Wiring {
     pub records_states: bool,
     /// What alerts start that concern no device.
     pub alert_unit: Option<UnitTemplate>,
+    /// Where the status page is offered, if it is.
+    pub http: Option<HttpSettings>,
 }
 
 impl Wiring {
@@ -70,6 +79,7 @@ impl Wiring {
             base_topic: spec.base_topic.clone(),
             records_states: spec.records_states(),
             alert_unit: spec.alert_unit.clone(),
+            http: config.http.clone(),
         }
     }
 }
@@ -82,6 +92,7 @@ impl Parts {
         opened: Option<store::Opened>,
         events: mpsc::Sender<Event>,
         requests: mpsc::Sender<Request>,
+        started: Duration,
     ) -> std::io::Result<Self> {
         let bus = if options.environment.user_manager { Bus::User } else { Bus::System };
         let [watch_pulse, store_pulse, manager_pulse, bus_pulse] =
@@ -105,7 +116,7 @@ impl Parts {
             manager_pulse,
         );
         let bus_settings = BusSettings { bus, client_id, bus_address: None };
-        let bus = bus::spawn(bus_settings, requests, bus_pulse);
+        let bus = bus::spawn(bus_settings, requests.clone(), bus_pulse);
         let watch = mqtt::spawn(
             Connection::Watch,
             wiring.mqtt.clone(),
@@ -113,7 +124,8 @@ impl Parts {
             events.clone(),
             watch_pulse,
         );
-        Ok(Self {
+        let surroundings = Surroundings { requests, events: events.clone(), started };
+        let mut parts = Self {
             events,
             watch,
             state: None,
@@ -123,10 +135,37 @@ impl Parts {
             store_is_open: false,
             manager,
             bus,
+            http: None,
+            surroundings,
             state_pulse: Pulse::new(),
             store_pulse,
             pulses,
-        })
+        };
+        parts.offer_page(wiring);
+        Ok(parts)
+    }
+
+    /// Offers the status page as it is configured, or no more.
+    fn offer_page(&mut self, wiring: &Wiring) {
+        let Some(settings) = wiring.http.clone() else {
+            self.http = None;
+            return;
+        };
+        if let Some((page, _)) = &self.http {
+            page.reconfigure(settings);
+            return;
+        }
+        let pulse = Pulse::new();
+        match http::spawn(settings, self.surroundings.clone(), pulse.clone()) {
+            Ok(page) => self.http = Some((page, pulse)),
+            Err(error) => {
+                let error = format!(
+                    "the status page cannot be offered: {error}; the system is out of resources"
+                );
+                // A queue that is full at a start or a reload has worse to tell.
+                let _ = self.events.try_send(Event::PageFailed { error });
+            }
+        }
     }
 
     /// Proofs of life of all parts. That of a part which does not run yet is none. A store that
@@ -134,7 +173,8 @@ impl Parts {
     /// watching.
     pub fn are_alive(&self, within: Duration) -> bool {
         let state = self.state.as_ref().map(|_| &self.state_pulse);
-        self.pulses.iter().chain(state).all(|pulse| pulse.age() < within)
+        let http = self.http.as_ref().map(|(_, pulse)| pulse);
+        self.pulses.iter().chain(state).chain(http).all(|pulse| pulse.age() < within)
             && (self.store_pulse.age() < within || self.store.waits_for_disk())
     }
 
@@ -176,6 +216,7 @@ impl Parts {
         if self.store_is_open && new.records_states {
             self.start_state_connection(new);
         }
+        self.offer_page(new);
     }
 
     /// The state connection stands anew: what was not acknowledged comes again.
@@ -256,7 +297,7 @@ impl Parts {
                 self.manager.start(device, agent, definition);
             }
             Action::StopUnit { unit } => self.manager.stop(unit),
-            Action::Notify(notice) => self.bus.notify(*notice),
+            Action::Notify(notice) => self.notify(*notice),
             Action::Raise(_) => {}
         }
     }
@@ -268,7 +309,24 @@ impl Parts {
 
     /// Tells the programs that look on.
     pub fn notify(&self, notice: Notice) {
+        if let Some((page, _)) = &self.http {
+            page.notify(&notice);
+        }
         self.bus.notify(notice);
+    }
+
+    /// Tells the status page of an alert.
+    pub fn show_alert(&self, time: Duration, alert: &Alert) {
+        if let Some((page, _)) = &self.http {
+            page.alert(time, alert);
+        }
+    }
+
+    /// Tells the status page that devices may have come and gone.
+    pub fn show_reload(&self) {
+        if let Some((page, _)) = &self.http {
+            page.reloaded();
+        }
     }
 
     fn connection(&self, connection: Connection) -> Option<&MqttHandle> {

@@ -245,6 +245,14 @@ pub enum Event {
         count: u64,
         template: UnitTemplate,
     },
+    /// The status page cannot be offered, in words. Comes once per change.
+    PageFailed {
+        error: String,
+    },
+    /// It is offered again, at this address.
+    PageBack {
+        address: String,
+    },
     /// The system is going down: nothing is started any more.
     SystemStopping,
 

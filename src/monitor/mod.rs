@@ -246,6 +246,11 @@ impl Monitor {
                 self.alert_unit_finished(template, outcome, out);
             }
             Event::AlertsDropped { count, template } => alerts_dropped(count, template, out),
+            Event::PageFailed { error } => out.push(raise(AlertKind::PageFailed, error)),
+            Event::PageBack { address } => out.push(raise(
+                AlertKind::PageBack,
+                format!("the status page is offered on http://{address}/"),
+            )),
             Event::SystemStopping => self.manager.system_stopping = true,
             Event::Reconfigured(spec) => self.reconfigure(now, spec, out),
             Event::Enabled { device } => self.set_enabled(now, &device, true, out),

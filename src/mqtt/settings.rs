@@ -1,5 +1,6 @@
 //! How to reach the broker: the validated `[mqtt]` section, but for the topics.
 
+use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -79,29 +80,6 @@ pub enum ProtocolChoice {
     Auto,
     V5,
     V311,
-}
-
-/// A text that no output shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The secret itself, for the packet that needs it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }
 
 /// As a person writes it in `serverAddress`, without what can be secret: user, password, and the

@@ -7,9 +7,9 @@ pub(super) mod v311;
 pub(super) mod v5;
 
 use super::Will;
-use super::settings::Secret;
 use crate::monitor::action::{Publication, Subscription};
 use crate::monitor::event::{Connection, Protocol, QoS};
+use crate::secret::Secret;
 use crate::topic::TopicFilter;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::time::Duration;

@@ -7,7 +7,8 @@ use crate::common::client::{
 use crate::fake::{FakeBroker, read};
 use iotmonitor::monitor::action::Publication;
 use iotmonitor::monitor::event::{Connection, Event, LossReason, Protocol, QoS};
-use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice, Secret};
+use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
+use iotmonitor::secret::Secret;
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;

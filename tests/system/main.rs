@@ -16,6 +16,7 @@ mod home_assistant;
 mod instances;
 mod liveness;
 mod package;
+mod page;
 mod presence;
 mod relaunch;
 mod reload;

@@ -65,6 +65,8 @@ fn a_fresh_install_starts_nothing(machine: &Machine) {
         "bash-completion/completions/iotmonitor",
         "zsh/vendor-completions/_iotmonitor",
         "fish/vendor_completions.d/iotmonitor.fish",
+        "iotmonitor/prometheus-rules.yml",
+        "iotmonitor/grafana-dashboard.json",
         "doc/iotmonitor/copyright",
         "doc/iotmonitor/licences-of-others.txt.gz",
     ] {

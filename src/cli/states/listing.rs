@@ -1,9 +1,10 @@
 //! `states list`: a table for people, lines for programs.
 
 use super::{StatesError, lines, unix_now};
-use crate::bus::{Caller, Selection, State};
+use crate::bus::{Caller, State};
 use crate::config::nearest::nearest;
 use crate::monitor::words::Ago;
+use crate::request::Selection;
 use clap::builder::styling::Style;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! `states export` and `states import`: many states from and to a file.
 
 use super::{StatesError, lines, read_file, unix_now};
-use crate::bus::{Caller, Imported, Selection, State};
+use crate::bus::{Caller, State};
 use crate::monitor::words::counted;
+use crate::request::{Imported, Selection};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};

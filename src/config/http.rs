@@ -1,0 +1,112 @@
+//! The section `[http]`: the status page, which is there where the section is.
+
+use super::Environment;
+use super::address::is_host_name;
+use super::report::Report;
+use super::secret::{self, Source};
+use super::section::Section;
+use crate::http::settings::{HttpSettings, TOKEN};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+/// Every key of the section.
+pub(super) const KEYS: &[&str] = &["bind", "port", "hostNames", "token", "tokenFile"];
+
+const DEFAULT_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const DEFAULT_PORT: u16 = 8079;
+
+/// Ports below take a capability (ip(7)), unless net.ipv4.ip_unprivileged_port_start says otherwise.
+const FIRST_FREE_PORT: u16 = 1024;
+
+/// A shorter one could be guessed over the network, in bytes.
+const SHORTEST_TOKEN: usize = 16;
+
+/// A longer one does not fit into the head of a request, in bytes.
+const LONGEST_TOKEN: usize = 4096;
+
+const TOKEN_SOURCE: Source =
+    Source { key: "token", file_key: "tokenFile", credential: TOKEN, check: check_token };
+
+/// Reads the section; what is wrong in it is reported and left out.
+pub(super) fn read(
+    section: &Section<'_>,
+    directory: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> HttpSettings {
+    section.report_unknown_keys(KEYS, |_| None, report);
+    let settings = HttpSettings {
+        bind: bind(section, report),
+        port: port(section, environment, report),
+        host_names: host_names(section, report),
+        token: secret::read(section, &TOKEN_SOURCE, directory, environment, report),
+    };
+    if settings.token.is_some() && !settings.bind.is_loopback() {
+        let message = format!("the token goes to {} without encryption", settings.bind);
+        let hint = "whoever listens in on the way can command then: bind = \"127.0.0.1\", behind a \
+                    proxy that speaks TLS";
+        report.warning(&section.header, message, hint);
+    }
+    settings
+}
+
+fn bind(section: &Section<'_>, report: &mut Report) -> IpAddr {
+    let Some(text) = section.text("bind", report) else { return DEFAULT_BIND };
+    if text.value == "localhost" {
+        return DEFAULT_BIND;
+    }
+    let address = text.value.trim_start_matches('[').trim_end_matches(']');
+    address.parse().unwrap_or_else(|_| {
+        let message = format!("bind: `{}` is no IP address", text.value.escape_debug());
+        let hint = "\"127.0.0.1\" is for this machine alone, \"0.0.0.0\" or \"::\" for every network \
+                    that it is in, or write one of its addresses";
+        report.error(&text.span, message, hint);
+        DEFAULT_BIND
+    })
+}
+
+fn port(section: &Section<'_>, environment: &Environment, report: &mut Report) -> u16 {
+    let Some(field) = section.field("port") else { return DEFAULT_PORT };
+    let port = field.unsigned().and_then(|port| u16::try_from(port).ok());
+    let Some(port) = port.filter(|port| *port != 0) else {
+        let message = format!("port = {} is no port", field.shown());
+        report.error(&field.span, message, "ports are 1 to 65535: port = 8079");
+        return DEFAULT_PORT;
+    };
+    if port < FIRST_FREE_PORT && (environment.for_service || environment.user_manager) {
+        let message = format!("port = {port} takes a right that the service does not have");
+        report.warning(&field.span, message, "choose one from 1024 on");
+    }
+    port
+}
+
+fn host_names(section: &Section<'_>, report: &mut Report) -> Vec<String> {
+    let mut names = Vec::new();
+    for text in section.texts("hostNames", "pi.local", report) {
+        if is_host_name(text.value) {
+            names.push(text.value.to_lowercase());
+        } else {
+            let message = format!("hostNames: `{}` is no host name", text.value.escape_debug());
+            let hint = "write the name alone, as it stands in the browser between `//` and `:`";
+            report.error(&text.span, message, hint);
+        }
+    }
+    names
+}
+
+/// What stands behind `Bearer` in a request (RFC 6750, 2.1).
+fn check_token(token: &str) -> Result<(), (String, &'static str)> {
+    const EXAMPLE: &str = "`openssl rand -hex 32` makes a good one";
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
+    if !token.chars().all(is_allowed) {
+        let message = "a token has letters of ASCII, digits and -._~+/= alone".to_owned();
+        return Err((message, EXAMPLE));
+    }
+    match token.len() {
+        SHORTEST_TOKEN..=LONGEST_TOKEN => Ok(()),
+        length if length < SHORTEST_TOKEN => {
+            Err((format!("a token of {length} characters can be guessed"), EXAMPLE))
+        }
+        length => Err((format!("a token of {length} characters is too long"), EXAMPLE)),
+    }
+}

@@ -1,0 +1,117 @@
+//! A secret of the configuration: from a systemd credential, else from a file, else from the
+//! configuration itself.
+//!
+//! No message shows it, nor a value that could be it.
+
+use super::Environment;
+use super::access::{self, is_denied, warn_if_closed};
+use super::report::{Report, Span};
+use super::section::Section;
+use crate::secret::Secret;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+/// A file longer than this holds no secret of ours; it bounds what is read, in bytes.
+const LONGEST_FILE: u64 = 128 * 1024;
+
+/// One secret, and where it can come from.
+pub(super) struct Source {
+    /// The key that it stands in itself; in messages, what it is.
+    pub key: &'static str,
+    /// The key that names a file.
+    pub file_key: &'static str,
+    /// Its name as a systemd credential.
+    pub credential: &'static str,
+    /// What is wrong with a text, without showing it, and what would be right.
+    pub check: fn(&str) -> Result<(), (String, &'static str)>,
+}
+
+/// `None` when there is no such secret, or when something was wrong and has been reported.
+pub(super) fn read(
+    section: &Section<'_>,
+    source: &Source,
+    directory: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Secret> {
+    let written = section.text(source.key, report);
+    let file = section.text(source.file_key, report);
+    if let Some(credentials) = &environment.credentials_directory {
+        let path = credentials.join(source.credential);
+        match read_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => {
+                let what = format!("the credential {}", source.credential);
+                let place = Place { what: &what, path: &path, span: &section.header };
+                return accept(result, source, &place, environment, report);
+            }
+        }
+    }
+    if let Some(file) = file {
+        let path = directory.join(file.value);
+        let result = read_file(&path);
+        if result.is_ok() {
+            let (key, credential) = (source.file_key, source.credential);
+            warn_if_closed(environment, key, credential, &path, &file.span, report);
+        }
+        let place = Place { what: source.file_key, path: &path, span: &file.span };
+        return accept(result, source, &place, environment, report);
+    }
+    let written = written?;
+    if let Err((message, hint)) = (source.check)(written.value) {
+        report.error(&written.span, message, hint);
+        return None;
+    }
+    Some(Secret::new(written.value.to_owned()))
+}
+
+/// The file's text without the newline at its end.
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LONGEST_FILE).read_to_string(&mut text)?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+/// A file that was to hold the secret.
+struct Place<'a> {
+    /// How messages name it.
+    what: &'a str,
+    path: &'a Path,
+    span: &'a Span,
+}
+
+fn accept(
+    result: io::Result<String>,
+    source: &Source,
+    &Place { what, path, span }: &Place<'_>,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Secret> {
+    let alone = format!("hold the {} alone, in one line", source.key);
+    let (message, hint) = match result {
+        Ok(text) if text.is_empty() => return None,
+        Ok(text) => match (source.check)(&text) {
+            Ok(()) => return Some(Secret::new(text)),
+            Err((message, _)) => {
+                (format!("{what} {}: {message}", path.display()), format!("it should {alone}"))
+            }
+        },
+        Err(error) => {
+            let message = format!("{what}: cannot read {}: {error}", path.display());
+            let hint = if is_denied(&error) {
+                access::hint(environment, source.credential, path)
+            } else {
+                format!("it should be a readable file of UTF-8 text and {alone}")
+            };
+            (message, hint)
+        }
+    };
+    report.error(span, message, hint);
+    None
+}

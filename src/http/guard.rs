@@ -1,0 +1,257 @@
+//! Who is let in, and what every answer forbids the browser.
+//!
+//! A page of somebody else, open in a browser of this house, must neither read this one nor command:
+//! the name that it was asked for must be one of its own (a name that was bent to this machine's
+//! address is not), requests that the browser says come from elsewhere are refused, and a command
+//! bears a token that no browser adds by itself. Deliberately absent: who may look, which is whoever
+//! reaches the address.
+
+use super::routes::Page;
+use crate::secret::Secret;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
+use hyper::{Method, StatusCode};
+use serde_json::json;
+use std::net::IpAddr;
+use subtle::ConstantTimeEq as _;
+
+/// What a browser may do with the answers (Content Security Policy Level 3): run, show and fetch what
+/// comes from here as a file of its own, and nothing else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'";
+
+/// On each answer.
+static HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+];
+
+/// Why a request is not done, in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub(super) struct Refusal {
+    status: StatusCode,
+    sentence: String,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
+        Self { status, sentence: sentence.into() }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = format!("{}\n", json!({ "error": self.sentence }));
+        let mut response = (self.status, [content_type], body).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        response
+    }
+}
+
+/// Stands before everything.
+pub(super) async fn watch_over(State(page): State<Page>, request: Request, next: Next) -> Response {
+    let checked = check_host(request.headers(), &page.settings.host_names)
+        .and_then(|()| check_origin(request.method(), request.headers()));
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in &HEADERS {
+        headers.insert(name.clone(), value.clone());
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// Whether it was asked for by a name of its own: an address, which nobody can bend, a name of the
+/// loopback, or one that the configuration has.
+fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), Refusal> {
+    let host = authority(headers, header::HOST).unwrap_or_default();
+    let name = host_of(&host).to_ascii_lowercase();
+    let name = name.trim_end_matches('.');
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if is_address || name == "localhost" || names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    let sentence = format!(
+        "this page does not go by the name `{}`: use an address, or add the name to hostNames in [http]",
+        name.escape_debug()
+    );
+    Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, sentence))
+}
+
+/// Whether the browser, where one asks, says that it was not made to by another page (Fetch Metadata
+/// Request Headers; RFC 6454). To follow a link to here is allowed.
+fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let is_reading = matches!(*method, Method::GET | Method::HEAD);
+    let follows_link = is_reading
+        && text("sec-fetch-mode") == Some("navigate")
+        && text("sec-fetch-dest") == Some("document");
+    let comes_from_here = matches!(text("sec-fetch-site"), None | Some("same-origin" | "none"));
+    let origin = headers.get(header::ORIGIN);
+    let is_own_origin = origin.is_none() || {
+        let origin = origin.and_then(|origin| origin.to_str().ok()).unwrap_or_default();
+        let host = authority(headers, header::HOST);
+        origin.split_once("://").map(|(_, authority)| authority) == host.as_deref()
+    };
+    if follows_link || (comes_from_here && is_own_origin) {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::FORBIDDEN, "another page asks for this, which it may not"))
+}
+
+/// Whether this request may command.
+pub(super) fn check_token(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), Refusal> {
+    let Some(token) = token else {
+        let sentence =
+            "no token is configured, so that nobody may command here: set tokenFile in [http]";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, sentence));
+    };
+    let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    let (scheme, given) = given.split_at_checked("Bearer ".len()).unwrap_or_default();
+    let is_right: bool = token.reveal().as_bytes().ct_eq(given).into();
+    if scheme.eq_ignore_ascii_case(b"Bearer ") && is_right {
+        return Ok(());
+    }
+    let sentence =
+        "to command takes the header `Authorization: Bearer TOKEN` with the token of [http]";
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, sentence))
+}
+
+/// The value of a header that is there once and names a host.
+fn authority(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    value.to_str().ok().map(str::to_owned)
+}
+
+/// The host of `host:port`; empty where it is none.
+fn host_of(text: &str) -> String {
+    if text.contains('@') {
+        return String::new();
+    }
+    text.parse::<Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn it_goes_by_addresses_by_the_loopbacks_name_and_by_those_that_it_is_given() {
+        let names = ["pi.local".to_owned()];
+        for host in [
+            "127.0.0.1:8079",
+            "localhost",
+            "LOCALHOST:8079",
+            "localhost.:8079",
+            "[::1]:8079",
+            "[fd00::17]",
+            "192.168.4.16:80",
+            "pi.local:8079",
+            "PI.local",
+        ] {
+            assert_eq!(check_host(&headers(&[("host", host)]), &names), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example:8079",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "evil.example@localhost",
+            "localhost@evil.example",
+            "xpi.local",
+            "0x7f000001",
+            "2130706433",
+            "",
+            ":8079",
+            "::1",
+        ] {
+            let refused = check_host(&headers(&[("host", host)]), &names).unwrap_err();
+            assert_eq!(refused.status, StatusCode::MISDIRECTED_REQUEST, "{host}");
+        }
+        assert!(check_host(&HeaderMap::new(), &names).is_err());
+        let mut twice = headers(&[("host", "localhost")]);
+        twice.append(header::HOST, HeaderValue::from_static("evil.example"));
+        assert!(check_host(&twice, &names).is_err());
+    }
+
+    #[test]
+    fn another_page_may_link_here_and_nothing_else() {
+        let host = ("host", "localhost:8079");
+        let cross = ("sec-fetch-site", "cross-site");
+        let (navigate, document) = (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"));
+        let (get, post) = (&Method::GET, &Method::POST);
+        for (method, pairs, allowed) in [
+            (get, &[host][..], true),
+            (post, &[host], true),
+            (post, &[host, ("origin", "http://localhost:8079")], true),
+            (get, &[host, ("sec-fetch-site", "same-origin")], true),
+            (get, &[host, ("sec-fetch-site", "none"), navigate, document], true),
+            (get, &[host, cross, navigate, document], true),
+            (get, &[host, cross], false),
+            (get, &[host, cross, navigate, ("sec-fetch-dest", "iframe")], false),
+            (post, &[host, cross, navigate, document], false),
+            (get, &[host, ("sec-fetch-site", "same-site")], false),
+            (post, &[host, ("origin", "http://evil.example")], false),
+            (post, &[host, ("origin", "http://localhost:3000")], false),
+            (post, &[host, ("origin", "null")], false),
+        ] {
+            assert_eq!(check_origin(method, &headers(pairs)).is_ok(), allowed, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn to_command_takes_the_token_and_nothing_like_it() {
+        let token = Secret::new("0123456789abcdef".to_owned());
+        let status = |value: &str, token| {
+            check_token(&headers(&[("authorization", value)]), token).map_err(|it| it.status)
+        };
+        assert_eq!(status("Bearer 0123456789abcdef", Some(&token)), Ok(()));
+        assert_eq!(status("bearer 0123456789abcdef", Some(&token)), Ok(()));
+        for wrong in [
+            "Bearer 0123456789abcdeg",
+            "Bearer 0123456789abcde",
+            "Bearer 0123456789abcdeff",
+            "Bearer ",
+            "Bearer",
+            "Basic 0123456789abcdef",
+            "0123456789abcdef",
+            "",
+        ] {
+            assert_eq!(status(wrong, Some(&token)), Err(StatusCode::UNAUTHORIZED), "{wrong}");
+        }
+        let none = check_token(&HeaderMap::new(), Some(&token)).unwrap_err();
+        assert_eq!(none.into_response().headers()[header::WWW_AUTHENTICATE], "Bearer");
+        let off = status("Bearer 0123456789abcdef", None);
+        assert_eq!(off, Err(StatusCode::FORBIDDEN));
+    }
+}

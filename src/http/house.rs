@@ -1,0 +1,114 @@
+//! Questions to the daemon, which holds everything.
+
+use super::guard::Refusal;
+use crate::monitor::Summary;
+use crate::monitor::spec::DeviceName;
+use crate::monitor::view::DeviceView;
+use crate::request::{Command, Rejection, Request};
+use axum::body::{Body, Bytes};
+use futures_util::stream;
+use hyper::StatusCode;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Devices in one answer of the daemon: a fraction of a millisecond for its loop, and what is held in
+/// memory for each reader of a list.
+const PAGE: usize = 100;
+
+/// A daemon that does not answer for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The way to the daemon.
+#[derive(Debug, Clone)]
+pub(super) struct House {
+    requests: mpsc::Sender<Request>,
+}
+
+impl House {
+    pub fn new(requests: mpsc::Sender<Request>) -> Self {
+        Self { requests }
+    }
+
+    pub async fn summary(&self) -> Result<Summary, Refusal> {
+        self.ask(|reply| Request::Summary { reply }).await
+    }
+
+    pub async fn device(&self, device: DeviceName) -> Result<DeviceView, Refusal> {
+        self.ask(|reply| Request::View { device, reply }).await
+    }
+
+    pub async fn command(&self, command: Command) -> Result<(), Refusal> {
+        self.ask(|reply| Request::Command { command, reply }).await
+    }
+
+    /// The next devices by name, and whether there may be more.
+    pub async fn devices_after(
+        &self,
+        after: Option<DeviceName>,
+    ) -> Result<(Vec<DeviceView>, Option<DeviceName>), Refusal> {
+        let views = self.ask(|reply| Request::Views { after, limit: PAGE, reply }).await?;
+        let last = views.last().filter(|_| views.len() >= PAGE);
+        let next = last.and_then(|last| DeviceName::new(last.name.clone()).ok());
+        Ok((views, next))
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
+    ) -> Result<T, Refusal> {
+        let unavailable = |sentence| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
+        let answer = async {
+            let (reply, answer) = oneshot::channel();
+            let ending = |()| unavailable("iotmonitor is shutting down");
+            self.requests.send(request(reply)).await.map_err(|_| ending(()))?;
+            answer.await.map_err(|_| ending(()))?.map_err(Refusal::from)
+        };
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(unavailable("iotmonitor does not answer")),
+        }
+    }
+
+    /// A JSON array of what `render` makes of each device, in the order of their names. The daemon is
+    /// asked for more only when the reader has taken what came before.
+    pub fn list(self, render: fn(&DeviceView) -> Option<String>) -> Body {
+        let start = Some(Position { after: None, begun: false, full: false });
+        Body::from_stream(stream::try_unfold((self, start), move |(house, position)| async move {
+            let Some(mut position) = position else { return Ok::<_, Refusal>(None) };
+            let (views, next) = house.devices_after(position.after.take()).await?;
+            let mut chunk = String::from(if position.begun { "" } else { "[" });
+            for item in views.iter().filter_map(render) {
+                chunk.push_str(if position.full { ",\n" } else { "\n" });
+                chunk.push_str(&item);
+                position.full = true;
+            }
+            let position = match next {
+                Some(_) => Some(Position { after: next, begun: true, full: position.full }),
+                None => {
+                    chunk.push_str("\n]\n");
+                    None
+                }
+            };
+            Ok(Some((Bytes::from(chunk), (house, position))))
+        }))
+    }
+}
+
+/// How far a list has been read.
+struct Position {
+    after: Option<DeviceName>,
+    /// The bracket is out.
+    begun: bool,
+    /// An item is out.
+    full: bool,
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        let status = match &rejection {
+            Rejection::UnknownDevice(_) => StatusCode::NOT_FOUND,
+            Rejection::Failed(_) => StatusCode::CONFLICT,
+        };
+        Refusal::new(status, rejection.to_string())
+    }
+}

@@ -1,0 +1,196 @@
+//! The answers as JSON: the keys of `status/NAME`, and the original's for its list.
+
+use super::recent::Told;
+use crate::monitor::Summary;
+use crate::monitor::alert::Priority;
+use crate::monitor::view::{AgentView, DeviceView};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Device<'a> {
+    name: &'a str,
+    kind: &'static str,
+    state: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// Unix seconds of the last change of `state`.
+    since: u64,
+    /// Unix seconds; `null` if there never was one.
+    last_contact: Option<u64>,
+    /// Seconds; 0 never expires.
+    watch_time_out: Seconds,
+    hellos: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<Agent<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Agent<'a> {
+    unit: &'a str,
+    state: &'a str,
+    main_pid: u32,
+    restarts: u64,
+}
+
+/// Without a fraction where there is none.
+struct Seconds(Duration);
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.subsec_nanos() == 0 {
+            serializer.serialize_u64(self.0.as_secs())
+        } else {
+            serializer.serialize_f64(self.0.as_secs_f64())
+        }
+    }
+}
+
+impl<'a> From<&'a AgentView> for Agent<'a> {
+    fn from(agent: &'a AgentView) -> Self {
+        Self {
+            unit: &agent.unit,
+            state: &agent.state,
+            main_pid: agent.main_pid,
+            restarts: agent.restarts,
+        }
+    }
+}
+
+/// A device or agent.
+pub(super) fn device(view: &DeviceView) -> String {
+    text(&Device {
+        name: &view.name,
+        kind: if view.agent.is_some() { "agent" } else { "device" },
+        state: &view.state,
+        reason: view.reason.as_deref(),
+        since: view.since.as_secs(),
+        last_contact: view.last_contact.map(|contact| contact.as_secs()),
+        watch_time_out: Seconds(view.watch_timeout.unwrap_or_default()),
+        hellos: view.hellos,
+        agent: view.agent.as_ref().map(Agent::from),
+    })
+}
+
+/// A device or agent as the original iotmonitor listed it.
+pub(super) fn in_the_originals_form(view: &DeviceView) -> String {
+    #[derive(Serialize)]
+    struct Original<'a> {
+        name: &'a str,
+        enabled: bool,
+        expired: bool,
+    }
+    let (enabled, expired) = (view.state != "disabled", view.state == "expired");
+    text(&Original { name: &view.name, enabled, expired })
+}
+
+pub(super) fn summary(summary: &Summary) -> Value {
+    json!({
+        "watching": summary.watching,
+        "devices": summary.devices,
+        "expired": summary.expired,
+        "agents": summary.agents,
+        "agentsRunning": summary.agents_running,
+    })
+}
+
+pub(super) fn alert(told: &Told) -> String {
+    #[derive(Serialize)]
+    struct Alert<'a> {
+        time: u64,
+        event: &'static str,
+        priority: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        message: &'a str,
+    }
+    let priority = match told.kind.priority() {
+        Priority::Error => "error",
+        Priority::Warning => "warning",
+        Priority::Notice => "notice",
+        Priority::Info => "info",
+    };
+    text(&Alert {
+        time: told.time.as_secs(),
+        event: told.kind.event(),
+        priority,
+        device: told.device.as_deref(),
+        reason: told.reason.map(|reason| reason.as_str()),
+        message: &told.message,
+    })
+}
+
+/// Texts and numbers always serialize.
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pump() -> DeviceView {
+        DeviceView {
+            name: "\"pump\"</script>".to_owned(),
+            state: "expired".to_owned(),
+            reason: Some("silent".to_owned()),
+            since: Duration::from_millis(5_900),
+            last_contact: None,
+            watch_timeout: Some(Duration::from_millis(2_500)),
+            hellos: 3,
+            agent: Some(AgentView {
+                unit: "iotmonitor-agent-pump.service".to_owned(),
+                state: "active".to_owned(),
+                main_pid: 17,
+                restarts: 2,
+            }),
+        }
+    }
+
+    fn value(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_device_bears_the_keys_of_its_published_status() {
+        let expected = json!({
+            "name": "\"pump\"</script>", "kind": "agent", "state": "expired", "reason": "silent",
+            "since": 5, "lastContact": null, "watchTimeOut": 2.5, "hellos": 3,
+            "agent": {"unit": "iotmonitor-agent-pump.service", "state": "active", "mainPid": 17,
+                      "restarts": 2},
+        });
+        assert_eq!(value(&device(&pump())), expected);
+        let lamp = DeviceView {
+            state: "alive".to_owned(),
+            reason: None,
+            last_contact: Some(Duration::from_secs(7)),
+            watch_timeout: Some(Duration::from_secs(60)),
+            agent: None,
+            ..pump()
+        };
+        let lamp = device(&lamp);
+        assert!(lamp.contains("\"watchTimeOut\":60,\"hellos\":3}"), "{lamp}");
+        assert!(lamp.contains("\"kind\":\"device\"") && lamp.contains("\"lastContact\":7"));
+        assert!(!lamp.contains("reason"));
+    }
+
+    #[test]
+    fn the_originals_list_has_its_three_keys_in_its_order() {
+        let of = |state: &str| {
+            in_the_originals_form(&DeviceView {
+                name: "esp04".to_owned(),
+                state: state.to_owned(),
+                ..pump()
+            })
+        };
+        assert_eq!(of("expired"), r#"{"name":"esp04","enabled":true,"expired":true}"#);
+        assert_eq!(of("alive"), r#"{"name":"esp04","enabled":true,"expired":false}"#);
+        assert_eq!(of("unknown"), r#"{"name":"esp04","enabled":true,"expired":false}"#);
+        assert_eq!(of("disabled"), r#"{"name":"esp04","enabled":false,"expired":false}"#);
+    }
+}

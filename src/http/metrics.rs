@@ -1,0 +1,327 @@
+//! The metrics in Prometheus's text format, version 0.0.4.
+//!
+//! The figures are made anew at each scrape from what the daemon holds. Whatever has one series for
+//! each device bears its name alone; every other label has a few known values. Deliberately absent: the
+//! older names of the metrics that the format OpenMetrics asks for; every Prometheus takes this one.
+
+use super::guard::Refusal;
+use super::house::House;
+use super::recent::Recent;
+use crate::monitor::Summary;
+use crate::monitor::alert::AlertKind;
+use crate::monitor::view::DeviceView;
+use hyper::StatusCode;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use nix::unistd::{SysconfVar, sysconf};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric as _,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::time::Duration;
+
+/// What `state` can be, so that each has a series from the start.
+const STATES: [&str; 4] = ["alive", "disabled", "expired", "unknown"];
+
+/// A scrape's figures.
+#[derive(Debug)]
+struct Snapshot {
+    summary: Summary,
+    alerts: Vec<(AlertKind, u64)>,
+    devices: Vec<Device>,
+    started: Duration,
+}
+
+/// What a scrape holds of a device; a fleet has many.
+#[derive(Debug)]
+struct Device {
+    name: String,
+    state: Option<usize>,
+    last_contact: Option<Duration>,
+    watch_timeout: Option<Duration>,
+    hellos: u64,
+    agent: Option<Agent>,
+}
+
+#[derive(Debug)]
+struct Agent {
+    running: bool,
+    restarts: u64,
+}
+
+impl From<DeviceView> for Device {
+    fn from(view: DeviceView) -> Self {
+        Self {
+            state: STATES.iter().position(|state| *state == view.state),
+            name: view.name,
+            last_contact: view.last_contact,
+            watch_timeout: view.watch_timeout,
+            hellos: view.hellos,
+            agent: view
+                .agent
+                .map(|agent| Agent { running: agent.state == "active", restarts: agent.restarts }),
+        }
+    }
+}
+
+impl Device {
+    fn is(&self, state: &str) -> bool {
+        self.state.is_some_and(|index| STATES[index] == state)
+    }
+}
+
+/// Answers a scrape; `started` is the time of the daemon's start, since the Unix epoch.
+pub(super) async fn scrape(
+    house: &House,
+    recent: &Recent,
+    started: Duration,
+) -> Result<String, Refusal> {
+    let summary = house.summary().await?;
+    let mut devices = Vec::with_capacity(summary.devices + summary.agents);
+    let mut after = None;
+    loop {
+        let (views, next) = house.devices_after(after).await?;
+        devices.extend(views.into_iter().map(Device::from));
+        match next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    let alerts = recent.counts();
+    text_of(Snapshot { summary, alerts, devices, started }).map_err(|fmt::Error| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
+    })
+}
+
+fn text_of(snapshot: Snapshot) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    encode_registry(&mut text, &registry)?;
+    Ok(text)
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Families(encoder);
+        self.whole(&mut out)?;
+        self.each_device(&mut out)?;
+        self.each_agent(&mut out)?;
+        self.process(&mut out)
+    }
+}
+
+impl Snapshot {
+    fn whole(&self, out: &mut Families<'_>) -> fmt::Result {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        out.gauge("iotmonitor_build_info", "The version that runs.", [(version, 1_i64)])?;
+        let help = "Whether devices can be heard: the broker is connected and has subscribed.";
+        let connected = Some(i64::from(self.summary.watching));
+        out.single("iotmonitor_broker_connected", help, MetricType::Gauge, connected)?;
+        let count = |is_agent: bool, state: &str| {
+            let fits = |it: &&Device| it.agent.is_some() == is_agent && it.is(state);
+            self.devices.iter().filter(fits).count()
+        };
+        let by_state =
+            [("device", false), ("agent", true)].into_iter().flat_map(|(kind, agent)| {
+                let series = move |state| ([("kind", kind), ("state", state)], count(agent, state));
+                STATES.into_iter().map(series)
+            });
+        let help = "Configured devices and agents by their state.";
+        out.gauge("iotmonitor_devices", help, by_state)?;
+        let alerts = self.alerts.iter().map(|(kind, count)| ([("event", kind.event())], *count));
+        let help = "Entries of the journal since the start by their IOTMONITOR_EVENT.";
+        out.counter("iotmonitor_alerts_total", help, alerts)
+    }
+
+    fn each_device(&self, out: &mut Families<'_>) -> fmt::Result {
+        let each = |value: fn(&Device) -> i64| {
+            self.devices.iter().map(move |device| (label(device), value(device)))
+        };
+        let help = "Whether a device or agent is silent past its watchTimeOut, or said to be away.";
+        out.gauge("iotmonitor_device_expired", help, each(|it| i64::from(it.is("expired"))))?;
+        let help = "Whether a device or agent is watched.";
+        out.gauge("iotmonitor_device_enabled", help, each(|it| i64::from(!it.is("disabled"))))?;
+        let contacts =
+            self.devices.iter().filter_map(|it| Some((label(it), it.last_contact?.as_secs_f64())));
+        let help = "When a device was last heard; absent if never.";
+        out.gauge("iotmonitor_device_last_contact_timestamp_seconds", help, contacts)?;
+        let timeouts =
+            self.devices.iter().filter_map(|it| Some((label(it), it.watch_timeout?.as_secs_f64())));
+        let help = "The longest silence that is allowed; absent where a device never expires.";
+        out.gauge("iotmonitor_device_watch_timeout_seconds", help, timeouts)?;
+        let hellos = self.devices.iter().map(|it| (label(it), it.hellos));
+        out.counter("iotmonitor_device_hellos_total", "Hellos since the start.", hellos)
+    }
+
+    fn each_agent(&self, out: &mut Families<'_>) -> fmt::Result {
+        let agents = || {
+            self.devices.iter().filter_map(|it| it.agent.as_ref().map(|agent| (label(it), agent)))
+        };
+        let running = agents().map(|(label, agent)| (label, i64::from(agent.running)));
+        let help = "Whether an agent's unit is active.";
+        out.gauge("iotmonitor_agent_running", help, running)?;
+        let restarts = agents().map(|(label, agent)| (label, agent.restarts));
+        let help = "Restarts of an agent since the start, whoever made them.";
+        out.counter("iotmonitor_agent_restarts_total", help, restarts)
+    }
+
+    /// The names that Prometheus's own client libraries use.
+    fn process(&self, out: &mut Families<'_>) -> fmt::Result {
+        let started = Some(self.started.as_secs_f64());
+        let help = "Start of the process, since the Unix epoch.";
+        out.single("process_start_time_seconds", help, MetricType::Gauge, started)?;
+        let cpu = getrusage(UsageWho::RUSAGE_SELF).ok().map(|usage| {
+            let time = usage.user_time() + usage.system_time();
+            Duration::from_micros(time.num_microseconds().unsigned_abs()).as_secs_f64()
+        });
+        let help = "Processor time that was used, in user and system mode.";
+        out.single("process_cpu_seconds_total", help, MetricType::Counter, cpu)?;
+        let (name, help) = ("process_resident_memory_bytes", "Resident memory.");
+        out.single(name, help, MetricType::Gauge, resident_memory())
+    }
+}
+
+/// proc_pid_statm(5): the second figure is in pages.
+fn resident_memory() -> Option<f64> {
+    let figures = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: f64 = figures.split(' ').nth(1)?.parse().ok()?;
+    let page = u32::try_from(sysconf(SysconfVar::PAGE_SIZE).ok()??).ok()?;
+    Some(pages * f64::from(page))
+}
+
+fn label(device: &Device) -> [(&'static str, &str); 1] {
+    [("device", &device.name)]
+}
+
+/// Writes one family after the other; one without a series is left out.
+struct Families<'e>(DescriptorEncoder<'e>);
+
+impl Families<'_> {
+    fn gauge<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge, series)
+    }
+
+    fn counter<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Counter, series)
+    }
+
+    /// A family whose one series has no label.
+    fn single<V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        metric_type: MetricType,
+        value: Option<V>,
+    ) -> fmt::Result {
+        let Some(value) = value else { return Ok(()) };
+        ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, metric_type)?)
+    }
+
+    /// A counter's series is written like a gauge's: the library would append `_total` to it alone, as
+    /// OpenMetrics wants it, and version 0.0.4 wants the same name in the descriptor.
+    fn family<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        metric_type: MetricType,
+        series: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut series = series.into_iter().peekable();
+        if series.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, None, metric_type)?;
+        for (labels, value) in series {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::view::AgentView;
+
+    fn snapshot() -> Snapshot {
+        let lamp = DeviceView {
+            name: "the \"lamp\"".to_owned(),
+            state: "expired".to_owned(),
+            reason: Some("silent".to_owned()),
+            since: Duration::ZERO,
+            last_contact: Some(Duration::from_millis(1_500)),
+            watch_timeout: Some(Duration::from_secs(60)),
+            hellos: 3,
+            agent: None,
+        };
+        let agent = AgentView {
+            unit: "iotmonitor-agent-pump.service".to_owned(),
+            state: "active".to_owned(),
+            main_pid: 17,
+            restarts: 2,
+        };
+        let pump = DeviceView {
+            name: "pump".to_owned(),
+            state: "disabled".to_owned(),
+            last_contact: None,
+            watch_timeout: None,
+            agent: Some(agent),
+            ..lamp.clone()
+        };
+        Snapshot {
+            summary: Summary { watching: true, devices: 1, expired: 1, ..Summary::default() },
+            alerts: vec![(AlertKind::Expired, 7)],
+            devices: [lamp, pump].into_iter().map(Device::from).collect(),
+            started: Duration::from_secs(1_795_473_762),
+        }
+    }
+
+    #[test]
+    fn each_figure_is_under_its_name() {
+        let text = text_of(snapshot()).unwrap();
+        for line in [
+            "# TYPE iotmonitor_broker_connected gauge",
+            "iotmonitor_broker_connected 1",
+            "iotmonitor_devices{kind=\"device\",state=\"expired\"} 1",
+            "iotmonitor_devices{kind=\"agent\",state=\"disabled\"} 1",
+            "iotmonitor_devices{kind=\"agent\",state=\"alive\"} 0",
+            "# TYPE iotmonitor_alerts_total counter",
+            "iotmonitor_alerts_total{event=\"expired\"} 7",
+            "iotmonitor_device_expired{device=\"the \\\"lamp\\\"\"} 1",
+            "iotmonitor_device_expired{device=\"pump\"} 0",
+            "iotmonitor_device_enabled{device=\"pump\"} 0",
+            "iotmonitor_device_last_contact_timestamp_seconds{device=\"the \\\"lamp\\\"\"} 1.5",
+            "iotmonitor_device_watch_timeout_seconds{device=\"the \\\"lamp\\\"\"} 60.0",
+            "iotmonitor_device_hellos_total{device=\"pump\"} 3",
+            "iotmonitor_agent_running{device=\"pump\"} 1",
+            "iotmonitor_agent_restarts_total{device=\"pump\"} 2",
+            "process_start_time_seconds 1795473762.0",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} is missing:\n{text}");
+        }
+        assert!(!text.contains("last_contact_timestamp_seconds{device=\"pump\""));
+        assert!(text.contains("process_resident_memory_bytes ") && !text.contains("EOF"));
+    }
+
+    #[test]
+    fn a_family_without_a_series_is_left_out() {
+        let empty = Snapshot { devices: Vec::new(), ..snapshot() };
+        assert!(!text_of(empty).unwrap().contains("iotmonitor_agent_running"));
+    }
+}

@@ -1,0 +1,228 @@
+//! The alerts of the last day, and what is told to those who look on live.
+//!
+//! Deliberately absent: alerts from before the start, which the journal has.
+
+use super::{News, Shared, json};
+use crate::monitor::alert::{Alert, AlertKind};
+use crate::monitor::episode::Reason;
+use axum::response::sse::Event;
+use futures_util::{Stream, stream};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Alerts that are kept; the oldest go first.
+const MAX_ALERTS: usize = 1_000;
+
+/// An alert is kept for so long.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// More of a message is not kept, in characters. With [`MAX_ALERTS`] it bounds the memory to a few MB.
+const LONGEST_MESSAGE: usize = 2_000;
+
+/// Who looks on live at a time; each is a connection that stays.
+const MAX_STREAMS: usize = 32;
+
+/// What waits for one who looks on and is slow. Who falls behind by more is told to ask for everything.
+const BACKLOG: usize = 256;
+
+/// A connection on which nothing happens is shown to live in this interval.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How soon the browser tries again after the connection was lost, as the monitor's restart does.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// An alert as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Wall clock, since the Unix epoch.
+    pub time: Duration,
+    pub kind: AlertKind,
+    pub device: Option<String>,
+    /// Why there is an alarm, where it is about one.
+    pub reason: Option<Reason>,
+    pub message: String,
+}
+
+impl Told {
+    pub fn new(time: Duration, alert: &Alert) -> Self {
+        let end = alert.message.char_indices().nth(LONGEST_MESSAGE);
+        let message = match end {
+            Some((end, _)) => format!("{}…", &alert.message[..end]),
+            None => alert.message.clone(),
+        };
+        let device = alert.device.as_ref().map(ToString::to_string);
+        Self { time, kind: alert.kind, device, reason: alert.reason, message }
+    }
+}
+
+/// One event of the stream (HTML Living Standard, "Server-sent events").
+#[derive(Debug)]
+struct Frame {
+    event: &'static str,
+    data: String,
+}
+
+/// Known to the page's thread alone, whose tasks share it.
+#[derive(Debug)]
+pub(super) struct Recent {
+    shared: Arc<Shared>,
+    alerts: Mutex<VecDeque<Arc<Told>>>,
+    live: broadcast::Sender<Arc<Frame>>,
+}
+
+impl Recent {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, alerts: Mutex::default(), live: broadcast::channel(BACKLOG).0 }
+    }
+
+    /// Keeps what is to be kept, and tells who looks on.
+    pub fn take_in(&self, news: News) {
+        if self.shared.missed.swap(false, Ordering::Relaxed) {
+            self.tell("refresh", String::new());
+        }
+        match news {
+            News::Alert(told) => {
+                if self.live.receiver_count() > 0 {
+                    self.tell("alert", json::alert(&told));
+                }
+                let mut alerts = self.alerts();
+                forget_old(&mut alerts, told.time);
+                alerts.push_back(Arc::from(told));
+            }
+            News::Device(view) => self.tell("device", json::device(&view)),
+            News::Summary(summary) => self.tell("summary", json::summary(&summary).to_string()),
+            News::Reloaded => self.tell("refresh", String::new()),
+        }
+    }
+
+    fn tell(&self, event: &'static str, data: String) {
+        // Nobody may be looking.
+        let _ = self.live.send(Arc::new(Frame { event, data }));
+    }
+
+    /// The alerts of the last day, newest first.
+    pub fn alerts_of_the_day(&self) -> Vec<Arc<Told>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut alerts = self.alerts();
+        forget_old(&mut alerts, now);
+        alerts.iter().rev().cloned().collect()
+    }
+
+    /// Alerts since the start, by kind.
+    pub fn counts(&self) -> Vec<(AlertKind, u64)> {
+        let counts = self.shared.alerts.iter().map(|count| count.load(Ordering::Relaxed));
+        AlertKind::ALL.iter().copied().zip(counts).collect()
+    }
+
+    /// What happens from now on; `None` when as many look on as may.
+    pub fn follow(&self) -> Option<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+        let place = Place::take(&self.shared)?;
+        let start = (self.live.subscribe(), place, true);
+        Some(stream::unfold(start, |(mut frames, place, is_first)| async move {
+            if is_first {
+                return Some((Ok(Event::default().retry(RETRY)), (frames, place, false)));
+            }
+            let event = match tokio::time::timeout(KEEP_ALIVE, frames.recv()).await {
+                Ok(Ok(frame)) => Event::default().event(frame.event).data(&frame.data),
+                Ok(Err(RecvError::Lagged(_))) => Event::default().event("refresh").data(""),
+                Ok(Err(RecvError::Closed)) => return None,
+                Err(_quiet) => Event::default().comment(""),
+            };
+            Some((Ok(event), (frames, place, false)))
+        }))
+    }
+
+    fn alerts(&self) -> MutexGuard<'_, VecDeque<Arc<Told>>> {
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves room for one more.
+fn forget_old(alerts: &mut VecDeque<Arc<Told>>, now: Duration) {
+    let oldest = now.saturating_sub(MAX_AGE);
+    while alerts.len() >= MAX_ALERTS || alerts.front().is_some_and(|told| told.time < oldest) {
+        alerts.pop_front();
+    }
+}
+
+/// One of [`MAX_STREAMS`], given back when it is dropped.
+struct Place(Arc<Shared>);
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let place = Self(Arc::clone(shared));
+        // Dropping a place that was one too many gives it back.
+        (shared.streams.fetch_add(1, Ordering::Relaxed) < MAX_STREAMS).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+    fn recent() -> Recent {
+        Recent::new(Arc::new(Shared {
+            alerts: std::array::from_fn(|_| AtomicU64::new(0)),
+            missed: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
+        }))
+    }
+
+    fn told(age: Duration, message: &str) -> News {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let alert = Alert::plain(AlertKind::Expired, message.to_owned());
+        News::Alert(Box::new(Told::new(now - age, &alert)))
+    }
+
+    #[test]
+    fn a_day_of_alerts_is_kept_and_no_more_than_a_thousand() {
+        let recent = recent();
+        recent.take_in(told(MAX_AGE + Duration::from_secs(1), "too old"));
+        recent.take_in(told(MAX_AGE / 2, "old"));
+        recent.take_in(told(Duration::ZERO, &"é".repeat(LONGEST_MESSAGE + 1)));
+        let kept = recent.alerts_of_the_day();
+        assert_eq!(kept.len(), 2);
+        assert_eq!(kept[0].message.chars().count(), LONGEST_MESSAGE + 1, "and an ellipsis");
+        assert_eq!(kept[1].message, "old");
+        for number in 0..2 * MAX_ALERTS {
+            recent.take_in(told(Duration::ZERO, &number.to_string()));
+        }
+        let kept = recent.alerts_of_the_day();
+        assert!(kept.len() >= MAX_ALERTS - 1 && kept.len() <= MAX_ALERTS, "{}", kept.len());
+        assert_eq!(kept[0].message, (2 * MAX_ALERTS - 1).to_string());
+    }
+
+    #[test]
+    fn so_many_look_on_and_the_next_when_one_has_gone() {
+        let recent = recent();
+        let mut streams: Vec<_> = (0..MAX_STREAMS).map(|_| recent.follow().unwrap()).collect();
+        assert!(recent.follow().is_none());
+        streams.pop();
+        assert!(recent.follow().is_some());
+    }
+
+    #[test]
+    fn what_was_missed_is_told() {
+        let recent = recent();
+        let mut frames = recent.live.subscribe();
+        recent.shared.missed.store(true, Ordering::Relaxed);
+        recent.take_in(told(Duration::ZERO, "x"));
+        assert_eq!(frames.try_recv().unwrap().event, "refresh");
+        assert_eq!(frames.try_recv().unwrap().event, "alert");
+        recent.take_in(News::Reloaded);
+        assert_eq!(frames.try_recv().unwrap().event, "refresh");
+        assert!(frames.try_recv().is_err());
+    }
+}

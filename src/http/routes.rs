@@ -1,0 +1,205 @@
+//! Which path is answered with what.
+
+use super::guard::{self, Refusal, check_token};
+use super::house::House;
+use super::json;
+use super::metrics;
+use super::recent::Recent;
+use super::settings::HttpSettings;
+use crate::monitor::spec::DeviceName;
+use crate::monitor::view::DeviceView;
+use crate::request::Command;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::sse::Sse;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// What answers are made from.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    pub house: House,
+    pub recent: Arc<Recent>,
+    pub settings: Arc<HttpSettings>,
+    /// Wall clock of the daemon's start, since the Unix epoch.
+    pub started: Duration,
+    /// A scrape holds the figures of all devices in memory: one at a time.
+    pub scrapes: Arc<Semaphore>,
+}
+
+/// The format of [`metrics`] (Prometheus, "Exposition formats").
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const JSON_TYPE: &str = "application/json";
+
+pub(super) fn router(page: Page) -> Router {
+    Router::new()
+        .route("/", get(root))
+        .route("/style.css", file("text/css; charset=utf-8", include_str!("page/style.css")))
+        .route("/script.js", file("text/javascript; charset=utf-8", include_str!("page/script.js")))
+        .route("/icon.svg", file("image/svg+xml", include_str!("page/icon.svg")))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(scrape))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/devices", get(devices))
+        .route("/api/v1/agents", get(agents))
+        .route("/api/v1/devices/{name}", get(device))
+        .route("/api/v1/devices/{name}/{command}", post(command))
+        .route("/api/v1/alerts", get(alerts))
+        .route("/api/v1/events", get(events))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .layer(from_fn_with_state(page.clone(), guard::watch_over))
+        .with_state(page)
+}
+
+/// A page for people, and the original's list to who asks for JSON.
+async fn root(State(page): State<Page>, headers: HeaderMap) -> Response {
+    let mut response = if asks_for_json(&headers) {
+        list(page.house, |view| Some(json::in_the_originals_form(view)))
+    } else {
+        with_type("text/html; charset=utf-8", include_str!("page/index.html"))
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+/// A file of the page.
+fn file(content_type: &'static str, text: &'static str) -> MethodRouter<Page> {
+    get(async move || with_type(content_type, text))
+}
+
+/// Whether JSON is named, and not less wanted than HTML (RFC 9110, 12.5.1).
+fn asks_for_json(headers: &HeaderMap) -> bool {
+    let (mut of_json, mut of_html) = (0.0, 0.0);
+    let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for range in ranges.flat_map(|value| value.split(',')) {
+        let (media_type, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let quality = parameters.split(';').find_map(|it| it.trim().strip_prefix("q="));
+        let quality = quality.and_then(|it| it.trim().parse::<f32>().ok()).unwrap_or(1.0);
+        match media_type.trim().to_ascii_lowercase().as_str() {
+            "application/json" => of_json = quality,
+            "text/html" => of_html = quality,
+            _ => {}
+        }
+    }
+    of_json > 0.0 && of_json >= of_html
+}
+
+async fn status(State(page): State<Page>) -> Result<Response, Refusal> {
+    let mut value = json::summary(&page.house.summary().await?);
+    value["version"] = env!("CARGO_PKG_VERSION").into();
+    value["started"] = page.started.as_secs().into();
+    value["commands"] = page.settings.token.is_some().into();
+    Ok(with_type(JSON_TYPE, format!("{value}\n")))
+}
+
+async fn devices(State(page): State<Page>) -> Response {
+    list(page.house, |view| Some(json::device(view)))
+}
+
+async fn agents(State(page): State<Page>) -> Response {
+    list(page.house, |view| view.agent.is_some().then(|| json::device(view)))
+}
+
+fn list(house: House, render: fn(&DeviceView) -> Option<String>) -> Response {
+    with_type(JSON_TYPE, house.list(render))
+}
+
+async fn device(State(page): State<Page>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    let view = page.house.device(known_form(name)?).await?;
+    Ok(with_type(JSON_TYPE, json::device(&view) + "\n"))
+}
+
+async fn alerts(State(page): State<Page>) -> Response {
+    let alerts = page.recent.alerts_of_the_day();
+    let items: Vec<String> = alerts.iter().map(|told| json::alert(told)).collect();
+    with_type(JSON_TYPE, format!("[\n{}\n]\n", items.join(",\n")))
+}
+
+async fn events(State(page): State<Page>) -> Result<Response, Refusal> {
+    let stream = page.recent.follow().ok_or_else(|| {
+        let sentence = "as many look on as may: ask again in a while";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+    })?;
+    Ok(Sse::new(stream).into_response())
+}
+
+async fn scrape(State(page): State<Page>) -> Result<Response, Refusal> {
+    let _turn = page.scrapes.acquire().await;
+    let text = metrics::scrape(&page.house, &page.recent, page.started).await?;
+    Ok(with_type(METRICS_TYPE, text))
+}
+
+/// Whether the monitoring works: the daemon answers, and can hear the devices.
+async fn healthz(State(page): State<Page>) -> Result<Response, Refusal> {
+    if page.house.summary().await?.watching {
+        return Ok(with_type("text/plain; charset=utf-8", "ok\n"));
+    }
+    let sentence = "the broker cannot be reached, so that no device is heard";
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
+}
+
+async fn command(
+    State(page): State<Page>,
+    Path((name, command)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Refusal> {
+    check_token(&headers, page.settings.token.as_ref())?;
+    let device = known_form(name)?;
+    let command = match command.as_str() {
+        "enable" => Command::Enable(device),
+        "disable" => Command::Disable(device),
+        "restore" => Command::Restore(device),
+        "restart" => Command::RestartAgent(device),
+        other => {
+            let sentence = format!(
+                "there is no command `{}`, but enable, disable, restore and restart",
+                other.escape_debug()
+            );
+            return Err(Refusal::new(StatusCode::NOT_FOUND, sentence));
+        }
+    };
+    page.house.command(command).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn known_form(name: String) -> Result<DeviceName, Refusal> {
+    DeviceName::new(name).map_err(|error| Refusal::new(StatusCode::NOT_FOUND, error.to_string()))
+}
+
+fn with_type(content_type: &'static str, body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))], body.into()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_get_a_page_and_who_names_json_gets_it() {
+        for (accept, json) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/json, text/plain, */*", true),
+            ("text/html;q=0.5, application/json;q=0.9", true),
+            ("application/json, text/html", true),
+            ("text/html, application/json;q=0.9", false),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", false),
+            ("application/json;q=0", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(asks_for_json(&headers), json, "{accept}");
+        }
+        assert!(!asks_for_json(&HeaderMap::new()));
+    }
+}

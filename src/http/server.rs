@@ -1,0 +1,173 @@
+//! The listening socket and its connections.
+//!
+//! How much a reader can take is bounded: so many connections, a small buffer for each request's head,
+//! and a time for everything that it is waited for. Deliberately absent: what is answered.
+
+use super::house::House;
+use super::recent::Recent;
+use super::routes::{self, Page};
+use super::settings::HttpSettings;
+use super::{News, Shared, Surroundings};
+use crate::monitor::event::Event;
+use crate::pulse::Pulse;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
+
+/// Connections at a time. Further ones wait in the kernel until one ends.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a connection may be idle, and how long the head of a request may take.
+const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a reader may leave an answer unread before the connection is ended.
+const READER_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The largest head of a request, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How often the pulse beats.
+const BEAT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The first delay before the address is tried again; it doubles up to the longest.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// Pause after a connection could not be taken, mostly for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Everything on the page's thread.
+pub(super) struct Server {
+    surroundings: Surroundings,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    pub fn new(surroundings: Surroundings, shared: Arc<Shared>) -> Self {
+        Self { surroundings, shared }
+    }
+
+    /// Goes on until the daemon drops its end of `settings`.
+    pub async fn serve(
+        self,
+        mut settings: watch::Receiver<HttpSettings>,
+        mut news: mpsc::Receiver<News>,
+        pulse: &Pulse,
+    ) {
+        let recent = Arc::new(Recent::new(Arc::clone(&self.shared)));
+        let mut beats = tokio::time::interval(BEAT_INTERVAL);
+        let mut failing = false;
+        loop {
+            let current = settings.borrow_and_update().clone();
+            let offering = self.offer(current, &recent, &mut failing);
+            tokio::pin!(offering);
+            loop {
+                tokio::select! {
+                    changed = settings.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_ended) => return,
+                    },
+                    Some(news) = news.recv() => recent.take_in(news),
+                    _ = beats.tick() => pulse.beat(),
+                    never = &mut offering => match never {},
+                }
+            }
+        }
+    }
+
+    /// Listens and answers. Where the address cannot be had, that is told once, and tried again.
+    async fn offer(
+        &self,
+        settings: HttpSettings,
+        recent: &Arc<Recent>,
+        failing: &mut bool,
+    ) -> Infallible {
+        let address = settings.address();
+        let router = routes::router(Page {
+            house: House::new(self.surroundings.requests.clone()),
+            recent: Arc::clone(recent),
+            settings: Arc::new(settings),
+            started: self.surroundings.started,
+            scrapes: Arc::new(Semaphore::new(1)),
+        });
+        let mut delay = FIRST_DELAY;
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(error) => {
+                    if !std::mem::replace(failing, true) {
+                        self.report(Event::PageFailed { error: sentence(address, &error) }).await;
+                    }
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(LONGEST_DELAY);
+                }
+            }
+        };
+        if std::mem::replace(failing, false) {
+            self.report(Event::PageBack { address: address.to_string() }).await;
+        }
+        accept(&listener, &router).await
+    }
+
+    async fn report(&self, event: Event) {
+        // The daemon that is ending has no more use for it.
+        let _ = self.surroundings.events.send(event).await;
+    }
+}
+
+/// Takes connections for ever; those that were taken end with this.
+async fn accept(listener: &TcpListener, router: &Router) -> Infallible {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        // Never closed, so that there is a slot in the end.
+        let slot = Arc::clone(&slots).acquire_owned().await;
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                let router = router.clone();
+                connections.spawn(async move {
+                    converse(stream, router).await;
+                    drop(slot);
+                });
+            }
+            Err(_for_a_while) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+async fn converse(stream: TcpStream, router: Router) {
+    // Events are small, and wanted at once.
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(READER_PATIENCE));
+    // How it ended is the reader's business.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+        .await;
+}
+
+fn sentence(address: std::net::SocketAddr, error: &io::Error) -> String {
+    let way_out = match error.kind() {
+        ErrorKind::AddrInUse => "another program has it, choose another `port` in [http]",
+        ErrorKind::AddrNotAvailable => {
+            "this machine does not have it, or not yet: see `bind` in [http]"
+        }
+        ErrorKind::PermissionDenied => "choose a `port` from 1024 on in [http]",
+        _ => "see [http] in the configuration",
+    };
+    format!("the status page cannot be offered on {address}: {error}; {way_out}")
+}

@@ -1,0 +1,187 @@
+//! What is answered to whom.
+
+use super::house::{Answer, House, free_port, read_chunk};
+use std::io::{BufReader, Write};
+use std::process::{Command, Stdio};
+
+/// One that is silent soon, one that is not watched, one with a strange name, and an agent.
+const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 1\nwatchTopics = \"home/lamp/#\"\n\
+    [device_off]\nwatchTopics = \"home/off/#\"\nenabled = false\n\
+    [\"device_k <b>\"]\nwatchTimeOut = 0\nhelloTopic = \"home/k\"\n\
+    [agent_pump]\nexec = \"exec sleep infinity\"\n";
+
+fn names(answer: &Answer) -> Vec<String> {
+    let value = answer.json();
+    let items = value.as_array().unwrap().iter();
+    items.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn who_asks_for_json_gets_the_originals_list() {
+    let house = House::with(SECTIONS);
+    house.until_state("lamp", "expired");
+    let answer = house.ask("GET", "/", &[("accept", "application/json")]).unwrap();
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    assert_eq!(
+        answer.json(),
+        serde_json::json!([
+            {"name": "k <b>", "enabled": true, "expired": false},
+            {"name": "lamp", "enabled": true, "expired": true},
+            {"name": "off", "enabled": false, "expired": false},
+            {"name": "pump", "enabled": true, "expired": false},
+        ])
+    );
+}
+
+#[test]
+fn the_interface_lists_devices_agents_and_alerts() {
+    let house = House::with(SECTIONS);
+    house.until_state("lamp", "expired");
+    assert_eq!(names(&house.get("/api/v1/devices")), ["k <b>", "lamp", "off", "pump"]);
+    assert_eq!(names(&house.get("/api/v1/agents")), ["pump"]);
+
+    let lamp = house.get("/api/v1/devices/lamp").json();
+    assert_eq!((&lamp["kind"], &lamp["reason"]), (&"device".into(), &"silent".into()));
+    assert_eq!((&lamp["watchTimeOut"], &lamp["lastContact"]), (&1.into(), &().into()));
+    let pump = house.get("/api/v1/devices/pump").json();
+    assert_eq!(pump["agent"]["unit"], "iotmonitor-agent-pump.service");
+    house.publish("home/k", "hello");
+    house.until("the hello to count", || {
+        house.get("/api/v1/devices/k%20%3Cb%3E").json()["hellos"] == 1
+    });
+
+    let unknown = house.get("/api/v1/devices/lammp");
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.json()["error"].as_str().unwrap().contains("`lammp`"));
+    for path in ["/api/v1/devices/a%2Fb", "/api/v1", "/api/v2/devices", "/../etc/passwd"] {
+        assert_eq!(house.get(path).status, 404, "{path}");
+    }
+
+    let status = house.get("/api/v1/status").json();
+    assert_eq!((&status["watching"], &status["commands"]), (&true.into(), &false.into()));
+    assert_eq!((&status["devices"], &status["agents"]), (&3.into(), &1.into()));
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+
+    let alerts = house.get("/api/v1/alerts").json();
+    let find = |event: &str| alerts.as_array().unwrap().iter().position(|it| it["event"] == event);
+    let (expired, started) = (find("expired").unwrap(), find("started").unwrap());
+    assert!(expired < started, "the newest come first: {alerts}");
+    assert_eq!(alerts[expired]["device"], "lamp");
+    assert_eq!(alerts[expired]["priority"], "warning");
+    assert!(alerts[expired]["message"].as_str().unwrap().contains("`lamp` is silent"));
+    assert!(alerts[expired]["time"].as_u64().unwrap() >= status["started"].as_u64().unwrap());
+}
+
+#[test]
+fn a_fleet_is_listed_whole_and_in_order() {
+    let sections: String = (0..1_234)
+        .map(|number| format!("[device_d{number:04}]\nwatchTopics = \"d/{number}\"\n"))
+        .collect();
+    let house = House::with(&sections);
+    let expected: Vec<String> = (0..1_234).map(|number| format!("d{number:04}")).collect();
+    assert_eq!(names(&house.get("/api/v1/devices")), expected);
+    assert_eq!(house.get("/api/v1/agents").json(), serde_json::json!([]));
+}
+
+#[test]
+fn metrics_are_as_prometheus_wants_them() {
+    let house = House::with(SECTIONS);
+    house.until_state("lamp", "expired");
+    let answer = house.get("/metrics");
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    for line in [
+        "iotmonitor_broker_connected 1",
+        "iotmonitor_devices{kind=\"device\",state=\"expired\"} 1",
+        "iotmonitor_alerts_total{event=\"expired\"} 1",
+        "iotmonitor_device_expired{device=\"lamp\"} 1",
+        "iotmonitor_device_enabled{device=\"off\"} 0",
+        "iotmonitor_device_watch_timeout_seconds{device=\"lamp\"} 1.0",
+        "iotmonitor_agent_running{device=\"pump\"} 0",
+    ] {
+        assert!(answer.body.lines().any(|it| it == line), "{line} is missing:\n{}", answer.body);
+    }
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed; `make deps` does it");
+    promtool.stdin.take().unwrap().write_all(answer.body.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{}", answer.body);
+}
+
+#[test]
+fn health_is_that_devices_are_heard() {
+    let mut house = House::with(SECTIONS);
+    assert_eq!(house.get("/healthz").body, "ok\n");
+    house.broker.kill();
+    house.until("the loss to be told", || house.get("/healthz").status == 503);
+    assert!(house.get("/healthz").body.contains("broker cannot be reached"));
+    assert!(house.get("/metrics").body.contains("iotmonitor_broker_connected 0"));
+    house.broker.restart();
+    house.until("health", || house.get("/healthz").status == 200);
+}
+
+#[test]
+fn what_happens_is_told_as_it_happens() {
+    let house = House::with(SECTIONS);
+    house.until_state("lamp", "expired");
+    let mut stream = house.connect();
+    stream.write_all(house.request("GET", "/api/v1/events", &[]).as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    let head = Answer::read_head(&mut stream).unwrap();
+    assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
+    let mut until = |event: &str, words: &str| {
+        let mut heard = String::new();
+        while let Some(chunk) = read_chunk(&mut stream).unwrap() {
+            let found = chunk.contains(&format!("event: {event}\n")) && chunk.contains(words);
+            heard.push_str(&chunk);
+            if found {
+                return heard;
+            }
+        }
+        panic!("the stream ended after {heard}");
+    };
+    house.publish("home/lamp/sensors", "1");
+    until("device", "\"name\":\"lamp\",\"kind\":\"device\",\"state\":\"alive\"");
+    until("device", "\"name\":\"lamp\",\"kind\":\"device\",\"state\":\"expired\"");
+    until("summary", "\"expired\":1");
+    house.reload(&format!("[http]\nport = {}\n", house.port));
+    until("refresh", "");
+}
+
+#[test]
+fn every_answer_forbids_the_browser_what_it_need_not_do() {
+    let house = House::with(SECTIONS);
+    for path in ["/", "/metrics", "/api/v1/devices", "/nowhere"] {
+        let answer = house.get(path);
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{path}: {policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin");
+        assert_eq!(answer.header("access-control-allow-origin"), "");
+    }
+}
+
+#[test]
+fn a_name_that_is_bent_to_this_machine_is_refused() {
+    let names = "hostNames = [\"pi.local\", \"monitor.example\"]";
+    let house = House::on(free_port(), names, SECTIONS);
+    for (host, status) in [
+        ("localhost:8079", 200),
+        ("PI.local", 200),
+        ("monitor.example:443", 200),
+        ("evil.example:8079", 421),
+        ("127.0.0.1.evil.example", 421),
+    ] {
+        let answer = house.ask("GET", "/api/v1/devices", &[("host", host)]).unwrap();
+        assert_eq!(answer.status, status, "{host}");
+        assert_eq!(answer.body.contains("lamp"), status == 200, "{host}");
+    }
+    let foreign = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
+    assert_eq!(house.ask("GET", "/api/v1/events", &foreign).unwrap().status, 403);
+}

@@ -1,0 +1,157 @@
+//! A headless Chromium, driven over its debugging pipe (Chrome DevTools Protocol).
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+use super::house::PATIENCE;
+
+/// It reads commands from descriptor 3 and writes answers to 4, each with a NUL at its end.
+const START: &str = "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
+    --no-first-run --disable-background-networking --remote-debugging-pipe --user-data-dir=\"$1\" \
+    about:blank 3<&0 4>&1 </dev/null >/dev/null 2>\"$1/log\"";
+
+pub struct Browser {
+    process: Child,
+    commands: ChildStdin,
+    answers: Receiver<Value>,
+    last_id: u64,
+    session: Option<String>,
+    /// What the console and the browser itself have complained about.
+    complaints: Vec<String>,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// A browser with one tab, at this address.
+    pub fn at(url: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let mut process = Command::new("bash")
+            .args(["-c", START, "bash"])
+            .arg(profile.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let (sink, answers) = channel();
+        std::thread::spawn(move || {
+            let mut message = Vec::new();
+            while output.read_until(0, &mut message).is_ok_and(|length| length > 0) {
+                message.pop();
+                if sink.send(serde_json::from_slice(&message).unwrap()).is_err() {
+                    return;
+                }
+                message.clear();
+            }
+        });
+        let commands = process.stdin.take().unwrap();
+        let mut browser = Self {
+            process,
+            commands,
+            answers,
+            last_id: 0,
+            session: None,
+            complaints: Vec::new(),
+            _profile: profile,
+        };
+        let tab = browser.call("Target.createTarget", json!({"url": "about:blank"}));
+        let attach = json!({"targetId": tab["targetId"], "flatten": true});
+        let attached = browser.call("Target.attachToTarget", attach);
+        browser.session = attached["sessionId"].as_str().map(str::to_owned);
+        for domain in ["Page", "Runtime", "Log"] {
+            browser.call(&format!("{domain}.enable"), json!({}));
+        }
+        browser.call("Page.navigate", json!({"url": url}));
+        browser
+    }
+
+    pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.last_id += 1;
+        let mut command = json!({"id": self.last_id, "method": method, "params": parameters});
+        if let Some(session) = &self.session {
+            command["sessionId"] = session.as_str().into();
+        }
+        self.commands.write_all(format!("{command}\0").as_bytes()).unwrap();
+        loop {
+            let message = self
+                .answers
+                .recv_timeout(PATIENCE)
+                .expect("Chromium is installed and answers; `make deps` installs it");
+            if message["id"] == self.last_id {
+                assert!(message["error"].is_null(), "{method}: {message}");
+                return message["result"].clone();
+            }
+            self.note(&message);
+        }
+    }
+
+    fn note(&mut self, event: &Value) {
+        let parameters = &event["params"];
+        let is_bad = match event["method"].as_str().unwrap_or_default() {
+            "Runtime.exceptionThrown" => true,
+            "Runtime.consoleAPICalled" => {
+                ["error", "warning", "assert"].iter().any(|kind| parameters["type"] == *kind)
+            }
+            "Log.entryAdded" => {
+                ["error", "warning"].iter().any(|level| parameters["entry"]["level"] == *level)
+            }
+            _ => false,
+        };
+        if is_bad {
+            self.complaints.push(parameters.to_string());
+        }
+    }
+
+    /// The value of an expression in the page; a promise is waited for.
+    pub fn value(&mut self, expression: &str) -> Value {
+        let asked = json!({
+            "expression": expression, "returnByValue": true, "awaitPromise": true,
+        });
+        let outcome = self.call("Runtime.evaluate", asked);
+        assert!(outcome["exceptionDetails"].is_null(), "{expression}: {outcome}");
+        outcome["result"]["value"].clone()
+    }
+
+    pub fn until(&mut self, what: &str, expression: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.value(expression) != true {
+            let text = self.value("document.body.innerText");
+            assert!(Instant::now() < deadline, "waited in vain for {what}; it shows {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Shows the page in this width and colour scheme, and keeps a picture of it.
+    pub fn look(&mut self, width: u32, scheme: &str, name: &str) {
+        let size =
+            json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500});
+        self.call("Emulation.setDeviceMetricsOverride", size);
+        let feature = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        self.call("Emulation.setEmulatedMedia", json!({"features": feature}));
+        let picture = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
+        let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let bytes = base64::Engine::decode(
+            &base64::engine::general_purpose::STANDARD,
+            picture["data"].as_str().unwrap(),
+        );
+        std::fs::write(directory.join(format!("page-{name}.png")), bytes.unwrap()).unwrap();
+    }
+
+    /// What the console and the browser have complained about up to now.
+    pub fn complaints(&mut self) -> &[String] {
+        // Events come in order: those from before this answer have come.
+        self.value("1");
+        &self.complaints
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,77 @@
+//! What the holder of the token may do, and nobody else.
+
+use super::house::{House, Subscriber, TOKEN, free_port};
+
+const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 0\nhelloTopic = \"home/lamp\"\n\
+    watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n";
+
+fn post(house: &House, path: &str, headers: &[(&str, &str)]) -> u16 {
+    let bearer = format!("Bearer {TOKEN}");
+    let all = [&[("authorization", bearer.as_str())][..], headers].concat();
+    house.ask("POST", &format!("/api/v1/devices/{path}"), &all).unwrap().status
+}
+
+#[test]
+fn without_a_token_in_the_file_nobody_commands() {
+    let house = House::with(SECTIONS);
+    assert_eq!(post(&house, "lamp/disable", &[]), 403);
+    assert_eq!(house.get("/api/v1/devices/lamp").json()["state"], "unknown");
+}
+
+#[test]
+fn who_bears_the_token_commands() {
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    assert_eq!(house.get("/api/v1/status").json()["commands"], true);
+    assert_eq!(post(&house, "lamp/disable", &[]), 204);
+    assert_eq!(house.get("/api/v1/devices/lamp").json()["state"], "disabled");
+    for (headers, status) in [
+        (&[][..], 401),
+        (&[("authorization", "Bearer another-token-of-32-characters")], 401),
+        (&[("authorization", "Basic dXNlcjpwYXNz")], 401),
+    ] {
+        let answer = house.ask("POST", "/api/v1/devices/lamp/enable", headers).unwrap();
+        assert_eq!((answer.status, answer.header("www-authenticate")), (status, "Bearer"));
+    }
+    assert_eq!(post(&house, "lamp/enable", &[("sec-fetch-site", "cross-site")]), 403);
+    assert_eq!(post(&house, "lamp/enable", &[("origin", "http://evil.example")]), 403);
+    assert_eq!(post(&house, "lamp/enable", &[("host", "evil.example")]), 421);
+    assert_eq!(house.get("/api/v1/devices/lamp").json()["state"], "disabled");
+    let origin = format!("http://127.0.0.1:{}", house.port);
+    assert_eq!(post(&house, "lamp/enable", &[("origin", &origin)]), 204);
+    house.until_state("lamp", "unknown");
+
+    assert_eq!(post(&house, "lammp/enable", &[]), 404);
+    assert_eq!(post(&house, "lamp/explode", &[]), 404);
+    assert_eq!(post(&house, "lamp/restart", &[]), 409, "it has no process");
+    assert_eq!(house.get("/api/v1/devices/lamp/enable").status, 405, "a link commands nothing");
+}
+
+#[test]
+fn a_restore_gives_the_device_its_states() {
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    let heard = Subscriber::to(&house, "home/lamp/set/#");
+    house.until("a state to be recorded and given back", || {
+        house.publish("home/lamp/set/color", "red");
+        house.publish("home/lamp", "hello");
+        heard.count("red") >= 2
+    });
+    let before = heard.count("red");
+    assert_eq!(post(&house, "lamp/restore", &[]), 204);
+    house.until("the restore", || heard.count("red") > before);
+}
+
+#[test]
+fn the_token_is_taken_from_a_file_and_shown_nowhere() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{TOKEN}\n")).unwrap();
+    let key = format!("tokenFile = \"{}\"", file.path().display());
+    let house = House::on(free_port(), &key, SECTIONS);
+    assert_eq!(post(&house, "lamp/disable", &[]), 204);
+    for path in ["/", "/metrics", "/api/v1/status", "/api/v1/devices", "/api/v1/alerts"] {
+        assert!(!house.get(path).body.contains(TOKEN), "{path}");
+    }
+    house.reload(&format!("[http]\nport = {}\ntoken = \"short\"\n", house.port));
+    house.until("the broken file to be refused", || house.said("can be guessed") == 1);
+    assert_eq!(house.said(TOKEN) + house.said("short\""), 0);
+    assert_eq!(post(&house, "lamp/enable", &[]), 204, "the old one stays in force");
+}

@@ -1,0 +1,124 @@
+//! Readers that are many, slow or ill-meaning take little, and hold nothing up.
+
+use super::house::{Answer, House, PATIENCE, free_port};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpListener;
+use std::time::Instant;
+
+const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nwatchTopics = \"home/lamp/#\"\n";
+
+#[test]
+fn so_many_look_on_and_the_next_is_told_to_wait() {
+    let house = House::with(SECTIONS);
+    let look_on = || {
+        let mut stream = house.connect();
+        stream.write_all(house.request("GET", "/api/v1/events", &[]).as_bytes()).unwrap();
+        let mut stream = BufReader::new(stream);
+        let status = Answer::read_head(&mut stream).unwrap().status;
+        (status, stream)
+    };
+    let streams: Vec<_> = (0..32).map(|_| look_on()).collect();
+    assert!(streams.iter().all(|(status, _)| *status == 200));
+    assert_eq!(look_on().0, 503);
+    assert_eq!(house.get("/healthz").status, 200, "there is room for others");
+    drop(streams);
+    house.until("a place to be free", || look_on().0 == 200);
+}
+
+/// All connections are taken by readers who ask for nothing: they are ended, and the next reader has
+/// its turn.
+#[test]
+fn who_says_nothing_is_not_waited_for_long() {
+    let house = House::with(SECTIONS);
+    let mut idle: Vec<_> = (0..64).map(|_| house.connect()).collect();
+    // The head of a request that never ends is no better.
+    for stream in &mut idle[..32] {
+        stream.write_all(b"GET / HTTP/1.1\r\nX-Slow: ").unwrap();
+    }
+    let began = Instant::now();
+    house.publish("home/lamp/sensors", "1");
+    house.until("the alarm to be raised meanwhile", || house.said("`lamp` is silent") >= 1);
+    assert_eq!(house.get("/healthz").status, 200);
+    assert!(began.elapsed() < PATIENCE);
+    for mut stream in idle {
+        let mut rest = Vec::new();
+        // It may have been told 408, or nothing at all.
+        let _ = stream.read_to_end(&mut rest);
+    }
+}
+
+/// A fleet's list is 2 MB; readers that do not take it cost a page of it each, and are ended.
+#[test]
+fn an_answer_that_is_not_taken_costs_little_memory() {
+    let sections: String = (0..10_000)
+        .map(|number| format!("[device_d{number:05}]\nwatchTopics = \"d/{number}\"\n"))
+        .collect();
+    let house = House::with(&sections);
+    // One list has been made, so that what making one takes is there before.
+    let whole = house.get("/api/v1/devices").body.len();
+    assert!(whole > 1_000_000);
+    let before = house.resident();
+    let readers: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream = house.connect();
+            stream.write_all(house.request("GET", "/api/v1/devices", &[]).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let began = Instant::now();
+    let mut most = before;
+    house.until("all of them to be ended", || {
+        most = most.max(house.resident());
+        (0..4).all(|_| house.get("/healthz").status == 200)
+            && readers.iter().all(|stream| is_ended(&house, stream))
+    });
+    let grown = most - before;
+    println!("60 readers that take nothing: {grown} KiB more, ended after {:?}", began.elapsed());
+    assert!(grown < 60 * 200, "{grown} KiB for 60 lists of {whole} bytes");
+}
+
+/// Whether the monitor's end of this connection is gone, as /proc/net/tcp tells.
+fn is_ended(house: &House, stream: &std::net::TcpStream) -> bool {
+    let peer = stream.local_addr().unwrap().port();
+    let wanted = format!(":{:04X} 0100007F:{peer:04X} 01", house.port);
+    !std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&wanted)
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    let house = House::with(SECTIONS);
+    let long = "x".repeat(64 * 1024);
+    let answer = house.ask("GET", "/healthz", &[("x-long", &long)]);
+    assert!(answer.map_or(true, |answer| answer.status == 431));
+    assert_eq!(house.get("/healthz").status, 200);
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_told_once_and_tried_again() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let house = House::starting(port, "", SECTIONS);
+    house.until("the reason", || house.said("another program has it") == 1);
+    house.until("the watching", || house.said("`lamp` is silent") == 1);
+    drop(taken);
+    house.until("the page", || house.try_get("/healthz").is_ok_and(|it| it.status == 200));
+    assert_eq!(house.said("another program has it"), 1, "once per change");
+    house.until("the good news", || house.said("the status page is offered on") == 1);
+}
+
+#[test]
+fn a_reload_moves_the_page_and_takes_it_away() {
+    let mut house = House::with(SECTIONS);
+    let (old, new) = (house.port, free_port());
+    house.reload(&format!("[http]\nport = {new}\n{SECTIONS}"));
+    house.port = new;
+    house.until("the page at its new place", || house.try_get("/healthz").is_ok());
+    house.port = old;
+    assert!(house.try_get("/healthz").is_err());
+    house.port = new;
+    house.reload(SECTIONS);
+    house.until("the page to be gone", || house.try_get("/healthz").is_err());
+    house.reload(&format!("[http]\nport = {new}\n{SECTIONS}"));
+    house.until("the page to be back", || house.try_get("/healthz").is_ok());
+    assert_eq!(house.said("cannot be offered"), 0);
+}

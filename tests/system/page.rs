@@ -1,0 +1,76 @@
+//! The status page of the service as it is installed, with all its restrictions.
+
+use super::harness::{Machine, config};
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+const SECTIONS: &str = "[http]\nport = 8079\n\
+    [device_lamp]\nwatchTimeOut = 2\nwatchTopics = \"home/lamp/#\"\n\
+    [agent_sleeper]\nexec = \"exec sleep infinity\"\n";
+const UNIT: &str = "iotmonitor-agent-sleeper.service";
+const TOKEN: &str = "token-of-the-system-test-4417";
+const DROP_IN: &str = "/etc/systemd/system/iotmonitor.service.d/token.conf";
+
+/// The answer to a request, from its first line to its end.
+fn ask(machine: &Machine, method: &str, path: &str, headers: &str) -> String {
+    let mut stream = machine.connect(8079).expect("the page is offered");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("20 s is no 0");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("the page takes requests");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the page answers");
+    answer
+}
+
+#[test]
+fn the_service_offers_the_page_and_takes_the_token_as_a_credential() {
+    let machine = Machine::boot();
+    machine.write_file("/etc/iotmonitor/token", TOKEN);
+    machine.write_file(DROP_IN, "[Service]\nLoadCredential=http-token:/etc/iotmonitor/token\n");
+    machine.ok(&["systemctl", "daemon-reload"]);
+    let bus = machine.launch(&config("auto", SECTIONS));
+    bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    let pid = machine.main_pid(UNIT);
+
+    let agents = ask(&machine, "GET", "/api/v1/agents", "");
+    assert!(agents.starts_with("HTTP/1.1 200 "), "{agents}");
+    assert!(agents.contains(&format!("\"state\":\"active\",\"mainPid\":{pid}")), "{agents}");
+    let metrics = ask(&machine, "GET", "/metrics", "");
+    for line in [
+        "iotmonitor_agent_running{device=\"sleeper\"} 1",
+        "iotmonitor_device_expired{device=\"lamp\"} 1",
+        "process_resident_memory_bytes ",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}")), "{line}: {metrics}");
+    }
+
+    let restart = "/api/v1/devices/sleeper/restart";
+    assert!(ask(&machine, "POST", restart, "").starts_with("HTTP/1.1 401 "));
+    assert_eq!(machine.main_pid(UNIT), pid);
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let answer = ask(&machine, "POST", restart, &bearer);
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    machine.await_new_main_pid(UNIT, pid);
+    // To read the file again, the service needs the same credential.
+    assert!(machine.reload_monitor().status.success());
+    assert!(ask(&machine, "POST", restart, &bearer).starts_with("HTTP/1.1 204 "));
+
+    let journal = machine.sh("journalctl --sync; journalctl --all --output=export");
+    assert!(!journal.contains(TOKEN), "the token is in the journal");
+}
+
+#[test]
+fn a_port_that_is_taken_ends_nothing() {
+    let machine = Machine::boot();
+    let taken = machine.listen(8079).expect("nobody has it yet");
+    let bus = machine.launch(&config("auto", SECTIONS));
+    let told = machine.journal().wait_for_alert("page-failed", "");
+    assert!(told.message().contains("another program has it"), "{}", told.message());
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    drop(taken);
+    machine.journal().wait_for_alert("page-back", "");
+    assert!(ask(&machine, "GET", "/healthz", "").contains("\r\nok\n"));
+}
