@@ -26,7 +26,7 @@ use crate::monitor::{Action, Monitor, Summary};
 use crate::request::{Command, Rejection, Request};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
-use alerts::Alerts;
+use alerts::{Accounted, Alerts};
 use answers::Answers;
 use memory::{LARGE_TURN, Trimming};
 use parts::{Parts, Wiring};
@@ -131,6 +131,7 @@ struct Daemon<'a> {
     /// For people who wait for the store.
     answers: Answers,
     alerts: Alerts,
+    accounts: mpsc::Receiver<Accounted>,
     told: Option<Summary>,
 }
 
@@ -167,6 +168,7 @@ impl<'a> Daemon<'a> {
         let (event_sender, events) = mpsc::channel(EVENT_QUEUE);
         let (request_sender, requests) = mpsc::channel(REQUEST_QUEUE);
         let wiring = Wiring::of(&config);
+        let (alerts, accounts) = Alerts::new(parts::bus_of(options));
         let start = Instant::now();
         let wall = wall_clock();
         let parts = Parts::start(options, &wiring, opened, event_sender, request_sender, wall)?;
@@ -196,7 +198,8 @@ impl<'a> Daemon<'a> {
             start,
             actions: Vec::new(),
             answers: Answers::default(),
-            alerts: Alerts::default(),
+            alerts,
+            accounts,
             told: None,
         };
         daemon.tell(AlertKind::Started, message);
@@ -224,6 +227,10 @@ impl<'a> Daemon<'a> {
                     self.answer(request);
                     // However many ask, what happens has its turn.
                     self.take_in(BATCH);
+                }
+                Some(account) = self.accounts.recv() => {
+                    let alerts = self.alerts.accounted(account);
+                    self.tell_all(alerts);
                 }
                 count = self.events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
@@ -300,25 +307,34 @@ impl<'a> Daemon<'a> {
         }
         let now = self.now();
         self.monitor.handle(now, event, &mut self.actions);
-        self.carry_out(now);
+        self.carry_out();
     }
 
-    fn carry_out(&mut self, now: Now) {
+    fn carry_out(&mut self) {
         self.trimming.note(self.actions.len());
+        let mut alerts = Vec::new();
         for action in self.actions.drain(..) {
-            if let Action::Raise(alert) = &action {
-                let general = self.wiring.alert_unit.as_ref();
-                if let Some(order) = self.alerts.order(alert, general, now) {
-                    self.parts.start_alert_unit(order);
-                }
-                self.logger.alert(alert);
-                self.parts.show_alert(wall_clock(), alert);
+            if let Action::Raise(alert) = action {
+                self.parts.show_alert(wall_clock(), &alert);
+                alerts.extend(self.alerts.take_in(alert));
             } else {
                 self.parts.carry_out(&self.wiring, action);
             }
         }
+        self.tell_all(alerts);
         // A turn that concerns every device is rare, and its list is large.
         self.actions.shrink_to(LARGE_TURN);
+    }
+
+    /// Alerts that wait for nothing any more.
+    fn tell_all(&mut self, alerts: Vec<Alert>) {
+        for alert in alerts {
+            let general = self.wiring.alert_unit.as_ref();
+            if let Some(order) = self.alerts.order(&alert, general, self.now()) {
+                self.parts.start_alert_unit(order);
+            }
+            self.logger.alert(&alert);
+        }
     }
 
     /// An alert of the daemon's own.
@@ -449,6 +465,8 @@ impl<'a> Daemon<'a> {
     async fn stop(mut self) {
         notify::stopping();
         self.turn(Event::Stopping);
+        let alerts = self.alerts.give_up();
+        self.tell_all(alerts);
         let flushed = self.parts.close(Instant::now() + STOP_PATIENCE).await;
         if !flushed {
             let message = "the last states are not on disk; the broker delivers them again";

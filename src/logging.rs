@@ -191,9 +191,13 @@ fn write_to_journal(line: &Line<'_>) {
                 IOTMONITOR_EVENT = alert.kind.event(),
                 IOTMONITOR_REASON = alert.reason.map(Reason::as_str),
                 IOTMONITOR_DEVICE = alert.device.as_ref().map(|device| device.as_str()),
+                IOTMONITOR_EXIT =
+                    alert.account.as_ref().and_then(|account| account.exit.as_deref()),
+                IOTMONITOR_MEMORY_PEAK =
+                    alert.account.as_ref().and_then(|account| account.memory_peak),
                 OBJECT_SYSTEMD_UNIT = alert.unit.as_ref().map(|unit| unit.as_str()),
                 "{}",
-                alert.message
+                alert.text()
             )
         };
     }
@@ -213,7 +217,10 @@ fn stderr_writer() -> impl FnMut(&Line<'_>) {
     };
     move |line| {
         let text = match line {
-            Line::Alert(alert) => style.line(alert.kind.priority(), &alert.message),
+            Line::Alert(alert) => {
+                let rest = alert.account.iter().flat_map(|account| account.text());
+                style.lines(alert.kind.priority(), &alert.message, rest)
+            }
             Line::Dropped(count) => style.line(Priority::Warning, &dropped_sentence(*count)),
         };
         // A stderr that is closed leaves nowhere to tell it.

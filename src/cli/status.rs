@@ -5,7 +5,7 @@ use crate::bus::{Addressee, CallError, Caller};
 use crate::dbus::Bus;
 use crate::monitor::spec::DeviceName;
 use crate::monitor::view::{AgentView, DeviceView};
-use crate::monitor::words::{Ago, Span};
+use crate::monitor::words::{Ago, Span, mebibytes};
 use crate::systemd::usage::{Usage, usages};
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::{Value, json};
@@ -231,12 +231,6 @@ fn ago(now: Duration, then: Duration) -> String {
     Ago(Duration::from_secs(now.as_secs().saturating_sub(then.as_secs()))).to_string()
 }
 
-fn mebibytes(bytes: u64) -> String {
-    const TENTH: u64 = 1024 * 1024 / 10;
-    let tenths = bytes / TENTH;
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +272,8 @@ mod tests {
 
     #[test]
     fn agents_come_with_their_process() {
-        let usage = Usage { memory: Some(3 << 20), cpu: Some(Duration::from_millis(1_500)) };
+        let cpu = Some(Duration::from_millis(1_500));
+        let usage = Usage { memory: Some(3 << 20), memory_peak: None, cpu };
         let text = table(&[(lamp(), Usage::default()), (pump(), usage)], NOW, false);
         let last = text.lines().last().unwrap();
         let words: Vec<&str> = last.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect();

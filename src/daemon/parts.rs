@@ -94,7 +94,7 @@ impl Parts {
         requests: mpsc::Sender<Request>,
         started: Duration,
     ) -> std::io::Result<Self> {
-        let bus = if options.environment.user_manager { Bus::User } else { Bus::System };
+        let bus = bus_of(options);
         let [watch_pulse, store_pulse, manager_pulse, bus_pulse] =
             std::array::from_fn(|_| Pulse::new());
         let pulses = vec![watch_pulse.clone(), manager_pulse.clone(), bus_pulse.clone()];
@@ -350,6 +350,11 @@ impl Parts {
         let ((), (), flushed) = tokio::join!(self.watch.close(deadline), state, flushed);
         flushed.unwrap_or(false)
     }
+}
+
+/// Where systemd is, and who asks for the monitor.
+pub fn bus_of(options: &Options) -> Bus {
+    if options.environment.user_manager { Bus::User } else { Bus::System }
 }
 
 /// The broker says `offline` when the monitor cannot.

@@ -33,16 +33,35 @@ impl Style {
         } else {
             line.push_str(&format!("{word}: "));
         }
-        for character in message.chars() {
-            if character.is_control() {
-                line.extend(character.escape_default());
-            } else {
-                line.push(character);
-            }
-        }
-        line.push('\n');
+        push_plain(&mut line, message);
         line
     }
+
+    /// The same with further lines, which are indented.
+    pub fn lines(
+        self,
+        priority: Priority,
+        message: &str,
+        rest: impl Iterator<Item = String>,
+    ) -> String {
+        let mut lines = self.line(priority, message);
+        for line in rest {
+            lines.push_str("    ");
+            push_plain(&mut lines, &line);
+        }
+        lines
+    }
+}
+
+fn push_plain(line: &mut String, text: &str) {
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line.push('\n');
 }
 
 #[cfg(test)]
@@ -68,6 +87,13 @@ mod tests {
         let (time, rest) = line.split_once(' ').unwrap();
         assert!(time.len() >= "2026-11-23T22:04:31Z".len() && time.ends_with('Z'), "{time}");
         assert_eq!(rest, "info: x\n");
+    }
+
+    #[test]
+    fn what_belongs_to_a_line_is_indented_below_it() {
+        let rest = ["one".to_owned(), "two\nthree".to_owned()];
+        let text = PLAIN.lines(Priority::Error, "x", rest.into_iter());
+        assert_eq!(text, "error: x\n    one\n    two\\nthree\n");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::episode::Reason;
 use super::spec::DeviceName;
+use super::words::mebibytes;
 use crate::unit_name::{UnitName, UnitTemplate};
 
 /// One entry of the journal.
@@ -15,19 +16,65 @@ pub struct Alert {
     pub reason: Option<Reason>,
     /// The section's `alertUnit`, an instance of which is to be started.
     pub starts: Option<UnitTemplate>,
+    /// What more is to be told of the agent's unit, where it is worth that.
+    pub account: Option<Box<Account>>,
     /// One sentence, with the way out where a person can do something.
     pub message: String,
 }
 
+/// What is worth knowing of a unit that failed or hangs. The core knows how it ended; the rest is
+/// added on the way to the journal, as far as it can be had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// How its last process that has ended did so, in words.
+    pub exit: Option<String>,
+    /// The most bytes of memory that it took.
+    pub memory_peak: Option<u64>,
+    /// The last lines that it has printed.
+    pub lines: Vec<String>,
+}
+
+impl Account {
+    /// What is known, line by line.
+    #[must_use]
+    pub fn text(&self) -> Vec<String> {
+        let mut text = Vec::new();
+        text.extend(self.exit.as_ref().map(|exit| format!("last exit: {exit}")));
+        text.extend(self.memory_peak.map(|peak| format!("memory peak: {}", mebibytes(peak))));
+        if !self.lines.is_empty() {
+            text.push("last lines of its output:".to_owned());
+            text.extend(self.lines.iter().map(|line| format!("  {line}")));
+        }
+        text
+    }
+}
+
 impl Alert {
+    /// The message, and the account below it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = self.message.clone();
+        for line in self.account.iter().flat_map(|account| account.text()) {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        text
+    }
+
     /// One that concerns no device.
     #[must_use]
     pub fn plain(kind: AlertKind, message: String) -> Self {
-        Self { kind, device: None, unit: None, reason: None, starts: None, message }
+        Self { kind, device: None, unit: None, reason: None, starts: None, account: None, message }
     }
 }
 
 impl AlertKind {
+    /// Whether somebody will want to know what an agent did last.
+    #[must_use]
+    pub const fn wants_account(self) -> bool {
+        matches!(self, Self::Expired | Self::AgentFailed | Self::Flapping)
+    }
+
     /// Whether it is worth a message to a person who is elsewhere: what needs one, and its end.
     #[must_use]
     pub fn starts_unit(self) -> bool {

@@ -4,7 +4,7 @@
 //! failing. What has happened is published at once, and repeated where the section asks for it; a
 //! person gets one alert, and none where the silence is another device's (see [`super::upstream`]).
 
-use super::alert::AlertKind;
+use super::alert::{Account, AlertKind};
 use super::device::{Device, DeviceId, Liveness};
 use super::event::Now;
 use super::flapping::Flap;
@@ -120,6 +120,13 @@ impl Device {
     /// What it has at least after it could not be heard.
     pub(super) fn grace(&self) -> Duration {
         self.spec.watch_timeout.map_or(GRACE, |timeout| timeout.min(GRACE))
+    }
+
+    /// What is known here of an agent's process.
+    pub(super) fn account(&self) -> Option<Account> {
+        let report = self.agent.as_ref()?.report.as_ref();
+        let exit = report.and_then(|report| report.last_exit.clone());
+        Some(Account { exit, ..Account::default() })
     }
 
     /// What its expiry is told with; `wall` is the present time.

@@ -402,7 +402,8 @@ impl Monitor {
         let unit = device.agent.as_ref().map(|agent| agent.spec.unit.clone());
         let starts = device.alert_unit.clone().filter(|_| kind.starts_unit());
         let name = Some(device.spec.name.clone());
-        Action::Raise(Alert { kind, device: name, unit, reason, starts, message })
+        let account = device.account().filter(|_| kind.wants_account()).map(Box::new);
+        Action::Raise(Alert { kind, device: name, unit, reason, starts, account, message })
     }
 }
 

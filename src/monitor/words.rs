@@ -19,6 +19,14 @@ pub fn devices_and_agents(devices: usize, agents: usize) -> String {
     }
 }
 
+/// A size in memory: `12.3 MiB`.
+#[must_use]
+pub fn mebibytes(bytes: u64) -> String {
+    const TENTH: u64 = 1024 * 1024 / 10;
+    let tenths = bytes / TENTH;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
 /// A duration to its two largest units: `4.2 s`, `42 s`, `3 min 5 s`, `2 h 30 min`, `3 d 4 h`; the
 /// smaller one is left out where it is nothing.
 #[derive(Debug, Clone, Copy)]

@@ -12,6 +12,7 @@
 //!
 //! Deliberately absent: any decision. Whether an agent is to be started again is the core's.
 
+pub mod account;
 pub mod alert_units;
 mod inbox;
 mod jobs;

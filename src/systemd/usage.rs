@@ -3,6 +3,7 @@
 use super::proxy::{ManagerProxy, SYSTEMD};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 use zbus::Variant;
 
@@ -11,6 +12,8 @@ use zbus::Variant;
 pub struct Usage {
     /// Bytes of all processes of the unit together.
     pub memory: Option<u64>,
+    /// The most bytes so far.
+    pub memory_peak: Option<u64>,
     /// Processor time of the present invocation.
     pub cpu: Option<Duration>,
 }
@@ -47,7 +50,26 @@ fn usage_of(properties: &HashMap<String, Variant<'_>>) -> Usage {
         Some(Variant::U64(number)) if *number != u64::MAX => Some(*number),
         _ => None,
     };
-    Usage { memory: number("MemoryCurrent"), cpu: number("CPUUsageNSec").map(Duration::from_nanos) }
+    let group = match properties.get("ControlGroup") {
+        Some(Variant::Str(path)) if !path.is_empty() => Some(path.as_str()),
+        _ => None,
+    };
+    Usage {
+        memory: number("MemoryCurrent"),
+        // systemd knows it from version 255 on, the kernel from 5.19 on.
+        memory_peak: number("MemoryPeak")
+            .or_else(|| group.and_then(|path| peak_of(Path::new(CGROUPS), path))),
+        cpu: number("CPUUsageNSec").map(Duration::from_nanos),
+    }
+}
+
+/// Where control groups are (systemd.resource-control(5)).
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// What the kernel says of a control group, which is there as long as a process is.
+fn peak_of(root: &Path, group: &str) -> Option<u64> {
+    let file = root.join(group.trim_start_matches('/')).join("memory.peak");
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -61,6 +83,21 @@ mod tests {
             ("CPUUsageNSec".to_owned(), Variant::from(1_500_000_000_u64)),
         ]);
         let usage = usage_of(&properties);
-        assert_eq!(usage, Usage { memory: None, cpu: Some(Duration::from_millis(1_500)) });
+        assert_eq!(
+            usage,
+            Usage { memory: None, memory_peak: None, cpu: Some(Duration::from_millis(1_500)) }
+        );
+    }
+
+    #[test]
+    fn the_peak_is_systemds_or_else_the_kernels() {
+        let peak = HashMap::from([("MemoryPeak".to_owned(), Variant::from(12_345_u64))]);
+        assert_eq!(usage_of(&peak).memory_peak, Some(12_345));
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("iotmonitor.slice/x.service");
+        std::fs::create_dir_all(&group).unwrap();
+        assert_eq!(peak_of(root.path(), "/iotmonitor.slice/x.service"), None);
+        std::fs::write(group.join("memory.peak"), "4096\n").unwrap();
+        assert_eq!(peak_of(root.path(), "/iotmonitor.slice/x.service"), Some(4_096));
     }
 }

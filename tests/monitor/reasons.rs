@@ -101,3 +101,18 @@ fn what_concerns_no_episode_has_no_reason() {
         assert_eq!(reasons(&house, kind), [None], "{kind:?}");
     }
 }
+
+#[test]
+fn an_alert_of_an_agent_asks_for_what_it_did_last() {
+    let mut house = House::running(vec![agent("box", 30), watched("lamp", 30)]);
+    house.advance(secs(31));
+    house.unit_fails(UNIT);
+    house.hear("home/box/x");
+    let accounts = |kind| -> Vec<Option<Option<String>>> {
+        let alerts = house.alerts(kind).into_iter();
+        alerts.map(|(_, alert)| alert.account.as_ref().map(|known| known.exit.clone())).collect()
+    };
+    assert_eq!(accounts(AlertKind::Expired), [Some(None), None], "a device has no process");
+    assert_eq!(accounts(AlertKind::AgentFailed), [Some(Some("exited with 7".to_owned()))]);
+    assert_eq!(accounts(AlertKind::Recovered), [None]);
+}

@@ -5,6 +5,7 @@
 //! `make deps` installs; without them the tests fail and say so. `harness` has no opinion on
 //! iotmonitor beyond how it is started; what it is to do is decided in the other modules.
 
+mod accounts;
 mod agents;
 mod alert_units;
 mod availability;
