@@ -23,6 +23,10 @@ use std::time::Duration;
 /// An alert waits no longer than this for another device.
 const LONGEST_HOLD: Duration = Duration::from_secs(300);
 
+/// What it said meanwhile is lost, so a device has its timeout from the return of the other on; of a
+/// longer one so much, or what it had left before.
+const LONGEST_RETURN: Duration = Duration::from_secs(3600);
+
 /// A device without a deadline of its own is taken for alive after this long: a broker publishes a
 /// will after one and a half times the keep alive (MQTT 5, 3.1.2.10), which is mostly a minute.
 const WILL_DUE: Duration = Duration::from_secs(90);
@@ -244,15 +248,14 @@ impl Monitor {
             return;
         }
         device.silent_since += watched.saturating_sub(from.max(device.silent_since));
-        let least = watched + device.grace();
-        if let Some(timeout) = device.spec.watch_timeout
-            && device.silent_since + timeout < least
-            && device.graces < MAX_GRACES
-        {
-            device.graces += 1;
-            device.silent_since = least.saturating_sub(timeout);
+        if let Some(timeout) = device.spec.watch_timeout {
+            let least = watched + timeout.min(LONGEST_RETURN);
+            if device.silent_since + timeout < least && device.graces < MAX_GRACES {
+                device.graces += 1;
+                device.silent_since = least.saturating_sub(timeout);
+            }
         }
-        let due = device.silence_ends().unwrap_or(least);
+        let due = device.silence_ends().unwrap_or(watched + device.grace());
         if device.telling == Telling::Upstream {
             self.let_return(id, due);
         }
