@@ -7,22 +7,54 @@ fn systemctl(machine: &Machine, arguments: &str) -> String {
     machine.sh(&format!("systemctl --user --machine=pi@ {arguments}"))
 }
 
-#[test]
-fn a_users_own_monitor_runs_the_users_agents() {
-    let machine = Machine::boot();
+const FILE: &str = "/home/pi/.config/iotmonitor/config.toml";
+
+/// Gives the machine a person with a manager and a configuration.
+fn settle_in(machine: &Machine, sections: &str) {
     // People may read their own entries of a journal on disk, and none of one in memory.
     machine.write_file("/etc/systemd/journald.conf.d/z.conf", "[Journal]\nStorage=persistent\n");
     machine.ok(&["systemctl", "restart", "systemd-journald"]);
     machine.ok(&["journalctl", "--flush"]);
     machine.ok(&["useradd", "--create-home", "--shell", "/bin/bash", "pi"]);
     machine.ok(&["loginctl", "enable-linger", "pi"]);
+    machine.write_file(FILE, &config("auto", sections));
+    machine.ok(&["chown", "-R", "pi:", "/home/pi"]);
+    eventually("the user's manager", || machine.is_active("user@1000.service").then_some(()));
+}
+
+#[test]
+fn a_users_own_monitor_tells_of_the_users_agents() {
+    let machine = Machine::boot();
+    let unit = include_str!("../../systemd/usr/share/doc/iotmonitor/examples/notify@.service");
+    let script = include_str!("../../systemd/usr/share/doc/iotmonitor/examples/notify");
+    // As it says there.
+    let unit = unit.replace("DynamicUser=yes\n", "");
+    machine.write_file("/home/pi/.config/systemd/user/notify@.service", &unit);
+    machine.write_file("/usr/local/bin/iotmonitor-notify", script);
+    machine.ok(&["chmod", "755", "/usr/local/bin/iotmonitor-notify"]);
+    settle_in(
+        &machine,
+        "[alerts]\nalertUnit = \"notify@.service\"\n\
+         [agent_mute]\nwatchTopics = \"home/mute\"\nwatchTimeOut = 3\n\
+         exec = 'echo \"last words\"; exec sleep infinity'\n",
+    );
+    systemctl(&machine, "enable --now iotmonitor");
+    for line in ["mute: expired (agent-hung)", "last words"] {
+        machine.journal().wait_for(line, |entry| {
+            entry.message() == line && entry.field("_SYSTEMD_USER_UNIT") == "notify@mute.service"
+        });
+    }
+    let left = "ls -A /run/user/1000/iotmonitor/alerts";
+    eventually("the file to be gone", || machine.sh(left).is_empty().then_some(()));
+}
+
+#[test]
+fn a_users_own_monitor_runs_the_users_agents() {
+    let machine = Machine::boot();
     let agent = "[device_lamp]\nhelloTopic = \"home/lamp\"\nstateTopics = \"home/lamp/set/#\"\n\
         [agent_own]\npassCredentials = true\n\
         exec = 'echo \"own agent of $(id -un)\"; exec sleep infinity'\n";
-    let file = "/home/pi/.config/iotmonitor/config.toml";
-    machine.write_file(file, &config("auto", agent));
-    machine.ok(&["chown", "-R", "pi:", "/home/pi"]);
-    eventually("the user's manager", || machine.is_active("user@1000.service").then_some(()));
+    settle_in(&machine, agent);
 
     let bus = machine.subscribe(&["home/#"]);
     systemctl(&machine, "enable --now iotmonitor");
@@ -75,8 +107,8 @@ fn a_users_own_monitor_runs_the_users_agents() {
         let now = pid();
         (now != "0" && now != first).then_some(())
     });
-    machine.write_file(file, &config("auto", "[agent_own]\nexex = \"\"\n"));
-    machine.ok(&["chown", "pi:", file]);
+    machine.write_file(FILE, &config("auto", "[agent_own]\nexex = \"\"\n"));
+    machine.ok(&["chown", "pi:", FILE]);
     let reload = ["systemctl", "--user", "--machine=pi@", "reload", "iotmonitor"];
     assert!(!machine.run(&reload).status.success());
 }
