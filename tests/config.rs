@@ -52,6 +52,20 @@ fn seconds(count: u64) -> Duration {
 }
 
 #[test]
+fn an_automatic_timeout_begins_long_and_needs_topics_to_learn_from() {
+    let text = |topics: &str| format!("{MQTT}[device_x]\n{topics}\nwatchTimeOut = \"auto\"\n");
+    let loaded = parsed(&text("watchTopics = \"x\""));
+    let watched = device(&loaded, "x");
+    assert_eq!((watched.watch_timeout, watched.auto_timeout), (Some(seconds(90_000)), true));
+    let loaded = parsed(&text("helloTopic = \"x\""));
+    let unwatched = device(&loaded, "x");
+    assert_eq!((unwatched.watch_timeout, unwatched.auto_timeout), (None, false));
+    assert!(loaded.warnings[0].message.contains("no effect without watchTopics"));
+    let loaded = parsed(&format!("{MQTT}[device_x]\nwatchTopics = \"x\"\nwatchTimeOut = 5\n"));
+    assert!(!device(&loaded, "x").auto_timeout);
+}
+
+#[test]
 fn a_file_of_the_original_works_unchanged() {
     let loaded = parsed(&fixture("original.toml"));
     let Loaded { config, warnings } = &loaded;

@@ -30,6 +30,8 @@ mod reasons;
 mod reload;
 #[path = "monitor/restart.rs"]
 mod restart;
+#[path = "monitor/rhythm.rs"]
+mod rhythm;
 #[path = "monitor/session.rs"]
 mod session;
 #[path = "monitor/states.rs"]

@@ -176,6 +176,8 @@ fn what_was_saved_comes_back() {
         invocation: Some("0123456789abcdef0123456789abcdef".to_owned()),
         announced: Some("homeassistant".to_owned()),
         offline: true,
+        rhythm: serde_json::from_str("[9000,8000,7,20,[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,255]]")
+            .unwrap(),
     };
     let gone = DeviceRecord { name: DeviceName::new("gone").unwrap(), ..device.clone() };
     let filters = vec![TopicFilter::new("home/+/state").unwrap()];

@@ -32,6 +32,8 @@ fn view(name: &str) -> DeviceView {
         since: Duration::from_secs(5),
         last_contact: None,
         watch_timeout: Some(Duration::from_secs(30)),
+        auto_timeout: false,
+        learned: None,
         hellos: 3,
         agent,
     }

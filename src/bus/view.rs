@@ -1,6 +1,7 @@
 //! How a [`DeviceView`] travels: as a dictionary of properties, so that one more is no new interface.
 
 use crate::monitor::Summary;
+use crate::monitor::rhythm::Learned;
 use crate::monitor::view::{AgentView, DeviceView};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,7 +17,21 @@ pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
         dictionary.remove("LastContact");
     }
     dictionary.extend(view.agent.iter().flat_map(agent_properties));
+    dictionary.insert("AutoTimeOut".to_owned(), Variant::from(view.auto_timeout));
+    dictionary.extend(view.learned.iter().flat_map(learned));
     dictionary
+}
+
+/// What was learned, in seconds; it changes with each contact, and only lists tell it.
+fn learned(learned: &Learned) -> Dictionary {
+    let seconds = |span: Duration| Variant::from(span.as_secs_f64());
+    dictionary([
+        ("Intervals", Variant::from(learned.intervals)),
+        ("UsualSilence", seconds(learned.usual)),
+        ("RareSilence", seconds(learned.rare)),
+        ("LongestSilence", seconds(learned.longest)),
+        ("ProposedTimeOut", seconds(learned.proposed.unwrap_or_default())),
+    ])
 }
 
 /// The properties of `org.iotmonitor.Device1`.
@@ -70,17 +85,26 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
         Some(Variant::U32(number)) => Some(u64::from(*number)),
         _ => None,
     };
-    let timeout = match dictionary.get("WatchTimeOut") {
+    let span = |key: &str| match dictionary.get(key) {
         Some(Variant::F64(seconds)) => Duration::try_from_secs_f64(*seconds).ok(),
         _ => None,
     };
+    let intervals = number("Intervals").and_then(|intervals| u32::try_from(intervals).ok());
     Some(DeviceView {
         name: text("Name")?,
         state: text("State").unwrap_or_default(),
         reason: text("Reason").filter(|reason| !reason.is_empty()),
         since: Duration::from_secs(number("Since").unwrap_or_default()),
         last_contact: number("LastContact").map(Duration::from_secs),
-        watch_timeout: timeout.filter(|timeout| !timeout.is_zero()),
+        watch_timeout: span("WatchTimeOut").filter(|timeout| !timeout.is_zero()),
+        auto_timeout: matches!(dictionary.get("AutoTimeOut"), Some(Variant::Bool(true))),
+        learned: intervals.map(|intervals| Learned {
+            intervals,
+            usual: span("UsualSilence").unwrap_or_default(),
+            rare: span("RareSilence").unwrap_or_default(),
+            longest: span("LongestSilence").unwrap_or_default(),
+            proposed: span("ProposedTimeOut").filter(|proposed| !proposed.is_zero()),
+        }),
         hellos: number("Hellos").unwrap_or_default(),
         agent: text("Unit").map(|unit| AgentView {
             unit,
@@ -104,6 +128,14 @@ mod tests {
             since: Duration::from_secs(5),
             last_contact: Some(Duration::from_secs(7)),
             watch_timeout: Some(Duration::from_millis(2_500)),
+            auto_timeout: true,
+            learned: Some(Learned {
+                intervals: 9,
+                usual: Duration::from_secs(2),
+                rare: Duration::from_secs(4),
+                longest: Duration::from_millis(3_500),
+                proposed: Some(Duration::from_secs(60)),
+            }),
             hellos: 3,
             agent: None,
         };
@@ -112,6 +144,8 @@ mod tests {
             reason: Some("silent".to_owned()),
             last_contact: None,
             watch_timeout: None,
+            auto_timeout: false,
+            learned: None,
             agent: Some(AgentView {
                 unit: "iotmonitor-agent-lamp.service".to_owned(),
                 state: "active".to_owned(),

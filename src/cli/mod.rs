@@ -8,6 +8,7 @@ mod migrate;
 mod run;
 mod states;
 mod status;
+mod suggest;
 
 use crate::bus::Addressee;
 use crate::config::Environment;
@@ -88,6 +89,16 @@ enum Command {
         /// Show it again every second, until interrupted.
         #[arg(long, conflicts_with = "json")]
         watch: bool,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Compare each watchTimeOut with how long the device is silent, and propose better ones.
+    Suggest {
+        /// Only this device or agent.
+        name: Option<String>,
+        /// For programs: times in seconds.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         instance: Instance,
     },
@@ -194,6 +205,9 @@ pub fn main() -> ExitCode {
         }
         Command::Status { name, json, watch, instance } => {
             status::status(bus, instance.addressee(), &status::Question { name, json, watch })
+        }
+        Command::Suggest { name, json, instance } => {
+            suggest::suggest(bus, instance.addressee(), name, json)
         }
         Command::Logs { name, follow, lines, instance, rest } => {
             let question = logs::Question { name, follow, lines, rest };

@@ -243,6 +243,8 @@ mod tests {
             since: Duration::from_secs(1_000),
             last_contact: Some(Duration::from_secs(940)),
             watch_timeout: Some(Duration::from_secs(60)),
+            auto_timeout: false,
+            learned: None,
             hellos: 2,
             agent: None,
         }

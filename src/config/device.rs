@@ -9,6 +9,7 @@ use super::mqtt::MqttSection;
 use super::report::Report;
 use super::section::{Section, Text};
 use super::time_span::MAX_TIME_SPAN;
+use crate::monitor::rhythm;
 use crate::monitor::spec::{DeviceName, DeviceSpec};
 use crate::topic::{MAX_TOPIC_BYTES, TopicFilter, TopicName};
 use std::ops::RangeInclusive;
@@ -27,6 +28,9 @@ const KEYS: &[&str] = &[
     "restoreOnStart",
     "enabled",
 ];
+
+/// Instead of a time span: what follows from the silences of the device.
+const AUTO: &str = "auto";
 
 const DEFAULT_WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -67,7 +71,7 @@ pub(super) fn read(
     let hello = hello(section, mqtt.base_topic.as_ref(), report);
     let availability = availability(section, mqtt.base_topic.as_ref(), report);
     let state = filters(section, "stateTopics", mqtt.base_topic.as_ref(), report);
-    let watch_timeout = watch_timeout(section, report);
+    let (watch_timeout, is_auto) = watch_timeout(section, report);
     let expire_repeat = zero_is_none(section, "expireRepeat", &EXPIRE_REPEAT, report).flatten();
     let restore_on_start = section.boolean("restoreOnStart", true, report);
     let enabled = section.boolean("enabled", true, report);
@@ -82,6 +86,7 @@ pub(super) fn read(
     Some(DeviceSpec {
         name: device_name?,
         watch_timeout: watch_timeout.filter(|_| !watch.is_empty()),
+        auto_timeout: is_auto && !watch.is_empty(),
         expire_repeat,
         watch,
         hello,
@@ -203,9 +208,15 @@ fn filter(
     Some(filter)
 }
 
-fn watch_timeout(section: &Section<'_>, report: &mut Report) -> Option<Duration> {
+/// The timeout, and whether it follows from what is learned.
+fn watch_timeout(section: &Section<'_>, report: &mut Report) -> (Option<Duration>, bool) {
     let field = section.field("watchTimeOut");
-    let timeout = zero_is_none(section, "watchTimeOut", &WATCH_TIMEOUT, report);
+    let is_auto = field.as_ref().is_some_and(|field| field.value.as_str() == Some(AUTO));
+    let timeout = if is_auto {
+        Some(Some(rhythm::UNLEARNED))
+    } else {
+        zero_is_none(section, "watchTimeOut", &WATCH_TIMEOUT, report)
+    };
     if let Some(field) = field
         && timeout.flatten().is_some()
         && !is_set(section, "watchTopics")
@@ -213,7 +224,7 @@ fn watch_timeout(section: &Section<'_>, report: &mut Report) -> Option<Duration>
         let message = format!("watchTimeOut = {} has no effect without watchTopics", field.shown());
         report.warning(&field.span, message, "add the topics whose messages show that it is alive");
     }
-    timeout.unwrap_or(Some(DEFAULT_WATCH_TIMEOUT))
+    (timeout.unwrap_or(Some(DEFAULT_WATCH_TIMEOUT)), is_auto)
 }
 
 /// A time span that may be 0, which then means none; the outer `None` when the key is absent or

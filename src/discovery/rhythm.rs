@@ -2,6 +2,7 @@
 
 use super::conventions::Convention;
 use super::traffic::Traffic;
+use crate::monitor::rhythm;
 use std::time::Duration;
 
 /// A proposed `watchTimeOut`, and why.
@@ -40,12 +41,6 @@ const MANY: u32 = 10;
 /// heard by chance.
 const FITS: u32 = 3;
 
-/// Spans that a person would write, in seconds.
-const ROUND: [u64; 24] = [
-    10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1_200, 1_800, 2_700, 3_600, 5_400, 7_200,
-    10_800, 14_400, 21_600, 43_200, 86_400, 90_000,
-];
-
 /// The proposal for a device that spoke on these topics while somebody listened for so long.
 ///
 /// A device's silence ends with a message on any of its topics, so its longest silence is at most
@@ -65,25 +60,22 @@ pub fn timeout<'a>(
     if let Some((longest, intervals)) = steady.min() {
         let times = if intervals >= MANY { 3 } else { 5 };
         let basis = Basis::Learned { longest, intervals, times };
-        let span = round(longest * times);
+        let span = rounded(longest * times);
         return match told.filter(|told| *told > span) {
-            Some(told) => Timeout { span: round(told), basis: Basis::Told(told) },
+            Some(told) => Timeout { span: rounded(told), basis: Basis::Told(told) },
             None => Timeout { span, basis },
         };
     }
     match (told, convention.usual_silence()) {
-        (Some(told), _) => Timeout { span: round(told), basis: Basis::Told(told) },
+        (Some(told), _) => Timeout { span: rounded(told), basis: Basis::Told(told) },
         (None, Some((span, why))) => Timeout { span, basis: Basis::Usual(why) },
         (None, None) => Timeout { span: UNKNOWN, basis: Basis::Unknown },
     }
 }
 
-/// The next span that a person would write; whole days above them.
-fn round(span: Duration) -> Duration {
-    let span = span.max(SHORTEST);
-    let rounds = ROUND.into_iter().map(Duration::from_secs);
-    let days = span.as_secs().div_ceil(86_400).min(3_650);
-    rounds.clone().find(|round| *round >= span).unwrap_or(Duration::from_secs(days * 86_400))
+/// As a person would write it.
+fn rounded(span: Duration) -> Duration {
+    rhythm::round(span.max(SHORTEST))
 }
 
 #[cfg(test)]
@@ -138,20 +130,5 @@ mod tests {
         );
         assert_eq!(proposal(&[every(10, 120)], 120, Some(120)).0, 120);
         assert_eq!(proposal(&[every(10, 120)], 120, Some(20)).0, 30);
-    }
-
-    #[test]
-    fn spans_are_rounded_up_and_stay_within_what_the_file_may_say() {
-        for (span, rounded) in [
-            (0, 10),
-            (11, 15),
-            (601, 900),
-            (86_401, 90_000),
-            (90_001, 172_800),
-            (u64::MAX, 315_360_000),
-        ] {
-            assert_eq!(round(Duration::from_secs(span)).as_secs(), rounded);
-        }
-        assert!(crate::config::time_span::MAX_TIME_SPAN.as_secs() >= 315_360_000);
     }
 }

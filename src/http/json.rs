@@ -142,6 +142,8 @@ mod tests {
             since: Duration::from_millis(5_900),
             last_contact: None,
             watch_timeout: Some(Duration::from_millis(2_500)),
+            auto_timeout: false,
+            learned: None,
             hellos: 3,
             agent: Some(AgentView {
                 unit: "iotmonitor-agent-pump.service".to_owned(),

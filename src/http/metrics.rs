@@ -267,6 +267,8 @@ mod tests {
             since: Duration::ZERO,
             last_contact: Some(Duration::from_millis(1_500)),
             watch_timeout: Some(Duration::from_secs(60)),
+            auto_timeout: false,
+            learned: None,
             hellos: 3,
             agent: None,
         };

@@ -3,6 +3,7 @@
 use super::agent::Agent;
 use super::episode::{Reason, Telling};
 use super::flapping::Flaps;
+use super::rhythm::Rhythm;
 use super::snapshot::DeviceRecord;
 use super::spec::{DeviceName, DeviceSpec};
 use super::upstream::Dependence;
@@ -19,6 +20,7 @@ pub type DeviceId = u32;
 pub struct Settings {
     pub name: DeviceName,
     pub watch_timeout: Option<Duration>,
+    pub auto_timeout: bool,
     /// Whether silence can be heard at all: there are watchTopics.
     pub is_watched: bool,
     /// Whether it says itself that it is there or gone.
@@ -47,6 +49,7 @@ pub struct Device {
     pub last_contact: Option<Duration>,
     /// Watched time at which the silence began.
     pub silent_since: Duration,
+    pub rhythm: Rhythm,
     /// Wall clock of the expiry.
     pub expired_since: Option<Duration>,
     /// What its expiry is put down to; of meaning while it is expired.
@@ -117,6 +120,7 @@ impl Device {
             spec: Settings {
                 name: spec.name,
                 watch_timeout: spec.watch_timeout,
+                auto_timeout: spec.auto_timeout,
                 is_watched: !spec.watch.is_empty(),
                 has_availability: spec.availability.is_some(),
                 records_states: !spec.state.is_empty(),
@@ -126,6 +130,7 @@ impl Device {
             filters,
             last_contact: None,
             silent_since: watched,
+            rhythm: Rhythm::default(),
             expired_since: None,
             cause: Reason::default(),
             telling: Telling::default(),
@@ -203,6 +208,7 @@ impl Device {
     /// Takes over what holds whatever this run has found out meanwhile.
     pub fn restore_choices(&mut self, record: &DeviceRecord) {
         self.enabled = self.enabled.or(record.enabled);
+        self.rhythm = record.rhythm;
         if let Some(agent) = &mut self.agent
             && agent.last_invocation.is_none()
         {
@@ -239,6 +245,7 @@ impl Device {
         if before.spec.is_watched && was_enabled {
             self.silent_since = before.silent_since;
         }
+        self.rhythm = before.rhythm;
         self.graces = before.graces;
         self.grace_stretch = before.grace_stretch;
         self.available = before.available.filter(|_| self.spec.has_availability);
@@ -275,6 +282,7 @@ impl Device {
             invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),
             announced: announced.map(str::to_owned),
             offline: self.is_gone(),
+            rhythm: self.rhythm,
         }
     }
 }

@@ -312,10 +312,14 @@ impl Monitor {
         let watched = self.clock.at(now.mono);
         let device = &mut self.devices[id as usize];
         let first = device.last_contact.is_none();
-        device.last_contact = Some(now.wall);
         // After a crash it has at least this long; one that talks more rarely would be taken for
         // silent by then if the crash took this contact along.
-        self.saving.soon |= watched.saturating_sub(device.silent_since) > GRACE;
+        let silence = watched.saturating_sub(device.silent_since);
+        self.saving.soon |= silence > GRACE;
+        if silence.as_secs() > 0 {
+            device.learn(silence, watched);
+        }
+        device.last_contact = Some(now.wall);
         device.silent_since = watched;
         device.graces = 0;
         device.available = device.available.filter(|here| *here);

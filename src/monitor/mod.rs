@@ -25,6 +25,7 @@ pub mod notice;
 mod probe;
 mod reconfigure;
 mod restore;
+pub mod rhythm;
 mod saving;
 mod session;
 pub mod snapshot;

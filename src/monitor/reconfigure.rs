@@ -34,6 +34,7 @@ impl Monitor {
             let before = old.remove(&device.spec.name).and_then(|before| device.inherit(before));
             before_agents.push(before);
         }
+        self.adopt_timeouts(now);
         let announced = announced.as_ref().map(TopicName::as_str);
         for gone in old.into_values() {
             self.retract_if_stale(announced, &gone.spec.name, out);

@@ -55,6 +55,7 @@ impl Monitor {
 
     pub(super) fn save_due(&mut self, now: Now, out: &mut Vec<Action>) {
         self.timers.push(now.mono + SAVE_INTERVAL, Timer::Save);
+        self.refresh_timeouts(now, out);
         self.refresh_statuses(out);
         if self.clock.at(now.mono) != self.saving.saved_watched || !self.saving.dirty.is_empty() {
             self.saving.soon = true;
@@ -147,6 +148,7 @@ impl Monitor {
             }
         }
         self.settle_dependents(now, out);
+        self.adopt_timeouts(now);
         self.disarm_all();
         self.arm_all();
         self.count_expired();

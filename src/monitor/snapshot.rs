@@ -1,6 +1,7 @@
 //! What outlives the process: the part of the monitor's knowledge that the store keeps.
 
 use super::episode::{Reason, Telling};
+use super::rhythm::Rhythm;
 use super::spec::DeviceName;
 use crate::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,9 @@ pub struct DeviceRecord {
     /// It last said of itself that it is gone.
     #[serde(default)]
     pub offline: bool,
+    /// How long it is silent between its contacts.
+    #[serde(default, skip_serializing_if = "Rhythm::is_empty")]
+    pub rhythm: Rhythm,
 }
 
 impl DeviceRecord {

@@ -51,6 +51,8 @@ pub struct DeviceSpec {
     pub name: DeviceName,
     /// The longest silence before the device counts as expired; `None` never expires.
     pub watch_timeout: Option<Duration>,
+    /// The timeout follows from what is learned of the device, and the one above is the first.
+    pub auto_timeout: bool,
     /// How often `expire/NAME` is repeated while the silence lasts; `None` sends it once.
     pub expire_repeat: Option<Duration>,
     /// Messages on these are contacts. Empty: no deadline.

@@ -15,6 +15,7 @@ use super::device::{Device, DeviceId};
 use super::episode::Telling;
 use super::event::Now;
 use super::liveness::{MAX_GRACES, id_of};
+use super::rhythm::Rhythm;
 use super::spec::DeviceName;
 use super::words::counted;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,6 +80,8 @@ impl Device {
     /// Moves what is on watched time when earlier runs become known.
     pub(super) fn carry_over(&mut self, earlier: Duration) {
         self.silent_since += earlier;
+        // It was learned on another time, and of seconds.
+        self.rhythm = Rhythm::default();
         if let Some(flaps) = &mut self.flaps {
             flaps.carry_over(earlier);
         }

@@ -2,6 +2,7 @@
 
 use super::Monitor;
 use super::device::DeviceId;
+use super::rhythm::Learned;
 use super::spec::DeviceName;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ pub struct DeviceView {
     pub last_contact: Option<Duration>,
     /// `None` never expires.
     pub watch_timeout: Option<Duration>,
+    /// The timeout follows from what is learned.
+    pub auto_timeout: bool,
+    /// Of its silences between contacts; `None` where there was none yet.
+    pub learned: Option<Learned>,
     /// Messages on `helloTopic` since the monitor started.
     pub hellos: u64,
     pub agent: Option<AgentView>,
@@ -62,6 +67,8 @@ impl Monitor {
             since: device.since,
             last_contact: device.last_contact,
             watch_timeout: device.spec.watch_timeout,
+            auto_timeout: device.spec.auto_timeout,
+            learned: device.rhythm.learned(self.clock.at(self.last_turn)),
             hellos: device.hellos,
             agent: device.agent.as_ref().map(|agent| AgentView {
                 unit: agent.spec.unit.to_string(),

@@ -183,6 +183,7 @@ pub fn device(text: &str) -> DeviceSpec {
     DeviceSpec {
         name: name(text),
         watch_timeout: Some(secs(30)),
+        auto_timeout: false,
         expire_repeat: None,
         watch: Vec::new(),
         hello: None,

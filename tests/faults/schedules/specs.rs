@@ -27,6 +27,7 @@ fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {
     DeviceSpec {
         name: DeviceName::new(text.clone()).unwrap(),
         watch_timeout: (!timeout.is_zero()).then_some(timeout),
+        auto_timeout: false,
         expire_repeat: definition.repeats.then_some(Duration::from_secs(7)),
         watch: definition.watched.then(|| filter("#")).into_iter().collect(),
         hello: (!definition.watched).then(|| filter("hello")),

@@ -7,6 +7,7 @@ use iotmonitor::monitor::Event;
 use iotmonitor::monitor::action::StateChange;
 use iotmonitor::monitor::episode::Reason;
 use iotmonitor::monitor::event::{Delivery, StateRecord};
+use iotmonitor::monitor::rhythm::Rhythm;
 use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor::monitor::spec::DeviceName;
 use iotmonitor::store::{StoreCommand, StoreSettings};
@@ -114,6 +115,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         invocation: None,
         announced: None,
         offline: false,
+        rhythm: Rhythm::default(),
     };
     let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();
     let gone = (0..dice.below(2)).map(|_| name(12 + dice.below(3))).collect();

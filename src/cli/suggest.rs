@@ -1,0 +1,181 @@
+//! `iotmonitor suggest [NAME]`: what was learned of the devices' silences beside their timeouts.
+
+use super::command::{conclude, fail, in_runtime, suggesting};
+use crate::bus::{Addressee, CallError, Caller};
+use crate::config::time_span;
+use crate::dbus::Bus;
+use crate::monitor::rhythm::{FEWEST, Learned, TIMES};
+use crate::monitor::spec::DeviceName;
+use crate::monitor::view::DeviceView;
+use crate::monitor::words::Span;
+use clap::builder::styling::Style;
+use serde_json::{Value, json};
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+/// A timeout that is so many times the proposed one tells an alarm late.
+const LATE: u32 = 4;
+
+/// Prints a table; returns the exit code.
+pub fn suggest(bus: Bus, addressee: Addressee, name: Option<String>, as_json: bool) -> u8 {
+    let name = match name.map(DeviceName::new).transpose() {
+        Ok(name) => name,
+        Err(error) => return fail(&error),
+    };
+    conclude(in_runtime(async {
+        let caller = Caller::connect(bus, None, addressee).await?;
+        let devices = match &name {
+            Some(name) => vec![suggesting(&caller, name, caller.device(name).await).await?],
+            None => caller.devices().await?,
+        };
+        let text = if as_json {
+            format!("{}\n", Value::Array(devices.iter().map(json_of).collect()))
+        } else {
+            let coloured =
+                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            table(&devices, coloured)
+        };
+        // Who closed the other end has seen enough.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        Ok::<(), CallError>(())
+    }))
+}
+
+const HEADINGS: [&str; 8] =
+    ["NAME", "TIMEOUT", "USUAL", "RARE", "LONGEST", "INTERVALS", "PROPOSED", ""];
+
+fn table(devices: &[DeviceView], coloured: bool) -> String {
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(devices.iter().map(row));
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: [usize; 8] = std::array::from_fn(width);
+    let mut text = String::new();
+    for (at, row) in rows.iter().enumerate() {
+        let style = if coloured && at == 0 { Style::new().bold() } else { Style::new() };
+        let cells = row.iter().zip(widths).map(|(cell, width)| {
+            let padding = " ".repeat(width - cell.chars().count());
+            format!("{style}{cell}{style:#}{padding}  ")
+        });
+        text.push_str(cells.collect::<String>().trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(device: &DeviceView) -> [String; 8] {
+    let timeout = match (device.auto_timeout, device.watch_timeout) {
+        (true, Some(timeout)) => format!("auto, {}", Span(timeout)),
+        (false, Some(timeout)) => Span(timeout).to_string(),
+        (_, None) => "-".to_owned(),
+    };
+    let span = |span: fn(&Learned) -> Duration| {
+        device.learned.as_ref().map_or("-".to_owned(), |learned| Span(span(learned)).to_string())
+    };
+    let proposed = device.learned.and_then(|learned| learned.proposed);
+    [
+        device.name.clone(),
+        timeout,
+        span(|learned| learned.usual),
+        span(|learned| learned.rare),
+        span(|learned| learned.longest),
+        device.learned.map_or(0, |learned| learned.intervals).to_string(),
+        proposed.map_or("-".to_owned(), |proposed| format!("\"{}\"", time_span::format(proposed))),
+        verdict(device),
+    ]
+}
+
+/// What is to be said of the timeout that is in force.
+fn verdict(device: &DeviceView) -> String {
+    let Some(timeout) = device.watch_timeout else { return "is never too silent".to_owned() };
+    let proposed = device.learned.and_then(|learned| Some((learned, learned.proposed?)));
+    let Some((learned, proposed)) = proposed else {
+        return format!("too little is known: that takes a day, and {FEWEST} intervals");
+    };
+    if device.auto_timeout {
+        "follows by itself".to_owned()
+    } else if timeout <= learned.longest {
+        format!("too short: it was silent for {}", Span(learned.longest))
+    } else if timeout < learned.longest + learned.longest / 2 {
+        "tight: a little more silence is an alarm".to_owned()
+    } else if timeout > proposed * LATE {
+        format!("long: {TIMES} times its longest silence is an alarm sooner")
+    } else {
+        "fits".to_owned()
+    }
+}
+
+fn json_of(device: &DeviceView) -> Value {
+    let seconds = |span: Duration| span.as_secs_f64();
+    json!({
+        "name": device.name,
+        "watchTimeOut": device.watch_timeout.map(seconds),
+        "auto": device.auto_timeout,
+        "usual": device.learned.map(|learned| seconds(learned.usual)),
+        "rare": device.learned.map(|learned| seconds(learned.rare)),
+        "longest": device.learned.map(|learned| seconds(learned.longest)),
+        "intervals": device.learned.map_or(0, |learned| learned.intervals),
+        "proposed": device.learned.and_then(|learned| learned.proposed).map(seconds),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(timeout: Option<u64>, longest: u64, proposed: Option<u64>) -> DeviceView {
+        let secs = Duration::from_secs;
+        DeviceView {
+            name: "lamp".to_owned(),
+            state: "alive".to_owned(),
+            reason: None,
+            since: Duration::ZERO,
+            last_contact: None,
+            watch_timeout: timeout.map(secs),
+            auto_timeout: false,
+            learned: Some(Learned {
+                intervals: 8_640,
+                usual: secs(16),
+                rare: secs(longest),
+                longest: secs(longest),
+                proposed: proposed.map(secs),
+            }),
+            hellos: 0,
+            agent: None,
+        }
+    }
+
+    #[test]
+    fn each_timeout_is_judged() {
+        for (device, said) in [
+            (device(Some(30), 40, Some(120)), "too short: it was silent for 40 s"),
+            (device(Some(50), 40, Some(120)), "tight: a little more silence is an alarm"),
+            (device(Some(60), 40, Some(120)), "fits"),
+            (device(Some(480), 40, Some(120)), "fits"),
+            (
+                device(Some(600), 40, Some(120)),
+                "long: 3 times its longest silence is an alarm sooner",
+            ),
+            (device(Some(60), 40, None), "too little is known: that takes a day, and 20 intervals"),
+            (device(None, 40, Some(120)), "is never too silent"),
+            (
+                DeviceView { auto_timeout: true, ..device(Some(30), 40, Some(120)) },
+                "follows by itself",
+            ),
+        ] {
+            assert_eq!(verdict(&device), said);
+        }
+    }
+
+    #[test]
+    fn a_table_shows_what_was_learned() {
+        let unheard = DeviceView { learned: None, ..device(None, 0, None) };
+        assert_eq!(
+            table(&[device(Some(30), 40, Some(120)), unheard], false),
+            "NAME  TIMEOUT  USUAL  RARE  LONGEST  INTERVALS  PROPOSED\n\
+             lamp  30 s     16 s   40 s  40 s     8640       \"2min\"    too short: it was silent for 40 s\n\
+             lamp  -        -      -     -        0          -         is never too silent\n"
+        );
+    }
+}

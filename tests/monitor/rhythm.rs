@@ -1,0 +1,129 @@
+//! What is learned of the devices' silences, and timeouts that follow from it.
+
+use super::expect::watched;
+use super::timetable::{House, secs};
+use iotmonitor::monitor::rhythm::{Learned, UNLEARNED};
+use iotmonitor::monitor::spec::{DeviceName, DeviceSpec};
+use std::time::Duration;
+
+const DAY: u64 = 86_400;
+
+fn auto() -> DeviceSpec {
+    DeviceSpec { watch_timeout: Some(UNLEARNED), auto_timeout: true, ..watched("lamp", 30) }
+}
+
+fn learned(house: &House) -> Learned {
+    house.monitor.view(&DeviceName::new("lamp").unwrap()).unwrap().learned.unwrap()
+}
+
+fn timeout(house: &House) -> Duration {
+    house.monitor.view(&DeviceName::new("lamp").unwrap()).unwrap().watch_timeout.unwrap()
+}
+
+/// Speaks in this interval for so long.
+fn speak(house: &mut House, every: u64, seconds: u64) {
+    for _ in 0..seconds / every {
+        house.hear("home/lamp/x");
+        house.advance(secs(every));
+    }
+}
+
+/// A house whose lamp speaks every five minutes, and has been known for a day.
+fn known() -> House {
+    let mut house = House::running(vec![auto()]);
+    speak(&mut house, 300, DAY + 600);
+    assert_eq!(timeout(&house), secs(900));
+    house
+}
+
+#[test]
+fn silences_are_learned_with_any_timeout_and_survive_a_restart() {
+    let mut house = House::running(vec![watched("lamp", 900)]);
+    speak(&mut house, 10, 600);
+    house.hear("home/lamp/x");
+    house.hear("home/lamp/y");
+    let told = learned(&house);
+    assert_eq!((told.intervals, told.usual, told.longest), (60, secs(10), secs(10)));
+    house.restart();
+    house.power_up();
+    assert_eq!(learned(&house), told);
+    house.advance(secs(40));
+    house.hear("home/lamp/x");
+    assert_eq!((learned(&house).intervals, learned(&house).longest), (61, secs(40)));
+    house.reload(vec![watched("lamp", 500)]);
+    assert_eq!(learned(&house).intervals, 61);
+    assert_eq!(timeout(&house), secs(500), "only auto follows");
+}
+
+#[test]
+fn an_automatic_timeout_is_a_day_until_a_day_is_known_and_then_follows_the_rhythm() {
+    let mut house = House::running(vec![auto()]);
+    speak(&mut house, 300, DAY - 600);
+    assert_eq!(timeout(&house), UNLEARNED);
+    speak(&mut house, 300, 1_200);
+    assert_eq!(timeout(&house), secs(900));
+    assert_eq!(house.status("lamp")["watchTimeOut"], 900);
+    house.hear("home/lamp/x");
+    let heard = house.mono;
+    house.advance(secs(1_000));
+    let expired: Vec<Duration> = house.published("expire/lamp").iter().map(|(at, _)| *at).collect();
+    assert_eq!(expired, [heard + secs(900)]);
+}
+
+#[test]
+fn nobody_is_alarmed_for_being_known_better() {
+    let mut house = House::running(vec![auto()]);
+    speak(&mut house, 300, DAY - 600);
+    // It is known for a day during a silence that is too long for its rhythm.
+    house.advance(secs(3_600));
+    house.expect_silence_on("expire/lamp");
+    assert_eq!(timeout(&house), UNLEARNED);
+    speak(&mut house, 300, 600);
+    // The long silence is one to be waited for, three times as long.
+    assert_eq!(timeout(&house), secs(14_400));
+    house.expect_silence_on("expire/lamp");
+}
+
+#[test]
+fn an_alarm_that_came_too_soon_is_not_made_again_and_a_broken_device_is_not_waited_for() {
+    let mut house = known();
+    house.advance(secs(1_000));
+    speak(&mut house, 300, 600);
+    assert_eq!(timeout(&house), secs(5_400), "three times a silence of 1,300 s");
+    let mut house = known();
+    house.advance(secs(3 * DAY));
+    assert_eq!(house.published("expire/lamp").len(), 1);
+    speak(&mut house, 300, 600);
+    assert_eq!(timeout(&house), secs(5_400), "three times two timeouts of 900 s");
+}
+
+#[test]
+fn what_was_learned_is_in_force_from_the_start_and_after_a_reload() {
+    let mut house = known();
+    house.hear("home/lamp/x");
+    house.restart();
+    house.power_up();
+    assert_eq!(timeout(&house), secs(900));
+    house.reload(vec![watched("lamp", 30)]);
+    house.hear("home/lamp/x");
+    house.reload(vec![auto()]);
+    assert_eq!(timeout(&house), secs(900));
+    house.turn_the_page();
+    house.advance(secs(899));
+    house.expect_silence_on("expire/lamp");
+    house.advance(secs(2));
+    assert_eq!(house.published("expire/lamp").len(), 1);
+}
+
+#[test]
+fn time_out_of_the_monitoring_is_no_silence() {
+    let mut house = known();
+    house.hear("home/lamp/x");
+    let name = || DeviceName::new("lamp").unwrap();
+    house.happen(iotmonitor::monitor::Event::Disabled { device: name() });
+    house.advance(secs(3 * DAY));
+    house.hear("home/lamp/x");
+    house.happen(iotmonitor::monitor::Event::Enabled { device: name() });
+    speak(&mut house, 300, 600);
+    assert_eq!(learned(&house).longest, secs(300));
+}
