@@ -184,6 +184,10 @@ fn entries(device: &Device) -> Vec<String> {
             quoted(topic.as_str())
         ));
     }
+    if let Some(bridge) = &device.depends_on {
+        let name = quoted(bridge.as_str());
+        entries.push(format!("dependsOn = {name}  # no alarm of its own while that is gone"));
+    }
     if let Some(topic) = &device.hello {
         entries
             .push(format!("helloTopic = {}  # what it says after a start", quoted(topic.as_str())));

@@ -21,6 +21,8 @@ pub struct Device {
     pub watch: Vec<TopicFilter>,
     pub hello: Option<TopicName>,
     pub availability: Option<TopicName>,
+    /// The bridge by whose way it is heard, where that is watched itself.
+    pub depends_on: Option<DeviceName>,
     /// Where others told it what to do.
     pub orders: Vec<TopicName>,
     pub timeout: Timeout,
@@ -61,6 +63,7 @@ struct Context<'a> {
 struct Group<'a> {
     convention: Convention,
     name: String,
+    bridge: Option<String>,
     topics: Vec<(&'a TopicName, &'a Traffic, Role)>,
 }
 
@@ -82,7 +85,23 @@ pub fn devices(
     let context = Context { topics, described, listened };
     let mut names = Names::new(taken);
     let groups = groups(topics, described, roster).into_iter();
-    groups.filter_map(|((_, key), group)| device(&key, group, &context, &mut names)).collect()
+    let mut bridges = BTreeMap::new();
+    let found = groups.filter_map(|((convention, key), group)| {
+        let bridge = group.bridge.clone().map(|bridge| (convention, bridge));
+        let device = device(&key, group, &context, &mut names)?;
+        bridges.extend(bridge.map(|bridge| (device.name.clone(), bridge)));
+        Some(((convention, key), device))
+    });
+    let mut found: BTreeMap<(Convention, String), Device> = found.collect();
+    // Who is not watched can be nobody's way.
+    let heard = found.iter().filter(|(_, device)| device.standing == Standing::Heard);
+    let heard: BTreeMap<(Convention, String), DeviceName> =
+        heard.map(|(owner, device)| (owner.clone(), device.name.clone())).collect();
+    for device in found.values_mut() {
+        let bridge = bridges.get(&device.name).and_then(|bridge| heard.get(bridge));
+        device.depends_on = bridge.cloned();
+    }
+    found.into_values().collect()
 }
 
 fn groups<'a>(
@@ -96,7 +115,10 @@ fn groups<'a>(
     for (topic, traffic) in topics.iter() {
         match roots.claim(topic.as_str(), described, roster) {
             Some(claim) if claim.role == Role::Description => {}
-            Some(claim) => add(&mut groups, claim, topic, traffic),
+            Some(claim) => {
+                let bridge = roots.bridge(&claim, topic.as_str());
+                add(&mut groups, claim, topic, traffic).bridge = bridge;
+            }
             None => unclaimed.push((topic, traffic)),
         }
     }
@@ -135,16 +157,18 @@ fn by_shape<'a>(
     claims.collect()
 }
 
-fn add<'a>(
-    groups: &mut BTreeMap<(Convention, String), Group<'a>>,
+fn add<'a, 'g>(
+    groups: &'g mut BTreeMap<(Convention, String), Group<'a>>,
     claim: Claim,
     topic: &'a TopicName,
     traffic: &'a Traffic,
-) {
+) -> &'g mut Group<'a> {
     let Claim { convention, device, name, role } = claim;
     let group = groups.entry((convention, device));
-    let group = group.or_insert_with(|| Group { convention, name, topics: Vec::new() });
+    let group =
+        group.or_insert_with(|| Group { convention, name, bridge: None, topics: Vec::new() });
     group.topics.push((topic, traffic, role));
+    group
 }
 
 fn role_by_shape(levels: &[&str], traffic: &Traffic) -> Role {
@@ -193,6 +217,7 @@ fn device(
         watch,
         hello,
         availability,
+        depends_on: None,
         orders: topics(Role::Order).cloned().collect(),
         timeout,
         standing: standing(&group, says),

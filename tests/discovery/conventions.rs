@@ -74,9 +74,11 @@ availabilityTopic = "zigbee2mqtt/bridge/state"
 watchTopics = "zigbee2mqtt/kitchen/floor"
 watchTimeOut = "15s"
 availabilityTopic = "zigbee2mqtt/kitchen/floor/availability"
+dependsOn = "zigbee2mqtt"
 [device_unlisted]
 watchTopics = "zigbee2mqtt/unlisted"
 watchTimeOut = "1d 1h"
+dependsOn = "zigbee2mqtt"
 "#
     );
     let (text, ..) = traffic.file();
@@ -84,6 +86,15 @@ watchTimeOut = "1d 1h"
         text.contains("still exists:\n# [device_door]\n# watchTopics = \"zigbee2mqtt/door\"\n"),
         "{text}"
     );
+}
+
+#[test]
+fn nobody_depends_on_a_bridge_that_is_not_watched() {
+    let traffic = Traffic::default()
+        .retained("zigbee2mqtt/bridge/state", r#"{"state":"offline"}"#)
+        .every(10, "zigbee2mqtt/door", r#"{"contact":true}"#);
+    let sections = traffic.sections();
+    assert!(sections.contains("[device_door]") && !sections.contains("dependsOn"), "{sections}");
 }
 
 #[test]

@@ -79,6 +79,13 @@ impl Roots {
         roots
     }
 
+    /// The device by whose way another one of its convention is heard: the bridge of a base topic.
+    pub fn bridge(&self, claim: &Claim, topic: &str) -> Option<String> {
+        let is_bridged = claim.convention == Convention::Zigbee2Mqtt;
+        let (base, _) = below(topic, &self.zigbee).filter(|_| is_bridged)?;
+        Some(zigbee2mqtt::bridge(base)).filter(|bridge| *bridge != claim.device)
+    }
+
     /// Whose a topic is; `None` when no convention says so.
     pub fn claim(
         &self,

@@ -82,7 +82,7 @@ pub fn claim(base: &str, rest: &str, roster: &Roster) -> Claim {
             _ => Role::Contact,
         };
         let name = last(base).to_owned();
-        return Claim { convention, device: format!("{base}/bridge"), name, role };
+        return Claim { convention, device: bridge(base), name, role };
     }
     let name = roster.name(base, rest).unwrap_or_else(|| unlisted(rest));
     let role = match rest[name.len()..].trim_start_matches('/') {
@@ -93,6 +93,11 @@ pub fn claim(base: &str, rest: &str, roster: &Roster) -> Claim {
         _ => Role::Contact,
     };
     Claim { convention, device: format!("{base}/{name}"), name: name.to_owned(), role }
+}
+
+/// The device that the bridge is.
+pub fn bridge(base: &str) -> String {
+    format!("{base}/bridge")
 }
 
 pub fn patterns(device: &str) -> Vec<String> {
