@@ -184,21 +184,10 @@ impl Device {
         self.is_gone() || (self.spec.is_watched && self.spec.watch_timeout.is_some())
     }
 
-    /// Watched time at which to look at its silence; `None` when nothing is due.
-    #[must_use]
-    pub fn silence_deadline(&self) -> Option<Duration> {
-        match (self.telling, &self.dependence) {
-            (Telling::Held | Telling::Returning, Some(dependence)) if self.is_enabled() => {
-                Some(dependence.due)
-            }
-            _ => self.silence_ends(),
-        }
-    }
-
     /// Watched time at which the silence becomes too long; `None` without watchTopics or a timeout,
     /// out of the monitoring, and where the broker refused a filter.
     #[must_use]
-    pub fn silence_ends(&self) -> Option<Duration> {
+    pub fn silence_deadline(&self) -> Option<Duration> {
         if !self.spec.is_watched || self.deaf || !self.is_enabled() {
             return None;
         }

@@ -108,8 +108,8 @@ impl Device {
         self.expired_since.is_some()
             && match self.telling {
                 Telling::Told | Telling::Flapping => !self.restarts_on_expire(),
-                Telling::Upstream => true,
-                Telling::Held | Telling::Returning => false,
+                // It is looked at when its alert is due.
+                Telling::Upstream | Telling::Held | Telling::Returning => true,
             }
     }
 
@@ -174,7 +174,7 @@ impl Monitor {
             self.alert_due(now, id, out);
         }
         let device = &mut self.devices[id as usize];
-        let is_silent = device.silence_ends().is_none_or(|end| end <= watched);
+        let is_silent = device.silence_deadline().is_none_or(|end| end <= watched);
         if device.restarts_on_expire() && device.telling != Telling::Upstream && is_silent {
             device.silent_since = watched;
             self.restart_agent(now, id, out);
@@ -203,7 +203,7 @@ impl Monitor {
         let telling = self.devices[id as usize].telling;
         match telling {
             Telling::Told | Telling::Upstream | Telling::Flapping => return,
-            Telling::Held if self.is_held(watched, id) => return,
+            Telling::Held if self.is_held(watched, id) => return self.wait(id),
             Telling::Held | Telling::Returning => {}
         }
         let device = &mut self.devices[id as usize];

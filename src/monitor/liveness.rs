@@ -368,6 +368,7 @@ impl Monitor {
     pub(super) fn arm_all(&mut self) {
         for id in 0..self.devices.len() {
             self.arm(id_of(id));
+            self.wait(id_of(id));
         }
     }
 
@@ -393,40 +394,49 @@ impl Monitor {
                 self.arm(id);
             }
         }
+        self.holds_due(watched);
         self.send_probe(now, out);
     }
 
     /// Whether the deadline has passed and no grace is left. A device that gets a grace is armed
     /// for its end.
     pub(super) fn is_overdue(&mut self, id: DeviceId, watched: Duration) -> bool {
-        let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
-        let device = &mut self.devices[id as usize];
+        let device = &self.devices[id as usize];
         let Some(deadline) = device.silence_deadline() else { return false };
         if device.is_settled() || deadline > watched {
             return false;
         }
-        let grace_end = resumed_at + device.grace();
-        if watched >= grace_end {
-            return true;
+        let Some(end) = self.grace_end(id, watched) else { return true };
+        self.devices[id as usize].armed = true;
+        self.silence.push(end, id);
+        false
+    }
+
+    /// Until when it has a grace after an outage, if it has one left.
+    pub(super) fn grace_end(&mut self, id: DeviceId, watched: Duration) -> Option<Duration> {
+        let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
+        let device = &mut self.devices[id as usize];
+        let end = resumed_at + device.grace();
+        if watched >= end {
+            return None;
         }
         if device.grace_stretch != stretch {
             if device.graces >= MAX_GRACES {
-                return true;
+                return None;
             }
             device.graces += 1;
             device.grace_stretch = stretch;
             // A monitor that is restarted again and again must hide nobody either.
             self.save_soon(id);
         }
-        self.devices[id as usize].armed = true;
-        self.silence.push(grace_end, id);
-        false
+        Some(end)
     }
 
     /// Drops whoever is under suspicion and the whole deadline table, before it is filled anew.
     pub(super) fn disarm_all(&mut self) {
         self.watch.probes.forget();
         self.silence.clear();
+        self.holds.clear();
         for device in &mut self.devices {
             device.armed = false;
         }

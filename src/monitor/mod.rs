@@ -83,6 +83,8 @@ pub struct Monitor {
     clock: WatchedClock,
     /// Silence deadlines on watched time, at most one entry a device.
     silence: DeadlineTable<DeviceId>,
+    /// When alerts are due that wait for what becomes of another device, on watched time.
+    holds: DeadlineTable<DeviceId>,
     /// Everything else that waits, on monotonic time.
     timers: DeadlineTable<Timer>,
     watch: WatchLink,
@@ -166,6 +168,7 @@ impl Monitor {
             found: Vec::new(),
             clock: WatchedClock::default(),
             silence: DeadlineTable::default(),
+            holds: DeadlineTable::default(),
             timers: DeadlineTable::default(),
             watch: WatchLink::default(),
             session: StateSession::default(),
@@ -273,8 +276,10 @@ impl Monitor {
     /// Monotonic time at which [`Event::TimePassed`] is wanted at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let silence = self.silence.next().and_then(|watched| self.clock.mono_of(watched));
-        [silence, self.timers.next()].into_iter().flatten().min()
+        let of = |watched| self.clock.mono_of(watched);
+        let silence = self.silence.next().and_then(of);
+        let holds = self.holds.next().and_then(of);
+        [silence, holds, self.timers.next()].into_iter().flatten().min()
     }
 
     #[must_use]

@@ -25,6 +25,8 @@ pub struct Probes {
     under_way: Option<Probe>,
     /// Devices whose deadline has passed since the last one went out.
     suspects: Vec<DeviceId>,
+    /// Devices whose alert is due that waited for another one, and when it was.
+    held: Vec<(Duration, DeviceId)>,
     doubt: Option<Doubt>,
 }
 
@@ -34,6 +36,7 @@ struct Probe {
     token: Token,
     sent: Duration,
     suspects: Vec<DeviceId>,
+    held: Vec<(Duration, DeviceId)>,
 }
 
 /// The monitor was held up, and no round trip has shown yet that the line stood meanwhile.
@@ -58,9 +61,15 @@ impl Probes {
         self.suspects.push(id);
     }
 
+    /// The same for one that is expired, whose alert was due then.
+    pub fn suspect_held(&mut self, due: Duration, id: DeviceId) {
+        self.held.push((due, id));
+    }
+
     pub fn forget(&mut self) {
         self.under_way = None;
         self.suspects.clear();
+        self.held.clear();
     }
 
     /// The connection is lost or new: what was in doubt of the old one is settled.
@@ -84,13 +93,15 @@ impl Monitor {
     /// Sends one unless one is under way, if there is anything that it could show.
     pub(super) fn send_probe(&mut self, now: Now, out: &mut Vec<Action>) {
         let probes = &self.watch.probes;
-        let wanted = !probes.suspects.is_empty() || probes.doubt.is_some();
+        let suspected = !probes.suspects.is_empty() || !probes.held.is_empty();
+        let wanted = suspected || probes.doubt.is_some();
         if !wanted || probes.under_way.is_some() {
             return;
         }
         let token = self.new_token();
         let suspects = std::mem::take(&mut self.watch.probes.suspects);
-        self.watch.probes.under_way = Some(Probe { token, sent: now.mono, suspects });
+        let held = std::mem::take(&mut self.watch.probes.held);
+        self.watch.probes.under_way = Some(Probe { token, sent: now.mono, suspects, held });
         self.timers.push(now.mono + PATIENCE, Timer::Probe);
         let below = format!("marker/{}/watch", self.client_id);
         out.push(self.own_publication(&below, Bytes::new(), QoS::AtLeastOnce, false, Some(token)));
@@ -103,6 +114,7 @@ impl Monitor {
         if probes.doubt.is_some_and(|doubt| probe.sent < doubt.to) {
             // Its answer may stand on the socket before contacts that wait there too.
             probes.suspects.extend(probe.suspects);
+            probes.held.extend(probe.held);
             self.send_probe(now, out);
             return;
         }
@@ -114,6 +126,9 @@ impl Monitor {
                 self.expire(now, id, out);
             }
             self.arm(id);
+        }
+        for held in probe.held {
+            self.judge_held(now, sent, held, out);
         }
         self.send_probe(now, out);
         self.flush_saves(now, out);

@@ -63,6 +63,15 @@ impl Device {
         self.is_enabled() && (self.expired_since.is_some() || self.keeps_failing())
     }
 
+    /// Watched time at which its alert is due, if that waits.
+    fn waits_until(&self) -> Option<Duration> {
+        let waits = match self.telling {
+            Telling::Held | Telling::Returning => self.expired_since.is_some() && self.is_enabled(),
+            Telling::Told | Telling::Upstream | Telling::Flapping => false,
+        };
+        self.dependence.as_ref().filter(|_| waits).map(|dependence| dependence.due)
+    }
+
     fn parents(&self) -> &[DeviceId] {
         self.dependence.as_ref().map_or(&[], |dependence| &dependence.parents)
     }
@@ -142,14 +151,54 @@ impl Monitor {
             return;
         }
         let device = &mut self.devices[id as usize];
-        let silence_ended = device.silence_ends().filter(|_| !device.is_gone());
+        let silence_ended = device.silence_deadline().filter(|_| !device.is_gone());
         device.telling = Telling::Told;
         let Some(dependence) = &mut device.dependence else { return };
         dependence.limit = watched + LONGEST_HOLD;
         dependence.overdue_since = silence_ended.unwrap_or(watched).min(watched);
         if self.is_held(watched, id) {
             self.devices[id as usize].telling = Telling::Held;
+            self.wait(id);
         }
+    }
+
+    /// Has a look at a device when its alert is due. Who is looked at decides by what is so then.
+    pub(super) fn wait(&mut self, id: DeviceId) {
+        if let Some(due) = self.devices[id as usize].waits_until() {
+            self.holds.push(due, id);
+        }
+    }
+
+    /// Puts those to the test whose alert is due.
+    pub(super) fn holds_due(&mut self, watched: Duration) {
+        while let Some((due, id)) = self.holds.pop_due(watched) {
+            let device = self.devices.get(id as usize);
+            if device.is_some_and(|device| device.waits_until() == Some(due)) {
+                self.watch.probes.suspect_held(due, id);
+            }
+        }
+    }
+
+    /// A round trip has shown that nothing of it was on its way at a watched time.
+    pub(super) fn judge_held(
+        &mut self,
+        now: Now,
+        sent: Duration,
+        (due, id): (Duration, DeviceId),
+        out: &mut Vec<Action>,
+    ) {
+        if self.devices[id as usize].waits_until() != Some(due) {
+            return;
+        }
+        if let Some(end) = self.grace_end(id, sent) {
+            if let Some(dependence) = &mut self.devices[id as usize].dependence {
+                dependence.due = end;
+            }
+            self.wait(id);
+            return;
+        }
+        self.expire(now, id, out);
+        self.arm(id);
     }
 
     /// Whether what a device depends on may be found down yet, and if so until when to wait.
@@ -192,11 +241,14 @@ impl Monitor {
         let Some(branch) = self.branches.get(&id) else { return };
         for child in branch.children.clone() {
             let device = &self.devices[child as usize];
-            if device.expired_since.is_some()
-                && device.telling == Telling::Held
-                && !self.is_held(watched, child)
-            {
+            if device.expired_since.is_none() || device.telling != Telling::Held {
+                continue;
+            }
+            if self.is_held(watched, child) {
+                self.wait(child);
+            } else {
                 self.alarm(now, child, out);
+                self.arm(child);
                 self.save_soon(child);
             }
         }
@@ -258,7 +310,7 @@ impl Monitor {
                 device.silent_since = least.saturating_sub(timeout);
             }
         }
-        let due = device.silence_ends().unwrap_or(watched + device.grace());
+        let due = device.silence_deadline().unwrap_or(watched + device.grace());
         if device.telling == Telling::Upstream {
             self.let_return(id, due);
         }
@@ -270,7 +322,7 @@ impl Monitor {
         let device = &mut self.devices[id as usize];
         device.telling = Telling::Returning;
         device.dependence.get_or_insert_default().due = due;
-        self.arm(id);
+        self.wait(id);
     }
 
     /// Brings the alerts that are not out in line with what is down now: after a start, and with

@@ -76,6 +76,7 @@ fn definition(name: usize, dice: &mut Dice) -> Definition {
         watched: dice.below(8) > 0,
         repeats: dice.below(4) == 0,
         is_agent: name == AGENT,
+        behind: (name > 0 && dice.below(3) == 0).then(|| dice.below(name)),
     }
 }
 

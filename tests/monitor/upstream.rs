@@ -130,6 +130,36 @@ fn who_is_heard_while_its_alert_waits_was_silent_for_itself() {
 }
 
 #[test]
+fn who_was_heard_while_its_alert_waited_is_watched_as_before() {
+    let mut house = house(300, 30);
+    house.advance(secs(40));
+    house.hear("home/lamp/x");
+    house.turn_the_page();
+    let deadline = house.mono + secs(30);
+    house.advance(secs(100));
+    assert_eq!(house.published("expire/lamp")[0].0, deadline);
+}
+
+#[test]
+fn a_grace_after_an_outage_is_for_who_waits_too() {
+    let mut house = house(30, 60);
+    house.advance(secs(100));
+    house.hear("home/gateway/x");
+    house.advance(secs(29));
+    // The lamp's alert is due in 31 s, of which the broker takes all but one.
+    house.hear("home/gateway/x");
+    house.advance(secs(29));
+    house.hear("home/gateway/x");
+    house.advance(secs(1));
+    house.lose_watch();
+    house.advance(secs(1000));
+    house.connect_watch();
+    house.advance(secs(10));
+    house.hear("home/lamp/x");
+    assert_eq!(alerted(&house, AlertKind::Expired), ["gateway"]);
+}
+
+#[test]
 fn when_the_gateway_is_back_those_behind_it_have_their_timeout() {
     let mut house = house(30, 100);
     house.advance(secs(20));

@@ -27,6 +27,8 @@ pub struct Definition {
     pub watched: bool,
     pub repeats: bool,
     pub is_agent: bool,
+    /// The device by whose way it is heard, with a smaller number. It may not be configured.
+    pub behind: Option<usize>,
 }
 
 impl Definition {
@@ -147,11 +149,40 @@ impl Model {
 
     /// Whether the device recovers by this contact.
     pub fn contact(&mut self, device: usize) -> bool {
-        let device = self.devices.get_mut(&device).expect("it is configured");
-        device.silence_begins();
-        device.returns = 0;
-        device.last_contact = 0;
-        std::mem::take(&mut device.expired)
+        let found = self.devices.get_mut(&device).expect("it is configured");
+        found.silence_begins();
+        found.returns = 0;
+        found.last_contact = 0;
+        let recovers = std::mem::take(&mut found.expired);
+        if recovers {
+            self.is_back(device);
+        }
+        recovers
+    }
+
+    /// One is back that was expired: those behind it have their timeout from now on, unless they had
+    /// that before, and may have less.
+    fn is_back(&mut self, device: usize) {
+        for other in self.devices.keys().copied().collect::<Vec<_>>() {
+            if self.is_behind(other, device) {
+                let found = self.devices.get_mut(&other).expect("it is configured");
+                (found.surely, found.retimed) = (0, 0);
+            }
+        }
+    }
+
+    fn is_behind(&self, device: usize, other: usize) -> bool {
+        let next = |at: &usize| {
+            let parent = self.devices.get(at)?.definition.behind?;
+            self.devices.contains_key(&parent).then_some(parent)
+        };
+        std::iter::successors(next(&device), next).any(|parent| parent == other)
+    }
+
+    /// Whether anything by whose way it is heard is expired.
+    pub fn is_cut_off(&self, device: usize) -> bool {
+        let expired = |other: &usize| self.devices[other].expired;
+        self.devices.keys().any(|other| expired(other) && self.is_behind(device, *other))
     }
 
     /// What became due meanwhile is due from now on.
@@ -162,9 +193,13 @@ impl Model {
     /// The last contact waited on the socket while the monitor was held up: it knows of it only
     /// now. Whether the device recovers by that.
     pub fn heard_late(&mut self, device: usize) -> bool {
-        let device = self.devices.get_mut(&device).expect("it is configured");
-        (device.surely, device.retimed) = (0, 0);
-        std::mem::take(&mut device.expired)
+        let found = self.devices.get_mut(&device).expect("it is configured");
+        (found.surely, found.retimed) = (0, 0);
+        let recovers = std::mem::take(&mut found.expired);
+        if recovers {
+            self.is_back(device);
+        }
+        recovers
     }
 
     /// An alarm was raised. What is wrong with it, if anything.
@@ -209,11 +244,13 @@ impl Model {
     }
 
     pub fn set_enabled(&mut self, device: usize, enabled: bool) {
-        let device = self.devices.get_mut(&device).expect("it is configured");
-        if device.enabled != enabled {
-            device.enabled = enabled;
-            device.expired = false;
-            device.silence_begins();
+        let found = self.devices.get_mut(&device).expect("it is configured");
+        if found.enabled != enabled {
+            found.enabled = enabled;
+            found.silence_begins();
+            if std::mem::take(&mut found.expired) {
+                self.is_back(device);
+            }
         }
     }
 

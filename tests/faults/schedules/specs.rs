@@ -14,10 +14,22 @@ pub fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
     MonitorSpec {
         client_id: "iotmonitor".into(),
         base_topic: TopicName::new(BASE).unwrap(),
-        devices: definitions.iter().map(|(name, of)| device_spec(*name, of)).collect(),
+        devices: definitions
+            .iter()
+            .map(|(name, of)| DeviceSpec {
+                depends_on: parents(definitions, of),
+                ..device_spec(*name, of)
+            })
+            .collect(),
         home_assistant: HomeAssistant::default(),
         alert_unit: None,
     }
+}
+
+/// What is configured of what it depends on.
+fn parents(definitions: &BTreeMap<usize, Definition>, of: &Definition) -> Vec<DeviceName> {
+    let parent = of.behind.filter(|parent| definitions.contains_key(parent));
+    parent.map(|parent| DeviceName::new(format!("d{parent}")).unwrap()).into_iter().collect()
 }
 
 fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {

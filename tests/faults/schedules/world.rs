@@ -169,7 +169,11 @@ impl World {
                 return Err(format!("{alarms} alarms for {device}, {published} published"));
             }
         }
-        let quiet = |owed: &(AlertKind, usize)| self.quiet.contains(&owed.1);
+        // The alert of what is behind another waits for that, and may be none.
+        let quiet = |(_, device): &(AlertKind, usize)| {
+            let behind = self.definitions.get(device).is_some_and(|of| of.behind.is_some());
+            behind || self.quiet.contains(device)
+        };
         if let Some((kind, device)) = std::mem::take(&mut self.owed).iter().find(|o| !quiet(o)) {
             return Err(format!("missed alarm: {kind:?} of {device} is not in the journal"));
         }
@@ -527,6 +531,11 @@ impl World {
             }
             AlertKind::Flapping => {
                 self.owed.retain(|owed| *owed != (AlertKind::Expired, device));
+            }
+            AlertKind::Expired
+                if self.model.is_cut_off(device) && !self.quiet.contains(&device) =>
+            {
+                self.wrong(format!("alert of {device}, which is behind one that was alarmed"));
             }
             AlertKind::Expired | AlertKind::Recovered => {
                 self.quiet.remove(&device);
