@@ -2,6 +2,7 @@
 
 use super::model::{Definition, Millis};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Pseudo-random numbers (xorshift64*).
 pub struct Dice(u64);
@@ -72,4 +73,10 @@ impl Step {
                 | Self::WallClock(_)
         )
     }
+}
+
+/// Milliseconds of the schedule, rounded up.
+pub fn ceil(mono: Duration) -> Millis {
+    let since = mono.saturating_sub(Duration::from_secs(1_000));
+    u64::try_from(since.as_micros().div_ceil(1_000)).unwrap()
 }

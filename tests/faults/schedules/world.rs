@@ -5,7 +5,7 @@
 use super::Tally;
 use super::model::{Definition, Millis, Model, SAVING};
 use super::specs::{number_in, number_of, spec};
-use super::step::Step;
+use super::step::{Step, ceil};
 use bytes::Bytes;
 use iotmonitor::monitor::action::Publication;
 use iotmonitor::monitor::alert::AlertKind;
@@ -596,10 +596,4 @@ impl World {
 fn now_at(now: Millis, wall_step: i64) -> Now {
     let wall = (START * 1_000 + now).saturating_add_signed(wall_step * 1_000);
     Now { mono: Duration::from_millis(1_000_000 + now), wall: Duration::from_millis(wall) }
-}
-
-/// Milliseconds of the schedule, rounded up.
-fn ceil(mono: Duration) -> Millis {
-    let since = mono.saturating_sub(Duration::from_secs(1_000));
-    u64::try_from(since.as_micros().div_ceil(1_000)).unwrap()
 }
