@@ -49,13 +49,13 @@ bench: ## measure beside mosquitto_sub and write the README's table; QUICK=1, RO
 	$(CARGO) bench --locked --bench peers
 
 bench-check: ## fail where a message costs a tenth more instructions than benches/baseline.toml says
-	$(CARGO) bench --locked --bench regression
+	$(CARGO) bench --locked --profile counted --bench regression
 
 bench-micro: ## time the topic index, the deadline table and the store's commits alone
 	$(CARGO) bench --locked --bench micro
 
 bench-baseline: ## take the present cost of a message as the baseline
-	$(CARGO) bench --locked --bench regression -- renew
+	$(CARGO) bench --locked --profile counted --bench regression -- renew
 
 deps: ## install what building and testing need from Debian's packages, where it is missing (as root)
 	@packaging/deps.sh

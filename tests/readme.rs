@@ -97,7 +97,7 @@ fn every_promise_that_is_quoted_is_tested() {
     for row in rows {
         let promise = row.split('|').nth(1).unwrap().trim();
         assert!(code.contains(&format!("\"{promise}\"")), "no test promises: {promise}");
-        assert!(row.ends_with("| kept |"), "{row}");
+        assert!(row.contains("| kept"), "{row}");
     }
 }
 

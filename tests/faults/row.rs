@@ -13,6 +13,8 @@ pub struct Row {
     pub lost: Option<usize>,
     pub false_alarms: Option<usize>,
     pub missed_alarms: Option<usize>,
+    /// What was measured, where the promise is about that.
+    pub measured: Option<String>,
     /// What else does not hold, in sentences.
     pub broken: Vec<String>,
 }
@@ -30,6 +32,7 @@ impl Row {
             lost: None,
             false_alarms: None,
             missed_alarms: None,
+            measured: None,
             broken: Vec::new(),
         }
     }
@@ -82,9 +85,10 @@ pub fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     for row in rows {
         let counts = [row.sent, row.lost, row.false_alarms, row.missed_alarms].map(count);
         let verdict = if row.failure().is_some() { "**broken**" } else { "kept" };
+        let measured = row.measured.as_ref().map_or(String::new(), |words| format!(", {words}"));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {verdict} |",
+            "| {} | {} | {} | {verdict}{measured} |",
             row.promise,
             row.faults,
             counts.join(" | ")
