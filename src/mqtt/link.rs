@@ -1,6 +1,6 @@
 //! A stream with its two buffers; every step of it can be given up without losing a byte.
 
-use super::transport::Stream;
+use super::transport::{Opened, Receipts, Stream};
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -19,6 +19,7 @@ const SMALLEST_READ: usize = 4 * 1024;
 
 pub(super) struct Link {
     stream: Stream,
+    receipts: Option<Receipts>,
     /// Bytes from the broker that are not yet decoded.
     pub input: BytesMut,
     /// Bytes for the broker that are not yet written.
@@ -38,9 +39,10 @@ pub(super) enum Step {
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(opened: Opened) -> Self {
         Self {
-            stream,
+            stream: opened.stream,
+            receipts: opened.receipts,
             input: BytesMut::new(),
             output: BytesMut::new(),
             unflushed: false,
@@ -67,6 +69,13 @@ impl Link {
     /// Whether everything written is on its way.
     pub(super) fn is_flushed(&self) -> bool {
         self.output.is_empty() && !self.unflushed
+    }
+
+    /// Has the peer go on at once where an answer is waited for, see [`Receipts`].
+    pub(super) fn hurry(&self) {
+        if let Some(receipts) = &self.receipts {
+            receipts.send_now();
+        }
     }
 
     /// Writes what can be written, reads once if asked to, and waits until one of it was possible.

@@ -193,6 +193,9 @@ impl<'a> Session<'a> {
                 || !self.requests.is_empty()
                 || self.context.shared.lock().outbox.has_unacknowledged();
             self.debt.note(owes && pause == Pause::Starved);
+            if owes {
+                self.link.hurry();
+            }
             let deadline = self.closing.unwrap_or_else(Instant::now);
             tokio::select! {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,

@@ -299,15 +299,15 @@ async fn establish(
     protocol: Protocol,
 ) -> Result<Established, Trouble> {
     let server = &settings.server;
-    let stream = match timeout(CONNECT_TIMEOUT, transport::open(settings)).await {
-        Ok(stream) => stream?,
+    let opened = match timeout(CONNECT_TIMEOUT, transport::open(settings)).await {
+        Ok(opened) => opened?,
         Err(_) => {
             let server = server.clone();
             return Err(Trouble::UnreachableInTime { server, after: CONNECT_TIMEOUT });
         }
     };
     let wire = wire(protocol);
-    let mut link = Link::new(stream);
+    let mut link = Link::new(opened);
     let hello = hello(connection, settings, options);
     wire.connect(&hello, &mut link.output).map_err(|error| Trouble::Rejected {
         server: server.clone(),

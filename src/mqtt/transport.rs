@@ -16,6 +16,8 @@ use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, Se
 use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use rumqttc_core::{split_url_with_default_port, validate_response_headers};
 use std::io;
+use std::os::fd::AsFd;
+use std::os::linux::net::TcpStreamExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{TcpStream, UnixStream};
@@ -23,41 +25,64 @@ use tokio::net::{TcpStream, UnixStream};
 /// What MQTT is spoken over.
 pub(super) type Stream = Box<dyn rumqttc_core::AsyncReadWrite>;
 
+/// A stream that MQTT can be spoken over.
+pub(super) struct Opened {
+    pub stream: Stream,
+    /// Where there is TCP below it.
+    pub receipts: Option<Receipts>,
+}
+
+/// TCP's own acknowledgements of a connection, which the kernel holds back for up to 40 ms.
+///
+/// A broker that writes its small packets one by one, and does not set `TCP_NODELAY` (mosquitto
+/// sets it only where it is told to), sends none while the one before it is unacknowledged.
+pub(super) struct Receipts(std::net::TcpStream);
+
+impl Receipts {
+    /// Sends what is held back, and holds nothing back for a while: `TCP_QUICKACK` in tcp(7), which
+    /// has to be set again and again.
+    pub(super) fn send_now(&self) {
+        // It is a matter of speed alone, and a socket that is broken says so when it is read.
+        let _sent = self.0.set_quickack(true);
+    }
+}
+
 /// Opens the stream that the settings name.
 ///
 /// # Errors
 /// With the address, file or certificate that stands in the way.
-pub(super) async fn open(settings: &MqttSettings) -> Result<Stream, Trouble> {
+pub(super) async fn open(settings: &MqttSettings) -> Result<Opened, Trouble> {
     match &settings.server {
-        Server::Tcp { host, port } => Ok(Box::new(connect_tcp(settings, host, *port).await?)),
+        Server::Tcp { host, port } => connect_tcp(settings, host, *port).await,
         Server::Tls { host, port } => {
             let tcp = connect_tcp(settings, host, *port).await?;
-            secure(settings, host, Box::new(tcp)).await
+            Ok(Opened { stream: secure(settings, host, tcp.stream).await?, ..tcp })
         }
         Server::Unix { path } => match UnixStream::connect(path).await {
-            Ok(stream) => Ok(Box::new(stream)),
+            Ok(stream) => Ok(Opened { stream: Box::new(stream), receipts: None }),
             Err(source) => Err(Trouble::Unreachable { server: settings.server.clone(), source }),
         },
         Server::WebSocket { url } => {
             let (host, port) = host_and_port(settings, url, 80)?;
             let tcp = connect_tcp(settings, &host, port).await?;
-            upgrade(settings, url, Box::new(tcp)).await
+            Ok(Opened { stream: upgrade(settings, url, tcp.stream).await?, ..tcp })
         }
         Server::WebSocketTls { url } => {
             let (host, port) = host_and_port(settings, url, 443)?;
             let tcp = connect_tcp(settings, &host, port).await?;
-            let tls = secure(settings, &host, Box::new(tcp)).await?;
-            upgrade(settings, url, tls).await
+            let tls = secure(settings, &host, tcp.stream).await?;
+            Ok(Opened { stream: upgrade(settings, url, tls).await?, ..tcp })
         }
     }
 }
 
-async fn connect_tcp(settings: &MqttSettings, host: &str, port: u16) -> Result<TcpStream, Trouble> {
+async fn connect_tcp(settings: &MqttSettings, host: &str, port: u16) -> Result<Opened, Trouble> {
     let unreachable = |source| Trouble::Unreachable { server: settings.server.clone(), source };
     let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
     // Packets are gathered before they are written, so waiting for more would only delay alerts.
     stream.set_nodelay(true).map_err(unreachable)?;
-    Ok(stream)
+    let same = stream.as_fd().try_clone_to_owned().map_err(unreachable)?;
+    Ok(Opened { stream: Box::new(stream), receipts: Some(Receipts(same.into())) })
 }
 
 fn host_and_port(
