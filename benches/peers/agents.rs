@@ -2,7 +2,7 @@
 //!
 //! The reference for a relaunch is a unit with the same command and the same settings for restarts;
 //! that for a thousand starts is this program, called in the machine as `units`, which asks systemd
-//! for transient units with sixteen jobs outstanding, and does nothing else.
+//! for transient units like those of agents with sixteen jobs outstanding, and does nothing else.
 
 use crate::harness::{Machine, config};
 use crate::table::{Figure, Goal, Row};
@@ -192,8 +192,18 @@ async fn start_all(count: usize) -> zbus::Result<f64> {
     while done < count {
         while asked < count && asked - done < OUTSTANDING {
             let command = vec![("/bin/sleep", vec!["/bin/sleep", "infinity"], false)];
-            let properties =
-                [("Type", Variant::from("exec")), ("ExecStart", Variant::from(command))];
+            let fields =
+                ["A=agent", "B=instance", "C=definition"].map(|field| field.as_bytes().to_vec());
+            let properties = [
+                ("Type", Variant::from("exec")),
+                ("ExecStart", Variant::from(command)),
+                ("Slice", Variant::from("iotmonitor.slice")),
+                ("Restart", Variant::from("always")),
+                ("RestartUSec", Variant::from(0_u64)),
+                ("User", Variant::from("iotmonitor")),
+                ("Environment", Variant::from(vec!["A=agent", "B=broker"])),
+                ("LogExtraFields", Variant::from(fields.to_vec())),
+            ];
             let name = format!("alone-{asked}.service");
             manager.start_transient_unit(&name, "fail", &properties, &[]).await?;
             asked += 1;

@@ -73,8 +73,15 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Marks a unit for a look. One whose job is awaited is left alone: whoever waits for the job
+    /// asks for a look at its end, and each look costs systemd more than a start does.
     pub fn touch(&self, unit: UnitName) {
-        self.state().dirty.entry(unit).or_default();
+        let mut state = self.state();
+        if state.jobs.contains_key(&unit) {
+            return;
+        }
+        state.dirty.entry(unit).or_default();
+        drop(state);
         self.work.notify_one();
     }
 

@@ -9,6 +9,7 @@ use super::reading::{Reading, UNIT_PATTERN, active_state, interpret};
 use crate::monitor::event::{ActiveState, Event, UnitReport};
 use crate::pulse::Pulse;
 use crate::unit_name::UnitName;
+use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,10 @@ use zbus::{Connection, OwnedObjectPath, Variant};
 
 /// How often all units are compared with what is known, lest a lost signal goes unnoticed.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Units that are read at once when a session begins: systemd does one after the other, and is not
+/// kept waiting between them.
+const READS_AT_ONCE: usize = 16;
 
 /// How often the loop goes round when nothing happens.
 const BEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -148,10 +153,15 @@ impl<'a> Looker<'a> {
     /// Subscribes and learns of all own units.
     pub async fn begin(&mut self) -> Result<(), Lost> {
         beating(self.pulse, self.session.subscribe()).await?;
-        for (unit, path, _) in self.list().await? {
-            match beating(self.pulse, self.session.read_path(&unit, &path)).await? {
+        let session = self.session;
+        let read = async |(unit, path, _): (UnitName, OwnedObjectPath, ActiveState)| {
+            session.read_path(&unit, &path).await
+        };
+        let mut readings = stream::iter(self.list().await?).map(read).buffered(READS_AT_ONCE);
+        while let Some(reading) = beating(self.pulse, readings.next()).await {
+            match reading? {
                 Reading::Own(report) => {
-                    self.known.insert(unit, report);
+                    self.known.insert(report.unit.clone(), report);
                 }
                 Reading::Absent | Reading::Foreign { .. } => {}
             }

@@ -58,9 +58,8 @@ pub fn stays_within_its_bound(_effort: &Effort) -> Row {
     await_alerts("broker-lost", 1);
 
     let peak = memory(&machine, "VmHWM:");
-    let mut row = Row::new(
-        "memory stays under 64 MiB with 10 000 devices and a full outbox (release build)",
-    );
+    let mut row =
+        Row::new("memory stays under 64 MiB with 10 000 devices and a full outbox (release build)");
     row.measured = Some(format!("{} MiB", peak.div_ceil(1 << 10)));
     row.faults = 2;
     row.sent = Some(3 * DEVICES);
