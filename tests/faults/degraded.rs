@@ -32,6 +32,8 @@ pub fn journal_is_away(effort: &Effort) -> Row {
     let mut random = effort.random();
     while effort.goes_on(row.faults, 6) {
         let alarms = random.usize(1..4);
+        // The fifth alarm would be taken for flapping; a person's choice begins the count anew.
+        machine.sh("iotmonitor disable lamp; iotmonitor enable lamp");
         match row.faults % 3 {
             0 => {
                 machine.ok(&["systemctl", "restart", "systemd-journald.service"]);
@@ -86,8 +88,6 @@ fn sound(machine: &Machine, bus: &Subscriber, alarms: usize) {
             machine.publish("home/lamp/sensors/light", "here");
             bus.within(from, Duration::from_secs(1), |message| message.topic == RECOVER)
         });
-        // The fifth alarm would be taken for flapping; a person's choice begins the count anew.
-        machine.sh("iotmonitor disable lamp; iotmonitor enable lamp");
         bus.wait_topic(from, EXPIRE);
     }
 }

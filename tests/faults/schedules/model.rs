@@ -190,12 +190,12 @@ impl Model {
         self.devices.values_mut().for_each(|device| device.retimed = device.surely);
     }
 
-    /// The last contact waited on the socket while the monitor was held up: it knows of it only
-    /// now. Whether the device recovers by that.
-    pub fn heard_late(&mut self, device: usize) -> bool {
+    /// A contact waited on the socket while the monitor was held up: it knows of it only now, and of
+    /// the return of one that was expired before it. Whether the device recovers by that.
+    pub fn heard_late(&mut self, device: usize, was_expired: bool) -> bool {
         let found = self.devices.get_mut(&device).expect("it is configured");
         (found.surely, found.retimed) = (0, 0);
-        let recovers = std::mem::take(&mut found.expired);
+        let recovers = std::mem::take(&mut found.expired) || was_expired;
         if recovers {
             self.is_back(device);
         }

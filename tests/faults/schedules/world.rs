@@ -350,8 +350,8 @@ impl World {
             while in_order && self.answers_due.front().is_some_and(|(due, ..)| *due <= time) {
                 self.answer();
             }
-            let expired_meanwhile = self.model.heard_late(device);
-            self.deliver(device, recovers || expired_meanwhile);
+            let recovers = self.model.heard_late(device, recovers);
+            self.deliver(device, recovers);
         }
         if drops {
             self.disconnect(LossReason::Other("closed".into()));
