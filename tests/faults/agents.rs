@@ -7,7 +7,7 @@ use crate::observer::{self, Gap, Observer, section};
 use crate::row::Row;
 use fastrand::Rng;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Agents that are well and are hit; `stubborn` ignores SIGTERM and is killed after its stopTimeout.
@@ -32,7 +32,7 @@ pub fn one_process_each(effort: &Effort) -> Row {
     explode(&machine, &mut row);
     let observer = Observer::start(&machine, &TARGETS);
     let mut away = Vec::new();
-    let measuring = AtomicBool::new(true);
+    let measuring = Mutex::new(true);
     // Before systemd is executed anew, which cuts off whoever waits for its answer.
     machine.write_garden(FAILING);
     machine.ok(&["systemctl", "start", GARDEN]);
@@ -42,11 +42,13 @@ pub fn one_process_each(effort: &Effort) -> Row {
         let mut done = 0;
         while effort.goes_on(done, 60) || !failing.is_finished() {
             let from = Instant::now();
-            let fault = match Fault::any(&mut random) {
-                Fault::RestartBusWithJobsQueued if measuring.load(Ordering::Relaxed) => continue,
-                fault => fault,
-            };
+            let fault = Fault::any(&mut random);
+            let measuring = measuring.lock().expect("the other thread goes on");
+            if *measuring && fault.takes_systemd_away() {
+                continue;
+            }
             let reach = fault.make(&machine, &mut random);
+            drop(measuring);
             away.extend(reach.map(|reach| Gap { from, to: from + reach }));
             done += 1;
             std::thread::sleep(Duration::from_millis(random.u64(0..500)));
@@ -182,6 +184,11 @@ impl Fault {
         }
     }
 
+    /// Whether no relaunch can be made for a while.
+    fn takes_systemd_away(self) -> bool {
+        matches!(self, Self::Reexec | Self::RestartBusWithJobsQueued)
+    }
+
     /// Makes the fault, and says for how long the monitor may be deaf to systemd by it.
     fn make(self, machine: &Machine, random: &mut Rng) -> Option<Duration> {
         let target = TARGETS[random.usize(0..TARGETS.len())];
@@ -222,15 +229,18 @@ impl Fault {
 
 /// Another instance, whose monitor nobody kills, so that its memory of failures is not lost.
 const FAILING: &str = "[agent_failing]\nrestartSec = 2\nrestartMaxSec = 6\n\
-    exec = 'echo try; test -e /run/agents/well || exit 3; exec sleep infinity'\n";
+    exec = 'echo try; test -e /run/agents/well || exit 3; exec sleep infinity'\n\
+    [agent_probe]\nrestartSec = 1\nexec = 'exec sleep infinity'\n";
+const PROBE_UNIT: &str = "iotmonitor-garden-agent-probe.service";
 const FAILING_UNIT: &str = "iotmonitor-garden-agent-failing.service";
 
 /// Tries less than this apart are of one step: systemd's own, at once one after the other.
 const ONE_STEP: Duration = Duration::from_secs(1);
 
 /// Has an agent exit at once for ever, be well for a while, and fail again; says what was wrong.
-/// While delays are measured the bus is to stay, for no relaunch can be made without it.
-fn fail_for_ever(machine: &Machine, measuring: &AtomicBool) -> Vec<String> {
+/// While delays are measured systemd and the bus are to stay: without them no relaunch can be made.
+fn fail_for_ever(machine: &Machine, measuring: &Mutex<bool>) -> Vec<String> {
+    let measure = |on| *measuring.lock().expect("the other thread goes on") = on;
     let mut broken = Vec::new();
     let growing = await_steps(machine, 0, 4);
     // Each is up to a quarter shorter than its turn, and the machine is tired.
@@ -240,7 +250,7 @@ fn fail_for_ever(machine: &Machine, measuring: &AtomicBool) -> Vec<String> {
         }
     }
     machine.ok(&["touch", "/run/agents/well"]);
-    measuring.store(false, Ordering::Relaxed);
+    measure(false);
     let journal = machine.journal();
     let told = |event| journal.alerts(machine, event, "failing");
     let healthy = |entry: &Entry| entry.is_alert("agent-healthy", "failing");
@@ -248,7 +258,11 @@ fn fail_for_ever(machine: &Machine, measuring: &AtomicBool) -> Vec<String> {
     if told("agent-failed") != 1 {
         broken.push(format!("{} alerts of one row of failures", told("agent-failed")));
     }
-    measuring.store(true, Ordering::Relaxed);
+    measure(true);
+    // Who has lost the bus just now hears of no failure until it has it again.
+    let old = machine.main_pid(PROBE_UNIT);
+    machine.ok(&["systemctl", "stop", PROBE_UNIT]);
+    machine.await_new_main_pid(PROBE_UNIT, old);
     let begin = tries(machine).len();
     machine.sh(&format!(
         "rm /run/agents/well; kill -KILL $(cat /sys/fs/cgroup/iotmonitor.slice/{FAILING_UNIT}/cgroup.procs)"
