@@ -17,9 +17,17 @@ const READ_CHUNK: usize = 64 * 1024;
 /// A new block of memory is taken only when less than this is free in the old one.
 const SMALLEST_READ: usize = 4 * 1024;
 
+/// The least time between two acknowledgements out of turn: each has the peer send what it has, so
+/// that a flood would come message by message instead of hundreds at once.
+const RECEIPT_INTERVAL: Duration = Duration::from_millis(1);
+
 pub(super) struct Link {
     stream: Stream,
     receipts: Option<Receipts>,
+    /// Whether something was read since the last acknowledgement out of turn.
+    has_read: bool,
+    /// When that was.
+    last_receipt: Instant,
     /// Bytes from the broker that are not yet decoded.
     pub input: BytesMut,
     /// Bytes for the broker that are not yet written.
@@ -43,6 +51,8 @@ impl Link {
         Self {
             stream: opened.stream,
             receipts: opened.receipts,
+            has_read: false,
+            last_receipt: Instant::now(),
             input: BytesMut::new(),
             output: BytesMut::new(),
             unflushed: false,
@@ -71,11 +81,18 @@ impl Link {
         self.output.is_empty() && !self.unflushed
     }
 
-    /// Has the peer go on at once where an answer is waited for, see [`Receipts`].
-    pub(super) fn hurry(&self) {
-        if let Some(receipts) = &self.receipts {
-            receipts.send_now();
+    /// Has the peer go on at once where an answer is waited for, see [`Receipts`]. Returns when to
+    /// call again, if nothing is read before.
+    pub(super) fn hurry(&mut self) -> Option<Instant> {
+        let receipts = self.receipts.as_ref().filter(|_| self.has_read)?;
+        let now = Instant::now();
+        let due = self.last_receipt + RECEIPT_INTERVAL;
+        if now < due {
+            return Some(due);
         }
+        receipts.send_now();
+        (self.has_read, self.last_receipt) = (false, now);
+        None
     }
 
     /// Writes what can be written, reads once if asked to, and waits until one of it was possible.
@@ -159,7 +176,10 @@ impl Link {
         match read.poll(context)? {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(0) => Ok(Poll::Ready(Step::Closed)),
-            Poll::Ready(_) => Ok(Poll::Ready(Step::Read)),
+            Poll::Ready(_) => {
+                self.has_read = true;
+                Ok(Poll::Ready(Step::Read))
+            }
         }
     }
 }

@@ -39,11 +39,11 @@ pub(super) struct Opened {
 pub(super) struct Receipts(std::net::TcpStream);
 
 impl Receipts {
-    /// Sends what is held back, and holds nothing back for a while: `TCP_QUICKACK` in tcp(7), which
-    /// has to be set again and again.
+    /// Sends what is held back (`TCP_QUICKACK` in tcp(7)), and lets the kernel hold back again: else
+    /// it would acknowledge each small packet, and the broker send each by itself.
     pub(super) fn send_now(&self) {
         // It is a matter of speed alone, and a socket that is broken says so when it is read.
-        let _sent = self.0.set_quickack(true);
+        let _sent = self.0.set_quickack(true).and_then(|()| self.0.set_quickack(false));
     }
 }
 
