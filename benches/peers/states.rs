@@ -18,6 +18,12 @@ use std::time::{Duration, Instant};
 /// How often it is looked whether the last state is recorded; the rates are exact to so much.
 const GLANCE: Duration = Duration::from_millis(5);
 
+/// How long the first state is waited for before another one is published.
+const TRY: Duration = Duration::from_millis(200);
+
+/// How long the last one may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 pub fn rows(settings: &Settings) -> Vec<Row> {
     let windows = [(20, None), (1_000, Some(Goal::AtLeast(40_000.0)))];
     let fleets = [10, 1_000, 10_000].into_iter();
@@ -64,11 +70,12 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Waits until the monitor records.
+    /// Waits until the monitor records: what is said before its session stands is said to nobody.
     pub fn begin(publisher: &mut Client, restored: &mut Client, devices: usize) -> Self {
         let last = devices - 1;
         restored.subscribe(&fleet::state_topic(last), None);
-        until_recorded(publisher, restored, last, b"begin");
+        let mut tries = (0..).map(|number| format!("begin {number}"));
+        tries.find(|payload| is_recorded(publisher, restored, last, payload, TRY));
         Self { topics: (0..last).map(fleet::state_topic).collect(), last }
     }
 
@@ -76,22 +83,30 @@ impl Stream {
     pub fn rate(self, publisher: &mut Client, restored: &mut Client, messages: usize) -> f64 {
         let began = Instant::now();
         publisher.flood(&self.topics, messages, true);
-        until_recorded(publisher, restored, self.last, b"end");
+        assert!(is_recorded(publisher, restored, self.last, "end", PATIENCE), "all is recorded");
         per_second(messages, began.elapsed())
     }
 }
 
 /// Publishes a state and has it restored until it comes back: once from the broker, and once more
-/// from the monitor, which by then has recorded everything before it.
-fn until_recorded(publisher: &mut Client, restored: &mut Client, device: usize, payload: &[u8]) {
+/// from the monitor, which by then has recorded everything before it. Says whether it came in time.
+fn is_recorded(
+    publisher: &mut Client,
+    restored: &mut Client,
+    device: usize,
+    payload: &str,
+    at_most: Duration,
+) -> bool {
     let (topic, hello) = (fleet::state_topic(device), format!("b/d{device}/hello"));
-    publisher.publish(&topic, payload, Some(1));
+    let deadline = Instant::now() + at_most;
+    publisher.publish(&topic, payload.as_bytes(), Some(1));
     let mut seen = 0;
-    while seen < 2 {
+    while seen < 2 && Instant::now() < deadline {
         publisher.publish(&hello, b"", None);
         let message = restored.until_deadline(&topic, Instant::now() + GLANCE);
         seen += usize::from(message.is_some_and(|message| message.payload == payload));
     }
+    seen == 2
 }
 
 /// States that `mosquitto_sub` gets a second.
