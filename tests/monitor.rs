@@ -24,6 +24,8 @@ mod liveness;
 mod notices;
 #[path = "monitor/outages.rs"]
 mod outages;
+#[path = "common/plain_agent.rs"]
+mod plain_agent;
 #[path = "monitor/reasons.rs"]
 mod reasons;
 #[path = "monitor/reload.rs"]

@@ -17,6 +17,8 @@ mod effort;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the system tests use the rest of it")]
 mod harness;
+#[path = "../common/plain_agent.rs"]
+mod plain_agent;
 mod row;
 
 mod agents;

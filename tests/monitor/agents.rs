@@ -1,6 +1,7 @@
 //! Agents: started, adopted, relaunched with growing delays, and never two of one.
 
-use super::expect::{agent, agent_running, agent_spec, device_name, watched};
+use super::expect::{agent, agent_running, device_name, watched};
+use super::plain_agent::plain_agent;
 use super::timetable::{House, START, millis, secs};
 use iotmonitor::monitor::alert::AlertKind;
 use iotmonitor::monitor::event::{ActiveState, JobOutcome};
@@ -115,38 +116,38 @@ fn what_makes_the_unit_is_in_its_definition_and_the_rest_is_not() {
         restart_delay: secs(9),
         restart_max_delay: secs(99),
         restart_on_expire: true,
-        ..agent_spec("box", "run box")
+        ..plain_agent("box", "run box")
     };
     assert_eq!(
         plain,
         definition(DeviceSpec { agent: Some(Box::new(slower)), ..watched("box", 30) })
     );
     let variants = [
-        agent_spec("box", "run  box"),
-        AgentSpec { user: Some("pi".into()), ..agent_spec("box", "run box") },
-        AgentSpec { group: Some("pi".into()), ..agent_spec("box", "run box") },
-        AgentSpec { working_directory: Some("/srv".into()), ..agent_spec("box", "run box") },
-        AgentSpec { environment_file: Some("/srv/e".into()), ..agent_spec("box", "run box") },
+        plain_agent("box", "run  box"),
+        AgentSpec { user: Some("pi".into()), ..plain_agent("box", "run box") },
+        AgentSpec { group: Some("pi".into()), ..plain_agent("box", "run box") },
+        AgentSpec { working_directory: Some("/srv".into()), ..plain_agent("box", "run box") },
+        AgentSpec { environment_file: Some("/srv/e".into()), ..plain_agent("box", "run box") },
         AgentSpec {
             environment: [("A".into(), "1".into())].into(),
-            ..agent_spec("box", "run box")
+            ..plain_agent("box", "run box")
         },
-        AgentSpec { stop_timeout: Some(secs(3)), ..agent_spec("box", "run box") },
-        AgentSpec { memory_max: Some(1 << 20), ..agent_spec("box", "run box") },
-        AgentSpec { cpu_quota_percent: Some(20), ..agent_spec("box", "run box") },
-        AgentSpec { tasks_max: Some(5), ..agent_spec("box", "run box") },
+        AgentSpec { stop_timeout: Some(secs(3)), ..plain_agent("box", "run box") },
+        AgentSpec { memory_max: Some(1 << 20), ..plain_agent("box", "run box") },
+        AgentSpec { cpu_quota_percent: Some(20), ..plain_agent("box", "run box") },
+        AgentSpec { tasks_max: Some(5), ..plain_agent("box", "run box") },
         AgentSpec {
             sandbox: iotmonitor::monitor::spec::Sandbox::Strict,
-            ..agent_spec("box", "run box")
+            ..plain_agent("box", "run box")
         },
         AgentSpec {
             credentials: [("mqtt-password", "/run/iotmonitor/mqtt-password".into())].into(),
-            ..agent_spec("box", "run box")
+            ..plain_agent("box", "run box")
         },
-        AgentSpec { mqtt_server: "tcp://elsewhere:1883".into(), ..agent_spec("box", "run box") },
+        AgentSpec { mqtt_server: "tcp://elsewhere:1883".into(), ..plain_agent("box", "run box") },
         AgentSpec {
             exec: iotmonitor::monitor::spec::Exec::Argv(vec!["run box".into()]),
-            ..agent_spec("box", "run box")
+            ..plain_agent("box", "run box")
         },
     ];
     let mut seen = vec![plain];
@@ -447,7 +448,7 @@ fn a_silent_agent_is_only_told_of_by_default() {
 
 #[test]
 fn restart_on_expire_restarts_a_silent_agent_each_timeout_and_tells_once() {
-    let spec = AgentSpec { restart_on_expire: true, ..agent_spec("box", "run box") };
+    let spec = AgentSpec { restart_on_expire: true, ..plain_agent("box", "run box") };
     let mut house =
         House::running(vec![DeviceSpec { agent: Some(Box::new(spec)), ..watched("box", 30) }]);
     let t0 = house.mono;

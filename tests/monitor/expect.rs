@@ -1,14 +1,14 @@
 //! What timetables ask of the log: publications, alerts, units, each with its time.
 
+use super::plain_agent::plain_agent;
 use super::timetable::{BASE, House, name, secs, topic};
 use iotmonitor::monitor::action::{Publication, StateChange, Subscription};
 use iotmonitor::monitor::alert::{Alert, AlertKind};
 use iotmonitor::monitor::event::{ActiveState, Connection, Delivery, UnitReport};
-use iotmonitor::monitor::spec::{AgentSpec, DeviceName, DeviceSpec, Exec, Sandbox};
+use iotmonitor::monitor::spec::{DeviceName, DeviceSpec};
 use iotmonitor::monitor::{Action, Event};
 use iotmonitor::topic::TopicFilter;
 use iotmonitor::unit_name::UnitName;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl House {
@@ -218,36 +218,14 @@ pub fn stateful(text: &str) -> DeviceSpec {
 /// An agent that is watched on `home/NAME/#`.
 pub fn agent(text: &str, timeout: u64) -> DeviceSpec {
     DeviceSpec {
-        agent: Some(Box::new(agent_spec(text, &format!("run {text}")))),
+        agent: Some(Box::new(plain_agent(text, &format!("run {text}")))),
         ..watched(text, timeout)
-    }
-}
-
-pub fn agent_spec(text: &str, exec: &str) -> AgentSpec {
-    AgentSpec {
-        unit: UnitName::for_agent("iotmonitor", text).unwrap(),
-        exec: Exec::Shell(exec.into()),
-        user: None,
-        group: None,
-        working_directory: None,
-        environment: BTreeMap::new(),
-        environment_file: None,
-        restart_delay: secs(1),
-        restart_max_delay: secs(60),
-        stop_timeout: None,
-        memory_max: None,
-        cpu_quota_percent: None,
-        tasks_max: None,
-        sandbox: Sandbox::None,
-        restart_on_expire: false,
-        mqtt_server: "tcp://localhost:1883".into(),
-        credentials: BTreeMap::new(),
     }
 }
 
 /// An agent with a command of its own, watched on `home/NAME/#` with 30 s.
 pub fn agent_running(text: &str, exec: &str) -> DeviceSpec {
-    DeviceSpec { agent: Some(Box::new(agent_spec(text, exec))), ..watched(text, 30) }
+    DeviceSpec { agent: Some(Box::new(plain_agent(text, exec))), ..watched(text, 30) }
 }
 
 pub fn device_name(text: &str) -> DeviceName {

@@ -33,6 +33,15 @@ fn expect_shown(house: &House, name: &str, state: &str, reason: &str) {
     assert_eq!(shown(house, name), (state.to_owned(), reason.to_owned()), "{name}");
 }
 
+/// The gateway goes on speaking, with so much between, for at least this time.
+fn go_on(house: &mut House, pace: u64, time: u64) {
+    let end = house.mono + secs(time);
+    while house.mono < end {
+        house.advance(secs(pace));
+        house.hear("home/gateway/x");
+    }
+}
+
 /// Whose alerts there are of a kind, in order.
 fn alerted(house: &House, kind: AlertKind) -> Vec<String> {
     let devices = house.alerts(kind).into_iter().map(|(_, alert)| alert.device.clone().unwrap());
@@ -176,10 +185,7 @@ fn when_the_gateway_is_back_those_behind_it_have_their_timeout() {
     );
     let back = house.mono;
     house.turn_the_page();
-    for _ in 0..6 {
-        house.advance(secs(20));
-        house.hear("home/gateway/x");
-    }
+    go_on(&mut house, 20, 120);
     let alerts = house.alerts(AlertKind::Expired);
     assert_eq!((alerts.len(), alerts[0].0), (1, back + secs(100)));
     assert_eq!(alerts[0].1.reason, Some(Reason::Silent));
@@ -207,10 +213,7 @@ fn of_a_long_timeout_they_have_an_hour_or_what_was_left() {
         house.hear("home/gateway/x");
         let back = house.mono;
         house.turn_the_page();
-        while house.mono <= back + secs(left) {
-            house.advance(secs(15));
-            house.hear("home/gateway/x");
-        }
+        go_on(&mut house, 15, left + 1);
         assert_eq!(house.alerts(AlertKind::Expired)[0].0, back + secs(left));
     }
 }
@@ -275,10 +278,7 @@ fn who_follows_its_gateway_says_nothing() {
     expect_shown(&house, "lamp", "alive", "");
     let deadline = house.mono + secs(60);
     house.turn_the_page();
-    for _ in 0..6 {
-        house.advance(secs(20));
-        house.hear("home/gateway/x");
-    }
+    go_on(&mut house, 20, 120);
     assert_eq!(house.alerts(AlertKind::Expired)[0].0, deadline, "and is watched as before");
 }
 
@@ -290,10 +290,7 @@ fn a_living_device_is_given_the_gateways_absence_too() {
     let last = house.mono - secs(100);
     house.hear("home/gateway/x");
     house.turn_the_page();
-    while house.mono < last + secs(1000) {
-        house.advance(secs(20));
-        house.hear("home/gateway/x");
-    }
+    go_on(&mut house, 20, 900);
     assert_eq!(house.alerts(AlertKind::Expired)[0].0, last + secs(700));
 }
 
@@ -303,10 +300,7 @@ fn a_gateway_that_comes_and_goes_hides_nobody_for_ever() {
     let mut alarmed = None;
     for round in 0..20 {
         house.advance(secs(40));
-        for _ in 0..4 {
-            house.advance(secs(10));
-            house.hear("home/gateway/x");
-        }
+        go_on(&mut house, 10, 40);
         if alarmed.is_none() && alerted(&house, AlertKind::Expired).contains(&"lamp".to_owned()) {
             alarmed = Some(round);
         }

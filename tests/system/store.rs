@@ -1,6 +1,6 @@
 //! A store that fails: the watching goes on, and nothing that the broker holds is lost.
 
-use super::harness::{Machine, config, eventually};
+use super::harness::{Machine, Subscriber, config, eventually};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
@@ -9,19 +9,24 @@ const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 3\nhelloTopic = \"home/lam
 const STORE: &str = "/var/lib/iotmonitor";
 pub const DATA: &str = "/var/lib/iotmonitor/data.mdb";
 
-#[test]
-fn a_full_disk_holds_back_the_states_and_not_the_watching() {
+/// A monitor whose disk is full when so many states come; and the value of each, 30 kB, which is
+/// more than free pages of the file could take.
+fn full_disk(states: usize) -> (Machine, Subscriber, String) {
     let machine = Machine::boot();
     machine.sh(&format!("mkdir -p {STORE}; mount -t tmpfs -o size=8m tmpfs {STORE}"));
     let bus = machine.launch(&config("auto", SECTIONS));
     machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
     machine.run(&["dd", "if=/dev/zero", &format!("of={STORE}/filler"), "bs=4k"]);
-
-    // Each state has 30 kB, more than free pages of the file could take.
     let big = "x".repeat(30_000);
-    for i in 0..20 {
+    for i in 0..states {
         machine.publish(&format!("home/lamp/set/{i}"), &big);
     }
+    (machine, bus, big)
+}
+
+#[test]
+fn a_full_disk_holds_back_the_states_and_not_the_watching() {
+    let (machine, bus, big) = full_disk(20);
     let failed = machine.journal().wait_for_alert("store-failed", "");
     assert!(failed.field("PRIORITY").parse::<u8>().is_ok_and(|priority| priority <= 4));
     // Who asks for states is not kept waiting for the disk.
@@ -49,15 +54,7 @@ fn a_full_disk_holds_back_the_states_and_not_the_watching() {
 
 #[test]
 fn what_could_not_be_committed_survives_a_crash_in_the_brokers_session() {
-    let machine = Machine::boot();
-    machine.sh(&format!("mkdir -p {STORE}; mount -t tmpfs -o size=8m tmpfs {STORE}"));
-    let bus = machine.launch(&config("auto", SECTIONS));
-    machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
-    machine.run(&["dd", "if=/dev/zero", &format!("of={STORE}/filler"), "bs=4k"]);
-    let big = "x".repeat(30_000);
-    for i in 0..10 {
-        machine.publish(&format!("home/lamp/set/{i}"), &big);
-    }
+    let (machine, bus, big) = full_disk(10);
     machine.journal().wait_for_alert("store-failed", "");
     machine.crash_monitor();
     machine.sh(&format!("rm {STORE}/filler"));

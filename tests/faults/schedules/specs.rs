@@ -2,11 +2,9 @@
 
 use super::model::Definition;
 use super::world::BASE;
-use iotmonitor::monitor::spec::{
-    AgentSpec, DeviceName, DeviceSpec, Exec, HomeAssistant, MonitorSpec, Sandbox,
-};
+use crate::plain_agent::plain_agent;
+use iotmonitor::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor::topic::{TopicFilter, TopicName};
-use iotmonitor::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -49,29 +47,7 @@ fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {
         state: Vec::new(),
         restore_on_start: true,
         enabled: true,
-        agent: definition.is_agent.then(|| Box::new(agent_spec(&text))),
-    }
-}
-
-fn agent_spec(text: &str) -> AgentSpec {
-    AgentSpec {
-        unit: UnitName::for_agent("iotmonitor", text).unwrap(),
-        exec: Exec::Shell("run".into()),
-        user: None,
-        group: None,
-        working_directory: None,
-        environment: BTreeMap::new(),
-        environment_file: None,
-        restart_delay: Duration::from_secs(1),
-        restart_max_delay: Duration::from_secs(60),
-        stop_timeout: None,
-        memory_max: None,
-        cpu_quota_percent: None,
-        tasks_max: None,
-        sandbox: Sandbox::None,
-        restart_on_expire: false,
-        mqtt_server: "tcp://localhost:1883".into(),
-        credentials: BTreeMap::new(),
+        agent: definition.is_agent.then(|| Box::new(plain_agent(&text, "run"))),
     }
 }
 
