@@ -171,7 +171,8 @@ impl<'a> Daemon<'a> {
         let (alerts, accounts) = Alerts::new(parts::bus_of(options));
         let start = Instant::now();
         let wall = wall_clock();
-        let parts = Parts::start(options, &wiring, opened, event_sender, request_sender, wall)?;
+        let (senders, began) = ((event_sender, request_sender), (start, wall));
+        let parts = Parts::start(options, &wiring, opened, senders, began)?;
         let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
         let monitor = Monitor::new(config.monitor, Now { mono: Duration::ZERO, wall }, seed);
         let summary = monitor.summary();

@@ -8,14 +8,10 @@ use crate::monitor::notice::Notice;
 use crate::pulse::Pulse;
 use crate::request::Request;
 use futures_util::StreamExt as _;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream};
-
-/// How often the pulse beats when nothing happens.
-const BEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Which bus, and which instance.
 #[derive(Debug, Clone)]
@@ -78,7 +74,7 @@ async fn serve(
         let until = Instant::now() + backoff.delay();
         while Instant::now() < until {
             pulse.beat();
-            let next = until.min(Instant::now() + BEAT_INTERVAL);
+            let next = until.min(Instant::now() + pulse.until_next());
             let _ = timeout_at(next, requests.closed()).await;
             if requests.is_closed() {
                 return;
@@ -128,7 +124,7 @@ async fn attend(
                 }
             }
             () = requests.closed() => return,
-            () = tokio::time::sleep(BEAT_INTERVAL) => {}
+            () = tokio::time::sleep(pulse.until_next()) => {}
         }
     }
 }
@@ -140,7 +136,7 @@ async fn beating<T>(pulse: &Pulse, future: impl Future<Output = T>) -> T {
         pulse.beat();
         tokio::select! {
             done = &mut future => return done,
-            () = tokio::time::sleep(BEAT_INTERVAL) => {}
+            () = tokio::time::sleep(pulse.until_next()) => {}
         }
     }
 }

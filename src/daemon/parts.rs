@@ -85,18 +85,17 @@ impl Wiring {
 }
 
 impl Parts {
-    /// Starts all adapters but the state connection.
+    /// Starts all adapters but the state connection; with the moment of the start by both clocks.
     pub fn start(
         options: &Options,
         wiring: &Wiring,
         opened: Option<store::Opened>,
-        events: mpsc::Sender<Event>,
-        requests: mpsc::Sender<Request>,
-        started: Duration,
+        (events, requests): (mpsc::Sender<Event>, mpsc::Sender<Request>),
+        (start, started): (Instant, Duration),
     ) -> std::io::Result<Self> {
         let bus = bus_of(options);
         let [watch_pulse, store_pulse, manager_pulse, bus_pulse] =
-            std::array::from_fn(|_| Pulse::new());
+            std::array::from_fn(|_| Pulse::since(start.into_std()));
         let pulses = vec![watch_pulse.clone(), manager_pulse.clone(), bus_pulse.clone()];
         let store = store::spawn_with(
             opened,
@@ -137,7 +136,7 @@ impl Parts {
             bus,
             http: None,
             surroundings,
-            state_pulse: Pulse::new(),
+            state_pulse: store_pulse.sibling(),
             store_pulse,
             pulses,
         };
@@ -155,7 +154,7 @@ impl Parts {
             page.reconfigure(settings);
             return;
         }
-        let pulse = Pulse::new();
+        let pulse = self.store_pulse.sibling();
         match http::spawn(settings, self.surroundings.clone(), pulse.clone()) {
             Ok(page) => self.http = Some((page, pulse)),
             Err(error) => {

@@ -35,9 +35,6 @@ const READER_PATIENCE: Duration = Duration::from_secs(15);
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How often the pulse beats.
-const BEAT_INTERVAL: Duration = Duration::from_millis(500);
-
 /// The first delay before the address is tried again; it doubles up to the longest.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -64,7 +61,6 @@ impl Server {
         pulse: &Pulse,
     ) {
         let recent = Arc::new(Recent::new(Arc::clone(&self.shared)));
-        let mut beats = tokio::time::interval(BEAT_INTERVAL);
         let mut failing = false;
         loop {
             let current = settings.borrow_and_update().clone();
@@ -77,7 +73,7 @@ impl Server {
                         Err(_ended) => return,
                     },
                     Some(news) = news.recv() => recent.take_in(news),
-                    _ = beats.tick() => pulse.beat(),
+                    () = tokio::time::sleep(pulse.until_next()) => pulse.beat(),
                     never = &mut offering => match never {},
                 }
             }

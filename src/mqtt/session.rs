@@ -14,13 +14,13 @@ use super::trouble::Trouble;
 use super::wire::{Accepted, Farewell, Incomer, Incoming, Limits, Wire};
 use crate::monitor::action::{Publication, Subscription};
 use crate::monitor::event::{Connection, Delivery, Event, Message, QoS, Refusal};
-use crate::pulse::Pulse;
+use crate::pulse::{BEAT_INTERVAL, Pulse};
 use crate::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 /// Deliveries without acknowledgement; at so many the reading stops.
 pub(super) const DELIVERY_WINDOW: usize = 4_096;
@@ -49,7 +49,7 @@ const SUBACK_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_OUTPUT: usize = 256 * 1024;
 
 /// How often pulse, keep alive and time-outs are looked at.
-pub(super) const TICK: Duration = Duration::from_millis(500);
+pub(super) const TICK: Duration = BEAT_INTERVAL;
 
 /// Ticks further apart than this mean that the process was stopped or starved between them.
 const MAX_TICK_DISTANCE: Duration = TICK.saturating_mul(3);
@@ -171,8 +171,8 @@ impl<'a> Session<'a> {
 
     /// Serves the connection until it ends.
     pub(super) async fn run(mut self) -> End {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval_at(Instant::now() + self.context.pulse.until_next(), TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         match self.serve(&mut ticks).await {
             Ok(end @ (End::Closed | End::Lost(Trouble::SettingsChanged))) => {
                 self.wire.disconnect(&mut self.link.output);

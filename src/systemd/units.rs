@@ -24,9 +24,6 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// kept waiting between them.
 const READS_AT_ONCE: usize = 16;
 
-/// How often the loop goes round when nothing happens.
-const BEAT_INTERVAL: Duration = Duration::from_millis(500);
-
 /// How long systemd may be off the bus (daemon-reexec) or fail to answer before it counts as lost.
 const ABSENCE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -119,7 +116,7 @@ pub(super) async fn beating<T>(pulse: &Pulse, call: impl Future<Output = T>) -> 
         pulse.beat();
         tokio::select! {
             result = &mut call => return result,
-            () = tokio::time::sleep(BEAT_INTERVAL) => {}
+            () = tokio::time::sleep(pulse.until_next()) => {}
         }
     }
 }
@@ -208,7 +205,7 @@ impl<'a> Looker<'a> {
                     if since.elapsed() > RELOAD_LIMIT {
                         self.session.inbox.reloading(false);
                     }
-                    self.wait(BEAT_INTERVAL).await;
+                    self.wait().await;
                     Ok(())
                 }
                 Work::Nothing if Instant::now() >= recheck_due => {
@@ -216,7 +213,7 @@ impl<'a> Looker<'a> {
                     Ok(())
                 }
                 Work::Nothing => {
-                    self.wait(BEAT_INTERVAL).await;
+                    self.wait().await;
                     Ok(())
                 }
             };
@@ -226,7 +223,9 @@ impl<'a> Looker<'a> {
         }
     }
 
-    async fn wait(&self, limit: Duration) {
+    /// Waits for work, or the next beat.
+    async fn wait(&self) {
+        let limit = self.pulse.until_next();
         let _ = tokio::time::timeout(limit, self.session.inbox.work.notified()).await;
     }
 
