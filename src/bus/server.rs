@@ -8,6 +8,8 @@ use crate::monitor::notice::Notice;
 use crate::pulse::Pulse;
 use crate::request::Request;
 use futures_util::StreamExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use zbus::message::Type;
@@ -34,13 +36,17 @@ const SIGNAL_BATCH: usize = 64;
 #[derive(Debug)]
 pub struct BusHandle {
     notices: mpsc::Sender<Notice>,
+    /// Whether the interface is on the bus, so that somebody could listen.
+    is_offered: Arc<AtomicBool>,
 }
 
 impl BusHandle {
     /// Tells everybody who listens; never waits.
     pub fn notify(&self, notice: Notice) {
-        // Dropped where there is no room, see [`NOTICE_QUEUE`].
-        let _ = self.notices.try_send(notice);
+        if self.is_offered.load(Ordering::Relaxed) {
+            // Dropped where there is no room, see [`NOTICE_QUEUE`].
+            let _ = self.notices.try_send(notice);
+        }
     }
 }
 
@@ -50,14 +56,16 @@ impl BusHandle {
 /// When `requests` is full, callers wait for their turn, as they wait for their answers.
 pub fn spawn(settings: BusSettings, requests: mpsc::Sender<Request>, pulse: Pulse) -> BusHandle {
     let (sender, notices) = mpsc::channel(NOTICE_QUEUE);
-    tokio::spawn(serve(settings, requests, notices, pulse));
-    BusHandle { notices: sender }
+    let is_offered = Arc::new(AtomicBool::new(false));
+    tokio::spawn(serve(settings, requests, notices, Arc::clone(&is_offered), pulse));
+    BusHandle { notices: sender, is_offered }
 }
 
 async fn serve(
     settings: BusSettings,
     requests: mpsc::Sender<Request>,
     mut notices: mpsc::Receiver<Notice>,
+    is_offered: Arc<AtomicBool>,
     pulse: Pulse,
 ) {
     let mut backoff = Backoff::new();
@@ -67,7 +75,9 @@ async fn serve(
             // What happened before is no news.
             while notices.try_recv().is_ok() {}
             let server = Calls::new(settings.bus, connection, requests.clone());
+            is_offered.store(true, Ordering::Relaxed);
             attend(&server, calls, &requests, &mut notices, &pulse).await;
+            is_offered.store(false, Ordering::Relaxed);
         }
         // Not reported: without a bus systemd's loss is, and that the name belongs to another
         // instance the next command shows.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 const MONITOR: &str = "iotmonitor.service";
 const AGENT: &str = "iotmonitor-agent-sleeper.service";
 const STORE: &str = "/var/lib/iotmonitor";
+const JOURNALD: &str = "systemd-journald.service";
 const JOURNAL: &str = "systemd-journald.socket systemd-journald-dev-log.socket \
     systemd-journald-audit.socket systemd-journald.service";
 
@@ -36,11 +37,11 @@ pub fn journal_is_away(effort: &Effort) -> Row {
         machine.sh("iotmonitor disable lamp; iotmonitor enable lamp");
         match row.faults % 3 {
             0 => {
-                machine.ok(&["systemctl", "restart", "systemd-journald.service"]);
+                machine.ok(&["systemctl", "restart", JOURNALD]);
                 sound(&machine, &bus, alarms);
             }
             1 => {
-                machine.ok(&["systemctl", "kill", "-s", "KILL", "systemd-journald.service"]);
+                machine.ok(&["systemctl", "kill", "-s", "KILL", JOURNALD]);
                 sound(&machine, &bus, alarms);
             }
             _ => {
@@ -48,7 +49,9 @@ pub fn journal_is_away(effort: &Effort) -> Row {
                 sound(&machine, &bus, alarms);
                 // It brings the socket along that this is about. Started by themselves, the sockets
                 // would let in whoever waits before all of them are there.
-                machine.ok(&["systemctl", "start", "systemd-journald.service"]);
+                machine.run(&["systemctl", "start", JOURNALD]);
+                // Where it is hit as it starts, that fails, and systemd starts it once more.
+                eventually("journald to be back", || machine.is_active(JOURNALD).then_some(()));
             }
         }
         row.faults += 1;
