@@ -15,12 +15,15 @@ pub fn set_up_broker(machine: &Machine) {
         path,
         "max_queued_messages 0\nallow_anonymous true\nlistener 1883\nlistener 1884\n",
     );
-    // It is restarted more often than systemd lets a person do it by mistake.
-    machine.write_file(
-        "/etc/systemd/system/mosquitto.service.d/faults.conf",
-        "[Unit]\nStartLimitIntervalSec=0\n",
-    );
-    machine.sh(&format!("chmod 644 {path}; systemctl daemon-reload; systemctl restart mosquitto"));
+    start_without_limit(machine, "mosquitto.service");
+    machine.sh(&format!("chmod 644 {path}; systemctl restart mosquitto"));
+}
+
+/// Has systemd start a unit more often than it lets a person do it by mistake.
+pub fn start_without_limit(machine: &Machine, unit: &str) {
+    let path = format!("/etc/systemd/system/{unit}.d/limit.conf");
+    machine.write_file(&path, "[Unit]\nStartLimitIntervalSec=0\n");
+    machine.ok(&["systemctl", "daemon-reload"]);
 }
 
 /// Has systemd start the monitor again at once, so that there is time for more faults.
