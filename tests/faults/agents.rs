@@ -60,7 +60,7 @@ pub fn one_process_each(effort: &Effort) -> Row {
         }
     });
 
-    settle(&machine, &mut row);
+    settle(&machine);
     let mut seen = observer.finish();
     away.append(&mut seen["monitor"].gaps.clone());
     for agent in TARGETS {
@@ -307,24 +307,27 @@ fn delays(steps: &[Vec<f64>]) -> impl Iterator<Item = f64> {
 }
 
 /// All is well again, and the monitor knows it.
-fn settle(machine: &Machine, row: &mut Row) {
+fn settle(machine: &Machine) {
     for agent in TARGETS {
         eventually(&format!("{agent} to have one main process"), || {
             (observer::living(machine, agent) == 1).then_some(())
         });
     }
     let running = format!("{0} agents, {0} running", TARGETS.len() + 1);
-    eventually("the monitor to know it", || {
-        machine.property("iotmonitor.service", "StatusText").contains(&running).then_some(())
+    // The last fault may have hit the monitor, whose words systemd keeps until it starts again.
+    eventually("the monitor to be up and know it", || {
+        (machine.is_active("iotmonitor.service")
+            && machine.property("iotmonitor.service", "StatusText").contains(&running))
+        .then_some(())
     });
-    row.expect(machine.is_active("iotmonitor.service"), || "the monitor is down".to_owned());
 }
 
 /// That an agent could not be started or stopped is said of what could be. Who stops one whose
-/// start is queued cancels it; that is no false alarm.
+/// start is queued cancels it; that is no false alarm, and neither is that of one that exits at once.
 fn count_false_alarms(machine: &Machine, row: &mut Row) {
     let alarms = machine.journal().now(machine, |entry| {
         entry.is_alert("agent-failed", "")
+            && !entry.is_alert("agent-failed", "failing")
             && entry.message().contains(" cannot be ")
             && !entry.message().contains("canceled")
     });
