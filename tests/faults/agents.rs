@@ -323,14 +323,35 @@ fn settle(machine: &Machine) {
 }
 
 /// That an agent could not be started or stopped is said of what could be. Who stops one whose
-/// start is queued cancels it; that is no false alarm, and neither is that of one that exits at once.
+/// start is queued cancels it, and who kills one as it starts has the start fail; that is no false
+/// alarm, and neither is that of one that exits at once.
 fn count_false_alarms(machine: &Machine, row: &mut Row) {
-    let alarms = machine.journal().now(machine, |entry| {
-        entry.is_alert("agent-failed", "")
-            && !entry.is_alert("agent-failed", "failing")
-            && entry.message().contains(" cannot be ")
-            && !entry.message().contains("canceled")
-    });
+    let entries = machine.journal().now(machine, |_| true);
+    let is_excused = |alarm: &Entry| {
+        alarm.is_alert("agent-failed", "failing")
+            || alarm.message().contains("canceled")
+            || (alarm.message().contains("failed to start") && was_killed(alarm, &entries))
+    };
+    let alarms: Vec<&Entry> = entries
+        .iter()
+        .filter(|entry| {
+            entry.is_alert("agent-failed", "") && entry.message().contains(" cannot be ")
+        })
+        .filter(|alarm| !is_excused(alarm))
+        .collect();
     row.false_alarms = Some(alarms.len());
-    row.broken.extend(alarms.iter().map(|entry| entry.message().to_owned()));
+    row.broken.extend(alarms.iter().map(|alarm| alarm.message().to_owned()));
+}
+
+/// Whether systemd has seen the process of the unit that an alarm names killed just before it.
+fn was_killed(alarm: &Entry, entries: &[Entry]) -> bool {
+    /// An alarm waits for what the unit has said last.
+    const ACCOUNT: u64 = 3_000_000;
+    entries.iter().any(|entry| {
+        let unit = entry.field("UNIT");
+        (alarm.micros().saturating_sub(ACCOUNT)..=alarm.micros()).contains(&entry.micros())
+            && !unit.is_empty()
+            && alarm.message().contains(unit)
+            && entry.message().contains("code=killed")
+    })
 }
