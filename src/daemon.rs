@@ -16,6 +16,7 @@ mod watchdog;
 pub use memory::keep_to_limits;
 
 use crate::config::{self, Config, ConfigErrors, Environment};
+use crate::http::Surroundings;
 use crate::logging::Logger;
 use crate::monitor::alert::{Alert, AlertKind};
 use crate::monitor::event::{Connection, Event, Now};
@@ -171,8 +172,9 @@ impl<'a> Daemon<'a> {
         let (alerts, accounts) = Alerts::new(parts::bus_of(options));
         let start = Instant::now();
         let wall = wall_clock();
-        let (senders, began) = ((event_sender, request_sender), (start, wall));
-        let parts = Parts::start(options, &wiring, opened, senders, began)?;
+        let surroundings =
+            Surroundings { requests: request_sender, events: event_sender, started: wall };
+        let parts = Parts::start(options, &wiring, opened, surroundings, start)?;
         let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
         let monitor = Monitor::new(config.monitor, Now { mono: Duration::ZERO, wall }, seed);
         let summary = monitor.summary();

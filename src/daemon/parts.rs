@@ -13,7 +13,6 @@ use crate::monitor::notice::Notice;
 use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
 use crate::pulse::Pulse;
-use crate::request::Request;
 use crate::store::{self, StoreCommand, StoreFull, StoreHandle, StoreSettings};
 use crate::systemd::alert_units::AlertOrder;
 use crate::systemd::manager::{self, ManagerHandle, ManagerSettings};
@@ -85,16 +84,17 @@ impl Wiring {
 }
 
 impl Parts {
-    /// Starts all adapters but the state connection; with the moment of the start by both clocks.
+    /// Starts all adapters but the state connection. `start` is the daemon's, as in `surroundings`.
     pub fn start(
         options: &Options,
         wiring: &Wiring,
         opened: Option<store::Opened>,
-        (events, requests): (mpsc::Sender<Event>, mpsc::Sender<Request>),
-        (start, started): (Instant, Duration),
+        surroundings: Surroundings,
+        start: Instant,
     ) -> std::io::Result<Self> {
         let bus = bus_of(options);
-        let [watch_pulse, store_pulse, manager_pulse, bus_pulse] =
+        let events = surroundings.events.clone();
+        let [watch_pulse, state_pulse, store_pulse, manager_pulse, bus_pulse] =
             std::array::from_fn(|_| Pulse::since(start.into_std()));
         let pulses = vec![watch_pulse.clone(), manager_pulse.clone(), bus_pulse.clone()];
         let store = store::spawn_with(
@@ -115,7 +115,7 @@ impl Parts {
             manager_pulse,
         );
         let bus_settings = BusSettings { bus, client_id, bus_address: None };
-        let bus = bus::spawn(bus_settings, requests.clone(), bus_pulse);
+        let bus = bus::spawn(bus_settings, surroundings.requests.clone(), bus_pulse);
         let watch = mqtt::spawn(
             Connection::Watch,
             wiring.mqtt.clone(),
@@ -123,7 +123,6 @@ impl Parts {
             events.clone(),
             watch_pulse,
         );
-        let surroundings = Surroundings { requests, events: events.clone(), started };
         let mut parts = Self {
             events,
             watch,
@@ -136,7 +135,7 @@ impl Parts {
             bus,
             http: None,
             surroundings,
-            state_pulse: store_pulse.sibling(),
+            state_pulse,
             store_pulse,
             pulses,
         };

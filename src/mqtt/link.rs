@@ -28,6 +28,8 @@ pub(super) struct Link {
     has_read: bool,
     /// When that was.
     last_receipt: Instant,
+    /// Whether what is read is to be acknowledged so.
+    owed: bool,
     /// Bytes from the broker that are not yet decoded.
     pub input: BytesMut,
     /// Bytes for the broker that are not yet written.
@@ -53,6 +55,7 @@ impl Link {
             receipts: opened.receipts,
             has_read: false,
             last_receipt: Instant::now(),
+            owed: false,
             input: BytesMut::new(),
             output: BytesMut::new(),
             unflushed: false,
@@ -81,13 +84,16 @@ impl Link {
         self.output.is_empty() && !self.unflushed
     }
 
-    /// Has the peer go on at once where an answer is waited for, see [`Receipts`]. Returns when to
-    /// call again, if nothing is read before.
-    pub(super) fn hurry(&mut self) -> Option<Instant> {
-        let receipts = self.receipts.as_ref().filter(|_| self.has_read)?;
+    /// Has the peer go on at once while it owes an answer, and once after that, for what the answer
+    /// was awaited for comes behind it; see [`Receipts`]. Returns when to call again, if nothing
+    /// happens before.
+    pub(super) fn hurry(&mut self, owes: bool) -> Option<Instant> {
+        let is_awaited = std::mem::replace(&mut self.owed, owes) || owes;
+        let receipts = self.receipts.as_ref().filter(|_| is_awaited && self.has_read)?;
         let now = Instant::now();
         let due = self.last_receipt + RECEIPT_INTERVAL;
         if now < due {
+            self.owed = true;
             return Some(due);
         }
         receipts.send_now();

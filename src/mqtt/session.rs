@@ -92,8 +92,6 @@ pub(super) struct Session<'a> {
     refused: Vec<Refusal>,
     last_read: Instant,
     debt: Debt,
-    /// Whether what is read is to be acknowledged to the broker's kernel at once.
-    hurrying: bool,
     last_tick: Instant,
     ping_sent: Option<Instant>,
     closing: Option<Instant>,
@@ -162,7 +160,6 @@ impl<'a> Session<'a> {
             refused: Vec::new(),
             last_read: Instant::now(),
             debt: Debt::default(),
-            hurrying: false,
             last_tick: Instant::now(),
             ping_sent: None,
             closing: None,
@@ -196,8 +193,9 @@ impl<'a> Session<'a> {
                 || !self.requests.is_empty()
                 || self.context.shared.lock().outbox.has_unacknowledged();
             self.debt.note(owes && pause == Pause::Starved);
-            let hurry = self.hurry(owes);
-            let deadline = self.closing.unwrap_or_else(Instant::now);
+            let hurry = self.link.hurry(owes);
+            // Either only has the loop go round.
+            let wake = self.closing.into_iter().chain(hurry).min();
             tokio::select! {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
                 room = self.context.events.reserve(), if pause == Pause::ChannelFull => {
@@ -207,21 +205,9 @@ impl<'a> Session<'a> {
                 }
                 () = self.context.shared.woken() => {}
                 _ = ticks.tick() => self.on_tick(pause)?,
-                () = sleep_until(hurry.unwrap_or(deadline)), if hurry.is_some() => {}
-                () = sleep_until(deadline), if self.closing.is_some() => {}
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
-    }
-
-    /// Has the broker go on at once while an answer is waited for, and after it: what it was waited
-    /// for comes behind it. Returns when to call again, if nothing happens before.
-    fn hurry(&mut self, owes: bool) -> Option<Instant> {
-        if !(self.hurrying || owes) {
-            return None;
-        }
-        let again = self.link.hurry();
-        self.hurrying = owes || again.is_some();
-        again
     }
 
     fn on_step(&mut self, step: std::io::Result<Step>) -> Result<(), Trouble> {
