@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 /// The level of MQTT 3.1.1 in a CONNECT (3.1.2.2).
 const MQTT_3_1_1: u8 = 4;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the broker may take for an answer.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// As many as the monitor puts into one SUBSCRIBE.
 const FILTERS_PER_PACKET: usize = 200;

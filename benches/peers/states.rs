@@ -5,7 +5,7 @@
 //! many `mosquitto_sub` receives at the same QoS, recording nothing.
 
 use crate::broker::Broker;
-use crate::client::Client;
+use crate::client::{Client, PATIENCE};
 use crate::common::fleet;
 use crate::common::monitor::Monitor;
 use crate::references::CLIENT_ID;
@@ -21,8 +21,8 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// How long the first state is waited for before another one is published.
 const TRY: Duration = Duration::from_millis(200);
 
-/// How long the last one may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Such states until it counts as never.
+const TRIES: usize = 300;
 
 pub fn rows(settings: &Settings) -> Vec<Row> {
     let windows = [(20, None), (1_000, Some(Goal::AtLeast(40_000.0)))];
@@ -74,8 +74,9 @@ impl Stream {
     pub fn begin(publisher: &mut Client, restored: &mut Client, devices: usize) -> Self {
         let last = devices - 1;
         restored.subscribe(&fleet::state_topic(last), None);
-        let mut tries = (0..).map(|number| format!("begin {number}"));
-        tries.find(|payload| is_recorded(publisher, restored, last, payload, TRY));
+        let is_begun =
+            |number| is_recorded(publisher, restored, last, &format!("begin {number}"), TRY);
+        assert!((0..TRIES).any(is_begun), "the monitor records");
         Self { topics: (0..last).map(fleet::state_topic).collect(), last }
     }
 

@@ -41,16 +41,17 @@ pub fn one_process_each(effort: &Effort) -> Row {
         let mut random = effort.random();
         let mut done = 0;
         while effort.goes_on(done, 60) || !failing.is_finished() {
-            let from = Instant::now();
             let fault = Fault::any(&mut random);
             let measuring = measuring.lock().expect("the other thread goes on");
             if *measuring && fault.takes_systemd_away() {
                 continue;
             }
+            let from = Instant::now();
             let reach = fault.make(&machine, &mut random);
             drop(measuring);
             away.extend(reach.map(|reach| Gap { from, to: from + reach }));
             done += 1;
+            // The next one comes at any moment of what this one has set off.
             std::thread::sleep(Duration::from_millis(random.u64(0..500)));
         }
         row.faults += done;

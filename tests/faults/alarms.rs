@@ -146,6 +146,7 @@ fn one_silence(
     before.iter().for_each(|device| fleet.let_talk(*device, false));
     thread::scope(|scope| {
         let fault = scope.spawn(fault);
+        // They fall silent at any moment of the fault.
         thread::sleep(delay);
         during.iter().for_each(|device| fleet.let_talk(*device, false));
         fault.join().expect("the fault is made");
