@@ -45,7 +45,7 @@ lint: ## formatting, clippy and shellcheck
 fuzz: ## try each parser with bytes of any kind for so long: SECONDS=10
 	packaging/fuzz.sh $(SECONDS)
 
-bench: ## measure beside mosquitto_sub and write the README's table; QUICK=1, ROWS=watched,states
+bench: ## measure beside mosquitto_sub and write the table of docs/benchmarks.md; QUICK=1, ROWS=watched,states
 	$(CARGO) bench --locked --bench peers
 
 bench-check: ## fail where a message costs a tenth more instructions than benches/baseline.toml says

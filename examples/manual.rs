@@ -1,16 +1,15 @@
 //! Writes the manual pages and the shells' completions into a directory.
 //!
-//! What `--help` says and the tables of the README are their only sources: iotmonitor(1) and the
+//! What `--help` says and `docs/configuration.md` are their only sources: iotmonitor(1) and the
 //! pages of its commands come from the definition of the command line, iotmonitor.toml(5) from the
-//! README's reference of the configuration, whose keys a test compares with those that are known.
+//! reference of the configuration, whose keys a test compares with those that are known.
 
 use clap_complete::Shell;
 use roff::{Inline, Roff, bold, roman};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-const README: &str = include_str!("../README.md");
-const REFERENCE: &str = "\n## Configuration\n";
+const REFERENCE: &str = include_str!("../docs/configuration.md");
 
 fn main() -> io::Result<()> {
     let directory = env::args_os().nth(1).map(PathBuf::from);
@@ -43,16 +42,15 @@ fn configuration() -> Roff {
     page.text([roman("iotmonitor.toml - configuration of iotmonitor(1)")]);
     page.control("SH", ["DESCRIPTION"]);
     page.text([roman("By default /etc/iotmonitor/config.toml. See also https://toml.io.")]);
-    let reference = README.split(REFERENCE).nth(1).unwrap_or_default();
-    let reference = reference.split("\n## ").next().unwrap_or_default();
     let mut in_code = false;
-    for line in reference.lines() {
+    // The first line is the title of the page.
+    for line in REFERENCE.lines().skip(1) {
         if line.starts_with("```") {
             in_code = !in_code;
             page.control(if in_code { "nf" } else { "fi" }, []);
         } else if in_code {
             page.text([roman(line)]);
-        } else if let Some(section) = line.strip_prefix("### ") {
+        } else if let Some(section) = line.strip_prefix("## ") {
             page.control("SH", [section.replace('`', "").as_str()]);
         } else if line.starts_with("| `") {
             key(line, &mut page);
@@ -80,8 +78,16 @@ fn key(row: &str, page: &mut Roff) {
     page.text(words(meaning));
 }
 
-/// What stands between backquotes is bold.
+/// What stands between backquotes is bold, and a link is its text alone.
 fn words(text: &str) -> Vec<Inline> {
-    let pieces = text.split('`').enumerate();
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once("](") {
+        let (before, text) = before.rsplit_once('[').unwrap_or((before, ""));
+        plain.extend([before, text]);
+        rest = link.split_once(')').map_or("", |(_, after)| after);
+    }
+    plain.push_str(rest);
+    let pieces = plain.split('`').enumerate();
     pieces.map(|(at, piece)| if at % 2 == 1 { bold(piece) } else { roman(piece) }).collect()
 }

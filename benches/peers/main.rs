@@ -1,7 +1,7 @@
 //! The monitor beside its peers on a real broker, as a table.
 //!
 //! `QUICK=1` takes one round of fewer messages; `ROWS=watched,size` takes these groups alone. With
-//! all rows and all rounds the table in the README is written anew. One file a group of rows.
+//! all rows and all rounds the table in docs/benchmarks.md is written anew. One file a group of rows.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -32,8 +32,8 @@ use std::fs;
 use std::process::Command;
 use table::Row;
 
-const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-/// Between these lines the table stands in the README.
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
+/// Between these lines the table stands in that page.
 const BEGIN: &str = "<!-- written by `make bench` -->\n";
 const END: &str = "<!-- end -->\n";
 
@@ -100,7 +100,7 @@ fn measure() {
     let rendered = table::render(&rows, &conditions(&settings));
     println!("{rendered}");
     if !settings.quick && wanted.is_none() {
-        write_to_readme(&rendered);
+        write_to_page(&rendered);
     }
 }
 
@@ -109,11 +109,11 @@ fn until_watching(observer: &mut Client, devices: usize) {
     observer.until(&format!("home/monitoring/status/d{}", devices - 1));
 }
 
-fn write_to_readme(table: &str) {
-    let text = fs::read_to_string(README).expect("there is a README");
-    let (before, rest) = text.split_once(BEGIN).expect("the README has a place for the table");
-    let (_, after) = rest.split_once(END).expect("the README has a place for the table");
-    fs::write(README, format!("{before}{BEGIN}{table}{END}{after}")).expect("it can be written");
+fn write_to_page(table: &str) {
+    let text = fs::read_to_string(PAGE).expect("there is a page of benchmarks");
+    let (before, rest) = text.split_once(BEGIN).expect("the page has a place for the table");
+    let (_, after) = rest.split_once(END).expect("the page has a place for the table");
+    fs::write(PAGE, format!("{before}{BEGIN}{table}{END}{after}")).expect("it can be written");
 }
 
 /// Date, processor and versions, for a figure means nothing without them.

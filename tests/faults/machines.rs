@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The quiet after which everything has come.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// A broker that keeps everything for a session that is away, as the README asks for, and listens
+/// A broker that keeps everything for a session that is away, as docs/brokers.md asks for, and listens
 /// for the monitor on a port of its own too.
 pub fn set_up_broker(machine: &Machine) {
     let path = "/etc/mosquitto/conf.d/faults.conf";

@@ -1,35 +1,35 @@
-//! What the README says is true: its tables name every key, topic and kind that there is.
+//! The tables of the pages name every key, kind, reason and promise that there is.
 
+use super::{page, root};
 use iotmonitor::config::{self, Environment};
 use iotmonitor::monitor::alert::AlertKind;
 use iotmonitor::monitor::episode::Reason;
 use std::path::Path;
 
-const README: &str = include_str!("../README.md");
-
 /// The heading above each section's table, a section of that kind, and the fewest keys that it has.
 const SECTIONS: [(&str, &str, usize); 6] = [
-    ("### `[mqtt]`", "mqtt", 5),
-    ("### `[device_NAME]`", "device_x", 5),
-    ("### `[agent_NAME]`", "agent_x", 5),
-    ("### `[alerts]`", "alerts", 1),
-    ("### `[homeassistant]`", "homeassistant", 3),
-    ("### `[http]`", "http", 5),
+    ("## `[mqtt]`", "mqtt", 5),
+    ("## `[device_NAME]`", "device_x", 5),
+    ("## `[agent_NAME]`", "agent_x", 5),
+    ("## `[alerts]`", "alerts", 1),
+    ("## `[homeassistant]`", "homeassistant", 3),
+    ("## `[http]`", "http", 5),
 ];
 
 #[test]
 fn every_kind_of_alert_is_named() {
+    let alerts = page("docs/alerts.md");
     for kind in AlertKind::ALL {
-        assert!(README.contains(&format!("`{}`", kind.event())), "{} is missing", kind.event());
+        assert!(alerts.contains(&format!("`{}`", kind.event())), "{} is missing", kind.event());
     }
 }
 
 #[test]
 fn every_reason_is_named_in_words() {
-    let section = README.split("## Reading alerts").nth(1).unwrap().split("\n## ").next().unwrap();
+    let alerts = page("docs/alerts.md");
     for reason in Reason::ALL {
         let row = format!("\n| `{}` | ", reason.as_str());
-        assert!(section.contains(&row), "{} is missing", reason.as_str());
+        assert!(alerts.contains(&row), "{} is missing", reason.as_str());
     }
 }
 
@@ -56,7 +56,7 @@ fn every_known_key_is_in_the_reference() {
         let known = findings.split(" knows ").nth(1).unwrap().lines().next().unwrap();
         let mut named = keys_below(heading);
         if section == "agent_x" {
-            named.extend(keys_below("### `[device_NAME]`"));
+            named.extend(keys_below("## `[device_NAME]`"));
         }
         for key in known.split(", ") {
             assert!(named.iter().any(|name| name == key), "`{key}` is missing below {heading}");
@@ -70,20 +70,10 @@ fn a_key_that_does_not_exist_is_unknown() {
     assert!(findings("[mqtt]\nnonsense = \"\"\n").contains("unknown key"));
 }
 
-#[test]
-fn every_make_target_that_is_named_exists() {
-    let makefile = include_str!("../Makefile");
-    for piece in README.split("`make ").skip(1) {
-        let command = piece.split('`').next().unwrap();
-        let target = command.split([' ', '&']).next().unwrap();
-        assert!(makefile.contains(&format!("\n{target}:")), "there is no `make {target}`");
-    }
-}
-
 /// And each promise that the table of faults quotes is one that the fault tests make.
 #[test]
 fn every_promise_that_is_quoted_is_tested() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults");
+    let folder = root().join("tests/faults");
     let sources = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let sources =
         sources.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
@@ -91,8 +81,8 @@ fn every_promise_that_is_quoted_is_tested() {
     let code: String = sources
         .map(|path| words(&std::fs::read_to_string(path).unwrap().replace("\\\n", "")))
         .collect();
-    let section = README.split("## Reliability").nth(1).unwrap().split("\n## ").next().unwrap();
-    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let table = page("docs/reliability.md");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     assert!(rows.len() >= 10, "{rows:?}");
     for row in rows {
         let promise = row.split('|').nth(1).unwrap().trim();
@@ -102,7 +92,8 @@ fn every_promise_that_is_quoted_is_tested() {
 }
 
 fn keys_below(heading: &str) -> Vec<String> {
-    let section = README.split(heading).nth(1).unwrap();
+    let reference = page("docs/configuration.md");
+    let section = reference.split(heading).nth(1).unwrap();
     let section = section.split("\n#").next().unwrap();
     section
         .lines()
