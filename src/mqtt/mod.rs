@@ -3,7 +3,7 @@
 //! Each connection is one task ([`spawn`]) and a handle. The handle's methods never wait: commands
 //! lie in an outbox behind a mutex that is held for moments only. The task goes round attempts
 //! (`task`), sessions (`session`) and waits (`backoff`); a `link` is a stream with two buffers,
-//! `transport` opens it, and `wire` translates packets of MQTT 5 and 3.1.1 into common ones.
+//! `dial` and `transport` open it, and `wire` translates packets of MQTT 5 and 3.1.1 into common ones.
 //!
 //! The packets are those of rumqttc-next, the continuation of rumqttc, in its two crates for the
 //! two versions; its event loop is not used. It has its own mind in the very things that matter
@@ -19,6 +19,7 @@
 
 mod backoff;
 mod debt;
+mod dial;
 mod filters;
 mod link;
 mod outbox;

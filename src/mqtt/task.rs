@@ -2,6 +2,7 @@
 
 use super::ConnectionOptions;
 use super::backoff::Backoff;
+use super::dial::Addresses;
 use super::link::{Link, Step};
 use super::session::{Context, End, Session, TICK};
 use super::settings::{MqttSettings, ProtocolChoice};
@@ -17,8 +18,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-/// For the stream, certificates and websocket included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a connection to one of the broker's addresses.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For TLS and the websocket.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the answer to CONNECT.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,6 +54,7 @@ pub(super) struct History {
     /// The version that the broker is known to speak, where the settings leave the choice.
     settled: Option<Protocol>,
     backoff: Backoff,
+    addresses: Addresses,
     /// The kind of trouble that was reported since the last success.
     reported: Option<Kind>,
     attempts_failed: u32,
@@ -64,6 +69,7 @@ impl History {
         Self {
             settled: None,
             backoff: Backoff::default(),
+            addresses: Addresses::default(),
             reported: None,
             attempts_failed: 0,
             struggles: 0,
@@ -98,11 +104,19 @@ impl Task {
     /// One attempt, and the session or the wait that follows it.
     async fn live_once(&mut self) -> Result<(), Over> {
         let settings = self.take_settings();
-        let attempt = attempt(self.connection, &settings, &self.options, self.history.settled);
-        let trouble = match self.unless_disturbed(attempt).await? {
+        let mut addresses = std::mem::take(&mut self.history.addresses);
+        let way = Way { connection: self.connection, settings: &settings, options: &self.options };
+        let attempt = way.attempt(&mut addresses, self.history.settled);
+        let outcome = self.unless_disturbed(attempt).await?;
+        self.history.addresses = addresses;
+        let trouble = match outcome {
             None => return Ok(()),
-            Some(Ok(established)) => self.serve(established, &settings).await?,
+            Some(Ok(established)) => {
+                self.history.addresses.approve_used();
+                self.serve(established, &settings).await?
+            }
             Some(Err(trouble)) => {
+                self.history.addresses.fail_used();
                 self.history.attempts_failed += 1;
                 self.history.struggles = 0;
                 if self.history.reported != Some(trouble.kind()) {
@@ -180,8 +194,14 @@ impl Task {
     /// Sees a struggle for the clientid in what shows of it without a reason: a broker that closes a young
     /// connection and yet takes a new one at that very moment.
     async fn judge(&mut self, trouble: Trouble, settings: &MqttSettings) -> Result<Trouble, Over> {
-        let probe = timeout(PROBE_TIMEOUT, transport::open(settings));
-        let Some(probe) = self.unless_disturbed(probe).await? else { return Ok(trouble) };
+        let mut addresses = std::mem::take(&mut self.history.addresses);
+        let probe = timeout(PROBE_TIMEOUT, async {
+            let dialled = transport::dial(settings, &mut addresses).await?;
+            transport::open(settings, dialled).await
+        });
+        let probe = self.unless_disturbed(probe).await?;
+        self.history.addresses = addresses;
+        let Some(probe) = probe else { return Ok(trouble) };
         let is_up = matches!(probe, Ok(Ok(_)));
         self.history.struggles = if is_up { self.history.struggles + 1 } else { 0 };
         Ok(if self.history.struggles >= STRUGGLE_COUNT { Trouble::TakenOver } else { trouble })
@@ -260,6 +280,7 @@ impl Task {
         if std::mem::take(&mut state.settings_changed) {
             self.history.settled = None;
             self.history.backoff = Backoff::default();
+            self.history.addresses = Addresses::default();
             self.history.struggles = 0;
             self.history.attempts_failed = 0;
         }
@@ -267,55 +288,67 @@ impl Task {
     }
 }
 
-/// Makes a connection in the version that the settings name; `auto` tries 5 first, and 3.1.1 when
-/// the broker's answer shows that it does not know 5. A closing without an answer may come of that
-/// too, so it is followed by 3.1.1 for this once, as long as 5 has not worked.
-async fn attempt(
+/// What an attempt needs to know.
+#[derive(Clone, Copy)]
+struct Way<'a> {
     connection: Connection,
-    settings: &MqttSettings,
-    options: &ConnectionOptions,
-    settled: Option<Protocol>,
-) -> Result<Established, Trouble> {
-    let first = match (settings.protocol, settled) {
-        (ProtocolChoice::V5, _) => Protocol::V5,
-        (ProtocolChoice::V311, _) => Protocol::V311,
-        (ProtocolChoice::Auto, settled) => settled.unwrap_or(Protocol::V5),
-    };
-    let outcome = establish(connection, settings, options, first).await;
-    let may_fall_back = settings.protocol == ProtocolChoice::Auto && first == Protocol::V5;
-    let is_certain = match &outcome {
-        Err(Trouble::Version { .. }) if may_fall_back => true,
-        Err(Trouble::ClosedUnanswered { .. }) if may_fall_back && settled.is_none() => false,
-        Ok(_) | Err(_) => return outcome,
-    };
-    let older = establish(connection, settings, options, Protocol::V311).await?;
-    Ok(Established { is_certain, ..older })
+    settings: &'a MqttSettings,
+    options: &'a ConnectionOptions,
 }
 
-async fn establish(
-    connection: Connection,
-    settings: &MqttSettings,
-    options: &ConnectionOptions,
-    protocol: Protocol,
-) -> Result<Established, Trouble> {
-    let server = &settings.server;
-    let opened = match timeout(CONNECT_TIMEOUT, transport::open(settings)).await {
-        Ok(opened) => opened?,
-        Err(_) => {
-            let server = server.clone();
-            return Err(Trouble::UnreachableInTime { server, after: CONNECT_TIMEOUT });
+impl Way<'_> {
+    /// Makes a connection in the version that the settings name; `auto` tries 5 first, and 3.1.1
+    /// when the broker's answer shows that it does not know 5. A closing without an answer may come
+    /// of that too, so it is followed by 3.1.1 for this once, as long as 5 has not worked.
+    async fn attempt(
+        self,
+        addresses: &mut Addresses,
+        settled: Option<Protocol>,
+    ) -> Result<Established, Trouble> {
+        let first = match (self.settings.protocol, settled) {
+            (ProtocolChoice::V5, _) => Protocol::V5,
+            (ProtocolChoice::V311, _) => Protocol::V311,
+            (ProtocolChoice::Auto, settled) => settled.unwrap_or(Protocol::V5),
+        };
+        let outcome = self.establish(addresses, first).await;
+        let may_fall_back = self.settings.protocol == ProtocolChoice::Auto && first == Protocol::V5;
+        let is_certain = match &outcome {
+            Err(Trouble::Version { .. }) if may_fall_back => true,
+            Err(Trouble::ClosedUnanswered { .. }) if may_fall_back && settled.is_none() => false,
+            Ok(_) | Err(_) => return outcome,
+        };
+        let older = self.establish(addresses, Protocol::V311).await?;
+        Ok(Established { is_certain, ..older })
+    }
+
+    async fn establish(
+        self,
+        addresses: &mut Addresses,
+        protocol: Protocol,
+    ) -> Result<Established, Trouble> {
+        let Self { connection, settings, options } = self;
+        let server = || settings.server.clone();
+        let dialled = match timeout(DIAL_TIMEOUT, transport::dial(settings, addresses)).await {
+            Ok(dialled) => dialled?,
+            Err(_) => {
+                return Err(Trouble::UnreachableInTime { server: server(), after: DIAL_TIMEOUT });
+            }
+        };
+        let opened = match timeout(OPEN_TIMEOUT, transport::open(settings, dialled)).await {
+            Ok(opened) => opened?,
+            Err(_) => return Err(Trouble::Silent { server: server(), after: OPEN_TIMEOUT }),
+        };
+        let wire = wire(protocol);
+        let mut link = Link::new(opened);
+        let hello = hello(connection, settings, options);
+        wire.connect(&hello, &mut link.output).map_err(|error| Trouble::Rejected {
+            server: server(),
+            reason: format!("the CONNECT packet cannot be written, {error}"),
+        })?;
+        match timeout(CONNACK_TIMEOUT, answer(wire.as_ref(), &mut link, settings)).await {
+            Ok(accepted) => Ok(Established { accepted: accepted?, link, wire, is_certain: true }),
+            Err(_) => Err(Trouble::Silent { server: server(), after: CONNACK_TIMEOUT }),
         }
-    };
-    let wire = wire(protocol);
-    let mut link = Link::new(opened);
-    let hello = hello(connection, settings, options);
-    wire.connect(&hello, &mut link.output).map_err(|error| Trouble::Rejected {
-        server: server.clone(),
-        reason: format!("the CONNECT packet cannot be written, {error}"),
-    })?;
-    match timeout(CONNACK_TIMEOUT, answer(wire.as_ref(), &mut link, settings)).await {
-        Ok(accepted) => Ok(Established { accepted: accepted?, link, wire, is_certain: true }),
-        Err(_) => Err(Trouble::Silent { server: server.clone(), after: CONNACK_TIMEOUT }),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Certificate files are read at each attempt, so that renewed ones are used at the next
 //! reconnection. Deliberately absent: MQTT, retries, time-outs.
 
+use super::dial::Addresses;
 use super::settings::{MqttSettings, Server};
 use super::trouble::Trouble;
 use super::websocket::WebSocket;
@@ -20,7 +21,7 @@ use std::os::fd::AsFd;
 use std::os::linux::net::TcpStreamExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 /// What MQTT is spoken over.
 pub(super) type Stream = Box<dyn rumqttc_core::AsyncReadWrite>;
@@ -47,42 +48,54 @@ impl Receipts {
     }
 }
 
-/// Opens the stream that the settings name.
-///
-/// # Errors
-/// With the address, file or certificate that stands in the way.
-pub(super) async fn open(settings: &MqttSettings) -> Result<Opened, Trouble> {
-    match &settings.server {
-        Server::Tcp { host, port } => connect_tcp(settings, host, *port).await,
-        Server::Tls { host, port } => {
-            let tcp = connect_tcp(settings, host, *port).await?;
-            Ok(Opened { stream: secure(settings, host, tcp.stream).await?, ..tcp })
-        }
-        Server::Unix { path } => match UnixStream::connect(path).await {
-            Ok(stream) => Ok(Opened { stream: Box::new(stream), receipts: None }),
-            Err(source) => Err(Trouble::Unreachable { server: settings.server.clone(), source }),
-        },
-        Server::WebSocket { url } => {
-            let (host, port) = host_and_port(settings, url, 80)?;
-            let tcp = connect_tcp(settings, &host, port).await?;
-            Ok(Opened { stream: upgrade(settings, url, tcp.stream).await?, ..tcp })
-        }
-        Server::WebSocketTls { url } => {
-            let (host, port) = host_and_port(settings, url, 443)?;
-            let tcp = connect_tcp(settings, &host, port).await?;
-            let tls = secure(settings, &host, tcp.stream).await?;
-            Ok(Opened { stream: upgrade(settings, url, tls).await?, ..tcp })
-        }
-    }
+/// A connection below TLS and websockets.
+pub(super) struct Dialled {
+    stream: Stream,
+    receipts: Option<Receipts>,
 }
 
-async fn connect_tcp(settings: &MqttSettings, host: &str, port: u16) -> Result<Opened, Trouble> {
+/// Connects to the socket that the settings name.
+///
+/// # Errors
+/// With the address that stands in the way.
+pub(super) async fn dial(
+    settings: &MqttSettings,
+    addresses: &mut Addresses,
+) -> Result<Dialled, Trouble> {
     let unreachable = |source| Trouble::Unreachable { server: settings.server.clone(), source };
-    let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
+    let (host, port) = match &settings.server {
+        Server::Tcp { host, port } | Server::Tls { host, port } => (host.clone(), *port),
+        Server::WebSocket { url } => host_and_port(settings, url, 80)?,
+        Server::WebSocketTls { url } => host_and_port(settings, url, 443)?,
+        Server::Unix { path } => {
+            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+            return Ok(Dialled { stream: Box::new(stream), receipts: None });
+        }
+    };
+    let stream = addresses.dial(&host, port).await.map_err(unreachable)?;
     // Packets are gathered before they are written, so waiting for more would only delay alerts.
     stream.set_nodelay(true).map_err(unreachable)?;
     let same = stream.as_fd().try_clone_to_owned().map_err(unreachable)?;
-    Ok(Opened { stream: Box::new(stream), receipts: Some(Receipts(same.into())) })
+    Ok(Dialled { stream: Box::new(stream), receipts: Some(Receipts(same.into())) })
+}
+
+/// Makes a connection one that MQTT can be spoken over: TLS and websocket, as the settings say.
+///
+/// # Errors
+/// With the file, certificate or address that stands in the way.
+pub(super) async fn open(settings: &MqttSettings, dialled: Dialled) -> Result<Opened, Trouble> {
+    let Dialled { stream, receipts } = dialled;
+    let stream = match &settings.server {
+        Server::Tcp { .. } | Server::Unix { .. } => stream,
+        Server::Tls { host, .. } => secure(settings, host, stream).await?,
+        Server::WebSocket { url } => upgrade(settings, url, stream).await?,
+        Server::WebSocketTls { url } => {
+            let (host, _) = host_and_port(settings, url, 443)?;
+            let tls = secure(settings, &host, stream).await?;
+            upgrade(settings, url, tls).await?
+        }
+    };
+    Ok(Opened { stream, receipts })
 }
 
 fn host_and_port(

@@ -151,3 +151,41 @@ user="pi"
         (cwd == "/home/pi/mqttagents").then_some(())
     });
 }
+
+/// A machine in which mosquitto listens on the second of two addresses of a name; the C library
+/// puts 127.0.0.1 first.
+fn with_two_addresses() -> Machine {
+    let machine = Machine::boot();
+    machine.sh("printf '127.0.0.1 broker.house\\n127.0.0.2 broker.house\\n' >> /etc/hosts; \
+         printf 'listener 1883 127.0.0.1\\nlistener 1999 127.0.0.2\\nallow_anonymous true\\n' \
+         > /etc/mosquitto/conf.d/addresses.conf; systemctl restart mosquitto");
+    machine.write_config(&config("5", "").replace("localhost:1883", "broker.house:1999"));
+    machine
+}
+
+#[test]
+fn a_name_whose_first_address_is_dead_costs_a_moment() {
+    let machine = with_two_addresses();
+    machine.feed(
+        &["nft", "-f", "-"],
+        b"table ip dead { chain input { type filter hook input priority 0; \
+          ip daddr 127.0.0.1 tcp dport 1999 counter drop; }; }",
+    );
+    let bus = machine.subscribe(&["home/#"]);
+    machine.start_monitor();
+    bus.wait_exact(0, "home/monitoring/availability", "online");
+    assert_eq!(machine.journal().alerts(&machine, "broker-lost", ""), 0);
+    let rules = machine.ok(&["nft", "list", "table", "ip", "dead"]);
+    assert!(!rules.contains("packets 0 "), "the dead address was not tried: {rules}");
+}
+
+#[test]
+fn an_address_that_takes_connections_and_is_no_broker_goes_last() {
+    let machine = with_two_addresses();
+    let closing = machine.listen(1999).unwrap();
+    std::thread::spawn(move || closing.incoming().for_each(drop));
+    let bus = machine.subscribe(&["home/#"]);
+    machine.start_monitor();
+    bus.wait_exact(0, "home/monitoring/availability", "online");
+    assert_eq!(machine.journal().alerts(&machine, "broker-lost", ""), 1);
+}
