@@ -26,7 +26,7 @@ run: ## a demonstration in a container of its own (as root)
 	@packaging/demo.sh
 
 test: build ## all tests (as root)
-	$(CARGO) test --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 system-test: ## the tests under a real systemd (as root)
 	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
@@ -37,8 +37,8 @@ soak: build ## the fault tests in their long form: MINUTES=10 (as root)
 	ROUNDS=$(MINUTES) SEED=$$(date +%s) $(CARGO) test --locked --test store power -- --nocapture
 
 lint: ## formatting, clippy and shellcheck
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh \
 		systemd/usr/share/doc/iotmonitor/examples/notify
 

@@ -3,14 +3,14 @@
 
 use bytes::Bytes;
 use divan::{Bencher, black_box, counter::ItemsCount};
-use iotmonitor::monitor::Event;
-use iotmonitor::monitor::action::StateChange;
-use iotmonitor::monitor::deadline::DeadlineTable;
-use iotmonitor::monitor::event::{Delivery, QoS, StateRecord};
 use iotmonitor::pulse::Pulse;
 use iotmonitor::store::{self, StoreCommand, StoreHandle, StoreSettings};
-use iotmonitor::topic::index::TopicIndex;
-use iotmonitor::topic::{TopicFilter, TopicName};
+use iotmonitor_core::monitor::Event;
+use iotmonitor_core::monitor::action::StateChange;
+use iotmonitor_core::monitor::deadline::DeadlineTable;
+use iotmonitor_core::monitor::event::{Delivery, QoS, StateRecord};
+use iotmonitor_core::topic::index::TopicIndex;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 

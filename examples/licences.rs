@@ -22,7 +22,10 @@ fn main() -> io::Result<()> {
     let metadata = metadata()?;
     let linked = linked(&metadata);
     let mut holders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in list(&metadata, "packages").filter(|package| linked.contains(id(package))) {
+    // The program's own packages come from no registry.
+    let is_foreign = |package: &&Value| !package["source"].is_null();
+    let packages = list(&metadata, "packages").filter(|package| linked.contains(id(package)));
+    for package in packages.filter(is_foreign) {
         let field = |name: &str| package[name].as_str().unwrap_or_default();
         let name = format!("{} {} ({})", field("name"), field("version"), field("license"));
         let directory = Path::new(field("manifest_path")).parent().unwrap_or(Path::new(""));

@@ -5,10 +5,10 @@
 //! fuzzing and for tests alone.
 
 use crate::config::{self, ConfigErrors, Environment, time_span};
-use crate::topic::index::TopicIndex;
-use crate::topic::{TopicFilter, TopicName};
-use crate::unit_name::{MAX_UNIT_NAME_BYTES, UnitName};
 use bytes::Bytes;
+use iotmonitor_core::topic::index::TopicIndex;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
+use iotmonitor_core::unit_name::{MAX_UNIT_NAME_BYTES, UnitName};
 use std::path::Path;
 use std::time::Duration;
 

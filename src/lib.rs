@@ -11,15 +11,14 @@
 //!  signals, time ─────┘
 //! ```
 //!
-//! Adapters turn what happens into an [`monitor::Event`]. The one loop in [`daemon`] reads the time,
-//! hands both to [`monitor::Monitor::handle`], has the adapters carry out the [`monitor::Action`]s
-//! that come back, and sleeps until [`monitor::Monitor::next_deadline`].
+//! Adapters turn what happens into an [`Event`](iotmonitor_core::monitor::Event). The one loop in
+//! [`daemon`] reads the time, hands both to [`Monitor::handle`](iotmonitor_core::monitor::Monitor),
+//! has the adapters carry out the [`Action`](iotmonitor_core::monitor::Action)s that come back, and
+//! sleeps until the monitor's next deadline.
 //!
 //! # Code map
 //!
-//! - [`monitor`]: the core. Decides everything: who is silent, what is restored, which agent is
-//!   started when. A function of its inputs.
-//! - [`topic`]: topic names and filters by the MQTT standard, and an index of many filters.
+//! - [`iotmonitor_core`]: a package of its own, which decides everything. A function of its inputs.
 //! - [`config`]: from the file's text to the core's specification, with all errors at once.
 //! - [`mqtt`]: the two connections, with their outbox, over MQTT 5 and 3.1.1.
 //! - [`store`]: LMDB on a thread of its own, grouped commits.
@@ -33,13 +32,13 @@
 //! - [`cli`]: one file a command; exit codes.
 //! - `fuzzing`: what fuzzing tries, built for it and for tests alone.
 //! - [`request`]: what people and programs ask the daemon for, by whichever adapter.
-//! - [`dbus`], [`unit_name`], [`pulse`], [`secret`]: which bus; names of agents' units; proof of life for
-//!   the watchdog; what no output shows.
+//! - [`dbus`], [`pulse`], [`secret`]: which bus; proof of life for the watchdog; what no output
+//!   shows.
 //!
 //! # Invariants
 //!
-//! - The core knows no clock, no file, no socket, no task and no randomness: `monitor` and `topic`
-//!   import none of them (`tests/layering.rs`).
+//! - The core knows no clock, no file, no socket, no task and no randomness: its package depends on
+//!   none of them, and its `clippy.toml` keeps those of std out.
 //! - Adapters know the core's events and actions, and never each other.
 //! - A state message is acknowledged to the broker only after the commit that holds it, in the
 //!   order of receipt.
@@ -63,7 +62,6 @@ pub mod discovery;
 pub mod fuzzing;
 pub mod http;
 pub mod logging;
-pub mod monitor;
 pub mod mqtt;
 pub mod original;
 pub mod pulse;
@@ -71,5 +69,3 @@ pub mod request;
 pub mod secret;
 pub mod store;
 pub mod systemd;
-pub mod topic;
-pub mod unit_name;

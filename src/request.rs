@@ -3,11 +3,11 @@
 //! Each question carries the way back for its answer. Deliberately absent: who may ask for what,
 //! which the adapter knows that takes the question in, and how it travels.
 
-use crate::monitor::Summary;
-use crate::monitor::event::StateRecord;
-use crate::monitor::spec::DeviceName;
-use crate::monitor::view::DeviceView;
-use crate::topic::{TopicFilter, TopicName};
+use iotmonitor_core::monitor::Summary;
+use iotmonitor_core::monitor::event::StateRecord;
+use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::monitor::view::DeviceView;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use tokio::sync::oneshot;
 
 /// What a person asks the daemon for.

@@ -20,8 +20,8 @@ mod shipped;
 mod slips;
 
 use iotmonitor::config::{ConfigErrors, Diagnostic, Environment, Loaded, load, parse};
-use iotmonitor::monitor::spec::{DeviceSpec, Exec, Sandbox};
 use iotmonitor::mqtt::settings::{ProtocolChoice, Server};
+use iotmonitor_core::monitor::spec::{DeviceSpec, Exec, Sandbox};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

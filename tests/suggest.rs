@@ -6,10 +6,10 @@
 mod broker;
 
 use broker::Broker;
-use iotmonitor::monitor::Event;
-use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat};
 use iotmonitor::pulse::Pulse;
 use iotmonitor::store::{self, StoreCommand, StoreSettings};
+use iotmonitor_core::monitor::Event;
+use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

@@ -3,12 +3,12 @@
 use super::client::call_at;
 use super::{BusHandle, BusSettings, CallError, Caller, spawn, well_known_name};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
-use crate::monitor::event::{QoS, StateRecord};
-use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
 use crate::request::{Command, Forgotten, Imported, Rejection, Request, Selection, StatePage};
-use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
+use iotmonitor_core::monitor::event::{QoS, StateRecord};
+use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::io::BufRead;
 use std::process::{self, Child, Stdio};
 use std::time::Duration;

@@ -13,9 +13,9 @@ use super::view::{
     Dictionary, agent_properties, device_properties, monitor_properties, to_dictionary,
 };
 use crate::dbus::Bus;
-use crate::monitor::spec::DeviceName;
-use crate::monitor::view::DeviceView;
 use crate::request::{Command, Rejection, Request};
+use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::monitor::view::DeviceView;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::{Flags, Header};

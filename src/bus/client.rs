@@ -3,10 +3,10 @@
 use super::view::from_dictionary;
 use super::{NAME, PAGE, PATH, well_known_name};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
-use crate::monitor::spec::DeviceName;
-use crate::monitor::view::DeviceView;
 use crate::request::Command;
-use crate::unit_name::DEFAULT_CLIENT_ID;
+use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::monitor::view::DeviceView;
+use iotmonitor_core::unit_name::DEFAULT_CLIENT_ID;
 use std::collections::HashMap;
 use std::time::Duration;
 use zbus::proxy::MethodFlags;

@@ -5,10 +5,10 @@
 use super::authority::may_command;
 use super::calls::{Call, Calls, Error, device_name};
 use super::client::{CallError, Caller};
-use crate::monitor::event::{QoS, StateRecord};
 use crate::request::{Forgotten, Imported, Request, Selection, StatePage};
-use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
+use iotmonitor_core::monitor::event::{QoS, StateRecord};
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;
 use zbus::Message;
 

@@ -4,8 +4,8 @@ use super::EXIT_FAILURE;
 use crate::bus::{Addressee, CallError, Caller};
 use crate::config::nearest::nearest;
 use crate::dbus::Bus;
-use crate::monitor::spec::DeviceName;
 use crate::request::Command;
+use iotmonitor_core::monitor::spec::DeviceName;
 use std::fmt::Display;
 
 pub fn reload(bus: Bus, addressee: Addressee) -> u8 {

@@ -8,14 +8,14 @@ use super::command::{conclude, fail, in_runtime};
 use crate::config::{self, Config, ConfigErrors, Environment, time_span};
 use crate::discovery::configuration::{self, Head, quoted};
 use crate::discovery::{Discovery, Observation};
-use crate::monitor::action::Subscription;
-use crate::monitor::event::{Connection, Event, LossReason, QoS};
-use crate::monitor::words::{Span, counted};
 use crate::mqtt::settings::{MqttSettings, ProtocolChoice};
 use crate::mqtt::{ConnectionOptions, MqttHandle, spawn};
 use crate::pulse::Pulse;
-use crate::topic::{TopicError, TopicFilter};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use iotmonitor_core::monitor::action::Subscription;
+use iotmonitor_core::monitor::event::{Connection, Event, LossReason, QoS};
+use iotmonitor_core::monitor::words::{Span, counted};
+use iotmonitor_core::topic::{TopicError, TopicFilter};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -132,7 +132,8 @@ fn mqtt_section(mqtt: &MqttSettings, base_topic: &str) -> Vec<(&'static str, Str
     add("user", mqtt.user.clone());
     add(
         "clientid",
-        (mqtt.client_id != crate::unit_name::DEFAULT_CLIENT_ID).then(|| mqtt.client_id.clone()),
+        (mqtt.client_id != iotmonitor_core::unit_name::DEFAULT_CLIENT_ID)
+            .then(|| mqtt.client_id.clone()),
     );
     add(
         "protocol",

@@ -5,9 +5,9 @@ use super::states::transfer::{fresh, record, save};
 use super::states::{StatesError, unix_now};
 use crate::bus::{Addressee, Caller, State};
 use crate::dbus::Bus;
-use crate::monitor::words::counted;
 use crate::original::configuration::adapted;
 use crate::original::database::{self, DatabaseError, States};
+use iotmonitor_core::monitor::words::counted;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

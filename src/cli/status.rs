@@ -3,11 +3,11 @@
 use super::command::{conclude, fail, in_runtime, suggesting};
 use crate::bus::{Addressee, CallError, Caller};
 use crate::dbus::Bus;
-use crate::monitor::spec::DeviceName;
-use crate::monitor::view::{AgentView, DeviceView};
-use crate::monitor::words::{Ago, Span, mebibytes};
 use crate::systemd::usage::{Usage, usages};
 use clap::builder::styling::{AnsiColor, Style};
+use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::monitor::view::{AgentView, DeviceView};
+use iotmonitor_core::monitor::words::{Ago, Span, mebibytes};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -9,9 +9,9 @@ use super::mqtt::MqttSection;
 use super::report::Report;
 use super::section::{Section, Text};
 use super::time_span::MAX_TIME_SPAN;
-use crate::monitor::rhythm;
-use crate::monitor::spec::{DeviceName, DeviceSpec};
-use crate::topic::{MAX_TOPIC_BYTES, TopicFilter, TopicName};
+use iotmonitor_core::monitor::rhythm;
+use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec};
+use iotmonitor_core::topic::{MAX_TOPIC_BYTES, TopicFilter, TopicName};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 
 use super::report::Report;
 use super::section::Section;
-use crate::monitor::spec::HomeAssistant;
-use crate::topic::TopicName;
+use iotmonitor_core::monitor::spec::HomeAssistant;
+use iotmonitor_core::topic::TopicName;
 
 /// Every key of the section.
 pub(super) const KEYS: &[&str] = &["discovery", "discoveryPrefix", "allowCommands"];

@@ -36,10 +36,10 @@ mod upstream;
 pub use error::{ConfigErrors, Diagnostic, Severity};
 
 use crate::http::settings::HttpSettings;
-use crate::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use crate::mqtt::settings::MqttSettings;
-use crate::unit_name::UnitTemplate;
 use device::Kind;
+use iotmonitor_core::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::unit_name::UnitTemplate;
 use report::{Report, Span};
 use section::{Field, Section};
 use std::collections::BTreeMap;

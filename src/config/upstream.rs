@@ -3,7 +3,7 @@
 use super::nearest::nearest;
 use super::report::{Report, Span};
 use super::section::{Section, Text};
-use crate::monitor::spec::{DeviceName, DeviceSpec};
+use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec};
 use std::collections::BTreeMap;
 use toml::de::DeValue;
 

@@ -4,11 +4,11 @@
 //! later ones of the same agent wait behind it, so that they stay in order. All others pass at once.
 
 use crate::dbus::Bus;
-use crate::monitor::alert::{Account, Alert, AlertKind};
-use crate::monitor::event::Now;
 use crate::systemd::account;
 use crate::systemd::alert_units::AlertOrder;
-use crate::unit_name::{UnitName, UnitTemplate, instance_of};
+use iotmonitor_core::monitor::alert::{Account, Alert, AlertKind};
+use iotmonitor_core::monitor::event::Now;
+use iotmonitor_core::unit_name::{UnitName, UnitTemplate, instance_of};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 

@@ -4,11 +4,11 @@
 //! monitor's; it gets every change, and reading alone passes it by.
 
 use super::Daemon;
-use crate::monitor::Action;
-use crate::monitor::event::{Event, ReadId, StateRecord, WriteId};
-use crate::monitor::states::StateOrder;
 use crate::request::{Forgotten, Imported, Rejection, Selection, StatePage};
-use crate::topic::TopicName;
+use iotmonitor_core::monitor::Action;
+use iotmonitor_core::monitor::event::{Event, ReadId, StateRecord, WriteId};
+use iotmonitor_core::monitor::states::StateOrder;
+use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
@@ -186,7 +186,7 @@ impl Daemon<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::snapshot::Snapshot;
+    use iotmonitor_core::monitor::snapshot::Snapshot;
 
     fn failure() -> Event {
         Event::StoreFailed { error: "the disk is full".to_owned() }

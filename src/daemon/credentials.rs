@@ -4,8 +4,8 @@
 //! the monitor's user alone. They stay there when the monitor ends, for systemd starts agents anew
 //! while it is down. Deliberately absent: which agent is given what; its unit says that.
 
-use crate::monitor::spec::MonitorSpec;
 use crate::mqtt::settings::MqttSettings;
+use iotmonitor_core::monitor::spec::MonitorSpec;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

@@ -1,7 +1,7 @@
 //! Which filters take all that a device says, and nothing of others.
 
 use super::traffic::Topics;
-use crate::topic::{TopicFilter, TopicName};
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeSet;
 
 /// A section with more filters would be none that a person reads.

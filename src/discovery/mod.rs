@@ -28,10 +28,10 @@ pub use conventions::Convention;
 pub use grouping::{Device, Seen, Standing};
 pub use rhythm::{Basis, Timeout};
 
-use crate::monitor::spec::MonitorSpec;
-use crate::topic::TopicName;
-use crate::topic::index::TopicIndex;
 use conventions::{home_assistant, zigbee2mqtt};
+use iotmonitor_core::monitor::spec::MonitorSpec;
+use iotmonitor_core::topic::TopicName;
+use iotmonitor_core::topic::index::TopicIndex;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use traffic::Topics;

@@ -2,7 +2,7 @@
 
 use super::conventions::Convention;
 use super::traffic::Traffic;
-use crate::monitor::rhythm;
+use iotmonitor_core::monitor::rhythm;
 use std::time::Duration;
 
 /// A proposed `watchTimeOut`, and why.

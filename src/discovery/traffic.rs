@@ -1,8 +1,8 @@
 //! What is remembered of each topic: counts and times, no payload.
 
 use super::Observation;
-use crate::monitor::availability;
-use crate::topic::TopicName;
+use iotmonitor_core::monitor::availability;
+use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;

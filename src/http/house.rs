@@ -1,13 +1,13 @@
 //! Questions to the daemon, which holds everything.
 
 use super::guard::Refusal;
-use crate::monitor::Summary;
-use crate::monitor::spec::DeviceName;
-use crate::monitor::view::DeviceView;
 use crate::request::{Command, Rejection, Request};
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use hyper::StatusCode;
+use iotmonitor_core::monitor::Summary;
+use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::monitor::view::DeviceView;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 

@@ -1,9 +1,9 @@
 //! The answers as JSON: the keys of `status/NAME`, and the original's for its list.
 
 use super::recent::Told;
-use crate::monitor::Summary;
-use crate::monitor::alert::Priority;
-use crate::monitor::view::{AgentView, DeviceView};
+use iotmonitor_core::monitor::Summary;
+use iotmonitor_core::monitor::alert::Priority;
+use iotmonitor_core::monitor::view::{AgentView, DeviceView};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -7,10 +7,10 @@
 use super::guard::Refusal;
 use super::house::House;
 use super::recent::Recent;
-use crate::monitor::Summary;
-use crate::monitor::alert::AlertKind;
-use crate::monitor::view::DeviceView;
 use hyper::StatusCode;
+use iotmonitor_core::monitor::Summary;
+use iotmonitor_core::monitor::alert::AlertKind;
+use iotmonitor_core::monitor::view::DeviceView;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::{SysconfVar, sysconf};
@@ -257,7 +257,7 @@ impl Families<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::view::AgentView;
+    use iotmonitor_core::monitor::view::AgentView;
 
     fn snapshot() -> Snapshot {
         let lamp = DeviceView {

@@ -26,13 +26,13 @@ mod routes;
 mod server;
 pub mod settings;
 
-use crate::monitor::Summary;
-use crate::monitor::alert::{Alert, AlertKind};
-use crate::monitor::event::Event;
-use crate::monitor::notice::Notice;
-use crate::monitor::view::DeviceView;
 use crate::pulse::Pulse;
 use crate::request::Request;
+use iotmonitor_core::monitor::Summary;
+use iotmonitor_core::monitor::alert::{Alert, AlertKind};
+use iotmonitor_core::monitor::event::Event;
+use iotmonitor_core::monitor::notice::Notice;
+use iotmonitor_core::monitor::view::DeviceView;
 use settings::HttpSettings;
 use std::io;
 use std::sync::Arc;

@@ -3,10 +3,10 @@
 //! Deliberately absent: alerts from before the start, which the journal has.
 
 use super::{News, Shared, json};
-use crate::monitor::alert::{Alert, AlertKind};
-use crate::monitor::episode::Reason;
 use axum::response::sse::Event;
 use futures_util::{Stream, stream};
+use iotmonitor_core::monitor::alert::{Alert, AlertKind};
+use iotmonitor_core::monitor::episode::Reason;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;

@@ -1,6 +1,6 @@
 //! Cuts the filters of a fleet into packets that a broker takes.
 
-use crate::topic::TopicFilter;
+use iotmonitor_core::topic::TopicFilter;
 use std::collections::VecDeque;
 
 /// Filters in one packet. MQTT sets no limit but brokers do; two hundred is far below the smallest

@@ -35,11 +35,11 @@ mod wire;
 #[cfg(any(test, fuzzing))]
 pub use wire::fuzz as fuzz_packets;
 
-use crate::monitor::action::{Publication, Subscription};
-use crate::monitor::event::{Connection, Delivery, Event, QoS};
 use crate::pulse::Pulse;
-use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
+use iotmonitor_core::monitor::action::{Publication, Subscription};
+use iotmonitor_core::monitor::event::{Connection, Delivery, Event, QoS};
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use settings::MqttSettings;
 use shared::Shared;
 use std::fmt;

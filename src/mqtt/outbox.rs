@@ -3,9 +3,9 @@
 //! Publications with QoS 1 stay here until PUBACK, across reconnections; everything else is
 //! dropped with the connection that it was meant for. Deliberately absent: packets, sockets, time.
 
-use crate::monitor::action::{Publication, Subscription};
-use crate::monitor::event::{QoS, Token};
-use crate::topic::{TopicFilter, TopicName};
+use iotmonitor_core::monitor::action::{Publication, Subscription};
+use iotmonitor_core::monitor::event::{QoS, Token};
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Room for so many topics is kept when the queue has run empty.

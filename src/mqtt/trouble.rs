@@ -1,7 +1,7 @@
 //! What can go wrong with a connection, in sentences that name the thing and the way out.
 
 use super::settings::Server;
-use crate::monitor::event::LossReason;
+use iotmonitor_core::monitor::event::LossReason;
 use rumqttc::tokio_rustls::rustls;
 use std::io;
 use std::path::PathBuf;

@@ -7,11 +7,11 @@ pub(super) mod v311;
 pub(super) mod v5;
 
 use super::Will;
-use crate::monitor::action::{Publication, Subscription};
-use crate::monitor::event::{Connection, Protocol, QoS};
 use crate::secret::Secret;
-use crate::topic::TopicFilter;
 use bytes::{BufMut, Bytes, BytesMut};
+use iotmonitor_core::monitor::action::{Publication, Subscription};
+use iotmonitor_core::monitor::event::{Connection, Protocol, QoS};
+use iotmonitor_core::topic::TopicFilter;
 use std::time::Duration;
 
 /// The largest packet that MQTT can frame: its remaining length is 268,435,455 bytes after a

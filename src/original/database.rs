@@ -4,7 +4,7 @@
 //! To open a LevelDB is to change it: its log is replayed and its files are renewed. So it is opened
 //! as a copy in memory, and the files stay as they are, which leaves the way back open.
 
-use crate::topic::TopicName;
+use iotmonitor_core::topic::TopicName;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rusty_leveldb::env::Env as _;

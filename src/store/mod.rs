@@ -22,12 +22,12 @@ pub use error::StoreError;
 #[cfg(any(test, fuzzing))]
 pub use record::fuzz as fuzz_records;
 
-use crate::monitor::action::StateChange;
-use crate::monitor::event::{Delivery, Event, ReadId, WriteId};
-use crate::monitor::snapshot::{DeviceRecord, Heartbeat};
-use crate::monitor::spec::DeviceName;
 use crate::pulse::Pulse;
-use crate::topic::{TopicFilter, TopicName};
+use iotmonitor_core::monitor::action::StateChange;
+use iotmonitor_core::monitor::event::{Delivery, Event, ReadId, WriteId};
+use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat};
+use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -63,7 +63,7 @@ impl StoreSettings {
     }
 }
 
-/// The store's part of [`crate::monitor::Action`].
+/// The store's part of [`iotmonitor_core::monitor::Action`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreCommand {
     Record { delivery: Delivery, change: StateChange },

@@ -8,9 +8,9 @@
 //! over a prefix finds them. The hash is SipHash-1-3 with a fixed key, whose values are the same in
 //! every release and on every machine; it needs to be that, and quick, and no more.
 
-use crate::monitor::event::{QoS, StateRecord};
-use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
+use iotmonitor_core::monitor::event::{QoS, StateRecord};
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use siphasher::{sip::SipHasher13, sip128};
 use std::hash::Hasher;
 use std::time::Duration;

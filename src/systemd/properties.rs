@@ -6,7 +6,7 @@
 
 use super::proxy::Property;
 use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE};
-use crate::monitor::spec::{AgentSpec, DeviceName, Exec, Sandbox};
+use iotmonitor_core::monitor::spec::{AgentSpec, DeviceName, Exec, Sandbox};
 use std::time::Duration;
 use zbus::Variant;
 
@@ -319,7 +319,7 @@ fn microseconds(duration: Duration) -> Variant<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unit_name::UnitName;
+    use iotmonitor_core::unit_name::UnitName;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 

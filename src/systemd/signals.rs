@@ -6,8 +6,8 @@
 use super::inbox::Inbox;
 use super::proxy::{SYSTEMD, UNIT_NAMESPACE};
 use super::reading::{agent_of_path, may_be_agent};
-use crate::unit_name::UnitName;
 use futures_util::StreamExt;
+use iotmonitor_core::unit_name::UnitName;
 use std::sync::Arc;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, message::Type};
 

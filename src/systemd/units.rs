@@ -6,10 +6,10 @@
 use super::inbox::{Inbox, JobWatch, Relist, Waiter, Work};
 use super::proxy::{ManagerProxy, Meaning, SYSTEMD, is_timeout, meaning, words};
 use super::reading::{Reading, UNIT_PATTERN, active_state, interpret};
-use crate::monitor::event::{ActiveState, Event, UnitReport};
 use crate::pulse::Pulse;
-use crate::unit_name::UnitName;
 use futures_util::{StreamExt, stream};
+use iotmonitor_core::monitor::event::{ActiveState, Event, UnitReport};
+use iotmonitor_core::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;

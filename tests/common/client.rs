@@ -1,13 +1,13 @@
 //! The adapter under test with its channel, and waiting for what it reports.
 
-use iotmonitor::monitor::action::{Publication, Subscription};
-use iotmonitor::monitor::event::{
-    Connection, Delivery, Event, LossReason, Message, Protocol, QoS, Refusal, Token,
-};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
 use iotmonitor::mqtt::{ConnectionOptions, MqttHandle, spawn};
 use iotmonitor::pulse::Pulse;
-use iotmonitor::topic::{TopicFilter, TopicName};
+use iotmonitor_core::monitor::action::{Publication, Subscription};
+use iotmonitor_core::monitor::event::{
+    Connection, Delivery, Event, LossReason, Message, Protocol, QoS, Refusal, Token,
+};
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};

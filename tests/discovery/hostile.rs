@@ -2,7 +2,7 @@
 
 use crate::{LISTENED, Traffic};
 use iotmonitor::discovery::Standing;
-use iotmonitor::topic::TopicName;
+use iotmonitor_core::topic::TopicName;
 use proptest::prelude::*;
 
 /// Levels that conventions know, beside texts that break quotes, lines and terminals.

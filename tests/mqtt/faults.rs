@@ -5,10 +5,10 @@ use crate::common::client::{
     Client, PATIENCE, VERSIONS, at_least_once, publication, settings, topic, with_token,
 };
 use crate::fake::{FakeBroker, read};
-use iotmonitor::monitor::action::Publication;
-use iotmonitor::monitor::event::{Connection, Event, LossReason, Protocol, QoS};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
 use iotmonitor::secret::Secret;
+use iotmonitor_core::monitor::action::Publication;
+use iotmonitor_core::monitor::event::{Connection, Event, LossReason, Protocol, QoS};
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;

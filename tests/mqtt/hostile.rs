@@ -3,7 +3,7 @@
 use crate::common::broker::Broker;
 use crate::common::client::{Client, PATIENCE, VERSIONS, settings};
 use crate::fake::FakeBroker;
-use iotmonitor::monitor::event::{Connection, Event, LossReason, Protocol};
+use iotmonitor_core::monitor::event::{Connection, Event, LossReason, Protocol};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

@@ -4,10 +4,10 @@ use crate::common::broker::Broker;
 use crate::common::client::{
     Client, VERSIONS, at_least_once, filter, publication, settings, topic, with_token,
 };
-use iotmonitor::monitor::action::{Publication, Subscription};
-use iotmonitor::monitor::event::{Connection, Event, Protocol, QoS};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
 use iotmonitor::mqtt::{ConnectionOptions, Will};
+use iotmonitor_core::monitor::action::{Publication, Subscription};
+use iotmonitor_core::monitor::event::{Connection, Event, Protocol, QoS};
 use std::time::Duration;
 
 fn availability() -> ConnectionOptions {

@@ -4,9 +4,9 @@ use crate::common::broker::Broker;
 use crate::common::client::{
     Client, VERSIONS, at_least_once, publication, settings, topic, with_token,
 };
-use iotmonitor::monitor::action::Publication;
-use iotmonitor::monitor::event::{Connection, Event, LossReason, QoS, Token};
 use iotmonitor::mqtt::settings::MqttSettings;
+use iotmonitor_core::monitor::action::Publication;
+use iotmonitor_core::monitor::event::{Connection, Event, LossReason, QoS, Token};
 use std::collections::BTreeSet;
 
 /// An observer under another clientid, that hears of everything below `out`.

@@ -2,11 +2,11 @@
 //! the process.
 
 use super::{Running, data_file, filled, state, topics};
-use iotmonitor::monitor::Event;
-use iotmonitor::monitor::action::StateChange;
-use iotmonitor::monitor::event::StateRecord;
-use iotmonitor::monitor::snapshot::Snapshot;
 use iotmonitor::store::{StoreError, check_format};
+use iotmonitor_core::monitor::Event;
+use iotmonitor_core::monitor::action::StateChange;
+use iotmonitor_core::monitor::event::StateRecord;
+use iotmonitor_core::monitor::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

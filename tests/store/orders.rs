@@ -1,10 +1,10 @@
 //! What people ask of the store: everything that is recorded, and changes of it.
 
 use super::{Running, state, topic, topics};
-use iotmonitor::monitor::Event;
-use iotmonitor::monitor::action::StateChange;
-use iotmonitor::monitor::event::{StateRecord, WriteId};
 use iotmonitor::store::StoreCommand;
+use iotmonitor_core::monitor::Event;
+use iotmonitor_core::monitor::action::StateChange;
+use iotmonitor_core::monitor::event::{StateRecord, WriteId};
 use std::time::Duration;
 
 fn write(running: &mut Running, changes: Vec<StateChange>, keep_newer: bool) -> usize {

@@ -5,9 +5,9 @@
 //! `qos` (1), `retain` (false) and `time` (now).
 
 use crate::bus::State;
-use crate::topic::TopicName;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use iotmonitor_core::topic::TopicName;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub enum LineError {
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     #[error("{0}")]
-    Topic(#[from] crate::topic::TopicError),
+    Topic(#[from] iotmonitor_core::topic::TopicError),
     #[error("a state has either `payload` or `payloadBase64`")]
     Payload,
     #[error("`payloadBase64` is no base64: {0}")]

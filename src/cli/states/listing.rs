@@ -3,9 +3,9 @@
 use super::{StatesError, lines, unix_now};
 use crate::bus::{Caller, State};
 use crate::config::nearest::nearest;
-use crate::monitor::words::Ago;
 use crate::request::Selection;
 use clap::builder::styling::Style;
+use iotmonitor_core::monitor::words::Ago;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 

@@ -2,9 +2,9 @@
 
 use super::{StatesError, lines, read_file, unix_now};
 use crate::bus::{Caller, State};
-use crate::monitor::words::counted;
 use crate::request::{Imported, Selection};
 use indicatif::{ProgressBar, ProgressStyle};
+use iotmonitor_core::monitor::words::counted;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -4,7 +4,7 @@
 //! (home-assistant.io/integrations/mqtt)
 
 use super::{Claim, Convention, Role};
-use crate::topic::TopicName;
+use iotmonitor_core::topic::TopicName;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -11,7 +11,7 @@ mod tasmota;
 pub mod zigbee2mqtt;
 
 use super::traffic::Topics;
-use crate::topic::TopicName;
+use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;

@@ -5,7 +5,7 @@
 //! (shelly-api-docs.shelly.cloud)
 
 use super::{Claim, Convention, Role, description, last};
-use crate::topic::TopicName;
+use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeSet;
 
 const FIRST_GENERATION: &str = "shellies/";

@@ -4,10 +4,10 @@ use super::{
     Accepted, Hello, Incomer, Incoming, Limits, MAX_PACKET_BYTES, Malformed, Rejection, Unwritable,
     Wire, is_publish, pkid_of_broken_publish, write_whole,
 };
-use crate::monitor::action::{Publication, Subscription};
-use crate::monitor::event::{Connection, Protocol, QoS};
-use crate::topic::TopicFilter;
 use bytes::{Bytes, BytesMut};
+use iotmonitor_core::monitor::action::{Publication, Subscription};
+use iotmonitor_core::monitor::event::{Connection, Protocol, QoS};
+use iotmonitor_core::topic::TopicFilter;
 use rumqttc_v4 as mqtt;
 use rumqttc_v4::mqttbytes::{self, Error, check};
 

@@ -5,10 +5,10 @@ use super::{
     SESSION_EXPIRY, STATE_RECEIVE_MAXIMUM, Unwritable, Wire, is_publish, pkid_of_broken_publish,
     write_whole,
 };
-use crate::monitor::action::{Publication, RESTORED_PROPERTY, Subscription};
-use crate::monitor::event::{Connection, Protocol, QoS};
-use crate::topic::TopicFilter;
 use bytes::{Buf, Bytes, BytesMut};
+use iotmonitor_core::monitor::action::{Publication, RESTORED_PROPERTY, Subscription};
+use iotmonitor_core::monitor::event::{Connection, Protocol, QoS};
+use iotmonitor_core::topic::TopicFilter;
 use rumqttc::mqttbytes::v5 as mqtt;
 use rumqttc::mqttbytes::{self, Error, check};
 use std::time::Duration;

@@ -3,8 +3,8 @@
 use super::model::Definition;
 use super::world::BASE;
 use crate::plain_agent::plain_agent;
-use iotmonitor::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
-use iotmonitor::topic::{TopicFilter, TopicName};
+use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -7,17 +7,17 @@ use super::model::{Definition, Millis, Model, SAVING};
 use super::specs::{number_in, number_of, spec};
 use super::step::{Step, ceil};
 use bytes::Bytes;
-use iotmonitor::monitor::action::Publication;
-use iotmonitor::monitor::alert::AlertKind;
-use iotmonitor::monitor::event::{
+use iotmonitor_core::monitor::action::Publication;
+use iotmonitor_core::monitor::alert::AlertKind;
+use iotmonitor_core::monitor::event::{
     ActiveState, Connection, JobOutcome, LossReason, Message, Protocol, QoS, Token, UnitReport,
 };
-use iotmonitor::monitor::notice::Notice;
-use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use iotmonitor::monitor::spec::DeviceName;
-use iotmonitor::monitor::{Action, Event, Monitor, Now};
-use iotmonitor::topic::TopicName;
-use iotmonitor::unit_name::UnitName;
+use iotmonitor_core::monitor::notice::Notice;
+use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::monitor::{Action, Event, Monitor, Now};
+use iotmonitor_core::topic::TopicName;
+use iotmonitor_core::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ mod liveness;
 mod notices;
 #[path = "monitor/outages.rs"]
 mod outages;
-#[path = "common/plain_agent.rs"]
+#[path = "../../tests/common/plain_agent.rs"]
 mod plain_agent;
 #[path = "monitor/reasons.rs"]
 mod reasons;

@@ -2,10 +2,10 @@
 
 use super::expect::{agent, agent_running, device_name, stateful, watched};
 use super::timetable::{House, filter, secs};
-use iotmonitor::monitor::alert::AlertKind;
-use iotmonitor::monitor::event::Connection;
-use iotmonitor::monitor::spec::DeviceSpec;
-use iotmonitor::monitor::{Action, Event};
+use iotmonitor_core::monitor::alert::AlertKind;
+use iotmonitor_core::monitor::event::Connection;
+use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::monitor::{Action, Event};
 
 const UNIT: &str = "iotmonitor-agent-box.service";
 

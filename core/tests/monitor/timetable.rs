@@ -5,16 +5,16 @@
 //! monitor to the next, so whatever the monitor does carries its exact time.
 
 use bytes::Bytes;
-use iotmonitor::monitor::action::{Publication, StateChange};
-use iotmonitor::monitor::event::{
+use iotmonitor_core::monitor::action::{Publication, StateChange};
+use iotmonitor_core::monitor::event::{
     ActiveState, Connection, Delivery, JobOutcome, LossReason, Message, Protocol, QoS, ReadId,
     Refusal, StateRecord, Token, UnitReport,
 };
-use iotmonitor::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use iotmonitor::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
-use iotmonitor::monitor::{Action, Event, Monitor, Now};
-use iotmonitor::topic::{TopicFilter, TopicName};
-use iotmonitor::unit_name::UnitName;
+use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::monitor::{Action, Event, Monitor, Now};
+use iotmonitor_core::topic::{TopicFilter, TopicName};
+use iotmonitor_core::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 

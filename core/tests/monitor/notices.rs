@@ -2,9 +2,9 @@
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, START, secs};
-use iotmonitor::monitor::event::{ActiveState, UnitReport};
-use iotmonitor::monitor::notice::Notice;
-use iotmonitor::monitor::{Action, Event};
+use iotmonitor_core::monitor::event::{ActiveState, UnitReport};
+use iotmonitor_core::monitor::notice::Notice;
+use iotmonitor_core::monitor::{Action, Event};
 
 /// Notices in short, with the state that each shows.
 fn told(house: &House) -> Vec<String> {

@@ -2,13 +2,13 @@
 
 use super::plain_agent::plain_agent;
 use super::timetable::{BASE, House, name, secs, topic};
-use iotmonitor::monitor::action::{Publication, StateChange, Subscription};
-use iotmonitor::monitor::alert::{Alert, AlertKind};
-use iotmonitor::monitor::event::{ActiveState, Connection, Delivery, UnitReport};
-use iotmonitor::monitor::spec::{DeviceName, DeviceSpec};
-use iotmonitor::monitor::{Action, Event};
-use iotmonitor::topic::TopicFilter;
-use iotmonitor::unit_name::UnitName;
+use iotmonitor_core::monitor::action::{Publication, StateChange, Subscription};
+use iotmonitor_core::monitor::alert::{Alert, AlertKind};
+use iotmonitor_core::monitor::event::{ActiveState, Connection, Delivery, UnitReport};
+use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec};
+use iotmonitor_core::monitor::{Action, Event};
+use iotmonitor_core::topic::TopicFilter;
+use iotmonitor_core::unit_name::UnitName;
 use std::time::Duration;
 
 impl House {

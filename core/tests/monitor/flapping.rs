@@ -2,9 +2,9 @@
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, millis, secs};
-use iotmonitor::monitor::Event;
-use iotmonitor::monitor::alert::{AlertKind, Priority};
-use iotmonitor::monitor::episode::Reason;
+use iotmonitor_core::monitor::Event;
+use iotmonitor_core::monitor::alert::{AlertKind, Priority};
+use iotmonitor_core::monitor::episode::Reason;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
 const KINDS: [AlertKind; 3] = [AlertKind::Expired, AlertKind::Recovered, AlertKind::Flapping];

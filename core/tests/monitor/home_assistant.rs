@@ -2,10 +2,10 @@
 
 use super::expect::{agent, device_name, stateful, watched};
 use super::timetable::{BASE, House, message, secs, topic};
-use iotmonitor::monitor::Event;
-use iotmonitor::monitor::alert::AlertKind;
-use iotmonitor::monitor::event::{Connection, QoS};
-use iotmonitor::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::monitor::Event;
+use iotmonitor_core::monitor::alert::AlertKind;
+use iotmonitor_core::monitor::event::{Connection, QoS};
+use iotmonitor_core::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use serde_json::{Value, json};
 
 const LAMP: &str = "homeassistant/device/iotmonitor/lamp/config";

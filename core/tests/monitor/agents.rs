@@ -3,11 +3,11 @@
 use super::expect::{agent, agent_running, device_name, watched};
 use super::plain_agent::plain_agent;
 use super::timetable::{House, START, millis, secs};
-use iotmonitor::monitor::alert::AlertKind;
-use iotmonitor::monitor::event::{ActiveState, JobOutcome};
-use iotmonitor::monitor::spec::{AgentSpec, DeviceSpec};
-use iotmonitor::monitor::{Action, Event};
-use iotmonitor::unit_name::UnitName;
+use iotmonitor_core::monitor::alert::AlertKind;
+use iotmonitor_core::monitor::event::{ActiveState, JobOutcome};
+use iotmonitor_core::monitor::spec::{AgentSpec, DeviceSpec};
+use iotmonitor_core::monitor::{Action, Event};
+use iotmonitor_core::unit_name::UnitName;
 use std::time::Duration;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
@@ -137,7 +137,7 @@ fn what_makes_the_unit_is_in_its_definition_and_the_rest_is_not() {
         AgentSpec { cpu_quota_percent: Some(20), ..plain_agent("box", "run box") },
         AgentSpec { tasks_max: Some(5), ..plain_agent("box", "run box") },
         AgentSpec {
-            sandbox: iotmonitor::monitor::spec::Sandbox::Strict,
+            sandbox: iotmonitor_core::monitor::spec::Sandbox::Strict,
             ..plain_agent("box", "run box")
         },
         AgentSpec {
@@ -146,7 +146,7 @@ fn what_makes_the_unit_is_in_its_definition_and_the_rest_is_not() {
         },
         AgentSpec { mqtt_server: "tcp://elsewhere:1883".into(), ..plain_agent("box", "run box") },
         AgentSpec {
-            exec: iotmonitor::monitor::spec::Exec::Argv(vec!["run box".into()]),
+            exec: iotmonitor_core::monitor::spec::Exec::Argv(vec!["run box".into()]),
             ..plain_agent("box", "run box")
         },
     ];
@@ -244,7 +244,8 @@ fn relaunches_come_after_growing_delays_up_to_the_cap_and_never_end() {
 fn two_seeds_jitter_differently() {
     let gap = |seed| {
         let mut house = House::dark(vec![agent("box", 30)]);
-        house.monitor = iotmonitor::monitor::Monitor::new(house.spec.clone(), house.now(), seed);
+        house.monitor =
+            iotmonitor_core::monitor::Monitor::new(house.spec.clone(), house.now(), seed);
         house.power_up();
         failing_at_once(&mut house, secs(100))
     };

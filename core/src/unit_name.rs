@@ -1,7 +1,7 @@
 //! Names of units: those of agents, escaped as systemd-escape(1) does it, in the length that systemd
 //! allows, and the instances of a template that somebody else has written.
 //!
-//! Pure text; whether such a unit exists is the business of [`crate::systemd`].
+//! Pure text; whether such a unit exists is the business of the systemd adapter.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Topic filters against a second matcher, written from the text of MQTT 5, section 4.7.
 
-use iotmonitor::topic::index::TopicIndex;
-use iotmonitor::topic::{TopicFilter, TopicName};
+use iotmonitor_core::topic::index::TopicIndex;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use proptest::prelude::*;
 
 /// Section 4.7 word by word, over lists of levels and with no shortcut.

@@ -2,11 +2,11 @@
 
 use super::expect::{stateful, watched};
 use super::timetable::{House, filter, message, millis, secs, topic};
-use iotmonitor::monitor::action::StateChange;
-use iotmonitor::monitor::alert::AlertKind;
-use iotmonitor::monitor::event::{Connection, Delivery, LossReason, Message, QoS};
-use iotmonitor::monitor::spec::DeviceSpec;
-use iotmonitor::monitor::{Action, Event};
+use iotmonitor_core::monitor::action::StateChange;
+use iotmonitor_core::monitor::alert::AlertKind;
+use iotmonitor_core::monitor::event::{Connection, Delivery, LossReason, Message, QoS};
+use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::monitor::{Action, Event};
 
 /// A house whose backlog is in and whose log is empty.
 fn settled(devices: Vec<DeviceSpec>) -> House {

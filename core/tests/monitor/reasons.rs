@@ -2,9 +2,9 @@
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, secs};
-use iotmonitor::monitor::Event;
-use iotmonitor::monitor::alert::AlertKind;
-use iotmonitor::monitor::episode::Reason;
+use iotmonitor_core::monitor::Event;
+use iotmonitor_core::monitor::alert::AlertKind;
+use iotmonitor_core::monitor::episode::Reason;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
 

@@ -2,8 +2,8 @@
 
 use super::expect::watched;
 use super::timetable::{House, secs};
-use iotmonitor::monitor::rhythm::{Learned, UNLEARNED};
-use iotmonitor::monitor::spec::{DeviceName, DeviceSpec};
+use iotmonitor_core::monitor::rhythm::{Learned, UNLEARNED};
+use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec};
 use std::time::Duration;
 
 const DAY: u64 = 86_400;
@@ -120,10 +120,10 @@ fn time_out_of_the_monitoring_is_no_silence() {
     let mut house = known();
     house.hear("home/lamp/x");
     let name = || DeviceName::new("lamp").unwrap();
-    house.happen(iotmonitor::monitor::Event::Disabled { device: name() });
+    house.happen(iotmonitor_core::monitor::Event::Disabled { device: name() });
     house.advance(secs(3 * DAY));
     house.hear("home/lamp/x");
-    house.happen(iotmonitor::monitor::Event::Enabled { device: name() });
+    house.happen(iotmonitor_core::monitor::Event::Enabled { device: name() });
     speak(&mut house, 300, 600);
     assert_eq!(learned(&house).longest, secs(300));
 }

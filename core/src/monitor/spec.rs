@@ -1,8 +1,7 @@
 //! What the monitor is to watch: the validated form of a configuration file.
 //!
-//! Invalid states are not representable here, so nothing below checks again. Built by
-//! [`crate::config`]; deliberately absent: the broker's address and secrets, which only the MQTT
-//! adapter needs.
+//! Invalid states are not representable here, so nothing below checks again. The broker's address and
+//! secrets, which only the MQTT adapter needs, are not part of it.
 
 use crate::topic::{TopicFilter, TopicName};
 use crate::unit_name::{UnitName, UnitTemplate};
