@@ -30,15 +30,17 @@ impl UnitName {
     /// # Errors
     /// When the escaped name is longer than [`MAX_UNIT_NAME_BYTES`].
     pub fn for_agent(client_id: &str, agent: &str) -> Result<Self, UnitNameTooLong> {
-        let name = if client_id == DEFAULT_CLIENT_ID {
-            format!("iotmonitor-agent-{}.service", escape(agent))
-        } else {
-            format!("iotmonitor-{}-agent-{}.service", escape(client_id), escape(agent))
-        };
+        let name = format!("{}{}.service", prefix_of(client_id), escape(agent));
         if name.len() > MAX_UNIT_NAME_BYTES {
             return Err(UnitNameTooLong { name });
         }
         Ok(Self(name))
+    }
+
+    /// Whether it is a name of an agent of this instance.
+    #[must_use]
+    pub fn is_of(&self, client_id: &str) -> bool {
+        self.0.starts_with(&prefix_of(client_id))
     }
 
     /// A name that came from systemd.
@@ -118,6 +120,15 @@ pub fn instance_of(text: &str) -> String {
         name.replace_range(..1, "_");
     }
     name
+}
+
+/// What the names of an instance's agents begin with.
+fn prefix_of(client_id: &str) -> String {
+    if client_id == DEFAULT_CLIENT_ID {
+        "iotmonitor-agent-".to_owned()
+    } else {
+        format!("iotmonitor-{}-agent-", escape(client_id))
+    }
 }
 
 /// Escapes a text as systemd-escape(1) does without `--path`: `/` becomes `-`, ASCII letters,

@@ -50,8 +50,8 @@ const LEAST_MEMORY: u64 = 1 << 20;
 /// In percent: a thousand processors.
 const MOST_CPU: u32 = 100_000;
 
-/// The environment variable that the monitor itself sets to the agent's name.
-const OWN_VARIABLE: &str = "IOTMONITOR_AGENT";
+/// The environment variable in which the monitor itself passes on what systemd would garble.
+const OWN_VARIABLE: &str = "IOTMONITOR_EXEC";
 
 /// `None` when the section names no valid program or unit; that has been reported then.
 pub(super) fn read(
@@ -253,7 +253,7 @@ fn variables(section: &Section<'_>, report: &mut Report) -> BTreeMap<String, Str
             let hint = "names have letters, digits and `_`, and start with no digit";
             report.error(&entry.key_span, message, hint);
         } else if entry.key == OWN_VARIABLE {
-            let message = format!("`{OWN_VARIABLE}` is set by iotmonitor to the agent's name");
+            let message = format!("`{OWN_VARIABLE}` is set by iotmonitor to pass `exec` on");
             report.error(&entry.key_span, message, "remove it, or choose another name");
         } else if let Some(value) = variable_value(&entry, report) {
             variables.insert(entry.key.to_owned(), value);

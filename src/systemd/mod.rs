@@ -14,6 +14,7 @@
 
 pub mod account;
 pub mod alert_units;
+mod command;
 mod inbox;
 mod jobs;
 pub mod manager;

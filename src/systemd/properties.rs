@@ -4,8 +4,9 @@
 //! Deliberately absent: BindsTo=, PartOf= and After= on the monitor's unit, for an agent outlives
 //! it; DefaultDependencies=no, for an agent ends with the system.
 
+use super::command::{Command, environment};
 use super::proxy::Property;
-use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE};
+use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE, marked};
 use iotmonitor_core::monitor::spec::{AgentSpec, DeviceName, Exec, Sandbox};
 use std::time::Duration;
 use zbus::Variant;
@@ -20,6 +21,10 @@ pub const DEFAULT_USER: &str = "iotmonitor";
 /// takes over with growing delays.
 const START_LIMIT_BURST: u32 = 3;
 const START_LIMIT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What ends after the agents when the system goes down, so that a farewell still reaches the
+/// broker. Of a broker that is not installed here it asks nothing.
+const LAST_TO_END: [&str; 2] = ["network.target", "mosquitto.service"];
 
 /// The user that a user manager belongs to, and all its units.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,15 +81,18 @@ pub(super) fn transient(
         ("Slice", text(SLICE)),
         // `exec`: the start fails when the program cannot be executed, not a moment later.
         ("Type", text("exec")),
-        ("ExecStart", command.exec_start()),
+        ("ExecStart", exec_start(command)),
         ("Restart", text("always")),
         ("RestartUSec", Variant::from(0_u64)),
         ("StartLimitBurst", Variant::from(START_LIMIT_BURST)),
         ("StartLimitIntervalUSec", microseconds(START_LIMIT_INTERVAL)),
-        ("Environment", environment(device, agent, carried)),
+        ("Environment", Variant::from(environment(device, agent, carried))),
         ("SyslogIdentifier", text(device.as_str())),
         ("LogExtraFields", marker(client_id, device, definition)),
     ];
+    if owner.is_none() {
+        properties.push(("After", strings(&LAST_TO_END)));
+    }
     identity(owner, agent, &mut properties)?;
     if let Some(file) = &agent.environment_file {
         // false: a file that is missing is an error.
@@ -130,72 +138,18 @@ fn refuse_nul(agent: &AgentSpec) -> Result<(), PropertyError> {
     Ok(())
 }
 
-/// Environment variable in which [`Command::carried`] reaches the process; gone before it runs.
-const CARRIER: &str = "IOTMONITOR_EXEC";
-
-/// Turns into what the carrier holds, in the same process and without the carrier. It has neither
-/// `$` nor `;` in it.
-const UNPACK: &str = "exec /usr/bin/env -u IOTMONITOR_EXEC /bin/bash -c \
-                      \"`/usr/bin/printenv IOTMONITOR_EXEC`\"";
-
-/// What ExecStart= and the environment have to be for a program to get its words byte for byte.
-///
-/// systemd keeps a transient unit in a file and reads that again at each daemon-reload. What 252
-/// writes for `$` and `;` in ExecStart= comes back with backslashes before them, and what it
-/// writes for ExecStartEx=, whose flag `no-env-expand` would be the straight way, does not come
-/// back at all. So words with one of the two travel in an environment variable, which is kept
-/// faithfully and in which nothing is expanded.
-struct Command {
-    argv: Vec<String>,
-    carried: Option<String>,
-}
-
-impl Command {
-    fn new(exec: &Exec) -> Self {
-        let bash = |script: &str| vec!["/bin/bash".to_owned(), "-c".to_owned(), script.to_owned()];
-        let faithful = |word: &String| !word.contains(['$', ';']);
-        let carried = match exec {
-            Exec::Shell(script) if faithful(script) => {
-                return Self { argv: bash(script), carried: None };
-            }
-            Exec::Argv(argv) if argv.iter().all(faithful) => {
-                return Self { argv: argv.clone(), carried: None };
-            }
-            // The shell's substitution takes away line breaks at the end, which mean nothing to it.
-            Exec::Shell(script) => script.clone(),
-            Exec::Argv(argv) => argv.iter().fold("exec --".to_owned(), |script, word| {
-                format!("{script} '{}'", word.replace('\'', "'\\''"))
-            }),
-        };
-        Self { argv: bash(UNPACK), carried: Some(carried) }
-    }
-
-    /// A program without a slash is looked for in systemd's own search path (systemd.exec(5)).
-    fn exec_start(self) -> Variant<'static> {
-        let program = self.argv.first().cloned().unwrap_or_default();
-        // false: a failure is a failure.
-        Variant::from(vec![(program, self.argv, false)])
-    }
-}
-
-/// The file's own variables come after the given ones and win.
-fn environment(
-    device: &DeviceName,
-    agent: &AgentSpec,
-    carried: Option<String>,
-) -> Variant<'static> {
-    let mut environment =
-        vec![format!("IOTMONITOR_AGENT={device}"), format!("MQTT_SERVER={}", agent.mqtt_server)];
-    environment.extend(agent.environment.iter().map(|(name, value)| format!("{name}={value}")));
-    environment.extend(carried.map(|carried| format!("{CARRIER}={carried}")));
-    Variant::from(environment)
+/// A program without a slash is looked for in systemd's own search path (systemd.exec(5)).
+fn exec_start(command: Command) -> Variant<'static> {
+    let program = command.argv.first().cloned().unwrap_or_default();
+    // false: a failure is a failure.
+    Variant::from(vec![(program, command.argv, false)])
 }
 
 /// What tells our units from all others, and stands in each of the agent's journal entries.
 fn marker(client_id: &str, device: &DeviceName, definition: &str) -> Variant<'static> {
     let fields = [
-        format!("{FIELD_AGENT}={device}"),
-        format!("{FIELD_INSTANCE}={client_id}"),
+        format!("{FIELD_AGENT}={}", marked(device.as_str())),
+        format!("{FIELD_INSTANCE}={}", marked(client_id)),
         format!("{FIELD_DEFINITION}={definition}"),
     ];
     Variant::from(fields.map(String::into_bytes).to_vec())
@@ -283,7 +237,9 @@ fn strict(owner: Option<&Owner>, agent: &AgentSpec, properties: &mut Vec<Propert
         // a user namespace it has.
         Some(_) => properties.push(("PrivateUsers", Variant::from(true))),
     }
-    let state = agent.unit.as_str().trim_end_matches(".service").replace('\\', "_");
+    // A colon would part the directory's name from that of a link to it.
+    let state = agent.unit.as_str().trim_end_matches(".service");
+    let state = state.replace('\\', "_").replace(':', "_x3a");
     properties.extend([
         ("ProtectSystem", text("strict")),
         ("ProtectHome", text("read-only")),
@@ -317,13 +273,13 @@ fn microseconds(duration: Duration) -> Variant<'static> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use iotmonitor_core::unit_name::UnitName;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
-    fn agent(exec: Exec) -> AgentSpec {
+    pub fn agent(exec: Exec) -> AgentSpec {
         AgentSpec {
             unit: UnitName::for_agent("iotmonitor", "led-box").unwrap(),
             exec,
@@ -345,7 +301,7 @@ mod tests {
         }
     }
 
-    fn shell() -> AgentSpec {
+    pub fn shell() -> AgentSpec {
         agent(Exec::Shell("true".to_owned()))
     }
 
@@ -356,60 +312,6 @@ mod tests {
 
     fn pi() -> Owner {
         Owner { uid: 1000, name: Some("pi".to_owned()) }
-    }
-
-    fn command(argv: &[&str]) -> Variant<'static> {
-        let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-        Variant::from(vec![(argv[0].clone(), argv, false)])
-    }
-
-    #[test]
-    fn a_command_that_systemd_keeps_faithfully_is_given_as_it_is() {
-        let script = "echo %n %% \"quotes\" 'x' \\backslash | cat\nnewline\n";
-        let unit = build(None, &agent(Exec::Shell(script.to_owned())));
-        assert_eq!(unit["ExecStart"], command(&["/bin/bash", "-c", script]));
-
-        let unit = build(None, &agent(Exec::Argv(vec!["python3".to_owned(), "a b.py".to_owned()])));
-        assert_eq!(unit["ExecStart"], command(&["python3", "a b.py"]));
-    }
-
-    #[test]
-    fn what_systemd_would_garble_is_carried_in_the_environment() {
-        let script = "cd ~/agents;echo $HOME ${X} $$";
-        let unit = build(None, &agent(Exec::Shell(script.to_owned())));
-        assert_eq!(unit["ExecStart"], command(&["/bin/bash", "-c", UNPACK]));
-        assert!(!UNPACK.contains(['$', ';']));
-        let expected = [
-            "IOTMONITOR_AGENT=led-box",
-            "MQTT_SERVER=tcp://localhost:1883",
-            "IOTMONITOR_EXEC=cd ~/agents;echo $HOME ${X} $$",
-        ];
-        assert_eq!(unit["Environment"], strings(&expected));
-    }
-
-    /// Runs a command as systemd would, and returns what it writes.
-    fn output(exec: Exec) -> String {
-        let command = Command::new(&exec);
-        let output = std::process::Command::new(&command.argv[0])
-            .args(&command.argv[1..])
-            .env(CARRIER, command.carried.unwrap_or_default())
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    #[test]
-    fn a_carried_script_is_what_bash_runs_and_leaves_no_trace() {
-        let script = "printf '<%s>' \"${IOTMONITOR_EXEC-unset}\" '$x' \"a;b\" 'it'\\''s' %n '`'\n";
-        assert_eq!(output(Exec::Shell(script.to_owned())), "<unset><$x><a;b><it's><%n><`>");
-    }
-
-    #[test]
-    fn a_carried_list_reaches_its_program_word_for_word() {
-        let words = ["$HOME", "a;b", "it's", "", "two\nlines\n", "\\", "`x`", "\"", "-e", "ü"];
-        let argv = ["printf", "<%s>"].iter().chain(&words).map(|word| (*word).to_owned());
-        let expected: String = words.iter().map(|word| format!("<{word}>")).collect();
-        assert_eq!(output(Exec::Argv(argv.collect())), expected);
     }
 
     #[test]
@@ -448,20 +350,6 @@ mod tests {
             refused(AgentSpec { group: Some("gpio".to_owned()), ..shell() }),
             Err(PropertyError::OtherGroup { group: "gpio".to_owned() })
         );
-    }
-
-    #[test]
-    fn the_files_variables_win_over_the_given_ones() {
-        let variables = [("MQTT_SERVER", "tcp://other:1883"), ("X", "a b")];
-        let environment = variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let unit = build(None, &AgentSpec { environment, ..shell() });
-        let expected = [
-            "IOTMONITOR_AGENT=led-box",
-            "MQTT_SERVER=tcp://localhost:1883",
-            "MQTT_SERVER=tcp://other:1883",
-            "X=a b",
-        ];
-        assert_eq!(unit["Environment"], strings(&expected));
     }
 
     #[test]

@@ -14,6 +14,28 @@ pub(super) const FIELD_INSTANCE: &str = "IOTMONITOR_INSTANCE";
 /// The definition hash that the unit was started with.
 pub(super) const FIELD_DEFINITION: &str = "IOTMONITOR_DEFINITION";
 
+/// A text in a marker. systemd writes the marker into the unit's file and parts it at the blanks when
+/// it reads that again, at a daemon-reload; so each blank becomes `\xNN`, as in the unit's name.
+pub(super) fn marked(text: &str) -> String {
+    let mut marked = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_ascii_whitespace() || character.is_ascii_control() {
+            marked.push_str(&format!("\\x{:02x}", u32::from(character)));
+        } else {
+            marked.push(character);
+        }
+    }
+    marked
+}
+
+/// Whether a marker names this instance. Up to 0.3 it did so with its blanks, of which systemd keeps
+/// what stands before the first one; then the unit's name has the rest.
+fn names_instance(field: &str, unit: &UnitName, client_id: &str) -> bool {
+    field == marked(client_id)
+        || (client_id.split_ascii_whitespace().next() == Some(field) || field == client_id)
+            && unit.is_of(client_id)
+}
+
 /// All units of all instances, for ListUnitsByPatterns.
 pub(super) const UNIT_PATTERN: &str = "iotmonitor*-agent-*.service";
 
@@ -80,7 +102,8 @@ pub(super) fn interpret(
         fields.iter().find_map(|f| f.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
     };
 
-    if field(FIELD_INSTANCE).as_deref() != Some(client_id) || field(FIELD_AGENT).is_none() {
+    let is_ours = field(FIELD_INSTANCE).is_some_and(|id| names_instance(&id, unit, client_id));
+    if !is_ours || field(FIELD_AGENT).is_none() {
         if text("LoadState") == "not-found" {
             return Reading::Absent;
         }
@@ -254,6 +277,23 @@ mod tests {
                 "{fields:?}"
             );
         }
+    }
+
+    #[test]
+    fn blanks_in_a_marker_are_kept_over_a_daemon_reload() {
+        assert_eq!(marked("the house\t2"), "the\\x20house\\x092");
+        assert_eq!(marked("küche-1"), "küche-1");
+        let unit = UnitName::for_agent("the house", "my pump").unwrap();
+        let is_own = |unit: &UnitName, instance: &str| {
+            let instance = format!("IOTMONITOR_INSTANCE={instance}");
+            let marked = properties(&["IOTMONITOR_AGENT=my", &instance]);
+            matches!(interpret(unit, "the house", &marked), Reading::Own(_))
+        };
+        // As it is, as earlier versions wrote it, and what systemd made of that.
+        assert!(is_own(&unit, "the\\x20house"));
+        assert!(is_own(&unit, "the house") && is_own(&unit, "the"));
+        assert!(!is_own(&UnitName::for_agent("the", "my pump").unwrap(), "the"));
+        assert!(!is_own(&unit, "house"));
     }
 
     #[test]

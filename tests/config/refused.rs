@@ -99,7 +99,7 @@ fn wrong_values_in_agents() {
         ),
         ("environment = { 1A = \"b\" }", 17, "`1A`", "digit"),
         ("environment = { A = [1] }", 21, "A must be a text", "A = \"…\""),
-        ("environment = { IOTMONITOR_AGENT = \"b\" }", 17, "IOTMONITOR_AGENT", "another"),
+        ("environment = { IOTMONITOR_EXEC = \"b\" }", 17, "IOTMONITOR_EXEC", "another"),
         ("environment = { A = \"\\u0007\" }", 21, "`A`", "tabs"),
         ("restartSec = 0", 14, "`0`", "100ms"),
         ("restartMaxSec = \"500ms\"", 17, "`500ms` is less than restartSec, 1s", "grows"),

@@ -30,6 +30,7 @@ mod state_commands;
 mod states;
 mod status;
 mod store;
+mod surroundings;
 mod trouble;
 mod user_manager;
 
