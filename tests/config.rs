@@ -4,6 +4,8 @@
 mod alerts;
 #[path = "config/availability.rs"]
 mod availability;
+#[path = "config/certificates.rs"]
+mod certificates;
 #[path = "config/depends_on.rs"]
 mod depends_on;
 #[path = "config/home_assistant.rs"]

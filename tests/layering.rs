@@ -12,7 +12,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("pulse", &["pulse"], &[]),
     (
         "config",
-        &["config", "http::settings", "mqtt::settings", "secret"],
+        &["config", "http::settings", "mqtt::certificates", "mqtt::settings", "secret"],
         &["iotmonitor_core", "nix", "serde", "strsim", "thiserror", "toml"],
     ),
     (
@@ -26,9 +26,11 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "rumqttc",
             "rumqttc_core",
             "rumqttc_v4",
+            "rustls",
             "rustls_native_certs",
             "thiserror",
             "tokio",
+            "webpki",
         ],
     ),
     (

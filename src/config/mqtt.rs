@@ -1,7 +1,7 @@
 //! The section `[mqtt]`: the broker's address, who logs in there, and the monitor's own topics.
 //!
-//! Deliberately absent: any connection. Certificates are looked for and not into; the MQTT adapter
-//! reads them at each connection, since they are renewed while it runs.
+//! Deliberately absent: any connection. Certificates are only tried here; the MQTT adapter reads
+//! them at each connection, since they are renewed while it runs.
 
 use super::Environment;
 use super::access::{self, is_denied, warn_if_closed};
@@ -10,6 +10,7 @@ use super::nearest::nearest;
 use super::report::Report;
 use super::secret::{self, Source};
 use super::section::Section;
+use crate::mqtt::certificates::{self, Content, FileError};
 use crate::mqtt::settings::{MqttSettings, PASSWORD, ProtocolChoice, Server};
 use iotmonitor_core::topic::TopicName;
 use iotmonitor_core::unit_name::DEFAULT_CLIENT_ID;
@@ -78,6 +79,9 @@ pub(super) fn read(
     let ca_file = tls_file(section, "caFile", directory, server.as_ref(), environment, report);
     let client_certificate =
         client_certificate(section, directory, server.as_ref(), environment, report);
+    if let Some(Server::Tls { .. } | Server::WebSocketTls { .. }) = &server {
+        try_certificates(section, ca_file.as_deref(), client_certificate.as_ref(), report);
+    }
     let settings = server.zip(client_id.clone()).map(|(server, client_id)| MqttSettings {
         server,
         user,
@@ -262,6 +266,29 @@ fn tls_file(
         None => {}
     }
     Some(path)
+}
+
+/// Warns of files that no connection could be made with.
+fn try_certificates(
+    section: &Section<'_>,
+    ca_file: Option<&Path>,
+    client: Option<&(PathBuf, PathBuf)>,
+    report: &mut Report,
+) {
+    let authorities = ca_file.and_then(|path| certificates::check_authorities(path).err());
+    let client = client.and_then(|(path, key)| certificates::check_client(path, key).err());
+    for (error, of_certificate) in
+        authorities.map(|e| (e, "caFile")).into_iter().chain(client.map(|e| (e, "certFile")))
+    {
+        let key = if error.concerns() == Content::Key { "keyFile" } else { of_certificate };
+        if let Some(field) = section.field(key)
+            // One that cannot be read has had its warning.
+            && !matches!(error, FileError::Unreadable { .. })
+        {
+            let hint = "the broker cannot be reached before it can be used";
+            report.warning(&field.span, format!("{key}: {error}"), hint);
+        }
+    }
 }
 
 fn check_password(password: &str) -> Result<(), (String, &'static str)> {

@@ -18,6 +18,7 @@
 //! and MQTT's QoS 2, which nothing is subscribed with.
 
 mod backoff;
+pub mod certificates;
 mod debt;
 mod dial;
 mod filters;
@@ -27,6 +28,7 @@ mod session;
 pub mod settings;
 mod shared;
 mod task;
+mod tls;
 mod transport;
 mod trouble;
 mod websocket;

@@ -27,6 +27,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the answer to CONNECT.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a peer begins with that wants TLS and says so: a record of type alert (RFC 8446, 5.1). In
+/// MQTT it would be a CONNECT with flags that are not allowed.
+const TLS_ALERT: &[u8] = &[0x15, 3];
+
 /// Only in MQTT 5 can a broker say that it closes because another client took the clientid, and
 /// not all do (mosquitto 2.0.11 does not). This
 /// many connections in a row that were closed within [`STRUGGLE_TIME`] of their CONNACK, each of
@@ -379,6 +383,12 @@ async fn answer(
 ) -> Result<Accepted, Trouble> {
     let server = || settings.server.clone();
     loop {
+        if link.input.starts_with(TLS_ALERT) {
+            return Err(Trouble::AnswersInTls { server: server() });
+        }
+        if link.input.starts_with(b"HTTP/") {
+            return Err(Trouble::AnswersInHttp { server: server() });
+        }
         let packet = wire
             .decode(&mut link.input)
             .map_err(|error| Trouble::Protocol { server: server(), what: error.to_string() })?;

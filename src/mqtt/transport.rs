@@ -1,26 +1,21 @@
 //! The byte stream below MQTT: TCP, TLS, websocket, Unix socket.
 //!
-//! Certificate files are read at each attempt, so that renewed ones are used at the next
-//! reconnection. Deliberately absent: MQTT, retries, time-outs.
+//! Deliberately absent: MQTT, retries, time-outs.
 
 use super::dial::Addresses;
 use super::settings::{MqttSettings, Server};
+use super::tls::secure;
 use super::trouble::Trouble;
 use super::websocket::WebSocket;
 use super::wire::MAX_PACKET_BYTES;
+use async_tungstenite::tungstenite;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
-use async_tungstenite::tungstenite::http::HeaderValue;
+use async_tungstenite::tungstenite::error::ProtocolError;
+use async_tungstenite::tungstenite::http::{HeaderValue, StatusCode, Uri};
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
-use rumqttc::tokio_rustls::TlsConnector;
-use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
-use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use rumqttc_core::{split_url_with_default_port, validate_response_headers};
-use std::io;
 use std::os::fd::AsFd;
 use std::os::linux::net::TcpStreamExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tokio::net::UnixStream;
 
 /// What MQTT is spoken over.
@@ -111,8 +106,7 @@ fn host_and_port(
 }
 
 fn url_has_port(url: &str) -> bool {
-    url.parse::<async_tungstenite::tungstenite::http::Uri>()
-        .is_ok_and(|uri| uri.port_u16().is_some())
+    url.parse::<Uri>().is_ok_and(|uri| uri.port_u16().is_some())
 }
 
 async fn upgrade(settings: &MqttSettings, url: &str, stream: Stream) -> Result<Stream, Trouble> {
@@ -127,96 +121,25 @@ async fn upgrade(settings: &MqttSettings, url: &str, stream: Stream) -> Result<S
     let (socket, response) =
         async_tungstenite::tokio::client_async_with_config(request, stream, Some(config))
             .await
-            .map_err(|error| trouble(error.to_string()))?;
+            .map_err(|error| trouble(format!("{error}{}", upgrade_hint(&error, url))))?;
     validate_response_headers(&response).map_err(|error| trouble(error.to_string()))?;
     Ok(Box::new(WebSocket::new(socket)))
 }
 
-async fn secure(settings: &MqttSettings, host: &str, stream: Stream) -> Result<Stream, Trouble> {
-    let files = TlsFiles {
-        ca_file: settings.ca_file.clone(),
-        client_certificate: settings.client_certificate.clone(),
-    };
-    // Files may lie on a slow disk: read them off the loop.
-    let config = match tokio::task::spawn_blocking(move || files.load()).await {
-        Ok(config) => config?,
-        Err(error) => {
-            return Err(Trouble::Unreachable {
-                server: settings.server.clone(),
-                source: io::Error::other(error),
-            });
-        }
-    };
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| Trouble::ServerName { host: host.to_owned() })?;
-    match TlsConnector::from(config).connect(name, stream).await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(source) => Err(Trouble::from_stream(&settings.server, source)),
-    }
-}
-
-struct TlsFiles {
-    ca_file: Option<PathBuf>,
-    client_certificate: Option<(PathBuf, PathBuf)>,
-}
-
-impl TlsFiles {
-    fn load(&self) -> Result<Arc<ClientConfig>, Trouble> {
-        let provider = Arc::new(crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|source| Trouble::ClientCertificate {
-                path: self.ca_file.clone().unwrap_or_default(),
-                source,
-            })?
-            .with_root_certificates(self.roots()?);
-        let config = match &self.client_certificate {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-                .map_err(|source| Trouble::ClientCertificate {
-                    path: certificate.clone(),
-                    source,
-                })?,
-        };
-        Ok(Arc::new(config))
-    }
-
-    /// The file's authorities alone, or the system's. Single ones of the system's that cannot be
-    /// read are passed over, as every TLS client does.
-    fn roots(&self) -> Result<RootCertStore, Trouble> {
-        let mut roots = RootCertStore::empty();
-        match &self.ca_file {
-            Some(path) => {
-                roots.add_parsable_certificates(certificates(path)?);
-                if roots.is_empty() {
-                    return Err(Trouble::Pem { path: path.clone(), what: "usable certificate" });
-                }
-            }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if roots.is_empty() {
-                    return Err(Trouble::NoRoots);
-                }
+fn upgrade_hint(error: &tungstenite::Error, url: &str) -> &'static str {
+    match error {
+        tungstenite::Error::Http(response) if response.status() == StatusCode::NOT_FOUND => {
+            let path = url.parse::<Uri>().map(|uri| uri.path().to_owned()).unwrap_or_default();
+            if path == "/mqtt" {
+                "; the broker's configuration says at which path it offers them"
+            } else {
+                "; most brokers offer them at the path `/mqtt`"
             }
         }
-        Ok(roots)
+        tungstenite::Error::Io(_)
+        | tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+            "; are websockets offered at this port, and does it want TLS (`wss://`)?"
+        }
+        _ => "",
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Trouble> {
-    std::fs::read(path).map_err(|source| Trouble::File { path: path.to_owned(), source })
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Trouble> {
-    let missing = || Trouble::Pem { path: path.to_owned(), what: "certificate" };
-    let found = CertificateDer::pem_slice_iter(&read(path)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| missing())?;
-    if found.is_empty() { Err(missing()) } else { Ok(found) }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Trouble> {
-    PrivateKeyDer::from_pem_slice(&read(path)?)
-        .map_err(|_| Trouble::Pem { path: path.to_owned(), what: "private key" })
 }

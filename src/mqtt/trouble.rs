@@ -1,10 +1,12 @@
 //! What can go wrong with a connection, in sentences that name the thing and the way out.
 
+use super::certificates::FileError;
 use super::settings::Server;
 use iotmonitor_core::monitor::event::LossReason;
 use rumqttc::tokio_rustls::rustls;
+use rustls::pki_types::ServerName;
+use std::borrow::Cow;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a connection could not be made or was lost.
@@ -14,12 +16,10 @@ pub(super) enum Trouble {
     Unreachable { server: Server, source: io::Error },
     #[error("cannot reach {server}: no connection within {} s", .after.as_secs())]
     UnreachableInTime { server: Server, after: Duration },
-    #[error("cannot read {}: {source}", .path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("{} holds no {what} in PEM format", .path.display())]
-    Pem { path: PathBuf, what: &'static str },
-    #[error("the certificate {} and its key do not fit: {source}", .path.display())]
-    ClientCertificate { path: PathBuf, source: rustls::Error },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("TLS cannot be set up: {0}")]
+    TlsSetup(rustls::Error),
     #[error("the system holds no certificate authorities: name one with `caFile` in [mqtt]")]
     NoRoots,
     #[error("TLS with {server} failed: {source}{}", tls_hint(.source))]
@@ -31,9 +31,23 @@ pub(super) enum Trouble {
     #[error("{server} takes connections but gave no answer within {} s: is it an MQTT broker?", .after.as_secs())]
     Silent { server: Server, after: Duration },
     #[error(
-        "{server} closed the connection without an answer: is it an MQTT broker, does it want TLS?"
+        "{server} closed the connection without an answer: is it an MQTT broker, does it want TLS? \
+         (then serverAddress begins with `ssl://`)"
     )]
     ClosedUnanswered { server: Server },
+    #[error(
+        "{server} closed the connection before TLS was agreed upon: is it a port for TLS? (to one \
+         without it, serverAddress begins with `tcp://` or `ws://`)"
+    )]
+    ClosedInHandshake { server: Server },
+    #[error(
+        "{server} answers in TLS: let serverAddress begin with `ssl://`, or name its port without TLS"
+    )]
+    AnswersInTls { server: Server },
+    #[error(
+        "{server} answers in HTTP: for a port for websockets, let serverAddress begin with `ws://`"
+    )]
+    AnswersInHttp { server: Server },
     #[error("the broker {server} speaks another version of MQTT: check `protocol` in [mqtt]")]
     Version { server: Server },
     #[error(
@@ -83,18 +97,20 @@ impl Trouble {
             | Self::UnreachableInTime { .. }
             | Self::Silent { .. }
             | Self::ClosedUnanswered { .. }
+            | Self::ClosedInHandshake { .. }
             | Self::Closed { .. }
             | Self::Broken { .. }
             | Self::Farewell { .. }
             | Self::Unanswered { .. }
             | Self::Unsubscribed { .. }
             | Self::SettingsChanged => Kind::Passing,
-            Self::File { .. }
-            | Self::Pem { .. }
-            | Self::ClientCertificate { .. }
+            Self::File(_)
+            | Self::TlsSetup(_)
             | Self::NoRoots
             | Self::Tls { .. }
             | Self::ServerName { .. }
+            | Self::AnswersInTls { .. }
+            | Self::AnswersInHttp { .. }
             | Self::WebSocket { .. }
             | Self::Version { .. }
             | Self::Rejected { .. }
@@ -158,19 +174,52 @@ fn tls_error(error: &io::Error) -> Option<rustls::Error> {
     error.get_ref()?.downcast_ref::<rustls::Error>().cloned()
 }
 
-fn tls_hint(error: &rustls::Error) -> &'static str {
+fn tls_hint(error: &rustls::Error) -> Cow<'static, str> {
     use rustls::AlertDescription as Alert;
     use rustls::CertificateError as Certificate;
-    match error {
-        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            "; name the authority that signed the broker's certificate with `caFile` in [mqtt]"
+    Cow::Borrowed(match error {
+        rustls::Error::InvalidCertificate(Certificate::NotValidForNameContext {
+            expected,
+            presented,
+        }) if presented.is_empty() => {
+            let kind = match expected {
+                ServerName::IpAddress(_) => "IP",
+                _ => "DNS",
+            };
+            let name = format!("{kind}:{}", expected.to_str());
+            return Cow::Owned(format!(
+                "; the common name (CN) does not count: {NEW_CERTIFICATE} subjectAltName={name}`"
+            ));
         }
-        rustls::Error::InvalidCertificate(
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => "; write in `serverAddress` a name that the broker's certificate holds",
-        rustls::Error::InvalidCertificate(
-            Certificate::Expired | Certificate::ExpiredContext { .. },
-        ) => "; the broker needs a new certificate",
+        rustls::Error::InvalidCertificate(error) => match error {
+            Certificate::UnknownIssuer => {
+                "; name the authority that signed the broker's certificate, or that certificate \
+                 itself, with `caFile` in [mqtt]"
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "; write in `serverAddress` a name that the broker's certificate holds"
+            }
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                "; the broker needs a new certificate"
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "; is the clock of this machine right?"
+            }
+            Certificate::Other(other) => match other.0.downcast_ref() {
+                Some(webpki::Error::CaUsedAsEndEntity) => {
+                    "; the broker signed its certificate itself: name that very certificate with \
+                     `caFile` in [mqtt]"
+                }
+                Some(webpki::Error::UnsupportedCertVersion) => {
+                    return Cow::Owned(format!(
+                        "; it is of version 1, which holds no names: {NEW_CERTIFICATE} \
+                         subjectAltName=DNS:NAME`"
+                    ));
+                }
+                _ => "",
+            },
+            _ => "",
+        },
         rustls::Error::AlertReceived(
             Alert::CertificateRequired
             | Alert::UnknownCA
@@ -178,7 +227,14 @@ fn tls_hint(error: &rustls::Error) -> &'static str {
             | Alert::HandshakeFailure
             | Alert::CertificateUnknown,
         ) => "; the broker wants a client certificate: check `certFile` and `keyFile` in [mqtt]",
-        rustls::Error::InvalidMessage(_) => "; is it a port for TLS?",
+        rustls::Error::InvalidMessage(_) => {
+            "; is it a port for TLS? (to one without it, serverAddress begins with `tcp://` or \
+             `ws://`)"
+        }
         _ => "",
-    }
+    })
 }
+
+/// How a broker gets a certificate that works; the names follow.
+const NEW_CERTIFICATE: &str = "make the broker a new certificate with `openssl req -x509 -newkey \
+    rsa:2048 -nodes -days 3650 -keyout broker.key -out broker.crt -subj /CN=broker -addext";
