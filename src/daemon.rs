@@ -83,11 +83,16 @@ pub enum DaemonError {
 /// # Errors
 /// Only what is fatal at the start: a configuration with errors, a store of a newer format.
 pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
+    let opened = store::check_format(&options.state_directory)?;
+    let environment = Environment {
+        main_defaults: opened.as_ref().is_some_and(goes_by_main_defaults),
+        ..options.environment.clone()
+    };
+    let options = &Options { environment, ..options.clone() };
     let loaded = config::load(&options.config_file, &options.environment)?;
     for warning in &loaded.warnings {
         logger.alert(&Alert::plain(AlertKind::ConfigWarning, warning.to_string()));
     }
-    let opened = store::check_format(&options.state_directory)?;
     check_descriptors().map_err(DaemonError::Runtime)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -103,6 +108,12 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     // A look-up of the broker's name that hangs must not hold up the end.
     runtime.shutdown_background();
     outcome
+}
+
+/// Whether the store was begun when an instance went by the main monitor's names where its file did
+/// not say, as before version 0.4.0, and has not had names of its own since.
+fn goes_by_main_defaults(opened: &store::Opened) -> bool {
+    opened.identity().is_none_or(|record| record.main_defaults)
 }
 
 /// Makes sure of the file descriptors that the runtime takes at its start, for it panics where it

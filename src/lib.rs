@@ -32,8 +32,8 @@
 //! - [`cli`]: one file a command; exit codes.
 //! - `fuzzing`: what fuzzing tries, built for it and for tests alone.
 //! - [`request`]: what people and programs ask the daemon for, by whichever adapter.
-//! - [`dbus`], [`pulse`], [`secret`]: which bus; proof of life for the watchdog; what no output
-//!   shows.
+//! - [`dbus`], [`pulse`], [`secret`], [`machine_id`]: which bus; proof of life for the watchdog; what no
+//!   output shows; by which a machine is known.
 //!
 //! # Invariants
 //!
@@ -62,6 +62,7 @@ pub mod discovery;
 pub mod fuzzing;
 pub mod http;
 pub mod logging;
+pub mod machine_id;
 pub mod mqtt;
 pub mod original;
 pub mod pulse;

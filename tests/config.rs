@@ -12,6 +12,8 @@ mod depends_on;
 mod home_assistant;
 #[path = "config/http.rs"]
 mod http;
+#[path = "config/instances.rs"]
+mod instances;
 #[path = "config/refused.rs"]
 mod refused;
 #[path = "config/secrets.rs"]

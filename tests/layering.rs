@@ -96,6 +96,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["logging"],
         &["iotmonitor_core", "nix", "tracing", "tracing_journald", "tracing_subscriber"],
     ),
+    ("machine_id", &["machine_id"], &["siphasher"]),
 ];
 
 /// The crates that the core depends on: none of them does anything by itself.

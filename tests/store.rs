@@ -15,6 +15,7 @@ use iotmonitor_core::monitor::Event;
 use iotmonitor_core::monitor::action::StateChange;
 use iotmonitor_core::monitor::episode::Reason;
 use iotmonitor_core::monitor::event::{Delivery, QoS, ReadId, StateRecord};
+use iotmonitor_core::monitor::identity::IdentityRecord;
 use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::monitor::spec::DeviceName;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -184,13 +185,15 @@ fn what_was_saved_comes_back() {
     let heartbeat = Heartbeat { watched: Duration::from_millis(1234) };
 
     let mut running = Running::start(directory.path());
-    assert_eq!(running.wait_opened(), Snapshot::default());
+    assert_eq!(running.wait_opened(), unused());
     let save = |changed, gone| StoreCommand::SaveDevices { heartbeat, changed, gone };
     running.handle.send(save(vec![device.clone(), gone.clone()], vec![])).unwrap();
     assert_eq!(running.next(), Event::DevicesSaved);
     running.handle.send(save(vec![], vec![gone.name])).unwrap();
     assert_eq!(running.next(), Event::DevicesSaved);
     running.handle.send(StoreCommand::SaveSessionFilters(filters.clone())).unwrap();
+    let identity = IdentityRecord { main_defaults: true, ..IdentityRecord::default() };
+    running.handle.send(StoreCommand::SaveIdentity(identity.clone())).unwrap();
     let mut plain = state("a/b", &b"\0\xff"[..]);
     plain.qos = QoS::AtMostOnce;
     plain.retain = false;
@@ -201,10 +204,40 @@ fn what_was_saved_comes_back() {
     running.close();
 
     let mut running = Running::start(directory.path());
-    let expected = Snapshot { heartbeat, devices: vec![device], session_filters: filters };
+    let identity = Some(identity);
+    let expected =
+        Snapshot { heartbeat, devices: vec![device], session_filters: filters, identity };
     assert_eq!(running.wait_opened(), expected);
     assert_eq!(running.read(&["#"]).0, [plain, state("a/c", "")]);
     running.close();
+}
+
+/// What a store says that was never used.
+fn unused() -> Snapshot {
+    Snapshot { identity: Some(IdentityRecord::default()), ..Snapshot::default() }
+}
+
+/// The file was written by version 0.3.0.
+#[test]
+fn a_store_of_an_earlier_version_is_taken_over_in_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("data.mdb");
+    fs::copy("tests/fixtures/store-0.3.0/data.mdb", &file).unwrap();
+    let opened = store::check_format(directory.path()).unwrap().unwrap();
+    assert_eq!(opened.identity(), None);
+    drop(opened);
+    let mut running = Running::start(directory.path());
+    let snapshot = running.wait_opened();
+    assert_eq!(snapshot.identity, None);
+    let names: Vec<_> = snapshot.devices.iter().map(|device| device.name.as_str()).collect();
+    assert_eq!(names, ["lamp", "sleeper"]);
+    assert_eq!(snapshot.session_filters.len(), 2);
+    let states = running.read(&["#"]).0;
+    assert_eq!((states.len(), &states[0].payload[..]), (1, &b"red"[..]));
+    running.handle.send(StoreCommand::SaveIdentity(IdentityRecord::default())).unwrap();
+    running.close();
+    let opened = store::check_format(directory.path()).unwrap().unwrap();
+    assert_eq!(opened.identity(), Some(IdentityRecord::default()));
 }
 
 #[test]
@@ -594,6 +627,6 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
     let mut running = Running::start(disk.0.path());
     assert!(matches!(running.next(), Event::StoreFailed { .. }));
     fs::remove_file(&ballast).unwrap();
-    assert_eq!(running.next(), Event::StoreOpened(Snapshot::default()));
+    assert_eq!(running.next(), Event::StoreOpened(unused()));
     running.close();
 }

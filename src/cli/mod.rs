@@ -11,8 +11,9 @@ mod status;
 mod suggest;
 
 use crate::bus::Addressee;
-use crate::config::Environment;
+use crate::config::{self, Environment};
 use crate::dbus::Bus;
+use crate::machine_id::machine_id;
 use clap::{CommandFactory, Parser, Subcommand};
 use iotmonitor_core::unit_name::DEFAULT_CLIENT_ID;
 use std::path::PathBuf;
@@ -41,11 +42,17 @@ enum Command {
         /// ~/.config/iotmonitor/config.toml with --user].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Run the monitor iotmonitor@NAME [default: that of /etc/iotmonitor/NAME.toml].
+        #[arg(long, value_name = "NAME", value_parser = config::Instance::new)]
+        instance: Option<config::Instance>,
     },
     /// Tell whether a configuration can be used: 0 if so, else 78 and all its errors.
     Check {
         /// The file to check [default: as for run].
         file: Option<PathBuf>,
+        /// Check it as the file of iotmonitor@NAME [default: as for run].
+        #[arg(long, value_name = "NAME", value_parser = config::Instance::new)]
+        instance: Option<config::Instance>,
     },
     /// Listen to the broker, and print a configuration that watches who speaks there.
     ///
@@ -181,22 +188,21 @@ pub fn definition() -> clap::Command {
 pub fn main() -> ExitCode {
     let Arguments { user, command } = Arguments::parse();
     let bus = if user { Bus::User } else { Bus::System };
-    let environment = environment(user);
     let code = match command {
-        Command::Run { config } => {
-            run::run(config.unwrap_or_else(|| default_config(user)), environment)
+        Command::Run { config, instance } => {
+            let (file, environment) = surroundings(user, config, instance);
+            run::run(file, environment)
         }
-        Command::Check { file } => {
-            let file = file.unwrap_or_else(|| default_config(user));
+        Command::Check { file, instance } => {
+            let (file, environment) = surroundings(user, file, instance);
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-            let environment = Environment { for_service: !user, ..environment };
+            let config_directory = (!user).then(|| config_directory(user));
+            let environment = Environment { for_service: !user, config_directory, ..environment };
             check::check(&file, &environment, &mut out, &mut err)
         }
         Command::Discover { file, server, listen_for } => {
-            let broker = server.map_or_else(
-                || discover::Broker::Of(file.unwrap_or_else(|| default_config(user))),
-                discover::Broker::At,
-            );
+            let (file, environment) = surroundings(user, file, None);
+            let broker = server.map_or_else(|| discover::Broker::Of(file), discover::Broker::At);
             discover::discover(broker, listen_for, &environment)
         }
         Command::Migrate { directory, config, export, instance } => {
@@ -226,41 +232,55 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn environment(user_manager: bool) -> Environment {
-    let credentials_directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    Environment {
-        credentials_directory,
-        user_manager,
-        for_service: false,
-        runtime_directory: runtime_directory(user_manager),
-    }
+/// The file to use, and whose it is.
+fn surroundings(
+    user: bool,
+    file: Option<PathBuf>,
+    instance: Option<config::Instance>,
+) -> (PathBuf, Environment) {
+    let directory = config_directory(user);
+    let file = file.unwrap_or_else(|| {
+        let name = instance.as_ref().and_then(config::Instance::name).unwrap_or("config");
+        directory.join(format!("{name}.toml"))
+    });
+    // Below a home there is one unit and no template of it.
+    let instance = instance.unwrap_or_else(|| match user {
+        true => config::Instance::MAIN,
+        false => config::Instance::of_file(&file, &directory),
+    });
+    let environment = Environment {
+        credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        user_manager: user,
+        runtime_directory: runtime_directory(user, &instance),
+        instance,
+        machine: machine_id(),
+        ..Environment::default()
+    };
+    (file, environment)
 }
 
-/// Where the configuration is when nobody says (file-hierarchy(7), XDG base directories).
-fn default_config(user: bool) -> PathBuf {
+/// Where configurations are when nobody says (file-hierarchy(7), XDG base directories).
+fn config_directory(user: bool) -> PathBuf {
     if user {
-        user_directory("XDG_CONFIG_HOME", ".config").join("iotmonitor/config.toml")
+        user_directory("XDG_CONFIG_HOME", ".config").join("iotmonitor")
     } else {
-        PathBuf::from("/etc/iotmonitor/config.toml")
+        PathBuf::from("/etc/iotmonitor")
     }
 }
 
 /// Where the states are kept: systemd's StateDirectory, or the same place by hand.
-fn state_directory(user: bool) -> PathBuf {
+fn state_directory(user: bool, instance: &config::Instance) -> PathBuf {
     directory_from_systemd("STATE_DIRECTORY").unwrap_or_else(|| {
-        if user {
-            user_directory("XDG_STATE_HOME", ".local/state").join("iotmonitor")
-        } else {
-            PathBuf::from("/var/lib/iotmonitor")
-        }
+        let own = user.then(|| user_directory("XDG_STATE_HOME", ".local/state"));
+        own.unwrap_or_else(|| PathBuf::from("/var/lib")).join(instance.unit_stem())
     })
 }
 
 /// What lasts until the machine is switched off: systemd's RuntimeDirectory, or the same by hand.
-fn runtime_directory(user: bool) -> PathBuf {
+fn runtime_directory(user: bool, instance: &config::Instance) -> PathBuf {
     directory_from_systemd("RUNTIME_DIRECTORY").unwrap_or_else(|| {
         let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| user);
-        own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("iotmonitor")
+        own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join(instance.unit_stem())
     })
 }
 

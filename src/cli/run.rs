@@ -27,7 +27,7 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
             return EXIT_FAILURE;
         }
     };
-    let state_directory = state_directory(environment.user_manager);
+    let state_directory = state_directory(environment.user_manager, &environment.instance);
     let options = Options { config_file, state_directory, environment };
     let code = match daemon::run(&options, &logger) {
         Ok(()) => 0,

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`mqtt`], [`home_assistant`], [`alerts`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
 //! | [`upstream`] | which device depends on which other one |
+//! | [`instance`] | what a monitor is called where its file does not say |
 //! | [`section`], [`secret`] | typed reading of one key, and of a secret wherever it is |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
 //! | [`report`], [`secrecy`], [`error`] | findings, what they must not show, and how they look |
@@ -23,6 +24,7 @@ mod device;
 pub mod error;
 mod home_assistant;
 mod http;
+mod instance;
 mod mqtt;
 pub(crate) mod nearest;
 mod report;
@@ -34,10 +36,12 @@ pub mod time_span;
 mod upstream;
 
 pub use error::{ConfigErrors, Diagnostic, Severity};
+pub use instance::{Instance, NoInstance};
 
 use crate::http::settings::HttpSettings;
 use crate::mqtt::settings::MqttSettings;
 use device::Kind;
+use iotmonitor_core::monitor::identity::Origin;
 use iotmonitor_core::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::unit_name::UnitTemplate;
 use report::{Report, Span};
@@ -67,6 +71,15 @@ pub struct Environment {
     pub for_service: bool,
     /// Where the broker's credentials are kept for agents, while the machine runs.
     pub runtime_directory: PathBuf,
+    /// Whose file it is.
+    pub instance: Instance,
+    /// Whether an instance goes by the main monitor's names where its file does not say, because
+    /// its store was begun so.
+    pub main_defaults: bool,
+    /// The number by which this machine is known; `None` where it has none.
+    pub machine: Option<String>,
+    /// Where the files of all monitors of the machine are, to be looked at beside this one.
+    pub config_directory: Option<PathBuf>,
 }
 
 /// A configuration that can be used as it is.
@@ -148,6 +161,7 @@ fn check(
     let directory = path.parent().unwrap_or(Path::new(""));
     let walk = Walk { root: root.get_ref(), directory, environment };
     let config = walk.config(&mut report);
+    instance::warn_of_shared_names(walk.root, path, environment, &mut report);
     if let Some(mode) = mode {
         warn_of_readable_secrets(&walk, path, mode, &mut report);
     }
@@ -196,6 +210,11 @@ impl<'t> Walk<'t> {
                 devices,
                 home_assistant,
                 alert_unit,
+                origin: Origin {
+                    machine: self.environment.machine.clone(),
+                    server: settings.server.to_string(),
+                    main_defaults: mqtt.main_defaults,
+                },
             },
             mqtt: settings,
             http,
@@ -203,7 +222,7 @@ impl<'t> Walk<'t> {
     }
 
     fn mqtt(&self, report: &mut Report) -> mqtt::MqttSection {
-        let nothing = mqtt::MqttSection { settings: None, base_topic: None, client_id: None };
+        let nothing = mqtt::MqttSection::default();
         let Some(entry) = section::field_of(self.root, "mqtt") else {
             let hint = "add [mqtt] and below it serverAddress = \"tcp://localhost:1883\"";
             report.error(&(0..0), "the section [mqtt] is missing", hint);

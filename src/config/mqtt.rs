@@ -6,6 +6,7 @@
 use super::Environment;
 use super::access::{self, is_denied, warn_if_closed};
 use super::address;
+use super::instance::{default_base_topic, default_client_id, warn_of_main_defaults};
 use super::nearest::nearest;
 use super::report::Report;
 use super::secret::{self, Source};
@@ -13,7 +14,6 @@ use super::section::Section;
 use crate::mqtt::certificates::{self, Content, FileError};
 use crate::mqtt::settings::{MqttSettings, PASSWORD, ProtocolChoice, Server};
 use iotmonitor_core::topic::TopicName;
-use iotmonitor_core::unit_name::DEFAULT_CLIENT_ID;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,7 +32,6 @@ pub(super) const KEYS: &[&str] = &[
     "keyFile",
 ];
 
-const DEFAULT_BASE_TOPIC: &str = "home/monitoring";
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// The shortest that the client library takes, the longest that a CONNECT packet can say
@@ -56,10 +55,13 @@ const LONGEST_CLIENT_ID: usize = 65_535 - "-states".len();
 const LONGEST_BASE_TOPIC: usize = 32_768;
 
 /// What the section says; a part that was wrong, and has been reported, is `None`.
+#[derive(Default)]
 pub(super) struct MqttSection {
     pub settings: Option<MqttSettings>,
     pub base_topic: Option<TopicName>,
     pub client_id: Option<String>,
+    /// Whether an instance goes by the main monitor's names in part or in whole.
+    pub main_defaults: bool,
 }
 
 pub(super) fn read(
@@ -70,8 +72,9 @@ pub(super) fn read(
 ) -> MqttSection {
     section.report_unknown_keys(KEYS, |_| None, report);
     let server = server(section, report);
-    let base_topic = base_topic(section, report);
-    let client_id = client_id(section, report);
+    let base_topic = base_topic(section, environment, report);
+    let client_id = client_id(section, environment, report);
+    let main_defaults = warn_of_main_defaults(section, environment, report);
     let user = user(section, report);
     let password = secret::read(section, &PASSWORD_SOURCE, directory, environment, report);
     let protocol = protocol(section, report);
@@ -92,7 +95,7 @@ pub(super) fn read(
         ca_file,
         client_certificate,
     });
-    MqttSection { settings, base_topic, client_id }
+    MqttSection { settings, base_topic, client_id, main_defaults }
 }
 
 fn server(section: &Section<'_>, report: &mut Report) -> Option<Server> {
@@ -110,17 +113,27 @@ fn server(section: &Section<'_>, report: &mut Report) -> Option<Server> {
         .ok()
 }
 
-fn base_topic(section: &Section<'_>, report: &mut Report) -> Option<TopicName> {
+fn base_topic(
+    section: &Section<'_>,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<TopicName> {
+    let default = default_base_topic(environment);
     let Some(field) = section.field("baseTopic") else {
-        return TopicName::new(DEFAULT_BASE_TOPIC).ok();
+        return TopicName::new(default)
+            .map_err(|error| {
+                let message = format!("the instance's name gives no baseTopic: {error}");
+                let hint = "write a plain topic: baseTopic = \"home/monitoring-2\"";
+                report.error(&section.header, message, hint);
+            })
+            .ok();
     };
     let text = field.text(report)?;
     let problem = if let Some(without) = text.strip_suffix('/') {
-        let fix = if without.is_empty() { DEFAULT_BASE_TOPIC } else { without };
+        let fix = if without.is_empty() { &default } else { without };
         Some((format!("`{text}` ends with a slash"), format!("write baseTopic = \"{fix}\"")))
     } else if text.starts_with('$') {
-        let hint =
-            format!("topics with `$` are the broker's: baseTopic = \"{DEFAULT_BASE_TOPIC}\"");
+        let hint = format!("topics with `$` are the broker's: baseTopic = \"{default}\"");
         Some((format!("`{text}` starts with `$`"), hint))
     } else if text.len() > LONGEST_BASE_TOPIC {
         let message = format!("a base topic of {} bytes is too long", text.len());
@@ -134,30 +147,43 @@ fn base_topic(section: &Section<'_>, report: &mut Report) -> Option<TopicName> {
     }
     TopicName::new(text)
         .map_err(|error| {
-            let hint = format!("write a plain topic: baseTopic = \"{DEFAULT_BASE_TOPIC}\"");
+            let hint = format!("write a plain topic: baseTopic = \"{default}\"");
             report.error(&field.span, format!("baseTopic: {error}"), hint);
         })
         .ok()
 }
 
-fn client_id(section: &Section<'_>, report: &mut Report) -> Option<String> {
+fn client_id(
+    section: &Section<'_>,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<String> {
     let Some(field) = section.field("clientid") else {
-        return Some(DEFAULT_CLIENT_ID.to_owned());
+        let default = default_client_id(environment);
+        let Some(problem) = problem_of_client_id(&default) else { return Some(default) };
+        let message = format!("the instance's name gives no clientid: {problem}");
+        report.error(&section.header, message, "write one: clientid = \"iotmonitor-2\"");
+        return None;
     };
     let text = field.text(report)?;
-    let bad = text.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control());
-    let message = if text.is_empty() {
-        "clientid is empty".to_owned()
-    } else if let Some(bad) = bad {
-        format!("clientid `{}` may not contain {bad:?}", text.escape_debug())
-    } else if text.len() > LONGEST_CLIENT_ID {
-        format!("a clientid of {} bytes is too long, it may have {LONGEST_CLIENT_ID}", text.len())
-    } else {
-        return Some(text.to_owned());
-    };
+    let Some(problem) = problem_of_client_id(text) else { return Some(text.to_owned()) };
     let hint = "it is part of topics and of unit names: clientid = \"iotmonitor\" is the default";
-    report.error(&field.span, message, hint);
+    report.error(&field.span, problem, hint);
     None
+}
+
+fn problem_of_client_id(text: &str) -> Option<String> {
+    let bad = text.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control());
+    if text.is_empty() {
+        Some("clientid is empty".to_owned())
+    } else if let Some(bad) = bad {
+        Some(format!("clientid `{}` may not contain {bad:?}", text.escape_debug()))
+    } else if text.len() > LONGEST_CLIENT_ID {
+        let length = text.len();
+        Some(format!("a clientid of {length} bytes is too long, it may have {LONGEST_CLIENT_ID}"))
+    } else {
+        None
+    }
 }
 
 fn user(section: &Section<'_>, report: &mut Report) -> Option<String> {

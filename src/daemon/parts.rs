@@ -247,7 +247,8 @@ impl Parts {
             command @ (StoreCommand::ReadStates { .. }
             | StoreCommand::WriteStates { .. }
             | StoreCommand::SaveDevices { .. }
-            | StoreCommand::SaveSessionFilters(_)) => self.waiting.push_back(command),
+            | StoreCommand::SaveSessionFilters(_)
+            | StoreCommand::SaveIdentity(_)) => self.waiting.push_back(command),
         }
     }
 
@@ -287,6 +288,9 @@ impl Parts {
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
                 self.give_to_store(wiring, StoreCommand::SaveDevices { heartbeat, changed, gone });
+            }
+            Action::SaveIdentity(record) => {
+                self.give_to_store(wiring, StoreCommand::SaveIdentity(record));
             }
             Action::SaveSessionFilters(filters) => {
                 self.give_to_store(wiring, StoreCommand::SaveSessionFilters(filters));

@@ -1,6 +1,7 @@
 //! The open database: one transaction for a group of changes, range scans for reading.
 //!
-//! Three tables: `meta` (the schema record, the heartbeat, the session's filters), `states` by
+//! Three tables: `meta` (the schema record, the heartbeat, the session's filters, the
+//! identity), `states` by
 //! topic, `devices` by name. Every value carries a checksum. Deliberately absent: retrying,
 //! reporting and putting aside, which are the writer's.
 
@@ -13,6 +14,7 @@ use heed::types::Bytes as HeedBytes;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
 use iotmonitor_core::monitor::action::StateChange;
 use iotmonitor_core::monitor::event::{Delivery, StateRecord, WriteId};
+use iotmonitor_core::monitor::identity::IdentityRecord;
 use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::monitor::spec::DeviceName;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -30,6 +32,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 const SCHEMA_KEY: &[u8] = b"schema";
 const HEARTBEAT_KEY: &[u8] = b"heartbeat";
 const SESSION_FILTERS_KEY: &[u8] = b"session-filters";
+const IDENTITY_KEY: &[u8] = b"identity";
 
 type Table = heed::Database<'static, HeedBytes, HeedBytes>;
 
@@ -102,6 +105,9 @@ impl Disk {
                 // without its schema.
                 if meta.is_empty(transaction)? && states.is_empty(transaction)? {
                     meta.put(transaction, SCHEMA_KEY, &schema())?;
+                    // A store without one is known by it to be of a version before 0.4.0.
+                    let nobody = to_json(IDENTITY_KEY, &IdentityRecord::default())?;
+                    meta.put(transaction, IDENTITY_KEY, &nobody)?;
                 }
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((meta, states, devices)))
             })
@@ -137,6 +143,13 @@ impl Disk {
             Ok(filters) => snapshot.session_filters = filters.unwrap_or_default(),
             Err(Unreadable) => damaged.push("the session's topic filters".to_owned()),
         }
+        match self.identity()? {
+            Ok(identity) => snapshot.identity = identity,
+            Err(Unreadable) => {
+                snapshot.identity = Some(IdentityRecord::default());
+                damaged.push("the identity".to_owned());
+            }
+        }
         for entry in self.devices.iter(&transaction).map_err(|error| self.fail("read", error))? {
             let (key, value) = entry.map_err(|error| self.fail("read", error))?;
             match from_json::<DeviceRecord>(key, value) {
@@ -147,6 +160,12 @@ impl Disk {
             }
         }
         Ok((snapshot, damaged))
+    }
+
+    /// Under which identity the store was used; `None` where it was used by a version that kept none.
+    pub fn identity(&self) -> Result<Result<Option<IdentityRecord>, Unreadable>, StoreError> {
+        let transaction = self.read_transaction()?;
+        self.json(&transaction, IDENTITY_KEY)
     }
 
     /// Puts a group of changes on disk with one commit, durable when this returns. A full map is
@@ -202,6 +221,11 @@ impl Disk {
             StoreCommand::SaveSessionFilters(filters) => {
                 let value = to_json(SESSION_FILTERS_KEY, filters)?;
                 self.meta.put(transaction, SESSION_FILTERS_KEY, &value)?;
+                Ok(0)
+            }
+            StoreCommand::SaveIdentity(record) => {
+                let value = to_json(IDENTITY_KEY, record)?;
+                self.meta.put(transaction, IDENTITY_KEY, &value)?;
                 Ok(0)
             }
         }
@@ -312,7 +336,7 @@ impl Disk {
 }
 
 /// A record that fails its checksum, or does not say what it should.
-struct Unreadable;
+pub(super) struct Unreadable;
 
 fn newer(found: u32, directory: &Path) -> StoreError {
     StoreError::NewerFormat { found, supported: FORMAT, path: directory.to_owned() }
@@ -364,6 +388,7 @@ pub(super) fn last_delivery(group: &[StoreCommand]) -> Option<Delivery> {
         StoreCommand::ReadStates { .. }
         | StoreCommand::WriteStates { .. }
         | StoreCommand::SaveDevices { .. }
-        | StoreCommand::SaveSessionFilters(_) => None,
+        | StoreCommand::SaveSessionFilters(_)
+        | StoreCommand::SaveIdentity(_) => None,
     })
 }

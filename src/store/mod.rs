@@ -25,6 +25,7 @@ pub use record::fuzz as fuzz_records;
 use crate::pulse::Pulse;
 use iotmonitor_core::monitor::action::StateChange;
 use iotmonitor_core::monitor::event::{Delivery, Event, ReadId, WriteId};
+use iotmonitor_core::monitor::identity::IdentityRecord;
 use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat};
 use iotmonitor_core::monitor::spec::DeviceName;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -71,6 +72,7 @@ pub enum StoreCommand {
     WriteStates { write: WriteId, changes: Vec<StateChange>, keep_newer: bool },
     SaveDevices { heartbeat: Heartbeat, changed: Vec<DeviceRecord>, gone: Vec<DeviceName> },
     SaveSessionFilters(Vec<TopicFilter>),
+    SaveIdentity(IdentityRecord),
 }
 
 /// The channel to the store is full, or its thread is gone; the command comes back.
@@ -94,6 +96,19 @@ pub struct Opened {
     // Before the lock, to be closed before it goes.
     disk: disk::Disk,
     lock: files::DirectoryLock,
+}
+
+impl Opened {
+    /// Under which identity it was used; `None` where it was last used by a version before 0.4.0.
+    #[must_use]
+    pub fn identity(&self) -> Option<IdentityRecord> {
+        // What is wrong with it is told when the store's thread reads it.
+        self.disk
+            .identity()
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_else(|| Some(IdentityRecord::default()))
+    }
 }
 
 impl std::fmt::Debug for Opened {

@@ -333,7 +333,8 @@ fn needs_commit(command: &StoreCommand) -> bool {
         StoreCommand::Record { change: StateChange::Put(_) | StateChange::Forget(_), .. }
         | StoreCommand::WriteStates { .. }
         | StoreCommand::SaveDevices { .. }
-        | StoreCommand::SaveSessionFilters(_) => true,
+        | StoreCommand::SaveSessionFilters(_)
+        | StoreCommand::SaveIdentity(_) => true,
     }
 }
 
@@ -347,6 +348,7 @@ fn payload_bytes(command: &StoreCommand) -> usize {
         StoreCommand::WriteStates { changes, .. } => changes.iter().map(of_change).sum(),
         StoreCommand::ReadStates { .. }
         | StoreCommand::SaveDevices { .. }
-        | StoreCommand::SaveSessionFilters(_) => 0,
+        | StoreCommand::SaveSessionFilters(_)
+        | StoreCommand::SaveIdentity(_) => 0,
     }
 }

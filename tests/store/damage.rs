@@ -6,7 +6,6 @@ use iotmonitor::store::{StoreError, check_format};
 use iotmonitor_core::monitor::Event;
 use iotmonitor_core::monitor::action::StateChange;
 use iotmonitor_core::monitor::event::StateRecord;
-use iotmonitor_core::monitor::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -26,7 +25,7 @@ fn expect_put_aside(directory: &Path) {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(running.wait_opened(), Snapshot::default());
+    assert_eq!(running.wait_opened(), super::unused());
     let sent = running.put(state("a", "x"));
     running.wait_committed(sent);
     running.close();

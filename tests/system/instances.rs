@@ -5,6 +5,7 @@ use super::harness::{GARDEN, Machine, config, eventually};
 const HOUSE_AGENT: &str = "iotmonitor-agent-sleeper.service";
 const GARDEN_AGENT: &str = "iotmonitor-garden-agent-sleeper.service";
 const SLEEPER: &str = "[agent_sleeper]\nexec = \"exec sleep infinity\"\n";
+const GARDEN_FILE: &str = "/etc/iotmonitor/garden.toml";
 const LAMP: &str = "[device_lamp]\nhelloTopic = \"home/lamp\"\nstateTopics = \"home/lamp/set/#\"\n";
 
 #[test]
@@ -46,6 +47,64 @@ fn two_instances_leave_each_other_alone() {
     });
     machine.stop_monitor();
     assert!(machine.is_active(GARDEN));
+}
+
+#[test]
+fn an_instance_without_names_in_its_file_has_names_of_its_own() {
+    let machine = Machine::boot();
+    machine.write_file(GARDEN_FILE, &config("auto", SLEEPER));
+    for file in ["/etc/iotmonitor/config.toml", GARDEN_FILE] {
+        machine.write_config(&config("auto", SLEEPER));
+        let checked = machine.run(&["iotmonitor", "check", file]);
+        assert_eq!(String::from_utf8_lossy(&checked.stderr), "");
+    }
+    let bus = machine.launch(&config("auto", SLEEPER));
+    bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
+    let house = machine.main_pid(HOUSE_AGENT);
+    let from = bus.end();
+    machine.ok(&["systemctl", "start", GARDEN]);
+    bus.wait_exact(from, "home/monitoring-garden/availability", "online");
+    bus.wait_topic(from, "home/monitoring-garden/startedprocess/sleeper");
+    assert_eq!(machine.main_pid(HOUSE_AGENT), house);
+    assert_ne!(machine.main_pid(r"iotmonitor-iotmonitor\x2dgarden-agent-sleeper.service"), 0);
+    for clientid in [&[][..], &["--clientid", "iotmonitor-garden"]] {
+        let said = machine.ok(&[&["iotmonitor", "status"], clientid].concat());
+        assert!(said.contains("sleeper"), "{said}");
+    }
+    assert_eq!(bus.count(from, "home/monitoring/availability"), 0);
+    machine.ok(&["systemctl", "stop", GARDEN]);
+    assert!(machine.is_active("iotmonitor.service"));
+}
+
+/// No upgrade moves anybody's topics, at the first start and at later ones.
+#[test]
+fn an_instance_over_a_store_of_an_earlier_version_keeps_its_names_and_warns() {
+    let machine = Machine::boot();
+    let store = std::fs::read("tests/fixtures/store-0.3.0/data.mdb").expect("it is there");
+    machine.write_file("/var/lib/iotmonitor@garden/data.mdb", &store);
+    machine.write_file(GARDEN_FILE, &config("auto", SLEEPER));
+    let bus = machine.subscribe(&["home/#"]);
+    for start in 1..=2 {
+        let from = bus.end();
+        machine.ok(&["systemctl", "start", GARDEN]);
+        bus.wait_exact(from, "home/monitoring/availability", "online");
+        bus.wait_from(from, "the agent's status", |message| {
+            message.topic == "home/monitoring/status/sleeper"
+                && message.json()["state"] != "expired"
+        });
+        assert_ne!(machine.await_new_main_pid(HOUSE_AGENT, 0), 0);
+        eventually("a warning at each start", || {
+            let warnings = machine.journal().now(&machine, |entry| {
+                entry.is_alert("config-warning", "")
+                    && entry.message().contains("iotmonitor-garden")
+                    && entry.message().contains("home/monitoring-garden")
+            });
+            (warnings.len() == start).then_some(())
+        });
+        machine.ok(&["systemctl", "stop", GARDEN]);
+        bus.wait_exact(from, "home/monitoring/availability", "offline");
+    }
+    assert!(bus.all().iter().all(|m| !m.topic.starts_with("home/monitoring-garden")));
 }
 
 /// What holds for the one unit holds for the other: they differ in what makes an instance.

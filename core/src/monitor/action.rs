@@ -2,6 +2,7 @@
 
 use super::alert::Alert;
 use super::event::{Connection, Delivery, QoS, ReadId, StateRecord, Token, WriteId};
+use super::identity::IdentityRecord;
 use super::notice::Notice;
 use super::snapshot::{DeviceRecord, Heartbeat};
 use super::spec::{AgentSpec, DeviceName};
@@ -61,6 +62,8 @@ pub enum Action {
     },
     /// Keep the set of filters that the persistent session is subscribed to.
     SaveSessionFilters(Vec<TopicFilter>),
+    /// Keep under which identity the store is used, and which former ones are to be taken down.
+    SaveIdentity(IdentityRecord),
 
     /// Create and start the agent's transient unit; an existing one that has ended is cleared away
     /// first, a living one is left as it is. Report [`super::Event::StartFinished`].

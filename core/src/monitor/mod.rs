@@ -19,7 +19,9 @@ mod device;
 pub mod episode;
 pub mod event;
 mod flapping;
+mod former;
 mod home_assistant;
+pub mod identity;
 mod liveness;
 pub mod notice;
 mod probe;
@@ -33,6 +35,7 @@ pub mod spec;
 pub mod states;
 mod status;
 mod subscriptions;
+pub mod takedown;
 mod upstream;
 pub mod view;
 pub mod words;
@@ -52,6 +55,7 @@ use deadline::DeadlineTable;
 use device::{Device, DeviceId};
 use episode::Reason;
 use event::{Connection, LossReason, QoS, Token};
+use identity::Identity;
 use liveness::WatchLink;
 use restore::Restores;
 use saving::Saving;
@@ -59,6 +63,7 @@ use session::StateSession;
 use spec::{DeviceName, HomeAssistant, MonitorSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use takedown::Takedown;
 use upstream::Branches;
 
 /// How often `up` is published.
@@ -91,6 +96,7 @@ pub struct Monitor {
     session: StateSession,
     restores: Restores,
     saving: Saving,
+    takedown: Takedown,
     /// Devices that were heard since their status was last refreshed; each once, by its flag.
     stale_statuses: Vec<DeviceId>,
     up_count: u64,
@@ -155,6 +161,7 @@ impl Monitor {
     /// A monitor that starts now. `seed` varies the jitter of delays between runs.
     #[must_use]
     pub fn new(spec: MonitorSpec, now: Now, seed: u64) -> Self {
+        let takedown = Takedown::new(Identity::of(&spec), spec.origin.main_defaults);
         let mut monitor = Self {
             client_id: spec.client_id.clone(),
             base_topic: spec.base_topic.clone(),
@@ -174,6 +181,7 @@ impl Monitor {
             session: StateSession::default(),
             restores: Restores::default(),
             saving: Saving::default(),
+            takedown,
             up_count: 0,
             up_topic: spec.base_topic.clone(),
             expired_count: 0,

@@ -21,6 +21,7 @@ impl Monitor {
             .map(|id| self.devices[id as usize].spec.name.clone())
             .collect();
         let plans_before = self.plans();
+        self.identity_reconfigured(&spec, out);
         self.disarm_all();
         self.saving.forget_devices();
         self.stale_statuses.clear();

@@ -135,13 +135,18 @@ impl Monitor {
         for device in &mut self.devices {
             device.carry_over(earlier);
         }
+        self.meet_identity(snapshot.identity, &snapshot.devices, out);
         for record in snapshot.devices {
-            self.settle_announcement(&record, out);
+            if !self.takedown.is_copied() {
+                self.settle_announcement(&record, out);
+            }
             match self.id_named(&record.name) {
                 Some(id) => self.take_over(now, id, &record, earlier, out),
                 None => {
-                    let below = format!("status/{}", record.name);
-                    out.push(self.clearing(&below));
+                    if !self.takedown.is_copied() {
+                        let below = format!("status/{}", record.name);
+                        out.push(self.clearing(&below));
+                    }
                     self.saving.gone.push(record.name);
                     self.saving.soon = true;
                 }
@@ -152,7 +157,10 @@ impl Monitor {
         self.disarm_all();
         self.arm_all();
         self.count_expired();
-        self.session_filters_known(snapshot.session_filters);
+        // Those of another machine are its own.
+        let kept = !self.takedown.is_copied();
+        let filters = if kept { snapshot.session_filters } else { Vec::new() };
+        self.session_filters_known(filters);
         for id in 0..self.devices.len() {
             let id = super::liveness::id_of(id);
             self.schedule_repeat(now, id);
@@ -242,6 +250,8 @@ impl Monitor {
                 self.save_soon(super::liveness::id_of(id));
             }
             out.push(self.session_filters_again());
+            let orders = self.takedown.save_again();
+            self.take_down(orders, out);
             self.flush_saves(now, out);
         }
     }

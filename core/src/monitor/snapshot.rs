@@ -1,6 +1,7 @@
 //! What outlives the process: the part of the monitor's knowledge that the store keeps.
 
 use super::episode::{Reason, Telling};
+use super::identity::IdentityRecord;
 use super::rhythm::Rhythm;
 use super::spec::DeviceName;
 use crate::topic::TopicFilter;
@@ -14,6 +15,8 @@ pub struct Snapshot {
     pub devices: Vec<DeviceRecord>,
     /// Filters that the persistent session may still be subscribed to.
     pub session_filters: Vec<TopicFilter>,
+    /// `None` of a store that was last used by a version before 0.4.0, which kept none.
+    pub identity: Option<IdentityRecord>,
 }
 
 /// How far the watched time has come; saved with every batch.

@@ -3,6 +3,7 @@
 //! Invalid states are not representable here, so nothing below checks again. The broker's address and
 //! secrets, which only the MQTT adapter needs, are not part of it.
 
+use super::identity::Origin;
 use crate::topic::{TopicFilter, TopicName};
 use crate::unit_name::{UnitName, UnitTemplate};
 use std::cmp::Ordering;
@@ -25,6 +26,7 @@ pub struct MonitorSpec {
     pub home_assistant: HomeAssistant,
     /// An instance is started for each alert that needs a person and concerns no device.
     pub alert_unit: Option<UnitTemplate>,
+    pub origin: Origin,
 }
 
 /// How far the monitor shows itself to Home Assistant. Nothing unless the file says so.

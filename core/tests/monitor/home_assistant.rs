@@ -5,6 +5,7 @@ use super::timetable::{BASE, House, message, secs, topic};
 use iotmonitor_core::monitor::Event;
 use iotmonitor_core::monitor::alert::AlertKind;
 use iotmonitor_core::monitor::event::{Connection, QoS};
+use iotmonitor_core::monitor::identity::Origin;
 use iotmonitor_core::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ const UNIT: &str = "iotmonitor-agent-box.service";
 fn spec(devices: Vec<DeviceSpec>, discovery: Option<&str>, commands: bool) -> MonitorSpec {
     MonitorSpec {
         alert_unit: None,
+        origin: Origin::default(),
         client_id: "iotmonitor".into(),
         base_topic: topic(BASE),
         devices,

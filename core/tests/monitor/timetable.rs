@@ -10,6 +10,7 @@ use iotmonitor_core::monitor::event::{
     ActiveState, Connection, Delivery, JobOutcome, LossReason, Message, Protocol, QoS, ReadId,
     Refusal, StateRecord, Token, UnitReport,
 };
+use iotmonitor_core::monitor::identity::{IdentityRecord, Origin};
 use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::monitor::{Action, Event, Monitor, Now};
@@ -80,6 +81,7 @@ pub struct Store {
     pub heartbeat: Heartbeat,
     pub devices: BTreeMap<DeviceName, DeviceRecord>,
     pub session_filters: Vec<TopicFilter>,
+    pub identity: Option<IdentityRecord>,
     pub states: BTreeMap<TopicName, StateRecord>,
     pub holds_commits: bool,
     pub holds_saves: bool,
@@ -107,6 +109,7 @@ impl House {
             devices,
             home_assistant: HomeAssistant::default(),
             alert_unit: None,
+            origin: Origin::default(),
         };
         Self::of(spec)
     }
@@ -157,6 +160,7 @@ impl House {
             heartbeat: self.store.heartbeat,
             devices: self.store.devices.values().cloned().collect(),
             session_filters: self.store.session_filters.clone(),
+            identity: self.store.identity.clone(),
         };
         self.happen(Event::StoreOpened(snapshot));
     }
@@ -339,7 +343,8 @@ impl House {
             | Action::ReadStates { .. }
             | Action::WriteStates { .. }
             | Action::SaveDevices { .. }
-            | Action::SaveSessionFilters(_) => self.queue.extend(self.store.answer(action)),
+            | Action::SaveSessionFilters(_)
+            | Action::SaveIdentity(_) => self.queue.extend(self.store.answer(action)),
             Action::StartUnit { device, agent, definition } => {
                 let _ = device;
                 self.queue.extend(self.manager.start(&agent.unit, definition));
@@ -454,6 +459,10 @@ impl Store {
             }
             Action::SaveSessionFilters(filters) => {
                 self.session_filters.clone_from(filters);
+                None
+            }
+            Action::SaveIdentity(record) => {
+                self.identity = Some(record.clone());
                 None
             }
             _ => None,

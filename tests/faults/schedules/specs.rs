@@ -3,6 +3,7 @@
 use super::model::Definition;
 use super::world::BASE;
 use crate::plain_agent::plain_agent;
+use iotmonitor_core::monitor::identity::Origin;
 use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
             })
             .collect(),
         home_assistant: HomeAssistant::default(),
+        origin: Origin::default(),
         alert_unit: None,
     }
 }

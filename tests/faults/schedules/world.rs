@@ -404,7 +404,8 @@ impl World {
 
     fn begin(&mut self) {
         let devices = self.records.values().cloned().collect();
-        let snapshot = Snapshot { heartbeat: self.heartbeat, devices, session_filters: Vec::new() };
+        let heartbeat = self.heartbeat;
+        let snapshot = Snapshot { heartbeat, devices, ..Snapshot::default() };
         self.happen(Event::StoreOpened(snapshot));
         let units = self.units.values().cloned().collect();
         self.happen(Event::ManagerConnected { units });
@@ -519,6 +520,7 @@ impl World {
             | Action::Acknowledge { .. }
             | Action::Record { .. }
             | Action::SaveSessionFilters(_)
+            | Action::SaveIdentity(_)
             | Action::WriteStates { .. } => {}
         }
     }

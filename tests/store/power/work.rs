@@ -8,6 +8,7 @@ use iotmonitor_core::monitor::Event;
 use iotmonitor_core::monitor::action::StateChange;
 use iotmonitor_core::monitor::episode::Reason;
 use iotmonitor_core::monitor::event::{Delivery, StateRecord};
+use iotmonitor_core::monitor::identity::{Identity, IdentityRecord};
 use iotmonitor_core::monitor::rhythm::Rhythm;
 use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::monitor::spec::DeviceName;
@@ -27,6 +28,7 @@ pub struct Content {
     pub heartbeat: Heartbeat,
     pub devices: BTreeMap<DeviceName, DeviceRecord>,
     pub filters: Vec<TopicFilter>,
+    pub identity: IdentityRecord,
     pub states: BTreeMap<String, StateRecord>,
 }
 
@@ -46,6 +48,7 @@ impl Content {
                 gone.iter().for_each(|name| drop(self.devices.remove(name)));
             }
             StoreCommand::SaveSessionFilters(filters) => self.filters.clone_from(filters),
+            StoreCommand::SaveIdentity(identity) => self.identity.clone_from(identity),
         }
     }
 
@@ -88,6 +91,7 @@ fn command(place: u64, dice: &mut Dice) -> StoreCommand {
     };
     let change = match dice.below(20) {
         0..=1 => return save_devices(place, dice),
+        2 if place.is_multiple_of(2) => return StoreCommand::SaveIdentity(identity(place)),
         2 => return StoreCommand::SaveSessionFilters(filters(place)),
         3 => StateChange::Nothing,
         4..=5 => StateChange::Forget(topic(&name)),
@@ -99,6 +103,17 @@ fn command(place: u64, dice: &mut Dice) -> StoreCommand {
 
 fn filters(place: u64) -> Vec<TopicFilter> {
     vec![TopicFilter::new(format!("home/{place}/#")).unwrap()]
+}
+
+fn identity(place: u64) -> IdentityRecord {
+    let current = Identity {
+        machine: None,
+        client_id: format!("client {place}"),
+        base_topic: "home/monitoring".to_owned(),
+        discovery_prefix: None,
+        server: "tcp://localhost:1883".to_owned(),
+    };
+    IdentityRecord { current: Some(current), ..IdentityRecord::default() }
 }
 
 fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
@@ -144,7 +159,8 @@ pub fn content(running: &mut Running, damaged: bool) -> Result<Content, Box<Even
         event = running.next();
     }
     let Event::StoreOpened(snapshot) = event else { return Err(Box::new(event)) };
-    let Snapshot { heartbeat, devices, session_filters: filters } = snapshot;
+    let Snapshot { heartbeat, devices, session_filters: filters, identity } = snapshot;
+    let identity = identity.unwrap_or_default();
     let devices = devices.into_iter().map(|record| (record.name.clone(), record)).collect();
     let mut states = BTreeMap::new();
     let mut read = running.send_read(&["#"], None);
@@ -153,7 +169,7 @@ pub fn content(running: &mut Running, damaged: bool) -> Result<Content, Box<Even
             Event::StatesRead { read: answered, states: some, next } if answered == read => {
                 states.extend(some.into_iter().map(|s| (s.topic.as_str().to_owned(), s)));
                 if next.is_none() {
-                    return Ok(Content { heartbeat, devices, filters, states });
+                    return Ok(Content { heartbeat, devices, filters, identity, states });
                 }
                 read = running.send_read(&["#"], next);
             }
@@ -202,7 +218,9 @@ fn burst(rest: &[StoreCommand], dice: &mut Dice) -> usize {
 
 /// Notes each report, and returns when everything was reported that is.
 fn wait_until_done(running: &mut Running, burst: &[StoreCommand], before: usize, root: &Path) {
-    let reported = |command: &StoreCommand| !matches!(command, StoreCommand::SaveSessionFilters(_));
+    let reported = |command: &StoreCommand| {
+        !matches!(command, StoreCommand::SaveSessionFilters(_) | StoreCommand::SaveIdentity(_))
+    };
     let Some(last) = burst.iter().rposition(reported) else { return };
     let mut marks = OpenOptions::new().create(true).append(true).open(root.join(MARKS)).unwrap();
     let mut done = before;

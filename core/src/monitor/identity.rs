@@ -1,0 +1,87 @@
+//! Under which names a monitor acts, and where: what it leaves behind when they change follows from
+//! them.
+//!
+//! The store keeps the identity under which it was last used, and each former one until what that
+//! left has been taken down. Deliberately absent: the taking down.
+
+use super::spec::{DeviceName, MonitorSpec};
+use crate::topic::TopicName;
+use serde::{Deserialize, Serialize};
+
+/// What of its surroundings belongs to a monitor's identity. Everything here is known when the
+/// configuration is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The machine, by a number of its own; `None` where it has none that lasts.
+    pub machine: Option<String>,
+    /// The broker's address without secrets.
+    pub server: String,
+    /// Whether an instance goes by the main monitor's names where its file does not say.
+    pub main_defaults: bool,
+}
+
+/// Who acted, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    pub client_id: String,
+    pub base_topic: String,
+    /// Where the devices were described for Home Assistant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery_prefix: Option<String>,
+    pub server: String,
+}
+
+impl Identity {
+    /// The identity of a monitor with this configuration.
+    #[must_use]
+    pub fn of(spec: &MonitorSpec) -> Self {
+        Self {
+            machine: spec.origin.machine.clone(),
+            client_id: spec.client_id.clone(),
+            base_topic: spec.base_topic.to_string(),
+            discovery_prefix: spec.home_assistant.discovery.as_ref().map(TopicName::to_string),
+            server: spec.origin.server.clone(),
+        }
+    }
+
+    /// Whether both are known to be of different machines.
+    #[must_use]
+    pub fn is_of_another_machine(&self, other: &Self) -> bool {
+        self.machine.is_some() && other.machine.is_some() && self.machine != other.machine
+    }
+
+    /// Whether a monitor under the one leaves nothing that one under the other would not see to.
+    /// Home Assistant's prefix is seen to wherever the clientid is the same.
+    #[must_use]
+    pub fn takes_over_from(&self, former: &Self) -> bool {
+        (&self.client_id, &self.base_topic, &self.server)
+            == (&former.client_id, &former.base_topic, &former.server)
+    }
+}
+
+/// An identity that is no longer in use, with what it left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    pub identity: Identity,
+    /// The devices and agents that were known under it.
+    pub devices: Vec<DeviceName>,
+    /// The prefixes below which it may have described them for Home Assistant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
+}
+
+/// What the store keeps of identities.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityRecord {
+    /// `None` in a store that was never used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Identity>,
+    /// The oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Former>,
+    /// Whether an instance goes by the main monitor's names where its file does not say.
+    #[serde(default)]
+    pub main_defaults: bool,
+}
