@@ -125,7 +125,8 @@ fn facts(alert: &Alert, now: Now) -> Vec<(&'static str, String)> {
         facts.extend(account.exit.clone().map(|exit| ("IOTMONITOR_EXIT", exit)));
         let peak = account.memory_peak.map(|peak| peak.to_string());
         facts.extend(peak.map(|peak| ("IOTMONITOR_MEMORY_PEAK", peak)));
-        facts.push(("IOTMONITOR_LOG", account.lines.join("\n")));
+        let said = [&account.lines[..], &account.complaints].concat();
+        facts.push(("IOTMONITOR_LOG", said.join("\n")));
     }
     facts
 }

@@ -3,7 +3,7 @@
 //!
 //! journalctl reads the journal in a process of its own, which has a limit in time and in what is
 //! taken of its output, so that a large or a damaged journal holds up nobody. What an agent prints is
-//! its own affair, secrets included; it is passed on as it is, but for control characters.
+//! its own affair, secrets included; it is passed on as it is, but for what is no text.
 //!
 //! Deliberately absent: how its process ended, which the reports say.
 
@@ -34,28 +34,37 @@ const JOURNAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Adds both to what is known; what cannot be had in time is left out.
 pub async fn complete(bus: Bus, unit: &UnitName, known: Account) -> Account {
-    let lines = timeout(PATIENCE, last_lines(bus, unit));
+    let words = timeout(PATIENCE, last_words(bus, unit));
     let units = [unit.as_str()];
     let usage = timeout(PATIENCE, usages(bus, &units));
-    let (lines, usage) = tokio::join!(lines, usage);
+    let (words, usage) = tokio::join!(words, usage);
+    let (lines, complaints) = words.ok().and_then(Result::ok).unwrap_or_default();
     let usage = usage.ok().and_then(Result::ok).and_then(|usages| usages.into_iter().next());
-    Account {
-        lines: lines.ok().and_then(Result::ok).unwrap_or_default(),
-        memory_peak: usage.and_then(|usage| usage.memory_peak),
-        ..known
-    }
+    Account { lines, complaints, memory_peak: usage.and_then(|usage| usage.memory_peak), ..known }
 }
 
-async fn last_lines(bus: Bus, unit: &UnitName) -> std::io::Result<Vec<String>> {
+/// What the unit has printed, or else what the service manager complains of.
+async fn last_words(bus: Bus, unit: &UnitName) -> std::io::Result<(Vec<String>, Vec<String>)> {
     tokio::time::sleep(JOURNAL_DELAY).await;
-    let field = match bus {
-        Bus::System => "_SYSTEMD_UNIT",
-        Bus::User => "_SYSTEMD_USER_UNIT",
+    let (own, managers) = match bus {
+        Bus::System => ("_SYSTEMD_UNIT", "UNIT"),
+        Bus::User => ("_SYSTEMD_USER_UNIT", "USER_UNIT"),
     };
+    let lines = readable(&journal(&[format!("{own}={unit}")]).await?);
+    if !lines.is_empty() {
+        return Ok((lines, Vec::new()));
+    }
+    // Errors and warnings (syslog(3)).
+    let terms = [format!("{managers}={unit}"), "PRIORITY=3".to_owned(), "PRIORITY=4".to_owned()];
+    Ok((lines, complaints(unit, &readable(&journal(&terms).await?))))
+}
+
+/// The last messages that fit the terms of journalctl(1), a line each.
+async fn journal(terms: &[String]) -> std::io::Result<Vec<u8>> {
     let mut journalctl = Command::new("/usr/bin/journalctl")
         .args(["--quiet", "--no-pager", "--output=cat"])
         .arg(format!("--lines={LINES}"))
-        .arg(format!("{field}={unit}"))
+        .args(terms)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -65,22 +74,66 @@ async fn last_lines(bus: Bus, unit: &UnitName) -> std::io::Result<Vec<String>> {
     if let Some(output) = journalctl.stdout.take() {
         output.take(MOST_BYTES).read_to_end(&mut bytes).await?;
     }
-    Ok(readable(&bytes))
+    Ok(bytes)
 }
 
-/// The last lines of a text of any kind.
+/// What systemd says of every failure, whatever its cause; how a process ended is known without it.
+const SAID_EACH_TIME: [&str; 5] = [
+    "Main process exited",
+    "Failed with result",
+    "Failed to run 'start' task",
+    "Start request repeated",
+    "Failed to start",
+];
+
+/// What is left of the manager's messages once the usual ones and repetitions are gone.
+fn complaints(unit: &UnitName, lines: &[String]) -> Vec<String> {
+    let mut complaints: Vec<String> = Vec::new();
+    for line in lines {
+        let text = line.strip_prefix(unit.as_str()).and_then(|rest| rest.strip_prefix(": "));
+        let text = text.unwrap_or(line);
+        let usual = SAID_EACH_TIME.iter().any(|usual| text.starts_with(usual));
+        if !usual && !complaints.iter().any(|complaint| complaint == text) {
+            complaints.push(text.to_owned());
+        }
+    }
+    complaints
+}
+
+/// The last lines of an output of any kind.
 fn readable(bytes: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let lines: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();
     let last = lines.len().saturating_sub(LINES);
-    lines[last..].iter().map(|line| shortened(line)).collect()
+    lines[last..].iter().map(|line| shown(line)).collect()
 }
 
-fn shortened(line: &str) -> String {
-    let plain = |character: char| if character.is_control() { '\u{fffd}' } else { character };
-    let mut shown: String = line.trim_end().chars().take(LONGEST_LINE).map(plain).collect();
-    if line.trim_end().chars().nth(LONGEST_LINE).is_some() {
-        shown.push('…');
+/// A line as text of bounded length. A tab is a part of it; other control characters, and bytes that
+/// are no UTF-8, are shown as `\xNN`.
+fn shown(line: &[u8]) -> String {
+    let mut shown = String::new();
+    let mut characters = 0;
+    for chunk in line.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if characters == LONGEST_LINE {
+                shown.push('…');
+                return shown;
+            }
+            characters += 1;
+            if character.is_control() && character != '\t' {
+                shown.push_str(&format!("\\x{:02x}", u32::from(character)));
+            } else {
+                shown.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            if characters == LONGEST_LINE {
+                shown.push('…');
+                return shown;
+            }
+            characters += 1;
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
     }
     shown
 }
@@ -100,9 +153,29 @@ mod tests {
     #[test]
     fn a_line_is_text_of_bounded_length() {
         let long = "ä".repeat(1_000);
-        let lines = readable(format!("\x1b[2Jred\t\n{long}\n").as_bytes());
-        assert_eq!(lines[0], "\u{fffd}[2Jred");
+        let lines = readable(format!("\x1b[2Jred\tgreen\t\r\n{long}\n").as_bytes());
+        assert_eq!(lines[0], "\\x1b[2Jred\tgreen");
         assert_eq!(lines[1].chars().count(), LONGEST_LINE + 1);
-        assert_eq!(readable(b"\xff\xfe"), ["\u{fffd}\u{fffd}"]);
+        assert_eq!(
+            readable(b"caf\xe9 \xff\xfeok \xe2\x82\n"),
+            ["caf\\xe9 \\xff\\xfeok \\xe2\\x82"]
+        );
+        assert_eq!(shown("ä".repeat(LONGEST_LINE).as_bytes()).chars().count(), LONGEST_LINE);
+    }
+
+    #[test]
+    fn of_the_managers_messages_the_cause_is_left() {
+        let unit = UnitName::from_systemd("a.service");
+        let lines = [
+            "a.service: Failed to load environment files: No such file or directory",
+            "a.service: Failed to run 'start' task: No such file or directory",
+            "a.service: Failed with result 'resources'.",
+            "a.service: Failed to load environment files: No such file or directory",
+            "a.service: Start request repeated too quickly.",
+            "Failed to start a.service - an agent.",
+        ];
+        let lines = lines.map(str::to_owned);
+        let cause = "Failed to load environment files: No such file or directory";
+        assert_eq!(complaints(&unit, &lines), [cause]);
     }
 }

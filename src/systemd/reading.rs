@@ -117,7 +117,11 @@ pub(super) fn interpret(
         invocation: hex(properties.get("InvocationID")),
         restarts: number("NRestarts"),
         result: text("Result").to_owned(),
-        last_exit: last_exit(signed("ExecMainCode"), signed("ExecMainStatus")),
+        last_exit: match text("Result") {
+            // No process was made, so the last one's exit is an older one.
+            "resources" => Some(without_process(&environment_files(properties))),
+            _ => last_exit(signed("ExecMainCode"), signed("ExecMainStatus")),
+        },
         definition: field(FIELD_DEFINITION),
     })
 }
@@ -133,6 +137,32 @@ pub(super) fn active_state(word: &str) -> ActiveState {
         "deactivating" => ActiveState::Deactivating,
         _ => ActiveState::Failed,
     }
+}
+
+/// Why systemd made no process, as far as its result `resources` tells.
+fn without_process(environment_files: &[&str]) -> String {
+    match environment_files {
+        [] => "was not started: systemd had no resources for it".to_owned(),
+        files => format!(
+            "was not started: systemd could not read {}, or had no resources for it",
+            files.join(", ")
+        ),
+    }
+}
+
+/// The paths of an `a(sb)`.
+fn environment_files<'v>(properties: &'v HashMap<String, Variant<'_>>) -> Vec<&'v str> {
+    let Some(Variant::Array(files)) = properties.get("EnvironmentFiles") else { return Vec::new() };
+    files
+        .iter()
+        .filter_map(|file| match file {
+            Variant::Structure(fields) => match fields.fields().first() {
+                Some(Variant::Str(path)) => Some(path.as_str()),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect()
 }
 
 /// How a main process ended, in words; `None` when none has ended yet. The code is the `si_code`
@@ -319,6 +349,22 @@ mod tests {
         assert_eq!(unit(&below("ssh_2eservice")), None);
         assert_eq!(unit(&below("iotmonitor_2dagent_2d_zz_2eservice")), None);
         assert_eq!(unit("/org/freedesktop/systemd1"), None);
+    }
+
+    #[test]
+    fn a_start_without_a_process_names_what_it_wanted() {
+        let mut refused = properties(&["IOTMONITOR_AGENT=lamp", "IOTMONITOR_INSTANCE=iotmonitor"]);
+        refused.insert("Result".to_owned(), Variant::from("resources"));
+        let exit = |properties: &HashMap<String, Variant<'static>>| {
+            let Reading::Own(report) = interpret(&lamp(), "iotmonitor", properties) else {
+                panic!("it is ours")
+            };
+            report.last_exit.unwrap()
+        };
+        assert_eq!(exit(&refused), "was not started: systemd had no resources for it");
+        let files = Variant::from(vec![("/srv/env".to_owned(), false)]);
+        refused.insert("EnvironmentFiles".to_owned(), files);
+        assert!(exit(&refused).contains("could not read /srv/env"), "{}", exit(&refused));
     }
 
     #[test]

@@ -39,8 +39,17 @@ impl Machine {
         Self::boot_with(release())
     }
 
+    /// The same on this Debian release, which is the host's or a later one.
+    pub fn boot_suite(suite: &str) -> Self {
+        Self::boot_on(&image(Some(suite)), Path::new(env!("CARGO_BIN_EXE_iotmonitor")))
+    }
+
     fn boot_with(program: &Path) -> Self {
-        let machine = Self::boot_from(&image(None), Some(program));
+        Self::boot_on(&image(None), program)
+    }
+
+    fn boot_on(image: &Path, program: &Path) -> Self {
+        let machine = Self::boot_from(image, Some(program));
         machine.ok(&["systemd-sysusers"]);
         machine.ok(&["journalctl", "--update-catalog"]);
         machine

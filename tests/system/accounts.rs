@@ -4,7 +4,7 @@ use super::harness::{Machine, config};
 
 /// Says that it begins, prints more than is shown, and then nothing any more.
 const MUTE: &str = "[agent_mute]\nwatchTopics = \"home/mute\"\nwatchTimeOut = 3\n\
-    exec = 'for i in $(seq 30); do echo \"step $i\"; done; printf \"\\033[2Jred\\n\"; \
+    exec = 'for i in $(seq 30); do echo \"step $i\"; done; printf \"\\033[2Jred\\tcaf\\351\\n\"; \
     exec sleep infinity'\n";
 
 const BROKEN: &str =
@@ -20,7 +20,7 @@ fn an_agent_that_hangs_is_told_with_its_last_ten_lines() {
     assert!(lines[0].starts_with("agent `mute` hangs"), "{lines:?}");
     let begin = lines.iter().position(|line| line.starts_with("last lines")).expect("its output");
     let mut shown: Vec<String> = (22..=30).map(|step| format!("  step {step}")).collect();
-    shown.push("  \u{fffd}[2Jred".to_owned());
+    shown.push("  \\x1b[2Jred\tcaf\\xe9".to_owned());
     assert_eq!(lines[begin + 1..], shown);
 }
 

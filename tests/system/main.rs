@@ -20,6 +20,7 @@ mod liveness;
 mod package;
 mod page;
 mod presence;
+mod reasons;
 mod relaunch;
 mod reload;
 mod rights;

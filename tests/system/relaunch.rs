@@ -157,3 +157,25 @@ fn a_silent_agent_is_left_alone_otherwise() {
     assert_eq!(alert.field("IOTMONITOR_REASON"), "agent-hung");
     assert!(alert.message().contains(&format!("PID {pid}")), "{}", alert.message());
 }
+
+/// needrestart and people in doubt do so. No restart of theirs says anything of the agent.
+#[test]
+fn restarts_by_hand_in_a_row_are_not_a_failure() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SLEEPER));
+    bus.wait_topic(0, STARTED);
+    for _ in 0..8 {
+        // systemd refuses some: they are more than its start limit allows.
+        machine.run(&["systemctl", "restart", UNIT]);
+    }
+    let limit = machine
+        .journal()
+        .wait_for("the start limit", |entry| entry.message().contains("repeated too quickly"));
+    eventually("the agent to run", || machine.is_active(UNIT).then_some(()));
+    bus.let_seconds_pass(2);
+    assert_eq!(machine.journal().alerts(&machine, "agent-failed", "sleeper"), 0);
+    let told = machine.journal().wait_for_alert("agent-relaunched", "sleeper");
+    assert!(told.message().contains("by hand"), "{}", told.message());
+    assert!(told.micros() >= limit.micros(), "{}", told.message());
+    assert_eq!(sleepers(&machine), "1");
+}

@@ -1,7 +1,7 @@
 //! What surrounds an agent's process: its environment, its names with odd characters, and the order
 //! in which it ends with the system.
 
-use super::harness::{Machine, config};
+use super::harness::{Machine, config, eventually};
 
 fn said(machine: &Machine, unit: &str, word: &str) {
     machine
@@ -77,4 +77,26 @@ fn a_farewell_at_the_shutdown_reaches_the_broker() {
     said(&machine, "iotmonitor-agent-polite.service", "ready");
     machine.ok(&["systemctl", "poweroff", "--no-block"]);
     bus.wait_exact(0, "home/polite", "goodbye");
+}
+
+/// What a script starts in the background is not the agent: it ends with the script.
+#[test]
+fn a_child_that_a_script_leaves_behind_is_named() {
+    let machine = Machine::boot();
+    let sections = "[agent_forked]\nexec = 'sleep 424242 & echo left'\n\
+        [agent_stubborn]\nstopTimeout = \"15s\"\n\
+        exec = '(trap \"\" TERM; for i in $(seq 999); do sleep 0.1; done) & sleep 1'\n";
+    machine.launch(&config("auto", sections));
+    let alert = machine.journal().wait_for_alert("agent-failed", "forked");
+    assert!(alert.message().contains("in the background"), "{}", alert.message());
+    assert!(alert.message().contains("exited with 0"), "{}", alert.message());
+    let alert = machine.journal().wait_for_alert("agent-lingers", "stubborn");
+    assert!(alert.message().contains("exited with 0"), "{}", alert.message());
+    assert!(alert.message().contains("left"), "{}", alert.message());
+    let unit = "iotmonitor-agent-stubborn.service";
+    let pid = eventually("its next process", || {
+        let pid = machine.main_pid(unit);
+        (pid != 0).then_some(pid)
+    });
+    assert_ne!(pid, 0);
 }

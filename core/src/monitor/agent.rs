@@ -24,6 +24,13 @@ use std::time::Duration;
 /// An agent that has run this long is healthy: its next failure begins with the first delay.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
+/// systemd's own tries of a failing start are over by then, unless each takes its time; and what a
+/// main process leaves behind has mostly ended.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+/// systemd refuses further starts (systemd.unit(5), StartLimitBurst=).
+const START_LIMIT: &str = "start-limit-hit";
+
 /// An agent at run time.
 #[derive(Debug, Clone)]
 pub struct Agent {
@@ -39,6 +46,10 @@ pub struct Agent {
     step: u32,
     /// When [`Timer::Healthy`] is to look; a later one replaces it.
     healthy_at: Option<Duration>,
+    /// Why the last start failed that systemd tries again by itself.
+    start_trouble: Option<String>,
+    /// When [`Timer::Settled`] is to look at a unit between two states.
+    settled_at: Option<Duration>,
     /// The alert that it keeps failing is out.
     told_failing: bool,
     /// systemd's own count of restarts when the process that runs now was started.
@@ -93,6 +104,8 @@ impl Agent {
             last_invocation: None,
             step: 0,
             healthy_at: None,
+            start_trouble: None,
+            settled_at: None,
             told_failing: false,
             restarts_at_start: 0,
             seen_running: false,
@@ -125,6 +138,28 @@ impl Agent {
         }
     }
 
+    /// Whether its start has succeeded.
+    fn is_active(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.active == ActiveState::Active)
+    }
+
+    /// Whether its main process has ended and others of its unit have not.
+    fn lingers(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| {
+            report.active == ActiveState::Deactivating && report.main_pid == 0
+        })
+    }
+
+    /// Whether systemd refuses to start it for nothing but too many restarts by hand: those are not
+    /// counted as its own, and end the process as a stop does.
+    fn was_restarted_by_hand(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| {
+            report.result == START_LIMIT
+                && (report.restarts == 0
+                    || report.last_exit.as_deref() == Some("killed by SIGTERM"))
+        })
+    }
+
     /// Whether systemd holds the unit up or is about to restart it.
     fn is_alive(&self) -> bool {
         self.report.as_ref().is_some_and(|report| is_alive(report.active))
@@ -154,7 +189,8 @@ impl Agent {
             | Phase::Stopped => None,
         };
         let healthy = self.healthy_at.map(|at| (at, Timer::Healthy(id)));
-        relaunch.into_iter().chain(healthy)
+        let settled = self.settled_at.map(|at| (at, Timer::Settled(id)));
+        relaunch.into_iter().chain(healthy).chain(settled)
     }
 
     fn last_exit(&self) -> String {
@@ -352,6 +388,7 @@ impl Monitor {
         let Some(agent) = self.agent_mut(id) else { return };
         match agent.phase {
             Phase::Running if !agent.is_alive() => self.unit_fell(now, id, out),
+            Phase::Running if agent.is_active() => agent.start_trouble = None,
             // Somebody else started it: so be it.
             Phase::Waiting { .. } if agent.is_running() => agent.phase = Phase::Running,
             Phase::Stopped if agent.is_running() => self.stop_agent(id, out),
@@ -439,21 +476,25 @@ impl Monitor {
         let Some(agent) = self.agent_mut(id) else { return };
         let Some(report) = &agent.report else { return };
         match report.active {
-            ActiveState::Deactivating => {}
-            ActiveState::Failed => {
-                let exit = agent.last_exit();
-                let told = std::mem::replace(&mut agent.told_failing, true);
-                let delay = self.relaunch_later(now, id);
-                if !told {
-                    let message = format!(
-                        "agent `{name}` keeps failing ({exit}): it is relaunched after growing \
-                         delays, now in {}; its output is in `journalctl -u {}`",
-                        Seconds(delay),
-                        self.unit_of(id)
-                    );
-                    self.tell_failing(now, id, message, out);
+            ActiveState::Deactivating => {
+                if agent.lingers() {
+                    self.look_when_settled(now, id);
                 }
             }
+            ActiveState::Failed if agent.was_restarted_by_hand() => {
+                let step = agent.step;
+                let delay = self.relaunch_later(now, id);
+                if let Some(agent) = self.agent_mut(id) {
+                    agent.step = step;
+                }
+                let message = format!(
+                    "agent `{name}` was restarted by hand more often than systemd's start limit \
+                     allows, and is started again in {}",
+                    Seconds(delay)
+                );
+                out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
+            }
+            ActiveState::Failed => self.unit_failed(now, id, out),
             ActiveState::Inactive => {
                 let delay = self.relaunch_later(now, id);
                 let message = format!(
@@ -465,6 +506,33 @@ impl Monitor {
             }
             ActiveState::Active | ActiveState::Reloading | ActiveState::Activating => {}
         }
+    }
+
+    /// systemd has given up.
+    fn unit_failed(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
+        let name = self.devices[id as usize].spec.name.clone();
+        let Some(agent) = self.agent_mut(id) else { return };
+        let exit = agent.last_exit();
+        let trouble = agent.start_trouble.take();
+        let told = std::mem::replace(&mut agent.told_failing, true);
+        let delay = self.relaunch_later(now, id);
+        if told {
+            return;
+        }
+        let verb = if trouble.is_some() { "cannot be started" } else { "keeps failing" };
+        let hint = if exit == "exited with 0" {
+            "; what it starts in the background ends with it, so let that run in the foreground, \
+             with `exec`"
+        } else {
+            ""
+        };
+        let message = format!(
+            "agent `{name}` {verb} ({exit}): it is relaunched after growing delays, now in {}{hint}; \
+             its output is in `journalctl -u {}`",
+            Seconds(delay),
+            self.unit_of(id)
+        );
+        self.tell_failing(now, id, message, out);
     }
 
     pub(super) fn unit_removed(&mut self, now: Now, unit: &UnitName, out: &mut Vec<Action>) {
@@ -515,6 +583,15 @@ impl Monitor {
                 }
             }
             JobOutcome::Failed(_) if system_stopping => {}
+            // systemd tries again by itself at once. What its last try came to is told when it gives
+            // up: at the moment, the next one has begun, and nothing is left of the one before.
+            JobOutcome::Failed(reason) if agent.is_alive() => {
+                agent.phase = Phase::Running;
+                if !agent.is_active() {
+                    agent.start_trouble = Some(reason);
+                    self.look_when_settled(now, id);
+                }
+            }
             JobOutcome::Failed(reason) => {
                 let told = std::mem::replace(&mut agent.told_failing, true);
                 let delay = self.relaunch_later(now, id);

@@ -32,6 +32,8 @@ pub struct Account {
     pub memory_peak: Option<u64>,
     /// The last lines that it has printed.
     pub lines: Vec<String>,
+    /// What the service manager says of it, where it has printed nothing.
+    pub complaints: Vec<String>,
 }
 
 impl Account {
@@ -45,6 +47,7 @@ impl Account {
             text.push("last lines of its output:".to_owned());
             text.extend(self.lines.iter().map(|line| format!("  {line}")));
         }
+        text.extend(self.complaints.iter().map(|line| format!("systemd says: {line}")));
         text
     }
 }
@@ -139,6 +142,7 @@ alert_kinds! {
     AgentStopped "agent-stopped" Notice "3468d4626d9f40a098dd9e79803b63ba",
     AgentRelaunched "agent-relaunched" Warning "af8b4935650e457b81612f58f44c90aa",
     AgentFailed "agent-failed" Error "28affabcc8d14b91a32dfe34e96fc29c",
+    AgentLingers "agent-lingers" Notice "d9f63deef80c469a8568ab64bbd39626",
     AgentAdopted "agent-adopted" Info "8528ccfda83a45c982d8c47d20e32d72",
     AgentHealthy "agent-healthy" Notice "410a342ced7d46919d3c333e52f16b71",
     Flapping "flapping" Warning "6084289afea642f88712bc3c2be973e4",

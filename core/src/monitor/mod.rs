@@ -136,6 +136,8 @@ enum Timer {
     ExpireRepeat(DeviceId),
     Relaunch(DeviceId),
     Healthy(DeviceId),
+    /// A unit between two states may have settled.
+    Settled(DeviceId),
     /// A device that flaps may be stable again.
     Stable(DeviceId),
     /// The state connection has been quiet for a moment, or its markers are overdue.
@@ -329,6 +331,7 @@ impl Monitor {
                 Timer::ExpireRepeat(id) => self.expire_repeat_due(now, due, id, out),
                 Timer::Relaunch(id) => self.relaunch_due(due, id, out),
                 Timer::Healthy(id) => self.healthy_due(now, due, id, out),
+                Timer::Settled(id) => self.settled_due(now, due, id, out),
                 Timer::Stable(id) => self.stable_due(now, due, id, out),
                 Timer::Session => self.session_due(now, due, out),
                 Timer::SessionLoss => self.session_loss_due(now, due, out),

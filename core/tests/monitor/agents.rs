@@ -4,7 +4,7 @@ use super::expect::{agent, agent_running, device_name, watched};
 use super::plain_agent::plain_agent;
 use super::timetable::{House, START, millis, secs};
 use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{ActiveState, JobOutcome};
+use iotmonitor_core::monitor::event::{ActiveState, JobOutcome, UnitReport};
 use iotmonitor_core::monitor::spec::{AgentSpec, DeviceSpec};
 use iotmonitor_core::monitor::{Action, Event};
 use iotmonitor_core::unit_name::UnitName;
@@ -507,4 +507,103 @@ fn many_starts_of_one_episode_are_each_published() {
     let mut house = running();
     let starts = failing_at_once(&mut house, secs(60)).len();
     assert_eq!(house.published("startedprocess/box").len(), starts);
+}
+
+/// A start that fails is tried again by systemd at once: at that moment nothing is left to be read of
+/// the first try, and the reason is told when systemd gives up.
+#[test]
+fn the_alert_of_a_failed_start_waits_for_what_systemds_own_tries_come_to() {
+    let mut house = running();
+    house.manager.answers = false;
+    house.happen(Event::RestartRequested { device: device_name("box") });
+    house.happen(Event::StopFinished { unit: unit(), outcome: JobOutcome::Done });
+    house.turn_the_page();
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Activating;
+        report.main_pid = 0;
+        report.last_exit = None;
+    });
+    let failed = JobOutcome::Failed("it failed to start".to_owned());
+    house.happen(Event::StartFinished { unit: unit(), outcome: failed });
+    assert_eq!(house.count(AlertKind::AgentFailed), 0);
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Failed;
+        report.last_exit = Some("exited with 217 (USER: the user does not exist)".to_owned());
+    });
+    let alert = house.alerts(AlertKind::AgentFailed)[0].1;
+    assert!(alert.message.contains("cannot be started (exited with 217"), "{}", alert.message);
+    house.manager.answers = true;
+    house.advance(secs(2));
+    assert_eq!(house.starts(UNIT).len(), 1);
+}
+
+#[test]
+fn a_start_that_systemd_tries_without_end_is_told_all_the_same() {
+    let mut house = running();
+    house.manager.answers = false;
+    house.happen(Event::RestartRequested { device: device_name("box") });
+    house.happen(Event::StopFinished { unit: unit(), outcome: JobOutcome::Done });
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Activating;
+        report.main_pid = 0;
+    });
+    let failed = JobOutcome::Failed("it did not start in time".to_owned());
+    house.happen(Event::StartFinished { unit: unit(), outcome: failed });
+    house.advance(secs(60));
+    assert_eq!(house.count(AlertKind::AgentFailed), 1);
+    let alert = house.alerts(AlertKind::AgentFailed)[0].1;
+    assert!(alert.message.contains("it did not start in time"), "{}", alert.message);
+}
+
+#[test]
+fn too_many_restarts_by_hand_are_no_failure() {
+    let mut house = running();
+    house.turn_the_page();
+    for _ in 0..5 {
+        house.unit_becomes(UNIT, |report| {
+            report.active = ActiveState::Failed;
+            report.main_pid = 0;
+            report.result = "start-limit-hit".to_owned();
+            report.last_exit = Some("killed by SIGTERM".to_owned());
+        });
+        house.advance(secs(2));
+    }
+    assert_eq!(house.count(AlertKind::AgentFailed), 0);
+    assert_eq!(house.count(AlertKind::AgentRelaunched), 5);
+    assert_eq!(house.starts(UNIT).len(), 5, "the delay does not grow");
+    let alert = house.alerts(AlertKind::AgentRelaunched)[0].1;
+    assert!(alert.message.contains("by hand"), "{}", alert.message);
+}
+
+#[test]
+fn an_agent_that_ends_well_again_and_again_keeps_failing() {
+    let mut house = running();
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Failed;
+        report.main_pid = 0;
+        report.result = "start-limit-hit".to_owned();
+        report.restarts = 3;
+        report.last_exit = Some("exited with 0".to_owned());
+    });
+    let alert = house.alerts(AlertKind::AgentFailed)[0].1;
+    assert!(alert.message.contains("in the background"), "{}", alert.message);
+}
+
+#[test]
+fn processes_that_outlive_the_main_one_are_told_once() {
+    let mut house = running();
+    let lingering = |report: &mut UnitReport| {
+        report.active = ActiveState::Deactivating;
+        report.main_pid = 0;
+        report.last_exit = Some("exited with 0".to_owned());
+    };
+    house.unit_becomes(UNIT, lingering);
+    house.unit_becomes(UNIT, |report| report.active = ActiveState::Activating);
+    house.advance(secs(10));
+    assert_eq!(house.count(AlertKind::AgentLingers), 0, "a moment is not worth a word");
+    house.unit_becomes(UNIT, lingering);
+    house.advance(secs(100));
+    assert_eq!(house.count(AlertKind::AgentLingers), 1);
+    let alert = house.alerts(AlertKind::AgentLingers)[0].1;
+    assert!(alert.message.contains("exited with 0"), "{}", alert.message);
 }

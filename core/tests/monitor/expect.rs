@@ -154,7 +154,9 @@ impl House {
         self.unit_becomes(unit, |report| {
             report.active = ActiveState::Failed;
             report.main_pid = 0;
-            report.result = "start-limit-hit".into();
+            // The result is that of the last process, whatever ended the tries.
+            report.result = "exit-code".into();
+            report.restarts = 3;
             report.last_exit = Some("exited with 7".into());
         });
     }

@@ -1,7 +1,7 @@
 //! What the monitor orders for its agents: start, stop, restart, relaunch after a delay.
 
 use super::definition::delay_of;
-use super::{Agent, HEALTHY_AFTER, Phase, Seconds, agent_left};
+use super::{Agent, HEALTHY_AFTER, Phase, SETTLED_AFTER, Seconds, agent_left};
 use crate::monitor::alert::AlertKind;
 use crate::monitor::device::DeviceId;
 use crate::monitor::episode::{Reason, Telling};
@@ -64,6 +64,49 @@ impl Monitor {
             let reason = Some(Reason::AgentFailed);
             out.push(self.episode_alert(id, AlertKind::AgentHealthy, reason, message));
             self.rose(now, id);
+        }
+    }
+
+    /// The unit is between two states: what comes of that is told if it takes long.
+    pub(super) fn look_when_settled(&mut self, now: Now, id: DeviceId) {
+        let Some(agent) = self.agent_mut(id) else { return };
+        let due = now.mono + SETTLED_AFTER;
+        if agent.settled_at.is_none_or(|at| at <= now.mono) {
+            agent.settled_at = Some(due);
+            self.timers.push(due, Timer::Settled(id));
+        }
+    }
+
+    pub(in crate::monitor) fn settled_due(
+        &mut self,
+        now: Now,
+        due: Duration,
+        id: DeviceId,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(device) = self.devices.get_mut(id as usize) else { return };
+        let name = device.spec.name.clone();
+        let Some(agent) = &mut device.agent else { return };
+        if agent.settled_at != Some(due) {
+            return;
+        }
+        agent.settled_at = None;
+        if agent.phase != Phase::Running || self.manager.system_stopping {
+            return;
+        }
+        if agent.lingers() {
+            let message = format!(
+                "the main process of agent `{name}` has ended ({}) and has left others behind: \
+                 systemd waits until they have ended too, then it starts the agent again",
+                agent.last_exit()
+            );
+            out.push(self.device_alert(id, AlertKind::AgentLingers, message));
+        } else if let Some(trouble) = agent.start_trouble.take_if(|_| !agent.told_failing) {
+            agent.told_failing = true;
+            let message = format!(
+                "agent `{name}` cannot be started ({trouble}): systemd tries it again and again"
+            );
+            self.tell_failing(now, id, message, out);
         }
     }
 
