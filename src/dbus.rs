@@ -3,6 +3,9 @@
 //!
 //! Deliberately absent: names, paths and interfaces; each part knows its own.
 
+#[cfg(test)]
+pub mod test_bus;
+
 use std::time::Duration;
 use zbus::connection::{Builder, Connection};
 

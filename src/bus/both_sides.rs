@@ -2,6 +2,7 @@
 
 use super::client::call_at;
 use super::{BusHandle, BusSettings, CallError, Caller, spawn, well_known_name};
+use crate::dbus::test_bus::TestBus;
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::pulse::Pulse;
 use crate::request::{Command, Forgotten, Imported, Rejection, Request, Selection, StatePage};
@@ -9,38 +10,8 @@ use bytes::Bytes;
 use iotmonitor_core::monitor::event::{QoS, StateRecord};
 use iotmonitor_core::monitor::spec::DeviceName;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
-use std::io::BufRead;
-use std::process::{self, Child, Stdio};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-
-/// A dbus-daemon that ends with the test.
-pub(super) struct TestBus {
-    process: Child,
-    pub address: String,
-}
-
-impl TestBus {
-    pub fn start(address: &str) -> Self {
-        let mut process = process::Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--nopidfile", "--print-address"])
-            .arg(format!("--address={address}"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("these tests need dbus-daemon, from the package dbus");
-        let mut printed = String::new();
-        let stdout = process.stdout.take().unwrap();
-        std::io::BufReader::new(stdout).read_line(&mut printed).unwrap();
-        Self { process, address: printed.trim().to_owned() }
-    }
-}
-
-impl Drop for TestBus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn offer(address: &str, client_id: &str) -> mpsc::Receiver<Request> {
     let (requests, handle) = offer_with(address, client_id);

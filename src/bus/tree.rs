@@ -1,8 +1,9 @@
 //! The objects, their properties and their signals over a bus of their own.
 
-use super::both_sides::{TestBus, offer_with, on_the_bus};
+use super::both_sides::{offer_with, on_the_bus};
 use super::object::{AGENT, DEVICE, MONITOR, PROPERTIES, device_path};
 use super::{NAME, PAGE, PATH};
+use crate::dbus::test_bus::TestBus;
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::request::{Command, Rejection, Request};
 use futures_util::StreamExt as _;

@@ -34,7 +34,7 @@ pub(super) enum Work {
     /// systemd is back on the bus and may have forgotten that we listen.
     Resubscribe,
     Relist(Relist),
-    /// The system may be going down.
+    /// The system may be going down, or stay up after all.
     CheckState,
     Look(UnitName, Vec<Waiter>),
     /// A daemon-reload is going on: units come and go without meaning.
@@ -109,14 +109,19 @@ impl Inbox {
         self.work.notify_one();
     }
 
-    pub fn shutdown_queued(&self) {
+    /// Asks for a look at whether the system is going down.
+    pub fn check_state(&self) {
         self.state().check_state = true;
         self.work.notify_one();
     }
 
     /// logind is about to shut the system down, or has called it off.
     pub fn shutdown_announced(&self, announced: bool) {
-        self.state().shutdown_announced = announced;
+        let mut state = self.state();
+        state.check_state |= state.shutdown_announced != announced;
+        state.shutdown_announced = announced;
+        drop(state);
+        self.work.notify_one();
     }
 
     /// Whether the end of the session, or of a unit, is to be taken for a part of a shutdown that

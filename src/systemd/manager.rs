@@ -1,15 +1,14 @@
 //! The door to systemd: keeps a session alive, and hands it what is to be started and stopped.
 //!
 //! Deliberately absent: delaying a shutdown. That one is coming is learnt from the manager's own
-//! state; logind's announcement, which may be taken back, only decides what systemd can no longer
-//! be asked about.
+//! state, and a moment earlier from logind's announcement, which may be taken back.
 
 use super::alert_units::{self, AlertOrder, AlertUnits};
 use super::inbox::Inbox;
 use super::jobs;
 use super::properties::{Owner, transient};
 use super::proxy::words;
-use super::signals;
+use super::signals::Signals;
 use super::units::{Looker, Lost, Session, beating};
 use crate::dbus::{Backoff, Bus, CALL_TIMEOUT, connect};
 use crate::pulse::Pulse;
@@ -69,8 +68,8 @@ impl Operation {
     }
 }
 
-/// Starts the adapter; needs a tokio runtime. It reports [`Event::ManagerConnected`] or
-/// [`Event::ManagerLost`] first, then what happens. The pulse beats twice a second.
+/// Starts the adapter; needs a tokio runtime. It reports [`Event::SystemState`] and
+/// [`Event::ManagerConnected`], or [`Event::ManagerLost`], first, then what happens. The pulse beats twice a second.
 ///
 /// When `events` is full, reports wait; systemd's signals are taken in all the same.
 #[must_use]
@@ -244,8 +243,8 @@ async fn open(settings: &ManagerSettings) -> zbus::Result<(Session, Pump)> {
     let address = settings.bus_address.as_deref();
     let signal_connection = connect(settings.bus, address, CALL_TIMEOUT).await?;
     let inbox = Arc::new(Inbox::default());
-    let stream = signals::listen(&signal_connection).await?;
-    let pump = Pump(tokio::spawn(signals::pump(stream, Arc::clone(&inbox))).abort_handle());
+    let signals = Signals::listen(&signal_connection).await?;
+    let pump = Pump(tokio::spawn(signals.pump(Arc::clone(&inbox))).abort_handle());
     let calls = connect(settings.bus, address, CALL_TIMEOUT).await?;
     let session = Session::new(calls, inbox, settings.client_id.clone()).await?;
     Ok((session, pump))

@@ -23,5 +23,7 @@ mod properties;
 mod proxy;
 mod reading;
 mod signals;
+#[cfg(test)]
+mod strangers;
 mod units;
 pub mod usage;

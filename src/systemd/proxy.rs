@@ -8,6 +8,9 @@ use zbus::{DBusError as _, OwnedObjectPath, Variant};
 /// The service manager's name on the bus.
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 
+/// Where its manager object is.
+pub(super) const SYSTEMD_PATH: &str = "/org/freedesktop/systemd1";
+
 /// Object path below which all units are.
 pub(super) const UNIT_NAMESPACE: &str = "/org/freedesktop/systemd1/unit";
 

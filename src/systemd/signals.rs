@@ -2,112 +2,243 @@
 //!
 //! One match rule covers all units (dbus-daemon allows 512 rules a connection, so one for each
 //! unit would silently go deaf). Invariant: nothing here waits for anything but the next signal.
+//!
+//! Every local user may send a signal to any connection, past all match rules, and write what they
+//! like into it but for its sender, which the bus writes. So a signal counts only from the
+//! connection that owns the name it is to come from, and on the interface and path that it must
+//! have. Who owns a name the bus tells in the same stream, so that no signal of a new owner comes
+//! before the word that it is the owner.
 
 use super::inbox::Inbox;
-use super::proxy::{SYSTEMD, UNIT_NAMESPACE};
+use super::proxy::{Meaning, SYSTEMD, SYSTEMD_PATH, UNIT_NAMESPACE, meaning};
 use super::reading::{agent_of_path, may_be_agent};
 use futures_util::StreamExt;
 use iotmonitor_core::unit_name::UnitName;
 use std::sync::Arc;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, message::Type};
+use zbus::message::{Header, Sequence, Type};
+use zbus::names::OwnedUniqueName;
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
+
+/// The bus itself; no connection can own that name.
+const BUS: &str = "org.freedesktop.DBus";
+const BUS_PATH: &str = "/org/freedesktop/DBus";
+
+/// Who shuts the system down for people.
+const LOGIN: &str = "org.freedesktop.login1";
+const LOGIN_PATH: &str = "/org/freedesktop/login1";
+
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const LOGIN_MANAGER: &str = "org.freedesktop.login1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// Units whose start means that this manager is going down (systemd.special(7)); `exit.target` is
 /// a user manager's.
 const SHUTDOWN_TARGETS: [&str; 2] = ["shutdown.target", "exit.target"];
 
-/// Registers the match rules; what happens from now on reaches [`pump`].
-pub(super) async fn listen(connection: &Connection) -> zbus::Result<MessageStream> {
-    let bus = zbus::fdo::DBusProxy::new(connection).await?;
-    let signal = || MatchRule::builder().msg_type(Type::Signal);
-    for rule in [
-        signal()
-            .sender(SYSTEMD)
-            .interface("org.freedesktop.DBus.Properties")
-            .member("PropertiesChanged")
-            .path_namespace(UNIT_NAMESPACE)
-            .build()?,
-        signal().sender(SYSTEMD).interface("org.freedesktop.systemd1.Manager").build()?,
-        signal()
-            .sender("org.freedesktop.DBus")
-            .interface("org.freedesktop.DBus")
-            .member("NameOwnerChanged")
-            .arg(0, SYSTEMD)
-            .build()?,
-        // Only the system bus has it, and not every system: a rule does not ask for a sender.
-        signal()
-            .sender("org.freedesktop.login1")
-            .interface("org.freedesktop.login1.Manager")
-            .member("PrepareForShutdown")
-            .build()?,
-    ] {
-        bus.add_match_rule(rule).await?;
-    }
-    Ok(MessageStream::from(connection))
+/// All signals that reach a connection.
+pub(super) struct Signals {
+    stream: MessageStream,
+    systemd: Owner,
+    login: Owner,
 }
 
-/// Runs until the connection closes, and says so in the inbox.
-pub(super) async fn pump(mut stream: MessageStream, inbox: Arc<Inbox>) {
-    let reason = loop {
-        match stream.next().await {
-            Some(Ok(message)) => take_in(&message, &inbox),
-            Some(Err(error)) => break error.to_string(),
-            None => break "the bus closed the connection".to_owned(),
+/// The connection that owns a name, as the newest word on it said.
+#[derive(Default)]
+struct Owner {
+    connection: Option<OwnedUniqueName>,
+    /// When that word came; an answer and a signal reach us on different ways.
+    told_at: Option<Sequence>,
+}
+
+impl Owner {
+    /// Whether this was news.
+    fn learn(&mut self, connection: Option<OwnedUniqueName>, at: Sequence) -> bool {
+        let newer = self.told_at.is_none_or(|before| before < at);
+        if newer {
+            *self = Self { connection, told_at: Some(at) };
         }
-    };
-    inbox.lose(reason);
+        newer
+    }
+
+    fn sent(&self, header: &Header<'_>) -> bool {
+        self.connection.as_ref().is_some_and(|owner| header.sender() == Some(owner.inner()))
+    }
 }
 
-/// Marks what one signal tells. One of an unknown shape is passed over: the slow re-check would
-/// make up for it.
-fn take_in(message: &Message, inbox: &Inbox) {
-    if message.message_type() != Type::Signal {
-        return;
+impl Signals {
+    /// Registers the match rules. What is told from now on reaches [`Self::pump`]; of what is told
+    /// meanwhile only the owners of names are noted.
+    pub async fn listen(connection: &Connection) -> zbus::Result<Self> {
+        let stream = MessageStream::from(connection);
+        let mut signals = Self { stream, systemd: Owner::default(), login: Owner::default() };
+        // While the stream is not polled, answers do not come in.
+        let registration = register(connection);
+        tokio::pin!(registration);
+        let owners = loop {
+            tokio::select! {
+                owners = &mut registration => break owners?,
+                message = signals.stream.next() => match message {
+                    Some(message) => drop(signals.note_owner(&message?)),
+                    None => return Err(zbus::Error::Failure(CLOSED.to_owned())),
+                }
+            }
+        };
+        for (name, (connection, at)) in owners {
+            let owner = if name == SYSTEMD { &mut signals.systemd } else { &mut signals.login };
+            owner.learn(Some(connection), at);
+        }
+        Ok(signals)
     }
-    let header = message.header();
-    let Some(member) = header.member() else { return };
-    match member.as_str() {
-        "PropertiesChanged" => {
-            if let Some(unit) = header.path().and_then(|path| agent_of_path(path.as_str())) {
-                inbox.touch(unit);
+
+    /// Runs until the connection closes, and says so in the inbox.
+    pub async fn pump(mut self, inbox: Arc<Inbox>) {
+        let reason = loop {
+            match self.stream.next().await {
+                Some(Ok(message)) => self.take_in(&message, &inbox),
+                Some(Err(error)) => break error.to_string(),
+                None => break CLOSED.to_owned(),
+            }
+        };
+        inbox.lose(reason);
+    }
+
+    /// Marks what one signal tells. One of an unknown shape is passed over: the slow re-check would
+    /// make up for it.
+    fn take_in(&mut self, message: &Message, inbox: &Inbox) {
+        if message.message_type() != Type::Signal {
+            return;
+        }
+        let header = message.header();
+        if self.systemd.sent(&header) {
+            of_systemd(message, &header, inbox);
+        } else if self.login.sent(&header) {
+            of_login(message, &header, inbox);
+        } else {
+            match self.note_owner(message) {
+                Some((SYSTEMD, is_there)) => inbox.manager_owner(is_there),
+                // Whoever announced a shutdown is gone, and does not call it off any more.
+                Some(_login) => inbox.shutdown_announced(false),
+                None => {}
             }
         }
+    }
+
+    /// Notes who owns a name from now on, if the bus tells it: which name, and whether anybody does.
+    fn note_owner(&mut self, message: &Message) -> Option<(&'static str, bool)> {
+        let header = message.header();
+        let is_told = message.message_type() == Type::Signal
+            && header.sender().is_some_and(|sender| sender == BUS)
+            && has(&header, BUS_PATH, BUS)
+            && header.member().is_some_and(|member| member == "NameOwnerChanged");
+        if !is_told {
+            return None;
+        }
+        let body = message.body();
+        let (name, _, new): (&str, &str, &str) = body.deserialize().ok()?;
+        let (name, owner) = match name {
+            SYSTEMD => (SYSTEMD, &mut self.systemd),
+            LOGIN => (LOGIN, &mut self.login),
+            _ => return None,
+        };
+        let connection = OwnedUniqueName::try_from(new).ok();
+        let is_there = connection.is_some();
+        owner.learn(connection, message.recv_position()).then_some((name, is_there))
+    }
+}
+
+const CLOSED: &str = "the bus closed the connection";
+
+/// Registers the rules, and only then asks who owns the names, and tells it where somebody does.
+async fn register(
+    connection: &Connection,
+) -> zbus::Result<Vec<(&'static str, (OwnedUniqueName, Sequence))>> {
+    let bus = zbus::fdo::DBusProxy::new(connection).await?;
+    let from = |sender: &'static str, interface: &'static str| {
+        MatchRule::builder().msg_type(Type::Signal).sender(sender).interface(interface)
+    };
+    let owner = |name: &'static str| from(BUS, BUS).member("NameOwnerChanged").arg(0, name);
+    for rule in [
+        owner(SYSTEMD),
+        owner(LOGIN),
+        from(SYSTEMD, PROPERTIES).member("PropertiesChanged").path_namespace(UNIT_NAMESPACE),
+        from(SYSTEMD, MANAGER),
+        // Only the system bus has it, and not every system: a rule does not ask for a sender.
+        from(LOGIN, LOGIN_MANAGER).member("PrepareForShutdown"),
+    ] {
+        bus.add_match_rule(rule.build()?).await?;
+    }
+    let mut owners = Vec::new();
+    for name in [SYSTEMD, LOGIN] {
+        let asked = connection.call_method(Some(BUS), BUS_PATH, Some(BUS), "GetNameOwner", &name);
+        match asked.await {
+            Ok(answer) => {
+                owners.push((name, (answer.body().deserialize()?, answer.recv_position())));
+            }
+            Err(error) if meaning(&error) == Meaning::ManagerAway => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(owners)
+}
+
+fn has(header: &Header<'_>, path: &str, interface: &str) -> bool {
+    header.path().is_some_and(|is| is.as_str() == path)
+        && header.interface().is_some_and(|is| is.as_str() == interface)
+}
+
+fn of_systemd(message: &Message, header: &Header<'_>, inbox: &Inbox) {
+    let member = header.member().map_or("", |member| member.as_str());
+    let interface = header.interface().map_or("", |interface| interface.as_str());
+    if interface == PROPERTIES && member == "PropertiesChanged" {
+        if let Some(unit) = header.path().and_then(|path| agent_of_path(path.as_str())) {
+            inbox.touch(unit);
+        }
+        return;
+    }
+    if !has(header, SYSTEMD_PATH, MANAGER) {
+        return;
+    }
+    let body = message.body();
+    match member {
         "UnitNew" | "UnitRemoved" => {
-            if let Ok((name, _path)) = message.body().deserialize::<(&str, OwnedObjectPath)>()
+            if let Ok((name, _path)) = body.deserialize::<(&str, OwnedObjectPath)>()
                 && may_be_agent(name)
             {
                 inbox.touch(UnitName::from_systemd(name));
             }
         }
         "JobNew" => {
-            if let Ok((_, _, unit)) = message.body().deserialize::<(u32, OwnedObjectPath, &str)>()
+            if let Ok((_, _, unit)) = body.deserialize::<(u32, OwnedObjectPath, &str)>()
                 && SHUTDOWN_TARGETS.contains(&unit)
             {
-                inbox.shutdown_queued();
+                inbox.check_state();
             }
         }
         "JobRemoved" => {
             if let Ok((_, job, unit, result)) =
-                message.body().deserialize::<(u32, OwnedObjectPath, &str, &str)>()
+                body.deserialize::<(u32, OwnedObjectPath, &str, &str)>()
             {
+                // That of a shutdown ends when it is called off.
+                if SHUTDOWN_TARGETS.contains(&unit) {
+                    inbox.check_state();
+                }
                 inbox.job_removed(&UnitName::from_systemd(unit), job, result.to_owned());
             }
         }
-        "PrepareForShutdown" => {
-            if let Ok(announced) = message.body().deserialize::<bool>() {
-                inbox.shutdown_announced(announced);
-            }
-        }
         "Reloading" => {
-            if let Ok(active) = message.body().deserialize::<bool>() {
+            if let Ok(active) = body.deserialize::<bool>() {
                 inbox.reloading(active);
-            }
-        }
-        "NameOwnerChanged" => {
-            if let Ok((_, _, new)) = message.body().deserialize::<(&str, &str, &str)>() {
-                inbox.manager_owner(!new.is_empty());
             }
         }
         // systemd has more signals (StartupFinished, UnitFilesChanged, …) that mean nothing here.
         _ => {}
+    }
+}
+
+fn of_login(message: &Message, header: &Header<'_>, inbox: &Inbox) {
+    let is_announcement = has(header, LOGIN_PATH, LOGIN_MANAGER)
+        && header.member().is_some_and(|member| member == "PrepareForShutdown");
+    if is_announcement && let Ok(announced) = message.body().deserialize::<bool>() {
+        inbox.shutdown_announced(announced);
     }
 }

@@ -89,6 +89,11 @@ impl Session {
         self.inbox.watch_jobs(unit)
     }
 
+    /// Whether the manager is going down.
+    async fn is_stopping(&self) -> zbus::Result<bool> {
+        Ok(self.manager.system_state().await? == "stopping")
+    }
+
     /// Whether a job is still queued or running.
     pub async fn job_exists(&self, job: &OwnedObjectPath) -> zbus::Result<bool> {
         let reply = self
@@ -127,6 +132,7 @@ pub(super) struct Looker<'a> {
     events: &'a mpsc::Sender<Event>,
     pulse: &'a Pulse,
     known: BTreeMap<UnitName, UnitReport>,
+    /// Whether the system is going down, as it was told last.
     stopping: bool,
     /// Since when calls fail or systemd is off the bus.
     failing_since: Option<Instant>,
@@ -163,16 +169,21 @@ impl<'a> Looker<'a> {
                 Reading::Absent | Reading::Foreign { .. } => {}
             }
         }
+        self.stopping = beating(self.pulse, self.session.is_stopping()).await?;
         Ok(())
     }
 
-    /// Reports all own units, then what changes. Returns only with the reason of the loss.
+    /// Reports whether the system is going down and all own units, then what changes. Returns only
+    /// with the reason of the loss.
     pub async fn run(&mut self) -> Lost {
         let units = self.known.values().cloned().collect();
-        if let Err(lost) = self.send(Event::ManagerConnected { units }).await {
-            return lost;
+        for event in
+            [Event::SystemState { stopping: self.stopping }, Event::ManagerConnected { units }]
+        {
+            if let Err(lost) = self.send(event).await {
+                return lost;
+            }
         }
-        self.session.inbox.shutdown_queued();
         let mut recheck_due = Instant::now() + RECHECK_INTERVAL;
         let mut reloading_since = None;
         loop {
@@ -185,7 +196,7 @@ impl<'a> Looker<'a> {
                 Work::Lost(reason) => {
                     // dbus is among the first to go in a shutdown.
                     if self.session.inbox.shutdown_expected() {
-                        let _ = self.stopping().await;
+                        let _ = self.tell_state(true).await;
                     }
                     return Lost(reason);
                 }
@@ -299,26 +310,22 @@ impl<'a> Looker<'a> {
         Ok(())
     }
 
-    /// Reports once when the manager is going down.
+    /// Reports when the system begins to go down, and when that is called off.
     async fn check_state(&mut self) -> Result<(), Lost> {
-        if self.stopping {
-            return Ok(());
-        }
         if self.session.inbox.shutdown_expected() {
-            return self.stopping().await;
+            return self.tell_state(true).await;
         }
-        match beating(self.pulse, self.session.manager.system_state()).await {
-            Ok(state) if state == "stopping" => self.stopping().await,
-            Ok(_) => Ok(()),
-            Err(error) => self.judge(Err(error), Inbox::shutdown_queued).await,
+        match beating(self.pulse, self.session.is_stopping()).await {
+            Ok(stopping) => self.tell_state(stopping).await,
+            Err(error) => self.judge(Err(error), Inbox::check_state).await,
         }
     }
 
-    async fn stopping(&mut self) -> Result<(), Lost> {
-        if std::mem::replace(&mut self.stopping, true) {
+    async fn tell_state(&mut self, stopping: bool) -> Result<(), Lost> {
+        if std::mem::replace(&mut self.stopping, stopping) == stopping {
             return Ok(());
         }
-        self.send(Event::SystemStopping).await
+        self.send(Event::SystemState { stopping }).await
     }
 
     /// Decides whether a failed call ends the session, or is to be tried again by `again`.

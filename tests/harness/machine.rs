@@ -19,6 +19,24 @@ const TOOLS: [&str; 8] =
 /// Longest time one command inside may take, in seconds.
 const COMMAND_TIMEOUT: &str = "90";
 
+/// Which program is the machine's system bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// dbus-daemon, which Debian installs unasked.
+    Daemon,
+    /// dbus-broker, which Fedora and others have instead.
+    Broker,
+}
+
+impl Bus {
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Daemon => "dbus.service",
+            Self::Broker => "dbus-broker.service",
+        }
+    }
+}
+
 /// A machine that is up. Dropping it kills everything in it at once.
 pub struct Machine {
     name: String,
@@ -31,25 +49,31 @@ pub struct Machine {
 impl Machine {
     /// Boots a fresh machine with iotmonitor installed and not started, mosquitto running.
     pub fn boot() -> Self {
-        Self::boot_with(Path::new(env!("CARGO_BIN_EXE_iotmonitor")))
+        Self::boot_on(Bus::Daemon)
+    }
+
+    /// The same with this bus.
+    pub fn boot_on(bus: Bus) -> Self {
+        Self::boot_with(Path::new(env!("CARGO_BIN_EXE_iotmonitor")), bus)
     }
 
     /// The same with the program as it is released.
     pub fn boot_release() -> Self {
-        Self::boot_with(release())
+        Self::boot_with(release(), Bus::Daemon)
     }
 
     /// The same on this Debian release, which is the host's or a later one.
     pub fn boot_suite(suite: &str) -> Self {
-        Self::boot_on(&image(Some(suite)), Path::new(env!("CARGO_BIN_EXE_iotmonitor")))
+        let program = Path::new(env!("CARGO_BIN_EXE_iotmonitor"));
+        Self::install(Self::boot_from(&image(Some(suite)), Some(program), Bus::Daemon))
     }
 
-    fn boot_with(program: &Path) -> Self {
-        Self::boot_on(&image(None), program)
+    fn boot_with(program: &Path, bus: Bus) -> Self {
+        Self::install(Self::boot_from(&image(None), Some(program), bus))
     }
 
-    fn boot_on(image: &Path, program: &Path) -> Self {
-        let machine = Self::boot_from(image, Some(program));
+    /// What the package does beside laying out its files.
+    fn install(machine: Self) -> Self {
         machine.ok(&["systemd-sysusers"]);
         machine.ok(&["journalctl", "--update-catalog"]);
         machine
@@ -57,14 +81,14 @@ impl Machine {
 
     /// Boots a fresh machine of this Debian release that has never heard of iotmonitor.
     pub fn boot_without_monitor(suite: &str) -> Self {
-        Self::boot_from(&image(Some(suite)), None)
+        Self::boot_from(&image(Some(suite)), None, Bus::Daemon)
     }
 
-    fn boot_from(image: &Path, program: Option<&Path>) -> Self {
+    fn boot_from(image: &Path, program: Option<&Path>, bus: Bus) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("iotmonitor-test-{}-{number}", std::process::id());
-        let nspawn = spawn(&name, image, program);
+        let nspawn = spawn(&name, image, program, bus);
         let mut machine = Self { name, nspawn, init: 0, journal: None };
         machine.init = eventually("systemd-nspawn to start systemd", || {
             if let Ok(Some(status)) = machine.nspawn.try_wait() {
@@ -73,6 +97,7 @@ impl Machine {
             child_that_is_init(machine.nspawn.id())
         });
         machine.await_running();
+        assert_eq!(machine.property("dbus.service", "Id"), bus.unit(), "another bus was booted");
         machine.journal = Some(Journal::follow(&machine));
         machine
     }
@@ -244,7 +269,7 @@ impl Drop for Machine {
     }
 }
 
-fn spawn(name: &str, image: &Path, program: Option<&Path>) -> Child {
+fn spawn(name: &str, image: &Path, program: Option<&Path>, bus: Bus) -> Child {
     std::fs::create_dir_all(RUN_DIRECTORY).expect("root can write to /run");
     let console = std::fs::File::create(console_path(name)).expect("root can write to /run");
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
@@ -255,7 +280,11 @@ fn spawn(name: &str, image: &Path, program: Option<&Path>) -> Child {
         .args(["setpriv", "--pdeathsig", "KILL", "unshare", "--mount"])
         .arg(script("boot.sh"))
         .arg(name)
-        .arg(image);
+        .arg(image)
+        .arg(match bus {
+            Bus::Daemon => "dbus-daemon",
+            Bus::Broker => "dbus-broker",
+        });
     if let Some(program) = program {
         command.arg(program).arg(files);
     }

@@ -31,6 +31,7 @@ mod state_commands;
 mod states;
 mod status;
 mod store;
+mod strangers;
 mod surroundings;
 mod trouble;
 mod user_manager;
@@ -47,3 +48,16 @@ macro_rules! for_both_protocols {
     };
 }
 use for_both_protocols;
+
+/// Makes of a test function that takes a bus one test for each of the two that Debian has.
+macro_rules! for_both_buses {
+    ($($test:ident),* $(,)?) => {
+        mod dbus_daemon {
+            $(#[test] fn $test() { super::$test(super::Bus::Daemon); })*
+        }
+        mod dbus_broker {
+            $(#[test] fn $test() { super::$test(super::Bus::Broker); })*
+        }
+    };
+}
+use for_both_buses;

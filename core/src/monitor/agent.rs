@@ -217,8 +217,6 @@ impl Monitor {
         out: &mut Vec<Action>,
     ) {
         if std::mem::take(&mut self.manager.told_lost) {
-            // Said again where it is still so: a shutdown can be called off.
-            self.manager.system_stopping = false;
             out.push(raise(AlertKind::ManagerBack, "systemd answers on D-Bus again".to_owned()));
         }
         self.manager.waiting_units = Some(units);
@@ -582,7 +580,7 @@ impl Monitor {
                     false => self.unit_removed(now, unit, out),
                 }
             }
-            JobOutcome::Failed(_) if system_stopping => {}
+            JobOutcome::Failed(_) if system_stopping => agent.phase = Phase::Stopped,
             // systemd tries again by itself at once. What its last try came to is told when it gives
             // up: at the moment, the next one has begun, and nothing is left of the one before.
             JobOutcome::Failed(reason) if agent.is_alive() => {

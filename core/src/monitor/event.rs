@@ -253,8 +253,11 @@ pub enum Event {
     PageBack {
         address: String,
     },
-    /// The system is going down: nothing is started any more.
-    SystemStopping,
+    /// Whether the system is going down, in which case nothing is started; with each connection
+    /// and when it changes, for a shutdown can be called off.
+    SystemState {
+        stopping: bool,
+    },
 
     /// A new configuration is in force.
     Reconfigured(MonitorSpec),

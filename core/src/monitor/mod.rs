@@ -265,7 +265,7 @@ impl Monitor {
                 AlertKind::PageBack,
                 format!("the status page is offered on http://{address}/"),
             )),
-            Event::SystemStopping => self.manager.system_stopping = true,
+            Event::SystemState { stopping } => self.note_system_state(stopping, out),
             Event::Reconfigured(spec) => self.reconfigure(now, spec, out),
             Event::Enabled { device } => self.set_enabled(now, &device, true, out),
             Event::Disabled { device } => self.set_enabled(now, &device, false, out),

@@ -338,15 +338,58 @@ fn no_second_start_is_asked_for_while_one_is_outstanding() {
 #[test]
 fn nothing_is_started_while_the_system_stops() {
     let mut house = running();
-    house.happen(Event::SystemStopping);
+    house.happen(Event::SystemState { stopping: true });
     house.unit_stopped_by_hand(UNIT);
     house.happen(Event::UnitRemoved { unit: unit() });
     house.advance(secs(600));
     assert!(house.starts(UNIT).is_empty());
     let mut house = House::dark(vec![agent("box", 30)]);
-    house.happen(Event::SystemStopping);
+    house.happen(Event::SystemState { stopping: true });
     house.power_up();
     assert!(house.starts(UNIT).is_empty());
+}
+
+#[test]
+fn what_was_not_started_for_a_shutdown_is_started_when_it_is_called_off() {
+    let call_off = |house: &mut House| {
+        assert!(house.starts(UNIT).is_empty());
+        house.happen(Event::SystemState { stopping: false });
+        house.advance(secs(10));
+        assert_eq!(house.starts(UNIT).len(), 1);
+        assert_eq!(house.monitor.summary().agents_running, 1);
+    };
+    // One that ended meanwhile.
+    let mut house = running();
+    house.happen(Event::SystemState { stopping: true });
+    house.unit_stopped_by_hand(UNIT);
+    house.advance(secs(600));
+    call_off(&mut house);
+    // One that was never started.
+    let mut house = House::dark(vec![agent("box", 30)]);
+    house.happen(Event::SystemState { stopping: true });
+    house.power_up();
+    call_off(&mut house);
+    // One whose start the shutdown cut off.
+    let mut house = House::dark(vec![agent("box", 30)]);
+    house.manager.answers = false;
+    house.power_up();
+    house.turn_the_page();
+    house.happen(Event::SystemState { stopping: true });
+    let outcome = JobOutcome::Failed("its start was canceled".into());
+    house.happen(Event::StartFinished { unit: unit(), outcome });
+    house.manager.answers = true;
+    call_off(&mut house);
+    // One that a person enabled, and one that a person disabled.
+    let mut house = running();
+    house.happen(Event::Disabled { device: device_name("box") });
+    house.turn_the_page();
+    house.happen(Event::SystemState { stopping: true });
+    house.happen(Event::SystemState { stopping: false });
+    house.advance(secs(10));
+    assert!(house.starts(UNIT).is_empty());
+    house.happen(Event::SystemState { stopping: true });
+    house.happen(Event::Enabled { device: device_name("box") });
+    call_off(&mut house);
 }
 
 #[test]

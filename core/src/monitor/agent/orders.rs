@@ -123,18 +123,38 @@ impl Monitor {
         delay
     }
 
+    /// Nothing is started while the system goes down, but made up for when that is called off.
     pub(super) fn start_agent(&mut self, id: DeviceId, out: &mut Vec<Action>) {
-        if self.manager.system_stopping || self.stopping {
+        if self.stopping {
             return;
         }
         let device = &mut self.devices[id as usize];
         let Some(agent) = &mut device.agent else { return };
+        if self.manager.system_stopping {
+            agent.phase = Phase::Stopped;
+            return;
+        }
         agent.phase = Phase::Starting;
         out.push(Action::StartUnit {
             device: device.spec.name.clone(),
             agent: Box::new(agent.spec.clone()),
             definition: agent.definition.clone(),
         });
+    }
+
+    /// The system begins to go down, or stays up after all: then what was not started is.
+    pub(in crate::monitor) fn note_system_state(&mut self, stopping: bool, out: &mut Vec<Action>) {
+        let was_stopping = std::mem::replace(&mut self.manager.system_stopping, stopping);
+        if stopping || !was_stopping {
+            return;
+        }
+        for id in self.agent_ids() {
+            let device = &self.devices[id as usize];
+            let phase = device.agent.as_ref().map(|agent| &agent.phase);
+            if device.is_enabled() && phase == Some(&Phase::Stopped) {
+                self.start_agent(id, out);
+            }
+        }
     }
 
     pub(super) fn stop_agent(&mut self, id: DeviceId, out: &mut Vec<Action>) {

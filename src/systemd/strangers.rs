@@ -1,0 +1,314 @@
+//! Whose signals count: a manager that answers on a bus of its own, and others who pretend to be it.
+
+use super::manager::{ManagerHandle, ManagerSettings, spawn};
+use super::proxy::{SYSTEMD, SYSTEMD_PATH};
+use crate::dbus::test_bus::TestBus;
+use crate::dbus::{Bus, CALL_TIMEOUT, connect};
+use crate::pulse::Pulse;
+use futures_util::StreamExt as _;
+use iotmonitor_core::monitor::event::{Event, UnitReport};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use zbus::fdo::{DBusProxy, RequestNameFlags};
+use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, ObjectPath, Variant};
+
+const LOGIN: &str = "org.freedesktop.login1";
+const LOGIN_PATH: &str = "/org/freedesktop/login1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const LOGIN_MANAGER: &str = "org.freedesktop.login1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const BUS: &str = "org.freedesktop.DBus";
+const UNIT: &str = "iotmonitor-agent-box.service";
+const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/iotmonitor_2dagent_2dbox_2eservice";
+
+/// What the manager says when it is asked.
+#[derive(Debug, Clone)]
+struct Truth {
+    main_pid: u32,
+    state: &'static str,
+}
+
+/// Somebody on the bus.
+struct Peer {
+    connection: Connection,
+}
+
+impl Peer {
+    async fn join(bus: &TestBus) -> Self {
+        let connection = connect(Bus::System, Some(&bus.address), CALL_TIMEOUT).await.unwrap();
+        Self { connection }
+    }
+
+    async fn own(&self, name: &'static str) {
+        let bus = DBusProxy::new(&self.connection).await.unwrap();
+        let flags = RequestNameFlags::REPLACE_EXISTING | RequestNameFlags::ALLOW_REPLACEMENT;
+        bus.request_name(name.try_into().unwrap(), flags).await.unwrap();
+    }
+
+    /// Sends a signal, to one connection or to all that asked for such; the bus has passed it on
+    /// when this returns.
+    async fn signal<B>(&self, to: Option<&str>, path: &str, interface: &str, member: &str, body: &B)
+    where
+        B: serde::Serialize + DynamicType,
+    {
+        let mut signal = Message::signal(path, interface, member);
+        if let Some(to) = to {
+            signal = signal.destination(to);
+        }
+        self.connection.send(&signal.build(body).unwrap()).await.unwrap();
+        DBusProxy::new(&self.connection).await.unwrap().get_id().await.unwrap();
+    }
+
+    /// Everything that would mislead if it counted.
+    async fn pretend(&self, to: Option<&str>) {
+        let (job, unit) = (path("/org/freedesktop/systemd1/job/1"), path(UNIT_PATH));
+        let changed: HashMap<&str, Variant<'_>> = HashMap::new();
+        let none: Vec<&str> = Vec::new();
+        let systemd = async |member: &str| {
+            let signal = (1_u32, job.clone(), "shutdown.target");
+            self.signal(to, SYSTEMD_PATH, MANAGER, member, &signal).await;
+        };
+        systemd("JobNew").await;
+        let removed = (1_u32, job.clone(), UNIT, "done");
+        self.signal(to, SYSTEMD_PATH, MANAGER, "JobRemoved", &removed).await;
+        for member in ["UnitNew", "UnitRemoved"] {
+            self.signal(to, SYSTEMD_PATH, MANAGER, member, &(UNIT, unit.clone())).await;
+        }
+        let properties = ("org.freedesktop.systemd1.Service", changed, none);
+        self.signal(to, UNIT_PATH, PROPERTIES, "PropertiesChanged", &properties).await;
+        self.signal(to, LOGIN_PATH, LOGIN_MANAGER, "PrepareForShutdown", &true).await;
+        let gone = (SYSTEMD, ":1.0", "");
+        self.signal(to, "/org/freedesktop/DBus", BUS, "NameOwnerChanged", &gone).await;
+        self.signal(to, SYSTEMD_PATH, MANAGER, "Reloading", &true).await;
+    }
+
+    /// That a unit has changed.
+    async fn tell_of_unit(&self) {
+        self.signal(None, SYSTEMD_PATH, MANAGER, "UnitNew", &(UNIT, path(UNIT_PATH))).await;
+    }
+}
+
+fn path(path: &str) -> ObjectPath<'static> {
+    ObjectPath::try_from(path.to_owned()).unwrap()
+}
+
+/// A manager on a bus, and our adapter.
+struct Stage {
+    _directory: tempfile::TempDir,
+    /// Without the identity of one bus, so that another one can be there later.
+    address: String,
+    bus: TestBus,
+    truth: Arc<Mutex<Truth>>,
+    systemd: Peer,
+    /// Calls that the manager was asked.
+    asked: Arc<Mutex<Vec<String>>>,
+    events: mpsc::Receiver<Event>,
+    _handle: ManagerHandle,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = format!("unix:path={}", directory.path().join("bus").display());
+        let bus = TestBus::start(&address);
+        let truth = Arc::new(Mutex::new(Truth { main_pid: 17, state: "running" }));
+        let asked = Arc::default();
+        let systemd = manager(&bus, &truth, &asked).await;
+        let (sender, events) = mpsc::channel(64);
+        let settings = ManagerSettings {
+            bus: Bus::System,
+            client_id: "iotmonitor".to_owned(),
+            alert_directory: "/nonexistent".into(),
+            bus_address: Some(address.clone()),
+        };
+        let handle = spawn(settings, sender, Pulse::new());
+        let (_directory, _handle) = (directory, handle);
+        let mut stage = Self { _directory, address, bus, truth, systemd, asked, events, _handle };
+        assert_eq!(stage.next().await, Event::SystemState { stopping: false });
+        let Event::ManagerConnected { units } = stage.next().await else { panic!() };
+        assert_eq!(units[0].main_pid, 17);
+        stage
+    }
+
+    async fn next(&mut self) -> Event {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await;
+        next.expect("something should have been told").unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Truth)) {
+        change(&mut self.truth.lock().unwrap());
+    }
+
+    /// The next word is that the agent's main process is this one.
+    async fn expect_main_pid(&mut self, expected: u32) {
+        match self.next().await {
+            Event::UnitChanged(UnitReport { main_pid, .. }) => assert_eq!(main_pid, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The unique names of our adapter's connections.
+    async fn our_names(&self, others: &[&Peer]) -> Vec<String> {
+        let proxy = DBusProxy::new(&self.systemd.connection).await.unwrap();
+        let others: BTreeSet<String> = others
+            .iter()
+            .map(|peer| peer.connection.unique_name().unwrap().to_string())
+            .chain([self.systemd.connection.unique_name().unwrap().to_string()])
+            .collect();
+        let names = proxy.list_names().await.unwrap();
+        let unique = names.iter().map(ToString::to_string).filter(|name| name.starts_with(':'));
+        unique.filter(|name| !others.contains(name)).collect()
+    }
+}
+
+/// Somebody who owns systemd's name and answers as it does.
+async fn manager(
+    bus: &TestBus,
+    truth: &Arc<Mutex<Truth>>,
+    asked: &Arc<Mutex<Vec<String>>>,
+) -> Peer {
+    let peer = Peer::join(bus).await;
+    let rule = MatchRule::builder().msg_type(zbus::message::Type::MethodCall).build().unwrap();
+    let calls = MessageStream::for_match_rule(rule, &peer.connection, None).await.unwrap();
+    peer.own(SYSTEMD).await;
+    let (connection, truth) = (peer.connection.clone(), Arc::clone(truth));
+    tokio::spawn(answer(connection, calls, truth, Arc::clone(asked)));
+    peer
+}
+
+async fn answer(
+    connection: Connection,
+    mut calls: MessageStream,
+    truth: Arc<Mutex<Truth>>,
+    asked: Arc<Mutex<Vec<String>>>,
+) {
+    while let Some(Ok(call)) = calls.next().await {
+        let header = call.header();
+        let member = header.member().unwrap().to_string();
+        let truth = truth.lock().unwrap().clone();
+        let unit = path(UNIT_PATH);
+        let reply = Message::method_return(&header);
+        let reply = match member.as_str() {
+            "Subscribe" => reply.build(&()),
+            "GetUnit" => reply.build(&unit),
+            "ListUnitsByPatterns" => {
+                let row = (UNIT, "", "loaded", "active", "running", "", unit, 0_u32, "", path("/"));
+                reply.build(&vec![row])
+            }
+            "Get" => reply.build(&Variant::from(truth.state)),
+            "GetAll" => {
+                let fields = ["IOTMONITOR_AGENT=box", "IOTMONITOR_INSTANCE=iotmonitor"];
+                let fields: Vec<Vec<u8>> = fields.map(|field| field.as_bytes().to_vec()).into();
+                reply.build(&HashMap::from([
+                    ("LogExtraFields", Variant::from(fields)),
+                    ("ActiveState", Variant::from("active")),
+                    ("MainPID", Variant::from(truth.main_pid)),
+                ]))
+            }
+            other => panic!("{other}"),
+        };
+        asked.lock().unwrap().push(member);
+        // Fails when the bus has gone.
+        let _ = connection.send(&reply.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_strangers_tell_counts_for_nothing() {
+    let mut stage = Stage::set().await;
+    let stranger = Peer::join(&stage.bus).await;
+    // A look that is due after the start is over when the next change has been told.
+    stage.change(|truth| truth.main_pid = 18);
+    stage.systemd.tell_of_unit().await;
+    stage.expect_main_pid(18).await;
+    let ours = stage.our_names(&[&stranger]).await;
+    assert_eq!(ours.len(), 2, "one for signals and one for calls");
+    stage.asked.lock().unwrap().clear();
+
+    for name in &ours {
+        stranger.pretend(Some(name)).await;
+    }
+    stranger.pretend(None).await;
+    // Nor does it help to have owned a name once, or to own another.
+    stranger.own(LOGIN).await;
+    stage.systemd.own(LOGIN).await;
+    stranger.pretend(Some(&ours[0])).await;
+    stranger.pretend(Some(&ours[1])).await;
+
+    // The manager itself is heard as before, so that nobody has begun a reload.
+    stage.change(|truth| truth.main_pid = 19);
+    stage.systemd.tell_of_unit().await;
+    stage.expect_main_pid(19).await;
+    assert_eq!(*stage.asked.lock().unwrap(), ["GetUnit", "GetAll"]);
+}
+
+#[tokio::test]
+async fn a_signal_counts_on_its_own_path_and_interface_alone() {
+    let mut stage = Stage::set().await;
+    stage.systemd.signal(None, UNIT_PATH, MANAGER, "Reloading", &true).await;
+    stage.systemd.signal(None, SYSTEMD_PATH, LOGIN_MANAGER, "PrepareForShutdown", &true).await;
+    let ours = stage.our_names(&[]).await;
+    for name in &ours {
+        let name = Some(name.as_str());
+        stage.systemd.signal(name, UNIT_PATH, MANAGER, "Reloading", &true).await;
+        stage.systemd.signal(name, SYSTEMD_PATH, PROPERTIES, "Reloading", &true).await;
+        stage.systemd.signal(name, LOGIN_PATH, LOGIN_MANAGER, "PrepareForShutdown", &true).await;
+    }
+    stage.change(|truth| truth.main_pid = 18);
+    stage.systemd.tell_of_unit().await;
+    stage.expect_main_pid(18).await;
+}
+
+/// systemd comes back under another name when it re-executes itself.
+#[tokio::test]
+async fn the_new_owner_of_a_name_counts_and_the_old_one_no_more() {
+    let mut stage = Stage::set().await;
+    let next = manager(&stage.bus, &stage.truth, &stage.asked).await;
+    let former = std::mem::replace(&mut stage.systemd, next);
+    for name in stage.our_names(&[&former]).await {
+        former.pretend(Some(&name)).await;
+    }
+    stage.change(|truth| truth.main_pid = 18);
+    stage.systemd.tell_of_unit().await;
+    stage.expect_main_pid(18).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_that_was_announced_is_taken_back_when_it_is_called_off() {
+    let mut stage = Stage::set().await;
+    let login = Peer::join(&stage.bus).await;
+    login.own(LOGIN).await;
+    for announced in [true, false, true] {
+        login.signal(None, LOGIN_PATH, LOGIN_MANAGER, "PrepareForShutdown", &announced).await;
+        assert_eq!(stage.next().await, Event::SystemState { stopping: announced });
+    }
+    // Who has gone calls nothing off any more.
+    drop(login);
+    assert_eq!(stage.next().await, Event::SystemState { stopping: false });
+
+    // The same with systemd's own jobs.
+    let job = || (1_u32, path("/org/freedesktop/systemd1/job/1"), "shutdown.target");
+    stage.change(|truth| truth.state = "stopping");
+    stage.systemd.signal(None, SYSTEMD_PATH, MANAGER, "JobNew", &job()).await;
+    assert_eq!(stage.next().await, Event::SystemState { stopping: true });
+    stage.change(|truth| truth.state = "running");
+    let (number, path, unit) = job();
+    let removed = (number, path, unit, "canceled");
+    stage.systemd.signal(None, SYSTEMD_PATH, MANAGER, "JobRemoved", &removed).await;
+    assert_eq!(stage.next().await, Event::SystemState { stopping: false });
+}
+
+#[tokio::test]
+async fn a_shutdown_is_known_of_before_the_units_are() {
+    let mut stage = Stage::set().await;
+    // The bus goes, and comes back: a session of its own.
+    drop(std::mem::replace(&mut stage.bus, TestBus::start("unix:tmpdir=/tmp")));
+    assert!(matches!(stage.next().await, Event::ManagerLost { .. }));
+    stage.change(|truth| truth.state = "stopping");
+    stage.bus = TestBus::start(&stage.address);
+    stage.systemd = manager(&stage.bus, &stage.truth, &stage.asked).await;
+    assert_eq!(stage.next().await, Event::SystemState { stopping: true });
+    assert!(matches!(stage.next().await, Event::ManagerConnected { .. }));
+}
