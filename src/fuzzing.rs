@@ -6,9 +6,9 @@
 
 use crate::config::{self, ConfigErrors, Environment, time_span};
 use bytes::Bytes;
+use iotmonitor_core::model::unit_name::{MAX_UNIT_NAME_BYTES, UnitName};
 use iotmonitor_core::topic::index::TopicIndex;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
-use iotmonitor_core::unit_name::{MAX_UNIT_NAME_BYTES, UnitName};
 use std::path::Path;
 use std::time::Duration;
 

@@ -11,9 +11,9 @@
 //!  signals, time ─────┘
 //! ```
 //!
-//! Adapters turn what happens into an [`Event`](iotmonitor_core::monitor::Event). The one loop in
+//! Adapters turn what happens into an [`Event`](iotmonitor_core::model::event::Event). The one loop in
 //! [`daemon`] reads the time, hands both to [`Monitor::handle`](iotmonitor_core::monitor::Monitor),
-//! has the adapters carry out the [`Action`](iotmonitor_core::monitor::Action)s that come back, and
+//! has the adapters carry out the [`Action`](iotmonitor_core::model::action::Action)s that come back, and
 //! sleeps until the monitor's next deadline.
 //!
 //! # Code map

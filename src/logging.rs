@@ -12,8 +12,7 @@ mod catalog;
 mod presence;
 mod stderr;
 
-use iotmonitor_core::monitor::alert::{Alert, Priority};
-use iotmonitor_core::monitor::episode::Reason;
+use iotmonitor_core::model::alert::{Alert, Priority, Reason};
 use presence::{JOURNAL_SOCKET, Probe};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -231,7 +230,7 @@ fn stderr_writer() -> impl FnMut(&Line<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iotmonitor_core::monitor::alert::AlertKind;
+    use iotmonitor_core::model::alert::AlertKind;
 
     fn alert(message: &str) -> Alert {
         Alert::plain(AlertKind::Expired, message.to_owned())

@@ -3,10 +3,9 @@
 //! Each question carries the way back for its answer. Deliberately absent: who may ask for what,
 //! which the adapter knows that takes the question in, and how it travels.
 
-use iotmonitor_core::monitor::Summary;
-use iotmonitor_core::monitor::event::StateRecord;
-use iotmonitor_core::monitor::spec::DeviceName;
-use iotmonitor_core::monitor::view::DeviceView;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::state::StateRecord;
+use iotmonitor_core::model::view::{DeviceView, Summary};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use tokio::sync::oneshot;
 

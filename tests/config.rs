@@ -25,7 +25,7 @@ mod slips;
 
 use iotmonitor::config::{ConfigErrors, Diagnostic, Environment, Loaded, load, parse};
 use iotmonitor::mqtt::settings::{ProtocolChoice, Server};
-use iotmonitor_core::monitor::spec::{DeviceSpec, Exec, Sandbox};
+use iotmonitor_core::model::spec::{DeviceSpec, Exec, Sandbox};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

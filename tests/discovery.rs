@@ -10,7 +10,7 @@ mod shapes;
 use iotmonitor::config::{self, Config, Environment};
 use iotmonitor::discovery::configuration::{Head, write};
 use iotmonitor::discovery::{Device, Discovery, Observation};
-use iotmonitor_core::monitor::spec::MonitorSpec;
+use iotmonitor_core::model::spec::MonitorSpec;
 use iotmonitor_core::topic::TopicName;
 use std::path::Path;
 use std::time::Duration;

@@ -5,14 +5,19 @@
 //! the dependencies of this package have none of them, and its `clippy.toml` keeps those of std
 //! out.
 //!
-//! - [`monitor`] decides; [`monitor::Monitor::handle`] is the only way in.
-//! - [`topic`] has topic names and filters by the MQTT standard, and an index of many filters.
-//! - [`unit_name`] has the names of the agents' units.
+//! Three layers, of which each imports only those above it in this list:
+//!
+//! - [`topic`] and [`model`] are the vocabulary: topic names and filters by the MQTT standard, and
+//!   what there is of events, actions, messages, units and alerts.
+//! - [`machines`] are closed types that each know one matter and return outcomes.
+//! - [`monitor`] conducts: it turns events into calls of machines, and their outcomes into actions.
+//!   [`monitor::Monitor::handle`] is the only way in.
 
 // No input, no fault and no race may end the process: what cannot go on is an error or an alert.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 #![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
 
+pub mod machines;
+pub mod model;
 pub mod monitor;
 pub mod topic;
-pub mod unit_name;

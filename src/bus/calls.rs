@@ -14,8 +14,8 @@ use super::view::{
 };
 use crate::dbus::Bus;
 use crate::request::{Command, Rejection, Request};
-use iotmonitor_core::monitor::spec::DeviceName;
-use iotmonitor_core::monitor::view::DeviceView;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::view::DeviceView;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::{Flags, Header};

@@ -24,7 +24,7 @@ pub use client::{Addressee, CallError, Caller, call, call_at};
 pub use server::{BusHandle, BusSettings, spawn};
 pub use states::State;
 
-use iotmonitor_core::unit_name::DEFAULT_CLIENT_ID;
+use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 
 /// Name of the interface, and of the daemon with the default clientid.
 pub const NAME: &str = "org.iotmonitor.Monitor1";

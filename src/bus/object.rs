@@ -4,7 +4,7 @@
 //! nothing before somebody asks. Deliberately absent: what the methods do.
 
 use super::PATH;
-use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::model::device_name::DeviceName;
 
 pub(super) const MONITOR: &str = super::NAME;
 pub(super) const DEVICE: &str = "org.iotmonitor.Device1";

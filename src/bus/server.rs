@@ -7,7 +7,7 @@ use crate::dbus::{Backoff, Bus, CALL_TIMEOUT, connect};
 use crate::pulse::Pulse;
 use crate::request::Request;
 use futures_util::StreamExt as _;
-use iotmonitor_core::monitor::notice::Notice;
+use iotmonitor_core::model::notice::Notice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;

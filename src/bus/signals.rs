@@ -3,7 +3,7 @@
 use super::PATH;
 use super::object::{AGENT, DEVICE, MONITOR, PROPERTIES, device_path};
 use super::view::{Dictionary, agent_properties, device_properties, monitor_properties};
-use iotmonitor_core::monitor::notice::Notice;
+use iotmonitor_core::model::notice::Notice;
 use std::time::Duration;
 use zbus::Message;
 

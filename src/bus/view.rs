@@ -1,8 +1,6 @@
 //! How a [`DeviceView`] travels: as a dictionary of properties, so that one more is no new interface.
 
-use iotmonitor_core::monitor::Summary;
-use iotmonitor_core::monitor::rhythm::Learned;
-use iotmonitor_core::monitor::view::{AgentView, DeviceView};
+use iotmonitor_core::model::view::{AgentView, DeviceView, Learned, Summary};
 use std::collections::HashMap;
 use std::time::Duration;
 use zbus::Variant;

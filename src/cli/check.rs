@@ -1,7 +1,7 @@
 //! `iotmonitor check [FILE]`: tells whether a configuration can be used, and changes nothing.
 
 use crate::config::{self, Config, Environment};
-use iotmonitor_core::monitor::words::devices_and_agents;
+use iotmonitor_core::model::words::devices_and_agents;
 use std::io::Write;
 use std::path::Path;
 

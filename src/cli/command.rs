@@ -5,7 +5,7 @@ use crate::bus::{Addressee, CallError, Caller};
 use crate::config::nearest::nearest;
 use crate::dbus::Bus;
 use crate::request::Command;
-use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::model::device_name::DeviceName;
 use std::fmt::Display;
 
 pub fn reload(bus: Bus, addressee: Addressee) -> u8 {

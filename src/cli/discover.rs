@@ -12,9 +12,9 @@ use crate::mqtt::settings::{MqttSettings, ProtocolChoice};
 use crate::mqtt::{ConnectionOptions, MqttHandle, spawn};
 use crate::pulse::Pulse;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use iotmonitor_core::monitor::action::Subscription;
-use iotmonitor_core::monitor::event::{Connection, Event, LossReason, QoS};
-use iotmonitor_core::monitor::words::{Span, counted};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, LossReason, QoS, Subscription};
+use iotmonitor_core::model::words::{Span, counted};
 use iotmonitor_core::topic::{TopicError, TopicFilter};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -132,7 +132,7 @@ fn mqtt_section(mqtt: &MqttSettings, base_topic: &str) -> Vec<(&'static str, Str
     add("user", mqtt.user.clone());
     add(
         "clientid",
-        (mqtt.client_id != iotmonitor_core::unit_name::DEFAULT_CLIENT_ID)
+        (mqtt.client_id != iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID)
             .then(|| mqtt.client_id.clone()),
     );
     add(

@@ -7,8 +7,8 @@
 use super::command::{fail, in_runtime, suggesting};
 use crate::bus::{Addressee, CallError, Caller};
 use crate::dbus::Bus;
-use iotmonitor_core::monitor::spec::DeviceName;
-use iotmonitor_core::unit_name::UnitName;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::unit_name::UnitName;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 

@@ -7,7 +7,7 @@ use crate::bus::{Addressee, Caller, State};
 use crate::dbus::Bus;
 use crate::original::configuration::adapted;
 use crate::original::database::{self, DatabaseError, States};
-use iotmonitor_core::monitor::words::counted;
+use iotmonitor_core::model::words::counted;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

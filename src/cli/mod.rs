@@ -15,7 +15,7 @@ use crate::config::{self, Environment};
 use crate::dbus::Bus;
 use crate::machine_id::machine_id;
 use clap::{CommandFactory, Parser, Subcommand};
-use iotmonitor_core::unit_name::DEFAULT_CLIENT_ID;
+use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use super::{EXIT_FAILURE, state_directory};
 use crate::config::{ConfigErrors, Environment};
 use crate::daemon::{self, DaemonError, Options};
 use crate::logging::{self, Logger, Target};
-use iotmonitor_core::monitor::alert::{Alert, AlertKind};
+use iotmonitor_core::model::alert::{Alert, AlertKind};
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use crate::config::nearest::nearest;
 use crate::dbus::Bus;
 use crate::request::Selection;
 use clap::Subcommand;
-use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::topic::{TopicError, TopicFilter, TopicName};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};

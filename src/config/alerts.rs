@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::section::Section;
-use iotmonitor_core::unit_name::UnitTemplate;
+use iotmonitor_core::model::unit_name::UnitTemplate;
 
 pub(super) const KEYS: &[&str] = &["alertUnit"];
 

@@ -2,15 +2,14 @@
 //!
 //! Deliberately absent: the agent's process, which is [`super::agent`]'s.
 
-use super::Environment;
-use super::agent;
-use super::alerts;
 use super::mqtt::MqttSection;
 use super::report::Report;
 use super::section::{Section, Text};
 use super::time_span::MAX_TIME_SPAN;
-use iotmonitor_core::monitor::rhythm;
-use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec};
+use super::{Environment, agent, alerts};
+use iotmonitor_core::machines::rhythm;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::topic::{MAX_TOPIC_BYTES, TopicFilter, TopicName};
 use std::ops::RangeInclusive;
 use std::time::Duration;

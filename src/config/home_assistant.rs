@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::section::Section;
-use iotmonitor_core::monitor::spec::HomeAssistant;
+use iotmonitor_core::model::spec::HomeAssistant;
 use iotmonitor_core::topic::TopicName;
 
 /// Every key of the section.

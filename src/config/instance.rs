@@ -4,12 +4,11 @@
 //! Deliberately absent: which monitors run. A file is taken for one whether or not its unit is
 //! enabled.
 
-use super::address;
 use super::report::Report;
 use super::section::{Field, Section, field_of};
-use super::{Environment, LONGEST_FILE};
+use super::{Environment, LONGEST_FILE, address};
 use crate::mqtt::settings::Server;
-use iotmonitor_core::unit_name::DEFAULT_CLIENT_ID;
+use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};

@@ -3,7 +3,8 @@
 use super::nearest::nearest;
 use super::report::{Report, Span};
 use super::section::{Section, Text};
-use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec};
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::spec::DeviceSpec;
 use std::collections::BTreeMap;
 use toml::de::DeValue;
 

@@ -6,9 +6,9 @@
 use crate::dbus::Bus;
 use crate::systemd::account;
 use crate::systemd::alert_units::AlertOrder;
-use iotmonitor_core::monitor::alert::{Account, Alert, AlertKind};
-use iotmonitor_core::monitor::event::Now;
-use iotmonitor_core::unit_name::{UnitName, UnitTemplate, instance_of};
+use iotmonitor_core::model::alert::{Account, Alert, AlertKind};
+use iotmonitor_core::model::time::Now;
+use iotmonitor_core::model::unit_name::{UnitName, UnitTemplate, instance_of};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 

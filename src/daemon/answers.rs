@@ -5,9 +5,9 @@
 
 use super::Daemon;
 use crate::request::{Forgotten, Imported, Rejection, Selection, StatePage};
-use iotmonitor_core::monitor::Action;
-use iotmonitor_core::monitor::event::{Event, ReadId, StateRecord, WriteId};
-use iotmonitor_core::monitor::states::StateOrder;
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::state::{ReadId, StateOrder, StateRecord, WriteId};
 use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
@@ -186,7 +186,7 @@ impl Daemon<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iotmonitor_core::monitor::snapshot::Snapshot;
+    use iotmonitor_core::model::snapshot::Snapshot;
 
     fn failure() -> Event {
         Event::StoreFailed { error: "the disk is full".to_owned() }

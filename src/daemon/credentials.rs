@@ -5,7 +5,7 @@
 //! while it is down. Deliberately absent: which agent is given what; its unit says that.
 
 use crate::mqtt::settings::MqttSettings;
-use iotmonitor_core::monitor::spec::MonitorSpec;
+use iotmonitor_core::model::spec::MonitorSpec;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

@@ -7,7 +7,7 @@ use super::Discovery;
 use super::grouping::{Device, Seen, Standing};
 use super::rhythm::{Basis, Timeout};
 use crate::config::time_span;
-use iotmonitor_core::monitor::words::{Span, counted};
+use iotmonitor_core::model::words::{Span, counted};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use super::naming::Names;
 use super::rhythm::{self, Timeout};
 use super::traffic::{Topics, Traffic};
 use super::{filters, shape};
-use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -29,7 +29,7 @@ pub use grouping::{Device, Seen, Standing};
 pub use rhythm::{Basis, Timeout};
 
 use conventions::{home_assistant, zigbee2mqtt};
-use iotmonitor_core::monitor::spec::MonitorSpec;
+use iotmonitor_core::model::spec::MonitorSpec;
 use iotmonitor_core::topic::TopicName;
 use iotmonitor_core::topic::index::TopicIndex;
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! Names for devices: what people call them, as one level of a topic, each once.
 
-use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::model::device_name::DeviceName;
 use std::collections::BTreeSet;
 
 /// Longer names are cut, in characters.

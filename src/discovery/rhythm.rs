@@ -2,7 +2,7 @@
 
 use super::conventions::Convention;
 use super::traffic::Traffic;
-use iotmonitor_core::monitor::rhythm;
+use iotmonitor_core::machines::rhythm;
 use std::time::Duration;
 
 /// A proposed `watchTimeOut`, and why.

@@ -5,9 +5,8 @@ use crate::request::{Command, Rejection, Request};
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use hyper::StatusCode;
-use iotmonitor_core::monitor::Summary;
-use iotmonitor_core::monitor::spec::DeviceName;
-use iotmonitor_core::monitor::view::DeviceView;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::view::{DeviceView, Summary};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 

@@ -1,9 +1,8 @@
 //! The answers as JSON: the keys of `status/NAME`, and the original's for its list.
 
 use super::recent::Told;
-use iotmonitor_core::monitor::Summary;
-use iotmonitor_core::monitor::alert::Priority;
-use iotmonitor_core::monitor::view::{AgentView, DeviceView};
+use iotmonitor_core::model::alert::Priority;
+use iotmonitor_core::model::view::{AgentView, DeviceView, Summary};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::time::Duration;

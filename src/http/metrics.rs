@@ -8,9 +8,8 @@ use super::guard::Refusal;
 use super::house::House;
 use super::recent::Recent;
 use hyper::StatusCode;
-use iotmonitor_core::monitor::Summary;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::view::DeviceView;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::view::{DeviceView, Summary};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::{SysconfVar, sysconf};
@@ -257,7 +256,7 @@ impl Families<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iotmonitor_core::monitor::view::AgentView;
+    use iotmonitor_core::model::view::AgentView;
 
     fn snapshot() -> Snapshot {
         let lamp = DeviceView {

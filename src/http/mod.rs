@@ -28,11 +28,10 @@ pub mod settings;
 
 use crate::pulse::Pulse;
 use crate::request::Request;
-use iotmonitor_core::monitor::Summary;
-use iotmonitor_core::monitor::alert::{Alert, AlertKind};
-use iotmonitor_core::monitor::event::Event;
-use iotmonitor_core::monitor::notice::Notice;
-use iotmonitor_core::monitor::view::DeviceView;
+use iotmonitor_core::model::alert::{Alert, AlertKind};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::notice::Notice;
+use iotmonitor_core::model::view::{DeviceView, Summary};
 use settings::HttpSettings;
 use std::io;
 use std::sync::Arc;

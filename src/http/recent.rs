@@ -5,8 +5,7 @@
 use super::{News, Shared, json};
 use axum::response::sse::Event;
 use futures_util::{Stream, stream};
-use iotmonitor_core::monitor::alert::{Alert, AlertKind};
-use iotmonitor_core::monitor::episode::Reason;
+use iotmonitor_core::model::alert::{Alert, AlertKind, Reason};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;

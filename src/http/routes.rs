@@ -2,10 +2,9 @@
 
 use super::guard::{self, Refusal, check_token};
 use super::house::House;
-use super::json;
-use super::metrics;
 use super::recent::Recent;
 use super::settings::HttpSettings;
+use super::{json, metrics};
 use crate::request::Command;
 use axum::Router;
 use axum::body::Body;
@@ -16,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use iotmonitor_core::monitor::spec::DeviceName;
-use iotmonitor_core::monitor::view::DeviceView;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::view::DeviceView;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;

@@ -13,7 +13,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use iotmonitor_core::monitor::event::Event;
+use iotmonitor_core::model::event::Event;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;

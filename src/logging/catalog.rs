@@ -1,6 +1,6 @@
 //! The journal catalog and the kinds of alert have to agree; this module is that test alone.
 
-use iotmonitor_core::monitor::alert::AlertKind;
+use iotmonitor_core::model::alert::AlertKind;
 use std::collections::BTreeSet;
 
 const CATALOG: &str = include_str!("../../systemd/usr/lib/systemd/catalog/iotmonitor.catalog");

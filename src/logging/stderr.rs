@@ -1,6 +1,6 @@
 //! How an alert looks on stderr: one line, pure text.
 
-use iotmonitor_core::monitor::alert::Priority;
+use iotmonitor_core::model::alert::Priority;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 

@@ -39,8 +39,8 @@ pub use wire::fuzz as fuzz_packets;
 
 use crate::pulse::Pulse;
 use bytes::Bytes;
-use iotmonitor_core::monitor::action::{Publication, Subscription};
-use iotmonitor_core::monitor::event::{Connection, Delivery, Event, QoS};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Delivery, Publication, QoS, Subscription};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use settings::MqttSettings;
 use shared::Shared;

@@ -3,8 +3,7 @@
 //! Publications with QoS 1 stay here until PUBACK, across reconnections; everything else is
 //! dropped with the connection that it was meant for. Deliberately absent: packets, sockets, time.
 
-use iotmonitor_core::monitor::action::{Publication, Subscription};
-use iotmonitor_core::monitor::event::{QoS, Token};
+use iotmonitor_core::model::message::{Publication, QoS, Subscription, Token};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

@@ -13,8 +13,10 @@ use super::shared::Shared;
 use super::trouble::Trouble;
 use super::wire::{Accepted, Farewell, Incomer, Incoming, Limits, Wire};
 use crate::pulse::{BEAT_INTERVAL, Pulse};
-use iotmonitor_core::monitor::action::{Publication, Subscription};
-use iotmonitor_core::monitor::event::{Connection, Delivery, Event, Message, QoS, Refusal};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{
+    Connection, Delivery, Message, Publication, QoS, Refusal, Subscription,
+};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

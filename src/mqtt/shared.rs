@@ -2,7 +2,7 @@
 
 use super::outbox::Outbox;
 use super::settings::MqttSettings;
-use iotmonitor_core::monitor::event::{Delivery, Token};
+use iotmonitor_core::model::message::{Delivery, Token};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;

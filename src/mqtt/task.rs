@@ -1,17 +1,17 @@
 //! The life of one connection: attempts, sessions, waits, and what is reported of them.
 
-use super::ConnectionOptions;
 use super::backoff::Backoff;
 use super::dial::Addresses;
 use super::link::{Link, Step};
 use super::session::{Context, End, Session, TICK};
 use super::settings::{MqttSettings, ProtocolChoice};
 use super::shared::Shared;
-use super::transport;
 use super::trouble::{Kind, Trouble};
 use super::wire::{Accepted, Hello, Incoming, Rejection, Wire, wire};
+use super::{ConnectionOptions, transport};
 use crate::pulse::Pulse;
-use iotmonitor_core::monitor::event::{Connection, Event, Protocol};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Protocol};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;

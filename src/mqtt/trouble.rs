@@ -2,7 +2,7 @@
 
 use super::certificates::FileError;
 use super::settings::Server;
-use iotmonitor_core::monitor::event::LossReason;
+use iotmonitor_core::model::message::LossReason;
 use rumqttc::tokio_rustls::rustls;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;

@@ -9,8 +9,7 @@ pub(super) mod v5;
 use super::Will;
 use crate::secret::Secret;
 use bytes::{BufMut, Bytes, BytesMut};
-use iotmonitor_core::monitor::action::{Publication, Subscription};
-use iotmonitor_core::monitor::event::{Connection, Protocol, QoS};
+use iotmonitor_core::model::message::{Connection, Protocol, Publication, QoS, Subscription};
 use iotmonitor_core::topic::TopicFilter;
 use std::time::Duration;
 

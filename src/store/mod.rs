@@ -23,11 +23,12 @@ pub use error::StoreError;
 pub use record::fuzz as fuzz_records;
 
 use crate::pulse::Pulse;
-use iotmonitor_core::monitor::action::StateChange;
-use iotmonitor_core::monitor::event::{Delivery, Event, ReadId, WriteId};
-use iotmonitor_core::monitor::identity::IdentityRecord;
-use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat};
-use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::identity::IdentityRecord;
+use iotmonitor_core::model::message::Delivery;
+use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat};
+use iotmonitor_core::model::state::{ReadId, StateChange, WriteId};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -64,7 +65,7 @@ impl StoreSettings {
     }
 }
 
-/// The store's part of [`iotmonitor_core::monitor::Action`].
+/// The store's part of [`iotmonitor_core::model::action::Action`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreCommand {
     Record { delivery: Delivery, change: StateChange },

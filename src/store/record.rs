@@ -9,7 +9,8 @@
 //! every release and on every machine; it needs to be that, and quick, and no more.
 
 use bytes::Bytes;
-use iotmonitor_core::monitor::event::{QoS, StateRecord};
+use iotmonitor_core::model::message::QoS;
+use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use siphasher::{sip::SipHasher13, sip128};
 use std::hash::Hasher;

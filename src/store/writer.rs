@@ -4,12 +4,11 @@
 use super::disk::{self, Disk};
 use super::error::StoreError;
 use super::files::{self, DirectoryLock};
-use super::residence;
 use super::stuck::Stuck;
-use super::{StoreCommand, StoreSettings};
+use super::{StoreCommand, StoreSettings, residence};
 use crate::pulse::Pulse;
-use iotmonitor_core::monitor::action::StateChange;
-use iotmonitor_core::monitor::event::{Event, ReadId};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::state::{ReadId, StateChange};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};

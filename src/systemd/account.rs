@@ -9,8 +9,8 @@
 
 use super::usage::usages;
 use crate::dbus::Bus;
-use iotmonitor_core::monitor::alert::Account;
-use iotmonitor_core::unit_name::UnitName;
+use iotmonitor_core::model::alert::Account;
+use iotmonitor_core::model::unit_name::UnitName;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;

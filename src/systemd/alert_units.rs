@@ -9,8 +9,9 @@
 
 use super::jobs;
 use super::units::Session;
-use iotmonitor_core::monitor::event::{Event, JobOutcome};
-use iotmonitor_core::unit_name::{UnitName, UnitTemplate};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::unit::JobOutcome;
+use iotmonitor_core::model::unit_name::{UnitName, UnitTemplate};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::fs;
@@ -35,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertOrder {
     pub template: UnitTemplate,
-    /// As [`iotmonitor_core::unit_name::instance_of`] makes it.
+    /// As [`iotmonitor_core::model::unit_name::instance_of`] makes it.
     pub instance: String,
     /// Names are ASCII; values may be any text.
     pub environment: Vec<(&'static str, String)>,

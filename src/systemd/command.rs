@@ -1,6 +1,7 @@
 //! The command and the environment of an agent's process, in a form that systemd keeps faithfully.
 
-use iotmonitor_core::monitor::spec::{AgentSpec, DeviceName, Exec};
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::spec::{AgentSpec, Exec};
 use std::collections::BTreeMap;
 
 /// Environment variable in which [`Command::carried`] reaches the process; gone before it runs.

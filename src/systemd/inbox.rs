@@ -3,8 +3,8 @@
 //! It cannot run full: it holds at most one entry for each unit with an agent's name, however many
 //! signals come, and job results only of units that somebody waits for.
 
-use iotmonitor_core::monitor::event::UnitReport;
-use iotmonitor_core::unit_name::UnitName;
+use iotmonitor_core::model::unit::UnitReport;
+use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};

@@ -7,8 +7,8 @@ use super::inbox::JobWatch;
 use super::proxy::{Meaning, Property, meaning, words};
 use super::reading::Reading;
 use super::units::{Session, lives};
-use iotmonitor_core::monitor::event::{ActiveState, JobOutcome, UnitReport};
-use iotmonitor_core::unit_name::UnitName;
+use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
+use iotmonitor_core::model::unit_name::UnitName;
 use std::time::Duration;
 use zbus::OwnedObjectPath;
 

@@ -7,7 +7,8 @@
 use super::command::{Command, environment};
 use super::proxy::Property;
 use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE, marked};
-use iotmonitor_core::monitor::spec::{AgentSpec, DeviceName, Exec, Sandbox};
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::spec::{AgentSpec, Exec, Sandbox};
 use std::time::Duration;
 use zbus::Variant;
 
@@ -275,7 +276,7 @@ fn microseconds(duration: Duration) -> Variant<'static> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use iotmonitor_core::unit_name::UnitName;
+    use iotmonitor_core::model::unit_name::UnitName;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
 //! From a unit's properties to a report: pure, no bus.
 
 use super::proxy::UNIT_NAMESPACE;
-use iotmonitor_core::monitor::event::{ActiveState, UnitReport};
-use iotmonitor_core::unit_name::UnitName;
+use iotmonitor_core::model::unit::{ActiveState, UnitReport};
+use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::HashMap;
 use zbus::Variant;
 

@@ -13,7 +13,7 @@ use super::inbox::Inbox;
 use super::proxy::{Meaning, SYSTEMD, SYSTEMD_PATH, UNIT_NAMESPACE, meaning};
 use super::reading::{agent_of_path, may_be_agent};
 use futures_util::StreamExt;
-use iotmonitor_core::unit_name::UnitName;
+use iotmonitor_core::model::unit_name::UnitName;
 use std::sync::Arc;
 use zbus::message::{Header, Sequence, Type};
 use zbus::names::OwnedUniqueName;

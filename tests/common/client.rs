@@ -3,9 +3,10 @@
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
 use iotmonitor::mqtt::{ConnectionOptions, MqttHandle, spawn};
 use iotmonitor::pulse::Pulse;
-use iotmonitor_core::monitor::action::{Publication, Subscription};
-use iotmonitor_core::monitor::event::{
-    Connection, Delivery, Event, LossReason, Message, Protocol, QoS, Refusal, Token,
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{
+    Connection, Delivery, LossReason, Message, Protocol, Publication, QoS, Refusal, Subscription,
+    Token,
 };
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! An agent of whose section only the command is said.
 
-use iotmonitor_core::monitor::spec::{AgentSpec, Exec, Sandbox};
-use iotmonitor_core::unit_name::UnitName;
+use iotmonitor_core::model::spec::{AgentSpec, Exec, Sandbox};
+use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -2,8 +2,7 @@
 
 use super::{page, root};
 use iotmonitor::config::{self, Environment};
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::episode::Reason;
+use iotmonitor_core::model::alert::{AlertKind, Reason};
 use std::path::Path;
 
 /// The heading above each section's table, a section of that kind, and the fewest keys that it has.

@@ -1,6 +1,6 @@
 //! Scripted brokers, for faults that mosquitto does not make.
 
-use iotmonitor_core::monitor::event::Protocol;
+use iotmonitor_core::model::message::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

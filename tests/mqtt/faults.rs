@@ -7,8 +7,8 @@ use crate::common::client::{
 use crate::fake::{FakeBroker, read};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
 use iotmonitor::secret::Secret;
-use iotmonitor_core::monitor::action::Publication;
-use iotmonitor_core::monitor::event::{Connection, Event, LossReason, Protocol, QoS};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, LossReason, Protocol, Publication, QoS};
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;

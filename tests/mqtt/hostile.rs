@@ -3,7 +3,8 @@
 use crate::common::broker::Broker;
 use crate::common::client::{Client, PATIENCE, VERSIONS, settings};
 use crate::fake::FakeBroker;
-use iotmonitor_core::monitor::event::{Connection, Event, LossReason, Protocol};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, LossReason, Protocol};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

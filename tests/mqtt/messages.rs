@@ -6,8 +6,8 @@ use crate::common::client::{
 };
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
 use iotmonitor::mqtt::{ConnectionOptions, Will};
-use iotmonitor_core::monitor::action::{Publication, Subscription};
-use iotmonitor_core::monitor::event::{Connection, Event, Protocol, QoS};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Protocol, Publication, QoS, Subscription};
 use std::time::Duration;
 
 fn availability() -> ConnectionOptions {

@@ -5,8 +5,8 @@ use crate::common::client::{
     Client, VERSIONS, at_least_once, publication, settings, topic, with_token,
 };
 use iotmonitor::mqtt::settings::MqttSettings;
-use iotmonitor_core::monitor::action::Publication;
-use iotmonitor_core::monitor::event::{Connection, Event, LossReason, QoS, Token};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, LossReason, Publication, QoS, Token};
 use std::collections::BTreeSet;
 
 /// An observer under another clientid, that hears of everything below `out`.

@@ -2,7 +2,7 @@
 
 use crate::common::broker::Broker;
 use crate::common::client::{Client, VERSIONS, at_least_once, publication, settings, with_token};
-use iotmonitor_core::monitor::event::{Connection, Delivery};
+use iotmonitor_core::model::message::{Connection, Delivery};
 
 /// A broker that keeps sessions over its own orderly restart, and sends many messages before it waits for
 /// an acknowledgement.
@@ -113,8 +113,8 @@ async fn the_window_stops_the_reading_and_nothing_else() {
         sender.connected().await;
         let mut client = Client::new(Connection::State, settings(broker.port(), choice));
         client.connected().await;
-        let quiet = iotmonitor_core::monitor::action::Subscription {
-            qos: iotmonitor_core::monitor::event::QoS::AtMostOnce,
+        let quiet = iotmonitor_core::model::message::Subscription {
+            qos: iotmonitor_core::model::message::QoS::AtMostOnce,
             ..at_least_once("s/#")
         };
         client.subscribe(vec![quiet]).await;

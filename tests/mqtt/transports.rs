@@ -7,7 +7,7 @@ use async_tungstenite::tungstenite::handshake::server::{Request, Response};
 use async_tungstenite::tungstenite::http::HeaderValue;
 use async_tungstenite::tungstenite::{Bytes, Message as WsMessage};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
-use iotmonitor_core::monitor::event::{Connection, LossReason};
+use iotmonitor_core::model::message::{Connection, LossReason};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;

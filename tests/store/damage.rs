@@ -3,9 +3,8 @@
 
 use super::{Running, data_file, filled, state, topics};
 use iotmonitor::store::{StoreError, check_format};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::action::StateChange;
-use iotmonitor_core::monitor::event::StateRecord;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::state::{StateChange, StateRecord};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -2,9 +2,8 @@
 
 use super::{Running, state, topic, topics};
 use iotmonitor::store::StoreCommand;
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::action::StateChange;
-use iotmonitor_core::monitor::event::{StateRecord, WriteId};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::state::{StateChange, StateRecord, WriteId};
 use std::time::Duration;
 
 fn write(running: &mut Running, changes: Vec<StateChange>, keep_newer: bool) -> usize {

@@ -10,14 +10,17 @@
 mod definition;
 mod orders;
 
-use super::alert::AlertKind;
 use super::device::DeviceId;
-use super::episode::Reason;
-use super::event::{ActiveState, JobOutcome, Now, UnitReport};
-use super::notice::{Notice, notify};
-use super::spec::{AgentSpec, DeviceName};
-use super::{Action, Monitor, Timer, raise};
-use crate::unit_name::UnitName;
+use crate::model::action::Action;
+use crate::model::alert::{AlertKind, Reason};
+use crate::model::device_name::DeviceName;
+use crate::model::notice::Notice;
+use crate::model::spec::AgentSpec;
+use crate::model::time::Now;
+use crate::model::unit::{ActiveState, JobOutcome, UnitReport};
+use crate::model::unit_name::UnitName;
+use crate::monitor::publishing::notify;
+use crate::monitor::{Monitor, Timer, raise};
 use definition::definition_of;
 use std::time::Duration;
 

@@ -3,11 +3,12 @@
 //! Deliberately absent: which alert starts one, which is the alert's own matter, and how many are
 //! started at a time, which is the adapter's.
 
-use super::alert::{Alert, AlertKind};
-use super::event::JobOutcome;
-use super::words::counted;
-use super::{Action, Monitor, raise};
-use crate::unit_name::UnitTemplate;
+use crate::model::action::Action;
+use crate::model::alert::{Alert, AlertKind};
+use crate::model::unit::JobOutcome;
+use crate::model::unit_name::UnitTemplate;
+use crate::model::words::counted;
+use crate::monitor::{Monitor, raise};
 
 impl Monitor {
     /// An instance has ended, or could not be started.

@@ -5,10 +5,11 @@
 //! long ago is no sign of life, but the last word of a will is that it is gone.
 
 use super::Monitor;
-use super::action::Action;
 use super::device::DeviceId;
-use super::event::{Message, Now};
 use super::liveness::id_of;
+use crate::model::action::Action;
+use crate::model::message::Message;
+use crate::model::time::Now;
 
 /// What firmwares and bridges call it when a device is there: Tasmota, Zigbee2MQTT, ESPHome and
 /// Home Assistant `online`, Shelly `true`, Homie `ready`, …

@@ -1,13 +1,16 @@
 //! One device at run time: its specification and what is known of it.
 
 use super::agent::Agent;
-use super::episode::{Reason, Telling};
 use super::flapping::Flaps;
-use super::rhythm::Rhythm;
-use super::snapshot::DeviceRecord;
-use super::spec::{DeviceName, DeviceSpec};
 use super::upstream::Dependence;
-use crate::unit_name::UnitTemplate;
+use crate::machines::rhythm::Rhythm;
+use crate::model::alert::Reason;
+use crate::model::device_name::DeviceName;
+use crate::model::snapshot::DeviceRecord;
+use crate::model::spec::DeviceSpec;
+use crate::model::unit_name::UnitTemplate;
+use crate::model::view::Liveness;
+use crate::monitor::episode::Telling;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -86,28 +89,6 @@ pub struct Device {
     pub repeat: Option<Box<Repeat>>,
     pub hellos: u64,
     pub agent: Option<Box<Agent>>,
-}
-
-/// What `status/NAME` calls `state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Liveness {
-    /// No contact yet.
-    Unknown,
-    Alive,
-    Expired,
-    Disabled,
-}
-
-impl Liveness {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Alive => "alive",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-        }
-    }
 }
 
 impl Device {
@@ -197,7 +178,7 @@ impl Device {
     /// Takes over what holds whatever this run has found out meanwhile.
     pub fn restore_choices(&mut self, record: &DeviceRecord) {
         self.enabled = self.enabled.or(record.enabled);
-        self.rhythm = record.rhythm;
+        self.rhythm = Rhythm::restored(record.rhythm);
         if let Some(agent) = &mut self.agent
             && agent.last_invocation.is_none()
         {
@@ -218,7 +199,7 @@ impl Device {
         self.expired_since = expired_since.filter(|_| self.can_expire() && self.is_enabled());
         self.cause = record.cause;
         if record.expired_since.is_some() {
-            self.telling = record.telling();
+            self.telling = Telling::of(record);
         }
         self.graces = record.graces;
         if let Some(since) = self.expired_since.or(record.last_contact) {
@@ -271,7 +252,7 @@ impl Device {
             invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),
             announced: announced.map(str::to_owned),
             offline: self.is_gone(),
-            rhythm: self.rhythm,
+            rhythm: self.rhythm.record(),
         }
     }
 }

@@ -4,58 +4,17 @@
 //! failing. What has happened is published at once, and repeated where the section asks for it; a
 //! person gets one alert, and none where the silence is another device's (see [`super::upstream`]).
 
-use super::alert::{Account, AlertKind};
-use super::device::{Device, DeviceId, Liveness};
-use super::event::Now;
 use super::flapping::Flap;
 use super::liveness::GRACE;
-use super::words::Span;
-use super::{Action, Monitor, Timer};
-use serde::{Deserialize, Serialize};
+use crate::model::action::Action;
+use crate::model::alert::{Account, AlertKind, Reason};
+use crate::model::snapshot::DeviceRecord;
+use crate::model::time::Now;
+use crate::model::view::Liveness;
+use crate::model::words::Span;
+use crate::monitor::device::{Device, DeviceId};
+use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
-
-/// Why there is an alarm.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reason {
-    /// No contact for as long as its watchTimeOut, and nothing else is known.
-    #[default]
-    Silent,
-    /// Its availabilityTopic says that it is gone.
-    LwtOffline,
-    /// systemd cannot keep its process up.
-    AgentFailed,
-    /// Its process lives, and it is silent all the same.
-    AgentHung,
-    /// A device that it depends on is down.
-    Upstream,
-    /// It comes and goes.
-    Flapping,
-}
-
-impl Reason {
-    pub const ALL: &[Reason] = &[
-        Reason::Silent,
-        Reason::LwtOffline,
-        Reason::AgentFailed,
-        Reason::AgentHung,
-        Reason::Upstream,
-        Reason::Flapping,
-    ];
-
-    /// As `status/NAME` and the journal field `IOTMONITOR_REASON` say it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Silent => "silent",
-            Self::LwtOffline => "lwt-offline",
-            Self::AgentFailed => "agent-failed",
-            Self::AgentHung => "agent-hung",
-            Self::Upstream => "upstream",
-            Self::Flapping => "flapping",
-        }
-    }
-}
 
 /// Where an expired device stands with its alert.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,6 +30,14 @@ pub enum Telling {
     Returning,
     /// It was told once that the device flaps, and that is all.
     Flapping,
+}
+
+impl Telling {
+    /// Where the alert of an earlier run's expiry was.
+    #[must_use]
+    pub fn of(record: &DeviceRecord) -> Self {
+        if record.untold { Self::Upstream } else { Self::Told }
+    }
 }
 
 impl Device {

@@ -6,12 +6,13 @@
 //! Deliberately absent: what outlives the process. After a restart of the monitor one that still
 //! flaps has to show it anew.
 
-use super::alert::AlertKind;
 use super::device::{Device, DeviceId};
-use super::episode::{Reason, Telling};
-use super::event::Now;
-use super::words::{Span, counted};
-use super::{Action, Monitor, Timer, episode};
+use crate::model::action::Action;
+use crate::model::alert::{AlertKind, Reason};
+use crate::model::time::Now;
+use crate::model::words::{Span, counted};
+use crate::monitor::episode::Telling;
+use crate::monitor::{Monitor, Timer, episode};
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
 //! Former identities: what concerns them goes to [`Takedown`](super::takedown::Takedown), and what
 //! that orders becomes actions.
 
-use super::identity::{Identity, IdentityRecord};
-use super::snapshot::DeviceRecord;
-use super::spec::MonitorSpec;
 use super::takedown::{Known, Order};
-use super::{Action, Monitor, raise};
+use crate::model::action::Action;
+use crate::model::identity::{Identity, IdentityRecord};
+use crate::model::snapshot::DeviceRecord;
+use crate::model::spec::MonitorSpec;
+use crate::monitor::{Monitor, raise};
 
 impl Monitor {
     /// The store has told under which identity it was used.

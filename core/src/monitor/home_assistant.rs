@@ -10,9 +10,11 @@
 //! it starts.
 
 use super::device::{Device, DeviceId};
-use super::event::{Message, Now, QoS};
-use super::spec::DeviceName;
-use super::{Action, Monitor, episode, publication};
+use crate::model::action::Action;
+use crate::model::device_name::DeviceName;
+use crate::model::message::{Message, QoS};
+use crate::model::time::Now;
+use crate::monitor::{Monitor, episode, publication};
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use serde_json::{Value, json};

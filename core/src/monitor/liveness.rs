@@ -2,14 +2,17 @@
 //!
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
-use super::action::Subscription;
-use super::alert::AlertKind;
 use super::device::{Device, DeviceId};
-use super::event::{Connection, LossReason, Message, Now, Protocol, QoS, Refusal};
 use super::probe::Probes;
 use super::subscriptions::{self, Plan};
-use super::words::devices_and_agents;
-use super::{Action, Monitor, Target, Timer, availability, loss_kind, raise};
+use crate::model::action::Action;
+use crate::model::alert::AlertKind;
+use crate::model::message::{
+    Connection, LossReason, Message, Protocol, QoS, Refusal, Subscription,
+};
+use crate::model::time::Now;
+use crate::model::words::devices_and_agents;
+use crate::monitor::{Monitor, Target, Timer, availability, loss_kind, raise};
 use crate::topic::index::TopicIndex;
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;

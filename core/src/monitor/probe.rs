@@ -8,8 +8,10 @@
 //! the broker may have dropped it, and devices talked to nobody.
 
 use super::device::DeviceId;
-use super::event::{Now, QoS, Token};
-use super::{Action, Monitor, Timer};
+use crate::model::action::Action;
+use crate::model::message::{QoS, Token};
+use crate::model::time::Now;
+use crate::monitor::{Monitor, Timer};
 use bytes::Bytes;
 use std::time::Duration;
 

@@ -2,10 +2,12 @@
 
 use super::agent::{Agent, agent_left};
 use super::device::Device;
-use super::event::Now;
 use super::liveness::id_of;
-use super::spec::{DeviceName, DeviceSpec, MonitorSpec};
-use super::{Action, Monitor, Target};
+use crate::model::action::Action;
+use crate::model::device_name::DeviceName;
+use crate::model::spec::{DeviceSpec, MonitorSpec};
+use crate::model::time::Now;
+use crate::monitor::{Monitor, Target};
 use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
 use std::collections::BTreeMap;

@@ -5,12 +5,14 @@
 //! passed over. What arrives between a publication and its echo is newer too, but the broker has
 //! passed the older one on behind it: then the newer is published once more.
 
-use super::action::Publication;
-use super::alert::AlertKind;
 use super::device::DeviceId;
-use super::event::{Connection, Message, Now, QoS, ReadId, StateRecord, Token};
-use super::words::counted;
-use super::{Action, Monitor, Timer, raise};
+use crate::model::action::Action;
+use crate::model::alert::AlertKind;
+use crate::model::message::{Connection, Message, Publication, QoS, Token};
+use crate::model::state::{ReadId, StateRecord};
+use crate::model::time::Now;
+use crate::model::words::counted;
+use crate::monitor::{Monitor, Timer, raise};
 use crate::topic::TopicName;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -4,12 +4,14 @@
 //! round at once, and a contact after a minute of silence within a second. A round goes out in
 //! batches, one at a time, and meanwhile changes gather for the next round.
 
-use super::alert::AlertKind;
 use super::device::DeviceId;
-use super::event::Now;
-use super::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use super::spec::DeviceName;
-use super::{Action, Monitor, Timer, raise};
+use super::episode::Telling;
+use crate::model::action::Action;
+use crate::model::alert::AlertKind;
+use crate::model::device_name::DeviceName;
+use crate::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use crate::model::time::Now;
+use crate::monitor::{Monitor, Timer, raise};
 use std::time::Duration;
 
 /// How often contacts and the watched time are saved.
@@ -207,7 +209,7 @@ impl Monitor {
         } else if record.expired_since.is_some() && device.is_enabled() {
             // The contact came before it was known that somebody waits for it.
             device.expired_since = record.expired_since;
-            device.telling = record.telling();
+            device.telling = Telling::of(record);
             self.expired_count += 1;
             self.recover(now, id, out);
         }

@@ -6,15 +6,17 @@
 //! moment, everything that the broker held has been seen. Without a session at the broker there is
 //! no subscription that could bring the first marker back, and no backlog before it.
 
-use super::action::{Publication, StateChange};
-use super::alert::AlertKind;
 use super::device::DeviceId;
-use super::event::{
-    Connection, Delivery, LossReason, Message, Now, Protocol, QoS, Refusal, StateRecord,
-};
 use super::liveness::refusal_sentence;
 use super::subscriptions::{Plan, filters_beyond, find};
-use super::{Action, Monitor, Timer, loss_kind, raise};
+use crate::model::action::Action;
+use crate::model::alert::AlertKind;
+use crate::model::message::{
+    Connection, Delivery, LossReason, Message, Protocol, Publication, QoS, Refusal,
+};
+use crate::model::state::{StateChange, StateRecord};
+use crate::model::time::Now;
+use crate::monitor::{Monitor, Timer, loss_kind, raise};
 use crate::topic::TopicFilter;
 use bytes::Bytes;
 use std::collections::BTreeSet;

@@ -5,24 +5,14 @@
 //! once more. Imported states are recorded alone, and never over newer ones; restores bring them to
 //! the devices. Deliberately absent: reading, which changes nothing and is the store's.
 
-use super::action::StateChange;
-use super::event::{Now, QoS, StateRecord, WriteId};
-use super::spec::DeviceName;
-use super::{Action, Monitor};
+use crate::model::action::Action;
+use crate::model::device_name::DeviceName;
+use crate::model::message::QoS;
+use crate::model::state::{StateChange, StateOrder, StateRecord, WriteId};
+use crate::model::time::Now;
+use crate::monitor::Monitor;
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
-
-/// What is to be done to recorded states. Topics have been looked at before: see
-/// [`Monitor::is_own_topic`] and [`Monitor::records_topic`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateOrder {
-    /// Record it, and publish it while the broker is there.
-    Set(StateRecord),
-    /// Record those that are not older than what is recorded.
-    Import(Vec<StateRecord>),
-    /// Forget it; `clear` takes the broker's retained message away too, while the broker is there.
-    Forget { topic: TopicName, clear: bool },
-}
 
 impl Monitor {
     /// The stateTopics of the device or agent of this name.

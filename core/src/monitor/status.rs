@@ -1,9 +1,10 @@
 //! The retained `status/NAME`: what the monitor holds true of one device, as JSON.
 
 use super::device::DeviceId;
-use super::episode::Reason;
-use super::event::QoS;
-use super::{Action, Monitor};
+use crate::model::action::Action;
+use crate::model::alert::Reason;
+use crate::model::message::QoS;
+use crate::monitor::Monitor;
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::Duration;

@@ -4,10 +4,9 @@
 //! subscription that matches; the covering one gets the higher QoS of the two. A plan follows from
 //! the configuration alone, so it is made when it is needed and not kept: for a fleet it is large.
 
-use super::action::Subscription;
 use super::device::DeviceId;
-use super::event::QoS;
 use super::{Monitor, Target};
+use crate::model::message::{QoS, Subscription};
 use crate::topic::index::TopicIndex;
 use crate::topic::{TopicFilter, TopicName};
 

@@ -6,9 +6,9 @@
 //!
 //! Deliberately absent: what a store of another machine says is left, which is that machine's.
 
-use super::alert::AlertKind;
-use super::identity::{Former, Identity, IdentityRecord};
-use super::spec::DeviceName;
+use crate::model::alert::AlertKind;
+use crate::model::device_name::DeviceName;
+use crate::model::identity::{Former, Identity, IdentityRecord};
 use std::collections::BTreeSet;
 
 /// What is to be done, in order.

@@ -10,14 +10,14 @@
 //! are visited.
 
 use super::Monitor;
-use super::action::Action;
 use super::device::{Device, DeviceId};
 use super::episode::Telling;
-use super::event::Now;
 use super::liveness::{MAX_GRACES, id_of};
-use super::rhythm::Rhythm;
-use super::spec::DeviceName;
-use super::words::counted;
+use crate::machines::rhythm::Rhythm;
+use crate::model::action::Action;
+use crate::model::device_name::DeviceName;
+use crate::model::time::Now;
+use crate::model::words::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -3,11 +3,12 @@
 use super::expect::{agent, agent_running, device_name, watched};
 use super::plain_agent::plain_agent;
 use super::timetable::{House, START, millis, secs};
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{ActiveState, JobOutcome, UnitReport};
-use iotmonitor_core::monitor::spec::{AgentSpec, DeviceSpec};
-use iotmonitor_core::monitor::{Action, Event};
-use iotmonitor_core::unit_name::UnitName;
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::spec::{AgentSpec, DeviceSpec};
+use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
+use iotmonitor_core::model::unit_name::UnitName;
 use std::time::Duration;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
@@ -137,7 +138,7 @@ fn what_makes_the_unit_is_in_its_definition_and_the_rest_is_not() {
         AgentSpec { cpu_quota_percent: Some(20), ..plain_agent("box", "run box") },
         AgentSpec { tasks_max: Some(5), ..plain_agent("box", "run box") },
         AgentSpec {
-            sandbox: iotmonitor_core::monitor::spec::Sandbox::Strict,
+            sandbox: iotmonitor_core::model::spec::Sandbox::Strict,
             ..plain_agent("box", "run box")
         },
         AgentSpec {
@@ -146,7 +147,7 @@ fn what_makes_the_unit_is_in_its_definition_and_the_rest_is_not() {
         },
         AgentSpec { mqtt_server: "tcp://elsewhere:1883".into(), ..plain_agent("box", "run box") },
         AgentSpec {
-            exec: iotmonitor_core::monitor::spec::Exec::Argv(vec!["run box".into()]),
+            exec: iotmonitor_core::model::spec::Exec::Argv(vec!["run box".into()]),
             ..plain_agent("box", "run box")
         },
     ];

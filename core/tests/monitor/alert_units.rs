@@ -2,11 +2,11 @@
 
 use super::expect::{agent, watched};
 use super::timetable::{House, secs};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::JobOutcome;
-use iotmonitor_core::monitor::spec::DeviceSpec;
-use iotmonitor_core::unit_name::UnitTemplate;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::spec::DeviceSpec;
+use iotmonitor_core::model::unit::JobOutcome;
+use iotmonitor_core::model::unit_name::UnitTemplate;
 
 fn notify() -> UnitTemplate {
     UnitTemplate::new("notify@.service").unwrap()

@@ -2,10 +2,10 @@
 
 use super::expect::{device, device_name, watched};
 use super::timetable::{House, filter, message, secs, topic};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{Connection, Message, QoS};
-use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Message, QoS};
+use iotmonitor_core::model::spec::DeviceSpec;
 
 const LWT: &str = "home/lamp/LWT";
 

@@ -2,9 +2,9 @@
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, secs};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::spec::DeviceSpec;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
 
@@ -100,9 +100,9 @@ fn one_enabled_again_while_it_still_stops_is_started_after_the_stop() {
     enable(&mut house, "box");
     assert!(house.starts(UNIT).is_empty(), "never two");
     house.manager.answers = true;
-    let unit = iotmonitor_core::unit_name::UnitName::from_systemd(UNIT);
+    let unit = iotmonitor_core::model::unit_name::UnitName::from_systemd(UNIT);
     house.manager.units.remove(&unit);
-    let outcome = iotmonitor_core::monitor::event::JobOutcome::Done;
+    let outcome = iotmonitor_core::model::unit::JobOutcome::Done;
     house.happen(Event::StopFinished { unit, outcome });
     assert_eq!(house.starts(UNIT).len(), 1);
 }
@@ -114,9 +114,9 @@ fn one_disabled_again_while_it_restarts_stays_down() {
     house.manager.answers = false;
     house.happen(Event::RestartRequested { device: device_name("box") });
     disable(&mut house, "box");
-    let unit = iotmonitor_core::unit_name::UnitName::from_systemd(UNIT);
+    let unit = iotmonitor_core::model::unit_name::UnitName::from_systemd(UNIT);
     house.manager.units.remove(&unit);
-    let outcome = iotmonitor_core::monitor::event::JobOutcome::Done;
+    let outcome = iotmonitor_core::model::unit::JobOutcome::Done;
     house.happen(Event::StopFinished { unit, outcome });
     house.advance(secs(100));
     assert!(house.starts(UNIT).is_empty());
@@ -127,7 +127,7 @@ fn a_disabled_agent_that_somebody_starts_is_stopped() {
     let mut house = House::running(vec![agent("box", 30)]);
     disable(&mut house, "box");
     house.turn_the_page();
-    let unit = iotmonitor_core::unit_name::UnitName::from_systemd(UNIT);
+    let unit = iotmonitor_core::model::unit_name::UnitName::from_systemd(UNIT);
     let report = house.manager.run(&unit, "x");
     house.happen(Event::UnitChanged(report));
     assert_eq!(house.stops(UNIT).len(), 1);

@@ -2,13 +2,16 @@
 
 use super::plain_agent::plain_agent;
 use super::timetable::{BASE, House, name, secs, topic};
-use iotmonitor_core::monitor::action::{Publication, StateChange, Subscription};
-use iotmonitor_core::monitor::alert::{Alert, AlertKind};
-use iotmonitor_core::monitor::event::{ActiveState, Connection, Delivery, UnitReport};
-use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec};
-use iotmonitor_core::monitor::{Action, Event};
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::{Alert, AlertKind};
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Delivery, Publication, Subscription};
+use iotmonitor_core::model::spec::DeviceSpec;
+use iotmonitor_core::model::state::StateChange;
+use iotmonitor_core::model::unit::{ActiveState, UnitReport};
+use iotmonitor_core::model::unit_name::UnitName;
 use iotmonitor_core::topic::TopicFilter;
-use iotmonitor_core::unit_name::UnitName;
 use std::time::Duration;
 
 impl House {

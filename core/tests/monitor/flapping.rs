@@ -2,9 +2,8 @@
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, millis, secs};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::{AlertKind, Priority};
-use iotmonitor_core::monitor::episode::Reason;
+use iotmonitor_core::model::alert::{AlertKind, Priority, Reason};
+use iotmonitor_core::model::event::Event;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
 const KINDS: [AlertKind; 3] = [AlertKind::Expired, AlertKind::Recovered, AlertKind::Flapping];

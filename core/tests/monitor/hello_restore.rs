@@ -2,10 +2,10 @@
 
 use super::expect::{device_name, stateful};
 use super::timetable::{House, filter, message, millis, secs};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{Message, QoS};
-use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Message, QoS};
+use iotmonitor_core::model::spec::DeviceSpec;
 
 const A: &str = "home/lamp/states/a";
 const B: &str = "home/lamp/states/b";
@@ -27,7 +27,7 @@ fn quiet_house() -> House {
 
 fn quiet_house_311() -> House {
     let mut house = House::dark(vec![on_hello("lamp")]);
-    house.broker.protocol = iotmonitor_core::monitor::event::Protocol::V311;
+    house.broker.protocol = iotmonitor_core::model::message::Protocol::V311;
     house.recorded(A, "on");
     house.power_up();
     house.advance(secs(2));
@@ -177,7 +177,7 @@ fn a_restored_state_is_not_recorded_as_new() {
     for mut house in [quiet_house(), quiet_house_311()] {
         house.hear("home/lamp/hello");
         assert_eq!(house.restored(), [format!("{A}=on")]);
-        use iotmonitor_core::monitor::action::StateChange;
+        use iotmonitor_core::model::state::StateChange;
         assert_eq!(house.records().len(), 1, "the echo came");
         assert_eq!(*house.records()[0].1, StateChange::Nothing);
         assert_eq!(house.acknowledged().len(), 1);
@@ -186,7 +186,7 @@ fn a_restored_state_is_not_recorded_as_new() {
 
 #[test]
 fn in_311_one_copy_is_swallowed_and_the_next_is_a_value() {
-    use iotmonitor_core::monitor::action::StateChange;
+    use iotmonitor_core::model::state::StateChange;
     let mut house = quiet_house_311();
     house.hear("home/lamp/hello");
     house.state(A, "on");
@@ -194,7 +194,7 @@ fn in_311_one_copy_is_swallowed_and_the_next_is_a_value() {
 }
 
 /// `home/lamp/#` is watched too, so that restored states come back on the watch connection.
-fn watching_its_states(protocol: iotmonitor_core::monitor::event::Protocol) -> House {
+fn watching_its_states(protocol: iotmonitor_core::model::message::Protocol) -> House {
     let spec = DeviceSpec {
         watch: vec![filter("home/lamp/states/#")],
         hello: Some(filter("hello/lamp")),
@@ -211,7 +211,7 @@ fn watching_its_states(protocol: iotmonitor_core::monitor::event::Protocol) -> H
 
 #[test]
 fn a_restored_state_is_no_contact_on_either_protocol() {
-    use iotmonitor_core::monitor::event::Protocol;
+    use iotmonitor_core::model::message::Protocol;
     for protocol in [Protocol::V5, Protocol::V311] {
         let mut house = watching_its_states(protocol);
         house.hear("hello/lamp");
@@ -226,7 +226,7 @@ fn a_restored_state_is_no_contact_on_either_protocol() {
 
 #[test]
 fn in_311_the_next_equal_message_is_a_contact() {
-    let mut house = watching_its_states(iotmonitor_core::monitor::event::Protocol::V311);
+    let mut house = watching_its_states(iotmonitor_core::model::message::Protocol::V311);
     house.hear("hello/lamp");
     house.advance(secs(10));
     house.hear_payload(A, "on");
@@ -252,7 +252,7 @@ fn a_newer_value_between_read_and_publication_wins() {
 #[test]
 fn a_newer_value_between_publication_and_echo_is_published_once_more() {
     for mut house in [quiet_house(), quiet_house_311()] {
-        let v5 = house.broker.protocol == iotmonitor_core::monitor::event::Protocol::V5;
+        let v5 = house.broker.protocol == iotmonitor_core::model::message::Protocol::V5;
         house.broker.delivers = false;
         house.hear("home/lamp/hello");
         house.state_message(Message { qos: QoS::AtLeastOnce, retain: v5, ..message(A, "newer") });
@@ -283,8 +283,8 @@ fn two_devices_that_share_a_topic_leave_its_newest_value_on_the_wire() {
         ..on_hello(text)
     };
     for protocol in [
-        iotmonitor_core::monitor::event::Protocol::V5,
-        iotmonitor_core::monitor::event::Protocol::V311,
+        iotmonitor_core::model::message::Protocol::V5,
+        iotmonitor_core::model::message::Protocol::V311,
     ] {
         let mut house = House::dark(vec![sharing("lamp"), sharing("panel")]);
         house.broker.protocol = protocol;
@@ -296,7 +296,7 @@ fn two_devices_that_share_a_topic_leave_its_newest_value_on_the_wire() {
         house.hear("hello/panel");
         assert_eq!(house.restored(), [format!("{A}=old"), format!("{A}=old")]);
         // At the broker: old, newer, old.
-        let restored = protocol == iotmonitor_core::monitor::event::Protocol::V5;
+        let restored = protocol == iotmonitor_core::model::message::Protocol::V5;
         let echo = |value: &str| Message { restored, ..message(A, value) };
         house.state_message(echo("old"));
         house.state(A, "newer");

@@ -2,11 +2,11 @@
 
 use super::expect::{agent, device_name, stateful, watched};
 use super::timetable::{BASE, House, message, secs, topic};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{Connection, QoS};
-use iotmonitor_core::monitor::identity::Origin;
-use iotmonitor_core::monitor::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::identity::Origin;
+use iotmonitor_core::model::message::{Connection, QoS};
+use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use serde_json::{Value, json};
 
 const LAMP: &str = "homeassistant/device/iotmonitor/lamp/config";

@@ -2,10 +2,10 @@
 
 use super::expect::{device, watched};
 use super::timetable::{House, START, filter, message, millis, secs};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::{AlertKind, Priority};
-use iotmonitor_core::monitor::event::{Connection, Message, QoS};
-use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::model::alert::{AlertKind, Priority};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Message, QoS};
+use iotmonitor_core::model::spec::DeviceSpec;
 
 #[test]
 fn a_silent_device_expires_once_at_its_deadline_with_its_last_contact() {

@@ -2,9 +2,10 @@
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, START, secs};
-use iotmonitor_core::monitor::event::{ActiveState, UnitReport};
-use iotmonitor_core::monitor::notice::Notice;
-use iotmonitor_core::monitor::{Action, Event};
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::notice::Notice;
+use iotmonitor_core::model::unit::{ActiveState, UnitReport};
 
 /// Notices in short, with the state that each shows.
 fn told(house: &House) -> Vec<String> {

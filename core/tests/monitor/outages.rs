@@ -2,10 +2,10 @@
 
 use super::expect::watched;
 use super::timetable::{House, filter, secs};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{Connection, LossReason};
-use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, LossReason};
+use iotmonitor_core::model::spec::DeviceSpec;
 use std::time::Duration;
 
 fn expiry(house: &House, device: &str) -> Vec<Duration> {

@@ -2,9 +2,8 @@
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, secs};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::episode::Reason;
+use iotmonitor_core::model::alert::{AlertKind, Reason};
+use iotmonitor_core::model::event::Event;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
 

@@ -2,10 +2,11 @@
 
 use super::expect::{agent, agent_running, device_name, stateful, watched};
 use super::timetable::{House, filter, secs};
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::Connection;
-use iotmonitor_core::monitor::spec::DeviceSpec;
-use iotmonitor_core::monitor::{Action, Event};
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::Connection;
+use iotmonitor_core::model::spec::DeviceSpec;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
 

@@ -2,11 +2,11 @@
 
 use super::expect::watched;
 use super::timetable::{House, START, secs};
-use iotmonitor_core::monitor::Action;
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{Connection, LossReason};
-use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, LossReason};
+use iotmonitor_core::model::spec::DeviceSpec;
 use std::time::Duration;
 
 fn expiry(house: &House, device: &str) -> Vec<Duration> {

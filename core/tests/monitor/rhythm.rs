@@ -2,8 +2,10 @@
 
 use super::expect::watched;
 use super::timetable::{House, secs};
-use iotmonitor_core::monitor::rhythm::{Learned, UNLEARNED};
-use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec};
+use iotmonitor_core::machines::rhythm::UNLEARNED;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::spec::DeviceSpec;
+use iotmonitor_core::model::view::Learned;
 use std::time::Duration;
 
 const DAY: u64 = 86_400;
@@ -120,10 +122,10 @@ fn time_out_of_the_monitoring_is_no_silence() {
     let mut house = known();
     house.hear("home/lamp/x");
     let name = || DeviceName::new("lamp").unwrap();
-    house.happen(iotmonitor_core::monitor::Event::Disabled { device: name() });
+    house.happen(iotmonitor_core::model::event::Event::Disabled { device: name() });
     house.advance(secs(3 * DAY));
     house.hear("home/lamp/x");
-    house.happen(iotmonitor_core::monitor::Event::Enabled { device: name() });
+    house.happen(iotmonitor_core::model::event::Event::Enabled { device: name() });
     speak(&mut house, 300, 600);
     assert_eq!(learned(&house).longest, secs(300));
 }

@@ -2,11 +2,12 @@
 
 use super::expect::{stateful, watched};
 use super::timetable::{House, filter, message, millis, secs, topic};
-use iotmonitor_core::monitor::action::StateChange;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{Connection, Delivery, LossReason, Message, QoS};
-use iotmonitor_core::monitor::spec::DeviceSpec;
-use iotmonitor_core::monitor::{Action, Event};
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Delivery, LossReason, Message, QoS};
+use iotmonitor_core::model::spec::DeviceSpec;
+use iotmonitor_core::model::state::StateChange;
 
 /// A house whose backlog is in and whose log is empty.
 fn settled(devices: Vec<DeviceSpec>) -> House {

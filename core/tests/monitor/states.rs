@@ -3,11 +3,11 @@
 use super::expect::{stateful, watched};
 use super::timetable::{House, START, filter, message, secs, topic};
 use bytes::Bytes;
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{Message, Protocol, QoS, StateRecord, WriteId};
-use iotmonitor_core::monitor::spec::DeviceSpec;
-use iotmonitor_core::monitor::states::StateOrder;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Message, Protocol, QoS};
+use iotmonitor_core::model::spec::DeviceSpec;
+use iotmonitor_core::model::state::{StateOrder, StateRecord, WriteId};
 
 const A: &str = "home/lamp/states/a";
 

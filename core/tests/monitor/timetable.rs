@@ -5,17 +5,21 @@
 //! monitor to the next, so whatever the monitor does carries its exact time.
 
 use bytes::Bytes;
-use iotmonitor_core::monitor::action::{Publication, StateChange};
-use iotmonitor_core::monitor::event::{
-    ActiveState, Connection, Delivery, JobOutcome, LossReason, Message, Protocol, QoS, ReadId,
-    Refusal, StateRecord, Token, UnitReport,
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::identity::{IdentityRecord, Origin};
+use iotmonitor_core::model::message::{
+    Connection, Delivery, LossReason, Message, Protocol, Publication, QoS, Refusal, Token,
 };
-use iotmonitor_core::monitor::identity::{IdentityRecord, Origin};
-use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use iotmonitor_core::monitor::spec::{DeviceName, DeviceSpec, HomeAssistant, MonitorSpec};
-use iotmonitor_core::monitor::{Action, Event, Monitor, Now};
+use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
+use iotmonitor_core::model::time::Now;
+use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
+use iotmonitor_core::model::unit_name::UnitName;
+use iotmonitor_core::monitor::Monitor;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
-use iotmonitor_core::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 

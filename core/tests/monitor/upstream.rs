@@ -2,10 +2,9 @@
 
 use super::expect::{agent, agent_running, device, device_name, watched};
 use super::timetable::{House, millis, secs, topic};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::episode::Reason;
-use iotmonitor_core::monitor::spec::DeviceSpec;
+use iotmonitor_core::model::alert::{AlertKind, Reason};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::spec::DeviceSpec;
 
 fn behind(parents: &[&str], spec: DeviceSpec) -> DeviceSpec {
     DeviceSpec { depends_on: parents.iter().map(|name| device_name(name)).collect(), ..spec }

@@ -5,7 +5,7 @@ use crate::bus::{Caller, State};
 use crate::config::nearest::nearest;
 use crate::request::Selection;
 use clap::builder::styling::Style;
-use iotmonitor_core::monitor::words::Ago;
+use iotmonitor_core::model::words::Ago;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use super::{StatesError, lines, read_file, unix_now};
 use crate::bus::{Caller, State};
 use crate::request::{Imported, Selection};
 use indicatif::{ProgressBar, ProgressStyle};
-use iotmonitor_core::monitor::words::counted;
+use iotmonitor_core::model::words::counted;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -5,8 +5,7 @@ use super::{
     Wire, is_publish, pkid_of_broken_publish, write_whole,
 };
 use bytes::{Bytes, BytesMut};
-use iotmonitor_core::monitor::action::{Publication, Subscription};
-use iotmonitor_core::monitor::event::{Connection, Protocol, QoS};
+use iotmonitor_core::model::message::{Connection, Protocol, Publication, QoS, Subscription};
 use iotmonitor_core::topic::TopicFilter;
 use rumqttc_v4 as mqtt;
 use rumqttc_v4::mqttbytes::{self, Error, check};

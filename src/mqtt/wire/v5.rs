@@ -6,8 +6,9 @@ use super::{
     write_whole,
 };
 use bytes::{Buf, Bytes, BytesMut};
-use iotmonitor_core::monitor::action::{Publication, RESTORED_PROPERTY, Subscription};
-use iotmonitor_core::monitor::event::{Connection, Protocol, QoS};
+use iotmonitor_core::model::message::{
+    Connection, Protocol, Publication, QoS, RESTORED_PROPERTY, Subscription,
+};
 use iotmonitor_core::topic::TopicFilter;
 use rumqttc::mqttbytes::v5 as mqtt;
 use rumqttc::mqttbytes::{self, Error, check};

@@ -7,17 +7,20 @@ use super::model::{Definition, Millis, Model, SAVING};
 use super::specs::{number_in, number_of, spec};
 use super::step::{Step, ceil};
 use bytes::Bytes;
-use iotmonitor_core::monitor::action::Publication;
-use iotmonitor_core::monitor::alert::AlertKind;
-use iotmonitor_core::monitor::event::{
-    ActiveState, Connection, JobOutcome, LossReason, Message, Protocol, QoS, Token, UnitReport,
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{
+    Connection, LossReason, Message, Protocol, Publication, QoS, Token,
 };
-use iotmonitor_core::monitor::notice::Notice;
-use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use iotmonitor_core::monitor::spec::DeviceName;
-use iotmonitor_core::monitor::{Action, Event, Monitor, Now};
+use iotmonitor_core::model::notice::Notice;
+use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor_core::model::time::Now;
+use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
+use iotmonitor_core::model::unit_name::UnitName;
+use iotmonitor_core::monitor::Monitor;
 use iotmonitor_core::topic::TopicName;
-use iotmonitor_core::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 

@@ -4,14 +4,13 @@ use super::disk::{Call, Disk};
 use crate::damage::Dice;
 use crate::{Running, state, topic};
 use iotmonitor::store::{StoreCommand, StoreSettings};
-use iotmonitor_core::monitor::Event;
-use iotmonitor_core::monitor::action::StateChange;
-use iotmonitor_core::monitor::episode::Reason;
-use iotmonitor_core::monitor::event::{Delivery, StateRecord};
-use iotmonitor_core::monitor::identity::{Identity, IdentityRecord};
-use iotmonitor_core::monitor::rhythm::Rhythm;
-use iotmonitor_core::monitor::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use iotmonitor_core::monitor::spec::DeviceName;
+use iotmonitor_core::model::alert::Reason;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::identity::{Identity, IdentityRecord};
+use iotmonitor_core::model::message::Delivery;
+use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, RhythmRecord, Snapshot};
+use iotmonitor_core::model::state::{StateChange, StateRecord};
 use iotmonitor_core::topic::TopicFilter;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -130,7 +129,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         invocation: None,
         announced: None,
         offline: false,
-        rhythm: Rhythm::default(),
+        rhythm: RhythmRecord::default(),
     };
     let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();
     let gone = (0..dice.below(2)).map(|_| name(12 + dice.below(3))).collect();

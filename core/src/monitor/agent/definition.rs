@@ -1,7 +1,8 @@
 //! What follows from an agent's section alone: when its unit has to be made anew, and how long a
 //! relaunch waits.
 
-use crate::monitor::spec::{AgentSpec, DeviceName, Exec, Sandbox};
+use crate::model::device_name::DeviceName;
+use crate::model::spec::{AgentSpec, Exec, Sandbox};
 use std::fmt::Write;
 use std::time::Duration;
 

@@ -2,13 +2,14 @@
 
 use super::definition::delay_of;
 use super::{Agent, HEALTHY_AFTER, Phase, SETTLED_AFTER, Seconds, agent_left};
-use crate::monitor::alert::AlertKind;
+use crate::model::action::Action;
+use crate::model::alert::{AlertKind, Reason};
+use crate::model::device_name::DeviceName;
+use crate::model::time::Now;
 use crate::monitor::device::DeviceId;
-use crate::monitor::episode::{Reason, Telling};
-use crate::monitor::event::Now;
+use crate::monitor::episode::Telling;
 use crate::monitor::liveness::id_of;
-use crate::monitor::spec::DeviceName;
-use crate::monitor::{Action, Monitor, Timer};
+use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
 /// How often a relaunch that a shutdown prevents is thought of again.

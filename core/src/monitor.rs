@@ -8,59 +8,50 @@
 //! monitor reads the time once a turn, carries the actions out in order, and comes back with their
 //! results as events, at the latest at [`Monitor::next_deadline`].
 
-pub mod action;
 mod agent;
-pub mod alert;
 mod alert_units;
 pub mod availability;
-mod clock;
-pub mod deadline;
 mod device;
-pub mod episode;
-pub mod event;
+mod episode;
 mod flapping;
 mod former;
 mod home_assistant;
-pub mod identity;
 mod liveness;
-pub mod notice;
 mod probe;
+mod publishing;
 mod reconfigure;
 mod restore;
-pub mod rhythm;
 mod saving;
 mod session;
-pub mod snapshot;
-pub mod spec;
-pub mod states;
+mod states;
 mod status;
 mod subscriptions;
 pub mod takedown;
+mod timeouts;
 mod upstream;
-pub mod view;
-pub mod words;
+mod views;
 
-pub use action::Action;
-pub use event::{Event, Now};
-
+use crate::machines::clock::WatchedClock;
+use crate::machines::deadline::DeadlineTable;
+use crate::model::action::Action;
+use crate::model::alert::{Alert, AlertKind, Reason};
+use crate::model::device_name::DeviceName;
+use crate::model::event::Event;
+use crate::model::identity::Identity;
+use crate::model::message::{Connection, LossReason, Publication, QoS, Token};
+use crate::model::spec::{HomeAssistant, MonitorSpec};
+use crate::model::time::Now;
+use crate::model::unit_name::{UnitName, UnitTemplate};
+use crate::model::view::Summary;
 use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
-use crate::unit_name::{UnitName, UnitTemplate};
-use action::Publication;
-use alert::{Alert, AlertKind};
 use alert_units::alerts_dropped;
 use bytes::Bytes;
-use clock::WatchedClock;
-use deadline::DeadlineTable;
 use device::{Device, DeviceId};
-use episode::Reason;
-use event::{Connection, LossReason, QoS, Token};
-use identity::Identity;
 use liveness::WatchLink;
 use restore::Restores;
 use saving::Saving;
 use session::StateSession;
-use spec::{DeviceName, HomeAssistant, MonitorSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use takedown::Takedown;
@@ -146,17 +137,6 @@ enum Timer {
     SessionLoss,
     /// Echoes that never came are given up.
     Echoes,
-}
-
-/// Figures for the status line.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Whether the watch connection stands and its subscriptions are acknowledged.
-    pub watching: bool,
-    pub devices: usize,
-    pub expired: usize,
-    pub agents: usize,
-    pub agents_running: usize,
 }
 
 impl Monitor {

@@ -1,9 +1,52 @@
 //! What a person is told: one kind per event, each with its text, priority and MESSAGE_ID.
 
-use super::episode::Reason;
-use super::spec::DeviceName;
+use super::device_name::DeviceName;
+use super::unit_name::{UnitName, UnitTemplate};
 use super::words::mebibytes;
-use crate::unit_name::{UnitName, UnitTemplate};
+use serde::{Deserialize, Serialize};
+
+/// Why there is an alarm.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// No contact for as long as its watchTimeOut, and nothing else is known.
+    #[default]
+    Silent,
+    /// Its availabilityTopic says that it is gone.
+    LwtOffline,
+    /// systemd cannot keep its process up.
+    AgentFailed,
+    /// Its process lives, and it is silent all the same.
+    AgentHung,
+    /// A device that it depends on is down.
+    Upstream,
+    /// It comes and goes.
+    Flapping,
+}
+
+impl Reason {
+    pub const ALL: &[Reason] = &[
+        Reason::Silent,
+        Reason::LwtOffline,
+        Reason::AgentFailed,
+        Reason::AgentHung,
+        Reason::Upstream,
+        Reason::Flapping,
+    ];
+
+    /// As `status/NAME` and the journal field `IOTMONITOR_REASON` say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::LwtOffline => "lwt-offline",
+            Self::AgentFailed => "agent-failed",
+            Self::AgentHung => "agent-hung",
+            Self::Upstream => "upstream",
+            Self::Flapping => "flapping",
+        }
+    }
+}
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! What the monitor wants done, as imperatives. Adapters carry them out in order.
 
 use super::alert::Alert;
-use super::event::{Connection, Delivery, QoS, ReadId, StateRecord, Token, WriteId};
+use super::device_name::DeviceName;
 use super::identity::IdentityRecord;
+use super::message::{Connection, Delivery, Publication, Subscription};
 use super::notice::Notice;
 use super::snapshot::{DeviceRecord, Heartbeat};
-use super::spec::{AgentSpec, DeviceName};
+use super::spec::AgentSpec;
+use super::state::{ReadId, StateChange, WriteId};
+use crate::model::unit_name::UnitName;
 use crate::topic::{TopicFilter, TopicName};
-use crate::unit_name::UnitName;
-use bytes::Bytes;
 
 /// Everything the monitor can ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Action {
     /// later publication on the same topic; at QoS 0 it is dropped when there is no connection.
     Publish(Publication),
     /// Subscribe to all of these in as few packets as the broker takes, in this order relative to
-    /// publications on the same connection; then report [`super::Event::Subscribed`].
+    /// publications on the same connection; then report [`super::event::Event::Subscribed`].
     Subscribe {
         connection: Connection,
         subscriptions: Vec<Subscription>,
@@ -32,14 +33,14 @@ pub enum Action {
         through: Delivery,
     },
 
-    /// Record what a delivery brought, then report [`super::Event::StatesCommitted`]. Every
+    /// Record what a delivery brought, then report [`super::event::Event::StatesCommitted`]. Every
     /// delivery gets one, in order, so that acknowledgements keep the order of receipt.
     Record {
         delivery: Delivery,
         change: StateChange,
     },
     /// Make these changes of recorded states, of which no delivery waits to be acknowledged, then
-    /// report [`super::Event::StatesWritten`]. With `keep_newer` a state is put only where none of
+    /// report [`super::event::Event::StatesWritten`]. With `keep_newer` a state is put only where none of
     /// a later microsecond is recorded.
     WriteStates {
         write: WriteId,
@@ -54,7 +55,7 @@ pub enum Action {
         after: Option<TopicName>,
     },
     /// Keep what is known of these devices, drop what is known of those that left; then report
-    /// [`super::Event::DevicesSaved`]. At most one is outstanding.
+    /// [`super::event::Event::DevicesSaved`]. At most one is outstanding.
     SaveDevices {
         heartbeat: Heartbeat,
         changed: Vec<DeviceRecord>,
@@ -66,13 +67,13 @@ pub enum Action {
     SaveIdentity(IdentityRecord),
 
     /// Create and start the agent's transient unit; an existing one that has ended is cleared away
-    /// first, a living one is left as it is. Report [`super::Event::StartFinished`].
+    /// first, a living one is left as it is. Report [`super::event::Event::StartFinished`].
     StartUnit {
         device: DeviceName,
         agent: Box<AgentSpec>,
         definition: String,
     },
-    /// Stop the unit and clear it away, then report [`super::Event::StopFinished`].
+    /// Stop the unit and clear it away, then report [`super::event::Event::StopFinished`].
     StopUnit {
         unit: UnitName,
     },
@@ -81,43 +82,4 @@ pub enum Action {
     Raise(Alert),
     /// Tell the programs that look on. Who does not listen misses it.
     Notify(Box<Notice>),
-}
-
-/// A message to publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publication {
-    pub connection: Connection,
-    pub topic: TopicName,
-    pub payload: Bytes,
-    pub qos: QoS,
-    pub retain: bool,
-    /// Marks a restored state with the user property of [`RESTORED_PROPERTY`] (MQTT 5 only).
-    pub restored: bool,
-    /// Asks for [`super::Event::Published`]; QoS 1 only. One that is replaced by a later
-    /// publication is reported as published too.
-    pub token: Option<Token>,
-}
-
-/// Name of the user property of a restored state; its value is the clientid.
-pub const RESTORED_PROPERTY: &str = "iotmonitor-restored";
-
-/// One entry of a SUBSCRIBE packet. The options that depend on the connection (retain handling,
-/// retain-as-published) are the MQTT adapter's business.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
-    pub filter: TopicFilter,
-    pub qos: QoS,
-    /// Whether the retained message is wanted on the watch connection too, which in MQTT 5 gets none
-    /// unasked; the state connection gets them all.
-    pub replay: bool,
-}
-
-/// What a delivery means for the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateChange {
-    /// Not a state: a marker, an echo, an own message.
-    Nothing,
-    Put(StateRecord),
-    /// A retained empty message in MQTT 5.
-    Forget(TopicName),
 }

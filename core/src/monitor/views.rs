@@ -2,44 +2,8 @@
 
 use super::Monitor;
 use super::device::DeviceId;
-use super::rhythm::Learned;
-use super::spec::DeviceName;
-use std::time::Duration;
-
-/// One device or agent as the monitor holds it at the moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceView {
-    pub name: String,
-    /// What `status/NAME` calls `state`: `unknown`, `alive`, `expired` or `disabled`.
-    pub state: String,
-    /// Why there is an alarm, if there is one (see [`super::episode::Reason`]).
-    pub reason: Option<String>,
-    /// Of the last change of `state`, since the Unix epoch.
-    pub since: Duration,
-    /// Since the Unix epoch; `None` if there never was one.
-    pub last_contact: Option<Duration>,
-    /// `None` never expires.
-    pub watch_timeout: Option<Duration>,
-    /// The timeout follows from what is learned.
-    pub auto_timeout: bool,
-    /// Of its silences between contacts; `None` where there was none yet.
-    pub learned: Option<Learned>,
-    /// Messages on `helloTopic` since the monitor started.
-    pub hellos: u64,
-    pub agent: Option<AgentView>,
-}
-
-/// The process of an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentView {
-    pub unit: String,
-    /// systemd's ActiveState.
-    pub state: String,
-    /// 0 when there is no main process.
-    pub main_pid: u32,
-    /// Restarts that were seen since the monitor started, whoever made them.
-    pub restarts: u64,
-}
+use crate::model::device_name::DeviceName;
+use crate::model::view::{AgentView, DeviceView};
 
 impl Monitor {
     /// The device or agent of this name.

@@ -1,9 +1,8 @@
 //! What outlives the process: the part of the monitor's knowledge that the store keeps.
 
-use super::episode::{Reason, Telling};
+use super::alert::Reason;
+use super::device_name::DeviceName;
 use super::identity::IdentityRecord;
-use super::rhythm::Rhythm;
-use super::spec::DeviceName;
 use crate::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -59,14 +58,43 @@ pub struct DeviceRecord {
     #[serde(default)]
     pub offline: bool,
     /// How long it is silent between its contacts.
-    #[serde(default, skip_serializing_if = "Rhythm::is_empty")]
-    pub rhythm: Rhythm,
+    #[serde(default, skip_serializing_if = "RhythmRecord::is_empty")]
+    pub rhythm: RhythmRecord,
 }
 
-impl DeviceRecord {
-    /// Where the alert of its expiry was.
+/// What is learned of a device's silences (see [`crate::machines::rhythm`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "StoredRhythm", from = "StoredRhythm")]
+pub struct RhythmRecord {
+    /// Silences of 1 s to 2 s, to 4 s, to 8 s, …; the last takes all from nine hours on.
+    pub counts: [u8; 16],
+    /// The longest in this turn and in the one before, in milliseconds.
+    pub longest: u32,
+    pub longest_before: u32,
+    /// Watched time at which this turn began, in seconds from 1 on; 0 before the first silence.
+    pub turn: u32,
+    pub intervals: u32,
+}
+
+/// As the store keeps it, in few bytes.
+type StoredRhythm = (u32, u32, u32, u32, [u8; 16]);
+
+impl RhythmRecord {
     #[must_use]
-    pub fn telling(&self) -> Telling {
-        if self.untold { Telling::Upstream } else { Telling::Told }
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<RhythmRecord> for StoredRhythm {
+    fn from(rhythm: RhythmRecord) -> Self {
+        let RhythmRecord { counts, longest, longest_before, turn, intervals } = rhythm;
+        (longest, longest_before, turn, intervals, counts)
+    }
+}
+
+impl From<StoredRhythm> for RhythmRecord {
+    fn from((longest, longest_before, turn, intervals, counts): StoredRhythm) -> Self {
+        Self { counts, longest, longest_before, turn, intervals }
     }
 }

@@ -4,7 +4,8 @@
 //! The store keeps the identity under which it was last used, and each former one until what that
 //! left has been taken down. Deliberately absent: the taking down.
 
-use super::spec::{DeviceName, MonitorSpec};
+use super::device_name::DeviceName;
+use super::spec::MonitorSpec;
 use crate::topic::TopicName;
 use serde::{Deserialize, Serialize};
 

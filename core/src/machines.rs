@@ -1,0 +1,6 @@
+//! Closed types that each know one matter. A method takes what it needs and returns an outcome; what
+//! follows from that is for the monitor to decide.
+
+pub mod clock;
+pub mod deadline;
+pub mod rhythm;

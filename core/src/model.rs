@@ -1,0 +1,17 @@
+//! The vocabulary of the core: what there is, without any decision.
+
+pub mod action;
+pub mod alert;
+pub mod device_name;
+pub mod event;
+pub mod identity;
+pub mod message;
+pub mod notice;
+pub mod snapshot;
+pub mod spec;
+pub mod state;
+pub mod time;
+pub mod unit;
+pub mod unit_name;
+pub mod view;
+pub mod words;

@@ -1,0 +1,48 @@
+//! Recorded states: what one is, how it changes, and what a person orders for it.
+
+use super::message::QoS;
+use crate::topic::TopicName;
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A recorded state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateRecord {
+    pub topic: TopicName,
+    pub payload: Bytes,
+    pub qos: QoS,
+    pub retain: bool,
+    /// Wall clock since the Unix epoch.
+    pub time: Duration,
+}
+
+/// What a delivery means for the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateChange {
+    /// Not a state: a marker, an echo, an own message.
+    Nothing,
+    Put(StateRecord),
+    /// A retained empty message in MQTT 5.
+    Forget(TopicName),
+}
+
+/// What is to be done to recorded states. Topics have been looked at before: see
+/// [`crate::monitor::Monitor::is_own_topic`] and [`crate::monitor::Monitor::records_topic`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateOrder {
+    /// Record it, and publish it while the broker is there.
+    Set(StateRecord),
+    /// Record those that are not older than what is recorded.
+    Import(Vec<StateRecord>),
+    /// Forget it; `clear` takes the broker's retained message away too, while the broker is there.
+    Forget { topic: TopicName, clear: bool },
+}
+
+/// Names one reading of recorded states. The core counts up from 1; who reads beside it counts
+/// down from the largest number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// Names one change of recorded states that a person ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);

@@ -1,0 +1,12 @@
+//! The time of a turn, which whoever drives the monitor reads once.
+
+use std::time::Duration;
+
+/// The time of one turn of the loop, read once by whoever drives the monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since an arbitrary start; never steps. All deadlines are on it.
+    pub mono: Duration,
+    /// Since the Unix epoch; may step. Only shown, never compared.
+    pub wall: Duration,
+}

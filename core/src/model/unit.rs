@@ -1,0 +1,41 @@
+//! What systemd reports of the agents' units.
+
+use super::unit_name::UnitName;
+
+/// systemd's view of one of the agents' units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitReport {
+    pub unit: UnitName,
+    pub active: ActiveState,
+    /// 0 when there is no main process.
+    pub main_pid: u32,
+    /// Hex, 32 digits, new for each start; empty when the unit never ran.
+    pub invocation: String,
+    /// systemd's own restarts of this unit.
+    pub restarts: u32,
+    /// `success`, `exit-code`, `signal`, `start-limit-hit`, … (systemd.service(5)).
+    pub result: String,
+    /// How the last main process ended, in words: `exited with 1`, `killed by SIGKILL`.
+    pub last_exit: Option<String>,
+    /// The definition hash in the unit's marker; `None` when the unit carries none.
+    pub definition: Option<String>,
+}
+
+/// systemd's ActiveState (org.freedesktop.systemd1(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActiveState {
+    Active,
+    Reloading,
+    Inactive,
+    Failed,
+    Activating,
+    Deactivating,
+}
+
+/// How a start or a stop of a unit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobOutcome {
+    Done,
+    /// In words; an unknown user, a full job queue, a refused property.
+    Failed(String),
+}

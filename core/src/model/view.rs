@@ -1,0 +1,83 @@
+//! What people and programs may see of a device: a copy, made when somebody asks.
+
+use std::time::Duration;
+
+/// One device or agent as the monitor holds it at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceView {
+    pub name: String,
+    /// What `status/NAME` calls `state`: `unknown`, `alive`, `expired` or `disabled`.
+    pub state: String,
+    /// Why there is an alarm, if there is one (see [`super::alert::Reason`]).
+    pub reason: Option<String>,
+    /// Of the last change of `state`, since the Unix epoch.
+    pub since: Duration,
+    /// Since the Unix epoch; `None` if there never was one.
+    pub last_contact: Option<Duration>,
+    /// `None` never expires.
+    pub watch_timeout: Option<Duration>,
+    /// The timeout follows from what is learned.
+    pub auto_timeout: bool,
+    /// Of its silences between contacts; `None` where there was none yet.
+    pub learned: Option<Learned>,
+    /// Messages on `helloTopic` since the monitor started.
+    pub hellos: u64,
+    pub agent: Option<AgentView>,
+}
+
+/// The process of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentView {
+    pub unit: String,
+    /// systemd's ActiveState.
+    pub state: String,
+    /// 0 when there is no main process.
+    pub main_pid: u32,
+    /// Restarts that were seen since the monitor started, whoever made them.
+    pub restarts: u64,
+}
+
+/// Figures for the status line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Whether the watch connection stands and its subscriptions are acknowledged.
+    pub watching: bool,
+    pub devices: usize,
+    pub expired: usize,
+    pub agents: usize,
+    pub agents_running: usize,
+}
+
+/// What `status/NAME` calls `state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// No contact yet.
+    Unknown,
+    Alive,
+    Expired,
+    Disabled,
+}
+
+impl Liveness {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Alive => "alive",
+            Self::Expired => "expired",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// What was learned of a device, in the words of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Learned {
+    pub intervals: u32,
+    /// Half of its silences are no longer, and of a hundred one is.
+    pub usual: Duration,
+    pub rare: Duration,
+    pub longest: Duration,
+    /// `None` before enough is learned.
+    pub proposed: Option<Duration>,
+}
