@@ -32,8 +32,8 @@
 //! - [`cli`]: one file a command; exit codes.
 //! - `fuzzing`: what fuzzing tries, built for it and for tests alone.
 //! - [`request`]: what people and programs ask the daemon for, by whichever adapter.
-//! - [`dbus`], [`pulse`], [`secret`], [`machine_id`]: which bus; proof of life for the watchdog; what no
-//!   output shows; by which a machine is known.
+//! - [`dbus`], [`pulse`], [`secret`], [`machine_id`], [`trusted_path`]: which bus; proof of life for the
+//!   watchdog; what no output shows; by which a machine is known; whether a file is root's alone.
 //!
 //! # Invariants
 //!
@@ -70,3 +70,4 @@ pub mod request;
 pub mod secret;
 pub mod store;
 pub mod systemd;
+pub mod trusted_path;

@@ -12,7 +12,14 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("pulse", &["pulse"], &[]),
     (
         "config",
-        &["config", "http::settings", "mqtt::certificates", "mqtt::settings", "secret"],
+        &[
+            "config",
+            "http::settings",
+            "mqtt::certificates",
+            "mqtt::settings",
+            "secret",
+            "trusted_path",
+        ],
         &["iotmonitor_core", "nix", "serde", "strsim", "thiserror", "toml"],
     ),
     (
@@ -50,7 +57,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "systemd",
-        &["systemd", "dbus", "pulse"],
+        &["systemd", "dbus", "pulse", "trusted_path"],
         &[
             "futures_util",
             "iotmonitor_core",
@@ -97,6 +104,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["iotmonitor_core", "nix", "tracing", "tracing_journald", "tracing_subscriber"],
     ),
     ("machine_id", &["machine_id"], &["siphasher"]),
+    ("trusted_path", &["trusted_path"], &[]),
 ];
 
 /// The crates that the core depends on: none of them does anything by itself.

@@ -4,13 +4,14 @@
 //! systemd says so when it starts the unit.
 
 use super::Environment;
+use super::credentials;
 use super::mqtt::MqttSection;
 use super::report::Report;
 use super::section::{Field, Section, Text, fields};
 use super::size::{self, Limit};
 use super::time_span::MAX_TIME_SPAN;
 use crate::mqtt::settings::MqttSettings;
-use iotmonitor_core::model::spec::{AgentSpec, Exec, Sandbox};
+use iotmonitor_core::model::spec::{AgentSpec, DYNAMIC_USER, Exec, Sandbox};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ pub(super) const KEYS: &[&str] = &[
     "tasksMax",
     "sandbox",
     "restartOnExpire",
-    "passCredentials",
+    credentials::KEY,
 ];
 
 const DEFAULT_RESTART: Duration = Duration::from_secs(1);
@@ -65,7 +66,8 @@ pub(super) fn read(
     let user = account(section, "user", report);
     let exec = exec(section, report);
     if let Some(exec) = &exec {
-        warn_of_homeless_tilde(section, exec, user.is_some(), environment, report);
+        let has_home = user.as_deref().is_some_and(|user| user != DYNAMIC_USER);
+        warn_of_homeless_tilde(section, exec, has_home, environment, report);
     }
     if environment.user_manager
         && let Some((user, field)) = user.as_ref().zip(section.field("user"))
@@ -86,7 +88,7 @@ pub(super) fn read(
     let tasks_max = tasks_max(section, report);
     let sandbox = sandbox(section, report);
     let restart_on_expire = section.boolean("restartOnExpire", false, report);
-    let pass_credentials = section.boolean("passCredentials", false, report);
+    let pass_credentials = section.boolean(credentials::KEY, false, report);
     // Without settings, an error has been reported.
     let broker = mqtt.settings.as_ref()?;
     Some(AgentSpec {
@@ -107,7 +109,7 @@ pub(super) fn read(
         restart_on_expire,
         mqtt_server: broker.server.to_string(),
         credentials: if pass_credentials {
-            credentials(broker, environment)
+            credentials_of(broker, environment)
         } else {
             BTreeMap::new()
         },
@@ -115,7 +117,7 @@ pub(super) fn read(
 }
 
 /// The broker's credentials where the daemon puts them, and the client certificate where it is.
-fn credentials(
+fn credentials_of(
     broker: &MqttSettings,
     environment: &Environment,
 ) -> BTreeMap<&'static str, PathBuf> {
@@ -202,7 +204,9 @@ fn warn_of_homeless_tilde(
     };
     if has_tilde
         && !has_user
-        && section.field("user").is_none_or(|field| field.value.as_str() == Some(""))
+        && section
+            .field("user")
+            .is_none_or(|field| matches!(field.value.as_str(), Some("" | DYNAMIC_USER)))
         && !environment.user_manager
         && let Some(field) = section.field("exec")
     {

@@ -20,6 +20,7 @@ mod access;
 mod address;
 mod agent;
 mod alerts;
+mod credentials;
 mod device;
 pub mod error;
 mod home_assistant;
@@ -200,6 +201,7 @@ impl<'t> Walk<'t> {
         for device in &mut devices {
             device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
         }
+        credentials::warn(self.root, &devices, self.environment, report);
         let home_assistant = self.home_assistant(report);
         let http = self.http(report);
         let settings = mqtt.settings?;

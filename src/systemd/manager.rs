@@ -6,7 +6,7 @@
 use super::alert_units::{self, AlertOrder, AlertUnits};
 use super::inbox::Inbox;
 use super::jobs;
-use super::properties::{Owner, transient};
+use super::properties::{Owner, refuse_swayed, transient};
 use super::proxy::words;
 use super::signals::Signals;
 use super::units::{Looker, Lost, Session, beating};
@@ -166,6 +166,13 @@ async fn carry_out_one(
 ) -> JobOutcome {
     match operation {
         Operation::Start { device, agent, definition } => {
+            if owner.is_none() && !agent.credentials.is_empty() {
+                let agent = agent.clone();
+                let looked = tokio::task::spawn_blocking(move || refuse_swayed(&agent)).await;
+                if let Ok(Err(error)) = looked {
+                    return JobOutcome::Failed(error.to_string());
+                }
+            }
             match transient(owner, client_id, device, agent, definition) {
                 Ok(properties) => jobs::start(session, &agent.unit, &properties).await,
                 Err(error) => JobOutcome::Failed(error.to_string()),

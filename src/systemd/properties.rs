@@ -7,6 +7,7 @@
 use super::command::{Command, environment};
 use super::proxy::Property;
 use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE, marked};
+use crate::trusted_path::{Swayed, swayed_part};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::{AgentSpec, Exec, Sandbox};
 use std::time::Duration;
@@ -58,6 +59,11 @@ pub(super) enum PropertyError {
          run iotmonitor as a system service"
     )]
     OtherUser { user: String },
+    #[error(
+        "the credential {name} is read by systemd as root, and {swayed}: keep the file and all \
+         directories above it in root's hands"
+    )]
+    SwayedCredential { name: &'static str, swayed: Swayed },
     #[error(
         "`group = \"{group}\"`: a user manager cannot change the group; leave `group` out or run \
          iotmonitor as a system service"
@@ -115,6 +121,17 @@ pub(super) fn transient(
     Ok(properties)
 }
 
+/// Refuses credentials that others than root could turn into links to what only root may read. Only
+/// the system's manager reads them as root. Looks at the files, which may take its time.
+pub(super) fn refuse_swayed(agent: &AgentSpec) -> Result<(), PropertyError> {
+    for (&name, file) in &agent.credentials {
+        if let Some(swayed) = swayed_part(file) {
+            return Err(PropertyError::SwayedCredential { name, swayed });
+        }
+    }
+    Ok(())
+}
+
 fn refuse_nul(agent: &AgentSpec) -> Result<(), PropertyError> {
     let check = |key, value: &str| match value.contains('\0') {
         true => Err(PropertyError::Nul { key }),
@@ -164,8 +181,12 @@ fn identity(
 ) -> Result<(), PropertyError> {
     match owner {
         None => {
-            let user = agent.user.as_deref().unwrap_or(DEFAULT_USER);
-            properties.push(("User", text(user)));
+            if agent.is_dynamic() {
+                properties.push(("DynamicUser", Variant::from(true)));
+            } else {
+                let user = agent.user.as_deref().unwrap_or(DEFAULT_USER);
+                properties.push(("User", text(user)));
+            }
             if let Some(group) = &agent.group {
                 properties.push(("Group", text(group.as_str())));
             }
@@ -182,7 +203,7 @@ fn identity(
     let directory = match (&agent.working_directory, &agent.user, owner) {
         (Some(directory), _, _) => Some(directory.to_string_lossy().into_owned()),
         // A user who is named has a home to start in; `-`: or has none, and starts in `/`.
-        (None, Some(_), None) => Some("-~".to_owned()),
+        (None, Some(_), None) if !agent.is_dynamic() => Some("-~".to_owned()),
         // systemd's default: `/` in the system manager, the home in a user's.
         (None, _, _) => None,
     };
@@ -323,6 +344,13 @@ pub(super) mod tests {
 
         let root = AgentSpec { user: Some("root".to_owned()), ..shell() };
         assert_eq!(build(None, &root)["User"], Variant::from("root"));
+    }
+
+    #[test]
+    fn a_dynamic_user_has_no_name_and_no_home() {
+        let unit = build(None, &AgentSpec { user: Some("dynamic".to_owned()), ..shell() });
+        assert_eq!(unit["DynamicUser"], Variant::from(true));
+        assert!(!unit.contains_key("User") && !unit.contains_key("WorkingDirectory"));
     }
 
     #[test]

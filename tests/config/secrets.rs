@@ -116,3 +116,59 @@ fn a_password_that_others_can_read_is_a_warning() {
         assert!(!warning.to_string().contains("hunter2"), "{warning}");
     }
 }
+
+#[test]
+fn an_agent_that_shares_its_user_shares_its_credentials() {
+    let warnings = |text: &str| {
+        let loaded = parsed(&format!("{MQTT}password = \"p\"\nuser = \"u\"\n{text}"));
+        loaded.warnings.iter().map(|warning| warning.message.clone()).collect::<Vec<_>>()
+    };
+    let pass = "passCredentials = true\n";
+    let agent = |name: &str, keys: &str| format!("[agent_{name}]\nexec = 'x'\n{keys}");
+    for quiet in [
+        agent("x", &format!("user = \"dynamic\"\n{pass}")) + &agent("y", "user = \"dynamic\"\n"),
+        agent("x", &format!("user = \"pi\"\n{pass}")) + &agent("y", ""),
+        agent("x", &format!("user = \"root\"\n{pass}")) + &agent("y", "user = \"root\"\n"),
+        agent("x", "") + &agent("y", ""),
+    ] {
+        assert_eq!(warnings(&quiet), [""; 0], "{quiet}");
+    }
+    for (text, warning) in [
+        (agent("x", pass), "every agent without a `user` can read the credentials of [agent_x]"),
+        (
+            agent("x", pass) + &agent("y", "user = \"iotmonitor\"\n"),
+            "`y` with the same user can read the credentials of [agent_x]",
+        ),
+        (
+            agent("x", &format!("user = \"pi\"\n{pass}")) + &agent("y", "user = \"pi\"\n"),
+            "`y` with the same user can read the credentials of [agent_x]",
+        ),
+    ] {
+        assert_eq!(warnings(&text), [warning], "{text}");
+    }
+    let loaded = parsed(&format!("{MQTT}{}", agent("x", pass)));
+    assert_eq!(loaded.warnings[0].line, 5);
+    assert!(loaded.warnings[0].hint.contains("user = \"dynamic\""), "{}", loaded.warnings[0]);
+    let owner = Environment { user_manager: true, ..Environment::default() };
+    let text = format!("{MQTT}{}", agent("x", pass));
+    assert!(parse(&text, Path::new("c"), &owner).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn files_that_others_may_replace_are_warned_of_for_the_service() {
+    let directory = tempfile::tempdir_in("/run").unwrap();
+    let file = directory.path().join("env");
+    fs::write(&file, "A=1\n").unwrap();
+    let text = format!(
+        "{MQTT}[agent_x]\nexec = 'x'\nuser = \"pi\"\nenvironmentFile = '{}'\n",
+        file.display()
+    );
+    let service = Environment { for_service: true, ..Environment::default() };
+    let warnings = || parse(&text, Path::new("/etc/c.toml"), &service).unwrap().warnings;
+    let swayed = |warnings: &[iotmonitor::config::Diagnostic]| {
+        warnings.iter().any(|warning| warning.message.contains("belongs to user 1000"))
+    };
+    assert!(!swayed(&warnings()));
+    std::os::unix::fs::chown(&file, Some(1000), None).unwrap();
+    assert!(swayed(&warnings()));
+}

@@ -10,6 +10,7 @@ mod agents;
 mod alert_units;
 mod availability;
 mod control;
+mod credentials;
 mod episodes;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the fault tests use the rest of it")]

@@ -73,12 +73,24 @@ pub struct DeviceSpec {
     pub agent: Option<Box<AgentSpec>>,
 }
 
+/// Stands for a user of its own that the service manager makes up for the time that the agent runs.
+pub const DYNAMIC_USER: &str = "dynamic";
+
+impl AgentSpec {
+    /// Whether the service manager makes up a user for it.
+    #[must_use]
+    pub fn is_dynamic(&self) -> bool {
+        self.user.as_deref() == Some(DYNAMIC_USER)
+    }
+}
+
 /// The process of an agent, as a systemd unit is to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSpec {
     pub unit: UnitName,
     pub exec: Exec,
     /// `None`: the unprivileged default user in the system manager, the owner in a user manager.
+    /// [`DYNAMIC_USER`] is one that nobody else has.
     pub user: Option<String>,
     pub group: Option<String>,
     pub working_directory: Option<PathBuf>,

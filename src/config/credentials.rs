@@ -1,0 +1,104 @@
+//! Who else may read what `passCredentials` gives an agent, and whether root alone decides what that
+//! is.
+//!
+//! A credential belongs to the user that the agent runs as, and so do the processes of every other
+//! agent with that user.
+
+use super::Environment;
+use super::report::{Report, Span};
+use super::section;
+use crate::trusted_path::swayed_part;
+use iotmonitor_core::model::spec::{AgentSpec, DYNAMIC_USER, DeviceSpec};
+use std::collections::BTreeMap;
+use toml::de::DeTable;
+
+pub(super) const KEY: &str = "passCredentials";
+
+/// Agents without a user run as this one.
+const SHARED_USER: &str = "iotmonitor";
+
+/// Warns of what is read by others, and of what others could have read as root. In a user manager all
+/// agents are their owner's.
+pub(super) fn warn(
+    root: &DeTable<'_>,
+    devices: &[DeviceSpec],
+    environment: &Environment,
+    report: &mut Report,
+) {
+    if environment.user_manager {
+        return;
+    }
+    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let agents = || devices.iter().filter_map(|d| Some((d.name.as_str(), d.agent.as_deref()?)));
+    for (name, agent) in agents().filter(|(_, agent)| !agent.is_dynamic()) {
+        users.entry(user_of(agent)).or_default().push(name);
+    }
+    for (name, agent) in agents() {
+        let place = |key| place_of(root, name, key);
+        if let Some(span) = place(KEY).filter(|_| !agent.credentials.is_empty()) {
+            warn_of_readers(name, agent, &users, &span, report);
+            if environment.for_service {
+                warn_of_swayed_credentials(name, agent, &span, report);
+            }
+        }
+        if let Some((file, span)) = agent.environment_file.as_ref().zip(place("environmentFile"))
+            && environment.for_service
+            && let Some(swayed) = swayed_part(file)
+        {
+            let message = format!("environmentFile of [agent_{name}]: {swayed}");
+            let hint = "systemd reads it as root, also where it is a link: keep the file and all \
+                        directories above it in root's hands, such as below /etc/iotmonitor";
+            report.warning(&span, message, hint);
+        }
+    }
+}
+
+fn user_of(agent: &AgentSpec) -> &str {
+    agent.user.as_deref().unwrap_or(SHARED_USER)
+}
+
+fn warn_of_readers(
+    name: &str,
+    agent: &AgentSpec,
+    users: &BTreeMap<&str, Vec<&str>>,
+    span: &Span,
+    report: &mut Report,
+) {
+    let user = user_of(agent);
+    let others = users.get(user).into_iter().flatten().filter(|other| **other != name);
+    let others: Vec<String> = others.map(|other| format!("`{other}`")).collect();
+    // Root reads everything anyway, and a user that is made up is nobody else's.
+    if agent.is_dynamic() || user == "root" || user == "0" {
+        return;
+    }
+    let readers = match &others[..] {
+        [] if user != SHARED_USER => return,
+        [] => "every agent without a `user` can read".to_owned(),
+        [first, .., last] if others.len() > 3 => {
+            format!("{first}, …, {last} ({} agents with the same user) can read", others.len())
+        }
+        some => format!("{} with the same user can read", some.join(", ")),
+    };
+    let message = format!("{readers} the credentials of [agent_{name}]");
+    let hint = format!("give it a user that no other agent has: user = \"{DYNAMIC_USER}\"");
+    report.warning(span, message, hint);
+}
+
+fn warn_of_swayed_credentials(name: &str, agent: &AgentSpec, span: &Span, report: &mut Report) {
+    for (credential, file) in &agent.credentials {
+        if let Some(swayed) = swayed_part(file) {
+            let message =
+                format!("[agent_{name}] will not be started with {credential}, for {swayed}");
+            let hint = "systemd reads it as root, also where it is a link: keep the file and all \
+                        directories above it in root's hands, such as below /etc/iotmonitor";
+            report.warning(span, message, hint);
+        }
+    }
+}
+
+/// Where a key of an agent's section stands.
+fn place_of(root: &DeTable<'_>, name: &str, key: &str) -> Option<Span> {
+    let section = section::field_of(root, &format!("agent_{name}"))?;
+    let (key, _) = section.value.as_table()?.get_key_value(key)?;
+    Some(key.span())
+}
