@@ -13,8 +13,8 @@ MINUTES ?= 10
 # How long `make fuzz` tries each of its targets.
 SECONDS ?= 10
 
-.PHONY: help build run test system-test soak lint fuzz bench bench-check bench-micro bench-baseline deps \
-	deb deny advisories reproducible install uninstall
+.PHONY: help build run test unit-test system-test soak lint fuzz bench bench-check bench-micro bench-baseline picture deps \
+	deb deny advisories reproducible book install uninstall
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -25,8 +25,11 @@ build: ## the release build
 run: ## a demonstration in a container of its own (as root)
 	@packaging/demo.sh
 
-test: build ## all tests (as root)
-	$(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
+test: ## all tests; without root or a container those that need neither (REQUIRE=all fails then)
+	@CARGO="$(CARGO)" packaging/test.sh all --test-threads=$(TEST_THREADS)
+
+unit-test: ## the tests that need neither root nor a container
+	@CARGO="$(CARGO)" packaging/test.sh unit --test-threads=$(TEST_THREADS)
 
 system-test: ## the tests under a real systemd (as root)
 	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
@@ -57,6 +60,10 @@ bench-micro: ## time the topic index, the deadline table and the store's commits
 bench-baseline: ## take the present cost of a message as the baseline
 	$(CARGO) bench --locked --profile counted --bench regression -- renew
 
+picture: ## take the README's picture of the status page anew (as root, with pngquant)
+	$(CARGO) test --locked --test system a_browser_shows
+	pngquant --force --strip --output docs/status-page.png 64 target/tmp/page-service.png
+
 deps: ## install what building and testing need from Debian's packages, where it is missing (as root)
 	@packaging/deps.sh
 
@@ -77,6 +84,9 @@ advisories: ## known defects of the dependencies, from rustsec.org
 
 reproducible: ## pack twice, and compare the packages
 	@packaging/reproducible.sh
+
+book: ## write the pages of docs/ as HTML into target/book
+	@packaging/book.sh
 
 install: build ## build, and install on this machine: PREFIX=/usr, DESTDIR= (as root)
 	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"

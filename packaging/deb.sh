@@ -12,7 +12,8 @@ rm -rf target/manual
 cargo run --quiet --locked --example manual -- target/manual
 cargo run --quiet --locked --example licences -- target/manual/licences-of-others.txt
 gzip --best --no-name target/manual/licences-of-others.txt
+packaging/changelog.sh > target/manual/changelog
 # The files in the package are as old as the version, whenever it is packed.
-SOURCE_DATE_EPOCH=$(date --date "$(sed -n '/^ -- /{s/.*>  //p;q}' packaging/debian/changelog)" +%s)
+SOURCE_DATE_EPOCH=$(date --date "$(sed -n '/^ -- /{s/.*>  //p;q}' target/manual/changelog)" +%s)
 export SOURCE_DATE_EPOCH
 exec "$cargo_deb" --no-build --no-strip --locked "$@"

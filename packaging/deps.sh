@@ -6,7 +6,7 @@ declare -A package_of=(
     [cc]=gcc [c++]=g++ [mmdebstrap]=mmdebstrap [systemd-nspawn]=systemd-container [mosquitto]=mosquitto
     [mosquitto_pub]=mosquitto-clients [dbus-daemon]=dbus [openssl]=openssl [nsenter]=util-linux
     [losetup]=mount [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
-    [chromium]=chromium [promtool]=prometheus
+    [python3]=python3 [chromium]=chromium [promtool]=prometheus
 )
 missing=()
 for tool in "${!package_of[@]}"; do

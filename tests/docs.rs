@@ -6,6 +6,8 @@ mod book;
 mod commands;
 #[path = "docs/reference.rs"]
 mod reference;
+#[path = "docs/repository.rs"]
+mod repository;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,8 @@ mod damage;
 mod orders;
 #[path = "store/power.rs"]
 mod power;
+#[path = "store/small_disk.rs"]
+mod small_disk;
 
 use bytes::Bytes;
 use iotmonitor::pulse::Pulse;
@@ -527,106 +529,4 @@ fn a_waiting_instance_takes_over_when_the_lock_is_free() {
     assert_eq!(second.next(), Event::StoreRecovered);
     second.wait_committed(sent);
     second.close();
-}
-
-/// A file system of a few pages, mounted for one test.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(size: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(directory.path())
-            .status()
-            .unwrap();
-        assert!(mount.success(), "this test mounts a tmpfs and must run as root");
-        Self(directory)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-#[test]
-fn a_full_disk_loses_nothing() {
-    let disk = SmallDisk::mount("4m");
-    let directory = disk.0.path().join("store");
-    let ballast = disk.0.path().join("ballast");
-    let mut running = Running::opened(&directory);
-    let before = running.put(state("before", "x"));
-    running.wait_committed(before);
-    // Fails at the last page, and leaves the disk full.
-    assert!(fs::write(&ballast, vec![0; 8 << 20]).is_err());
-
-    for number in 0..100 {
-        running.put(state(&format!("full/{number}"), vec![b'x'; 5_000]));
-    }
-    running.handle.send(StoreCommand::SaveSessionFilters(Vec::new())).unwrap();
-    let read = running.send_read(&["full/#"], None);
-    // A few may still find room in pages that the file has.
-    let mut committed = Delivery(0);
-    let error = loop {
-        match running.next() {
-            Event::StatesCommitted { through } => committed = through,
-            Event::StoreFailed { error } => break error,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(error.contains("No space left on device"), "{error}");
-    let later = running.change(StateChange::Nothing);
-    // Long enough for another try, which must say nothing and leave the thread alive.
-    let until = Instant::now() + Duration::from_millis(1_500);
-    while Instant::now() < until {
-        assert!(running.events.is_empty());
-        assert!(running.pulse.age() < Duration::from_secs(1));
-        std::thread::yield_now();
-    }
-    fs::remove_file(&ballast).unwrap();
-    let freed = Instant::now();
-    assert_eq!(running.next(), Event::StoreRecovered);
-    assert!(freed.elapsed() < Duration::from_secs(5));
-    loop {
-        match running.next() {
-            Event::StatesCommitted { through } => {
-                assert!(through > committed);
-                committed = through;
-            }
-            Event::StatesRead { read: answered, states, next } => {
-                assert_eq!((answered, states.len(), next), (read, 100, None));
-                break;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    running.wait_committed(later);
-    assert_eq!(running.read(&["before"]).0.len(), 1);
-    running.close();
-}
-
-#[test]
-fn a_disk_that_stays_full_holds_up_the_end_for_no_longer_than_allowed() {
-    let disk = SmallDisk::mount("1m");
-    let mut running = Running::opened(&disk.0.path().join("store"));
-    running.put(state("a", vec![0; 2 << 20]));
-    assert!(matches!(running.next(), Event::StoreFailed { .. }));
-    let start = Instant::now();
-    assert!(!running.handle.close(Duration::from_millis(300)));
-    assert!(start.elapsed() < Duration::from_secs(1));
-}
-
-#[test]
-fn a_disk_that_is_full_from_the_start_is_waited_for() {
-    let disk = SmallDisk::mount("1m");
-    let ballast = disk.0.path().join("ballast");
-    assert!(fs::write(&ballast, vec![0; 2 << 20]).is_err());
-    let mut running = Running::start(disk.0.path());
-    assert!(matches!(running.next(), Event::StoreFailed { .. }));
-    fs::remove_file(&ballast).unwrap();
-    assert_eq!(running.next(), Event::StoreOpened(unused()));
-    running.close();
 }

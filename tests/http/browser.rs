@@ -7,10 +7,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-use super::house::PATIENCE;
+/// Longer than anything that works takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// It reads commands from descriptor 3 and writes answers to 4, each with a NUL at its end.
-const START: &str = "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
+const START: &str = "exec ${2:+nsenter --net=$2} chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
     --no-first-run --disable-background-networking --remote-debugging-pipe --user-data-dir=\"$1\" \
     about:blank 3<&0 4>&1 </dev/null >/dev/null 2>\"$1/log\"";
 
@@ -28,10 +29,16 @@ pub struct Browser {
 impl Browser {
     /// A browser with one tab, at this address.
     pub fn at(url: &str) -> Self {
+        Self::in_network("", url)
+    }
+
+    /// The same in the network of this file (network_namespaces(7)), or in that of the test.
+    pub fn in_network(network: &str, url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut process = Command::new("bash")
             .args(["-c", START, "bash"])
             .arg(profile.path())
+            .arg(network)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -125,10 +132,9 @@ impl Browser {
         }
     }
 
-    /// Shows the page in this width and colour scheme, and keeps a picture of it.
-    pub fn look(&mut self, width: u32, scheme: &str, name: &str) {
-        let size =
-            json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500});
+    /// Shows the page in this size and colour scheme, and keeps a picture of it.
+    pub fn look(&mut self, (width, height): (u32, u32), scheme: &str, name: &str) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         self.call("Emulation.setDeviceMetricsOverride", size);
         let feature = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         self.call("Emulation.setEmulatedMedia", json!({"features": feature}));

@@ -7,3 +7,4 @@ mod dashboards;
 mod house;
 mod limits;
 mod page;
+mod promtool;

@@ -129,7 +129,7 @@ fn it_is_readable_in_light_and_dark_and_on_a_phone() {
     assert_eq!(first, "attic_sensor", "what is in alarm comes first");
     assert_eq!(browser.value("document.images.length"), 1, "a name is no HTML");
     for (width, scheme) in [(1_100, "light"), (1_100, "dark"), (360, "light"), (360, "dark")] {
-        browser.look(width, scheme, &format!("{width}-{scheme}"));
+        browser.look((width, 900), scheme, &format!("{width}-{scheme}"));
         let contrast = browser.value(CONTRAST).as_f64().unwrap();
         println!("{width} {scheme}: least contrast {contrast:.1}");
         assert!(contrast >= 4.5, "{width} {scheme}: {contrast}");
@@ -140,7 +140,7 @@ fn it_is_readable_in_light_and_dark_and_on_a_phone() {
     let ground =
         |browser: &mut Browser| browser.value("getComputedStyle(document.body).backgroundColor");
     let dark = ground(&mut browser);
-    browser.look(1_100, "light", "1100-light");
+    browser.look((1_100, 900), "light", "1100-light");
     assert_ne!(ground(&mut browser), dark);
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }

@@ -9,6 +9,9 @@ mod accounts;
 mod agents;
 mod alert_units;
 mod availability;
+#[path = "../http/browser.rs"]
+#[allow(dead_code, reason = "the tests of the page use the rest of it")]
+mod browser;
 mod control;
 mod credentials;
 mod episodes;

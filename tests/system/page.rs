@@ -1,5 +1,6 @@
 //! The status page of the service as it is installed, with all its restrictions.
 
+use super::browser::Browser;
 use super::harness::{Machine, config};
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -73,4 +74,72 @@ fn a_port_that_is_taken_ends_nothing() {
     drop(taken);
     machine.journal().wait_for_alert("page-back", "");
     assert!(ask(&machine, "GET", "/healthz", "").contains("\r\nok\n"));
+}
+
+/// A house as it may be. Its picture is what `make picture` puts into the README.
+const HOUSE: &str = r#"
+[http]
+[device_boiler]
+watchTopics = "home/boiler/#"
+watchTimeOut = "5m"
+[device_esp04]
+watchTopics = "home/esp04/sensors/#"
+watchTimeOut = 60
+helloTopic = "home/esp04/hello"
+stateTopics = "home/esp04/actuators/#"
+[device_garage_door]
+watchTopics = "home/garage/#"
+watchTimeOut = 5
+[device_greenhouse]
+watchTopics = "home/greenhouse/#"
+watchTimeOut = "1h 30min"
+[device_kitchen_plug]
+watchTopics = "tele/kitchen/+"
+watchTimeOut = "20min"
+availabilityTopic = "tele/kitchen/LWT"
+[device_pool_pump]
+watchTopics = "home/pool/#"
+enabled = false
+[agent_ledbox]
+exec = "exec sleep infinity"
+watchTopics = "home/agents/ledbox/#"
+watchTimeOut = 60
+[agent_zigbee2mqtt]
+exec = "exec sleep infinity"
+"#;
+
+#[test]
+fn a_browser_shows_devices_agents_and_alerts_of_the_service() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", HOUSE));
+    bus.wait_topic(0, "home/monitoring/startedprocess/zigbee2mqtt");
+    for topic in ["home/boiler/flow", "home/esp04/hello", "home/garage/door"] {
+        machine.publish(topic, "1");
+    }
+    for topic in ["home/greenhouse/humidity", "tele/kitchen/STATE", "home/agents/ledbox/alive"] {
+        machine.publish(topic, "1");
+    }
+    bus.wait_topic(0, "home/monitoring/expire/garage_door");
+    machine.publish("home/garage/door", "1");
+    bus.wait_topic(0, "home/monitoring/recover/garage_door");
+    machine.publish("tele/kitchen/LWT", "Offline");
+    bus.wait_topic(0, "home/monitoring/expire/kitchen_plug");
+
+    let network = format!("/proc/{}/ns/net", machine.init());
+    let mut browser = Browser::in_network(&network, "http://127.0.0.1:8079/");
+    let shows = |name: &str, state: &str| {
+        format!(
+            "document.querySelector('[data-name=\"{name}\"] .state')?.textContent.startsWith('{state}') ?? false"
+        )
+    };
+    for (name, state) in [("kitchen_plug", "expired"), ("greenhouse", "alive"), ("ledbox", "alive")]
+    {
+        browser.until(name, &shows(name, state));
+    }
+    let agents = "document.querySelectorAll('#agents tbody tr').length == 2";
+    browser.until("both agents", agents);
+    let alerts = "document.querySelectorAll('#alerts li').length >= 3";
+    browser.until("the alerts", alerts);
+    browser.look((900, 1_040), "light", "service");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }

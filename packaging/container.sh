@@ -1,0 +1,19 @@
+#!/bin/bash
+# Says why no container can be booted here, and fails; prints nothing where one can be.
+#
+# What tests/machine/boot.sh does is tried: it mounts, and makes cgroups. Docker's default allows neither.
+set -euo pipefail
+
+if ((EUID != 0)); then
+    echo "booting a container needs root"
+    exit 1
+fi
+cgroup=/sys/fs/cgroup
+[[ ! -d $cgroup/systemd ]] || cgroup=$cgroup/systemd
+try=$cgroup/iotmonitor-try-$$
+# shellcheck disable=SC2016
+if ! error=$(unshare --mount sh -ec 'mount -t tmpfs tmpfs /mnt; mkdir "$1"; rmdir "$1"' sh "$try" 2>&1)
+then
+    echo "no container can be booted here (${error//$'\n'/; })"
+    exit 1
+fi

@@ -1,0 +1,68 @@
+#!/bin/bash
+# Runs the tests: those that need neither root nor a container, or all that this machine allows.
+# usage: test.sh unit|all [ARGUMENT OF THE TESTS…]
+#
+# What is left out is named at the end, with the reason. REQUIRE=all makes that a failure, before
+# anything is run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+which=$1
+shift
+cargo=${CARGO:-cargo}
+arguments=("$@")
+left_out=()
+
+is_there() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" > /dev/null; }
+
+# Without these hardly anything can be tested.
+missing=()
+for tool in cc mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd dbus-daemon openssl python3; do
+    is_there "$tool" || missing+=("$tool")
+done
+if ((${#missing[@]})); then
+    echo "the tests need ${missing[*]}: run \`make deps\` as root" >&2
+    exit 1
+fi
+# Test modules that need a tool or a right more.
+leave_out() {
+    arguments+=(--skip "$1")
+    left_out+=("$2")
+}
+is_there chromium || leave_out page:: "the status page in a browser (Chromium is not installed)"
+is_there promtool || leave_out promtool:: "metrics as Prometheus reads them (promtool is not installed)"
+if [[ $which == all ]]; then
+    if ! why=$(packaging/container.sh); then
+        arguments+=(--skip small_disk::)
+        left_out+=("full disks, the system tests and the faults under a real systemd ($why)")
+    fi
+else
+    why="unit tests"
+    arguments+=(--skip small_disk::)
+fi
+if [[ ${REQUIRE:-} == all ]] && ((${#left_out[@]})); then
+    printf 'not everything can be tested here: %s\n' "${left_out[@]}" >&2
+    exit 1
+fi
+
+if [[ -z $why ]]; then
+    "$cargo" build --release --locked
+    exec "$cargo" test --workspace --locked --no-fail-fast -- "${arguments[@]}"
+fi
+# Each file or folder of tests/ is a test program; two of them boot machines.
+programs=()
+for main in tests/*.rs tests/*/main.rs */tests/*.rs; do
+    [[ -e $main ]] || continue
+    program=$(basename "${main%/main.rs}" .rs)
+    [[ $program =~ ^(system|faults)$ ]] || programs+=(--test "$program")
+done
+failed=0
+"$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" || failed=1
+if [[ $which == all ]]; then
+    # One of the faults is simulated.
+    "$cargo" test --locked --test faults -- schedules || failed=1
+fi
+if ((${#left_out[@]})); then
+    printf 'not run: %s\n' "${left_out[@]}"
+fi
+exit $failed
