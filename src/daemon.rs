@@ -11,6 +11,7 @@ mod answers;
 mod credentials;
 mod memory;
 mod parts;
+mod reload;
 mod watchdog;
 
 pub use memory::keep_to_limits;
@@ -35,6 +36,7 @@ use iotmonitor_core::model::words::{counted, devices_and_agents};
 use iotmonitor_core::monitor::Monitor;
 use memory::{LARGE_TURN, Trimming};
 use parts::{Parts, Wiring};
+use reload::{Reloads, Reply};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,6 +54,9 @@ const BATCH: usize = 256;
 
 /// A request over D-Bus waits for its turn; when this many wait, the next caller waits to be queued.
 const REQUEST_QUEUE: usize = 16;
+
+/// To read and check a large file takes a slow machine longer than systemd waits for a usual start.
+const START_PATIENCE: Duration = Duration::from_secs(300);
 
 /// systemd waits for the first word no longer than this, whatever D-Bus and the disk do.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -93,9 +98,10 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
         ..options.environment.clone()
     };
     let options = &Options { environment, ..options.clone() };
+    notify::starting(START_PATIENCE);
     let loaded = config::load(&options.config_file, &options.environment)?;
-    for warning in &loaded.warnings {
-        logger.alert(&Alert::plain(AlertKind::ConfigWarning, warning.to_string()));
+    for warning in loaded.warnings.paragraphs() {
+        logger.alert(&Alert::plain(AlertKind::ConfigWarning, warning));
     }
     check_descriptors().map_err(DaemonError::Runtime)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -146,6 +152,7 @@ struct Daemon<'a> {
     actions: Vec<Action>,
     /// For people who wait for the store.
     answers: Answers,
+    reloads: Reloads,
     alerts: Alerts,
     accounts: mpsc::Receiver<Accounted>,
     told: Option<Summary>,
@@ -216,6 +223,7 @@ impl<'a> Daemon<'a> {
             start,
             actions: Vec::new(),
             answers: Answers::default(),
+            reloads: Reloads::default(),
             alerts,
             accounts,
             told: None,
@@ -238,8 +246,8 @@ impl<'a> Daemon<'a> {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
-                    // The outcome is in the journal; nobody waits for it here.
-                    let _ = self.reload();
+                    // Nobody waits for the outcome, which is in the journal.
+                    self.reload(None);
                 }
                 Some(request) = self.requests.recv() => {
                     self.answer(request);
@@ -250,6 +258,7 @@ impl<'a> Daemon<'a> {
                     let alerts = self.alerts.accounted(account);
                     self.tell_all(alerts);
                 }
+                outcome = self.reloads.outcome() => self.end_reload(outcome),
                 count = self.events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         return;
@@ -390,9 +399,7 @@ impl<'a> Daemon<'a> {
     fn answer(&mut self, request: Request) {
         // Who asked may have gone away meanwhile.
         match request {
-            Request::Command { command, reply } => {
-                let _ = reply.send(self.obey(command));
-            }
+            Request::Command { command, reply } => self.obey(command, reply),
             Request::View { device, reply } => {
                 let view = self.monitor.view(&device);
                 let _ = reply.send(view.ok_or(Rejection::UnknownDevice(device)));
@@ -410,73 +417,34 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), Rejection> {
+    fn obey(&mut self, command: Command, reply: Reply) {
         let event = match command {
-            Command::Reload => return self.reload().map_err(Rejection::Failed),
-            Command::Enable(device) => Event::Enabled { device: self.known(device)? },
-            Command::Disable(device) => Event::Disabled { device: self.known(device)? },
-            Command::Restore(device) => Event::RestoreRequested { device: self.known(device)? },
+            Command::Reload => return self.reload(Some(reply)),
+            Command::Enable(device) => self.known(device).map(|device| Event::Enabled { device }),
+            Command::Disable(device) => self.known(device).map(|device| Event::Disabled { device }),
+            Command::Restore(device) => {
+                self.known(device).map(|device| Event::RestoreRequested { device })
+            }
             Command::RestartAgent(device) => {
-                let device = self.known(device)?;
-                if !self.monitor.knows_agent(&device) {
-                    return Err(Rejection::Failed(format!(
-                        "`{device}` is a device without a process, there is nothing to restart"
-                    )));
-                }
-                Event::RestartRequested { device }
+                self.known_agent(device).map(|device| Event::RestartRequested { device })
             }
         };
-        self.turn(event);
-        Ok(())
+        // Who asked may have gone away meanwhile.
+        let _ = reply.send(event.map(|event| self.turn(event)));
     }
 
     fn known(&self, name: DeviceName) -> Result<DeviceName, Rejection> {
         if self.monitor.knows(&name) { Ok(name) } else { Err(Rejection::UnknownDevice(name)) }
     }
 
-    /// Reads the file again. A broken one leaves everything as it is.
-    fn reload(&mut self) -> Result<(), String> {
-        notify::reloading();
-        let outcome = self.try_reload();
-        match &outcome {
-            Ok(message) => self.tell(AlertKind::Reloaded, message.clone()),
-            Err(message) => self.tell(AlertKind::ReloadFailed, message.clone()),
+    fn known_agent(&self, name: DeviceName) -> Result<DeviceName, Rejection> {
+        let name = self.known(name)?;
+        if self.monitor.knows_agent(&name) {
+            return Ok(name);
         }
-        notify::ready();
-        outcome.map(|_| ())
-    }
-
-    fn try_reload(&mut self) -> Result<String, String> {
-        let file = &self.options.config_file;
-        let loaded =
-            config::load(file, &self.options.environment).map_err(|errors| errors.to_string())?;
-        for warning in &loaded.warnings {
-            self.tell(AlertKind::ConfigWarning, warning.to_string());
-        }
-        let new = Wiring::of(&loaded.config);
-        for (key, old, new) in [
-            ("clientid", self.wiring.client_id.as_str(), new.client_id.as_str()),
-            ("baseTopic", self.wiring.base_topic.as_str(), new.base_topic.as_str()),
-        ] {
-            if old != new {
-                return Err(format!(
-                    "`{key}` has changed from `{old}` to `{new}`, which a reload cannot do: \
-                     `systemctl restart iotmonitor`"
-                ));
-            }
-        }
-        keep_credentials(self.options, &loaded.config, self.logger);
-        self.parts.reconfigure(&self.wiring, &new);
-        self.wiring = new;
-        self.turn(Event::Reconfigured(loaded.config.monitor));
-        self.tell_status();
-        self.parts.show_reload();
-        let summary = self.monitor.summary();
-        Ok(format!(
-            "{} is in force with {}",
-            file.display(),
-            devices_and_agents(summary.devices, summary.agents)
-        ))
+        let sentence =
+            format!("`{name}` is a device without a process, there is nothing to restart");
+        Err(Rejection::Failed(sentence))
     }
 
     /// Last words, last commit, farewell.

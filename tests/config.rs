@@ -8,6 +8,8 @@ mod availability;
 mod certificates;
 #[path = "config/depends_on.rs"]
 mod depends_on;
+#[path = "config/growth.rs"]
+mod growth;
 #[path = "config/home_assistant.rs"]
 mod home_assistant;
 #[path = "config/http.rs"]
@@ -22,6 +24,8 @@ mod secrets;
 mod shipped;
 #[path = "config/slips.rs"]
 mod slips;
+#[path = "config/start.rs"]
+mod start;
 
 use iotmonitor::config::{ConfigErrors, Diagnostic, Environment, Loaded, load, parse};
 use iotmonitor::mqtt::settings::{ProtocolChoice, Server};

@@ -1,7 +1,7 @@
 //! `iotmonitor check [FILE]`: tells whether a configuration can be used, and changes nothing.
 
-use crate::config::{self, Config, Environment};
-use iotmonitor_core::model::words::devices_and_agents;
+use crate::config::{self, Config, ConfigErrors, Environment, Findings};
+use iotmonitor_core::model::words::{counted, devices_and_agents};
 use std::io::Write;
 use std::path::Path;
 
@@ -19,24 +19,27 @@ pub fn check(
     // Whoever closed the other end does not want to read more: write errors change no outcome.
     match config::load(path, environment) {
         Ok(loaded) => {
-            for warning in &loaded.warnings {
-                let _ = writeln!(err, "{warning}\n");
-            }
+            show(&loaded.warnings, err);
             let _ = writeln!(out, "{}: ok, {}", path.display(), summary(&loaded.config));
             0
         }
-        Err(errors) => {
-            for warning in errors.warnings() {
-                let _ = writeln!(err, "{warning}\n");
-            }
-            let _ = writeln!(err, "{errors}");
-            let _ = match errors.errors().len() {
-                0 => Ok(()),
-                1 => writeln!(err, "\n{}: 1 error", path.display()),
-                count => writeln!(err, "\n{}: {count} errors", path.display()),
-            };
+        Err(ConfigErrors::Invalid { errors, warnings }) => {
+            show(&warnings, err);
+            show(&errors, err);
+            let _ = writeln!(err, "{}: {}", path.display(), counted(errors.total(), "error"));
             EXIT_CONFIG
         }
+        Err(unreadable @ ConfigErrors::Unreadable { .. }) => {
+            let _ = writeln!(err, "{unreadable}");
+            EXIT_CONFIG
+        }
+    }
+}
+
+/// With an empty line behind each.
+fn show(findings: &Findings, err: &mut impl Write) {
+    if !findings.is_empty() {
+        let _ = writeln!(err, "{findings}\n");
     }
 }
 

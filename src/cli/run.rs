@@ -48,9 +48,7 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
 /// Each error of a configuration is an entry of its own, so that `journalctl` shows one a line.
 fn tell(error: &DaemonError, logger: &Logger) {
     let messages = match error {
-        DaemonError::Config(ConfigErrors::Invalid { errors, .. }) => {
-            errors.iter().map(ToString::to_string).collect()
-        }
+        DaemonError::Config(ConfigErrors::Invalid { errors, .. }) => errors.paragraphs().collect(),
         DaemonError::Config(ConfigErrors::Unreadable { .. })
         | DaemonError::Store(_)
         | DaemonError::Runtime(_) => vec![error.to_string()],

@@ -11,6 +11,7 @@ use iotmonitor_core::machines::rhythm;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::topic::{MAX_TOPIC_BYTES, TopicFilter, TopicName};
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -148,9 +149,10 @@ fn filters(
     report: &mut Report,
 ) -> Vec<TopicFilter> {
     let mut filters = Vec::new();
+    let mut seen = HashSet::new();
     for text in section.texts(key, "home/lamp/#", report) {
         if let Some(filter) = filter(key, &text, base_topic, report)
-            && !filters.contains(&filter)
+            && seen.insert(text.value)
         {
             filters.push(filter);
         }

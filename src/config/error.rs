@@ -3,8 +3,10 @@
 //! A diagnostic owns all that it shows, so that it outlives the file. Deliberately absent: secrets;
 //! the line that a diagnostic shows has been cleared of them before it comes here.
 
+use iotmonitor_core::model::words::counted;
 use std::fmt;
 use std::io;
+use std::ops::Deref;
 use std::path::PathBuf;
 
 /// How bad a finding is.
@@ -14,6 +16,15 @@ pub enum Severity {
     Error,
     /// It can be used, but is hardly meant so.
     Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
 }
 
 /// One finding at one place of the file.
@@ -61,10 +72,7 @@ impl Diagnostic {
 /// In the form that compilers use: message, place, line with a marker below, help.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
+        let severity = self.severity;
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
         let Snippet { text, marker_start, marker_length } = &self.snippet;
@@ -77,6 +85,54 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Findings of one severity, in the order of the file: the first ones, and how many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub(super) shown: Vec<Diagnostic>,
+    pub(super) total: usize,
+}
+
+impl Findings {
+    /// The first ones.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Diagnostic] {
+        &self.shown
+    }
+
+    /// How many there are, the first ones among them.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Each in the form that [`Diagnostic`] shows; the last one counts what is not shown, where
+    /// there is more.
+    pub fn paragraphs(&self) -> impl Iterator<Item = String> {
+        self.shown.iter().map(ToString::to_string).chain(self.rest())
+    }
+
+    fn rest(&self) -> Option<String> {
+        let rest = self.total.saturating_sub(self.shown.len());
+        let severity = self.shown.first()?.severity;
+        (rest > 0).then(|| format!("and {}, not shown", counted(rest, &format!("more {severity}"))))
+    }
+}
+
+impl Deref for Findings {
+    type Target = [Diagnostic];
+
+    fn deref(&self) -> &[Diagnostic] {
+        &self.shown
+    }
+}
+
+/// All paragraphs, with an empty line between them.
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.paragraphs().collect::<Vec<_>>().join("\n\n"))
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigErrors {
@@ -84,12 +140,12 @@ pub enum ConfigErrors {
     #[error("cannot read the configuration {}: {source}; {hint}", path.display())]
     Unreadable { path: PathBuf, source: io::Error, hint: &'static str },
     /// The file was read, and has these errors, in the order of their places. Never empty.
-    #[error("{}", paragraphs(errors))]
-    Invalid { errors: Vec<Diagnostic>, warnings: Vec<Diagnostic> },
+    #[error("{errors}")]
+    Invalid { errors: Findings, warnings: Findings },
 }
 
 impl ConfigErrors {
-    /// The errors at places of the file; none when it could not be read.
+    /// The first errors at places of the file; none when it could not be read.
     #[must_use]
     pub fn errors(&self) -> &[Diagnostic] {
         match self {
@@ -98,7 +154,7 @@ impl ConfigErrors {
         }
     }
 
-    /// What else was found.
+    /// The first of what else was found.
     #[must_use]
     pub fn warnings(&self) -> &[Diagnostic] {
         match self {
@@ -106,8 +162,4 @@ impl ConfigErrors {
             Self::Invalid { warnings, .. } => warnings,
         }
     }
-}
-
-fn paragraphs(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")
 }

@@ -36,7 +36,7 @@ pub mod size;
 pub mod time_span;
 mod upstream;
 
-pub use error::{ConfigErrors, Diagnostic, Severity};
+pub use error::{ConfigErrors, Diagnostic, Findings, Severity};
 pub use instance::{Instance, NoInstance};
 
 use crate::http::settings::HttpSettings;
@@ -97,7 +97,7 @@ pub struct Config {
 pub struct Loaded {
     pub config: Config,
     /// In the order of the file.
-    pub warnings: Vec<Diagnostic>,
+    pub warnings: Findings,
 }
 
 /// Reads and checks a file.
@@ -148,7 +148,10 @@ fn check(
     mode: Option<u32>,
     environment: &Environment,
 ) -> Result<Loaded, ConfigErrors> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // TOML leaves it open what a line end in a multi-line string is; a shell would take the carriage
+    // return for a part of the command. One that is escaped is meant, and stays.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let text = text.as_str();
     let (root, syntax_errors) = DeTable::parse_recoverable(text);
     let mut report = Report::default();
     let first = syntax_errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
@@ -156,7 +159,7 @@ fn check(
         let span = first.span().unwrap_or(0..0);
         let secret = secrecy::secret_span_of_line(text, span.start);
         report.error(&span, first.message(), syntax_hint(first.message()));
-        let (errors, warnings) = report.into_diagnostics(path, text, secret.as_slice());
+        let (errors, warnings) = report.into_diagnostics(path, text, secret.into_iter().collect());
         return Err(ConfigErrors::Invalid { errors, warnings });
     }
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -168,7 +171,7 @@ fn check(
     }
     let secrets =
         secrecy::secret_spans(root.get_ref(), &[("mqtt", mqtt::KEYS), ("http", http::KEYS)]);
-    let (errors, warnings) = report.into_diagnostics(path, text, &secrets);
+    let (errors, warnings) = report.into_diagnostics(path, text, secrets);
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
         Some(_) | None => Err(ConfigErrors::Invalid { errors, warnings }),

@@ -7,12 +7,17 @@ pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
         return None;
     }
     let lower = word.to_lowercase();
+    let length = lower.chars().count();
     known
         .into_iter()
-        .map(|candidate| {
-            (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate)
+        .filter_map(|candidate| {
+            let lowered = candidate.to_lowercase();
+            let (other, most) = (lowered.chars().count(), 1.max(candidate.chars().count() / 3));
+            // The distance is at least the difference in length.
+            (length.abs_diff(other) <= most)
+                .then(|| (strsim::damerau_levenshtein(&lower, &lowered), candidate))
+                .filter(|(distance, _)| *distance <= most)
         })
-        .filter(|(distance, candidate)| *distance <= 1.max(candidate.chars().count() / 3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -1,14 +1,21 @@
 //! Collects findings by their place in the text, and turns them into diagnostics at the end.
 //!
-//! Places are byte ranges here; lines and columns are counted once, when a diagnostic is made. The
-//! lines shown are cleared of secrets by [`super::secrecy`].
+//! Places are byte ranges here; lines and columns are counted once, when a diagnostic is made. Only
+//! the first findings of each severity become diagnostics and the rest are counted, so that a slip
+//! that every section of a large file has in common is still a page to read. The lines shown are
+//! cleared of secrets by [`super::secrecy`], and of long lines no more is looked at than is shown.
 
-use super::error::{Diagnostic, Severity, Snippet};
+use super::error::{Diagnostic, Findings, Severity, Snippet};
+use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::path::Path;
 
 /// A place in the text, in bytes.
 pub(super) type Span = Range<usize>;
+
+/// So many findings of one severity are shown, the first ones of the file. More nobody reads, and
+/// each takes work.
+pub(super) const MOST_SHOWN: usize = 50;
 
 /// More of a line than this is not shown, in characters.
 const LONGEST_SNIPPET: usize = 120;
@@ -19,113 +26,175 @@ const ELLIPSIS: char = '…';
 /// All findings so far.
 #[derive(Default)]
 pub(super) struct Report {
-    findings: Vec<Finding>,
+    errors: Found,
+    warnings: Found,
 }
 
+/// The first findings of one severity, and how many there are in all.
+#[derive(Default)]
+struct Found {
+    first: BinaryHeap<Finding>,
+    total: usize,
+}
+
+/// Ordered by place, and at the same place by the time of the finding.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Finding {
-    severity: Severity,
-    span: Span,
+    start: usize,
+    number: usize,
+    end: usize,
     message: String,
     hint: String,
 }
 
 impl Report {
     pub fn error(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
-        self.add(Severity::Error, span, message.into(), hint.into());
+        self.errors.add(span, message.into(), hint.into());
     }
 
     pub fn warning(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
-        self.add(Severity::Warning, span, message.into(), hint.into());
-    }
-
-    fn add(&mut self, severity: Severity, span: &Span, message: String, hint: String) {
-        let clean = |text: String| text.chars().map(printable).collect();
-        self.findings.push(Finding {
-            severity,
-            span: span.clone(),
-            message: clean(message),
-            hint: clean(hint),
-        });
+        self.warnings.add(span, message.into(), hint.into());
     }
 
     /// Errors and warnings, each in the order of the text. `secrets` are the places not to show.
     pub fn into_diagnostics(
-        mut self,
+        self,
         path: &Path,
         text: &str,
-        secrets: &[Span],
-    ) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        self.findings.sort_by_key(|finding| finding.span.start);
-        self.findings
-            .into_iter()
-            .map(|finding| finding.into_diagnostic(path, text, secrets))
-            .partition(|diagnostic| diagnostic.severity == Severity::Error)
+        secrets: Vec<Span>,
+    ) -> (Findings, Findings) {
+        let secrets = Secrets::new(secrets);
+        let [errors, warnings] =
+            [(self.errors, Severity::Error), (self.warnings, Severity::Warning)]
+                .map(|(found, severity)| found.into_findings(severity, path, text, &secrets));
+        (errors, warnings)
     }
 }
 
-impl Finding {
-    fn into_diagnostic(self, path: &Path, text: &str, secrets: &[Span]) -> Diagnostic {
-        let start = floor_char_boundary(text, self.span.start);
-        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
-        Diagnostic {
-            severity: self.severity,
-            path: path.to_owned(),
-            line: text[..line_start].matches('\n').count() + 1,
-            column: text[line_start..start].chars().count() + 1,
-            message: self.message,
-            hint: self.hint,
-            snippet: snippet(text, line_start..line_end, start..self.span.end, secrets),
+impl Found {
+    fn add(&mut self, span: &Span, message: String, hint: String) {
+        let number = self.total;
+        self.total += 1;
+        if self.first.len() == MOST_SHOWN {
+            if self.first.peek().is_some_and(|last| last.start <= span.start) {
+                return;
+            }
+            self.first.pop();
         }
+        let clean = |text: String| text.chars().map(printable).collect();
+        let (message, hint) = (clean(message), clean(hint));
+        self.first.push(Finding { start: span.start, number, end: span.end, message, hint });
+    }
+
+    fn into_findings(
+        self,
+        severity: Severity,
+        path: &Path,
+        text: &str,
+        secrets: &Secrets,
+    ) -> Findings {
+        // Lines are counted from one finding to the next, and not from the top for each.
+        let (mut counted, mut newlines) = (0, 0);
+        let shown = self.first.into_sorted_vec().into_iter().map(|finding| {
+            let start = char_boundary(text, finding.start);
+            newlines += text[counted..start].matches('\n').count();
+            counted = start;
+            let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+            let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+            Diagnostic {
+                severity,
+                path: path.to_owned(),
+                line: newlines + 1,
+                column: text[line_start..start].chars().count() + 1,
+                message: finding.message,
+                hint: finding.hint,
+                snippet: snippet(text, line_start..line_end, start..finding.end, secrets),
+            }
+        });
+        Findings { shown: shown.collect(), total: self.total }
     }
 }
 
-/// Renders one line and where the marked part of it comes to stand.
-fn snippet(text: &str, line: Span, marked: Span, secrets: &[Span]) -> Snippet {
+/// Places that are not shown, in order and apart from each other.
+struct Secrets(Vec<Span>);
+
+impl Secrets {
+    fn new(mut spans: Vec<Span>) -> Self {
+        spans.sort_by_key(|span| span.start);
+        spans.dedup_by(|next, kept| {
+            let overlaps = next.start <= kept.end;
+            if overlaps {
+                kept.end = kept.end.max(next.end);
+            }
+            overlaps
+        });
+        Self(spans)
+    }
+
+    /// Where the secret ends that the position lies in.
+    fn end_at(&self, position: usize) -> Option<usize> {
+        let after = self.0.partition_point(|span| span.start <= position);
+        self.0[..after].last().map(|span| span.end).filter(|end| position < *end)
+    }
+}
+
+/// Renders one line and where the marked part of it comes to stand; of a long line, what lies
+/// around the marker.
+fn snippet(text: &str, line: Span, marked: Span, secrets: &Secrets) -> Snippet {
+    // A character is at least as long as its place on the screen, so this is far enough.
+    let before = text[line.start..marked.start].char_indices().rev().nth(LONGEST_SNIPPET);
+    let from = line.start + before.map_or(0, |(offset, _)| offset);
+    let marked_end = marked.end.max(marked.start + 1);
     let mut shown: Vec<char> = Vec::new();
     let mut marker: Option<Range<usize>> = None;
-    let mut hidden_before = false;
-    for (offset, character) in text[line.clone()].char_indices() {
-        let position = line.start + offset;
-        let hidden = secrets.iter().any(|secret| secret.contains(&position));
-        if !(hidden && hidden_before) {
-            shown.push(if hidden { ELLIPSIS } else { printable(character) });
+    let mut position = from;
+    while let Some(character) = text[position..line.end].chars().next() {
+        if shown.len() > 2 * LONGEST_SNIPPET + 1 {
+            break;
         }
-        hidden_before = hidden;
-        if marked.contains(&position) {
+        // A secret is one ellipsis, whatever its length.
+        let hidden = secrets.end_at(position);
+        let next = hidden.map_or(position + character.len_utf8(), |end| {
+            char_boundary(text, end).clamp(position + character.len_utf8(), line.end)
+        });
+        shown.push(if hidden.is_some() { ELLIPSIS } else { printable(character) });
+        if marked.start < next && position < marked_end {
             let start = marker.map_or(shown.len() - 1, |marker| marker.start);
             marker = Some(start..shown.len());
         }
+        position = next;
     }
     let end = shown.len();
-    while shown.last() == Some(&' ') {
+    while position == line.end && shown.last() == Some(&' ') {
         shown.pop();
     }
     // A place behind the last character, such as the end of the file, is marked there.
     let marker = marker.unwrap_or_else(|| end..end + 1);
-    shorten(shown, marker)
+    shorten(&shown, marker, from > line.start, position < line.end)
 }
 
-/// Cuts a long line down to what lies around the marker.
-fn shorten(shown: Vec<char>, marker: Range<usize>) -> Snippet {
-    let (first, last) = if shown.len() <= LONGEST_SNIPPET {
+/// Cuts a long line down to what lies around the marker. The flags say where it has been cut before.
+fn shorten(shown: &[char], marker: Range<usize>, cut_before: bool, cut_after: bool) -> Snippet {
+    let is_whole = !cut_before && !cut_after && shown.len() <= LONGEST_SNIPPET;
+    let (first, last) = if is_whole {
         (0, shown.len())
     } else {
         let first = marker.start.saturating_sub(LONGEST_SNIPPET / 3).min(shown.len());
         (first, (first + LONGEST_SNIPPET).min(shown.len()))
     };
     let mut text = String::new();
-    if first > 0 {
+    let is_cut = cut_before || first > 0;
+    if is_cut {
         text.push(ELLIPSIS);
     }
     text.extend(&shown[first..last]);
-    if last < shown.len() {
+    if cut_after || last < shown.len() {
         text.push(ELLIPSIS);
     }
     let marker_end = marker.end.min(first + LONGEST_SNIPPET);
     Snippet {
         text,
-        marker_start: marker.start - first + usize::from(first > 0),
+        marker_start: marker.start - first + usize::from(is_cut),
         marker_length: marker_end.saturating_sub(marker.start).max(1),
     }
 }
@@ -139,7 +208,8 @@ fn printable(character: char) -> char {
     }
 }
 
-fn floor_char_boundary(text: &str, position: usize) -> usize {
+/// The position, or the last one before it at which a character begins.
+fn char_boundary(text: &str, position: usize) -> usize {
     let mut position = position.min(text.len());
     while !text.is_char_boundary(position) {
         position -= 1;
@@ -155,8 +225,9 @@ mod tests {
     fn one(text: &str, span: Span, secret: Option<Span>) -> Diagnostic {
         let mut report = Report::default();
         report.error(&span, "m", "h");
-        let (errors, _) = report.into_diagnostics(Path::new("f"), text, secret.as_slice());
-        errors.into_iter().next().unwrap()
+        let (errors, _) =
+            report.into_diagnostics(Path::new("f"), text, secret.into_iter().collect());
+        errors[0].clone()
     }
 
     #[test]
@@ -192,6 +263,38 @@ mod tests {
         let shown = &found.snippet;
         assert_eq!(shown.text.chars().nth(shown.marker_start), Some('X'));
         assert!(shown.text.chars().count() <= LONGEST_SNIPPET + 2);
+    }
+
+    #[test]
+    fn a_long_secret_before_and_behind_the_marker_takes_one_place() {
+        let secret = "s".repeat(5_000);
+        let text = format!("p = '{secret}' q = 5 r = '{secret}'");
+        let at = text.find("5").unwrap();
+        let mut report = Report::default();
+        report.error(&(at..at + 1), "m", "h");
+        let secrets = vec![at + 6..text.len(), 4..5_006];
+        let (errors, _) = report.into_diagnostics(Path::new("f"), &text, secrets);
+        let shown = errors[0].to_string();
+        assert!(shown.contains("1 | …… q = 5 r = …\n  |          ^\n"), "{shown}");
+    }
+
+    #[test]
+    fn the_first_are_shown_and_all_are_counted() {
+        let text = "x\n".repeat(3 * MOST_SHOWN);
+        let mut report = Report::default();
+        let of = |line: usize| 2 * line..2 * line + 1;
+        for line in (0..2 * MOST_SHOWN).rev() {
+            report.error(&of(line), format!("{line}"), "");
+        }
+        report.warning(&of(7), "first", "");
+        report.warning(&of(7), "second", "");
+        let (errors, warnings) = report.into_diagnostics(Path::new("f"), &text, Vec::new());
+        assert_eq!((errors.len(), errors.total()), (MOST_SHOWN, 2 * MOST_SHOWN));
+        for (line, error) in errors.iter().enumerate() {
+            assert_eq!((error.line, error.message.as_str()), (line + 1, line.to_string().as_str()));
+        }
+        let said: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+        assert_eq!((said, warnings.total()), (vec!["first", "second"], 2));
     }
 
     proptest! {

@@ -1,14 +1,21 @@
 //! The key `dependsOn`: names of other sections, looked up when all sections are read.
 
 use super::nearest::nearest;
-use super::report::{Report, Span};
+use super::report::{MOST_SHOWN, Report, Span};
 use super::section::{Section, Text};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::DeviceSpec;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use toml::de::DeValue;
 
 pub(super) const KEY: &str = "dependsOn";
+
+/// So many names are compared with wrong ones, which takes a second on a slow machine.
+const MOST_LOOKED_AT: usize = 1_000_000;
+
+/// So many names of a circle are shown.
+const LONGEST_WAY: usize = 20;
 
 /// What the key of one section says.
 pub(super) struct Wish<'t> {
@@ -37,16 +44,18 @@ pub(super) fn relate(
     report: &mut Report,
 ) {
     let mut places: BTreeMap<DeviceName, Span> = BTreeMap::new();
+    let mut hints = Hints { known, found: HashMap::new() };
     for wish in wishes {
+        let device = &mut devices[wish.device];
+        let mut given = HashSet::new();
         for text in &wish.names {
             if !known.contains_key(text.value) {
-                report_unknown(text, known, report);
+                report_unknown(text, &mut hints, report);
                 continue;
             }
-            let device = &mut devices[wish.device];
             // One that is known and no name has been reported for its own sake.
             let Ok(name) = DeviceName::new(text.value) else { continue };
-            if !device.depends_on.contains(&name) {
+            if given.insert(text.value) {
                 places.entry(device.name.clone()).or_insert_with(|| text.span.clone());
                 device.depends_on.push(name);
             }
@@ -55,9 +64,28 @@ pub(super) fn relate(
     report_circles(devices, &places, report);
 }
 
-fn report_unknown(text: &Text<'_>, known: &BTreeMap<&str, Span>, report: &mut Report) {
+/// The nearest known name of each wrong one. It is looked for among all, so each wrong name is looked
+/// up once, and no more of them than can be shown: sections come in the order of the file. In a very
+/// large file it is fewer.
+struct Hints<'t, 'k> {
+    known: &'k BTreeMap<&'k str, Span>,
+    found: HashMap<&'t str, Option<&'k str>>,
+}
+
+impl<'t, 'k> Hints<'t, 'k> {
+    fn of(&mut self, wrong: &'t str) -> Option<&'k str> {
+        let looked_at = self.found.len() * self.known.len();
+        if self.found.len() >= MOST_SHOWN || looked_at >= MOST_LOOKED_AT {
+            return self.found.get(wrong).copied().flatten();
+        }
+        let known = self.known.keys().copied();
+        *self.found.entry(wrong).or_insert_with(|| nearest(wrong, known))
+    }
+}
+
+fn report_unknown<'t>(text: &Text<'t>, hints: &mut Hints<'t, '_>, report: &mut Report) {
     let shown = text.value.escape_debug();
-    match nearest(text.value, known.keys().copied()) {
+    match hints.of(text.value) {
         Some(near) => {
             let message = format!("dependsOn: there is no `{shown}`, did you mean `{near}`?");
             let hint = "it names what follows `device_` or `agent_` of another section";
@@ -121,7 +149,12 @@ fn report_circles(
 
 fn report_circle(circle: &[&DeviceName], places: &BTreeMap<DeviceName, Span>, report: &mut Report) {
     let Some(first) = circle.first() else { return };
-    let names: Vec<&str> = circle.iter().chain([first]).map(|name| name.as_str()).collect();
+    let mut names: Vec<Cow<'_, str>> =
+        circle.iter().take(LONGEST_WAY).map(|name| name.as_str().into()).collect();
+    if circle.len() > LONGEST_WAY {
+        names.push(format!("… {} more …", circle.len() - LONGEST_WAY).into());
+    }
+    names.push(first.as_str().into());
     let message = format!("dependsOn goes in a circle: {}", names.join(" → "));
     let span = places.get(*first).cloned().unwrap_or(0..0);
     report.error(&span, message, "remove the one that is not so");

@@ -8,6 +8,12 @@
 use sd_notify::NotifyState;
 use std::time::Duration;
 
+/// EXTEND_TIMEOUT_USEC=: the start may take so long, whatever `TimeoutStartSec=` says.
+pub fn starting(within: Duration) {
+    let micros = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+    send(&[NotifyState::ExtendTimeoutUsec(micros)]);
+}
+
 /// READY=1: started, or done with reloading.
 pub fn ready() {
     send(&[NotifyState::Ready]);

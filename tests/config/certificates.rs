@@ -38,8 +38,8 @@ fn files_that_no_connection_can_be_made_with_are_warned_of() {
         );
         fs::write(&config, &text).unwrap();
         let loaded = parse(&text, &config, &system()).unwrap_or_else(|errors| panic!("{errors}"));
-        let told = loaded.warnings.into_iter();
-        told.map(|warning| (warning.line, warning.message)).collect::<Vec<_>>()
+        let told = loaded.warnings.iter();
+        told.map(|warning| (warning.line, warning.message.clone())).collect::<Vec<_>>()
     };
     let secure = "ssl://broker";
     assert_eq!(warnings(secure, "cert.pem", "cert.pem", "key.pem"), []);

@@ -24,7 +24,7 @@ fn identity(loaded: &Loaded) -> (&str, &str) {
 fn an_instance_has_a_clientid_and_a_base_topic_of_its_own() {
     let loaded = read(MQTT, &garden());
     assert_eq!(identity(&loaded), ("iotmonitor-garden", "home/monitoring-garden"));
-    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.warnings.as_slice(), []);
     let loaded = read(MQTT, &system());
     assert_eq!(identity(&loaded), ("iotmonitor", "home/monitoring"));
     let own = format!("{MQTT}clientid = \"shed\"\nbaseTopic = \"shed\"\n");
@@ -48,8 +48,11 @@ fn an_instance_that_was_begun_with_the_names_of_the_main_monitor_keeps_them() {
     let [warning] = loaded.warnings.as_slice() else { panic!("{:?}", loaded.warnings) };
     assert!(!warning.message.contains("clientid"), "{}", warning.message);
     let both = format!("{MQTT}clientid = \"shed\"\nbaseTopic = \"shed\"\n");
-    assert_eq!(read(&both, &before).warnings, []);
-    assert_eq!(read(MQTT, &Environment { main_defaults: true, ..system() }).warnings, []);
+    assert_eq!(read(&both, &before).warnings.as_slice(), []);
+    assert_eq!(
+        read(MQTT, &Environment { main_defaults: true, ..system() }).warnings.as_slice(),
+        []
+    );
 }
 
 #[test]

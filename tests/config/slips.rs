@@ -2,9 +2,33 @@
 
 use super::{MQTT, device, fixture, parsed, system};
 use iotmonitor::config::parse;
+use iotmonitor_core::model::spec::Exec;
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
+
+#[test]
+fn line_ends_of_another_system_change_nothing() {
+    let text = format!(
+        "\u{feff}{MQTT}[agent_x]\nexec = \"\"\"\ncd /tmp\npwd \\\n  -P\n\"\"\"\n\
+         environment = {{ A = '''\none\ntwo''' }}\n[agent_y]\nexec = [\"a\\r\\nb\"]\n"
+    );
+    let agent = |text: &str, name: &str| device(&parsed(text), name).agent.clone().unwrap();
+    for text in [&text, &text.replace('\n', "\r\n")] {
+        let agents = ["x", "y"].map(|name| agent(text, name));
+        assert_eq!(agents[0].exec, Exec::Shell("cd /tmp\npwd -P\n".into()));
+        assert_eq!(agents[0].environment["A"], "one\ntwo");
+        let escaped = "what is escaped is meant";
+        assert_eq!(agents[1].exec, Exec::Argv(vec!["a\r\nb".into()]), "{escaped}");
+    }
+}
+
+#[test]
+fn places_are_the_same_with_line_ends_of_another_system() {
+    let text = fixture("many-errors.toml");
+    let shown = |text: &str| parse(text, Path::new("c"), &system()).unwrap_err().to_string();
+    assert_eq!(shown(&text.replace('\n', "\r\n")), shown(&text));
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -90,6 +90,22 @@ impl House {
         write_config(&self.directory, &self.broker, sections);
     }
 
+    /// Puts a pipe in the file's place: whoever reads it waits until [`Self::feed`] has written.
+    pub fn write_slowly(&self) {
+        let draft = self.directory.path().join("draft");
+        nix::unistd::mkfifo(&draft, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::rename(draft, self.directory.path().join("config.toml")).unwrap();
+    }
+
+    /// Waits until the monitor reads that pipe; what is written there, with these sections, is all
+    /// that it gets.
+    pub fn feed(&self) -> impl FnOnce(&str) {
+        let path = self.directory.path().join("config.toml");
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        let server = self.broker.port();
+        move |sections: &str| pipe.write_all(config(server, sections).as_bytes()).unwrap()
+    }
+
     /// And into force.
     pub fn reload(&self, sections: &str) {
         self.write(sections);
@@ -180,9 +196,12 @@ impl Drop for House {
     }
 }
 
+fn config(port: u16, sections: &str) -> String {
+    format!("[mqtt]\nserverAddress = \"tcp://127.0.0.1:{port}\"\n{sections}")
+}
+
 fn write_config(directory: &TempDir, broker: &Broker, sections: &str) {
-    let server = format!("tcp://127.0.0.1:{}", broker.port());
-    let text = format!("[mqtt]\nserverAddress = \"{server}\"\n{sections}");
+    let text = config(broker.port(), sections);
     let draft = directory.path().join("draft");
     std::fs::write(&draft, text).unwrap();
     std::fs::rename(draft, directory.path().join("config.toml")).unwrap();

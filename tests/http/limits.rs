@@ -1,6 +1,7 @@
 //! Readers that are many, slow or ill-meaning take little, and hold nothing up.
 
 use super::house::{Answer, House, PATIENCE, free_port};
+use nix::sys::signal::{Signal, kill};
 use std::io::{BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -127,6 +128,30 @@ fn a_reload_moves_the_page_and_takes_it_away() {
     house.reload(&format!("[http]\nport = {new}\n{SECTIONS}"));
     house.until("the page to be back", || house.try_get("/healthz").is_ok());
     assert_eq!(house.said("cannot be offered"), 0);
+}
+
+/// A file on a disk that does not answer, or one that takes long to check, holds up nothing but the
+/// reload itself; who asks for another one meanwhile gets what the file holds by then.
+#[test]
+fn a_reload_that_takes_its_time_holds_nothing_up() {
+    let house = House::with(SECTIONS);
+    let page = format!("[http]\nport = {}\n", house.port);
+    house.write_slowly();
+    kill(house.pid(), Signal::SIGHUP).unwrap();
+    let write = house.feed();
+    house.publish("home/lamp/sensors", "1");
+    house.until_state("lamp", "alive");
+    house.until_state("lamp", "expired");
+    kill(house.pid(), Signal::SIGHUP).unwrap();
+    house.publish("home/lamp/sensors", "2");
+    house.until_state("lamp", "alive");
+    write(&format!("{page}{SECTIONS}[device_first]\nwatchTopics = \"home/first\"\n"));
+    house.until("the first file to be in force", || house.said("is in force with 2 devices") == 1);
+    house.feed()(&format!(
+        "{page}{SECTIONS}[device_one]\nwatchTopics = \"a\"\n[device_two]\nwatchTopics = \"b\"\n"
+    ));
+    house.until("the second to be", || house.said("is in force with 3 devices") == 1);
+    assert_eq!(house.get("/api/v1/devices/first").status, 404);
 }
 
 /// However many ask, what the devices say is heard in time: nobody is alarmed who speaks, and who does
