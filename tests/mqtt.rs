@@ -13,6 +13,8 @@ mod hostile;
 mod messages;
 #[path = "mqtt/outbox.rs"]
 mod outbox;
+#[path = "mqtt/refusals.rs"]
+mod refusals;
 #[path = "mqtt/state.rs"]
 mod state;
 #[path = "mqtt/transports.rs"]

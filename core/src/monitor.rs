@@ -20,6 +20,7 @@ mod liveness;
 mod probe;
 mod publishing;
 mod reconfigure;
+mod refusals;
 mod restore;
 mod saving;
 mod session;
@@ -49,6 +50,7 @@ use alert_units::alerts_dropped;
 use bytes::Bytes;
 use device::{Device, DeviceId};
 use liveness::WatchLink;
+use refusals::Refusals;
 use restore::Restores;
 use saving::Saving;
 use session::StateSession;
@@ -86,6 +88,7 @@ pub struct Monitor {
     watch: WatchLink,
     session: StateSession,
     restores: Restores,
+    refusals: Refusals,
     saving: Saving,
     takedown: Takedown,
     /// Devices that were heard since their status was last refreshed; each once, by its flag.
@@ -162,6 +165,7 @@ impl Monitor {
             watch: WatchLink::default(),
             session: StateSession::default(),
             restores: Restores::default(),
+            refusals: Refusals::default(),
             saving: Saving::default(),
             takedown,
             up_count: 0,
@@ -212,6 +216,10 @@ impl Monitor {
                 self.state_message(now, delivery, message, out);
             }
             Event::Published { token } => self.published(now, token, out),
+            Event::PublishRefused { topic, reason, token } => {
+                self.publication_refused(now, &topic, reason, token, out);
+            }
+            Event::PublishAccepted { topic } => self.publication_accepted(&topic, out),
             Event::StoreOpened(snapshot) => self.store_opened(now, snapshot, out),
             Event::StoreFailed { error } => self.store_failed(now, error, out),
             Event::StoreRecovered => self.store_recovered(out),

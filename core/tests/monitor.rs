@@ -28,6 +28,8 @@ mod outages;
 mod plain_agent;
 #[path = "monitor/reasons.rs"]
 mod reasons;
+#[path = "monitor/refusals.rs"]
+mod refusals;
 #[path = "monitor/reload.rs"]
 mod reload;
 #[path = "monitor/restart.rs"]

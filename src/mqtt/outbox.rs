@@ -122,10 +122,10 @@ impl Outbox {
         }
     }
 
-    /// PUBACK, whatever its reason: sending again would be refused again. Gives the token of the
-    /// publication, and whether there was one at all.
-    pub(super) fn acknowledged(&mut self, pkid: u16) -> Option<Option<Token>> {
-        self.in_flight.remove(&pkid).map(|(_, publication)| publication.token)
+    /// PUBACK, whatever its reason: sending again would be refused again. Gives the publication,
+    /// if there was one.
+    pub(super) fn acknowledged(&mut self, pkid: u16) -> Option<Publication> {
+        self.in_flight.remove(&pkid).map(|(_, publication)| publication)
     }
 
     /// The connection is gone: what was meant for it alone goes too.

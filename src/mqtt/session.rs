@@ -72,6 +72,8 @@ pub(super) struct Context<'a> {
     pub next_delivery: &'a mut u64,
     /// When bytes last came from the broker.
     pub last_heard: &'a mut Instant,
+    /// Whether a publication was refused, so that the core wants to know of those that are not.
+    pub has_refused: &'a mut bool,
 }
 
 pub(super) struct Session<'a> {
@@ -278,9 +280,12 @@ impl<'a> Session<'a> {
                 self.discard(pkid);
                 Ok(None)
             }
-            Incoming::PubAck { pkid } => {
-                let token = self.context.shared.lock().outbox.acknowledged(pkid).flatten();
-                Ok(token.map(|token| Event::Published { token }))
+            Incoming::PubAck { pkid, refused } => {
+                let publication = self.context.shared.lock().outbox.acknowledged(pkid);
+                Ok(publication.and_then(|publication| match refused {
+                    Some(reason) => Some(self.refused(publication, reason.to_owned())),
+                    None => self.accepted(publication),
+                }))
             }
             Incoming::SubAck { pkid, refused } => Ok(self.on_suback(pkid, refused)),
             Incoming::UnsubAck { pkid } => {
@@ -305,6 +310,20 @@ impl<'a> Session<'a> {
                 Err(self.protocol_error(format!("it sent the packet {name}")))
             }
         }
+    }
+
+    fn refused(&mut self, publication: Publication, reason: String) -> Event {
+        *self.context.has_refused = true;
+        let Publication { topic, token, .. } = publication;
+        Event::PublishRefused { topic, reason, token }
+    }
+
+    fn accepted(&mut self, publication: Publication) -> Option<Event> {
+        let Publication { topic, token, .. } = publication;
+        if *self.context.has_refused {
+            self.owed.push_back(Event::PublishAccepted { topic });
+        }
+        token.map(|token| Event::Published { token })
     }
 
     fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
@@ -482,18 +501,32 @@ impl<'a> Session<'a> {
             &self.context.owner,
             &mut self.link.output,
         );
-        let fits = self.link.output.len() - before <= self.limits.max_packet;
-        let sent = written.is_ok() && fits;
-        if !sent {
+        let bytes = self.link.output.len() - before;
+        let reason = match written {
+            Err(error) => Some(error.to_string()),
+            Ok(()) if bytes > self.limits.max_packet => Some(format!(
+                "it is larger than the {} bytes that the broker takes; raise that limit",
+                self.limits.max_packet
+            )),
+            Ok(()) => None,
+        };
+        if let Some(reason) = reason {
             self.link.output.truncate(before);
-            self.context.shared.lock().discarded += 1;
+            let mut state = self.context.shared.lock();
+            state.discarded += 1;
+            let _is_done = state.outbox.acknowledged(pkid);
+            drop(state);
+            let event = self.refused(publication, reason);
+            self.owed.push_back(event);
+            return;
         }
-        if sent && publication.qos == QoS::AtMostOnce {
+        if publication.qos == QoS::AtMostOnce {
             self.check();
         }
-        if (lowered || !sent) && pkid != 0 {
-            let token = self.context.shared.lock().outbox.acknowledged(pkid).flatten();
-            self.owed.extend(token.map(|token| Event::Published { token }));
+        if lowered && pkid != 0 {
+            let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
+            let event = self.accepted(publication);
+            self.owed.extend(event);
         }
     }
 

@@ -66,6 +66,8 @@ pub(super) struct History {
     deliveries: u64,
     /// When bytes last came from the broker; the start of the task before.
     last_heard: Instant,
+    /// Whether the broker has refused a publication.
+    has_refused: bool,
 }
 
 impl History {
@@ -79,6 +81,7 @@ impl History {
             struggles: 0,
             deliveries: 0,
             last_heard: Instant::now(),
+            has_refused: false,
         }
     }
 }
@@ -170,6 +173,7 @@ impl Task {
             pulse: &self.pulse,
             next_delivery: &mut self.history.deliveries,
             last_heard: &mut self.history.last_heard,
+            has_refused: &mut self.history.has_refused,
         };
         let session =
             Session::new(context, established.wire, established.link, &established.accepted);

@@ -47,8 +47,10 @@ pub(super) enum Incoming {
     BadPublish {
         pkid: Option<u16>,
     },
+    /// With the reason in words where the publication was refused.
     PubAck {
         pkid: u16,
+        refused: Option<&'static str>,
     },
     /// A reason in words for each filter that was refused, in the order of the SUBSCRIBE.
     SubAck {

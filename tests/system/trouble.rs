@@ -159,3 +159,36 @@ fn a_second_client_with_the_same_id_is_named_once() {
     });
     assert_eq!(machine.journal().alerts(&machine, "clientid-taken", ""), 1);
 }
+
+/// What mosquitto does with publications that its access control list does not allow.
+fn a_denied_publication_is_told_once(protocol: &str, denied: &str) {
+    let machine = Machine::boot();
+    machine.sh(&format!(
+        "printf 'topic read #\\n{denied}' > /etc/mosquitto/acl; chmod 644 /etc/mosquitto/acl; \
+         printf 'listener 1883\\nallow_anonymous true\\nacl_file /etc/mosquitto/acl\\n' \
+         > /etc/mosquitto/conf.d/acl.conf; systemctl restart mosquitto",
+    ));
+    let sections = "[device_lamp]\nwatchTimeOut = 2\nwatchTopics = \"home/lamp/#\"\n\
+        helloTopic = \"home/hello\"\nstateTopics = \"home/lamp/state\"\n";
+    machine.write_config(&config(protocol, sections));
+    machine.start_monitor();
+    let alert = machine.journal().wait_for_alert("publish-refused", "");
+    assert!(alert.message().contains("home/monitoring"), "{}", alert.message());
+    machine.journal().wait_for_alert("expired", "lamp");
+
+    machine.sh("printf 'topic readwrite #\\n' > /etc/mosquitto/acl; systemctl restart mosquitto");
+    let bus = machine.subscribe(&["home/#"]);
+    machine.make_alive(&bus, "lamp", "home/lamp/light");
+    bus.wait_topic(0, EXPIRE);
+    machine.journal().wait_for_alert("publish-accepted", "");
+}
+
+#[test]
+fn a_denied_publication_is_told_in_mqtt_5() {
+    a_denied_publication_is_told_once("5", "topic write home/monitoring/marker/#\\n");
+}
+
+#[test]
+fn a_denied_marker_is_told_in_mqtt_3_1_1() {
+    a_denied_publication_is_told_once("3.1.1", "");
+}

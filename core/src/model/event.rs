@@ -50,6 +50,18 @@ pub enum Event {
         token: Token,
     },
 
+    /// The broker refused a QoS 1 publication, for the reason in words, or it was not even sent,
+    /// since it is known that the broker would not take it. The token is answered by this.
+    PublishRefused {
+        topic: TopicName,
+        reason: String,
+        token: Option<Token>,
+    },
+    /// The broker took a QoS 1 publication; reported only once one was refused.
+    PublishAccepted {
+        topic: TopicName,
+    },
+
     /// The store is open and this is what it held.
     StoreOpened(Snapshot),
     /// The store cannot be used at the moment, in words. Comes once per change.

@@ -64,6 +64,10 @@ impl WatchLink {
         self.protocol == Some(Protocol::V311)
     }
 
+    pub fn forget_echoes_of(&mut self, topic: &TopicName) {
+        self.echoes.remove(topic);
+    }
+
     /// Drops copies that never came, once no restored state is awaited any more.
     pub fn forget_echoes_if(&mut self, nothing_awaited: bool) {
         if nothing_awaited {

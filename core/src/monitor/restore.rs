@@ -50,6 +50,8 @@ struct Restore {
     /// Topics on which something arrived since the read was asked for.
     newer: BTreeSet<TopicName>,
     published: usize,
+    /// Of these the broker took none.
+    refused: usize,
     /// States of the present chunk that go out at QoS 0, which nobody keeps.
     unkept: usize,
     /// The connection was lost while such states were on their way: the chunk is read again.
@@ -173,6 +175,7 @@ impl Monitor {
                 unacknowledged: BTreeSet::new(),
                 newer: BTreeSet::new(),
                 published: 0,
+                refused: 0,
                 unkept: 0,
                 interrupted: false,
                 again: false,
@@ -294,6 +297,47 @@ impl Monitor {
         }
     }
 
+    /// The broker did not take a state, or the publication behind those at QoS 0.
+    pub(super) fn restored_refused(
+        &mut self,
+        token: Option<Token>,
+        topic: &TopicName,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(token) = token else { return self.unkept_refused(topic) };
+        let is_own = topic.is_below(&self.base_topic);
+        let found = self.restores.active.iter_mut().position(|r| r.unacknowledged.remove(&token));
+        let Some(at) = found else { return };
+        if !is_own {
+            let restore = &mut self.restores.active[at];
+            restore.published = restore.published.saturating_sub(1);
+            restore.refused += 1;
+        }
+        self.chunk_progressed(at, out);
+    }
+
+    /// The same of a state at QoS 0, which was not even sent.
+    fn unkept_refused(&mut self, topic: &TopicName) {
+        let of = |restore: &Restore| {
+            restore.unkept > 0
+                && self.state_filters(restore.device).iter().any(|filter| filter.matches(topic))
+        };
+        if self.restores.awaited.contains_key(topic)
+            && let Some(at) = self.restores.active.iter().position(of)
+        {
+            let restore = &mut self.restores.active[at];
+            restore.unkept -= 1;
+            restore.published = restore.published.saturating_sub(1);
+            restore.refused += 1;
+        }
+    }
+
+    /// No copy of what was published on this topic will come.
+    pub(super) fn forget_echoes_of(&mut self, topic: &TopicName) {
+        self.restores.awaited.remove(topic);
+        self.watch.forget_echoes_of(topic);
+    }
+
     /// Goes on with the next chunk, or ends the restore, once the present chunk is through.
     fn chunk_progressed(&mut self, at: usize, out: &mut Vec<Action>) {
         let restore = &mut self.restores.active[at];
@@ -319,10 +363,16 @@ impl Monitor {
     }
 
     fn restore_finished(&mut self, restore: &Restore, out: &mut Vec<Action>) {
+        // Where the broker swallows what it does not allow, nothing is known to have come through.
+        let (published, refused) = if self.session.is_swallowed() {
+            (0, restore.published)
+        } else {
+            (restore.published, restore.refused)
+        };
         let start = &mut self.restores.start;
         if start.left.remove(&restore.device) {
-            start.states += restore.published;
-            start.devices += usize::from(restore.published > 0);
+            start.states += published;
+            start.devices += usize::from(published > 0);
             if start.left.is_empty() && start.states > 0 {
                 let message = format!(
                     "restored {} of {} at the start",
@@ -331,9 +381,9 @@ impl Monitor {
                 );
                 out.push(raise(AlertKind::Restored, message));
             }
-        } else {
+        } else if published > 0 || refused == 0 {
             let name = &self.devices[restore.device as usize].spec.name;
-            let message = format!("restored {} of `{name}`", counted(restore.published, "state"));
+            let message = format!("restored {} of `{name}`", counted(published, "state"));
             out.push(self.device_alert(restore.device, AlertKind::Restored, message));
         }
     }

@@ -43,6 +43,10 @@ const LOSS_PATIENCE: Duration = Duration::from_secs(5);
 pub struct StateSession {
     pub protocol: Option<Protocol>,
     backlog: Backlog,
+    /// The second marker of this connection has not come back, although it was quiet.
+    swallowed: bool,
+    /// This was told.
+    told_swallowed: bool,
     /// Text of this connection's markers, so that those of an earlier one are told apart.
     marker: String,
     connections: u64,
@@ -77,6 +81,12 @@ impl StateSession {
     pub fn is_taken_in(&self) -> bool {
         self.backlog == Backlog::TakenIn
     }
+
+    /// Whether the broker is known to drop what this connection publishes, and to acknowledge it:
+    /// in MQTT 3.1.1 there is no other way to refuse a publication.
+    pub fn is_swallowed(&self) -> bool {
+        self.swallowed && self.protocol == Some(Protocol::V311)
+    }
 }
 
 impl Monitor {
@@ -90,6 +100,7 @@ impl Monitor {
         let session = &mut self.session;
         session.protocol = Some(protocol);
         session.loss = None;
+        session.swallowed = false;
         session.connections += 1;
         session.marker = format!("{}-{}", now.wall.as_nanos(), session.connections);
         let told_lost = std::mem::take(&mut session.told_lost);
@@ -271,6 +282,7 @@ impl Monitor {
         }
         if marker == Some('2') {
             self.forget_left_filters(out);
+            self.marker_returned(out);
         }
         match &mut self.session.backlog {
             Backlog::Away | Backlog::TakenIn => return,
@@ -304,10 +316,39 @@ impl Monitor {
             Backlog::Draining { until, .. } | Backlog::Settling { until, .. } => until,
         };
         if now.mono >= until {
+            self.tell_missing_marker(now, out);
             self.session.backlog = Backlog::TakenIn;
             self.backlog_taken_in(out);
         } else if due > Duration::ZERO {
             self.timers.push(until, Timer::Session);
+        }
+    }
+
+    /// A marker that does not come back although the broker has nothing else to pass on was dropped.
+    /// In a house that is never quiet it may only be late.
+    fn tell_missing_marker(&mut self, now: Now, out: &mut Vec<Action>) {
+        let Backlog::Draining { second: true, latest, .. } = self.session.backlog else { return };
+        if now.mono >= latest {
+            return;
+        }
+        self.session.swallowed = true;
+        if !std::mem::replace(&mut self.session.told_swallowed, true) {
+            let marker = self.own_topic(&format!("marker/{}/2", self.client_id));
+            let message = format!(
+                "the broker does not pass on what is published below `{}`, such as `{marker}`: let \
+                 its access control list allow the user of [mqtt] to publish and to subscribe there",
+                self.base_topic
+            );
+            out.push(raise(AlertKind::PublishRefused, message));
+        }
+    }
+
+    fn marker_returned(&mut self, out: &mut Vec<Action>) {
+        self.session.swallowed = false;
+        if std::mem::take(&mut self.session.told_swallowed) {
+            let message =
+                format!("the broker passes on what is published below `{}` again", self.base_topic);
+            out.push(raise(AlertKind::PublishAccepted, message));
         }
     }
 

@@ -72,6 +72,10 @@ pub struct Broker {
     /// Whether a publication on the state connection comes back to those subscribed.
     pub delivers: bool,
     pub refused: BTreeSet<TopicFilter>,
+    /// What may not be published; in MQTT 3.1.1 it is dropped without a word.
+    pub denied: BTreeSet<TopicFilter>,
+    /// Whether publications that are taken are reported.
+    pub reports_accepted: bool,
     /// Acknowledgements that are owed.
     pub owed: Vec<Token>,
     pub watch_subscriptions: BTreeMap<TopicFilter, QoS>,
@@ -362,6 +366,17 @@ impl House {
             publication.token.is_none() || publication.qos == QoS::AtLeastOnce,
             "only QoS 1 is acknowledged"
         );
+        let topic = publication.topic.clone();
+        let denied = self.broker.denied.iter().any(|filter| filter.matches(&topic));
+        if denied && publication.qos == QoS::AtLeastOnce && self.broker.protocol == Protocol::V5 {
+            let (reason, token) = ("not authorized".to_owned(), publication.token);
+            self.broker.reports_accepted = true;
+            self.queue.push_back(Event::PublishRefused { topic, reason, token });
+            return;
+        }
+        if self.broker.reports_accepted && publication.qos == QoS::AtLeastOnce {
+            self.queue.push_back(Event::PublishAccepted { topic });
+        }
         if let Some(token) = publication.token {
             if self.broker.acknowledges {
                 self.queue.push_back(Event::Published { token });
@@ -369,7 +384,7 @@ impl House {
                 self.broker.owed.push(token);
             }
         }
-        if publication.connection != Connection::State || !self.broker.delivers {
+        if publication.connection != Connection::State || !self.broker.delivers || denied {
             return;
         }
         let v5 = self.broker.protocol == Protocol::V5;
@@ -418,6 +433,8 @@ impl Broker {
             answers_subscribe: true,
             delivers: true,
             refused: BTreeSet::new(),
+            denied: BTreeSet::new(),
+            reports_accepted: false,
             owed: Vec::new(),
             watch_subscriptions: BTreeMap::new(),
             session: BTreeMap::new(),

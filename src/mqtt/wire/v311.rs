@@ -136,7 +136,7 @@ fn decode_publish(input: &mut BytesMut) -> Result<Option<Incoming>, Malformed> {
 fn translate(packet: mqtt::Packet) -> Incoming {
     match packet {
         mqtt::Packet::ConnAck(ack) => connack(&ack),
-        mqtt::Packet::PubAck(ack) => Incoming::PubAck { pkid: ack.pkid },
+        mqtt::Packet::PubAck(ack) => Incoming::PubAck { pkid: ack.pkid, refused: None },
         mqtt::Packet::SubAck(ack) => Incoming::SubAck {
             pkid: ack.pkid,
             refused: ack

@@ -203,7 +203,9 @@ fn decode_publish(input: &mut BytesMut) -> Result<Option<Incoming>, Malformed> {
 fn translate(packet: mqtt::Packet) -> Incoming {
     match packet {
         mqtt::Packet::ConnAck(ack) => connack(ack),
-        mqtt::Packet::PubAck(ack) => Incoming::PubAck { pkid: ack.pkid },
+        mqtt::Packet::PubAck(ack) => {
+            Incoming::PubAck { pkid: ack.pkid, refused: publication_refusal(ack.reason) }
+        }
         mqtt::Packet::SubAck(ack) => Incoming::SubAck {
             pkid: ack.pkid,
             refused: ack.return_codes.into_iter().map(refusal).collect(),
@@ -220,6 +222,22 @@ fn translate(packet: mqtt::Packet) -> Incoming {
         mqtt::Packet::Subscribe(_) => Incoming::Unexpected("SUBSCRIBE"),
         mqtt::Packet::Unsubscribe(_) => Incoming::Unexpected("UNSUBSCRIBE"),
         mqtt::Packet::PingReq => Incoming::Unexpected("PINGREQ"),
+    }
+}
+
+fn publication_refusal(reason: mqtt::PubAckReason) -> Option<&'static str> {
+    use mqtt::PubAckReason as Reason;
+    match reason {
+        Reason::Success | Reason::NoMatchingSubscribers => None,
+        Reason::UnspecifiedError => Some("refused without a reason"),
+        Reason::ImplementationSpecificError => Some("the broker does not accept it"),
+        Reason::NotAuthorized => Some(
+            "not authorized; let its access control list allow the user of [mqtt] to publish there",
+        ),
+        Reason::TopicNameInvalid => Some("the broker does not allow this topic"),
+        Reason::PacketIdentifierInUse => Some("the packet identifier is in use"),
+        Reason::QuotaExceeded => Some("a quota is exceeded"),
+        Reason::PayloadFormatInvalid => Some("the payload is not of the stated format"),
     }
 }
 

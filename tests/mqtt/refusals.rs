@@ -1,0 +1,74 @@
+//! Publications that a broker refuses.
+
+use crate::common::client::{Client, publication, settings, topic, with_token};
+use crate::fake::{FakeBroker, Packet, read};
+use iotmonitor::mqtt::settings::ProtocolChoice;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Publication, QoS, Token};
+use tokio::io::AsyncWriteExt;
+
+const BOTH: [Connection; 2] = [Connection::Watch, Connection::State];
+
+/// The packet identifier of a publication: it follows the topic, which follows its length (3.3.2).
+fn pkid(packet: &Packet) -> [u8; 2] {
+    let at = 2 + usize::from(u16::from_be_bytes([packet.body[0], packet.body[1]]));
+    [packet.body[at], packet.body[at + 1]]
+}
+
+#[tokio::test]
+async fn a_refused_publication_is_reported_with_its_reason_and_then_what_is_accepted() {
+    for connection in BOTH {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(connection, settings(broker.port(), ProtocolChoice::V5));
+        let mut stream = broker.welcome().await;
+        client.connected().await;
+        for (code, words) in [(0x87, "access control list"), (0x97, "quota"), (0x80, "refused")] {
+            client.handle.publish(with_token(publication(connection, "a/b", b"x"), 1));
+            let [high, low] = pkid(&read(&mut stream).await.unwrap());
+            stream.write_all(&[0x40, 3, high, low, code]).await.unwrap();
+            match client.next().await {
+                Event::PublishRefused { topic: at, reason, token } => {
+                    assert_eq!((at, token), (topic("a/b"), Some(Token(1))));
+                    assert!(reason.contains(words), "{reason}");
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        // It is not sent again, and 0x10 says that nobody subscribes to it.
+        client.handle.publish(with_token(publication(connection, "a/b", b"y"), 2));
+        let [high, low] = pkid(&read(&mut stream).await.unwrap());
+        stream.write_all(&[0x40, 3, high, low, 0x10]).await.unwrap();
+        let events = [client.next().await, client.next().await];
+        assert!(events.contains(&Event::Published { token: Token(2) }), "{events:?}");
+        assert!(events.contains(&Event::PublishAccepted { topic: topic("a/b") }), "{events:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_publication_over_the_brokers_limit_is_refused_and_the_rest_goes_out() {
+    for connection in BOTH {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(connection, settings(broker.port(), ProtocolChoice::V5));
+        let (mut stream, _) = broker.connect().await;
+        // Maximum packet size: 100 bytes (MQTT 5, 3.2.2.3.6).
+        stream.write_all(&[0x20, 8, 0, 0, 5, 0x27, 0, 0, 0, 100]).await.unwrap();
+        client.connected().await;
+        for qos in [QoS::AtLeastOnce, QoS::AtMostOnce] {
+            let large = Publication { qos, ..publication(connection, "a/large", &[0; 200]) };
+            client.handle.publish(large);
+            client.handle.publish(publication(connection, "a/small", b"x"));
+            match client.next().await {
+                Event::PublishRefused { topic: at, reason, token: None } => {
+                    assert_eq!(at, topic("a/large"));
+                    assert!(reason.contains("larger than the 100 bytes"), "{reason}");
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+            let sent = read(&mut stream).await.unwrap();
+            assert_eq!(&sent.body[2..9], b"a/small");
+            let [high, low] = pkid(&sent);
+            stream.write_all(&[0x40, 2, high, low]).await.unwrap();
+            assert_eq!(client.next().await, Event::PublishAccepted { topic: topic("a/small") });
+        }
+    }
+}
