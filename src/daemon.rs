@@ -9,6 +9,7 @@
 mod alerts;
 mod answers;
 mod credentials;
+mod former;
 mod memory;
 mod parts;
 mod reload;
@@ -327,6 +328,9 @@ impl<'a> Daemon<'a> {
             }
             Event::StoreFailed { .. } => self.readiness.store = true,
             Event::Connected { connection: Connection::State, .. } => self.parts.state_connected(),
+            Event::Connected { connection: Connection::Former(_), .. } => {
+                self.parts.former_connected();
+            }
             Event::ManagerConnected { .. } | Event::ManagerLost { .. } => {
                 self.readiness.manager = true
             }

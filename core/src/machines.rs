@@ -4,3 +4,4 @@
 pub mod clock;
 pub mod deadline;
 pub mod rhythm;
+pub mod takedown;

@@ -27,13 +27,13 @@ mod session;
 mod states;
 mod status;
 mod subscriptions;
-pub mod takedown;
 mod timeouts;
 mod upstream;
 mod views;
 
 use crate::machines::clock::WatchedClock;
 use crate::machines::deadline::DeadlineTable;
+use crate::machines::takedown::Takedown;
 use crate::model::action::Action;
 use crate::model::alert::{Alert, AlertKind, Reason};
 use crate::model::device_name::DeviceName;
@@ -56,7 +56,6 @@ use saving::Saving;
 use session::StateSession;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use takedown::Takedown;
 use upstream::Branches;
 
 /// How often `up` is published.
@@ -91,6 +90,8 @@ pub struct Monitor {
     refusals: Refusals,
     saving: Saving,
     takedown: Takedown,
+    /// The publication after whose acknowledgement nothing is retained under a former identity.
+    cleared_by: Option<Token>,
     /// Devices that were heard since their status was last refreshed; each once, by its flag.
     stale_statuses: Vec<DeviceId>,
     up_count: u64,
@@ -140,13 +141,15 @@ enum Timer {
     SessionLoss,
     /// Echoes that never came are given up.
     Echoes,
+    /// What a former identity left is to be looked at again.
+    Takedown,
 }
 
 impl Monitor {
     /// A monitor that starts now. `seed` varies the jitter of delays between runs.
     #[must_use]
     pub fn new(spec: MonitorSpec, now: Now, seed: u64) -> Self {
-        let takedown = Takedown::new(Identity::of(&spec), spec.origin.main_defaults);
+        let takedown = Takedown::new(Identity::of(&spec), &spec);
         let mut monitor = Self {
             client_id: spec.client_id.clone(),
             base_topic: spec.base_topic.clone(),
@@ -168,6 +171,7 @@ impl Monitor {
             refusals: Refusals::default(),
             saving: Saving::default(),
             takedown,
+            cleared_by: None,
             up_count: 0,
             up_topic: spec.base_topic.clone(),
             expired_count: 0,
@@ -209,6 +213,35 @@ impl Monitor {
             }
             Event::Subscribed { connection: Connection::State, refused } => {
                 self.session_subscribed(now, &refused, out);
+            }
+            Event::Connected { connection: Connection::Former(part), session_present, .. } => {
+                let orders = self.takedown.connected(now.mono, part, session_present);
+                self.take_down(orders, out);
+            }
+            Event::Disconnected { connection: Connection::Former(part), reason } => {
+                let orders = self.takedown.disconnected(part, &reason);
+                self.take_down(orders, out);
+            }
+            Event::Subscribed { connection: Connection::Former(part), refused } => {
+                let orders = self.takedown.subscribed(part, !refused.is_empty());
+                self.take_down(orders, out);
+            }
+            Event::FormerMessage { part, delivery, message } => {
+                self.former_message(now, (part, delivery), &message, out);
+            }
+            Event::FormerStatesCommitted { through } => {
+                let orders = self.takedown.committed(now.mono, through);
+                self.take_down(orders, out);
+            }
+            Event::FormerUnitsStopped { client_id, outcome } => {
+                let orders = self.takedown.units_stopped(now.mono, &client_id, outcome);
+                self.take_down(orders, out);
+                self.take_in_units(now, out);
+            }
+            Event::Published { token } if self.cleared_by == Some(token) => {
+                self.cleared_by = None;
+                let orders = self.takedown.cleared();
+                self.take_down(orders, out);
             }
             Event::AnsweredLate { after } => self.clock.leave_out(after, now.mono),
             Event::WatchMessage(message) => self.watch_message(now, &message, out),
@@ -324,6 +357,10 @@ impl Monitor {
                 Timer::Session => self.session_due(now, due, out),
                 Timer::SessionLoss => self.session_loss_due(now, due, out),
                 Timer::Echoes => self.echoes_due(now),
+                Timer::Takedown => {
+                    let orders = self.takedown.time_passed(now.mono);
+                    self.take_down(orders, out);
+                }
             }
         }
         self.silence_due(now, out);

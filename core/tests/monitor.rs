@@ -18,6 +18,8 @@ mod flapping;
 mod hello_restore;
 #[path = "monitor/home_assistant.rs"]
 mod home_assistant;
+#[path = "monitor/identity.rs"]
+mod identity;
 #[path = "monitor/liveness.rs"]
 mod liveness;
 #[path = "monitor/notices.rs"]

@@ -1,6 +1,7 @@
 //! The adapters of a running daemon, and which action goes to which.
 
 use super::Options;
+use super::former::FormerLink;
 use crate::bus::{self, BusHandle, BusSettings};
 use crate::config::Config;
 use crate::dbus::Bus;
@@ -11,6 +12,7 @@ use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
 use crate::pulse::Pulse;
 use crate::store::{self, StoreCommand, StoreFull, StoreHandle, StoreSettings};
 use crate::systemd::alert_units::AlertOrder;
+use crate::systemd::former::FormerUnits;
 use crate::systemd::manager::{self, ManagerHandle, ManagerSettings};
 use bytes::Bytes;
 use iotmonitor_core::model::action::Action;
@@ -34,6 +36,7 @@ pub struct Parts {
     watch: MqttHandle,
     /// Only where there is something to record, or to unsubscribe.
     state: Option<MqttHandle>,
+    former: FormerLink,
     store: StoreHandle,
     /// What the store had no room for: at most the reads and the saving that it has room for
     /// otherwise, and what people ask for, who wait for the answer. Deliveries never wait here.
@@ -128,6 +131,7 @@ impl Parts {
             events,
             watch,
             state: None,
+            former: FormerLink::default(),
             store,
             waiting: VecDeque::new(),
             unrecorded: None,
@@ -223,6 +227,10 @@ impl Parts {
         self.unrecorded = None;
     }
 
+    pub fn former_connected(&mut self) {
+        self.former.connected();
+    }
+
     /// Gives the store what it had no room for before.
     pub fn retry(&mut self) {
         while let Some(command) = self.waiting.pop_front() {
@@ -237,6 +245,11 @@ impl Parts {
         if let (StoreCommand::Record { .. }, Some(_)) = (&command, self.unrecorded) {
             return;
         }
+        if let StoreCommand::RecordFormer { .. } = &command
+            && !self.former.may_record()
+        {
+            return;
+        }
         let Err(StoreFull(command)) = self.store.send(command) else { return };
         match *command {
             StoreCommand::Record { delivery, .. } => {
@@ -245,6 +258,7 @@ impl Parts {
                     state.reconnect(wiring.mqtt.clone());
                 }
             }
+            StoreCommand::RecordFormer { delivery, .. } => self.former.not_recorded(delivery),
             command @ (StoreCommand::ReadStates { .. }
             | StoreCommand::WriteStates { .. }
             | StoreCommand::SaveDevices { .. }
@@ -280,6 +294,15 @@ impl Parts {
             Action::Record { delivery, change } => {
                 self.give_to_store(wiring, StoreCommand::Record { delivery, change });
             }
+            Action::RecordFormer { delivery, change } => {
+                self.give_to_store(wiring, StoreCommand::RecordFormer { delivery, change });
+            }
+            Action::ConnectFormer { part, client_id } => {
+                let settings = MqttSettings { client_id, ..wiring.mqtt.clone() };
+                self.former.connect(part, settings, self.events.clone());
+            }
+            Action::DisconnectFormer => self.former.disconnect(),
+            Action::AcknowledgeFormer { through } => self.former.acknowledge(through),
             Action::ReadStates { read, filters, after } => {
                 self.give_to_store(wiring, StoreCommand::ReadStates { read, filters, after });
             }
@@ -300,6 +323,10 @@ impl Parts {
                 self.manager.start(device, agent, definition);
             }
             Action::StopUnit { unit } => self.manager.stop(unit),
+            Action::StopFormerUnits { client_id, units } => {
+                let bus_name = bus::well_known_name(&client_id);
+                self.manager.stop_former(FormerUnits { client_id, bus_name, units });
+            }
             Action::Notify(notice) => self.notify(*notice),
             Action::Raise(_) => {}
         }
@@ -336,6 +363,7 @@ impl Parts {
         match connection {
             Connection::Watch => Some(&self.watch),
             Connection::State => self.state.as_ref(),
+            Connection::Former(_) => self.former.handle(),
         }
     }
 

@@ -354,6 +354,10 @@ impl<'a> Session<'a> {
                 let delivery = self.number(incomer.pkid, message.payload.len(), false);
                 Some(Event::StateMessage { delivery, message })
             }
+            Connection::Former(part) => {
+                let delivery = self.number(incomer.pkid, message.payload.len(), false);
+                Some(Event::FormerMessage { part, delivery, message })
+            }
         }
     }
 
@@ -369,7 +373,7 @@ impl<'a> Session<'a> {
         match (self.context.connection, pkid) {
             (Connection::Watch, Some(pkid)) => self.wire.puback(pkid, &mut self.link.output),
             (Connection::Watch, None) => {}
-            (Connection::State, pkid) => {
+            (Connection::State | Connection::Former(_), pkid) => {
                 self.number(pkid, 0, true);
                 self.acknowledge_unreported();
             }

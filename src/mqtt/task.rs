@@ -11,7 +11,7 @@ use super::wire::{Accepted, Hello, Incoming, Rejection, Wire, wire};
 use super::{ConnectionOptions, transport};
 use crate::pulse::Pulse;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, Protocol};
+use iotmonitor_core::model::message::{Connection, FormerPart, Protocol};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -367,7 +367,10 @@ fn hello<'a>(
 ) -> Hello<'a> {
     let client_id = match connection {
         Connection::Watch => settings.client_id.clone(),
-        Connection::State => format!("{}-states", settings.client_id),
+        Connection::State | Connection::Former(FormerPart::Drain | FormerPart::End) => {
+            format!("{}-states", settings.client_id)
+        }
+        Connection::Former(FormerPart::Look) => format!("{}-former", settings.client_id),
     };
     Hello {
         connection,

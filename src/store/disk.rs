@@ -202,7 +202,9 @@ impl Disk {
     fn apply(&self, transaction: &mut RwTxn, command: &StoreCommand) -> heed::Result<usize> {
         match command {
             StoreCommand::ReadStates { .. } => Ok(0),
-            StoreCommand::Record { change, .. } => self.change(transaction, change, false),
+            StoreCommand::Record { change, .. } | StoreCommand::RecordFormer { change, .. } => {
+                self.change(transaction, change, false)
+            }
             StoreCommand::WriteStates { changes, keep_newer, .. } => changes
                 .iter()
                 .map(|change| self.change(transaction, change, *keep_newer))
@@ -385,7 +387,21 @@ fn range_behind<'a>(span: &'a Span, after: Option<&'a [u8]>) -> Option<KeyRange<
 pub(super) fn last_delivery(group: &[StoreCommand]) -> Option<Delivery> {
     group.iter().rev().find_map(|command| match command {
         StoreCommand::Record { delivery, .. } => Some(*delivery),
-        StoreCommand::ReadStates { .. }
+        StoreCommand::RecordFormer { .. }
+        | StoreCommand::ReadStates { .. }
+        | StoreCommand::WriteStates { .. }
+        | StoreCommand::SaveDevices { .. }
+        | StoreCommand::SaveSessionFilters(_)
+        | StoreCommand::SaveIdentity(_) => None,
+    })
+}
+
+/// The same of a former session.
+pub(super) fn last_former_delivery(group: &[StoreCommand]) -> Option<Delivery> {
+    group.iter().rev().find_map(|command| match command {
+        StoreCommand::RecordFormer { delivery, .. } => Some(*delivery),
+        StoreCommand::Record { .. }
+        | StoreCommand::ReadStates { .. }
         | StoreCommand::WriteStates { .. }
         | StoreCommand::SaveDevices { .. }
         | StoreCommand::SaveSessionFilters(_)

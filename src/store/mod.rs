@@ -69,6 +69,7 @@ impl StoreSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreCommand {
     Record { delivery: Delivery, change: StateChange },
+    RecordFormer { delivery: Delivery, change: StateChange },
     ReadStates { read: ReadId, filters: Vec<TopicFilter>, after: Option<TopicName> },
     WriteStates { write: WriteId, changes: Vec<StateChange>, keep_newer: bool },
     SaveDevices { heartbeat: Heartbeat, changed: Vec<DeviceRecord>, gone: Vec<DeviceName> },

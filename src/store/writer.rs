@@ -172,6 +172,9 @@ impl Writer {
         if let Some(through) = disk::last_delivery(group) {
             self.report(Event::StatesCommitted { through });
         }
+        if let Some(through) = disk::last_former_delivery(group) {
+            self.report(Event::FormerStatesCommitted { through });
+        }
         if group.iter().any(|command| matches!(command, StoreCommand::SaveDevices { .. })) {
             self.report(Event::DevicesSaved);
         }
@@ -328,8 +331,12 @@ impl Writer {
 fn needs_commit(command: &StoreCommand) -> bool {
     match command {
         StoreCommand::Record { change: StateChange::Nothing, .. }
+        | StoreCommand::RecordFormer { change: StateChange::Nothing, .. }
         | StoreCommand::ReadStates { .. } => false,
         StoreCommand::Record { change: StateChange::Put(_) | StateChange::Forget(_), .. }
+        | StoreCommand::RecordFormer {
+            change: StateChange::Put(_) | StateChange::Forget(_), ..
+        }
         | StoreCommand::WriteStates { .. }
         | StoreCommand::SaveDevices { .. }
         | StoreCommand::SaveSessionFilters(_)
@@ -343,7 +350,9 @@ fn payload_bytes(command: &StoreCommand) -> usize {
         StateChange::Nothing | StateChange::Forget(_) => 0,
     };
     match command {
-        StoreCommand::Record { change, .. } => of_change(change),
+        StoreCommand::Record { change, .. } | StoreCommand::RecordFormer { change, .. } => {
+            of_change(change)
+        }
         StoreCommand::WriteStates { changes, .. } => changes.iter().map(of_change).sum(),
         StoreCommand::ReadStates { .. }
         | StoreCommand::SaveDevices { .. }

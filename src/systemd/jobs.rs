@@ -29,7 +29,7 @@ enum Goal<'a> {
 }
 
 /// Why an operation did not come to its end.
-enum Failure {
+pub(super) enum Failure {
     /// A call failed.
     Call(zbus::Error),
     /// In words, for a person.
@@ -153,7 +153,11 @@ async fn stop_once(session: &Session, unit: &UnitName) -> Result<(), Failure> {
 
 /// Stops a unit of ours if it has not ended, and makes systemd forget its failure, upon which it
 /// is unloaded.
-async fn clear(session: &Session, unit: &UnitName, active: ActiveState) -> Result<(), Failure> {
+pub(super) async fn clear(
+    session: &Session,
+    unit: &UnitName,
+    active: ActiveState,
+) -> Result<(), Failure> {
     match active {
         // A failed unit stays loaded for `systemctl status`; nothing is left to stop.
         ActiveState::Failed => {}

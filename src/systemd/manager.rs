@@ -4,6 +4,7 @@
 //! state, and a moment earlier from logind's announcement, which may be taken back.
 
 use super::alert_units::{self, AlertOrder, AlertUnits};
+use super::former::{self, FormerUnits};
 use super::inbox::Inbox;
 use super::jobs;
 use super::properties::{Owner, refuse_swayed, transient};
@@ -15,7 +16,7 @@ use crate::pulse::Pulse;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::spec::AgentSpec;
-use iotmonitor_core::model::unit::JobOutcome;
+use iotmonitor_core::model::unit::{JobOutcome, UnitsOutcome};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,15 +58,20 @@ pub struct ManagerHandle {
 enum Operation {
     Start { device: DeviceName, agent: Box<AgentSpec>, definition: String },
     Stop { unit: UnitName },
+    StopFormer(FormerUnits),
 }
 
 impl Operation {
-    fn finished(&self, outcome: JobOutcome) -> Event {
+    /// The event that tells of an operation which failed before it began.
+    fn failed(self, reason: &str) -> Event {
+        let outcome = JobOutcome::Failed(reason.to_owned());
         match self {
-            Operation::Start { agent, .. } => {
-                Event::StartFinished { unit: agent.unit.clone(), outcome }
+            Operation::Start { agent, .. } => Event::StartFinished { unit: agent.unit, outcome },
+            Operation::Stop { unit } => Event::StopFinished { unit, outcome },
+            Operation::StopFormer(FormerUnits { client_id, .. }) => {
+                let outcome = UnitsOutcome::Failed { reason: reason.to_owned() };
+                Event::FormerUnitsStopped { client_id, outcome }
             }
-            Operation::Stop { unit } => Event::StopFinished { unit: unit.clone(), outcome },
         }
     }
 }
@@ -107,6 +113,12 @@ impl ManagerHandle {
         self.queue(Operation::Stop { unit });
     }
 
+    /// Stops what a former clientid has started. Answered like [`Self::start`], by
+    /// [`Event::FormerUnitsStopped`].
+    pub fn stop_former(&self, former: FormerUnits) {
+        self.queue(Operation::StopFormer(former));
+    }
+
     /// Starts a unit for an alert. Answered by [`Event::AlertUnitFinished`], or in the end by
     /// [`Event::AlertsDropped`] where there are too many.
     pub fn alert(&self, order: AlertOrder) {
@@ -121,7 +133,7 @@ impl ManagerHandle {
             Err(mpsc::error::TrySendError::Full(operation)) => (operation, "too many operations"),
             Err(mpsc::error::TrySendError::Closed(operation)) => (operation, "shutting down"),
         };
-        let event = operation.finished(JobOutcome::Failed(reason.to_owned()));
+        let event = operation.failed(reason);
         let events = self.events.clone();
         tokio::spawn(async move { events.send(event).await });
     }
@@ -147,38 +159,56 @@ async fn carry_out(
         let Some(session) = current.borrow().clone() else { continue };
         let (events, shared) = (events.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
-            let outcome = tokio::select! {
-                outcome = carry_out_one(&session, &operation, &shared.0, shared.1.as_ref()) => outcome,
+            let event = tokio::select! {
+                event = carry_out_one(&session, operation, &shared.0, shared.1.as_ref()) => event,
                 () = session.inbox.lost() => return,
             };
             drop(turn);
             // Fails only when the daemon has ended and nobody wants to know.
-            let _ = events.send(operation.finished(outcome)).await;
+            let _ = events.send(event).await;
         });
     }
 }
 
+/// Returns the event that tells of the end.
 async fn carry_out_one(
     session: &Session,
-    operation: &Operation,
+    operation: Operation,
     client_id: &str,
     owner: Option<&Owner>,
-) -> JobOutcome {
+) -> Event {
     match operation {
         Operation::Start { device, agent, definition } => {
-            if owner.is_none() && !agent.credentials.is_empty() {
-                let agent = agent.clone();
-                let looked = tokio::task::spawn_blocking(move || refuse_swayed(&agent)).await;
-                if let Ok(Err(error)) = looked {
-                    return JobOutcome::Failed(error.to_string());
-                }
+            if let Err(error) = look_for_sway(owner, &agent).await {
+                let outcome = JobOutcome::Failed(error);
+                return Event::StartFinished { unit: agent.unit, outcome };
             }
-            match transient(owner, client_id, device, agent, definition) {
+            let outcome = match transient(owner, client_id, &device, &agent, &definition) {
                 Ok(properties) => jobs::start(session, &agent.unit, &properties).await,
                 Err(error) => JobOutcome::Failed(error.to_string()),
-            }
+            };
+            Event::StartFinished { unit: agent.unit, outcome }
         }
-        Operation::Stop { unit } => jobs::stop(session, unit).await,
+        Operation::Stop { unit } => {
+            let outcome = jobs::stop(session, &unit).await;
+            Event::StopFinished { unit, outcome }
+        }
+        Operation::StopFormer(former) => {
+            let outcome = former::stop(session, &former).await;
+            Event::FormerUnitsStopped { client_id: former.client_id, outcome }
+        }
+    }
+}
+
+/// Refuses credentials of files that others could have put in the place of what they name.
+async fn look_for_sway(owner: Option<&Owner>, agent: &AgentSpec) -> Result<(), String> {
+    if owner.is_some() || agent.credentials.is_empty() {
+        return Ok(());
+    }
+    let agent = agent.clone();
+    match tokio::task::spawn_blocking(move || refuse_swayed(&agent)).await {
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
 

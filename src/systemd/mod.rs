@@ -5,7 +5,7 @@
 //! nobody polls stalls its whole connection. On the second, [`units`] reads the truth from systemd
 //! for each unit that the inbox names, and [`jobs`] starts and stops units. [`manager`] keeps the
 //! two alive and is the door for the rest of the program. [`alert_units`] starts what people have
-//! written for alerts.
+//! written for alerts; [`former`] stops what a former clientid has started.
 //!
 //! Invariant: the content of a signal never becomes an event. Signals only say where to look, so
 //! that sixteen of them for one restart, or a lost one, cost a look and no error.
@@ -15,6 +15,7 @@
 pub mod account;
 pub mod alert_units;
 mod command;
+pub mod former;
 mod inbox;
 mod jobs;
 pub mod manager;

@@ -57,18 +57,46 @@ impl Session {
         }
     }
 
+    /// All units with an agent's name, whosever they are.
+    pub async fn list(&self) -> zbus::Result<Vec<(UnitName, OwnedObjectPath, ActiveState)>> {
+        let listed = self.manager.list_units_by_patterns(&[], &[UNIT_PATTERN]).await?;
+        Ok(listed
+            .into_iter()
+            .filter(|row| row.2 != "not-found")
+            .map(|row| (UnitName::from_systemd(row.0), row.6, active_state(&row.3)))
+            .collect())
+    }
+
+    /// Whether somebody owns a name on the bus.
+    pub async fn is_owned(&self, name: &str) -> zbus::Result<bool> {
+        const BUS: &str = "org.freedesktop.DBus";
+        let path = "/org/freedesktop/DBus";
+        let reply = self.calls.call_method(Some(BUS), path, Some(BUS), "NameHasOwner", &(name));
+        reply.await?.body().deserialize()
+    }
+
     /// What is behind a unit's name now. Never makes systemd load the unit: asking by object path
     /// alone would, and each load is told as a new unit.
     pub async fn read(&self, unit: &UnitName) -> zbus::Result<Reading> {
+        self.read_as(unit, &self.client_id).await
+    }
+
+    /// The same where it is to bear the mark of this clientid.
+    pub async fn read_as(&self, unit: &UnitName, client_id: &str) -> zbus::Result<Reading> {
         let path = match self.manager.get_unit(unit.as_str()).await {
             Ok(path) => path,
             Err(error) if meaning(&error) == Meaning::NoSuchUnit => return Ok(Reading::Absent),
             Err(error) => return Err(error),
         };
-        self.read_path(unit, &path).await
+        self.read_path(unit, &path, client_id).await
     }
 
-    async fn read_path(&self, unit: &UnitName, path: &OwnedObjectPath) -> zbus::Result<Reading> {
+    async fn read_path(
+        &self,
+        unit: &UnitName,
+        path: &OwnedObjectPath,
+        client_id: &str,
+    ) -> zbus::Result<Reading> {
         // An empty interface name gives the properties of all interfaces, at one moment.
         let reply = self
             .calls
@@ -82,7 +110,7 @@ impl Session {
             .await?;
         let body = reply.body();
         let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
-        Ok(interpret(unit, &self.client_id, &properties))
+        Ok(interpret(unit, client_id, &properties))
     }
 
     /// The end of a job of this unit; begin before the call that makes it.
@@ -159,7 +187,7 @@ impl<'a> Looker<'a> {
         beating(self.pulse, self.session.subscribe()).await?;
         let session = self.session;
         let read = async |(unit, path, _): (UnitName, OwnedObjectPath, ActiveState)| {
-            session.read_path(&unit, &path).await
+            session.read_path(&unit, &path, &session.client_id).await
         };
         let mut readings = stream::iter(self.list().await?).map(read).buffered(READS_AT_ONCE);
         while let Some(reading) = beating(self.pulse, readings.next()).await {
@@ -241,15 +269,8 @@ impl<'a> Looker<'a> {
         let _ = tokio::time::timeout(limit, self.session.inbox.work.notified()).await;
     }
 
-    /// All units with an agent's name, whosever they are.
     async fn list(&self) -> zbus::Result<Vec<(UnitName, OwnedObjectPath, ActiveState)>> {
-        let call = self.session.manager.list_units_by_patterns(&[], &[UNIT_PATTERN]);
-        let listed = beating(self.pulse, call).await?;
-        Ok(listed
-            .into_iter()
-            .filter(|row| row.2 != "not-found")
-            .map(|row| (UnitName::from_systemd(row.0), row.6, active_state(&row.3)))
-            .collect())
+        beating(self.pulse, self.session.list()).await
     }
 
     /// Marks for a look what differs from what is known, in both directions.

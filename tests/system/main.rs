@@ -19,6 +19,7 @@ mod episodes;
 #[allow(dead_code, unused_imports, reason = "the fault tests use the rest of it")]
 mod harness;
 mod home_assistant;
+mod identity;
 mod instances;
 mod liveness;
 mod package;

@@ -3,7 +3,7 @@
 use super::alert::Alert;
 use super::device_name::DeviceName;
 use super::identity::IdentityRecord;
-use super::message::{Connection, Delivery, Publication, Subscription};
+use super::message::{Connection, Delivery, FormerPart, Publication, Subscription};
 use super::notice::Notice;
 use super::snapshot::{DeviceRecord, Heartbeat};
 use super::spec::AgentSpec;
@@ -31,6 +31,24 @@ pub enum Action {
     /// (MQTT-4.6.0-2). Deliveries of an earlier connection are passed over.
     Acknowledge {
         through: Delivery,
+    },
+
+    /// Connect for a former identity with this clientid, to which `-states` is appended where it is
+    /// for its session, in place of an earlier connection for one.
+    ConnectFormer {
+        part: FormerPart,
+        client_id: String,
+    },
+    /// Take leave of the broker on that connection.
+    DisconnectFormer,
+    /// As [`Action::Acknowledge`], on that connection.
+    AcknowledgeFormer {
+        through: Delivery,
+    },
+    /// As [`Action::Record`], of that connection; reports [`super::event::Event::FormerStatesCommitted`].
+    RecordFormer {
+        delivery: Delivery,
+        change: StateChange,
     },
 
     /// Record what a delivery brought, then report [`super::event::Event::StatesCommitted`]. Every
@@ -76,6 +94,13 @@ pub enum Action {
     /// Stop the unit and clear it away, then report [`super::event::Event::StopFinished`].
     StopUnit {
         unit: UnitName,
+    },
+
+    /// Stop and clear away those of these units that bear the mark of the clientid, unless a monitor
+    /// of this machine goes by it; then report [`super::event::Event::FormerUnitsStopped`].
+    StopFormerUnits {
+        client_id: String,
+        units: Vec<UnitName>,
     },
 
     /// Tell a person: one journal entry.

@@ -1,11 +1,13 @@
 //! Facts that adapters report to the monitor, in the past tense.
 
 use super::device_name::DeviceName;
-use super::message::{Connection, Delivery, LossReason, Message, Protocol, Refusal, Token};
+use super::message::{
+    Connection, Delivery, FormerPart, LossReason, Message, Protocol, Refusal, Token,
+};
 use super::snapshot::Snapshot;
 use super::spec::MonitorSpec;
 use super::state::{ReadId, StateOrder, StateRecord, WriteId};
-use super::unit::{JobOutcome, UnitReport};
+use super::unit::{JobOutcome, UnitReport, UnitsOutcome};
 use crate::model::unit_name::{UnitName, UnitTemplate};
 use crate::topic::TopicName;
 use std::time::Duration;
@@ -42,6 +44,13 @@ pub enum Event {
     /// A PUBLISH on the state connection. It stays unacknowledged until
     /// [`super::action::Action::Acknowledge`] names it or a later one.
     StateMessage {
+        delivery: Delivery,
+        message: Message,
+    },
+    /// A PUBLISH on the connection for a former identity. It stays unacknowledged until
+    /// [`super::action::Action::AcknowledgeFormer`] names it or a later one.
+    FormerMessage {
+        part: FormerPart,
         delivery: Delivery,
         message: Message,
     },
@@ -84,6 +93,10 @@ pub enum Event {
     StatesCommitted {
         through: Delivery,
     },
+    /// All that a former session has delivered up to this is on disk.
+    FormerStatesCommitted {
+        through: Delivery,
+    },
     /// The answer to [`super::action::Action::ReadStates`]; `next` continues it.
     StatesRead {
         read: ReadId,
@@ -122,6 +135,11 @@ pub enum Event {
     StopFinished {
         unit: UnitName,
         outcome: JobOutcome,
+    },
+    /// The answer to [`super::action::Action::StopFormerUnits`].
+    FormerUnitsStopped {
+        client_id: String,
+        outcome: UnitsOutcome,
     },
     /// The instance of an `alertUnit` that [`super::action::Action::Raise`] asked for has ended.
     AlertUnitFinished {

@@ -71,6 +71,20 @@ pub struct Former {
     /// The prefixes below which it may have described them for Home Assistant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<String>,
+    /// Its agents' units are stopped, or were left to another monitor.
+    #[serde(default)]
+    pub units_done: bool,
+    /// The same of what it left at the broker.
+    #[serde(default)]
+    pub broker_done: bool,
+}
+
+impl Former {
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.units_done && self.broker_done
+    }
 }
 
 /// What the store keeps of identities.

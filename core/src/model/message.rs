@@ -11,6 +11,20 @@ pub enum Connection {
     Watch,
     /// Persistent session: states in, restored states out.
     State,
+    /// For what a former identity left.
+    Former(FormerPart),
+}
+
+/// What the connection for a former identity is there for; one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FormerPart {
+    /// Clean session under a clientid of this monitor: looks who is there, and removes what is
+    /// retained.
+    Look,
+    /// The persistent session of the former clientid: takes in what it holds.
+    Drain,
+    /// A clean session in its place, with which it ends.
+    End,
 }
 
 #[derive(

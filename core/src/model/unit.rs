@@ -39,3 +39,14 @@ pub enum JobOutcome {
     /// In words; an unknown user, a full job queue, a refused property.
     Failed(String),
 }
+
+/// What became of the units of a former clientid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitsOutcome {
+    /// So many that were there are gone.
+    Stopped { count: usize },
+    /// A monitor of this machine goes by the clientid.
+    InUse,
+    /// In words.
+    Failed { reason: String },
+}

@@ -223,10 +223,13 @@ impl Monitor {
             out.push(raise(AlertKind::ManagerBack, "systemd answers on D-Bus again".to_owned()));
         }
         self.manager.waiting_units = Some(units);
+        let orders = self.takedown.manager_connected();
+        self.take_down(orders, out);
         self.take_in_units(now, out);
     }
 
     pub(super) fn manager_lost(&mut self, reason: &str, out: &mut Vec<Action>) {
+        self.takedown.manager_lost();
         // Also without agents: a reload may bring the first one while systemd is away.
         self.manager.answers_lost = true;
         if self.manager.agents == 0 {
@@ -256,8 +259,9 @@ impl Monitor {
     }
 
     /// Compares what systemd has with what the configuration wants.
-    fn take_in_units(&mut self, now: Now, out: &mut Vec<Action>) {
-        if !self.manager.settled {
+    pub(super) fn take_in_units(&mut self, now: Now, out: &mut Vec<Action>) {
+        // No agent runs twice: what a former clientid has started is stopped first.
+        if !self.manager.settled || !self.takedown.has_stopped_units() {
             return;
         }
         let Some(units) = self.manager.waiting_units.take() else { return };

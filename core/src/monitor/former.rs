@@ -1,12 +1,16 @@
-//! Former identities: what concerns them goes to [`Takedown`](super::takedown::Takedown), and what
+//! Former identities: what concerns them goes to [`Takedown`](crate::machines::takedown::Takedown), and what
 //! that orders becomes actions.
 
-use super::takedown::{Known, Order};
+use crate::machines::takedown::{Known, Order};
 use crate::model::action::Action;
 use crate::model::identity::{Identity, IdentityRecord};
+use crate::model::message::{Connection, Delivery, FormerPart, Message, Publication, QoS};
 use crate::model::snapshot::DeviceRecord;
 use crate::model::spec::MonitorSpec;
-use crate::monitor::{Monitor, raise};
+use crate::model::state::{StateChange, StateRecord};
+use crate::model::time::Now;
+use crate::monitor::{Monitor, Timer, raise};
+use crate::topic::TopicName;
 
 impl Monitor {
     /// The store has told under which identity it was used.
@@ -30,15 +34,79 @@ impl Monitor {
             devices: self.devices.iter().map(|device| device.spec.name.clone()).collect(),
             prefixes: self.discovery_prefix().map(str::to_owned).into_iter().collect(),
         };
-        let identity = Identity::of(spec);
-        let orders = self.takedown.reconfigured(identity, spec.origin.main_defaults, known);
+        let orders = self.takedown.reconfigured(Identity::of(spec), spec, known);
         self.take_down(orders, out);
     }
 
+    pub(super) fn former_message(
+        &mut self,
+        now: Now,
+        (part, delivery): (FormerPart, Delivery),
+        message: &Message,
+        out: &mut Vec<Action>,
+    ) {
+        let is_state = part == FormerPart::Drain
+            && !message.restored
+            && !self.is_own(&message.topic)
+            && self.is_recorded(&message.topic);
+        let state = is_state.then(|| StateRecord {
+            topic: message.topic.clone(),
+            payload: message.payload.clone(),
+            qos: message.qos,
+            retain: message.retain,
+            time: now.wall,
+        });
+        let orders = self.takedown.message(now.mono, (part, delivery), message, state);
+        self.take_down(orders, out);
+    }
+
+    /// Whether what is said on a topic comes from this monitor, under its name or a former one.
+    pub(super) fn is_own(&self, topic: &TopicName) -> bool {
+        topic.is_below(&self.base_topic) || self.takedown.owns(topic)
+    }
+
     pub(super) fn take_down(&mut self, orders: Vec<Order>, out: &mut Vec<Action>) {
-        out.extend(orders.into_iter().map(|order| match order {
-            Order::Save(record) => Action::SaveIdentity(record),
-            Order::Tell(kind, message) => raise(kind, message),
-        }));
+        for order in orders {
+            match order {
+                Order::Save(record) => out.push(Action::SaveIdentity(record)),
+                Order::Tell(kind, message) => out.push(raise(kind, message)),
+                Order::StopUnits { client_id, units } => {
+                    out.push(Action::StopFormerUnits { client_id, units });
+                }
+                Order::Connect { part, client_id } => {
+                    out.push(Action::ConnectFormer { part, client_id });
+                }
+                Order::Disconnect => out.push(Action::DisconnectFormer),
+                Order::Subscribe { part, subscriptions } => {
+                    let connection = Connection::Former(part);
+                    out.push(Action::Subscribe { connection, subscriptions });
+                }
+                Order::Publish { part, topic, payload, retain, awaited } => {
+                    let token = awaited.then(|| self.new_token());
+                    self.cleared_by = token.or(self.cleared_by);
+                    out.push(Action::Publish(Publication {
+                        connection: Connection::Former(part),
+                        topic,
+                        payload,
+                        qos: QoS::AtLeastOnce,
+                        retain,
+                        restored: false,
+                        token,
+                    }));
+                }
+                Order::Record { delivery, change } => {
+                    if let StateChange::Put(state) = &change {
+                        self.restores.newer_arrived(state);
+                    }
+                    out.push(Action::RecordFormer { delivery, change });
+                }
+                Order::Acknowledge { through } => {
+                    out.push(Action::AcknowledgeFormer { through });
+                }
+                Order::WakeAt(due) => self.timers.push(due, Timer::Takedown),
+                Order::LetRestore if self.session.is_taken_in() => self.backlog_taken_in(out),
+                Order::LetRestore => {}
+            }
+        }
     }
 }

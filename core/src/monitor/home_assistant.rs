@@ -11,6 +11,7 @@
 
 use super::device::{Device, DeviceId};
 use crate::model::action::Action;
+use crate::model::description::{description_topic, discovery_id};
 use crate::model::device_name::DeviceName;
 use crate::model::message::{Message, QoS};
 use crate::model::time::Now;
@@ -19,7 +20,6 @@ use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// What `command/NAME` may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +121,7 @@ impl Monitor {
 
     /// `PREFIX/device/CLIENTID/NAME/config`. `None` when that is longer than a topic may be.
     fn discovery_topic(&self, prefix: &str, name: &DeviceName) -> Option<TopicName> {
-        let (node, object) = (discovery_id(&self.client_id), discovery_id(name.as_str()));
-        TopicName::new(format!("{prefix}/device/{node}/{object}/config")).ok()
+        description_topic(prefix, &self.client_id, name)
     }
 
     fn description(&self, device: &Device) -> Value {
@@ -226,38 +225,4 @@ fn monitoring_switch() -> Value {
         "value_template": "{{ 'off' if value_json.state == 'disabled' else 'on' }}",
         "qos": 1,
     })
-}
-
-/// A text in the characters that Home Assistant takes as a node or object id, `[a-zA-Z0-9_-]+`.
-/// Every other byte, and the hyphen, is written as a hyphen and two hex digits, so that two names
-/// never share an id.
-fn discovery_id(text: &str) -> String {
-    let mut id = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || byte == b'_' {
-            id.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(id, "-{byte:02x}");
-        }
-    }
-    id
-}
-
-#[cfg(test)]
-mod tests {
-    use super::discovery_id;
-
-    #[test]
-    fn an_id_keeps_letters_digits_and_underscores() {
-        assert_eq!(discovery_id("Esp_04"), "Esp_04");
-    }
-
-    #[test]
-    fn names_that_differ_have_ids_that_differ() {
-        assert_eq!(discovery_id("a-b"), "a-2db");
-        assert_eq!(discovery_id("a b"), "a-20b");
-        assert_eq!(discovery_id("a-20b"), "a-2d20b");
-        assert_eq!(discovery_id("ö"), "-c3-b6");
-    }
 }

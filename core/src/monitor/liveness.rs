@@ -116,6 +116,8 @@ impl Monitor {
             self.clock.resume(now.mono);
             self.watching_again(now, out);
         }
+        let orders = self.takedown.watching();
+        self.take_down(orders, out);
         for refusal in refused {
             let told = self.watch.told_refused.contains(&refusal.filter);
             if self.watch.refused.insert(refusal.filter.clone()) && !told {
@@ -278,6 +280,9 @@ impl Monitor {
             if !is_replay {
                 self.command_message(now, message, out);
             }
+            return;
+        }
+        if self.takedown.owns(&message.topic) {
             return;
         }
         if !is_replay && !self.watch.echoes.is_empty() && self.watch.swallow(message) {

@@ -138,6 +138,9 @@ impl Monitor {
 
     /// The state connection has taken in its backlog: what waits for that may go on.
     pub(super) fn backlog_taken_in(&mut self, out: &mut Vec<Action>) {
+        if self.takedown.holds_restores() {
+            return;
+        }
         if !self.restores.start.begun {
             self.restores.start.begun = true;
             let queued: BTreeSet<DeviceId> = self.restores.queue.iter().copied().collect();
@@ -164,7 +167,10 @@ impl Monitor {
     }
 
     fn start_restores(&mut self, out: &mut Vec<Action>) {
-        while self.session.is_taken_in() && self.restores.active.len() < MAX_ACTIVE {
+        while self.session.is_taken_in()
+            && !self.takedown.holds_restores()
+            && self.restores.active.len() < MAX_ACTIVE
+        {
             let Some(device) = self.restores.queue.pop_front() else { return };
             self.restores.active.push(Restore {
                 device,

@@ -248,7 +248,7 @@ impl Monitor {
     }
 
     fn state_change(&mut self, now: Now, message: Message, out: &mut Vec<Action>) -> StateChange {
-        if message.topic.is_below(&self.base_topic) {
+        if self.is_own(&message.topic) {
             return StateChange::Nothing;
         }
         let tells_restored = self.session.protocol == Some(Protocol::V5);
@@ -259,6 +259,8 @@ impl Monitor {
         if !self.is_recorded(&message.topic) {
             return StateChange::Nothing;
         }
+        let replay = message.retain && !self.session.is_taken_in();
+        self.takedown.state_arrived(&message.topic, replay);
         let forget = tells_restored && message.retain && message.payload.is_empty();
         let record = StateRecord {
             topic: message.topic,
@@ -318,6 +320,8 @@ impl Monitor {
         if now.mono >= until {
             self.tell_missing_marker(now, out);
             self.session.backlog = Backlog::TakenIn;
+            let orders = self.takedown.session_stands(now.mono);
+            self.take_down(orders, out);
             self.backlog_taken_in(out);
         } else if due > Duration::ZERO {
             self.timers.push(until, Timer::Session);

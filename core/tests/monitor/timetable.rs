@@ -82,6 +82,8 @@ pub struct Broker {
     /// Subscriptions of the persistent session.
     pub session: BTreeMap<TopicFilter, QoS>,
     pub has_session: bool,
+    /// Subscriptions of the connection for a former identity, of which the tests do the rest.
+    pub former: BTreeMap<TopicFilter, QoS>,
 }
 
 #[derive(Default)]
@@ -346,7 +348,14 @@ impl House {
                 let table = self.broker.subscriptions(*connection);
                 table.retain(|filter, _| !filters.contains(filter));
             }
-            Action::Acknowledge { .. } | Action::Raise(_) | Action::Notify(_) => {}
+            Action::Acknowledge { .. }
+            | Action::AcknowledgeFormer { .. }
+            | Action::RecordFormer { .. }
+            | Action::ConnectFormer { .. }
+            | Action::DisconnectFormer
+            | Action::StopFormerUnits { .. }
+            | Action::Raise(_)
+            | Action::Notify(_) => {}
             Action::Record { .. }
             | Action::ReadStates { .. }
             | Action::WriteStates { .. }
@@ -439,6 +448,7 @@ impl Broker {
             watch_subscriptions: BTreeMap::new(),
             session: BTreeMap::new(),
             has_session: false,
+            former: BTreeMap::new(),
         }
     }
 
@@ -446,6 +456,7 @@ impl Broker {
         match connection {
             Connection::Watch => &mut self.watch_subscriptions,
             Connection::State => &mut self.session,
+            Connection::Former(_) => &mut self.former,
         }
     }
 }

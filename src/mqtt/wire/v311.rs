@@ -5,7 +5,9 @@ use super::{
     Wire, is_publish, pkid_of_broken_publish, write_whole,
 };
 use bytes::{Bytes, BytesMut};
-use iotmonitor_core::model::message::{Connection, Protocol, Publication, QoS, Subscription};
+use iotmonitor_core::model::message::{
+    Connection, FormerPart, Protocol, Publication, QoS, Subscription,
+};
 use iotmonitor_core::topic::TopicFilter;
 use rumqttc_v4 as mqtt;
 use rumqttc_v4::mqttbytes::{self, Error, check};
@@ -34,8 +36,8 @@ impl Wire for V311 {
         let mut connect = mqtt::Connect::new(hello.client_id.clone());
         connect.keep_alive = hello.keep_alive_seconds;
         connect.clean_session = match hello.connection {
-            Connection::Watch => true,
-            Connection::State => false,
+            Connection::Watch | Connection::Former(FormerPart::Look | FormerPart::End) => true,
+            Connection::State | Connection::Former(FormerPart::Drain) => false,
         };
         connect.last_will = hello.will.map(|will| mqtt::LastWill {
             topic: will.topic.to_string(),

@@ -7,7 +7,7 @@ use super::{
 };
 use bytes::{Buf, Bytes, BytesMut};
 use iotmonitor_core::model::message::{
-    Connection, Protocol, Publication, QoS, RESTORED_PROPERTY, Subscription,
+    Connection, FormerPart, Protocol, Publication, QoS, RESTORED_PROPERTY, Subscription,
 };
 use iotmonitor_core::topic::TopicFilter;
 use rumqttc::mqttbytes::v5 as mqtt;
@@ -48,11 +48,11 @@ impl Wire for V5 {
         let mut properties = mqtt::ConnectProperties::new();
         // No maximum packet size: absent means that the broker may send what MQTT can frame.
         let clean_start = match hello.connection {
-            Connection::Watch => {
+            Connection::Watch | Connection::Former(FormerPart::Look | FormerPart::End) => {
                 properties.session_expiry_interval = Some(0);
                 true
             }
-            Connection::State => {
+            Connection::State | Connection::Former(FormerPart::Drain) => {
                 let expiry = u32::try_from(SESSION_EXPIRY.as_secs()).unwrap_or(u32::MAX);
                 properties.session_expiry_interval = Some(expiry);
                 properties.receive_maximum = Some(STATE_RECEIVE_MAXIMUM);
@@ -120,10 +120,13 @@ impl Wire for V5 {
         // On the watch connection a set retain flag means a replay, which is asked for where it is
         // wanted alone, and live messages come without it; on the state connection the flag belongs
         // to the state.
-        let preserve_retain = connection == Connection::State;
+        let preserve_retain =
+            matches!(connection, Connection::State | Connection::Former(FormerPart::Drain));
         let retain_forward_rule = |subscription: &Subscription| match connection {
             Connection::Watch if !subscription.replay => mqtt::RetainForwardRule::Never,
-            Connection::Watch | Connection::State => mqtt::RetainForwardRule::OnEverySubscribe,
+            Connection::Watch | Connection::State | Connection::Former(_) => {
+                mqtt::RetainForwardRule::OnEverySubscribe
+            }
         };
         let filters = subscriptions
             .iter()

@@ -524,6 +524,11 @@ impl World {
             | Action::Record { .. }
             | Action::SaveSessionFilters(_)
             | Action::SaveIdentity(_)
+            | Action::AcknowledgeFormer { .. }
+            | Action::RecordFormer { .. }
+            | Action::ConnectFormer { .. }
+            | Action::DisconnectFormer
+            | Action::StopFormerUnits { .. }
             | Action::WriteStates { .. } => {}
         }
     }

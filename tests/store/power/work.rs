@@ -34,7 +34,9 @@ pub struct Content {
 impl Content {
     fn follow(&mut self, command: &StoreCommand) {
         match command {
-            StoreCommand::Record { change, .. } => self.change(change, false),
+            StoreCommand::Record { change, .. } | StoreCommand::RecordFormer { change, .. } => {
+                self.change(change, false);
+            }
             StoreCommand::WriteStates { changes, keep_newer, .. } => {
                 changes.iter().for_each(|change| self.change(change, *keep_newer));
             }

@@ -1,0 +1,374 @@
+//! What one former identity left at the broker: looked whether it is in use, cleared, and its
+//! session drained and ended.
+//!
+//! MQTT has no way to ask whether a client is connected, and who connects under its identifier
+//! ends it. So nothing is done before it has been quiet: a monitor publishes `up` each second, and
+//! `availability` says `offline` once it is gone.
+
+use super::Order;
+use crate::model::description::description_topic;
+use crate::model::identity::{Former, Identity};
+use crate::model::message::{Delivery, FormerPart, LossReason, Message, QoS, Subscription};
+use crate::topic::{TopicFilter, TopicName};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A monitor that has said no `up` for so long is not there.
+pub const LOOK: Duration = Duration::from_secs(10);
+
+/// The same where the broker still says that it is there: its will may have been lost with a
+/// broker that crashed, and its watchdog ends one that hangs within half a minute.
+pub const LONG_LOOK: Duration = Duration::from_secs(60);
+
+/// Quiet for this long after the marker: the session is drained.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// A marker that has not come back this long after the last message is given up.
+const MARKER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The end of waiting for a session in which it is never quiet.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How the work on one former identity came to an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// All of it has been taken down.
+    Done,
+    /// Somebody goes by its names: nothing more is touched. In words, how that showed.
+    InUse(&'static str),
+    /// It cannot be seen whether somebody does.
+    Unseen,
+}
+
+/// The work on one former identity.
+#[derive(Debug)]
+pub struct Broker {
+    stage: Stage,
+    /// Its base topic, where that is another one now.
+    base: Option<String>,
+    /// Retained messages to be removed.
+    retained: Vec<TopicName>,
+    /// Its clientid and base topic, where its session is to be ended.
+    session: Option<(String, String)>,
+    /// Whether what the session kept is wanted.
+    records: bool,
+    own_client_id: String,
+    markers: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// Waits for the connection, of which the look begins.
+    Look,
+    Looking {
+        since: Duration,
+        until: Duration,
+        claims_to_live: bool,
+    },
+    /// Waits for the last acknowledgement.
+    Clearing,
+    /// Waits for this monitor's own session, so that between the two nothing is lost.
+    AwaitOwnSession,
+    /// Waits for the connection.
+    Drain,
+    Draining {
+        marker: String,
+        returned: bool,
+        until: Duration,
+        latest: Duration,
+        /// The last delivery that is not on disk.
+        uncommitted: Option<Delivery>,
+    },
+    /// Waits for the connection with which the session ends.
+    End,
+    Over,
+}
+
+impl Broker {
+    /// The work, and what begins it; `None` where there is nothing to do.
+    pub fn begin(former: &Former, own: &Identity, records: bool) -> Option<(Self, Vec<Order>)> {
+        let Identity { client_id, base_topic, .. } = &former.identity;
+        let has_session = *client_id != own.client_id;
+        let moved = *base_topic != own.base_topic;
+        let mut retained = Vec::new();
+        if moved {
+            let below = former.devices.iter().map(|name| format!("{base_topic}/status/{name}"));
+            let topics = below.chain([format!("{base_topic}/availability")]);
+            retained.extend(topics.filter_map(|topic| TopicName::new(topic).ok()));
+        }
+        if has_session {
+            for prefix in &former.prefixes {
+                let topics = former.devices.iter();
+                retained
+                    .extend(topics.filter_map(|name| description_topic(prefix, client_id, name)));
+            }
+        }
+        if !has_session && retained.is_empty() {
+            return None;
+        }
+        let broker = Self {
+            stage: Stage::Look,
+            base: moved.then(|| base_topic.clone()),
+            retained,
+            session: has_session.then(|| (client_id.clone(), base_topic.clone())),
+            records,
+            own_client_id: own.client_id.clone(),
+            markers: 0,
+        };
+        let orders = vec![broker.connect(FormerPart::Look)];
+        Some((broker, orders))
+    }
+
+    fn connect(&self, part: FormerPart) -> Order {
+        let former = self.session.as_ref().map(|(client_id, _)| client_id);
+        let client_id = match part {
+            FormerPart::Look => &self.own_client_id,
+            FormerPart::Drain | FormerPart::End => former.unwrap_or(&self.own_client_id),
+        };
+        Order::Connect { part, client_id: client_id.clone() }
+    }
+
+    /// The part whose events are awaited.
+    fn part(&self) -> Option<FormerPart> {
+        match self.stage {
+            Stage::Look | Stage::Looking { .. } | Stage::Clearing => Some(FormerPart::Look),
+            Stage::Drain | Stage::Draining { .. } => Some(FormerPart::Drain),
+            Stage::End => Some(FormerPart::End),
+            Stage::AwaitOwnSession | Stage::Over => None,
+        }
+    }
+
+    /// Whether what the session kept may still bring something newer than what is recorded.
+    pub fn may_bring_states(&self) -> bool {
+        match self.stage {
+            Stage::Look
+            | Stage::Looking { .. }
+            | Stage::Clearing
+            | Stage::AwaitOwnSession
+            | Stage::Drain
+            | Stage::Draining { .. } => self.session.is_some() && self.records,
+            Stage::End | Stage::Over => false,
+        }
+    }
+
+    pub fn connected(
+        &mut self,
+        now: Duration,
+        part: FormerPart,
+        session_present: bool,
+    ) -> (Vec<Order>, Option<End>) {
+        if self.part() != Some(part) {
+            return (Vec::new(), None);
+        }
+        match part {
+            FormerPart::Look => (self.look(now), None),
+            FormerPart::Drain if session_present => (self.drain(now), None),
+            FormerPart::Drain => (self.end(), None),
+            FormerPart::End => {
+                self.stage = Stage::Over;
+                (vec![Order::Disconnect], Some(End::Done))
+            }
+        }
+    }
+
+    /// Begins the look, also after a connection that was lost on the way.
+    fn look(&mut self, now: Duration) -> Vec<Order> {
+        let until = now + LOOK;
+        self.stage = Stage::Looking { since: now, until, claims_to_live: false };
+        let Some(base) = &self.base else { return vec![Order::WakeAt(until)] };
+        let filters = [format!("{base}/up"), format!("{base}/availability")];
+        let wanted = |filter: String| {
+            let filter = TopicFilter::new(filter).ok()?;
+            Some(Subscription { filter, qos: QoS::AtLeastOnce, replay: true })
+        };
+        let subscriptions = filters.into_iter().filter_map(wanted).collect();
+        vec![subscribe(FormerPart::Look, subscriptions), Order::WakeAt(until)]
+    }
+
+    /// Without the subscriptions nothing is known of who is there.
+    pub fn subscribed(&mut self, part: FormerPart, refused: bool) -> (Vec<Order>, Option<End>) {
+        if refused && part == FormerPart::Look && self.part() == Some(part) {
+            return self.leave(End::Unseen);
+        }
+        (Vec::new(), None)
+    }
+
+    pub fn disconnected(
+        &mut self,
+        part: FormerPart,
+        reason: &LossReason,
+    ) -> (Vec<Order>, Option<End>) {
+        if self.part() != Some(part) {
+            return (Vec::new(), None);
+        }
+        match part {
+            // Whoever takes the connection away is there: no war over it.
+            FormerPart::Drain | FormerPart::End if *reason == LossReason::TakenOver => {
+                return self.leave(End::InUse("it takes the connection away"));
+            }
+            FormerPart::Look => self.stage = Stage::Look,
+            FormerPart::Drain => self.stage = Stage::Drain,
+            FormerPart::End => {}
+        }
+        (Vec::new(), None)
+    }
+
+    /// Another monitor was heard below the base topic that both share.
+    pub fn another_heard(&mut self) -> (Vec<Order>, Option<End>) {
+        match self.stage {
+            Stage::Looking { .. } if self.base.is_none() => {
+                self.leave(End::InUse("another monitor publishes below the same baseTopic"))
+            }
+            _ => (Vec::new(), None),
+        }
+    }
+
+    pub fn looked_at(&mut self, message: &Message) -> (Vec<Order>, Option<End>) {
+        let Stage::Looking { claims_to_live, .. } = &mut self.stage else {
+            return (Vec::new(), None);
+        };
+        let below = self.base.as_deref().and_then(|base| message.topic.as_str().strip_prefix(base));
+        let is_online = message.payload == "online".as_bytes();
+        match below {
+            Some("/availability") if message.retain => *claims_to_live = is_online,
+            Some("/availability") if !is_online => *claims_to_live = false,
+            Some("/up") if message.retain => {}
+            Some("/up" | "/availability") => {
+                return self.leave(End::InUse("a monitor publishes below its baseTopic"));
+            }
+            Some(_) | None => {}
+        }
+        (Vec::new(), None)
+    }
+
+    /// Removes what is retained; the last acknowledgement is the last of all (MQTT-4.6.0-2).
+    fn clear(&mut self) -> Vec<Order> {
+        let Some(last) = self.retained.len().checked_sub(1) else { return self.cleared().0 };
+        self.stage = Stage::Clearing;
+        let topics = self.retained.iter().enumerate();
+        topics
+            .map(|(at, topic)| Order::Publish {
+                part: FormerPart::Look,
+                topic: topic.clone(),
+                payload: Bytes::new(),
+                retain: true,
+                awaited: at == last,
+            })
+            .collect()
+    }
+
+    /// The broker has acknowledged all of it.
+    pub fn cleared(&mut self) -> (Vec<Order>, Option<End>) {
+        if self.session.is_none() {
+            self.stage = Stage::Over;
+            return (vec![Order::Disconnect], Some(End::Done));
+        }
+        self.stage = Stage::AwaitOwnSession;
+        if self.records { (vec![Order::Disconnect], None) } else { (self.end(), None) }
+    }
+
+    /// Whether the next step waits for this monitor's own session.
+    pub fn awaits_own_session(&self) -> bool {
+        self.stage == Stage::AwaitOwnSession
+    }
+
+    /// This monitor's own session is there and gets everything from now on.
+    pub fn own_session_stands(&mut self) -> Vec<Order> {
+        self.stage = Stage::Drain;
+        vec![self.connect(FormerPart::Drain)]
+    }
+
+    fn drain(&mut self, now: Duration) -> Vec<Order> {
+        let Some((client_id, base)) = &self.session else { return Vec::new() };
+        self.markers += 1;
+        let marker = format!("{}-{}", now.as_nanos(), self.markers);
+        let until = now + MARKER_PATIENCE;
+        let mut orders = vec![Order::WakeAt(until)];
+        let topics = format!("{base}/marker/{client_id}");
+        if let (Ok(filter), Ok(topic)) =
+            (TopicFilter::new(format!("{topics}/+")), TopicName::new(format!("{topics}/1")))
+        {
+            let wanted = Subscription { filter, qos: QoS::AtLeastOnce, replay: false };
+            orders.push(subscribe(FormerPart::Drain, vec![wanted]));
+            orders.push(Order::Publish {
+                part: FormerPart::Drain,
+                topic,
+                payload: Bytes::from(marker.clone()),
+                retain: false,
+                awaited: false,
+            });
+        }
+        self.stage = Stage::Draining {
+            marker,
+            returned: false,
+            until,
+            latest: now + DRAIN_PATIENCE,
+            uncommitted: None,
+        };
+        orders
+    }
+
+    /// A message of the session, which will be recorded or passed over as `delivery`.
+    pub fn drained(&mut self, now: Duration, delivery: Delivery, message: &Message) -> Vec<Order> {
+        let Stage::Draining { marker, returned, until, latest, uncommitted } = &mut self.stage
+        else {
+            return Vec::new();
+        };
+        *uncommitted = Some(delivery);
+        let is_marker = message.payload == marker.as_bytes()
+            && self.session.as_ref().is_some_and(|(client_id, base)| {
+                message.topic.as_str() == format!("{base}/marker/{client_id}/1")
+            });
+        *returned |= is_marker;
+        let patience = if *returned { QUIET } else { MARKER_PATIENCE };
+        *until = (now + patience).min(*latest);
+        vec![Order::WakeAt(*until)]
+    }
+
+    /// What the session brought up to here is on disk.
+    pub fn committed(&mut self, now: Duration, through: Delivery) -> Vec<Order> {
+        let mut orders = vec![Order::Acknowledge { through }];
+        if let Stage::Draining { uncommitted, .. } = &mut self.stage {
+            *uncommitted = uncommitted.filter(|last| *last > through);
+            orders.extend(self.time_passed(now).0);
+        }
+        orders
+    }
+
+    pub fn time_passed(&mut self, now: Duration) -> (Vec<Order>, Option<End>) {
+        match &mut self.stage {
+            Stage::Looking { since, until, claims_to_live } if now >= *until => {
+                let long = *since + LONG_LOOK;
+                if *claims_to_live && now < long {
+                    *until = long;
+                    return (vec![Order::WakeAt(long)], None);
+                }
+                if self.retained.is_empty() { self.cleared() } else { (self.clear(), None) }
+            }
+            Stage::Draining { until, uncommitted: None, .. } if now >= *until => (self.end(), None),
+            Stage::Look
+            | Stage::Looking { .. }
+            | Stage::Clearing
+            | Stage::AwaitOwnSession
+            | Stage::Drain
+            | Stage::Draining { .. }
+            | Stage::End
+            | Stage::Over => (Vec::new(), None),
+        }
+    }
+
+    /// Ends the session: one that begins cleanly takes its place, and leaves nothing.
+    fn end(&mut self) -> Vec<Order> {
+        self.stage = Stage::End;
+        vec![self.connect(FormerPart::End)]
+    }
+
+    fn leave(&mut self, end: End) -> (Vec<Order>, Option<End>) {
+        self.stage = Stage::Over;
+        (vec![Order::Disconnect], Some(end))
+    }
+}
+
+fn subscribe(part: FormerPart, subscriptions: Vec<Subscription>) -> Order {
+    Order::Subscribe { part, subscriptions }
+}

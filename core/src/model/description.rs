@@ -1,0 +1,47 @@
+//! Under which names a device is described for Home Assistant.
+
+use super::device_name::DeviceName;
+use crate::topic::TopicName;
+use std::fmt::Write;
+
+/// Where a monitor of this clientid describes a device.
+#[must_use]
+pub fn description_topic(prefix: &str, client_id: &str, name: &DeviceName) -> Option<TopicName> {
+    let (node, object) = (discovery_id(client_id), discovery_id(name.as_str()));
+    TopicName::new(format!("{prefix}/device/{node}/{object}/config")).ok()
+}
+
+/// A text in the characters that Home Assistant takes as a node or object id, `[a-zA-Z0-9_-]+`.
+/// Every other byte, and the hyphen, is written as a hyphen and two hex digits, so that two names
+/// never share an id.
+#[must_use]
+pub fn discovery_id(text: &str) -> String {
+    let mut id = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            id.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(id, "-{byte:02x}");
+        }
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::discovery_id;
+
+    #[test]
+    fn an_id_keeps_letters_digits_and_underscores() {
+        assert_eq!(discovery_id("Esp_04"), "Esp_04");
+    }
+
+    #[test]
+    fn names_that_differ_have_ids_that_differ() {
+        assert_eq!(discovery_id("a-b"), "a-2db");
+        assert_eq!(discovery_id("a b"), "a-20b");
+        assert_eq!(discovery_id("a-20b"), "a-2d20b");
+        assert_eq!(discovery_id("ö"), "-c3-b6");
+    }
+}

@@ -1,0 +1,88 @@
+//! The connection for a former identity, beside the two that always are: one at a time, and only for
+//! as long as something is to be done there.
+//!
+//! The watchdog does not mind it: what it is there for can wait for the next start.
+
+use crate::mqtt::settings::MqttSettings;
+use crate::mqtt::{self, ConnectionOptions, MqttHandle};
+use crate::pulse::Pulse;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Delivery, FormerPart};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// A farewell gets this long.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub struct FormerLink {
+    open: Option<Open>,
+}
+
+struct Open {
+    handle: MqttHandle,
+    settings: MqttSettings,
+    /// The first delivery that the store had no room for. Nothing from it on is acknowledged: the
+    /// broker delivers it again on the next connection.
+    unrecorded: Option<Delivery>,
+}
+
+impl FormerLink {
+    /// Connects in place of an earlier connection.
+    pub fn connect(
+        &mut self,
+        part: FormerPart,
+        settings: MqttSettings,
+        events: mpsc::Sender<Event>,
+    ) {
+        self.disconnect();
+        let handle = mqtt::spawn(
+            Connection::Former(part),
+            settings.clone(),
+            ConnectionOptions::default(),
+            events,
+            Pulse::new(),
+        );
+        self.open = Some(Open { handle, settings, unrecorded: None });
+    }
+
+    /// Takes leave of the broker, which nobody waits for.
+    pub fn disconnect(&mut self) {
+        if let Some(Open { handle, .. }) = self.open.take() {
+            tokio::spawn(async move { handle.close(Instant::now() + FAREWELL).await });
+        }
+    }
+
+    /// For publications and subscriptions.
+    pub fn handle(&self) -> Option<&MqttHandle> {
+        self.open.as_ref().map(|open| &open.handle)
+    }
+
+    /// It stands anew: what was not acknowledged comes again.
+    pub fn connected(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.unrecorded = None;
+        }
+    }
+
+    /// Whether a delivery may be recorded, or comes behind one that could not be.
+    pub fn may_record(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.unrecorded.is_none())
+    }
+
+    /// The store had no room for it.
+    pub fn not_recorded(&mut self, delivery: Delivery) {
+        if let Some(open) = &mut self.open {
+            open.unrecorded = Some(delivery);
+            open.handle.reconnect(open.settings.clone());
+        }
+    }
+
+    pub fn acknowledge(&self, through: Delivery) {
+        let Some(open) = &self.open else { return };
+        if open.unrecorded.is_none_or(|first| through < first) {
+            open.handle.acknowledge(through);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Stops what a former clientid has started.
+//!
+//! Its units bear its mark and no longer this monitor's, so that nobody here looks at them but this.
+
+use super::jobs::{Failure, clear};
+use super::proxy::words;
+use super::reading::Reading;
+use super::units::Session;
+use futures_util::{StreamExt as _, stream};
+use iotmonitor_core::model::unit::UnitsOutcome;
+use iotmonitor_core::model::unit_name::UnitName;
+use std::collections::BTreeSet;
+
+/// Units that are stopped at the same time. Each may take as long as its TimeoutStopSec.
+const AT_ONCE: usize = 8;
+
+/// What is to be stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerUnits {
+    pub client_id: String,
+    /// The name on the bus that a monitor of this clientid owns, where it can have one.
+    pub bus_name: Option<String>,
+    pub units: Vec<UnitName>,
+}
+
+/// Stops those of the units that bear the mark of the clientid, unless a monitor goes by it.
+pub(super) async fn stop(session: &Session, former: &FormerUnits) -> UnitsOutcome {
+    match stop_all(session, former).await {
+        Ok(Some(count)) => UnitsOutcome::Stopped { count },
+        Ok(None) => UnitsOutcome::InUse,
+        Err(Failure::Call(error)) => UnitsOutcome::Failed { reason: words(&error) },
+        Err(Failure::Final(reason)) => UnitsOutcome::Failed { reason },
+    }
+}
+
+/// `None` where a monitor goes by the clientid.
+async fn stop_all(session: &Session, former: &FormerUnits) -> Result<Option<usize>, Failure> {
+    if let Some(name) = &former.bus_name
+        && session.is_owned(name).await?
+    {
+        return Ok(None);
+    }
+    let wanted: BTreeSet<&UnitName> = former.units.iter().collect();
+    let there = session.list().await?.into_iter().map(|(unit, ..)| unit);
+    let there: Vec<UnitName> = there.filter(|unit| wanted.contains(unit)).collect();
+    let stop_one = async |unit: UnitName| match session.read_as(&unit, &former.client_id).await? {
+        Reading::Own(report) => clear(session, &unit, report.active).await.map(|()| 1),
+        Reading::Absent | Reading::Foreign { .. } => Ok(0),
+    };
+    let outcomes: Vec<Result<usize, Failure>> =
+        stream::iter(there).map(stop_one).buffer_unordered(AT_ONCE).collect().await;
+    outcomes.into_iter().try_fold(0, |sum, one| Ok(sum + one?)).map(Some)
+}
