@@ -17,6 +17,7 @@ mod watchdog;
 
 pub use memory::keep_to_limits;
 
+use crate::bus::{self, Claim, Holder, Place};
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::http::Surroundings;
 use crate::logging::Logger;
@@ -84,6 +85,11 @@ pub enum DaemonError {
     Config(#[from] ConfigErrors),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error(
+        "another iotmonitor with the clientid `{client_id}` runs as {holder}: stop it first, or give \
+         this one a `clientid` of its own"
+    )]
+    AnotherRuns { client_id: String, holder: Holder },
     #[error("cannot start the runtime: {0}; the system is out of resources")]
     Runtime(std::io::Error),
 }
@@ -91,7 +97,8 @@ pub enum DaemonError {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Only what is fatal at the start: a configuration with errors, a store of a newer format.
+/// Only what is fatal at the start: a configuration with errors, a store of a newer format, another
+/// monitor of the same clientid.
 pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     let opened = store::check_format(&options.state_directory)?;
     let environment = Environment {
@@ -110,8 +117,10 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::Runtime)?;
     let outcome = runtime.block_on(async {
-        let mut daemon =
-            Daemon::start(options, loaded.config, opened, logger).map_err(DaemonError::Runtime)?;
+        // Before any unit is touched.
+        let place = claim_place(options, &loaded.config.monitor.client_id).await?;
+        let mut daemon = Daemon::start(options, loaded.config, opened, place, logger)
+            .map_err(DaemonError::Runtime)?;
         daemon.run().await;
         daemon.stop().await;
         Ok(())
@@ -119,6 +128,20 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     // A look-up of the broker's name that hangs must not hold up the end.
     runtime.shutdown_background();
     outcome
+}
+
+/// The place on the bus, or none where it can only be had later: the watching begins without.
+async fn claim_place(
+    options: &Options,
+    client_id: &str,
+) -> Result<Option<Box<Place>>, DaemonError> {
+    match bus::claim(&parts::bus_settings(options, client_id)).await {
+        Claim::Made(place) => Ok(Some(place)),
+        Claim::Pending => Ok(None),
+        Claim::Held(holder) => {
+            Err(DaemonError::AnotherRuns { client_id: client_id.to_owned(), holder })
+        }
+    }
 }
 
 /// Whether the store was begun when an instance went by the main monitor's names where its file did
@@ -186,6 +209,7 @@ impl<'a> Daemon<'a> {
         options: &'a Options,
         config: Config,
         opened: Option<store::Opened>,
+        place: Option<Box<Place>>,
         logger: &'a Logger,
     ) -> std::io::Result<Self> {
         keep_credentials(options, &config, logger);
@@ -197,7 +221,7 @@ impl<'a> Daemon<'a> {
         let wall = wall_clock();
         let surroundings =
             Surroundings { requests: request_sender, events: event_sender, started: wall };
-        let parts = Parts::start(options, &wiring, opened, surroundings, start)?;
+        let parts = Parts::start(options, &wiring, opened, place, surroundings, start)?;
         let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
         let monitor = Monitor::new(config.monitor, Now { mono: Duration::ZERO, wall }, seed);
         let summary = monitor.summary();

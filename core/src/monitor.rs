@@ -286,6 +286,14 @@ impl Monitor {
                 AlertKind::PageBack,
                 format!("the status page is offered on http://{address}/"),
             )),
+            Event::BusNameRefused { reason } => out.push(raise(
+                AlertKind::BusNameRefused,
+                format!("commands and `systemctl reload` do not reach this monitor: {reason}"),
+            )),
+            Event::BusNameBack => out.push(raise(
+                AlertKind::BusNameBack,
+                "commands reach this monitor again".to_owned(),
+            )),
             Event::SystemState { stopping } => self.note_system_state(stopping, out),
             Event::Reconfigured(spec) => self.reconfigure(now, spec, out),
             Event::Enabled { device } => self.set_enabled(now, &device, true, out),

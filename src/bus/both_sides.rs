@@ -1,18 +1,23 @@
 //! Both sides over a bus of their own.
 
 use super::client::call_at;
-use super::{BusHandle, BusSettings, CallError, Caller, spawn, well_known_name};
+use super::{
+    BusHandle, BusSettings, CallError, Caller, Claim, Place, claim, spawn, well_known_name,
+};
 use crate::dbus::test_bus::TestBus;
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::pulse::Pulse;
 use crate::request::{Command, Forgotten, Imported, Rejection, Request, Selection, StatePage};
 use bytes::Bytes;
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use zbus::Connection;
+use zbus::fdo::{DBusProxy, RequestNameFlags, RequestNameReply};
 
 fn offer(address: &str, client_id: &str) -> mpsc::Receiver<Request> {
     let (requests, handle) = offer_with(address, client_id);
@@ -23,13 +28,29 @@ fn offer(address: &str, client_id: &str) -> mpsc::Receiver<Request> {
 
 /// Offers the interface until the handle is dropped.
 pub(super) fn offer_with(address: &str, client_id: &str) -> (mpsc::Receiver<Request>, BusHandle) {
+    let (requests, events, handle) = offer_at(address, client_id, None);
+    // Nobody looks at what is told of the name.
+    std::mem::forget(events);
+    (requests, handle)
+}
+
+fn offer_at(
+    address: &str,
+    client_id: &str,
+    place: Option<Box<Place>>,
+) -> (mpsc::Receiver<Request>, mpsc::Receiver<Event>, BusHandle) {
     let (sender, requests) = mpsc::channel(4);
-    let settings = BusSettings {
+    let (event_sender, events) = mpsc::channel(4);
+    let handle = spawn(settings(address, client_id), place, sender, event_sender, Pulse::new());
+    (requests, events, handle)
+}
+
+fn settings(address: &str, client_id: &str) -> BusSettings {
+    BusSettings {
         bus: Bus::System,
         client_id: client_id.to_owned(),
         bus_address: Some(address.to_owned()),
-    };
-    (requests, spawn(settings, sender, Pulse::new()))
+    }
 }
 
 /// Waits for a daemon of that clientid to be on the bus.
@@ -130,6 +151,85 @@ async fn the_name_is_taken_again_when_the_bus_comes_back() {
     }
     let gone = call_at(Bus::System, Some(&address), "iotmonitor", Command::Reload).await;
     assert!(matches!(gone, Err(CallError::NoBus(_))), "{gone:?}");
+}
+
+/// Asks for the name as rudely as the bus allows.
+async fn grab(address: &str, client_id: &str) -> (Connection, RequestNameReply) {
+    let connection = connect(Bus::System, Some(address), CALL_TIMEOUT).await.unwrap();
+    let name = well_known_name(client_id).unwrap();
+    let bus = DBusProxy::new(&connection).await.unwrap();
+    let flags = RequestNameFlags::REPLACE_EXISTING
+        | RequestNameFlags::ALLOW_REPLACEMENT
+        | RequestNameFlags::DO_NOT_QUEUE;
+    let reply = bus.request_name(name.as_str().try_into().unwrap(), flags).await.unwrap();
+    (connection, reply)
+}
+
+#[tokio::test]
+async fn nobody_takes_the_name_away() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let (_other, reply) = grab(&bus.address, "iotmonitor").await;
+    assert_eq!(reply, RequestNameReply::Exists);
+    let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", Command::Reload);
+    let daemon = async { next_command(&mut requests).await.1.send(Ok(())).unwrap() };
+    assert_eq!(tokio::join!(caller, daemon).0, Ok(()));
+}
+
+#[tokio::test]
+async fn a_name_that_another_has_is_not_claimed_and_he_is_named() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    // He would let us take it.
+    let (other, reply) = grab(&bus.address, "garden").await;
+    assert_eq!(reply, RequestNameReply::PrimaryOwner);
+    let settings = |id| settings(&bus.address, id);
+    let Claim::Held(holder) = claim(&settings("garden")).await else { panic!() };
+    assert_eq!(holder.to_string(), format!("PID {}", std::process::id()));
+    assert!(matches!(claim(&settings("iotmonitor")).await, Claim::Made(_)));
+    drop(other);
+    assert!(matches!(claim(&settings("garden")).await, Claim::Made(_)));
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_no_bus() {
+    assert!(matches!(
+        claim(&settings("unix:path=/nonexistent", "iotmonitor")).await,
+        Claim::Pending
+    ));
+}
+
+/// The bus was away at the start, and somebody was faster when it came.
+#[tokio::test]
+async fn a_name_found_taken_later_is_told_once_and_taken_when_it_is_free() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let (other, _) = grab(&bus.address, "iotmonitor").await;
+    let (mut requests, mut events, _handle) = offer_at(&bus.address, "iotmonitor", None);
+    let Some(Event::BusNameRefused { reason }) = events.recv().await else { panic!() };
+    assert!(reason.contains(&format!("PID {}", std::process::id())), "{reason}");
+    drop(other);
+    assert_eq!(events.recv().await, Some(Event::BusNameBack));
+    let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", Command::Reload);
+    let daemon = async { next_command(&mut requests).await.1.send(Ok(())).unwrap() };
+    assert_eq!(tokio::join!(caller, daemon).0, Ok(()));
+}
+
+#[tokio::test]
+async fn calls_before_the_daemon_has_started_are_answered_when_it_has() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let Claim::Made(place) = claim(&settings(&bus.address, "iotmonitor")).await else { panic!() };
+    let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", Command::Reload);
+    let daemon = async {
+        on_the_bus(&bus.address, "iotmonitor").await;
+        let (mut requests, _events, _handle) = offer_at(&bus.address, "iotmonitor", Some(place));
+        next_command(&mut requests).await.1.send(Ok(())).unwrap();
+        requests.recv().await
+    };
+    let outcome = tokio::select! {
+        outcome = caller => outcome,
+        _ = daemon => unreachable!("nobody else calls"),
+    };
+    assert_eq!(outcome, Ok(()));
 }
 
 fn record(topic: &str, payload: impl Into<Bytes>) -> StateRecord {

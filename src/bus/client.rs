@@ -22,8 +22,13 @@ pub enum CallError {
     NoBus(String),
     #[error("iotmonitor is not running; start it with `{0}`")]
     NotRunning(String),
-    #[error("you are not allowed to do this ({0}); try again with sudo")]
+    #[error("you are not allowed to do this ({0}){hint}", hint = sudo_hint())]
     Denied(String),
+    #[error(
+        "the bus lets nothing through to iotmonitor ({0}): see that \
+         /usr/share/dbus-1/system.d/org.iotmonitor.Monitor1.conf is there, and `systemctl reload dbus`"
+    )]
+    Blocked(String),
     #[error("iotmonitor does not answer; `systemctl status iotmonitor` tells more")]
     NoAnswer,
     #[error("the clientid `{0}` is too long for a name on the bus")]
@@ -34,6 +39,11 @@ pub enum CallError {
     /// The daemon's own sentence.
     #[error("{0}")]
     Rejected(String),
+}
+
+/// Root has nothing to gain from it.
+fn sudo_hint() -> &'static str {
+    if nix::unistd::geteuid().is_root() { "" } else { "; try again with sudo" }
 }
 
 /// Which of several daemons is meant.
@@ -217,7 +227,7 @@ fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {
                 CallError::NotRunning(start_command(bus, addressee))
             }
             "org.freedesktop.DBus.Error.AccessDenied" => {
-                CallError::Denied(fdo.description().unwrap_or("access denied").to_owned())
+                CallError::Blocked(fdo.description().unwrap_or("access denied").to_owned())
             }
             "org.freedesktop.DBus.Error.NoReply" => CallError::NoAnswer,
             _ => CallError::Rejected(fdo.to_string()),

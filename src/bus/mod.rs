@@ -12,6 +12,7 @@ mod authority;
 mod both_sides;
 mod calls;
 mod client;
+mod name;
 mod object;
 mod server;
 mod signals;
@@ -21,6 +22,7 @@ mod tree;
 mod view;
 
 pub use client::{Addressee, CallError, Caller, call, call_at};
+pub use name::{Claim, Holder, Place, claim};
 pub use server::{BusHandle, BusSettings, spawn};
 pub use states::State;
 

@@ -111,7 +111,8 @@ pub(super) fn escape(text: &str) -> String {
     label
 }
 
-fn unescape(label: &str) -> Option<String> {
+/// The text whose [`escape`]d form this is.
+pub(super) fn unescape(label: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(label.len());
     let mut rest = label.as_bytes();
     while let Some((&byte, behind)) = rest.split_first() {

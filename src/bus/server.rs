@@ -1,19 +1,20 @@
 //! The daemon's side: owns the name, takes calls, and comes back when the bus was away.
 
 use super::calls::Calls;
+use super::name::{Place, Refusal, holder, offer};
 use super::signals::signal;
-use super::well_known_name;
-use crate::dbus::{Backoff, Bus, CALL_TIMEOUT, connect};
+use crate::dbus::{Backoff, Bus};
 use crate::pulse::Pulse;
 use crate::request::Request;
 use futures_util::StreamExt as _;
+use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::notice::Notice;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use zbus::message::Type;
-use zbus::{Connection, MatchRule, MessageStream};
 
 /// Which bus, and which instance.
 #[derive(Debug, Clone)]
@@ -50,92 +51,128 @@ impl BusHandle {
     }
 }
 
-/// Offers the interface until the other end of `requests` is closed; needs a tokio runtime. The
-/// pulse beats twice a second, also while the bus is away.
+/// Offers the interface until the other end of `requests` is closed; needs a tokio runtime. Begins
+/// with the place that was claimed, or claims one as soon as it can be had. The pulse beats twice a
+/// second, also while the bus is away.
 ///
 /// When `requests` is full, callers wait for their turn, as they wait for their answers.
-pub fn spawn(settings: BusSettings, requests: mpsc::Sender<Request>, pulse: Pulse) -> BusHandle {
+pub fn spawn(
+    settings: BusSettings,
+    place: Option<Box<Place>>,
+    requests: mpsc::Sender<Request>,
+    events: mpsc::Sender<Event>,
+    pulse: Pulse,
+) -> BusHandle {
     let (sender, notices) = mpsc::channel(NOTICE_QUEUE);
     let is_offered = Arc::new(AtomicBool::new(false));
-    tokio::spawn(serve(settings, requests, notices, Arc::clone(&is_offered), pulse));
+    let server = Server { settings, requests, events, pulse, is_offered: Arc::clone(&is_offered) };
+    tokio::spawn(server.serve(place, notices));
     BusHandle { notices: sender, is_offered }
 }
 
-async fn serve(
+struct Server {
     settings: BusSettings,
     requests: mpsc::Sender<Request>,
-    mut notices: mpsc::Receiver<Notice>,
-    is_offered: Arc<AtomicBool>,
+    events: mpsc::Sender<Event>,
     pulse: Pulse,
-) {
-    let mut backoff = Backoff::new();
-    while !requests.is_closed() {
-        if let Ok((connection, calls)) = beating(&pulse, offer(&settings)).await {
-            backoff.reset();
-            // What happened before is no news.
-            while notices.try_recv().is_ok() {}
-            let server = Calls::new(settings.bus, connection, requests.clone());
-            is_offered.store(true, Ordering::Relaxed);
-            attend(&server, calls, &requests, &mut notices, &pulse).await;
-            is_offered.store(false, Ordering::Relaxed);
-        }
-        // Not reported: without a bus systemd's loss is, and that the name belongs to another
-        // instance the next command shows.
-        let until = Instant::now() + backoff.delay();
-        while Instant::now() < until {
-            pulse.beat();
-            let next = until.min(Instant::now() + pulse.until_next());
-            let _ = timeout_at(next, requests.closed()).await;
-            if requests.is_closed() {
+    is_offered: Arc<AtomicBool>,
+}
+
+impl Server {
+    async fn serve(self, mut place: Option<Box<Place>>, mut notices: mpsc::Receiver<Notice>) {
+        let mut backoff = Backoff::new();
+        let mut refusal_told = false;
+        while !self.requests.is_closed() {
+            let offered = match place.take() {
+                Some(place) => Ok(place),
+                None => beating(&self.pulse, offer(&self.settings)).await,
+            };
+            match offered {
+                Ok(place) => {
+                    if std::mem::take(&mut refusal_told) {
+                        self.tell(Event::BusNameBack).await;
+                    }
+                    backoff.reset();
+                    // What happened before is no news.
+                    while notices.try_recv().is_ok() {}
+                    self.is_offered.store(true, Ordering::Relaxed);
+                    self.attend(place, &mut notices).await;
+                    self.is_offered.store(false, Ordering::Relaxed);
+                }
+                // Without a bus, it is systemd's loss that is told.
+                Err(Refusal::Away(_)) => {}
+                Err(refusal) => {
+                    if !std::mem::replace(&mut refusal_told, true) {
+                        let reason = beating(&self.pulse, in_words(refusal)).await;
+                        self.tell(Event::BusNameRefused { reason }).await;
+                    }
+                }
+            }
+            if self.pause(backoff.delay()).await.is_break() {
                 return;
+            }
+        }
+    }
+
+    /// Waits, unless the daemon ends before.
+    async fn pause(&self, delay: Duration) -> ControlFlow<()> {
+        let until = Instant::now() + delay;
+        while Instant::now() < until {
+            self.pulse.beat();
+            let next = until.min(Instant::now() + self.pulse.until_next());
+            let _ = timeout_at(next, self.requests.closed()).await;
+            if self.requests.is_closed() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn tell(&self, event: Event) {
+        // Fails when the daemon has ended.
+        let _ = beating(&self.pulse, self.events.send(event)).await;
+    }
+
+    /// Answers calls and tells notices until the connection or the name is lost, or the daemon ends.
+    async fn attend(&self, place: Box<Place>, notices: &mut mpsc::Receiver<Notice>) {
+        let Place { connection, mut calls, mut losses } = *place;
+        let (requests, pulse) = (&self.requests, &self.pulse);
+        let server = Calls::new(self.settings.bus, connection, requests.clone());
+        let mut batch = Vec::with_capacity(SIGNAL_BATCH);
+        loop {
+            pulse.beat();
+            tokio::select! {
+                call = calls.next() => match call {
+                    // A task each, for an answer may wait for a person's password. The bus bounds how
+                    // many calls one caller may have waiting.
+                    Some(Ok(call)) => drop(tokio::spawn(server.clone().answer(call))),
+                    Some(Err(_)) => {}
+                    None => return,
+                },
+                _ = losses.next() => return,
+                count = notices.recv_many(&mut batch, SIGNAL_BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    let signals: Vec<_> =
+                        batch.drain(..).filter_map(|notice| signal(notice).ok()).collect();
+                    if beating(pulse, server.connection().send_all(&signals)).await.is_err() {
+                        return;
+                    }
+                }
+                () = requests.closed() => return,
+                () = tokio::time::sleep(pulse.until_next()) => {}
             }
         }
     }
 }
 
-/// Connects, listens to calls, and only then takes the name, so that nobody who sees the name
-/// calls in vain.
-async fn offer(settings: &BusSettings) -> zbus::Result<(Connection, MessageStream)> {
-    let name = well_known_name(&settings.client_id).ok_or(zbus::Error::InvalidName("clientid"))?;
-    let connection = connect(settings.bus, settings.bus_address.as_deref(), CALL_TIMEOUT).await?;
-    let rule = MatchRule::builder().msg_type(Type::MethodCall).build()?;
-    let calls = MessageStream::for_match_rule(rule, &connection, None).await?;
-    connection.request_name(name).await?;
-    Ok((connection, calls))
-}
-
-/// Answers calls and tells notices until the connection is lost, or the daemon ends.
-async fn attend(
-    server: &Calls,
-    mut calls: MessageStream,
-    requests: &mpsc::Sender<Request>,
-    notices: &mut mpsc::Receiver<Notice>,
-    pulse: &Pulse,
-) {
-    let mut batch = Vec::with_capacity(SIGNAL_BATCH);
-    loop {
-        pulse.beat();
-        tokio::select! {
-            call = calls.next() => match call {
-                // A task each, for an answer may wait for a person's password. The bus bounds how
-                // many calls one caller may have waiting.
-                Some(Ok(call)) => drop(tokio::spawn(server.clone().answer(call))),
-                Some(Err(_)) => {}
-                None => return,
-            },
-            count = notices.recv_many(&mut batch, SIGNAL_BATCH) => {
-                if count == 0 {
-                    return;
-                }
-                let signals: Vec<_> =
-                    batch.drain(..).filter_map(|notice| signal(notice).ok()).collect();
-                if beating(pulse, server.connection().send_all(&signals)).await.is_err() {
-                    return;
-                }
-            }
-            () = requests.closed() => return,
-            () = tokio::time::sleep(pulse.until_next()) => {}
-        }
+/// Why commands do not come through, for a person.
+async fn in_words(refusal: Refusal) -> String {
+    let Refusal::Taken { connection, owner } = refusal else { return refusal.to_string() };
+    match holder(&connection, &owner).await {
+        Some(suspect) => format!("another iotmonitor with its clientid runs as {}", suspect.who),
+        None => "another process has its name on the bus".to_owned(),
     }
 }
 

@@ -34,7 +34,7 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
         Err(error) => {
             tell(&error, &logger);
             match error {
-                DaemonError::Config(_) => EXIT_CONFIG,
+                DaemonError::Config(_) | DaemonError::AnotherRuns { .. } => EXIT_CONFIG,
                 DaemonError::Store(_) => EXIT_DATA,
                 DaemonError::Runtime(_) => EXIT_FAILURE,
             }
@@ -51,6 +51,7 @@ fn tell(error: &DaemonError, logger: &Logger) {
         DaemonError::Config(ConfigErrors::Invalid { errors, .. }) => errors.paragraphs().collect(),
         DaemonError::Config(ConfigErrors::Unreadable { .. })
         | DaemonError::Store(_)
+        | DaemonError::AnotherRuns { .. }
         | DaemonError::Runtime(_) => vec![error.to_string()],
     };
     for message in messages {

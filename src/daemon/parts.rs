@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::former::FormerLink;
-use crate::bus::{self, BusHandle, BusSettings};
+use crate::bus::{self, BusHandle, BusSettings, Place};
 use crate::config::Config;
 use crate::dbus::Bus;
 use crate::http::settings::HttpSettings;
@@ -88,11 +88,12 @@ impl Wiring {
 }
 
 impl Parts {
-    /// Starts all adapters but the state connection. `start` is the daemon's, as in `surroundings`.
+    /// Starts all adapters but the state connection, with the place on the bus if there is one yet. `start` is the daemon's, as in `surroundings`.
     pub fn start(
         options: &Options,
         wiring: &Wiring,
         opened: Option<store::Opened>,
+        place: Option<Box<Place>>,
         surroundings: Surroundings,
         start: Instant,
     ) -> std::io::Result<Self> {
@@ -118,8 +119,13 @@ impl Parts {
             events.clone(),
             manager_pulse,
         );
-        let bus_settings = BusSettings { bus, client_id, bus_address: None };
-        let bus = bus::spawn(bus_settings, surroundings.requests.clone(), bus_pulse);
+        let bus = bus::spawn(
+            bus_settings(options, &client_id),
+            place,
+            surroundings.requests.clone(),
+            events.clone(),
+            bus_pulse,
+        );
         let watch = mqtt::spawn(
             Connection::Watch,
             wiring.mqtt.clone(),
@@ -386,6 +392,11 @@ impl Parts {
 /// Where systemd is, and who asks for the monitor.
 pub fn bus_of(options: &Options) -> Bus {
     if options.environment.user_manager { Bus::User } else { Bus::System }
+}
+
+/// Where commands reach a monitor of this clientid.
+pub fn bus_settings(options: &Options, client_id: &str) -> BusSettings {
+    BusSettings { bus: bus_of(options), client_id: client_id.to_owned(), bus_address: None }
 }
 
 /// The broker says `offline` when the monitor cannot.

@@ -12,6 +12,7 @@ mod availability;
 #[path = "../http/browser.rs"]
 #[allow(dead_code, reason = "the tests of the page use the rest of it")]
 mod browser;
+mod bus;
 mod control;
 mod credentials;
 mod episodes;

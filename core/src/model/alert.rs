@@ -203,6 +203,8 @@ alert_kinds! {
     StorePutAside "store-put-aside" Error "d43f9a14460b4e6987792a5178145586",
     ManagerLost "manager-lost" Error "5df8233e356a4393adf099d8cc849c4e",
     ManagerBack "manager-back" Notice "ebc838b6e6414fb19bedc8717279f3c6",
+    BusNameRefused "bus-name-refused" Error "5748d3f734e940ffa979739e9bfb2346",
+    BusNameBack "bus-name-back" Notice "86f5aabfd46749198ae4ef361a776f8f",
     PageFailed "page-failed" Error "a430daaed3e44050b1b42283c66aa6b7",
     PageBack "page-back" Notice "fac00bbc13694a91bdcb9d7e841bc39e",
     Enabled "enabled" Notice "a149a16e16b849108203186bcf351ca8",

@@ -159,6 +159,12 @@ pub enum Event {
     PageBack {
         address: String,
     },
+    /// Commands do not reach the monitor, for this reason. Comes once per change.
+    BusNameRefused {
+        reason: String,
+    },
+    /// They do again.
+    BusNameBack,
     /// Whether the system is going down, in which case nothing is started; with each connection
     /// and when it changes, for a shutdown can be called off.
     SystemState {

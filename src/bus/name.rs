@@ -1,0 +1,206 @@
+//! The names of a monitor on the bus: claimed before it touches any unit, and taken from nobody.
+//!
+//! Beside its own name, every monitor waits in the queue for [`INSTANCES`]. That is no address: a
+//! bus's policy lets callers through by the names that the callee owns or waits for, so that one
+//! rule in a file which is the same everywhere opens every instance, whatever its clientid.
+
+use super::object::unescape;
+use super::server::BusSettings;
+use super::well_known_name;
+use crate::dbus::{CALL_TIMEOUT, connect};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+use zbus::fdo::{DBusProxy, RequestNameFlags, RequestNameReply};
+use zbus::message::Type;
+use zbus::names::{OwnedUniqueName, WellKnownName};
+use zbus::proxy::MethodFlags;
+use zbus::{Connection, DBusError as _, MatchRule, MessageStream, OwnedObjectPath};
+
+/// The name that all monitors wait for, and one of them has.
+const INSTANCES: &str = "org.iotmonitor.Instances";
+
+const BUS: &str = "org.freedesktop.DBus";
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+
+/// A start waits no longer for the bus, or for a predecessor that does not end: the watching matters
+/// more than that commands reach it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two tries of a start.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Calls that wait to be looked at; those behind them wait at the bus.
+const CALL_QUEUE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
+/// A connection that owns the monitor's name, with the calls that come in over it.
+#[derive(Debug)]
+pub struct Place {
+    pub(super) connection: Connection,
+    pub(super) calls: MessageStream,
+    /// Speaks when the name is lost.
+    pub(super) losses: MessageStream,
+}
+
+/// What came of a claim.
+#[derive(Debug)]
+pub enum Claim {
+    Made(Box<Place>),
+    /// The bus is away or refuses, or a predecessor has not ended yet: to be tried again later.
+    Pending,
+    /// Somebody else is this monitor.
+    Held(Holder),
+}
+
+/// Who has the monitor's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    /// The unit that the process belongs to, where it belongs to one.
+    pub unit: Option<String>,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.unit {
+            Some(unit) => write!(f, "PID {} ({unit})", self.pid),
+            None => write!(f, "PID {}", self.pid),
+        }
+    }
+}
+
+/// Why the name could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("the bus cannot be reached: {0}")]
+    Away(#[from] zbus::Error),
+    /// Somebody has it, by the name of the connection.
+    #[error("another process has the name")]
+    Taken { connection: Connection, owner: OwnedUniqueName },
+    #[error("the bus refuses the name: {0}")]
+    Forbidden(String),
+}
+
+/// Claims the name as a monitor that starts: waits for a predecessor of its own unit that is about to
+/// end, and finds out who has the name if that is somebody else. Ends within [`PATIENCE`].
+pub async fn claim(settings: &BusSettings) -> Claim {
+    tokio::time::timeout(PATIENCE, try_to_claim(settings)).await.unwrap_or(Claim::Pending)
+}
+
+async fn try_to_claim(settings: &BusSettings) -> Claim {
+    let mut suspect = None;
+    loop {
+        match offer(settings).await {
+            Ok(place) => return Claim::Made(place),
+            Err(Refusal::Taken { connection, owner }) => {
+                let holder = holder(&connection, &owner).await;
+                // A process that has just ended may still seem to be there: so it is looked at twice.
+                if let Some(holder) = holder.filter(|holder| !holder.is_predecessor)
+                    && suspect.replace(owner.clone()) == Some(owner)
+                {
+                    return Claim::Held(holder.who);
+                }
+            }
+            Err(Refusal::Away(_) | Refusal::Forbidden(_)) => return Claim::Pending,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Connects, listens to calls, and only then takes the name, so that nobody who sees the name
+/// calls in vain.
+pub(super) async fn offer(settings: &BusSettings) -> Result<Box<Place>, Refusal> {
+    let name = well_known_name(&settings.client_id).ok_or(zbus::Error::InvalidName("clientid"))?;
+    let name = WellKnownName::try_from(name)?;
+    let connection = connect(settings.bus, settings.bus_address.as_deref(), CALL_TIMEOUT).await?;
+    let rule = MatchRule::builder().msg_type(Type::MethodCall).build()?;
+    let calls = MessageStream::for_match_rule(rule, &connection, Some(CALL_QUEUE)).await?;
+    let loss = MatchRule::builder().msg_type(Type::Signal).sender(BUS).interface(BUS);
+    let loss = loss.member("NameLost").arg(0, name.as_str()).build()?.to_owned();
+    let losses = MessageStream::for_match_rule(loss, &connection, None).await?;
+    let bus = DBusProxy::new(&connection).await?;
+    // Where the policy does not know it, as on a bus without ours, it is not needed.
+    let instances = WellKnownName::from_static_str_unchecked(INSTANCES);
+    let _ = bus.request_name(instances, RequestNameFlags::empty()).await;
+    let refusal = match bus.request_name(name.as_ref(), RequestNameFlags::DO_NOT_QUEUE).await {
+        Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => {
+            return Ok(Box::new(Place { connection, calls, losses }));
+        }
+        Ok(RequestNameReply::Exists | RequestNameReply::InQueue) => None,
+        Err(error) if is_denial(&error) => Some(error),
+        Err(error) => return Err(Refusal::Away(error.into())),
+    };
+    match (bus.get_name_owner(name.into()).await, refusal) {
+        (Ok(owner), _) => Err(Refusal::Taken { connection, owner }),
+        (Err(_), Some(denial)) => {
+            Err(Refusal::Forbidden(denial.description().unwrap_or("access denied").to_owned()))
+        }
+        // It has gone between the two questions.
+        (Err(error), None) => Err(Refusal::Away(error.into())),
+    }
+}
+
+fn is_denial(error: &zbus::fdo::Error) -> bool {
+    error.name() == "org.freedesktop.DBus.Error.AccessDenied"
+}
+
+pub(super) struct Suspect {
+    pub who: Holder,
+    /// Whether it is of the unit whose main process we are: one that systemd has killed already, and
+    /// that is stuck in the kernel.
+    is_predecessor: bool,
+}
+
+/// Who is behind a connection; `None` where that is not to be known, or nobody any more.
+pub(super) async fn holder(connection: &Connection, owner: &OwnedUniqueName) -> Option<Suspect> {
+    let bus = DBusProxy::new(connection).await.ok()?;
+    let pid = bus.get_connection_unix_process_id(owner.inner().clone().into()).await.ok()?;
+    let unit = unit_of(connection, pid).await?;
+    if unit.is_none() && !exists(pid) {
+        return None;
+    }
+    let own_pid = std::process::id();
+    // systemd.exec(5): children of a service have the variable too, but not as their own number.
+    let is_service = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own_pid.to_string());
+    let is_predecessor =
+        is_service && unit.is_some() && unit_of(connection, own_pid).await.flatten() == unit;
+    Some(Suspect { who: Holder { pid, unit }, is_predecessor })
+}
+
+/// The unit of a process, `Some(None)` where it has none, and `None` where systemd does not say.
+async fn unit_of(connection: &Connection, pid: u32) -> Option<Option<String>> {
+    let path = "/org/freedesktop/systemd1";
+    let interface = "org.freedesktop.systemd1.Manager";
+    let systemd = zbus::Proxy::new(connection, SYSTEMD, path, interface).await.ok()?;
+    let flags = MethodFlags::NO_AUTO_START;
+    match systemd.call_with_flags("GetUnitByPID", flags, &pid).await {
+        Ok(path) => {
+            let path: OwnedObjectPath = path?;
+            Some(unescape(path.as_str().rsplit('/').next()?))
+        }
+        Err(zbus::Error::MethodError(..)) => Some(None),
+        // A bus without systemd has no units; a service's systemd comes back.
+        Err(zbus::Error::FDO(error)) if is_without_systemd(&error) && !is_service() => Some(None),
+        Err(_) => None,
+    }
+}
+
+/// Whether this is the main process of a service. Its children have the variable too, but not as
+/// their own number (systemd.exec(5)).
+fn is_service() -> bool {
+    let own = std::process::id().to_string();
+    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own)
+}
+
+fn is_without_systemd(error: &zbus::fdo::Error) -> bool {
+    matches!(
+        error.name().as_str(),
+        "org.freedesktop.DBus.Error.ServiceUnknown" | "org.freedesktop.DBus.Error.NameHasNoOwner"
+    )
+}
+
+fn exists(pid: u32) -> bool {
+    use nix::errno::Errno;
+    use nix::sys::signal::kill;
+    use nix::unistd::Pid;
+    i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+}
