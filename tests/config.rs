@@ -16,6 +16,8 @@ mod home_assistant;
 mod http;
 #[path = "config/instances.rs"]
 mod instances;
+#[path = "config/missing.rs"]
+mod missing;
 #[path = "config/refused.rs"]
 mod refused;
 #[path = "config/secrets.rs"]

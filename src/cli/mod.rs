@@ -197,7 +197,12 @@ pub fn main() -> ExitCode {
             let (file, environment) = surroundings(user, file, instance);
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             let config_directory = (!user).then(|| config_directory(user));
-            let environment = Environment { for_service: !user, config_directory, ..environment };
+            let environment = Environment {
+                for_service: !user,
+                look_around: true,
+                config_directory,
+                ..environment
+            };
             check::check(&file, &environment, &mut out, &mut err)
         }
         Command::Discover { file, server, listen_for } => {

@@ -31,6 +31,17 @@ pub(super) fn warn_if_closed(
     }
 }
 
+/// Warns of a file with a secret that others may read too. One in a directory that is closed to them
+/// is safe, until the directory is opened.
+pub(super) fn warn_if_open(secret: &str, path: &Path, span: &Span, report: &mut Report) {
+    let Ok(mode) = path.metadata().map(|meta| meta.mode() & 0o7777) else { return };
+    if mode & 0o077 != 0 {
+        let message =
+            format!("others can read the {secret} in {} (mode {mode:04o})", path.display());
+        report.warning(span, message, format!("chmod 0600 {}", path.display()));
+    }
+}
+
 /// What to do where permission is denied; `credential` is the name that the file would have as one.
 pub(super) fn hint(environment: &Environment, credential: &str, path: &Path) -> String {
     if environment.user_manager {

@@ -34,7 +34,7 @@ pub(super) fn warn(
         users.entry(user_of(agent)).or_default().push(name);
     }
     for (name, agent) in agents() {
-        let place = |key| place_of(root, name, key);
+        let place = |key| Some(section::value_of(root, &format!("agent_{name}"), key)?.key_span);
         if let Some(span) = place(KEY).filter(|_| !agent.credentials.is_empty()) {
             warn_of_readers(name, agent, &users, &span, report);
             if environment.for_service {
@@ -65,8 +65,14 @@ fn warn_of_readers(
     report: &mut Report,
 ) {
     let user = user_of(agent);
-    let others = users.get(user).into_iter().flatten().filter(|other| **other != name);
-    let others: Vec<String> = others.map(|other| format!("`{other}`")).collect();
+    let all: &[&str] = users.get(user).map_or(&[], Vec::as_slice);
+    // No more than are named, of many agents that have the same user each.
+    let others = |names: &[&str]| {
+        let others = names.iter().filter(|other| **other != name);
+        others.take(4).map(|other| format!("`{other}`")).collect::<Vec<_>>()
+    };
+    let count = all.len().saturating_sub(1);
+    let others = others(&all[..all.len().min(5)]);
     // Root reads everything anyway, and a user that is made up is nobody else's.
     if agent.is_dynamic() || user == "root" || user == "0" {
         return;
@@ -74,8 +80,8 @@ fn warn_of_readers(
     let readers = match &others[..] {
         [] if user != SHARED_USER => return,
         [] => "every agent without a `user` can read".to_owned(),
-        [first, .., last] if others.len() > 3 => {
-            format!("{first}, …, {last} ({} agents with the same user) can read", others.len())
+        [first, second, ..] if count > 3 => {
+            format!("{first}, {second}, … ({count} agents with the same user) can read")
         }
         some => format!("{} with the same user can read", some.join(", ")),
     };
@@ -94,11 +100,4 @@ fn warn_of_swayed_credentials(name: &str, agent: &AgentSpec, span: &Span, report
             report.warning(span, message, hint);
         }
     }
-}
-
-/// Where a key of an agent's section stands.
-fn place_of(root: &DeTable<'_>, name: &str, key: &str) -> Option<Span> {
-    let section = section::field_of(root, &format!("agent_{name}"))?;
-    let (key, _) = section.value.as_table()?.get_key_value(key)?;
-    Some(key.span())
 }

@@ -10,6 +10,7 @@
 //! | [`instance`] | what a monitor is called where its file does not say |
 //! | [`section`], [`secret`] | typed reading of one key, and of a secret wherever it is |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
+//! | [`credentials`], [`public`], [`missing`] | what is allowed and hardly meant: secrets that others can read, names of what this machine does not have |
 //! | [`report`], [`secrecy`], [`error`] | findings, what they must not show, and how they look |
 //!
 //! The file is walked as a tree that knows its places in the text, and not deserialized into
@@ -26,8 +27,10 @@ pub mod error;
 mod home_assistant;
 mod http;
 mod instance;
+mod missing;
 mod mqtt;
 pub(crate) mod nearest;
+mod public;
 mod report;
 mod secrecy;
 mod secret;
@@ -70,6 +73,8 @@ pub struct Environment {
     pub user_manager: bool,
     /// Whether to warn of what the system service could not read, whoever reads here.
     pub for_service: bool,
+    /// Whether to warn of what the file names and this machine does not have.
+    pub look_around: bool,
     /// Where the broker's credentials are kept for agents, while the machine runs.
     pub runtime_directory: PathBuf,
     /// Whose file it is.
@@ -205,6 +210,10 @@ impl<'t> Walk<'t> {
             device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
         }
         credentials::warn(self.root, &devices, self.environment, report);
+        public::warn(self.root, &devices, report);
+        if self.environment.look_around {
+            missing::warn(self.root, &devices, self.environment, report);
+        }
         let home_assistant = self.home_assistant(report);
         let http = self.http(report);
         let settings = mqtt.settings?;

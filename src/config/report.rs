@@ -275,7 +275,7 @@ mod tests {
         let secrets = vec![at + 6..text.len(), 4..5_006];
         let (errors, _) = report.into_diagnostics(Path::new("f"), &text, secrets);
         let shown = errors[0].to_string();
-        assert!(shown.contains("1 | …… q = 5 r = …\n  |          ^\n"), "{shown}");
+        assert!(shown.contains("1 | …… q = 5 r = …\n  |        ^\n"), "{shown}");
     }
 
     #[test]

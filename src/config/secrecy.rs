@@ -1,13 +1,15 @@
 //! Finds the parts of a configuration file that no diagnostic may show.
 //!
 //! It errs on the side of hiding: a value is hidden when its key sounds like a secret's, in whatever
-//! section, and so is every value of an agent's environment, every unknown key's value in `[mqtt]`
+//! section, and so is every value of an agent's environment, a command that seems to hold a secret, every unknown key's value in `[mqtt]`
 //! and `[http]` (perhaps a misspelled `password` or `token`), and every address with a user or a query
 //! in it. Where the file is not even TOML, there are no values yet, and the line itself is judged:
 //! below `[mqtt]` and `[http]` none is shown past its key, since a slip may have joined the secret to
 //! anything.
 
+use super::public;
 use super::report::Span;
+use iotmonitor_core::model::spec::Exec;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -34,7 +36,7 @@ pub(super) fn secret_spans(root: &DeTable<'_>, guarded: &[(&str, &[&str])]) -> V
 fn collect(table: &DeTable<'_>, spans: &mut Vec<Span>) {
     for (key, value) in table {
         let key = key.get_ref();
-        if sounds_secret(key) {
+        if sounds_secret(key) || key == "exec" && command_shows_secret(value.get_ref()) {
             spans.extend(leaves(value.get_ref(), value.span()));
             continue;
         }
@@ -58,6 +60,17 @@ fn collect(table: &DeTable<'_>, spans: &mut Vec<Span>) {
             | DeValue::Datetime(_) => {}
         }
     }
+}
+
+fn command_shows_secret(value: &DeValue<'_>) -> bool {
+    let exec = match value {
+        DeValue::Array(words) => {
+            let words = words.iter().filter_map(|word| word.get_ref().as_str());
+            Exec::Argv(words.map(str::to_owned).collect())
+        }
+        other => Exec::Shell(other.as_str().unwrap_or_default().to_owned()),
+    };
+    public::command_shows_secret(&exec)
 }
 
 /// The places of all single values: a table's own place may be no more than its header.

@@ -4,7 +4,7 @@
 //! No message shows it, nor a value that could be it.
 
 use super::Environment;
-use super::access::{self, is_denied, warn_if_closed};
+use super::access::{self, is_denied, warn_if_closed, warn_if_open};
 use super::report::{Report, Span};
 use super::section::Section;
 use crate::secret::Secret;
@@ -53,6 +53,7 @@ pub(super) fn read(
         if result.is_ok() {
             let (key, credential) = (source.file_key, source.credential);
             warn_if_closed(environment, key, credential, &path, &file.span, report);
+            warn_if_open(source.key, &path, &file.span, report);
         }
         let place = Place { what: source.file_key, path: &path, span: &file.span };
         return accept(result, source, &place, environment, report);

@@ -240,6 +240,12 @@ pub(super) fn field_of<'t>(table: &'t DeTable<'t>, key: &str) -> Option<Field<'t
     table.get_key_value(key).map(field)
 }
 
+/// A key of a section, wherever that is looked for.
+pub(super) fn value_of<'t>(root: &'t DeTable<'t>, section: &str, key: &str) -> Option<Field<'t>> {
+    let DeValue::Table(table) = field_of(root, section)?.value else { return None };
+    field_of(table, key)
+}
+
 /// The entries of a table in the order of the file.
 pub(super) fn fields<'t>(table: &'t DeTable<'t>) -> Vec<Field<'t>> {
     let mut fields: Vec<_> = table.iter().map(field).collect();

@@ -119,6 +119,10 @@ fn findings_in_great_number() {
         let variables = repeated(count, |at| format!("{at} = \"hunter2\", "));
         format!("{MQTT}[agent_x]\nexec = \"x\"\nenvironment = {{ {variables} A = \"\" }}\n")
     });
+    assert_linear("agents that share a user", 2_000, |count| {
+        let agent = |at| format!("[agent_a{at}]\nexec = \"x\"\npassCredentials = true\n");
+        format!("{MQTT}{}", repeated(count, agent))
+    });
     assert_linear("warnings", 4_000, |count| {
         let topics = repeated(count, |at| format!("\"home/monitoring/{at}\",\n"));
         format!("{MQTT}[device_x]\nwatchTopics = [{topics}]\n")

@@ -1,0 +1,169 @@
+//! Secrets in what systemd shows to every user of the machine: the command and the environment of an
+//! agent (`systemctl show`).
+//!
+//! A name decides, for a value cannot be told from another one. No message shows a value.
+
+use super::report::Report;
+use super::section::{self, Field};
+use iotmonitor_core::model::spec::{DeviceSpec, Exec};
+use toml::de::DeTable;
+
+/// Words of a name that stand for a secret.
+const WORDS: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "pass",
+    "pwd",
+    "pw",
+    "secret",
+    "token",
+    "apikey",
+    "credential",
+    "credentials",
+];
+
+/// Words that turn a name into that of a place or a figure: PASSWORD_FILE, TOKEN_URL.
+const HARMLESS: &[&str] =
+    &["file", "path", "dir", "url", "uri", "endpoint", "name", "id", "length", "ttl", "timeout"];
+
+const QUOTES: [char; 2] = ['"', '\''];
+
+/// Warns of names that sound like a secret's.
+pub(super) fn warn(root: &DeTable<'_>, devices: &[DeviceSpec], report: &mut Report) {
+    for device in devices {
+        let Some(agent) = device.agent.as_deref() else { continue };
+        let title = format!("agent_{}", device.name);
+        if command_shows_secret(&agent.exec)
+            && let Some(exec) = section::value_of(root, &title, "exec")
+        {
+            let message =
+                format!("exec of [{title}] seems to hold a secret, and every user can read it");
+            let hint = "systemd shows commands to everybody: let the program read it from an \
+                        environmentFile that only root may read, or from $CREDENTIALS_DIRECTORY \
+                        (passCredentials)";
+            report.warning(&exec.span, message, hint);
+        }
+        let variables = section::value_of(root, &title, "environment");
+        let Some(table) = variables.as_ref().and_then(|field| field.value.as_table()) else {
+            continue;
+        };
+        for Field { key, key_span, .. } in section::fields(table) {
+            if agent.environment.get(key).is_some_and(|value| is_secret(key, value)) {
+                let message = format!("`{key}` sounds like a secret, and every user can read it");
+                let hint = "systemd shows the environment to everybody: put it into an \
+                            environmentFile that only root may read, or use passCredentials for the \
+                            broker's";
+                report.warning(&key_span, message, hint);
+            }
+        }
+    }
+}
+
+/// Whether a command is given a secret itself, and not the place of one.
+pub(super) fn command_shows_secret(exec: &Exec) -> bool {
+    match exec {
+        Exec::Argv(words) => words_show_secret(words.iter().map(String::as_str)),
+        Exec::Shell(command) => {
+            let ends = |c: char| c.is_whitespace() || ";|&()<>".contains(c);
+            words_show_secret(command.split(ends).filter(|word| !word.is_empty()))
+        }
+    }
+}
+
+fn words_show_secret<'w>(words: impl Iterator<Item = &'w str>) -> bool {
+    let mut words = words.peekable();
+    let mut is_mosquittos = false;
+    while let Some(word) = words.next() {
+        let word = word.trim_start_matches(QUOTES);
+        is_mosquittos |= word.contains("mosquitto_");
+        let next = words.peek().copied().unwrap_or_default();
+        let shows = match (word.strip_prefix('-'), word.split_once('=')) {
+            _ if has_userinfo(word) => true,
+            (_, Some((name, value))) => is_secret(name.trim_start_matches('-'), value),
+            (Some("P"), None) => is_mosquittos && is_literal(next),
+            (Some(option), None) => is_secret(option.trim_start_matches('-'), next),
+            (None, None) => false,
+        };
+        if shows {
+            return true;
+        }
+    }
+    false
+}
+
+fn has_userinfo(word: &str) -> bool {
+    let Some((_, rest)) = word.split_once("://") else { return false };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let password = authority.rsplit_once('@').and_then(|(userinfo, _)| userinfo.split_once(':'));
+    password.is_some_and(|(_, password)| is_literal(password))
+}
+
+fn is_secret(name: &str, value: &str) -> bool {
+    // `apiToken` has the words of `API_TOKEN`.
+    let mut spaced = String::new();
+    for (at, c) in name.chars().enumerate() {
+        let after_small = name.chars().nth(at.wrapping_sub(1)).is_some_and(char::is_lowercase);
+        if c.is_uppercase() && after_small {
+            spaced.push('_');
+        }
+        spaced.extend(c.to_lowercase());
+    }
+    let words: Vec<&str> = spaced.split(|c: char| !c.is_alphanumeric()).collect();
+    let sounds = words.iter().any(|word| WORDS.contains(word) || word.ends_with("password"))
+        || words.len() > 1 && words.last() == Some(&"key");
+    sounds && !words.iter().any(|word| HARMLESS.contains(word)) && is_literal(value)
+}
+
+/// Whether this is a value, and no place of one, no variable and no option.
+fn is_literal(value: &str) -> bool {
+    let value = value.trim_matches(QUOTES);
+    !value.is_empty() && !value.starts_with(['/', '$', '`', '-', '~', '%', '@'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(command: &str) -> bool {
+        command_shows_secret(&Exec::Shell(command.into()))
+    }
+
+    #[test]
+    fn secrets_in_commands_are_recognised() {
+        for command in [
+            "bridge --password hunter2",
+            "bridge --password=hunter2",
+            "bridge -token 'hunter2'",
+            "MQTT_PASSWORD=hunter2 bridge",
+            "export API_KEY=\"hunter2\"; bridge",
+            "bridge --apiToken hunter2",
+            "mosquitto_sub -u pi -P hunter2 -t '#'",
+            "bridge mqtt://pi:hunter2@broker",
+        ] {
+            assert!(shell(command), "{command}");
+        }
+        let words = ["bridge", "--secret", "hunter2"].map(str::to_owned).to_vec();
+        assert!(command_shows_secret(&Exec::Argv(words)));
+    }
+
+    #[test]
+    fn places_variables_and_other_words_are_no_secrets() {
+        for command in [
+            "bridge --password-file /etc/p",
+            "bridge --password /run/p",
+            "bridge --password \"$PASSWORD\"",
+            "bridge --token `cat /run/t`",
+            "bridge --token-url https://x",
+            "bridge --key /etc/k.pem",
+            "bridge --keyboard de",
+            "bridge -P 8080",
+            "bridge mqtt://pi@broker",
+            "bypass --passive x",
+            "cat tokens.txt",
+            "bridge --token",
+        ] {
+            assert!(!shell(command), "{command}");
+        }
+    }
+}
