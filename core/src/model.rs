@@ -3,6 +3,7 @@
 pub mod action;
 pub mod alert;
 pub mod description;
+pub mod device_id;
 pub mod device_name;
 pub mod event;
 pub mod identity;

@@ -12,6 +12,7 @@ mod agent;
 mod alert_units;
 pub mod availability;
 mod device;
+mod devices;
 mod episode;
 mod flapping;
 mod former;
@@ -28,6 +29,7 @@ mod states;
 mod status;
 mod subscriptions;
 mod timeouts;
+mod turn;
 mod upstream;
 mod views;
 
@@ -36,25 +38,27 @@ use crate::machines::deadline::DeadlineTable;
 use crate::machines::takedown::Takedown;
 use crate::model::action::Action;
 use crate::model::alert::{Alert, AlertKind, Reason};
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::event::Event;
 use crate::model::identity::Identity;
 use crate::model::message::{Connection, LossReason, Publication, QoS, Token};
 use crate::model::spec::{HomeAssistant, MonitorSpec};
 use crate::model::time::Now;
-use crate::model::unit_name::{UnitName, UnitTemplate};
+use crate::model::unit_name::UnitTemplate;
 use crate::model::view::Summary;
+use crate::monitor::turn::Turn;
 use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
 use alert_units::alerts_dropped;
 use bytes::Bytes;
-use device::{Device, DeviceId};
+use devices::Devices;
 use liveness::WatchLink;
 use refusals::Refusals;
 use restore::Restores;
 use saving::Saving;
 use session::StateSession;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use upstream::Branches;
 
@@ -67,10 +71,7 @@ pub struct Monitor {
     client_id: String,
     base_topic: TopicName,
     home_assistant: HomeAssistant,
-    devices: Vec<Device>,
-    /// All devices in the order of their names.
-    by_name: Vec<DeviceId>,
-    by_unit: BTreeMap<UnitName, DeviceId>,
+    devices: Devices,
     /// Devices that others depend on.
     branches: Branches,
     /// All filters of all devices.
@@ -155,9 +156,7 @@ impl Monitor {
             base_topic: spec.base_topic.clone(),
             home_assistant: spec.home_assistant,
             stale_statuses: Vec::new(),
-            devices: Vec::new(),
-            by_name: Vec::new(),
-            by_unit: BTreeMap::new(),
+            devices: Devices::default(),
             branches: Branches::new(),
             index: TopicIndex::new(),
             found: Vec::new(),
@@ -184,7 +183,7 @@ impl Monitor {
             last_turn: now.mono,
         };
         monitor.up_topic = monitor.own_topic("up");
-        monitor.take_in_devices(now, spec.devices);
+        monitor.take_in_devices(Duration::ZERO, now.wall, spec.devices);
         monitor.arm_all();
         monitor.timers.push(now.mono + UP_INTERVAL, Timer::Up);
         monitor.timers.push(now.mono + saving::SAVE_INTERVAL, Timer::Save);
@@ -193,122 +192,122 @@ impl Monitor {
 
     /// Takes in one event and appends what is to be done about it, in order.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
-        self.note_turn(now);
+        let turn = &mut Turn { now, watched: self.clock.at(now.mono), out };
+        self.note_turn(turn);
         match event {
-            Event::TimePassed => self.time_passed(now, out),
+            Event::TimePassed => self.time_passed(turn),
             Event::Connected { connection: Connection::Watch, protocol, .. } => {
-                self.watch_connected(now, protocol, out);
+                self.watch_connected(turn, protocol);
             }
             Event::Connected { connection: Connection::State, protocol, session_present } => {
-                self.session_connected(now, protocol, session_present, out);
+                self.session_connected(turn, protocol, session_present);
             }
             Event::Disconnected { connection: Connection::Watch, reason } => {
-                self.watch_disconnected(now, &reason, out);
+                self.watch_disconnected(turn, &reason);
             }
             Event::Disconnected { connection: Connection::State, reason } => {
-                self.session_disconnected(now, reason);
+                self.session_disconnected(turn, reason);
             }
             Event::Subscribed { connection: Connection::Watch, refused } => {
-                self.watch_subscribed(now, &refused, out);
+                self.watch_subscribed(turn, &refused);
             }
             Event::Subscribed { connection: Connection::State, refused } => {
-                self.session_subscribed(now, &refused, out);
+                self.session_subscribed(turn, &refused);
             }
             Event::Connected { connection: Connection::Former(part), session_present, .. } => {
-                let orders = self.takedown.connected(now.mono, part, session_present);
-                self.take_down(orders, out);
+                let orders = self.takedown.connected(turn.now.mono, part, session_present);
+                self.take_down(turn, orders);
             }
             Event::Disconnected { connection: Connection::Former(part), reason } => {
                 let orders = self.takedown.disconnected(part, &reason);
-                self.take_down(orders, out);
+                self.take_down(turn, orders);
             }
             Event::Subscribed { connection: Connection::Former(part), refused } => {
                 let orders = self.takedown.subscribed(part, !refused.is_empty());
-                self.take_down(orders, out);
+                self.take_down(turn, orders);
             }
             Event::FormerMessage { part, delivery, message } => {
-                self.former_message(now, (part, delivery), &message, out);
+                self.former_message(turn, (part, delivery), &message);
             }
             Event::FormerStatesCommitted { through } => {
-                let orders = self.takedown.committed(now.mono, through);
-                self.take_down(orders, out);
+                let orders = self.takedown.committed(turn.now.mono, through);
+                self.take_down(turn, orders);
             }
             Event::FormerUnitsStopped { client_id, outcome } => {
-                let orders = self.takedown.units_stopped(now.mono, &client_id, outcome);
-                self.take_down(orders, out);
-                self.take_in_units(now, out);
+                let orders = self.takedown.units_stopped(turn.now.mono, &client_id, outcome);
+                self.take_down(turn, orders);
+                self.take_in_units(turn);
             }
             Event::Published { token } if self.cleared_by == Some(token) => {
                 self.cleared_by = None;
                 let orders = self.takedown.cleared();
-                self.take_down(orders, out);
+                self.take_down(turn, orders);
             }
-            Event::AnsweredLate { after } => self.clock.leave_out(after, now.mono),
-            Event::WatchMessage(message) => self.watch_message(now, &message, out),
+            Event::AnsweredLate { after } => self.clock.leave_out(after, turn.now.mono),
+            Event::WatchMessage(message) => self.watch_message(turn, &message),
             Event::StateMessage { delivery, message } => {
-                self.state_message(now, delivery, message, out);
+                self.state_message(turn, delivery, message);
             }
-            Event::Published { token } => self.published(now, token, out),
+            Event::Published { token } => self.published(turn, token),
             Event::PublishRefused { topic, reason, token } => {
-                self.publication_refused(now, &topic, reason, token, out);
+                self.publication_refused(turn, &topic, reason, token);
             }
-            Event::PublishAccepted { topic } => self.publication_accepted(&topic, out),
-            Event::StoreOpened(snapshot) => self.store_opened(now, snapshot, out),
-            Event::StoreFailed { error } => self.store_failed(now, error, out),
-            Event::StoreRecovered => self.store_recovered(out),
+            Event::PublishAccepted { topic } => self.publication_accepted(turn, &topic),
+            Event::StoreOpened(snapshot) => self.store_opened(turn, snapshot),
+            Event::StoreFailed { error } => self.store_failed(turn, error),
+            Event::StoreRecovered => self.store_recovered(turn),
             Event::StorePutAside { path, error } => {
-                self.store_put_aside(now, &path, &error, out);
+                self.store_put_aside(turn, &path, &error);
             }
-            Event::StoreRecordsDamaged { count, example } => out.push(raise(
+            Event::StoreRecordsDamaged { count, example } => turn.raise(
                 AlertKind::StorePutAside,
                 format!("{count} damaged records were dropped from the store, such as `{example}`"),
-            )),
-            Event::StatesCommitted { through } => out.push(Action::Acknowledge { through }),
+            ),
+            Event::StatesCommitted { through } => turn.out.push(Action::Acknowledge { through }),
             Event::StatesRead { read, states, next } => {
-                self.states_read(now, read, states, next, out);
+                self.states_read(turn, read, states, next);
             }
-            Event::StatesOrdered { write, order } => self.states_ordered(now, write, order, out),
+            Event::StatesOrdered { write, order } => self.states_ordered(turn, write, order),
             // For who ordered it.
             Event::StatesWritten { .. } => {}
-            Event::DevicesSaved => self.devices_saved(now, out),
-            Event::ManagerConnected { units } => self.manager_connected(now, units, out),
-            Event::ManagerLost { reason } => self.manager_lost(&reason, out),
-            Event::UnitChanged(report) => self.unit_changed(now, report, out),
-            Event::UnitRemoved { unit } => self.unit_removed(now, &unit, out),
-            Event::StartFinished { unit, outcome } => self.start_finished(now, &unit, outcome, out),
-            Event::StopFinished { unit, outcome } => self.stop_finished(&unit, outcome, out),
+            Event::DevicesSaved => self.devices_saved(turn),
+            Event::ManagerConnected { units } => self.manager_connected(turn, units),
+            Event::ManagerLost { reason } => self.manager_lost(turn, &reason),
+            Event::UnitChanged(report) => self.unit_changed(turn, report),
+            Event::UnitRemoved { unit } => self.unit_removed(turn, &unit),
+            Event::StartFinished { unit, outcome } => self.start_finished(turn, &unit, outcome),
+            Event::StopFinished { unit, outcome } => self.stop_finished(turn, &unit, outcome),
             Event::AlertUnitFinished { template, outcome } => {
-                self.alert_unit_finished(template, outcome, out);
+                self.alert_unit_finished(turn, template, outcome);
             }
-            Event::AlertsDropped { count, template } => alerts_dropped(count, template, out),
-            Event::PageFailed { error } => out.push(raise(AlertKind::PageFailed, error)),
-            Event::PageBack { address } => out.push(raise(
+            Event::AlertsDropped { count, template } => alerts_dropped(turn, count, template),
+            Event::PageFailed { error } => turn.raise(AlertKind::PageFailed, error),
+            Event::PageBack { address } => turn.raise(
                 AlertKind::PageBack,
                 format!("the status page is offered on http://{address}/"),
-            )),
-            Event::BusNameRefused { reason } => out.push(raise(
+            ),
+            Event::BusNameRefused { reason } => turn.raise(
                 AlertKind::BusNameRefused,
                 format!("commands and `systemctl reload` do not reach this monitor: {reason}"),
-            )),
-            Event::BusNameBack => out.push(raise(
-                AlertKind::BusNameBack,
-                "commands reach this monitor again".to_owned(),
-            )),
-            Event::SystemState { stopping } => self.note_system_state(stopping, out),
-            Event::Reconfigured(spec) => self.reconfigure(now, spec, out),
-            Event::Enabled { device } => self.set_enabled(now, &device, true, out),
-            Event::Disabled { device } => self.set_enabled(now, &device, false, out),
+            ),
+            Event::BusNameBack => {
+                turn.raise(AlertKind::BusNameBack, "commands reach this monitor again".to_owned())
+            }
+            Event::SystemState { stopping } => self.note_system_state(turn, stopping),
+            Event::Reconfigured(spec) => self.reconfigure(turn, spec),
+            Event::Enabled { device } => self.set_enabled(turn, &device, true),
+            Event::Disabled { device } => self.set_enabled(turn, &device, false),
             Event::RestoreRequested { device } => {
                 if let Some(id) = self.id_named(&device) {
-                    self.request_restore(id, out);
+                    self.request_restore(turn, id);
                 }
             }
             Event::RestartRequested { device } => {
                 if let Some(id) = self.id_named(&device) {
-                    self.restart_agent(now, id, out);
+                    self.restart_agent(turn, id);
                 }
             }
-            Event::Stopping => self.stop(now, out),
+            Event::Stopping => self.stop(turn),
         }
     }
 
@@ -341,55 +340,54 @@ impl Monitor {
     /// Whether an agent of this name is configured.
     #[must_use]
     pub fn knows_agent(&self, name: &DeviceName) -> bool {
-        self.id_named(name).is_some_and(|id| self.devices[id as usize].agent.is_some())
+        self.id_named(name).is_some_and(|id| self.devices[id].agent.is_some())
     }
 
     fn id_named(&self, name: &DeviceName) -> Option<DeviceId> {
-        let place =
-            self.by_name.binary_search_by_key(&name, |&id| &self.devices[id as usize].spec.name);
-        place.ok().map(|place| self.by_name[place])
+        self.devices.named(name)
     }
 
-    fn time_passed(&mut self, now: Now, out: &mut Vec<Action>) {
-        while let Some((due, timer)) = self.timers.pop_due(now.mono) {
+    fn time_passed(&mut self, turn: &mut Turn<'_>) {
+        while let Some((due, timer)) = self.timers.pop_due(turn.now.mono) {
             match timer {
-                Timer::Up => self.publish_up(now, due, out),
-                Timer::Save => self.save_due(now, out),
-                Timer::Lasting => self.lasting_due(due, out),
-                Timer::Probe => self.probe_overdue(now, out),
-                Timer::ExpireRepeat(id) => self.expire_repeat_due(now, due, id, out),
-                Timer::Relaunch(id) => self.relaunch_due(due, id, out),
-                Timer::Healthy(id) => self.healthy_due(now, due, id, out),
-                Timer::Settled(id) => self.settled_due(now, due, id, out),
-                Timer::Stable(id) => self.stable_due(now, due, id, out),
-                Timer::Session => self.session_due(now, due, out),
-                Timer::SessionLoss => self.session_loss_due(now, due, out),
-                Timer::Echoes => self.echoes_due(now),
+                Timer::Up => self.publish_up(turn, due),
+                Timer::Save => self.save_due(turn),
+                Timer::Lasting => self.lasting_due(turn, due),
+                Timer::Probe => self.probe_overdue(turn),
+                Timer::ExpireRepeat(id) => self.expire_repeat_due(turn, due, id),
+                Timer::Relaunch(id) => self.relaunch_due(turn, due, id),
+                Timer::Healthy(id) => self.healthy_due(turn, due, id),
+                Timer::Settled(id) => self.settled_due(turn, due, id),
+                Timer::Stable(id) => self.stable_due(turn, due, id),
+                Timer::Session => self.session_due(turn, due),
+                Timer::SessionLoss => self.session_loss_due(turn, due),
+                Timer::Echoes => self.echoes_due(turn),
                 Timer::Takedown => {
-                    let orders = self.takedown.time_passed(now.mono);
-                    self.take_down(orders, out);
+                    let orders = self.takedown.time_passed(turn.now.mono);
+                    self.take_down(turn, orders);
                 }
             }
         }
-        self.silence_due(now, out);
-        self.flush_saves(now, out);
+        self.silence_due(turn);
+        self.flush_saves(turn);
     }
 
-    fn publish_up(&mut self, now: Now, due: Duration, out: &mut Vec<Action>) {
+    fn publish_up(&mut self, turn: &mut Turn<'_>, due: Duration) {
         self.up_count += 1;
         let payload = Bytes::from(self.up_count.to_string());
-        out.push(publication(self.up_topic.clone(), payload, QoS::AtMostOnce, false, None));
+        turn.out.push(publication(self.up_topic.clone(), payload, QoS::AtMostOnce, false, None));
         // A monitor that was held up does not make good for the seconds that it missed.
         let next = due + UP_INTERVAL;
-        let next = if next + UP_INTERVAL < now.mono { now.mono + UP_INTERVAL } else { next };
+        let next =
+            if next + UP_INTERVAL < turn.now.mono { turn.now.mono + UP_INTERVAL } else { next };
         self.timers.push(next, Timer::Up);
     }
 
-    fn stop(&mut self, now: Now, out: &mut Vec<Action>) {
+    fn stop(&mut self, turn: &mut Turn<'_>) {
         self.stopping = true;
-        self.save_everything(now, out);
+        self.save_everything(turn);
         let payload = Bytes::from_static(b"offline");
-        out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
+        turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
     }
 
     /// A publication on the watch connection on `BASE/below`.
@@ -412,7 +410,7 @@ impl Monitor {
         payload: String,
         retain: bool,
     ) -> Action {
-        let below = format!("{kind}/{}", self.devices[id as usize].spec.name);
+        let below = format!("{kind}/{}", self.devices[id].spec.name);
         self.own_publication(&below, Bytes::from(payload), QoS::AtLeastOnce, retain, None)
     }
 
@@ -428,11 +426,11 @@ impl Monitor {
         Token(self.next_token)
     }
 
-    fn published(&mut self, now: Now, token: Token, out: &mut Vec<Action>) {
+    fn published(&mut self, turn: &mut Turn<'_>, token: Token) {
         if self.watch.probes.is_answered_by(token) {
-            self.probe_succeeded(now, out);
+            self.probe_succeeded(turn);
         } else {
-            self.restored_published(token, out);
+            self.restored_published(turn, token);
         }
     }
 
@@ -448,7 +446,7 @@ impl Monitor {
         reason: Option<Reason>,
         message: String,
     ) -> Action {
-        let device = &self.devices[id as usize];
+        let device = &self.devices[id];
         let unit = device.agent.as_ref().map(|agent| agent.spec.unit.clone());
         let starts = device.alert_unit.clone().filter(|_| kind.starts_unit());
         let name = Some(device.spec.name.clone());
@@ -467,11 +465,6 @@ fn publication(
 ) -> Action {
     let connection = Connection::Watch;
     Action::Publish(Publication { connection, topic, payload, qos, retain, restored: false, token })
-}
-
-/// An alert that concerns no device.
-fn raise(kind: AlertKind, message: String) -> Action {
-    Action::Raise(Alert::plain(kind, message))
 }
 
 /// Which kind of alert a lost connection is.

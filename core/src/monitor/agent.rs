@@ -10,17 +10,17 @@
 mod definition;
 mod orders;
 
-use super::device::DeviceId;
 use crate::model::action::Action;
 use crate::model::alert::{AlertKind, Reason};
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::notice::Notice;
 use crate::model::spec::AgentSpec;
-use crate::model::time::Now;
 use crate::model::unit::{ActiveState, JobOutcome, UnitReport};
 use crate::model::unit_name::UnitName;
 use crate::monitor::publishing::notify;
-use crate::monitor::{Monitor, Timer, raise};
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
 use definition::definition_of;
 use std::time::Duration;
 
@@ -213,22 +213,17 @@ fn is_alive(active: ActiveState) -> bool {
 }
 
 impl Monitor {
-    pub(super) fn manager_connected(
-        &mut self,
-        now: Now,
-        units: Vec<UnitReport>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn manager_connected(&mut self, turn: &mut Turn<'_>, units: Vec<UnitReport>) {
         if std::mem::take(&mut self.manager.told_lost) {
-            out.push(raise(AlertKind::ManagerBack, "systemd answers on D-Bus again".to_owned()));
+            turn.raise(AlertKind::ManagerBack, "systemd answers on D-Bus again".to_owned());
         }
         self.manager.waiting_units = Some(units);
         let orders = self.takedown.manager_connected();
-        self.take_down(orders, out);
-        self.take_in_units(now, out);
+        self.take_down(turn, orders);
+        self.take_in_units(turn);
     }
 
-    pub(super) fn manager_lost(&mut self, reason: &str, out: &mut Vec<Action>) {
+    pub(super) fn manager_lost(&mut self, turn: &mut Turn<'_>, reason: &str) {
         self.takedown.manager_lost();
         // Also without agents: a reload may bring the first one while systemd is away.
         self.manager.answers_lost = true;
@@ -238,28 +233,28 @@ impl Monitor {
         self.manager.told_lost = true;
         let message =
             format!("agents cannot be started or watched for now, those that run go on: {reason}");
-        out.push(raise(AlertKind::ManagerLost, message));
+        turn.raise(AlertKind::ManagerLost, message);
     }
 
     /// It is known now, or cannot be known, which agents a person disabled.
-    pub(super) fn settle_agents(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn settle_agents(&mut self, turn: &mut Turn<'_>) {
         let first = !std::mem::replace(&mut self.manager.settled, true);
         if first {
-            self.take_in_units(now, out);
+            self.take_in_units(turn);
             return;
         }
-        for id in self.agent_ids() {
-            let device = &self.devices[id as usize];
+        for id in self.devices.agents() {
+            let device = &self.devices[id];
             if !device.is_enabled()
                 && device.agent.as_ref().is_some_and(|a| a.phase != Phase::Stopped)
             {
-                self.stop_agent(id, out);
+                self.stop_agent(turn, id);
             }
         }
     }
 
     /// Compares what systemd has with what the configuration wants.
-    pub(super) fn take_in_units(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn take_in_units(&mut self, turn: &mut Turn<'_>) {
         // No agent runs twice: what a former clientid has started is stopped first.
         if !self.manager.settled || !self.takedown.has_stopped_units() {
             return;
@@ -267,136 +262,135 @@ impl Monitor {
         let Some(units) = self.manager.waiting_units.take() else { return };
         let mut listed: Vec<(DeviceId, UnitReport)> = Vec::new();
         for report in units {
-            match self.by_unit.get(&report.unit) {
-                Some(&id) => listed.push((id, report)),
+            match self.devices.of_unit(&report.unit) {
+                Some(id) => listed.push((id, report)),
                 None if is_alive(report.active) => {
                     let message =
                         format!("`{}` is no longer configured and is stopped", report.unit);
-                    out.push(raise(AlertKind::AgentStopped, message));
-                    out.push(Action::StopUnit { unit: report.unit });
+                    turn.raise(AlertKind::AgentStopped, message);
+                    turn.out.push(Action::StopUnit { unit: report.unit });
                 }
-                None => out.push(Action::StopUnit { unit: report.unit }),
+                None => turn.out.push(Action::StopUnit { unit: report.unit }),
             }
         }
         let answers_lost = std::mem::take(&mut self.manager.answers_lost);
-        let mut missing = self.agent_ids();
+        let mut missing = self.devices.agents();
         for (id, report) in listed {
             missing.retain(|&other| other != id);
-            self.compare_unit(now, id, report, answers_lost, out);
+            self.compare_unit(turn, id, report, answers_lost);
         }
         for id in missing {
-            self.unit_missing(now, id, answers_lost, out);
+            self.unit_missing(turn, id, answers_lost);
         }
     }
 
     fn compare_unit(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         id: DeviceId,
         report: UnitReport,
         answers_lost: bool,
-        out: &mut Vec<Action>,
     ) {
-        let Some(agent) = &self.devices[id as usize].agent else { return };
+        let Some(agent) = &self.devices[id].agent else { return };
         match agent.phase {
-            Phase::Unknown => self.meet_unit(now, id, report, out),
+            Phase::Unknown => self.meet_unit(turn, id, report),
             Phase::Starting if answers_lost && is_alive(report.active) => {
-                self.unit_changed(now, report, out);
+                self.unit_changed(turn, report);
                 if let Some(agent) = self.agent_mut(id) {
                     agent.phase = Phase::Running;
                 }
             }
             Phase::Starting if answers_lost => {
-                self.unit_changed(now, report, out);
-                self.start_agent(id, out);
+                self.unit_changed(turn, report);
+                self.start_agent(turn, id);
             }
             Phase::Stopping { .. } if answers_lost => {
                 let unit = report.unit.clone();
-                self.unit_changed(now, report, out);
-                out.push(Action::StopUnit { unit });
+                self.unit_changed(turn, report);
+                turn.out.push(Action::StopUnit { unit });
             }
             Phase::Running => {
-                self.unit_changed(now, report, out);
-                self.replace_outdated(id, out);
+                self.unit_changed(turn, report);
+                self.replace_outdated(turn, id);
             }
             Phase::Starting | Phase::Stopping { .. } | Phase::Waiting { .. } | Phase::Stopped => {
-                self.unit_changed(now, report, out)
+                self.unit_changed(turn, report)
             }
         }
     }
 
     /// Makes a running unit anew whose definition is no longer the one in force.
-    fn replace_outdated(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+    fn replace_outdated(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let Some(agent) = self.agent_mut(id) else { return };
         let Some(report) = &agent.report else { return };
         let same = report.definition.as_deref() == Some(agent.definition.as_str());
         if agent.phase == Phase::Running && is_alive(report.active) && !same {
             agent.phase = Phase::Stopping { then_start: true };
             let unit = agent.spec.unit.clone();
-            out.push(Action::StopUnit { unit });
+            turn.out.push(Action::StopUnit { unit });
         }
     }
 
     /// The first look at an agent's unit: adopted, made anew, started or stopped.
-    fn meet_unit(&mut self, now: Now, id: DeviceId, report: UnitReport, out: &mut Vec<Action>) {
-        let enabled = self.devices[id as usize].is_enabled();
-        self.note_report(now, id, report, out);
+    fn meet_unit(&mut self, turn: &mut Turn<'_>, id: DeviceId, report: UnitReport) {
+        let enabled = self.devices[id].is_enabled();
+        self.note_report(turn, id, report);
         let Some(agent) = self.agent_mut(id) else { return };
         let found = agent.report.as_ref().and_then(|report| report.definition.as_deref());
         let same = found == Some(agent.definition.as_str());
         if !enabled {
-            self.stop_agent(id, out);
+            self.stop_agent(turn, id);
         } else if !same {
             agent.phase = Phase::Stopping { then_start: true };
             let unit = agent.spec.unit.clone();
-            out.push(Action::StopUnit { unit });
+            turn.out.push(Action::StopUnit { unit });
         } else if agent.is_alive() {
             agent.phase = Phase::Running;
             agent.seen_running = true;
             agent.restarts_at_start = agent.report.as_ref().map_or(0, |report| report.restarts);
             let pid = agent.report.as_ref().map_or(0, |report| report.main_pid);
-            let name = self.devices[id as usize].spec.name.clone();
+            let name = self.devices[id].spec.name.clone();
             let message = format!("agent `{name}` was running already and is adopted (PID {pid})");
-            out.push(self.device_alert(id, AlertKind::AgentAdopted, message));
+            turn.out.push(self.device_alert(id, AlertKind::AgentAdopted, message));
         } else {
-            self.start_agent(id, out);
+            self.start_agent(turn, id);
         }
     }
 
-    fn unit_missing(&mut self, now: Now, id: DeviceId, answers_lost: bool, out: &mut Vec<Action>) {
-        let enabled = self.devices[id as usize].is_enabled();
+    fn unit_missing(&mut self, turn: &mut Turn<'_>, id: DeviceId, answers_lost: bool) {
+        let enabled = self.devices[id].is_enabled();
         let Some(agent) = self.agent_mut(id) else { return };
         let unit = agent.spec.unit.clone();
         match agent.phase {
-            Phase::Unknown if enabled => self.start_agent(id, out),
+            Phase::Unknown if enabled => self.start_agent(turn, id),
             Phase::Unknown => agent.phase = Phase::Stopped,
-            Phase::Starting if answers_lost => self.start_agent(id, out),
+            Phase::Starting if answers_lost => self.start_agent(turn, id),
             Phase::Stopping { .. } if answers_lost => {
-                self.unit_removed(now, &unit, out);
-                self.stop_finished(&unit, JobOutcome::Done, out);
+                self.unit_removed(turn, &unit);
+                self.stop_finished(turn, &unit, JobOutcome::Done);
             }
-            Phase::Running => self.unit_removed(now, &unit, out),
+            Phase::Running => self.unit_removed(turn, &unit),
             Phase::Starting | Phase::Stopping { .. } | Phase::Waiting { .. } | Phase::Stopped => {}
         }
     }
 
-    pub(super) fn unit_changed(&mut self, now: Now, report: UnitReport, out: &mut Vec<Action>) {
+    pub(super) fn unit_changed(&mut self, turn: &mut Turn<'_>, report: UnitReport) {
         if let Some(waiting) = &mut self.manager.waiting_units {
             // The list has not been looked at yet: it is kept up to date instead.
             waiting.retain(|listed| listed.unit != report.unit);
             waiting.push(report);
             return;
         }
-        let Some(&id) = self.by_unit.get(&report.unit) else { return };
-        let was = self.devices[id as usize].agent.as_ref().map(|agent| agent.unit_state());
-        self.note_report(now, id, report, out);
+        let Some(id) = self.devices.of_unit(&report.unit) else { return };
+        let was = self.devices[id].agent.as_ref().map(|agent| agent.unit_state());
+        self.note_report(turn, id, report);
         let Some(agent) = self.agent_mut(id) else { return };
         match agent.phase {
-            Phase::Running if !agent.is_alive() => self.unit_fell(now, id, out),
+            Phase::Running if !agent.is_alive() => self.unit_fell(turn, id),
             Phase::Running if agent.is_active() => agent.start_trouble = None,
             // Somebody else started it: so be it.
             Phase::Waiting { .. } if agent.is_running() => agent.phase = Phase::Running,
-            Phase::Stopped if agent.is_running() => self.stop_agent(id, out),
+            Phase::Stopped if agent.is_running() => self.stop_agent(turn, id),
             Phase::Running
             | Phase::Waiting { .. }
             | Phase::Stopped
@@ -404,14 +398,14 @@ impl Monitor {
             | Phase::Starting
             | Phase::Stopping { .. } => {}
         }
-        let is = self.devices[id as usize].agent.as_ref().map(|agent| agent.unit_state());
+        let is = self.devices[id].agent.as_ref().map(|agent| agent.unit_state());
         if was != is {
-            self.tell_unit(id, out);
+            self.tell_unit(turn, id);
         }
     }
 
     /// Takes in a report, and publishes a start that it tells of.
-    fn note_report(&mut self, now: Now, id: DeviceId, report: UnitReport, out: &mut Vec<Action>) {
+    fn note_report(&mut self, turn: &mut Turn<'_>, id: DeviceId, report: UnitReport) {
         let Some(agent) = self.agent_mut(id) else { return };
         let was_running = agent.is_running();
         let before = agent.report.replace(report);
@@ -427,9 +421,9 @@ impl Monitor {
             let exit = report.last_exit.clone().or(exit);
             agent.restarts_at_start = report.restarts;
             agent.last_invocation = Some(report.invocation.clone());
-            agent.healthy_at = Some(now.mono + HEALTHY_AFTER);
-            self.timers.push(now.mono + HEALTHY_AFTER, Timer::Healthy(id));
-            self.agent_started(now, id, by_systemd, exit.as_deref(), out);
+            agent.healthy_at = Some(turn.now.mono + HEALTHY_AFTER);
+            self.timers.push(turn.now.mono + HEALTHY_AFTER, Timer::Healthy(id));
+            self.agent_started(turn, id, by_systemd, exit.as_deref());
         }
         match (was_running, runs) {
             (false, true) => self.manager.running += 1,
@@ -440,15 +434,14 @@ impl Monitor {
 
     fn agent_started(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         id: DeviceId,
         by_systemd: bool,
         last_exit: Option<&str>,
-        out: &mut Vec<Action>,
     ) {
-        self.restart_silence(now, id);
+        self.restart_silence(turn, id);
         self.save_soon(id);
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         let name = device.spec.name.clone();
         let Some(agent) = &mut device.agent else { return };
         let again = std::mem::replace(&mut agent.seen_running, true);
@@ -456,10 +449,10 @@ impl Monitor {
         let pid = agent.report.as_ref().map_or(0, |report| report.main_pid);
         if again {
             let device = name.to_string();
-            out.push(notify(Notice::AgentRestarted { device, main_pid: pid }));
+            turn.out.push(notify(Notice::AgentRestarted { device, main_pid: pid }));
         }
         let is_failing = agent.told_failing;
-        let payload = now.wall.as_secs().to_string();
+        let payload = turn.now.wall.as_secs().to_string();
         // systemd may be faster than the look at what it does, and then the exit is not known.
         let exit = last_exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
         let message = if by_systemd {
@@ -467,28 +460,28 @@ impl Monitor {
         } else {
             format!("agent `{name}` has started (PID {pid})")
         };
-        out.push(self.device_publication("startedprocess", id, payload, false));
-        self.tell_unit(id, out);
-        out.push(self.device_alert(id, AlertKind::AgentStarted, message));
+        turn.out.push(self.device_publication("startedprocess", id, payload, false));
+        self.tell_unit(turn, id);
+        turn.out.push(self.device_alert(id, AlertKind::AgentStarted, message));
         if by_systemd && !is_failing {
-            self.note_flap(now, id, "has ended", out);
+            self.note_flap(turn, id, "has ended");
         }
     }
 
     /// The unit is down and systemd will not restart it.
-    fn unit_fell(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        let name = self.devices[id as usize].spec.name.clone();
+    fn unit_fell(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let name = self.devices[id].spec.name.clone();
         let Some(agent) = self.agent_mut(id) else { return };
         let Some(report) = &agent.report else { return };
         match report.active {
             ActiveState::Deactivating => {
                 if agent.lingers() {
-                    self.look_when_settled(now, id);
+                    self.look_when_settled(turn, id);
                 }
             }
             ActiveState::Failed if agent.was_restarted_by_hand() => {
                 let step = agent.step;
-                let delay = self.relaunch_later(now, id);
+                let delay = self.relaunch_later(turn, id);
                 if let Some(agent) = self.agent_mut(id) {
                     agent.step = step;
                 }
@@ -497,30 +490,30 @@ impl Monitor {
                      allows, and is started again in {}",
                     Seconds(delay)
                 );
-                out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
+                turn.out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
             }
-            ActiveState::Failed => self.unit_failed(now, id, out),
+            ActiveState::Failed => self.unit_failed(turn, id),
             ActiveState::Inactive => {
-                let delay = self.relaunch_later(now, id);
+                let delay = self.relaunch_later(turn, id);
                 let message = format!(
                     "agent `{name}` was stopped and is relaunched in {}; `iotmonitor disable \
                      {name}` stops it for good",
                     Seconds(delay)
                 );
-                out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
+                turn.out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
             }
             ActiveState::Active | ActiveState::Reloading | ActiveState::Activating => {}
         }
     }
 
     /// systemd has given up.
-    fn unit_failed(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        let name = self.devices[id as usize].spec.name.clone();
+    fn unit_failed(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let name = self.devices[id].spec.name.clone();
         let Some(agent) = self.agent_mut(id) else { return };
         let exit = agent.last_exit();
         let trouble = agent.start_trouble.take();
         let told = std::mem::replace(&mut agent.told_failing, true);
-        let delay = self.relaunch_later(now, id);
+        let delay = self.relaunch_later(turn, id);
         if told {
             return;
         }
@@ -537,42 +530,41 @@ impl Monitor {
             Seconds(delay),
             self.unit_of(id)
         );
-        self.tell_failing(now, id, message, out);
+        self.tell_failing(turn, id, message);
     }
 
-    pub(super) fn unit_removed(&mut self, now: Now, unit: &UnitName, out: &mut Vec<Action>) {
+    pub(super) fn unit_removed(&mut self, turn: &mut Turn<'_>, unit: &UnitName) {
         if let Some(waiting) = &mut self.manager.waiting_units {
             waiting.retain(|listed| listed.unit != *unit);
             return;
         }
-        let Some(&id) = self.by_unit.get(unit) else { return };
-        let name = self.devices[id as usize].spec.name.clone();
-        if self.devices[id as usize].agent.as_deref().is_some_and(Agent::is_running) {
+        let Some(id) = self.devices.of_unit(unit) else { return };
+        let name = self.devices[id].spec.name.clone();
+        if self.devices[id].agent.as_deref().is_some_and(Agent::is_running) {
             self.manager.running -= 1;
         }
         let Some(agent) = self.agent_mut(id) else { return };
         agent.report = None;
         if agent.phase == Phase::Running {
-            let delay = self.relaunch_later(now, id);
+            let delay = self.relaunch_later(turn, id);
             let message = format!(
                 "agent `{name}` was stopped, or its unit is gone: it is relaunched in {}; \
                  `iotmonitor disable {name}` stops it for good",
                 Seconds(delay)
             );
-            out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
-            self.tell_unit(id, out);
+            turn.out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
+            self.tell_unit(turn, id);
         }
     }
 
     pub(super) fn start_finished(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         unit: &UnitName,
         outcome: JobOutcome,
-        out: &mut Vec<Action>,
     ) {
-        let Some(&id) = self.by_unit.get(unit) else { return };
-        let name = self.devices[id as usize].spec.name.clone();
+        let Some(id) = self.devices.of_unit(unit) else { return };
+        let name = self.devices[id].spec.name.clone();
         let system_stopping = self.manager.system_stopping;
         let Some(agent) = self.agent_mut(id) else { return };
         if agent.phase != Phase::Starting {
@@ -582,9 +574,9 @@ impl Monitor {
             JobOutcome::Done => {
                 agent.phase = Phase::Running;
                 match agent.is_alive() {
-                    true => self.replace_outdated(id, out),
-                    false if agent.report.is_some() => self.unit_fell(now, id, out),
-                    false => self.unit_removed(now, unit, out),
+                    true => self.replace_outdated(turn, id),
+                    false if agent.report.is_some() => self.unit_fell(turn, id),
+                    false => self.unit_removed(turn, unit),
                 }
             }
             JobOutcome::Failed(_) if system_stopping => agent.phase = Phase::Stopped,
@@ -594,19 +586,19 @@ impl Monitor {
                 agent.phase = Phase::Running;
                 if !agent.is_active() {
                     agent.start_trouble = Some(reason);
-                    self.look_when_settled(now, id);
+                    self.look_when_settled(turn, id);
                 }
             }
             JobOutcome::Failed(reason) => {
                 let told = std::mem::replace(&mut agent.told_failing, true);
-                let delay = self.relaunch_later(now, id);
+                let delay = self.relaunch_later(turn, id);
                 if !told {
                     let message = format!(
                         "agent `{name}` cannot be started ({reason}): it is tried again after \
                          growing delays, now in {}",
                         Seconds(delay)
                     );
-                    self.tell_failing(now, id, message, out);
+                    self.tell_failing(turn, id, message);
                 }
             }
         }
@@ -614,12 +606,12 @@ impl Monitor {
 
     pub(super) fn stop_finished(
         &mut self,
+        turn: &mut Turn<'_>,
         unit: &UnitName,
         outcome: JobOutcome,
-        out: &mut Vec<Action>,
     ) {
-        let Some(&id) = self.by_unit.get(unit) else { return };
-        let name = self.devices[id as usize].spec.name.clone();
+        let Some(id) = self.devices.of_unit(unit) else { return };
+        let name = self.devices[id].spec.name.clone();
         let Some(agent) = self.agent_mut(id) else { return };
         let Phase::Stopping { then_start } = agent.phase else { return };
         if let JobOutcome::Failed(reason) = outcome
@@ -630,34 +622,34 @@ impl Monitor {
             let message = format!(
                 "agent `{name}` cannot be stopped ({reason}): see `systemctl status {unit}`"
             );
-            out.push(self.device_alert(id, AlertKind::AgentFailed, message));
+            turn.out.push(self.device_alert(id, AlertKind::AgentFailed, message));
             return;
         }
         agent.phase = Phase::Stopped;
-        if then_start && self.devices[id as usize].is_enabled() {
-            self.start_agent(id, out);
+        if then_start && self.devices[id].is_enabled() {
+            self.start_agent(turn, id);
         } else {
-            self.tell_unit(id, out);
+            self.tell_unit(turn, id);
         }
     }
 
     /// The one alert of an agent that keeps failing, until it is healthy again.
-    fn tell_failing(&mut self, now: Now, id: DeviceId, mut message: String, out: &mut Vec<Action>) {
+    fn tell_failing(&mut self, turn: &mut Turn<'_>, id: DeviceId, mut message: String) {
         // What comes of a row of failures is told here.
-        self.devices[id as usize].flaps = None;
-        self.tell_state(id, out);
+        self.devices[id].flaps = None;
+        self.tell_state(turn, id);
         message.push_str(&self.dependents_clause(id));
         let reason = Some(Reason::AgentFailed);
-        out.push(self.episode_alert(id, AlertKind::AgentFailed, reason, message));
-        self.fell(self.clock.at(now.mono), id, out);
+        turn.out.push(self.episode_alert(id, AlertKind::AgentFailed, reason, message));
+        self.fell(turn, turn.watched, id);
     }
 }
 
 /// The agent is no longer in the configuration.
-pub(super) fn agent_left(name: &DeviceName, gone: Agent, out: &mut Vec<Action>) {
+pub(super) fn agent_left(turn: &mut Turn<'_>, name: &DeviceName, gone: Agent) {
     let message = format!("agent `{name}` is no longer configured and is stopped");
-    out.push(raise(AlertKind::AgentStopped, message));
-    out.push(Action::StopUnit { unit: gone.spec.unit });
+    turn.raise(AlertKind::AgentStopped, message);
+    turn.out.push(Action::StopUnit { unit: gone.spec.unit });
 }
 
 /// A delay as a person reads it: `0.8 s`, `60 s`.

@@ -8,15 +8,16 @@ use crate::model::alert::{Alert, AlertKind};
 use crate::model::unit::JobOutcome;
 use crate::model::unit_name::UnitTemplate;
 use crate::model::words::counted;
-use crate::monitor::{Monitor, raise};
+use crate::monitor::Monitor;
+use crate::monitor::turn::Turn;
 
 impl Monitor {
     /// An instance has ended, or could not be started.
     pub(super) fn alert_unit_finished(
         &mut self,
+        turn: &mut Turn<'_>,
         template: UnitTemplate,
         outcome: JobOutcome,
-        out: &mut Vec<Action>,
     ) {
         match outcome {
             JobOutcome::Done => {
@@ -28,7 +29,7 @@ impl Monitor {
                      works again"
                 );
                 if self.failing_units.insert(template) {
-                    out.push(raise(AlertKind::AlertUnitFailed, message));
+                    turn.raise(AlertKind::AlertUnitFailed, message);
                 }
             }
         }
@@ -36,12 +37,12 @@ impl Monitor {
 }
 
 /// So many alerts in a row started no unit, since too many waited.
-pub(super) fn alerts_dropped(count: u64, template: UnitTemplate, out: &mut Vec<Action>) {
+pub(super) fn alerts_dropped(turn: &mut Turn<'_>, count: u64, template: UnitTemplate) {
     let alerts = counted(usize::try_from(count).unwrap_or(usize::MAX), "alert");
     let message = format!(
         "{alerts} started no unit, since too many waited for `{template}` already: \
          `journalctl -u iotmonitor -p warning` shows them"
     );
     let kind = AlertKind::AlertsDropped;
-    out.push(Action::Raise(Alert { starts: Some(template), ..Alert::plain(kind, message) }));
+    turn.out.push(Action::Raise(Alert { starts: Some(template), ..Alert::plain(kind, message) }));
 }

@@ -5,11 +5,9 @@
 //! long ago is no sign of life, but the last word of a will is that it is gone.
 
 use super::Monitor;
-use super::device::DeviceId;
-use super::liveness::id_of;
-use crate::model::action::Action;
+use crate::model::device_id::DeviceId;
 use crate::model::message::Message;
-use crate::model::time::Now;
+use crate::monitor::turn::Turn;
 
 /// What firmwares and bridges call it when a device is there: Tasmota, Zigbee2MQTT, ESPHome and
 /// Home Assistant `online`, Shelly `true`, Homie `ready`, …
@@ -40,61 +38,60 @@ impl Monitor {
     /// A device's own word about itself, which is `None` when it means nothing.
     pub(super) fn availability_told(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         id: DeviceId,
         message: &Message,
-        out: &mut Vec<Action>,
     ) {
         let Some(here) = says(&message.payload) else { return };
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         let before = device.available.replace(here);
         if before != Some(here) {
             self.save_soon(id);
         }
         match (here, message.retain) {
-            (false, _) => self.gone(now, id, before, out),
-            (true, false) => self.contact(now, id, out),
+            (false, _) => self.gone(turn, id, before),
+            (true, false) => self.contact(turn, id),
             // It came back while nobody listened.
-            (true, true) if before == Some(false) => self.back_again(now, id, out),
+            (true, true) if before == Some(false) => self.back_again(turn, id),
             (true, true) => {}
         }
-        self.flush_saves(now, out);
+        self.flush_saves(turn);
     }
 
-    fn gone(&mut self, now: Now, id: DeviceId, before: Option<bool>, out: &mut Vec<Action>) {
-        let device = &self.devices[id as usize];
+    fn gone(&mut self, turn: &mut Turn<'_>, id: DeviceId, before: Option<bool>) {
+        let device = &self.devices[id];
         // Before the store has been read, an earlier run may have told it already.
         if !device.is_enabled() || !self.saving.asked {
             return;
         }
         if device.expired_since.is_none() {
-            self.expire(now, id, out);
+            self.expire(turn, id);
         } else if before != Some(false) {
             // The same alarm, and now it is known why.
-            self.tell_state(id, out);
+            self.tell_state(turn, id);
         }
     }
 
-    fn back_again(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        let device = &self.devices[id as usize];
+    fn back_again(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let device = &self.devices[id];
         if device.is_enabled() && device.expired_since.is_some() {
-            self.recover(now, id, out);
-            self.restart_silence(now, id);
+            self.recover(turn, id);
+            self.restart_silence(turn, id);
         }
     }
 
     /// One that is taken into the monitoring again may have said before that it is gone.
-    pub(super) fn recall_availability(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        if self.devices[id as usize].is_gone() {
-            self.gone(now, id, Some(false), out);
+    pub(super) fn recall_availability(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        if self.devices[id].is_gone() {
+            self.gone(turn, id, Some(false));
         }
     }
 
     /// What was said before the store was read counts from now on.
-    pub(super) fn recall_availabilities(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn recall_availabilities(&mut self, turn: &mut Turn<'_>) {
         self.saving.asked = true;
-        for id in 0..self.devices.len() {
-            self.recall_availability(now, id_of(id), out);
+        for id in self.devices.ids() {
+            self.recall_availability(turn, id);
         }
     }
 }

@@ -14,9 +14,6 @@ use crate::monitor::episode::Telling;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Index of a device in the configuration in force.
-pub type DeviceId = u32;
-
 /// What the configuration says of a device, but for its process, and for its filters, which only
 /// the index holds.
 #[derive(Debug, Clone)]
@@ -254,5 +251,17 @@ impl Device {
             offline: self.is_gone(),
             rhythm: self.rhythm.record(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Device;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_device_takes_224_bytes() {
+        // There may be a hundred thousand of them: one that grows shall do so knowingly.
+        assert_eq!(size_of::<Device>(), 224);
     }
 }

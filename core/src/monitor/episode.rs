@@ -4,15 +4,15 @@
 //! failing. What has happened is published at once, and repeated where the section asks for it; a
 //! person gets one alert, and none where the silence is another device's (see [`super::upstream`]).
 
+use super::device::Device;
 use super::flapping::Flap;
 use super::liveness::GRACE;
-use crate::model::action::Action;
 use crate::model::alert::{Account, AlertKind, Reason};
+use crate::model::device_id::DeviceId;
 use crate::model::snapshot::DeviceRecord;
-use crate::model::time::Now;
 use crate::model::view::Liveness;
 use crate::model::words::Span;
-use crate::monitor::device::{Device, DeviceId};
+use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
@@ -120,126 +120,130 @@ impl Device {
 
 impl Monitor {
     /// The deadline has passed, or it said that it is gone; or what its alert waited for has.
-    pub(super) fn expire(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        let watched = self.clock.at(now.mono);
-        let device = &mut self.devices[id as usize];
+    pub(super) fn expire(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let watched = turn.watched;
+        let device = &mut self.devices[id];
         if device.expired_since.is_none() {
-            device.expired_since = Some(now.wall);
-            device.since = now.wall;
+            device.expired_since = Some(turn.now.wall);
+            device.since = turn.now.wall;
             device.cause = device.cause_of_silence();
             self.expired_count += 1;
             self.judge_alert(watched, id);
-            self.publish_expire(id, out);
-            self.tell_expired(id, out);
-            if self.devices[id as usize].telling == Telling::Told {
-                self.alarm(now, id, out);
+            self.publish_expire(turn, id);
+            self.tell_expired(turn, id);
+            if self.devices[id].telling == Telling::Told {
+                self.alarm(turn, id);
             }
             self.save_soon(id);
-            self.schedule_repeat(now, id);
-            self.fell(watched, id, out);
+            self.schedule_repeat(turn, id);
+            self.fell(turn, watched, id);
         } else {
-            self.alert_due(now, id, out);
+            self.alert_due(turn, id);
         }
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         let is_silent = device.silence_deadline().is_none_or(|end| end <= watched);
         if device.restarts_on_expire() && device.telling != Telling::Upstream && is_silent {
             device.silent_since = watched;
-            self.restart_agent(now, id, out);
+            self.restart_agent(turn, id);
         }
     }
 
     /// The one alert of the episode, unless it is one of too many.
-    pub(super) fn alarm(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        match self.note_flap(now, id, "has fallen silent", out) {
-            Flap::Single => self.tell_silence(now, id, out),
-            Flap::Begins | Flap::GoesOn => self.devices[id as usize].telling = Telling::Flapping,
+    pub(super) fn alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        match self.note_flap(turn, id, "has fallen silent") {
+            Flap::Single => self.tell_silence(turn, id),
+            Flap::Begins | Flap::GoesOn => self.devices[id].telling = Telling::Flapping,
         }
     }
 
-    pub(super) fn tell_silence(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        self.devices[id as usize].telling = Telling::Told;
-        let device = &self.devices[id as usize];
-        let (reason, mut message) = (device.reason(), device.expired_sentence(now.wall));
+    pub(super) fn tell_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.devices[id].telling = Telling::Told;
+        let device = &self.devices[id];
+        let (reason, mut message) = (device.reason(), device.expired_sentence(turn.now.wall));
         message.push_str(&self.dependents_clause(id));
-        out.push(self.episode_alert(id, AlertKind::Expired, reason, message));
+        turn.out.push(self.episode_alert(id, AlertKind::Expired, reason, message));
     }
 
     /// The alert of one that expired before is due now, for the silence is its own.
-    fn alert_due(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        let watched = self.clock.at(now.mono);
-        let telling = self.devices[id as usize].telling;
+    fn alert_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let watched = turn.watched;
+        let telling = self.devices[id].telling;
         match telling {
             Telling::Told | Telling::Upstream | Telling::Flapping => return,
             Telling::Held if self.is_held(watched, id) => return self.wait(id),
             Telling::Held | Telling::Returning => {}
         }
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         device.cause = device.cause_of_silence();
-        self.alarm(now, id, out);
-        self.tell_state(id, out);
+        self.alarm(turn, id);
+        self.tell_state(turn, id);
         self.save_soon(id);
     }
 
-    pub(super) fn recover(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        if self.devices[id as usize].telling == Telling::Held {
+    pub(super) fn recover(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        if self.devices[id].telling == Telling::Held {
             // It is heard again, so what it depends on is not down: the silence was its own.
-            self.alarm(now, id, out);
+            self.alarm(turn, id);
         }
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         let reason = device.reason();
         let told = std::mem::take(&mut device.telling) == Telling::Told && !device.is_flapping();
         let silent = device.expired_since.take();
-        device.since = now.wall;
+        device.since = turn.now.wall;
         self.expired_count -= 1;
         let name = &device.spec.name;
         let how_long = silent
-            .map(|since| format!(" after {} of alarm", Span(now.wall.saturating_sub(since))))
+            .map(|since| format!(" after {} of alarm", Span(turn.now.wall.saturating_sub(since))))
             .unwrap_or_default();
         let mut message = format!("{} `{name}` is back{how_long}", noun(device));
         message.push_str(&self.followers_clause(id));
-        out.push(self.device_publication("recover", id, now.wall.as_secs().to_string(), false));
-        self.tell_recovered(now, id, out);
+        turn.out.push(self.device_publication(
+            "recover",
+            id,
+            turn.now.wall.as_secs().to_string(),
+            false,
+        ));
+        self.tell_recovered(turn, id);
         if told {
-            out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
+            turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
         }
-        self.note_change(now, id);
+        self.note_change(turn, id);
         self.save_soon(id);
-        self.rose(now, id);
-        self.flush_saves(now, out);
+        self.rose(turn, id);
+        self.flush_saves(turn);
         self.arm(id);
     }
 
-    fn publish_expire(&self, id: DeviceId, out: &mut Vec<Action>) {
-        let last_contact = self.devices[id as usize].last_contact.unwrap_or_default();
-        out.push(self.device_publication("expire", id, last_contact.as_secs().to_string(), false));
+    fn publish_expire(&self, turn: &mut Turn<'_>, id: DeviceId) {
+        let last_contact = self.devices[id].last_contact.unwrap_or_default();
+        turn.out.push(self.device_publication(
+            "expire",
+            id,
+            last_contact.as_secs().to_string(),
+            false,
+        ));
     }
 
-    pub(super) fn expire_repeat_due(
-        &mut self,
-        now: Now,
-        due: Duration,
-        id: DeviceId,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(device) = self.devices.get(id as usize) else { return };
+    pub(super) fn expire_repeat_due(&mut self, turn: &mut Turn<'_>, due: Duration, id: DeviceId) {
+        let Some(device) = self.devices.get(id) else { return };
         let is_due = device.repeat.as_ref().is_some_and(|repeat| repeat.due == Some(due));
         if !is_due || device.expired_since.is_none() {
             return;
         }
         if self.clock.is_running() {
-            self.publish_expire(id, out);
+            self.publish_expire(turn, id);
         }
-        self.schedule_repeat(now, id);
+        self.schedule_repeat(turn, id);
     }
 
     /// Puts the next repetition of `expire/NAME` on the timetable, if the device wants one.
-    pub(super) fn schedule_repeat(&mut self, now: Now, id: DeviceId) {
-        let device = &mut self.devices[id as usize];
+    pub(super) fn schedule_repeat(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let device = &mut self.devices[id];
         if device.expired_since.is_none() || !device.is_enabled() {
             return;
         }
         if let Some(repeat) = &mut device.repeat {
-            let due = now.mono + repeat.interval;
+            let due = turn.now.mono + repeat.interval;
             repeat.due = Some(due);
             self.timers.push(due, Timer::ExpireRepeat(id));
         }

@@ -6,12 +6,12 @@
 //! Deliberately absent: what outlives the process. After a restart of the monitor one that still
 //! flaps has to show it anew.
 
-use super::device::{Device, DeviceId};
-use crate::model::action::Action;
+use super::device::Device;
 use crate::model::alert::{AlertKind, Reason};
-use crate::model::time::Now;
+use crate::model::device_id::DeviceId;
 use crate::model::words::{Span, counted};
 use crate::monitor::episode::Telling;
+use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer, episode};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -104,55 +104,43 @@ impl Device {
 
 impl Monitor {
     /// Notes an alarm, and tells the one that begins a spell; `what` has happened, in words.
-    pub(super) fn note_flap(
-        &mut self,
-        now: Now,
-        id: DeviceId,
-        what: &str,
-        out: &mut Vec<Action>,
-    ) -> Flap {
-        let watched = self.clock.at(now.mono);
-        let flap = self.devices[id as usize].flaps.get_or_insert_default().note(watched);
+    pub(super) fn note_flap(&mut self, turn: &mut Turn<'_>, id: DeviceId, what: &str) -> Flap {
+        let watched = turn.watched;
+        let flap = self.devices[id].flaps.get_or_insert_default().note(watched);
         if flap == Flap::Begins {
-            self.look_for_stability(now.mono + STABLE, id);
-            let sentence = self.devices[id as usize].flapping_sentence(what, watched);
+            self.look_for_stability(turn.now.mono + STABLE, id);
+            let sentence = self.devices[id].flapping_sentence(what, watched);
             let message = format!(
                 "{sentence}: no more is told of that before it has been stable for {}",
                 Span(STABLE)
             );
             let reason = Some(Reason::Flapping);
-            out.push(self.episode_alert(id, AlertKind::Flapping, reason, message));
-            self.tell_state(id, out);
+            turn.out.push(self.episode_alert(id, AlertKind::Flapping, reason, message));
+            self.tell_state(turn, id);
         }
         flap
     }
 
     /// It changes within a spell, in whichever direction.
-    pub(super) fn note_change(&mut self, now: Now, id: DeviceId) {
-        let watched = self.clock.at(now.mono);
-        let flaps = self.devices[id as usize].flaps.as_mut();
+    pub(super) fn note_change(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let watched = turn.watched;
+        let flaps = self.devices[id].flaps.as_mut();
         if let Some(spell) = flaps.and_then(|flaps| flaps.spell.as_mut()) {
             spell.last_change = watched;
         }
     }
 
     fn look_for_stability(&mut self, due: Duration, id: DeviceId) {
-        let flaps = self.devices[id as usize].flaps.as_mut();
+        let flaps = self.devices[id].flaps.as_mut();
         if let Some(spell) = flaps.and_then(|flaps| flaps.spell.as_mut()) {
             spell.look_at = due;
             self.timers.push(due, Timer::Stable(id));
         }
     }
 
-    pub(super) fn stable_due(
-        &mut self,
-        now: Now,
-        due: Duration,
-        id: DeviceId,
-        out: &mut Vec<Action>,
-    ) {
-        let watched = self.clock.at(now.mono);
-        let Some(device) = self.devices.get(id as usize) else { return };
+    pub(super) fn stable_due(&mut self, turn: &mut Turn<'_>, due: Duration, id: DeviceId) {
+        let watched = turn.watched;
+        let Some(device) = self.devices.get(id) else { return };
         let Some(spell) = device.flaps.as_ref().and_then(|flaps| flaps.spell.as_ref()) else {
             return;
         };
@@ -167,26 +155,26 @@ impl Monitor {
             Telling::Told | Telling::Flapping => false,
         };
         if stable_at > watched {
-            self.look_for_stability(now.mono + (stable_at - watched), id);
+            self.look_for_stability(turn.now.mono + (stable_at - watched), id);
         } else if waits {
             // What it is will show when the other device is back.
-            self.look_for_stability(now.mono + STABLE, id);
+            self.look_for_stability(turn.now.mono + STABLE, id);
         } else {
-            self.stable_again(now, watched, id, out);
+            self.stable_again(turn, watched, id);
         }
     }
 
-    fn stable_again(&mut self, now: Now, watched: Duration, id: DeviceId, out: &mut Vec<Action>) {
-        let device = &mut self.devices[id as usize];
+    fn stable_again(&mut self, turn: &mut Turn<'_>, watched: Duration, id: DeviceId) {
+        let device = &mut self.devices[id];
         let sentence = device.flapping_sentence("is stable again, after it was alarmed", watched);
         device.flaps = None;
         if device.expired_since.is_none() {
             let reason = Some(Reason::Flapping);
-            out.push(self.episode_alert(id, AlertKind::Recovered, reason, sentence));
+            turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, sentence));
         } else if device.telling == Telling::Flapping {
-            self.tell_silence(now, id, out);
+            self.tell_silence(turn, id);
         }
-        self.tell_state(id, out);
+        self.tell_state(turn, id);
         self.save_soon(id);
     }
 }

@@ -1,6 +1,7 @@
 //! Former identities: what concerns them goes to [`Takedown`](crate::machines::takedown::Takedown), and what
 //! that orders becomes actions.
 
+use super::turn::Turn;
 use crate::machines::takedown::{Known, Order};
 use crate::model::action::Action;
 use crate::model::identity::{Identity, IdentityRecord};
@@ -8,42 +9,40 @@ use crate::model::message::{Connection, Delivery, FormerPart, Message, Publicati
 use crate::model::snapshot::DeviceRecord;
 use crate::model::spec::MonitorSpec;
 use crate::model::state::{StateChange, StateRecord};
-use crate::model::time::Now;
-use crate::monitor::{Monitor, Timer, raise};
+use crate::monitor::{Monitor, Timer};
 use crate::topic::TopicName;
 
 impl Monitor {
     /// The store has told under which identity it was used.
     pub(super) fn meet_identity(
         &mut self,
+        turn: &mut Turn<'_>,
         record: Option<IdentityRecord>,
         devices: &[DeviceRecord],
-        out: &mut Vec<Action>,
     ) {
         let known = Known {
             devices: devices.iter().map(|device| device.name.clone()).collect(),
             prefixes: devices.iter().filter_map(|device| device.announced.clone()).collect(),
         };
         let orders = self.takedown.store_opened(record, known);
-        self.take_down(orders, out);
+        self.take_down(turn, orders);
     }
 
     /// A reload may have changed the broker. Called before the devices are those of the reload.
-    pub(super) fn identity_reconfigured(&mut self, spec: &MonitorSpec, out: &mut Vec<Action>) {
+    pub(super) fn identity_reconfigured(&mut self, turn: &mut Turn<'_>, spec: &MonitorSpec) {
         let known = Known {
             devices: self.devices.iter().map(|device| device.spec.name.clone()).collect(),
             prefixes: self.discovery_prefix().map(str::to_owned).into_iter().collect(),
         };
         let orders = self.takedown.reconfigured(Identity::of(spec), spec, known);
-        self.take_down(orders, out);
+        self.take_down(turn, orders);
     }
 
     pub(super) fn former_message(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         (part, delivery): (FormerPart, Delivery),
         message: &Message,
-        out: &mut Vec<Action>,
     ) {
         let is_state = part == FormerPart::Drain
             && !message.restored
@@ -54,10 +53,10 @@ impl Monitor {
             payload: message.payload.clone(),
             qos: message.qos,
             retain: message.retain,
-            time: now.wall,
+            time: turn.now.wall,
         });
-        let orders = self.takedown.message(now.mono, (part, delivery), message, state);
-        self.take_down(orders, out);
+        let orders = self.takedown.message(turn.now.mono, (part, delivery), message, state);
+        self.take_down(turn, orders);
     }
 
     /// Whether what is said on a topic comes from this monitor, under its name or a former one.
@@ -65,26 +64,26 @@ impl Monitor {
         topic.is_below(&self.base_topic) || self.takedown.owns(topic)
     }
 
-    pub(super) fn take_down(&mut self, orders: Vec<Order>, out: &mut Vec<Action>) {
+    pub(super) fn take_down(&mut self, turn: &mut Turn<'_>, orders: Vec<Order>) {
         for order in orders {
             match order {
-                Order::Save(record) => out.push(Action::SaveIdentity(record)),
-                Order::Tell(kind, message) => out.push(raise(kind, message)),
+                Order::Save(record) => turn.out.push(Action::SaveIdentity(record)),
+                Order::Tell(kind, message) => turn.raise(kind, message),
                 Order::StopUnits { client_id, units } => {
-                    out.push(Action::StopFormerUnits { client_id, units });
+                    turn.out.push(Action::StopFormerUnits { client_id, units });
                 }
                 Order::Connect { part, client_id } => {
-                    out.push(Action::ConnectFormer { part, client_id });
+                    turn.out.push(Action::ConnectFormer { part, client_id });
                 }
-                Order::Disconnect => out.push(Action::DisconnectFormer),
+                Order::Disconnect => turn.out.push(Action::DisconnectFormer),
                 Order::Subscribe { part, subscriptions } => {
                     let connection = Connection::Former(part);
-                    out.push(Action::Subscribe { connection, subscriptions });
+                    turn.out.push(Action::Subscribe { connection, subscriptions });
                 }
                 Order::Publish { part, topic, payload, retain, awaited } => {
                     let token = awaited.then(|| self.new_token());
                     self.cleared_by = token.or(self.cleared_by);
-                    out.push(Action::Publish(Publication {
+                    turn.out.push(Action::Publish(Publication {
                         connection: Connection::Former(part),
                         topic,
                         payload,
@@ -98,13 +97,13 @@ impl Monitor {
                     if let StateChange::Put(state) = &change {
                         self.restores.newer_arrived(state);
                     }
-                    out.push(Action::RecordFormer { delivery, change });
+                    turn.out.push(Action::RecordFormer { delivery, change });
                 }
                 Order::Acknowledge { through } => {
-                    out.push(Action::AcknowledgeFormer { through });
+                    turn.out.push(Action::AcknowledgeFormer { through });
                 }
                 Order::WakeAt(due) => self.timers.push(due, Timer::Takedown),
-                Order::LetRestore if self.session.is_taken_in() => self.backlog_taken_in(out),
+                Order::LetRestore if self.session.is_taken_in() => self.backlog_taken_in(turn),
                 Order::LetRestore => {}
             }
         }

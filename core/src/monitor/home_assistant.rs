@@ -9,12 +9,12 @@
 //! Deliberately absent: waiting for Home Assistant's birth message. What is retained is there when
 //! it starts.
 
-use super::device::{Device, DeviceId};
-use crate::model::action::Action;
+use super::device::Device;
 use crate::model::description::{description_topic, discovery_id};
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::message::{Message, QoS};
-use crate::model::time::Now;
+use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, episode, publication};
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
@@ -53,7 +53,7 @@ impl Monitor {
 
     /// Takes a command from an own topic. Whatever is no command for something configured is
     /// passed over without a word, for anybody who may publish could fill the journal with it.
-    pub(super) fn command_message(&mut self, now: Now, message: &Message, out: &mut Vec<Action>) {
+    pub(super) fn command_message(&mut self, turn: &mut Turn<'_>, message: &Message) {
         if !self.home_assistant.commands {
             return;
         }
@@ -62,36 +62,36 @@ impl Monitor {
         let Ok(name) = DeviceName::new(name) else { return };
         let Some(id) = self.id_named(&name) else { return };
         match Command::parse(&message.payload) {
-            Some(Command::Restart) if self.knows_agent(&name) => self.restart_agent(now, id, out),
-            Some(Command::Restore) => self.request_restore(id, out),
-            Some(Command::Enable) => self.set_enabled(now, &name, true, out),
-            Some(Command::Disable) => self.set_enabled(now, &name, false, out),
+            Some(Command::Restart) if self.knows_agent(&name) => self.restart_agent(turn, id),
+            Some(Command::Restore) => self.request_restore(turn, id),
+            Some(Command::Enable) => self.set_enabled(turn, &name, true),
+            Some(Command::Disable) => self.set_enabled(turn, &name, false),
             Some(Command::Restart) | None => {}
         }
     }
 
     /// Publishes the description of a device, where discovery is on.
-    pub(super) fn announce(&self, id: DeviceId, out: &mut Vec<Action>) {
+    pub(super) fn announce(&self, turn: &mut Turn<'_>, id: DeviceId) {
         let Some(prefix) = self.discovery_prefix() else { return };
-        let device = &self.devices[id as usize];
+        let device = &self.devices[id];
         let Some(topic) = self.discovery_topic(prefix, &device.spec.name) else { return };
         let payload = Bytes::from(self.description(device).to_string());
-        out.push(publication(topic, payload, QoS::AtLeastOnce, true, None));
+        turn.out.push(publication(topic, payload, QoS::AtLeastOnce, true, None));
     }
 
     /// Takes back the description that a device had below the prefix `before`, if it has no place
     /// there any more.
     pub(super) fn retract_if_stale(
         &self,
+        turn: &mut Turn<'_>,
         before: Option<&str>,
         name: &DeviceName,
-        out: &mut Vec<Action>,
     ) {
         let Some(before) = before else { return };
         if self.discovery_prefix() == Some(before) && self.knows(name) {
             return;
         }
-        out.extend(
+        turn.out.extend(
             self.discovery_topic(before, name)
                 .map(|topic| publication(topic, Bytes::new(), QoS::AtLeastOnce, true, None)),
         );
@@ -104,7 +104,7 @@ impl Monitor {
 
     /// Remembers that the time of the last contact has moved.
     pub(super) fn contact_to_tell(&mut self, id: DeviceId) {
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         if self.home_assistant.discovery.is_some() && !device.status_stale {
             device.status_stale = true;
             self.stale_statuses.push(id);
@@ -112,10 +112,10 @@ impl Monitor {
     }
 
     /// Publishes the status of each device that was heard since the last time.
-    pub(super) fn refresh_statuses(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn refresh_statuses(&mut self, turn: &mut Turn<'_>) {
         for id in std::mem::take(&mut self.stale_statuses) {
-            self.devices[id as usize].status_stale = false;
-            out.push(self.status_publication(id));
+            self.devices[id].status_stale = false;
+            turn.out.push(self.status_publication(id));
         }
     }
 

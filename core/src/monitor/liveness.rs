@@ -2,17 +2,18 @@
 //!
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
-use super::device::{Device, DeviceId};
+use super::device::Device;
 use super::probe::Probes;
 use super::subscriptions::{self, Plan};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
+use crate::model::device_id::DeviceId;
 use crate::model::message::{
     Connection, LossReason, Message, Protocol, QoS, Refusal, Subscription,
 };
-use crate::model::time::Now;
 use crate::model::words::devices_and_agents;
-use crate::monitor::{Monitor, Target, Timer, availability, loss_kind, raise};
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Target, Timer, availability, loss_kind};
 use crate::topic::index::TopicIndex;
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
@@ -90,65 +91,61 @@ impl WatchLink {
 }
 
 impl Monitor {
-    pub(super) fn watch_connected(&mut self, now: Now, protocol: Protocol, out: &mut Vec<Action>) {
+    pub(super) fn watch_connected(&mut self, turn: &mut Turn<'_>, protocol: Protocol) {
         self.watch.protocol = Some(protocol);
-        self.watch.last_heard = now.mono;
+        self.watch.last_heard = turn.now.mono;
         let payload = Bytes::from_static(b"online");
-        out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
+        turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
         let subscriptions = self.watch_plan();
         if subscriptions.is_empty() {
-            self.watch_subscribed(now, &[], out);
+            self.watch_subscribed(turn, &[]);
         } else {
-            out.push(Action::Subscribe { connection: Connection::Watch, subscriptions });
+            turn.out.push(Action::Subscribe { connection: Connection::Watch, subscriptions });
         }
     }
 
-    pub(super) fn watch_subscribed(
-        &mut self,
-        now: Now,
-        refused: &[Refusal],
-        out: &mut Vec<Action>,
-    ) {
-        self.watch.last_heard = now.mono;
+    pub(super) fn watch_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[Refusal]) {
+        self.watch.last_heard = turn.now.mono;
         // Each answer speaks of all filters that were refused before, for they were asked again.
         self.watch.told_refused = std::mem::take(&mut self.watch.refused);
         if !self.clock.is_running() {
-            self.clock.resume(now.mono);
-            self.watching_again(now, out);
+            self.clock.resume(turn.now.mono);
+            turn.watched = self.clock.at(turn.now.mono);
+            self.watching_again(turn);
         }
         let orders = self.takedown.watching();
-        self.take_down(orders, out);
+        self.take_down(turn, orders);
         for refusal in refused {
             let told = self.watch.told_refused.contains(&refusal.filter);
             if self.watch.refused.insert(refusal.filter.clone()) && !told {
-                out.push(raise(AlertKind::FilterRefused, refusal_sentence(refusal)));
+                turn.raise(AlertKind::FilterRefused, refusal_sentence(refusal));
             }
         }
-        self.judge_deafness(now);
+        self.judge_deafness(turn);
     }
 
-    fn watching_again(&mut self, now: Now, out: &mut Vec<Action>) {
+    fn watching_again(&mut self, turn: &mut Turn<'_>) {
         if self.watch.taken {
-            let due = now.mono + LASTING;
+            let due = turn.now.mono + LASTING;
             self.watch.lasting_at = Some(due);
             self.timers.push(due, Timer::Lasting);
         } else {
-            self.tell_watching(out);
+            self.tell_watching(turn);
         }
         // A broker that was away may have forgotten what it retained.
-        self.publish_all_statuses(out);
+        self.publish_all_statuses(turn);
     }
 
     /// The clientid has been this monitor's own for a while.
-    pub(super) fn lasting_due(&mut self, due: Duration, out: &mut Vec<Action>) {
+    pub(super) fn lasting_due(&mut self, turn: &mut Turn<'_>, due: Duration) {
         if self.watch.lasting_at == Some(due) {
             self.watch.lasting_at = None;
             self.watch.taken = false;
-            self.tell_watching(out);
+            self.tell_watching(turn);
         }
     }
 
-    fn tell_watching(&mut self, out: &mut Vec<Action>) {
+    fn tell_watching(&mut self, turn: &mut Turn<'_>) {
         let protocol = match self.watch.protocol {
             Some(Protocol::V5) => "MQTT 5",
             Some(Protocol::V311) | None => "MQTT 3.1.1",
@@ -157,26 +154,22 @@ impl Monitor {
         let watched =
             devices_and_agents(self.devices.len() - self.manager.agents, self.manager.agents);
         let message = format!("connected {again}to the broker ({protocol}) and watching {watched}");
-        out.push(raise(AlertKind::BrokerBack, message));
+        turn.raise(AlertKind::BrokerBack, message);
         self.watch.told_lost = false;
     }
 
-    pub(super) fn watch_disconnected(
-        &mut self,
-        now: Now,
-        reason: &LossReason,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn watch_disconnected(&mut self, turn: &mut Turn<'_>, reason: &LossReason) {
         let last_watched = match reason {
-            LossReason::Silent { quiet, .. } => now.mono.saturating_sub(*quiet),
-            LossReason::TakenOver | LossReason::Refused(_) | LossReason::Other(_) => now.mono,
+            LossReason::Silent { quiet, .. } => turn.now.mono.saturating_sub(*quiet),
+            LossReason::TakenOver | LossReason::Refused(_) | LossReason::Other(_) => turn.now.mono,
         };
-        let last_watched = last_watched.min(self.watch.probes.sure_until(now));
+        let last_watched = last_watched.min(self.watch.probes.sure_until(turn));
         if self.clock.is_running() {
             self.clock.pause(last_watched);
+            turn.watched = self.clock.at(turn.now.mono);
             // A contact that was read late is as young as can be.
-            let watched = self.clock.at(now.mono);
-            for device in &mut self.devices {
+            let watched = turn.watched;
+            for device in self.devices.iter_mut() {
                 device.silent_since = device.silent_since.min(watched);
             }
         }
@@ -185,13 +178,13 @@ impl Monitor {
         self.watch.echoes.clear();
         self.disarm_all();
         self.arm_all();
-        self.save_less_watched(now, out);
+        self.save_less_watched(turn);
         self.watch.told_lost = true;
         self.watch.lasting_at = None;
         let told = self.watch.taken;
         self.watch.taken |= *reason == LossReason::TakenOver;
         if !(told && *reason == LossReason::TakenOver) {
-            out.push(raise(loss_kind(reason), self.loss_sentence(reason)));
+            turn.raise(loss_kind(reason), self.loss_sentence(reason));
         }
     }
 
@@ -210,7 +203,7 @@ impl Monitor {
 
     /// Brings the subscriptions of a living connection in line with the configuration; `had` is
     /// what the one before asked for.
-    pub(super) fn resubscribe_watch(&mut self, now: Now, had: &Plan, out: &mut Vec<Action>) {
+    pub(super) fn resubscribe_watch(&mut self, turn: &mut Turn<'_>, had: &Plan) {
         if !self.watch.is_up() {
             return;
         }
@@ -225,22 +218,23 @@ impl Monitor {
                 || self.watch.refused.contains(&wanted.filter)
         };
         let wanted: Plan = planned.into_iter().filter(is_new).collect();
-        self.judge_deafness(now);
+        self.judge_deafness(turn);
         // First the new and then the old, so that no filter is without a subscription between.
         if !wanted.is_empty() {
-            out.push(Action::Subscribe { connection: Connection::Watch, subscriptions: wanted });
+            turn.out
+                .push(Action::Subscribe { connection: Connection::Watch, subscriptions: wanted });
         }
         if !gone.is_empty() {
-            out.push(Action::Unsubscribe { connection: Connection::Watch, filters: gone });
+            turn.out.push(Action::Unsubscribe { connection: Connection::Watch, filters: gone });
         }
     }
 
     /// A device with a filter that the broker refused cannot be judged by its silence.
-    fn judge_deafness(&mut self, now: Now) {
-        let watched = self.clock.at(now.mono);
+    fn judge_deafness(&mut self, turn: &mut Turn<'_>) {
+        let watched = turn.watched;
         let granted = self.granted_filters();
-        for id in 0..self.devices.len() {
-            let filters = granted.as_ref().map(|_| self.watch_filters(id_of(id)));
+        for id in self.devices.ids() {
+            let filters = granted.as_ref().map(|_| self.watch_filters(id));
             let deaf = granted.as_ref().zip(filters).is_some_and(|(granted, filters)| {
                 !filters.iter().all(|filter| granted.covers(filter))
             });
@@ -250,7 +244,7 @@ impl Monitor {
             }
             if device.deaf != deaf {
                 device.deaf = deaf;
-                self.arm(id_of(id));
+                self.arm(id);
             }
         }
     }
@@ -269,8 +263,8 @@ impl Monitor {
         Some(granted)
     }
 
-    pub(super) fn watch_message(&mut self, now: Now, message: &Message, out: &mut Vec<Action>) {
-        self.watch.last_heard = now.mono;
+    pub(super) fn watch_message(&mut self, turn: &mut Turn<'_>, message: &Message) {
+        self.watch.last_heard = turn.now.mono;
         if message.restored {
             return;
         }
@@ -278,7 +272,7 @@ impl Monitor {
         let is_replay = message.retain;
         if message.topic.is_below(&self.base_topic) {
             if !is_replay {
-                self.command_message(now, message, out);
+                self.command_message(turn, message);
             }
             return;
         }
@@ -295,12 +289,12 @@ impl Monitor {
             && availability::says(&message.payload) == Some(false);
         for target in found.drain(..) {
             match target {
-                Target::Availability(id) => self.availability_told(now, id, message, out),
+                Target::Availability(id) => self.availability_told(turn, id, message),
                 Target::Contact(_) | Target::Hello(_) if is_replay || is_will => {}
-                Target::Contact(id) => self.contact(now, id, out),
+                Target::Contact(id) => self.contact(turn, id),
                 Target::Hello(id) => {
-                    self.contact(now, id, out);
-                    self.hello(id, out);
+                    self.contact(turn, id);
+                    self.hello(turn, id);
                 }
                 Target::State(_) => {}
             }
@@ -308,21 +302,21 @@ impl Monitor {
         self.found = found;
     }
 
-    fn hello(&mut self, id: DeviceId, out: &mut Vec<Action>) {
-        let device = &mut self.devices[id as usize];
+    fn hello(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let device = &mut self.devices[id];
         if !device.is_enabled() {
             return;
         }
         device.hellos += 1;
         let count = device.hellos.to_string();
-        out.push(self.device_publication("helloTopicCount", id, count, false));
-        self.request_restore(id, out);
+        turn.out.push(self.device_publication("helloTopicCount", id, count, false));
+        self.request_restore(turn, id);
     }
 
     /// A sign of life.
-    pub(super) fn contact(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        let watched = self.clock.at(now.mono);
-        let device = &mut self.devices[id as usize];
+    pub(super) fn contact(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let watched = turn.watched;
+        let device = &mut self.devices[id];
         let first = device.last_contact.is_none();
         // After a crash it has at least this long; one that talks more rarely would be taken for
         // silent by then if the crash took this contact along.
@@ -331,7 +325,7 @@ impl Monitor {
         if silence.as_secs() > 0 {
             device.learn(silence, watched);
         }
-        device.last_contact = Some(now.wall);
+        device.last_contact = Some(turn.now.wall);
         device.silent_since = watched;
         device.graces = 0;
         device.available = device.available.filter(|here| *here);
@@ -342,19 +336,19 @@ impl Monitor {
         if !device.armed {
             self.arm(id);
         }
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         if !device.is_enabled() {
             return;
         }
         let awaited = device.awaited;
         if device.expired_since.is_some() {
-            self.recover(now, id, out);
+            self.recover(turn, id);
         } else if first {
-            device.since = now.wall;
-            self.tell_state(id, out);
+            device.since = turn.now.wall;
+            self.tell_state(turn, id);
         }
         if awaited {
-            self.awaited_word(now, id, out);
+            self.awaited_word(turn, id);
         }
         self.contact_to_tell(id);
     }
@@ -367,7 +361,7 @@ impl Monitor {
 
     /// Makes sure that the deadline table will look at the device.
     pub(super) fn arm(&mut self, id: DeviceId) {
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         if device.armed || device.is_settled() {
             return;
         }
@@ -378,48 +372,48 @@ impl Monitor {
     }
 
     pub(super) fn arm_all(&mut self) {
-        for id in 0..self.devices.len() {
-            self.arm(id_of(id));
-            self.wait(id_of(id));
+        for id in self.devices.ids() {
+            self.arm(id);
+            self.wait(id);
         }
     }
 
     /// Starts the device's silence anew, without a contact: it was restarted or taken in.
-    pub(super) fn restart_silence(&mut self, now: Now, id: DeviceId) {
-        let watched = self.clock.at(now.mono);
-        self.devices[id as usize].silent_since = watched;
+    pub(super) fn restart_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let watched = turn.watched;
+        self.devices[id].silent_since = watched;
         self.arm(id);
     }
 
     /// Looks at every device whose time has come, and puts those that seem too silent to the test.
-    pub(super) fn silence_due(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn silence_due(&mut self, turn: &mut Turn<'_>) {
         if !self.clock.is_running() {
             return;
         }
-        let watched = self.clock.at(now.mono);
+        let watched = turn.watched;
         while let Some((_, id)) = self.silence.pop_due(watched) {
-            self.devices[id as usize].armed = false;
+            self.devices[id].armed = false;
             if self.is_overdue(id, watched) {
-                self.devices[id as usize].armed = true;
+                self.devices[id].armed = true;
                 self.watch.probes.suspect(id);
             } else {
                 self.arm(id);
             }
         }
         self.holds_due(watched);
-        self.send_probe(now, out);
+        self.send_probe(turn);
     }
 
     /// Whether the deadline has passed and no grace is left. A device that gets a grace is armed
     /// for its end.
     pub(super) fn is_overdue(&mut self, id: DeviceId, watched: Duration) -> bool {
-        let device = &self.devices[id as usize];
+        let device = &self.devices[id];
         let Some(deadline) = device.silence_deadline() else { return false };
         if device.is_settled() || deadline > watched {
             return false;
         }
         let Some(end) = self.grace_end(id, watched) else { return true };
-        self.devices[id as usize].armed = true;
+        self.devices[id].armed = true;
         self.silence.push(end, id);
         false
     }
@@ -427,7 +421,7 @@ impl Monitor {
     /// Until when it has a grace after an outage, if it has one left.
     pub(super) fn grace_end(&mut self, id: DeviceId, watched: Duration) -> Option<Duration> {
         let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         let end = resumed_at + device.grace();
         if watched >= end {
             return None;
@@ -449,7 +443,7 @@ impl Monitor {
         self.watch.probes.forget();
         self.silence.clear();
         self.holds.clear();
-        for device in &mut self.devices {
+        for device in self.devices.iter_mut() {
             device.armed = false;
         }
     }
@@ -461,9 +455,4 @@ pub(super) fn refusal_sentence(refusal: &Refusal) -> String {
          monitor's user there",
         refusal.filter, refusal.reason
     )
-}
-
-/// Index of a device; a configuration of four thousand million devices does not fit into memory.
-pub(super) fn id_of(index: usize) -> DeviceId {
-    DeviceId::try_from(index).unwrap_or(DeviceId::MAX)
 }

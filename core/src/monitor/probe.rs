@@ -7,10 +7,9 @@
 //! After a hold-up of the monitor itself a round trip has to show that the line stood meanwhile:
 //! the broker may have dropped it, and devices talked to nobody.
 
-use super::device::DeviceId;
-use crate::model::action::Action;
+use crate::model::device_id::DeviceId;
 use crate::model::message::{QoS, Token};
-use crate::model::time::Now;
+use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
 use bytes::Bytes;
 use std::time::Duration;
@@ -54,8 +53,8 @@ impl Probes {
     }
 
     /// Until when it is known that the devices could be heard, on a connection that is lost now.
-    pub fn sure_until(&self, now: Now) -> Duration {
-        self.doubt.map_or(now.mono, |doubt| doubt.from)
+    pub fn sure_until(&self, turn: &mut Turn<'_>) -> Duration {
+        self.doubt.map_or(turn.now.mono, |doubt| doubt.from)
     }
 
     /// Puts a device to the test by the next round trip.
@@ -83,17 +82,17 @@ impl Probes {
 
 impl Monitor {
     /// Notes when the monitor itself was held up: stopped, suspended, starved.
-    pub(super) fn note_turn(&mut self, now: Now) {
-        let before = std::mem::replace(&mut self.last_turn, now.mono);
-        if now.mono > before + HELD_UP && self.clock.is_running() {
+    pub(super) fn note_turn(&mut self, turn: &mut Turn<'_>) {
+        let before = std::mem::replace(&mut self.last_turn, turn.now.mono);
+        if turn.now.mono > before + HELD_UP && self.clock.is_running() {
             let doubt = &mut self.watch.probes.doubt;
             let from = doubt.map_or(before, |doubt| doubt.from);
-            *doubt = Some(Doubt { from, to: now.mono });
+            *doubt = Some(Doubt { from, to: turn.now.mono });
         }
     }
 
     /// Sends one unless one is under way, if there is anything that it could show.
-    pub(super) fn send_probe(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn send_probe(&mut self, turn: &mut Turn<'_>) {
         let probes = &self.watch.probes;
         let suspected = !probes.suspects.is_empty() || !probes.held.is_empty();
         let wanted = suspected || probes.doubt.is_some();
@@ -103,50 +102,56 @@ impl Monitor {
         let token = self.new_token();
         let suspects = std::mem::take(&mut self.watch.probes.suspects);
         let held = std::mem::take(&mut self.watch.probes.held);
-        self.watch.probes.under_way = Some(Probe { token, sent: now.mono, suspects, held });
-        self.timers.push(now.mono + PATIENCE, Timer::Probe);
+        self.watch.probes.under_way = Some(Probe { token, sent: turn.now.mono, suspects, held });
+        self.timers.push(turn.now.mono + PATIENCE, Timer::Probe);
         let below = format!("marker/{}/watch", self.client_id);
-        out.push(self.own_publication(&below, Bytes::new(), QoS::AtLeastOnce, false, Some(token)));
+        turn.out.push(self.own_publication(
+            &below,
+            Bytes::new(),
+            QoS::AtLeastOnce,
+            false,
+            Some(token),
+        ));
     }
 
-    pub(super) fn probe_succeeded(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.watch.last_heard = now.mono;
+    pub(super) fn probe_succeeded(&mut self, turn: &mut Turn<'_>) {
+        self.watch.last_heard = turn.now.mono;
         let probes = &mut self.watch.probes;
         let Some(probe) = probes.under_way.take() else { return };
         if probes.doubt.is_some_and(|doubt| probe.sent < doubt.to) {
             // Its answer may stand on the socket before contacts that wait there too.
             probes.suspects.extend(probe.suspects);
             probes.held.extend(probe.held);
-            self.send_probe(now, out);
+            self.send_probe(turn);
             return;
         }
         probes.doubt = None;
         let sent = self.clock.at(probe.sent);
         for id in probe.suspects {
-            self.devices[id as usize].armed = false;
+            self.devices[id].armed = false;
             if self.is_overdue(id, sent) {
-                self.expire(now, id, out);
+                self.expire(turn, id);
             }
             self.arm(id);
         }
         for held in probe.held {
-            self.judge_held(now, sent, held, out);
+            self.judge_held(turn, sent, held);
         }
-        self.send_probe(now, out);
-        self.flush_saves(now, out);
+        self.send_probe(turn);
+        self.flush_saves(turn);
     }
 
     /// A broker that answers no probe but sends other packets is alive all the same; one that
     /// sends nothing is for the keep alive to find.
-    pub(super) fn probe_overdue(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn probe_overdue(&mut self, turn: &mut Turn<'_>) {
         let Some(probe) = &self.watch.probes.under_way else { return };
-        if now.mono < probe.sent + PATIENCE {
+        if turn.now.mono < probe.sent + PATIENCE {
             return;
         }
         if self.watch.last_heard > probe.sent {
-            self.probe_succeeded(now, out);
+            self.probe_succeeded(turn);
         } else {
-            self.timers.push(now.mono + PATIENCE, Timer::Probe);
+            self.timers.push(turn.now.mono + PATIENCE, Timer::Probe);
         }
     }
 }

@@ -4,11 +4,10 @@
 //! A broker rarely refuses one topic alone: what its access control list leaves out is a branch. So
 //! a root is an own topic's kind (`BASE/expire`), or the first level of any other.
 
-use crate::model::action::Action;
+use super::turn::Turn;
 use crate::model::alert::AlertKind;
 use crate::model::message::Token;
-use crate::model::time::Now;
-use crate::monitor::{Monitor, raise};
+use crate::monitor::Monitor;
 use crate::topic::TopicName;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,29 +30,28 @@ struct Refused {
 impl Monitor {
     pub(super) fn publication_refused(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         topic: &TopicName,
         reason: String,
         token: Option<Token>,
-        out: &mut Vec<Action>,
     ) {
-        self.tell_refusal(topic, reason, out);
+        self.tell_refusal(turn, topic, reason);
         if token.is_some_and(|token| self.watch.probes.is_answered_by(token)) {
-            self.probe_succeeded(now, out);
+            self.probe_succeeded(turn);
         } else {
-            self.restored_refused(token, topic, out);
+            self.restored_refused(turn, token, topic);
         }
         self.forget_echoes_of(topic);
     }
 
-    fn tell_refusal(&mut self, topic: &TopicName, reason: String, out: &mut Vec<Action>) {
+    fn tell_refusal(&mut self, turn: &mut Turn<'_>, topic: &TopicName, reason: String) {
         let root = self.root_of(topic);
         let is_own = topic.is_below(&self.base_topic);
         let message = format!(
             "the broker does not take what is published below `{root}`, such as `{topic}`: {reason}"
         );
         let refused = self.refusals.told.entry((root, reason)).or_insert_with(|| {
-            out.push(raise(AlertKind::PublishRefused, message));
+            turn.raise(AlertKind::PublishRefused, message);
             Refused::default()
         });
         refused.by_any |= is_own || refused.topics.len() >= MOST_TOPICS;
@@ -62,7 +60,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn publication_accepted(&mut self, topic: &TopicName, out: &mut Vec<Action>) {
+    pub(super) fn publication_accepted(&mut self, turn: &mut Turn<'_>, topic: &TopicName) {
         if self.refusals.told.is_empty() {
             return;
         }
@@ -73,7 +71,7 @@ impl Monitor {
         });
         if self.refusals.told.len() < before {
             let message = format!("the broker takes what is published below `{root}` again");
-            out.push(raise(AlertKind::PublishAccepted, message));
+            turn.raise(AlertKind::PublishAccepted, message);
         }
     }
 

@@ -5,14 +5,14 @@
 //! passed over. What arrives between a publication and its echo is newer too, but the broker has
 //! passed the older one on behind it: then the newer is published once more.
 
-use super::device::DeviceId;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
+use crate::model::device_id::DeviceId;
 use crate::model::message::{Connection, Message, Publication, QoS, Token};
 use crate::model::state::{ReadId, StateRecord};
-use crate::model::time::Now;
 use crate::model::words::counted;
-use crate::monitor::{Monitor, Timer, raise};
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
 use crate::topic::TopicName;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -124,7 +124,7 @@ impl Restores {
 
 impl Monitor {
     /// A hello, or a person, asks for a device's states.
-    pub(super) fn request_restore(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+    pub(super) fn request_restore(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         if !self.records_states(id) {
             return;
         }
@@ -133,22 +133,21 @@ impl Monitor {
         } else if !self.restores.queue.contains(&id) {
             self.restores.queue.push_back(id);
         }
-        self.start_restores(out);
+        self.start_restores(turn);
     }
 
     /// The state connection has taken in its backlog: what waits for that may go on.
-    pub(super) fn backlog_taken_in(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn backlog_taken_in(&mut self, turn: &mut Turn<'_>) {
         if self.takedown.holds_restores() {
             return;
         }
         if !self.restores.start.begun {
             self.restores.start.begun = true;
             let queued: BTreeSet<DeviceId> = self.restores.queue.iter().copied().collect();
-            for id in 0..self.devices.len() {
+            for id in self.devices.ids() {
                 let device = &self.devices[id];
                 if device.spec.restore_on_start && device.is_enabled() && device.spec.records_states
                 {
-                    let id = super::liveness::id_of(id);
                     self.restores.start.left.insert(id);
                     if !queued.contains(&id) {
                         self.restores.queue.push_back(id);
@@ -160,13 +159,13 @@ impl Monitor {
             if !self.restores.active[at].reading
                 && self.restores.active[at].unacknowledged.is_empty()
             {
-                self.read_chunk(at, out);
+                self.read_chunk(turn, at);
             }
         }
-        self.start_restores(out);
+        self.start_restores(turn);
     }
 
-    fn start_restores(&mut self, out: &mut Vec<Action>) {
+    fn start_restores(&mut self, turn: &mut Turn<'_>) {
         while self.session.is_taken_in()
             && !self.takedown.holds_restores()
             && self.restores.active.len() < MAX_ACTIVE
@@ -186,12 +185,12 @@ impl Monitor {
                 interrupted: false,
                 again: false,
             });
-            self.read_chunk(self.restores.active.len() - 1, out);
+            self.read_chunk(turn, self.restores.active.len() - 1);
         }
     }
 
     /// Asks for the chunk behind `after` of the restore at this place.
-    fn read_chunk(&mut self, at: usize, out: &mut Vec<Action>) {
+    fn read_chunk(&mut self, turn: &mut Turn<'_>, at: usize) {
         self.next_read += 1;
         let restore = &mut self.restores.active[at];
         restore.read = ReadId(self.next_read);
@@ -199,16 +198,15 @@ impl Monitor {
         restore.newer.clear();
         let (read, device, after) = (restore.read, restore.device, restore.after.clone());
         let filters = self.state_filters(device);
-        out.push(Action::ReadStates { read, filters, after });
+        turn.out.push(Action::ReadStates { read, filters, after });
     }
 
     pub(super) fn states_read(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         read: ReadId,
         states: Vec<StateRecord>,
         next: Option<TopicName>,
-        out: &mut Vec<Action>,
     ) {
         let Some(at) = self.restores.active.iter().position(|r| r.reading && r.read == read) else {
             return;
@@ -233,12 +231,12 @@ impl Monitor {
                     None
                 }
             };
-            self.publish_restored(now, state, token, out);
+            self.publish_restored(turn, state, token);
         }
         if self.restores.active[at].unkept > 0 {
-            out.push(self.end_of_unkept(at));
+            turn.out.push(self.end_of_unkept(at));
         }
-        self.chunk_progressed(at, out);
+        self.chunk_progressed(turn, at);
     }
 
     /// A token that the present chunk waits for.
@@ -270,12 +268,11 @@ impl Monitor {
 
     pub(super) fn publish_restored(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         state: StateRecord,
         token: Option<Token>,
-        out: &mut Vec<Action>,
     ) {
-        let given_up_at = now.mono + ECHO_PATIENCE;
+        let given_up_at = turn.now.mono + ECHO_PATIENCE;
         if self.restores.awaited.is_empty() {
             self.timers.push(given_up_at, Timer::Echoes);
         }
@@ -285,7 +282,7 @@ impl Monitor {
         if self.watch.needs_echoes() && self.is_heard(&state.topic) {
             self.watch.expect_echo(&state.topic, &state.payload);
         }
-        out.push(Action::Publish(Publication {
+        turn.out.push(Action::Publish(Publication {
             connection: Connection::State,
             topic: state.topic,
             payload: state.payload,
@@ -296,19 +293,19 @@ impl Monitor {
         }));
     }
 
-    pub(super) fn restored_published(&mut self, token: Token, out: &mut Vec<Action>) {
+    pub(super) fn restored_published(&mut self, turn: &mut Turn<'_>, token: Token) {
         let found = self.restores.active.iter_mut().position(|r| r.unacknowledged.remove(&token));
         if let Some(at) = found {
-            self.chunk_progressed(at, out);
+            self.chunk_progressed(turn, at);
         }
     }
 
     /// The broker did not take a state, or the publication behind those at QoS 0.
     pub(super) fn restored_refused(
         &mut self,
+        turn: &mut Turn<'_>,
         token: Option<Token>,
         topic: &TopicName,
-        out: &mut Vec<Action>,
     ) {
         let Some(token) = token else { return self.unkept_refused(topic) };
         let is_own = topic.is_below(&self.base_topic);
@@ -319,7 +316,7 @@ impl Monitor {
             restore.published = restore.published.saturating_sub(1);
             restore.refused += 1;
         }
-        self.chunk_progressed(at, out);
+        self.chunk_progressed(turn, at);
     }
 
     /// The same of a state at QoS 0, which was not even sent.
@@ -345,7 +342,7 @@ impl Monitor {
     }
 
     /// Goes on with the next chunk, or ends the restore, once the present chunk is through.
-    fn chunk_progressed(&mut self, at: usize, out: &mut Vec<Action>) {
+    fn chunk_progressed(&mut self, turn: &mut Turn<'_>, at: usize) {
         let restore = &mut self.restores.active[at];
         if restore.reading || !restore.unacknowledged.is_empty() {
             return;
@@ -359,16 +356,16 @@ impl Monitor {
             restore.after = None;
         } else {
             let restore = self.restores.active.swap_remove(at);
-            self.restore_finished(&restore, out);
-            self.start_restores(out);
+            self.restore_finished(turn, &restore);
+            self.start_restores(turn);
             return;
         }
         if self.session.is_taken_in() {
-            self.read_chunk(at, out);
+            self.read_chunk(turn, at);
         }
     }
 
-    fn restore_finished(&mut self, restore: &Restore, out: &mut Vec<Action>) {
+    fn restore_finished(&mut self, turn: &mut Turn<'_>, restore: &Restore) {
         // Where the broker swallows what it does not allow, nothing is known to have come through.
         let (published, refused) = if self.session.is_swallowed() {
             (0, restore.published)
@@ -385,18 +382,18 @@ impl Monitor {
                     counted(start.states, "state"),
                     counted(start.devices, "device")
                 );
-                out.push(raise(AlertKind::Restored, message));
+                turn.raise(AlertKind::Restored, message);
             }
         } else if published > 0 || refused == 0 {
-            let name = &self.devices[restore.device as usize].spec.name;
+            let name = &self.devices[restore.device].spec.name;
             let message = format!("restored {} of `{name}`", counted(published, "state"));
-            out.push(self.device_alert(restore.device, AlertKind::Restored, message));
+            turn.out.push(self.device_alert(restore.device, AlertKind::Restored, message));
         }
     }
 
     /// A restored state came back from the broker: whatever arrived on its topic in between has
     /// been overwritten on the wire, and is published once more.
-    pub(super) fn echo_arrived(&mut self, now: Now, echo: &Message, out: &mut Vec<Action>) {
+    pub(super) fn echo_arrived(&mut self, turn: &mut Turn<'_>, echo: &Message) {
         let Some(awaited) = self.restores.awaited.get_mut(&echo.topic) else { return };
         if let Some(at) = awaited.payloads.iter().position(|payload| *payload == echo.payload) {
             awaited.payloads.remove(at);
@@ -406,13 +403,13 @@ impl Monitor {
             self.restores.awaited.remove(&echo.topic);
         }
         if let Some(newer) = newer {
-            self.publish_restored(now, newer, None, out);
+            self.publish_restored(turn, newer, None);
         }
     }
 
     /// Gives up echoes that are overdue: the filter was refused, or another session took them.
-    pub(super) fn echoes_due(&mut self, now: Now) {
-        self.restores.awaited.retain(|_, awaited| awaited.given_up_at > now.mono);
+    pub(super) fn echoes_due(&mut self, turn: &mut Turn<'_>) {
+        self.restores.awaited.retain(|_, awaited| awaited.given_up_at > turn.now.mono);
         self.watch.forget_echoes_if(self.restores.awaited.is_empty());
         if let Some(next) = self.restores.awaited.values().map(|awaited| awaited.given_up_at).min()
         {

@@ -4,14 +4,14 @@
 //! round at once, and a contact after a minute of silence within a second. A round goes out in
 //! batches, one at a time, and meanwhile changes gather for the next round.
 
-use super::device::DeviceId;
 use super::episode::Telling;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
-use crate::model::time::Now;
-use crate::monitor::{Monitor, Timer, raise};
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
 /// How often contacts and the watched time are saved.
@@ -50,32 +50,32 @@ impl Saving {
 
 impl Monitor {
     /// The outstanding batch is on disk: the next one may follow.
-    pub(super) fn devices_saved(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn devices_saved(&mut self, turn: &mut Turn<'_>) {
         self.saving.outstanding = false;
-        self.flush_saves(now, out);
+        self.flush_saves(turn);
     }
 
-    pub(super) fn save_due(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.timers.push(now.mono + SAVE_INTERVAL, Timer::Save);
-        self.refresh_timeouts(now, out);
-        self.refresh_statuses(out);
-        if self.clock.at(now.mono) != self.saving.saved_watched || !self.saving.dirty.is_empty() {
+    pub(super) fn save_due(&mut self, turn: &mut Turn<'_>) {
+        self.timers.push(turn.now.mono + SAVE_INTERVAL, Timer::Save);
+        self.refresh_timeouts(turn);
+        self.refresh_statuses(turn);
+        if turn.watched != self.saving.saved_watched || !self.saving.dirty.is_empty() {
             self.saving.soon = true;
         }
-        self.flush_saves(now, out);
+        self.flush_saves(turn);
     }
 
     /// More watched time was saved than there was, as a loss has shown: a crash must not keep it.
-    pub(super) fn save_less_watched(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.clock.at(now.mono) < self.saving.saved_watched {
+    pub(super) fn save_less_watched(&mut self, turn: &mut Turn<'_>) {
+        if turn.watched < self.saving.saved_watched {
             self.saving.soon = true;
-            self.flush_saves(now, out);
+            self.flush_saves(turn);
         }
     }
 
     /// Marks a device whose record should be on disk soon.
     pub(super) fn save_soon(&mut self, id: DeviceId) {
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         if !device.dirty {
             device.dirty = true;
             self.saving.dirty.push(id);
@@ -83,7 +83,7 @@ impl Monitor {
         self.saving.soon = true;
     }
 
-    pub(super) fn flush_saves(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn flush_saves(&mut self, turn: &mut Turn<'_>) {
         if self.saving.outstanding || !self.saving.known {
             return;
         }
@@ -93,14 +93,14 @@ impl Monitor {
             }
             self.begin_round();
         }
-        self.save(now, LARGEST_BATCH, out);
+        self.save(turn, LARGEST_BATCH);
     }
 
     /// For the end, when no further batch can follow.
-    pub(super) fn save_everything(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn save_everything(&mut self, turn: &mut Turn<'_>) {
         if self.saving.known {
             self.begin_round();
-            self.save(now, usize::MAX, out);
+            self.save(turn, usize::MAX);
         }
     }
 
@@ -109,53 +109,54 @@ impl Monitor {
     fn begin_round(&mut self) {
         self.saving.soon = false;
         for &id in &self.saving.dirty {
-            self.devices[id as usize].dirty = false;
+            self.devices[id].dirty = false;
         }
         self.saving.round.append(&mut self.saving.dirty);
     }
 
-    fn save(&mut self, now: Now, most: usize, out: &mut Vec<Action>) {
+    fn save(&mut self, turn: &mut Turn<'_>, most: usize) {
         let later = self.saving.round.len().saturating_sub(most);
         let batch = self.saving.round.split_off(later);
         let announced = self.discovery_prefix();
-        let changed = batch.iter().map(|&id| self.devices[id as usize].record(announced)).collect();
-        let watched = self.clock.at(now.mono);
+        let changed = batch.iter().map(|&id| self.devices[id].record(announced)).collect();
+        let watched = turn.watched;
         self.saving.saved_watched = watched;
         self.saving.outstanding = true;
         let gone = std::mem::take(&mut self.saving.gone);
-        out.push(Action::SaveDevices { heartbeat: Heartbeat { watched }, changed, gone });
+        turn.out.push(Action::SaveDevices { heartbeat: Heartbeat { watched }, changed, gone });
     }
 
     /// Takes over what earlier runs knew. What this run has found out meanwhile is newer and stays.
-    pub(super) fn store_opened(&mut self, now: Now, snapshot: Snapshot, out: &mut Vec<Action>) {
+    pub(super) fn store_opened(&mut self, turn: &mut Turn<'_>, snapshot: Snapshot) {
         if self.saving.known {
             return;
         }
         self.saving.known = true;
         let earlier = snapshot.heartbeat.watched;
         self.clock.carry_over(earlier);
-        for device in &mut self.devices {
+        turn.watched = self.clock.at(turn.now.mono);
+        for device in self.devices.iter_mut() {
             device.carry_over(earlier);
         }
-        self.meet_identity(snapshot.identity, &snapshot.devices, out);
+        self.meet_identity(turn, snapshot.identity, &snapshot.devices);
         for record in snapshot.devices {
             if !self.takedown.is_copied() {
-                self.settle_announcement(&record, out);
+                self.settle_announcement(turn, &record);
             }
             match self.id_named(&record.name) {
-                Some(id) => self.take_over(now, id, &record, earlier, out),
+                Some(id) => self.take_over(turn, id, &record, earlier),
                 None => {
                     if !self.takedown.is_copied() {
                         let below = format!("status/{}", record.name);
-                        out.push(self.clearing(&below));
+                        turn.out.push(self.clearing(&below));
                     }
                     self.saving.gone.push(record.name);
                     self.saving.soon = true;
                 }
             }
         }
-        self.settle_dependents(now, out);
-        self.adopt_timeouts(now);
+        self.settle_dependents(turn);
+        self.adopt_timeouts(turn.watched);
         self.disarm_all();
         self.arm_all();
         self.count_expired();
@@ -163,32 +164,30 @@ impl Monitor {
         let kept = !self.takedown.is_copied();
         let filters = if kept { snapshot.session_filters } else { Vec::new() };
         self.session_filters_known(filters);
-        for id in 0..self.devices.len() {
-            let id = super::liveness::id_of(id);
-            self.schedule_repeat(now, id);
+        for id in self.devices.ids() {
+            self.schedule_repeat(turn, id);
             // Whoever has no record yet gets one, so that its retained status is cleared when it
             // leaves the configuration while the monitor is down.
-            if !self.devices[id as usize].recorded {
+            if !self.devices[id].recorded {
                 self.save_soon(id);
             }
         }
         if self.clock.is_running() {
-            self.publish_all_statuses(out);
+            self.publish_all_statuses(turn);
         }
-        self.settle_agents(now, out);
-        self.recall_availabilities(now, out);
-        self.flush_saves(now, out);
+        self.settle_agents(turn);
+        self.recall_availabilities(turn);
+        self.flush_saves(turn);
     }
 
     fn take_over(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         id: DeviceId,
         record: &DeviceRecord,
         earlier: Duration,
-        out: &mut Vec<Action>,
     ) {
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         device.recorded = true;
         device.restore_choices(record);
         if device.last_contact.is_none() {
@@ -199,26 +198,26 @@ impl Monitor {
             if (kept.expired_since, kept.silent_since) != (expired, silent) {
                 self.save_soon(id);
             }
-            let device = &self.devices[id as usize];
+            let device = &self.devices[id];
             if record.offline && device.available == Some(true) && device.expired_since.is_some() {
                 // It said so before it was known that it had been gone.
                 self.expired_count += 1;
-                self.recover(now, id, out);
-                self.restart_silence(now, id);
+                self.recover(turn, id);
+                self.restart_silence(turn, id);
             }
         } else if record.expired_since.is_some() && device.is_enabled() {
             // The contact came before it was known that somebody waits for it.
             device.expired_since = record.expired_since;
             device.telling = Telling::of(record);
             self.expired_count += 1;
-            self.recover(now, id, out);
+            self.recover(turn, id);
         }
     }
 
     /// Brings in line what an earlier run has shown to Home Assistant.
-    fn settle_announcement(&mut self, record: &DeviceRecord, out: &mut Vec<Action>) {
+    fn settle_announcement(&mut self, turn: &mut Turn<'_>, record: &DeviceRecord) {
         let before = record.announced.as_deref();
-        self.retract_if_stale(before, &record.name, out);
+        self.retract_if_stale(turn, before, &record.name);
         if before != self.discovery_prefix()
             && let Some(id) = self.id_named(&record.name)
         {
@@ -228,37 +227,31 @@ impl Monitor {
 
     /// What is outstanding is retried by the store itself. Agents do not wait for it: one that a
     /// person disabled is stopped when the store can be read.
-    pub(super) fn store_failed(&mut self, now: Now, error: String, out: &mut Vec<Action>) {
-        out.push(raise(AlertKind::StoreFailed, error));
-        self.settle_agents(now, out);
-        self.recall_availabilities(now, out);
+    pub(super) fn store_failed(&mut self, turn: &mut Turn<'_>, error: String) {
+        turn.raise(AlertKind::StoreFailed, error);
+        self.settle_agents(turn);
+        self.recall_availabilities(turn);
     }
 
     /// A new store has taken the place of a damaged one. What is known here is not lost with it.
-    pub(super) fn store_put_aside(
-        &mut self,
-        now: Now,
-        path: &str,
-        error: &str,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn store_put_aside(&mut self, turn: &mut Turn<'_>, path: &str, error: &str) {
         let message = format!(
             "the store was damaged ({error}); it was put aside as {path} and a new one was made: \
              recorded states start afresh"
         );
-        out.push(raise(AlertKind::StorePutAside, message));
+        turn.raise(AlertKind::StorePutAside, message);
         if self.saving.known {
-            for id in 0..self.devices.len() {
-                self.save_soon(super::liveness::id_of(id));
+            for id in self.devices.ids() {
+                self.save_soon(id);
             }
-            out.push(self.session_filters_again());
+            turn.out.push(self.session_filters_again());
             let orders = self.takedown.save_again();
-            self.take_down(orders, out);
-            self.flush_saves(now, out);
+            self.take_down(turn, orders);
+            self.flush_saves(turn);
         }
     }
 
-    pub(super) fn store_recovered(&mut self, out: &mut Vec<Action>) {
-        out.push(raise(AlertKind::StoreBack, "the store works again, nothing was lost".to_owned()));
+    pub(super) fn store_recovered(&mut self, turn: &mut Turn<'_>) {
+        turn.raise(AlertKind::StoreBack, "the store works again, nothing was lost".to_owned());
     }
 }

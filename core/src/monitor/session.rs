@@ -6,17 +6,17 @@
 //! moment, everything that the broker held has been seen. Without a session at the broker there is
 //! no subscription that could bring the first marker back, and no backlog before it.
 
-use super::device::DeviceId;
 use super::liveness::refusal_sentence;
 use super::subscriptions::{Plan, filters_beyond, find};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
+use crate::model::device_id::DeviceId;
 use crate::model::message::{
     Connection, Delivery, LossReason, Message, Protocol, Publication, QoS, Refusal,
 };
 use crate::model::state::{StateChange, StateRecord};
-use crate::model::time::Now;
-use crate::monitor::{Monitor, Timer, loss_kind, raise};
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer, loss_kind};
 use crate::topic::TopicFilter;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -92,36 +92,35 @@ impl StateSession {
 impl Monitor {
     pub(super) fn session_connected(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         protocol: Protocol,
         session_present: bool,
-        out: &mut Vec<Action>,
     ) {
         let session = &mut self.session;
         session.protocol = Some(protocol);
         session.loss = None;
         session.swallowed = false;
         session.connections += 1;
-        session.marker = format!("{}-{}", now.wall.as_nanos(), session.connections);
+        session.marker = format!("{}-{}", turn.now.wall.as_nanos(), session.connections);
         let told_lost = std::mem::take(&mut session.told_lost);
         if told_lost {
             let message = "the state connection is back: states are recorded and restored again";
-            out.push(raise(AlertKind::BrokerBack, message.to_owned()));
+            turn.raise(AlertKind::BrokerBack, message.to_owned());
         }
         if session_present {
-            out.push(self.marker_publication(1));
+            turn.out.push(self.marker_publication(1));
         } else if !self.session.stale.is_empty() {
             self.session.stale.clear();
             self.session.stored = false;
         }
         let plan = self.state_plan();
-        self.save_session_filters(&plan, out);
-        out.push(Action::Subscribe { connection: Connection::State, subscriptions: plan });
+        self.save_session_filters(turn, &plan);
+        turn.out.push(Action::Subscribe { connection: Connection::State, subscriptions: plan });
         self.session.leaving = self.session.stale.clone();
-        self.unsubscribe_stale_filters(out);
-        out.push(self.marker_publication(2));
-        let until = now.mono + MARKER_PATIENCE;
-        let latest = now.mono + BACKLOG_PATIENCE;
+        self.unsubscribe_stale_filters(turn);
+        turn.out.push(self.marker_publication(2));
+        let until = turn.now.mono + MARKER_PATIENCE;
+        let latest = turn.now.mono + BACKLOG_PATIENCE;
         self.session.backlog =
             Backlog::Draining { first: session_present, second: true, until, latest };
         self.timers.push(until, Timer::Session);
@@ -129,10 +128,10 @@ impl Monitor {
 
     /// Has the store know every filter before the broker does. What left the configuration stays
     /// known until the broker has certainly dropped it.
-    fn save_session_filters(&mut self, plan: &Plan, out: &mut Vec<Action>) {
+    fn save_session_filters(&mut self, turn: &mut Turn<'_>, plan: &Plan) {
         if !self.session.stored {
             self.session.stored = true;
-            out.push(self.saving_of(plan));
+            turn.out.push(self.saving_of(plan));
         }
     }
 
@@ -148,20 +147,20 @@ impl Monitor {
 
     /// Unsubscribes what the kept session has beyond the configuration. It goes out behind the
     /// subscriptions, so that no topic is without one between.
-    fn unsubscribe_stale_filters(&self, out: &mut Vec<Action>) {
+    fn unsubscribe_stale_filters(&self, turn: &mut Turn<'_>) {
         let filters: Vec<TopicFilter> = self.session.stale.iter().cloned().collect();
         if !filters.is_empty() {
-            out.push(Action::Unsubscribe { connection: Connection::State, filters });
+            turn.out.push(Action::Unsubscribe { connection: Connection::State, filters });
         }
     }
 
     /// The second marker came back, and what was asked of the broker before it is done.
-    fn forget_left_filters(&mut self, out: &mut Vec<Action>) {
+    fn forget_left_filters(&mut self, turn: &mut Turn<'_>) {
         let leaving = std::mem::take(&mut self.session.leaving);
         let before = self.session.stale.len();
         self.session.stale.retain(|filter| !leaving.contains(filter));
         if self.session.stale.len() != before {
-            out.push(self.saving_of(&self.state_plan()));
+            turn.out.push(self.saving_of(&self.state_plan()));
         }
     }
 
@@ -177,16 +176,11 @@ impl Monitor {
         })
     }
 
-    pub(super) fn session_subscribed(
-        &mut self,
-        now: Now,
-        refused: &[Refusal],
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn session_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[Refusal]) {
         let before = std::mem::take(&mut self.session.refused);
         for refusal in refused {
             if !before.contains(&refusal.filter) {
-                out.push(raise(AlertKind::FilterRefused, refusal_sentence(refusal)));
+                turn.raise(AlertKind::FilterRefused, refusal_sentence(refusal));
             }
             self.session.refused.insert(refusal.filter.clone());
         }
@@ -194,28 +188,28 @@ impl Monitor {
         let draining = matches!(self.session.backlog, Backlog::Draining { .. });
         if draining && self.session.refused.iter().any(|filter| filter.matches(&marker)) {
             // No marker can come back.
-            self.settle_backlog(now);
+            self.settle_backlog(turn);
         }
     }
 
-    pub(super) fn session_disconnected(&mut self, now: Now, reason: LossReason) {
+    pub(super) fn session_disconnected(&mut self, turn: &mut Turn<'_>, reason: LossReason) {
         self.session.protocol = None;
         self.session.backlog = Backlog::Away;
         self.restores.interrupt();
-        let due = now.mono + LOSS_PATIENCE;
+        let due = turn.now.mono + LOSS_PATIENCE;
         self.session.loss = Some((due, reason));
         self.timers.push(due, Timer::SessionLoss);
     }
 
     /// Tells of a state connection that stays away although the watch connection stands. When both
     /// are down, the watch connection's alert says it all.
-    pub(super) fn session_loss_due(&mut self, now: Now, due: Duration, out: &mut Vec<Action>) {
+    pub(super) fn session_loss_due(&mut self, turn: &mut Turn<'_>, due: Duration) {
         let Some((when, reason)) = &self.session.loss else { return };
         if *when != due {
             return;
         }
         if !self.watch.is_up() {
-            let (next, reason) = (now.mono + LOSS_PATIENCE, reason.clone());
+            let (next, reason) = (turn.now.mono + LOSS_PATIENCE, reason.clone());
             self.session.loss = Some((next, reason));
             self.timers.push(next, Timer::SessionLoss);
             return;
@@ -230,30 +224,29 @@ impl Monitor {
                 format!("states are neither recorded nor restored: {}", self.loss_sentence(reason))
             }
         };
-        out.push(raise(loss_kind(reason), message));
+        turn.raise(loss_kind(reason), message);
         self.session.loss = None;
         self.session.told_lost = true;
     }
 
     pub(super) fn state_message(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         delivery: Delivery,
         message: Message,
-        out: &mut Vec<Action>,
     ) {
-        self.note_backlog(now, &message, out);
-        let change = self.state_change(now, message, out);
-        out.push(Action::Record { delivery, change });
+        self.note_backlog(turn, &message);
+        let change = self.state_change(turn, message);
+        turn.out.push(Action::Record { delivery, change });
     }
 
-    fn state_change(&mut self, now: Now, message: Message, out: &mut Vec<Action>) -> StateChange {
+    fn state_change(&mut self, turn: &mut Turn<'_>, message: Message) -> StateChange {
         if self.is_own(&message.topic) {
             return StateChange::Nothing;
         }
         let tells_restored = self.session.protocol == Some(Protocol::V5);
         if message.restored || (!tells_restored && self.restores.awaits_echo(&message)) {
-            self.echo_arrived(now, &message, out);
+            self.echo_arrived(turn, &message);
             return StateChange::Nothing;
         }
         if !self.is_recorded(&message.topic) {
@@ -267,14 +260,14 @@ impl Monitor {
             payload: message.payload,
             qos: message.qos,
             retain: message.retain,
-            time: now.wall,
+            time: turn.now.wall,
         };
         self.restores.newer_arrived(&record);
         if forget { StateChange::Forget(record.topic) } else { StateChange::Put(record) }
     }
 
     /// Moves the backlog's end on with each message, and recognises the markers.
-    fn note_backlog(&mut self, now: Now, message: &Message, out: &mut Vec<Action>) {
+    fn note_backlog(&mut self, turn: &mut Turn<'_>, message: &Message) {
         let mut marker = None;
         if message.topic.is_below(&self.base_topic) {
             if message.payload != self.session.marker.as_bytes() {
@@ -283,46 +276,46 @@ impl Monitor {
             marker = message.topic.as_str().chars().last();
         }
         if marker == Some('2') {
-            self.forget_left_filters(out);
-            self.marker_returned(out);
+            self.forget_left_filters(turn);
+            self.marker_returned(turn);
         }
         match &mut self.session.backlog {
             Backlog::Away | Backlog::TakenIn => return,
-            Backlog::Settling { until, latest } => *until = (now.mono + QUIET).min(*latest),
+            Backlog::Settling { until, latest } => *until = (turn.now.mono + QUIET).min(*latest),
             Backlog::Draining { first, second, until, latest } => {
-                *until = (now.mono + MARKER_PATIENCE).min(*latest);
+                *until = (turn.now.mono + MARKER_PATIENCE).min(*latest);
                 match marker {
                     Some('1') => *first = false,
                     Some('2') => *second = false,
                     Some(_) | None => {}
                 }
                 if !*first && !*second {
-                    self.settle_backlog(now);
+                    self.settle_backlog(turn);
                 }
             }
         }
-        self.session_due(now, Duration::ZERO, out);
+        self.session_due(turn, Duration::ZERO);
     }
 
     /// Nothing more is known to be on its way: a moment of quiet ends the backlog.
-    fn settle_backlog(&mut self, now: Now) {
-        let until = now.mono + QUIET;
-        self.session.backlog = Backlog::Settling { until, latest: now.mono + SETTLE_PATIENCE };
+    fn settle_backlog(&mut self, turn: &mut Turn<'_>) {
+        let until = turn.now.mono + QUIET;
+        self.session.backlog = Backlog::Settling { until, latest: turn.now.mono + SETTLE_PATIENCE };
         self.timers.push(until, Timer::Session);
     }
 
     /// Looks whether the backlog is in, or given up.
-    pub(super) fn session_due(&mut self, now: Now, due: Duration, out: &mut Vec<Action>) {
+    pub(super) fn session_due(&mut self, turn: &mut Turn<'_>, due: Duration) {
         let until = match self.session.backlog {
             Backlog::Away | Backlog::TakenIn => return,
             Backlog::Draining { until, .. } | Backlog::Settling { until, .. } => until,
         };
-        if now.mono >= until {
-            self.tell_missing_marker(now, out);
+        if turn.now.mono >= until {
+            self.tell_missing_marker(turn);
             self.session.backlog = Backlog::TakenIn;
-            let orders = self.takedown.session_stands(now.mono);
-            self.take_down(orders, out);
-            self.backlog_taken_in(out);
+            let orders = self.takedown.session_stands(turn.now.mono);
+            self.take_down(turn, orders);
+            self.backlog_taken_in(turn);
         } else if due > Duration::ZERO {
             self.timers.push(until, Timer::Session);
         }
@@ -330,9 +323,9 @@ impl Monitor {
 
     /// A marker that does not come back although the broker has nothing else to pass on was dropped.
     /// In a house that is never quiet it may only be late.
-    fn tell_missing_marker(&mut self, now: Now, out: &mut Vec<Action>) {
+    fn tell_missing_marker(&mut self, turn: &mut Turn<'_>) {
         let Backlog::Draining { second: true, latest, .. } = self.session.backlog else { return };
-        if now.mono >= latest {
+        if turn.now.mono >= latest {
             return;
         }
         self.session.swallowed = true;
@@ -343,22 +336,22 @@ impl Monitor {
                  its access control list allow the user of [mqtt] to publish and to subscribe there",
                 self.base_topic
             );
-            out.push(raise(AlertKind::PublishRefused, message));
+            turn.raise(AlertKind::PublishRefused, message);
         }
     }
 
-    fn marker_returned(&mut self, out: &mut Vec<Action>) {
+    fn marker_returned(&mut self, turn: &mut Turn<'_>) {
         self.session.swallowed = false;
         if std::mem::take(&mut self.session.told_swallowed) {
             let message =
                 format!("the broker passes on what is published below `{}` again", self.base_topic);
-            out.push(raise(AlertKind::PublishAccepted, message));
+            turn.raise(AlertKind::PublishAccepted, message);
         }
     }
 
     /// Brings the subscriptions of the session in line with a new configuration; `had` is what the
     /// one before asked for.
-    pub(super) fn resubscribe_states(&mut self, had: &Plan, out: &mut Vec<Action>) {
+    pub(super) fn resubscribe_states(&mut self, turn: &mut Turn<'_>, had: &Plan) {
         let plan = self.state_plan();
         let new: Plan = plan.iter().filter(|s| find(had, &s.filter).is_none()).cloned().collect();
         let session = &mut self.session;
@@ -368,11 +361,11 @@ impl Monitor {
         if session.protocol.is_none() || plan == *had {
             return;
         }
-        self.save_session_filters(&plan, out);
+        self.save_session_filters(turn, &plan);
         if !new.is_empty() {
-            out.push(Action::Subscribe { connection: Connection::State, subscriptions: new });
+            turn.out.push(Action::Subscribe { connection: Connection::State, subscriptions: new });
         }
-        self.unsubscribe_stale_filters(out);
+        self.unsubscribe_stale_filters(turn);
     }
 
     /// Takes in which filters the kept session may have.
@@ -385,6 +378,6 @@ impl Monitor {
     }
 
     pub(super) fn records_states(&self, id: DeviceId) -> bool {
-        self.devices[id as usize].spec.records_states
+        self.devices[id].spec.records_states
     }
 }

@@ -9,8 +9,8 @@ use crate::model::action::Action;
 use crate::model::device_name::DeviceName;
 use crate::model::message::QoS;
 use crate::model::state::{StateChange, StateOrder, StateRecord, WriteId};
-use crate::model::time::Now;
 use crate::monitor::Monitor;
+use crate::monitor::turn::Turn;
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 
@@ -42,10 +42,9 @@ impl Monitor {
 
     pub(super) fn states_ordered(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         write: WriteId,
         order: StateOrder,
-        out: &mut Vec<Action>,
     ) {
         let keep_newer = matches!(order, StateOrder::Import(_));
         let (changes, published) = match order {
@@ -63,14 +62,14 @@ impl Monitor {
                     payload: Bytes::new(),
                     qos: QoS::AtLeastOnce,
                     retain: true,
-                    time: now.wall,
+                    time: turn.now.wall,
                 };
                 (vec![StateChange::Forget(topic)], clear.then_some(empty))
             }
         };
-        out.push(Action::WriteStates { write, changes, keep_newer });
+        turn.out.push(Action::WriteStates { write, changes, keep_newer });
         if let Some(state) = published.filter(|_| self.publishes_states()) {
-            self.publish_restored(now, state, None, out);
+            self.publish_restored(turn, state, None);
         }
     }
 }

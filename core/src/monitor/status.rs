@@ -1,10 +1,11 @@
 //! The retained `status/NAME`: what the monitor holds true of one device, as JSON.
 
-use super::device::DeviceId;
 use crate::model::action::Action;
 use crate::model::alert::Reason;
+use crate::model::device_id::DeviceId;
 use crate::model::message::QoS;
 use crate::monitor::Monitor;
+use crate::monitor::turn::Turn;
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::Duration;
@@ -57,7 +58,7 @@ struct AgentStatus<'a> {
 
 impl Monitor {
     pub(super) fn status_publication(&self, id: DeviceId) -> Action {
-        let device = &self.devices[id as usize];
+        let device = &self.devices[id];
         let agent = device.agent.as_ref().map(|agent| AgentStatus {
             unit: agent.spec.unit.as_str(),
             state: agent.unit_state(),
@@ -78,11 +79,10 @@ impl Monitor {
         self.device_publication("status", id, payload, true)
     }
 
-    pub(super) fn publish_all_statuses(&self, out: &mut Vec<Action>) {
-        for id in 0..self.devices.len() {
-            let id = super::liveness::id_of(id);
-            out.push(self.status_publication(id));
-            self.announce(id, out);
+    pub(super) fn publish_all_statuses(&self, turn: &mut Turn<'_>) {
+        for id in self.devices.ids() {
+            turn.out.push(self.status_publication(id));
+            self.announce(turn, id);
         }
     }
 

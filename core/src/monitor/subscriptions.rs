@@ -4,8 +4,8 @@
 //! subscription that matches; the covering one gets the higher QoS of the two. A plan follows from
 //! the configuration alone, so it is made when it is needed and not kept: for a fleet it is large.
 
-use super::device::DeviceId;
 use super::{Monitor, Target};
+use crate::model::device_id::DeviceId;
 use crate::model::message::{QoS, Subscription};
 use crate::topic::index::TopicIndex;
 use crate::topic::{TopicFilter, TopicName};
@@ -72,7 +72,7 @@ impl Monitor {
     }
 
     fn filters_of(&self, id: DeviceId, fits: impl Fn(Target) -> bool) -> Vec<TopicFilter> {
-        let own = self.index.values(self.devices[id as usize].filters.clone());
+        let own = self.index.values(self.devices[id].filters.clone());
         own.filter(|(_, target)| fits(*target))
             .filter_map(|(number, _)| self.index.filter(number))
             .collect()

@@ -2,10 +2,9 @@
 
 use super::Monitor;
 use super::device::Device;
-use super::liveness::id_of;
 use crate::machines::rhythm::{TIMES, UNLEARNED};
-use crate::model::action::Action;
-use crate::model::time::Now;
+use crate::model::device_id::DeviceId;
+use crate::monitor::turn::Turn;
 use std::time::Duration;
 
 /// A silence that raised an alarm counts as no more than so many timeouts: a device that was broken
@@ -45,25 +44,23 @@ impl Device {
 
 impl Monitor {
     /// Takes what was learned as the timeouts of those who are to have it so.
-    pub(super) fn adopt_timeouts(&mut self, now: Now) -> Vec<usize> {
-        let watched = self.clock.at(now.mono);
-        let devices = self.devices.iter_mut().enumerate();
-        let adopted =
-            devices.filter_map(|(at, device)| device.adopt_timeout(watched).then_some(at));
-        adopted.collect()
+    pub(super) fn adopt_timeouts(&mut self, watched: Duration) -> Vec<DeviceId> {
+        let mut adopted = self.devices.ids().collect::<Vec<_>>();
+        adopted.retain(|&id| self.devices[id].adopt_timeout(watched));
+        adopted
     }
 
     /// From time to time, while the monitor runs.
-    pub(super) fn refresh_timeouts(&mut self, now: Now, out: &mut Vec<Action>) {
-        let adopted = self.adopt_timeouts(now);
+    pub(super) fn refresh_timeouts(&mut self, turn: &mut Turn<'_>) {
+        let adopted = self.adopt_timeouts(turn.watched);
         if adopted.is_empty() {
             return;
         }
         // The table would look at the old time; one that is under suspicion is put into it again.
         self.disarm_all();
         self.arm_all();
-        for at in adopted {
-            out.push(self.status_publication(id_of(at)));
+        for id in adopted {
+            turn.out.push(self.status_publication(id));
         }
     }
 }

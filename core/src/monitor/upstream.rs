@@ -10,14 +10,14 @@
 //! are visited.
 
 use super::Monitor;
-use super::device::{Device, DeviceId};
+use super::device::Device;
 use super::episode::Telling;
-use super::liveness::{MAX_GRACES, id_of};
+use super::liveness::MAX_GRACES;
 use crate::machines::rhythm::Rhythm;
-use crate::model::action::Action;
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
-use crate::model::time::Now;
 use crate::model::words::counted;
+use crate::monitor::turn::Turn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ impl Monitor {
                 self.branches.entry(parent).or_default().children.push(child);
             }
             let dependence = Dependence { parents, ..Dependence::default() };
-            self.devices[child as usize].dependence = Some(Box::new(dependence));
+            self.devices[child].dependence = Some(Box::new(dependence));
         }
     }
 
@@ -131,9 +131,9 @@ impl Monitor {
     /// Whether anything that a device depends on is down, also by way of others.
     fn is_cut_off(&self, id: DeviceId) -> bool {
         let mut seen = BTreeSet::new();
-        let mut open = self.devices[id as usize].parents().to_vec();
+        let mut open = self.devices[id].parents().to_vec();
         while let Some(id) = open.pop() {
-            let parent = &self.devices[id as usize];
+            let parent = &self.devices[id];
             if parent.is_down() {
                 return true;
             }
@@ -147,24 +147,24 @@ impl Monitor {
     /// Decides on the alert of a device that has expired just now.
     pub(super) fn judge_alert(&mut self, watched: Duration, id: DeviceId) {
         if self.is_cut_off(id) {
-            self.devices[id as usize].telling = Telling::Upstream;
+            self.devices[id].telling = Telling::Upstream;
             return;
         }
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         let silence_ended = device.silence_deadline().filter(|_| !device.is_gone());
         device.telling = Telling::Told;
         let Some(dependence) = &mut device.dependence else { return };
         dependence.limit = watched + LONGEST_HOLD;
         dependence.overdue_since = silence_ended.unwrap_or(watched).min(watched);
         if self.is_held(watched, id) {
-            self.devices[id as usize].telling = Telling::Held;
+            self.devices[id].telling = Telling::Held;
             self.wait(id);
         }
     }
 
     /// Has a look at a device when its alert is due. Who is looked at decides by what is so then.
     pub(super) fn wait(&mut self, id: DeviceId) {
-        if let Some(due) = self.devices[id as usize].waits_until() {
+        if let Some(due) = self.devices[id].waits_until() {
             self.holds.push(due, id);
         }
     }
@@ -172,7 +172,7 @@ impl Monitor {
     /// Puts those to the test whose alert is due.
     pub(super) fn holds_due(&mut self, watched: Duration) {
         while let Some((due, id)) = self.holds.pop_due(watched) {
-            let device = self.devices.get(id as usize);
+            let device = self.devices.get(id);
             if device.is_some_and(|device| device.waits_until() == Some(due)) {
                 self.watch.probes.suspect_held(due, id);
             }
@@ -182,28 +182,27 @@ impl Monitor {
     /// A round trip has shown that nothing of it was on its way at a watched time.
     pub(super) fn judge_held(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         sent: Duration,
         (due, id): (Duration, DeviceId),
-        out: &mut Vec<Action>,
     ) {
-        if self.devices[id as usize].waits_until() != Some(due) {
+        if self.devices[id].waits_until() != Some(due) {
             return;
         }
         if let Some(end) = self.grace_end(id, sent) {
-            if let Some(dependence) = &mut self.devices[id as usize].dependence {
+            if let Some(dependence) = &mut self.devices[id].dependence {
                 dependence.due = end;
             }
             self.wait(id);
             return;
         }
-        self.expire(now, id, out);
+        self.expire(turn, id);
         self.arm(id);
     }
 
     /// Whether what a device depends on may be found down yet, and if so until when to wait.
     pub(super) fn is_held(&mut self, watched: Duration, id: DeviceId) -> bool {
-        let Some(dependence) = &self.devices[id as usize].dependence else { return false };
+        let Some(dependence) = &self.devices[id].dependence else { return false };
         let (limit, since) = (dependence.limit, dependence.overdue_since);
         let parents = dependence.parents.clone();
         let verdict = |&parent: &DeviceId| self.verdict_due(since, parent);
@@ -212,11 +211,11 @@ impl Monitor {
         if due <= watched {
             return false;
         }
-        if let Some(dependence) = &mut self.devices[id as usize].dependence {
+        if let Some(dependence) = &mut self.devices[id].dependence {
             dependence.due = due;
         }
         for parent in parents {
-            self.devices[parent as usize].awaited = true;
+            self.devices[parent].awaited = true;
         }
         true
     }
@@ -224,7 +223,7 @@ impl Monitor {
     /// When it will be known whether a device was down already at a watched time; `None` when it is
     /// known that it was not, or never will be.
     fn verdict_due(&self, at: Duration, id: DeviceId) -> Option<Duration> {
-        let device = &self.devices[id as usize];
+        let device = &self.devices[id];
         if !device.is_enabled() || device.silent_since >= at && device.last_contact.is_some() {
             return None;
         }
@@ -235,19 +234,19 @@ impl Monitor {
     }
 
     /// A device speaks whose next word was awaited.
-    pub(super) fn awaited_word(&mut self, now: Now, id: DeviceId, out: &mut Vec<Action>) {
-        self.devices[id as usize].awaited = false;
-        let watched = self.clock.at(now.mono);
+    pub(super) fn awaited_word(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.devices[id].awaited = false;
+        let watched = turn.watched;
         let Some(branch) = self.branches.get(&id) else { return };
         for child in branch.children.clone() {
-            let device = &self.devices[child as usize];
+            let device = &self.devices[child];
             if device.expired_since.is_none() || device.telling != Telling::Held {
                 continue;
             }
             if self.is_held(watched, child) {
                 self.wait(child);
             } else {
-                self.alarm(now, child, out);
+                self.alarm(turn, child);
                 self.arm(child);
                 self.save_soon(child);
             }
@@ -255,20 +254,20 @@ impl Monitor {
     }
 
     /// A device is down from now on: those behind it are not alarmed for themselves.
-    pub(super) fn fell(&mut self, watched: Duration, id: DeviceId, out: &mut Vec<Action>) {
-        let silent_since = self.devices[id as usize].silent_since.min(watched);
+    pub(super) fn fell(&mut self, turn: &mut Turn<'_>, watched: Duration, id: DeviceId) {
+        let silent_since = self.devices[id].silent_since.min(watched);
         let Some(branch) = self.branches.get_mut(&id) else { return };
         if branch.down_since.is_some() {
             return;
         }
         branch.down_since = Some(silent_since);
         for child in self.descendants(id) {
-            let device = &mut self.devices[child as usize];
+            let device = &mut self.devices[child];
             match device.telling {
                 Telling::Held | Telling::Returning if device.expired_since.is_some() => {
                     device.telling = Telling::Upstream;
                     self.save_soon(child);
-                    self.tell_state(child, out);
+                    self.tell_state(turn, child);
                 }
                 Telling::Held
                 | Telling::Returning
@@ -280,15 +279,15 @@ impl Monitor {
     }
 
     /// A device may be up again: those behind it go on where they were when it fell.
-    pub(super) fn rose(&mut self, now: Now, id: DeviceId) {
-        if self.devices[id as usize].is_down() {
+    pub(super) fn rose(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        if self.devices[id].is_down() {
             return;
         }
         let Some(from) = self.branches.get_mut(&id).and_then(|branch| branch.down_since.take())
         else {
             return;
         };
-        let watched = self.clock.at(now.mono);
+        let watched = turn.watched;
         for child in self.descendants(id) {
             if !self.is_cut_off(child) {
                 self.go_on(from, watched, child);
@@ -298,7 +297,7 @@ impl Monitor {
 
     /// Leaves the time out of a device's silence in which it could not be heard.
     fn go_on(&mut self, from: Duration, watched: Duration, id: DeviceId) {
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         if device.expired_since.is_some() && device.telling != Telling::Upstream {
             return;
         }
@@ -319,7 +318,7 @@ impl Monitor {
 
     /// Its alert is due then, unless it is heard before.
     fn let_return(&mut self, id: DeviceId, due: Duration) {
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         device.telling = Telling::Returning;
         device.dependence.get_or_insert_default().due = due;
         self.wait(id);
@@ -327,38 +326,38 @@ impl Monitor {
 
     /// Brings the alerts that are not out in line with what is down now: after a start, and with
     /// another configuration.
-    pub(super) fn settle_dependents(&mut self, now: Now, out: &mut Vec<Action>) {
-        let watched = self.clock.at(now.mono);
+    pub(super) fn settle_dependents(&mut self, turn: &mut Turn<'_>) {
+        let watched = turn.watched;
         for (&id, branch) in &mut self.branches {
-            let device = &self.devices[id as usize];
+            let device = &self.devices[id];
             let since = device.silent_since.min(watched);
             branch.down_since = device.is_down().then_some(since);
         }
-        for id in (0..self.devices.len()).map(id_of) {
-            let device = &self.devices[id as usize];
+        for id in self.devices.ids() {
+            let device = &self.devices[id];
             if device.expired_since.is_none()
                 || matches!(device.telling, Telling::Told | Telling::Flapping)
             {
                 continue;
             }
-            self.settle_alert(watched, id, out);
+            self.settle_alert(turn, watched, id);
         }
     }
 
-    fn settle_alert(&mut self, watched: Duration, id: DeviceId, out: &mut Vec<Action>) {
-        let device = &self.devices[id as usize];
+    fn settle_alert(&mut self, turn: &mut Turn<'_>, watched: Duration, id: DeviceId) {
+        let device = &self.devices[id];
         let due = watched + device.grace();
         let is_held = device.telling == Telling::Held;
         if self.is_cut_off(id) {
-            self.devices[id as usize].telling = Telling::Upstream;
+            self.devices[id].telling = Telling::Upstream;
             if is_held {
-                self.tell_state(id, out);
+                self.tell_state(turn, id);
             }
         } else if !is_held {
             self.let_return(id, due);
-            if self.devices[id as usize].parents().is_empty() {
+            if self.devices[id].parents().is_empty() {
                 // Whatever its alert waited for before, it is for itself now.
-                self.devices[id as usize].telling = Telling::Held;
+                self.devices[id].telling = Telling::Held;
             }
         }
     }
@@ -366,7 +365,7 @@ impl Monitor {
     /// How many that can be heard silent depend on a device that is down.
     pub(super) fn dependents_clause(&self, id: DeviceId) -> String {
         let watched = |id: &DeviceId| {
-            let device = &self.devices[*id as usize];
+            let device = &self.devices[*id];
             device.is_enabled() && device.can_expire()
         };
         match self.descendants(id).iter().filter(|id| watched(id)).count() {
@@ -383,7 +382,7 @@ impl Monitor {
     /// How many had fallen silent with a device that is back.
     pub(super) fn followers_clause(&self, id: DeviceId) -> String {
         let silent = |id: &DeviceId| {
-            let device = &self.devices[*id as usize];
+            let device = &self.devices[*id];
             device.expired_since.is_some() && device.telling == Telling::Upstream
         };
         match self.descendants(id).iter().filter(|id| silent(id)).count() {

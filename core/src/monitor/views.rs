@@ -1,7 +1,7 @@
 //! What people and programs may see of a device: a copy, made when somebody asks.
 
 use super::Monitor;
-use super::device::DeviceId;
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::view::{AgentView, DeviceView};
 
@@ -15,15 +15,11 @@ impl Monitor {
     /// At most `limit` devices by name, beginning after `after`.
     #[must_use]
     pub fn views_after(&self, after: Option<&DeviceName>, limit: usize) -> Vec<DeviceView> {
-        let is_before = |&id: &DeviceId| {
-            after.is_some_and(|after| self.devices[id as usize].spec.name <= *after)
-        };
-        let from = self.by_name.partition_point(is_before);
-        self.by_name[from..].iter().take(limit).map(|&id| self.view_of(id)).collect()
+        self.devices.named_after(after).take(limit).map(|id| self.view_of(id)).collect()
     }
 
     pub(super) fn view_of(&self, id: DeviceId) -> DeviceView {
-        let device = &self.devices[id as usize];
+        let device = &self.devices[id];
         DeviceView {
             name: device.spec.name.to_string(),
             state: device.liveness().as_str().to_owned(),

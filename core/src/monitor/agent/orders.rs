@@ -4,11 +4,10 @@ use super::definition::delay_of;
 use super::{Agent, HEALTHY_AFTER, Phase, SETTLED_AFTER, Seconds, agent_left};
 use crate::model::action::Action;
 use crate::model::alert::{AlertKind, Reason};
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
-use crate::model::time::Now;
-use crate::monitor::device::DeviceId;
 use crate::monitor::episode::Telling;
-use crate::monitor::liveness::id_of;
+use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
@@ -18,12 +17,11 @@ const SHUTDOWN_RECHECK: Duration = Duration::from_secs(5);
 impl Monitor {
     pub(in crate::monitor) fn relaunch_due(
         &mut self,
+        turn: &mut Turn<'_>,
         due: Duration,
         id: DeviceId,
-        out: &mut Vec<Action>,
     ) {
-        let Some(agent) = self.devices.get(id as usize).and_then(|device| device.agent.as_ref())
-        else {
+        let Some(agent) = self.devices.get(id).and_then(|device| device.agent.as_ref()) else {
             return;
         };
         if agent.phase != (Phase::Waiting { until: due }) {
@@ -37,18 +35,17 @@ impl Monitor {
             }
             self.timers.push(until, Timer::Relaunch(id));
         } else {
-            self.start_agent(id, out);
+            self.start_agent(turn, id);
         }
     }
 
     pub(in crate::monitor) fn healthy_due(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         due: Duration,
         id: DeviceId,
-        out: &mut Vec<Action>,
     ) {
-        let Some(device) = self.devices.get_mut(id as usize) else { return };
+        let Some(device) = self.devices.get_mut(id) else { return };
         let name = device.spec.name.clone();
         let Some(agent) = &mut device.agent else { return };
         if agent.healthy_at != Some(due) || !agent.is_running() {
@@ -61,18 +58,18 @@ impl Monitor {
                 "agent `{name}` is healthy again, it has run for {}",
                 Seconds(HEALTHY_AFTER)
             );
-            self.tell_state(id, out);
+            self.tell_state(turn, id);
             let reason = Some(Reason::AgentFailed);
-            out.push(self.episode_alert(id, AlertKind::AgentHealthy, reason, message));
-            self.rose(now, id);
+            turn.out.push(self.episode_alert(id, AlertKind::AgentHealthy, reason, message));
+            self.rose(turn, id);
         }
     }
 
     /// The unit is between two states: what comes of that is told if it takes long.
-    pub(super) fn look_when_settled(&mut self, now: Now, id: DeviceId) {
+    pub(super) fn look_when_settled(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let Some(agent) = self.agent_mut(id) else { return };
-        let due = now.mono + SETTLED_AFTER;
-        if agent.settled_at.is_none_or(|at| at <= now.mono) {
+        let due = turn.now.mono + SETTLED_AFTER;
+        if agent.settled_at.is_none_or(|at| at <= turn.now.mono) {
             agent.settled_at = Some(due);
             self.timers.push(due, Timer::Settled(id));
         }
@@ -80,12 +77,11 @@ impl Monitor {
 
     pub(in crate::monitor) fn settled_due(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         due: Duration,
         id: DeviceId,
-        out: &mut Vec<Action>,
     ) {
-        let Some(device) = self.devices.get_mut(id as usize) else { return };
+        let Some(device) = self.devices.get_mut(id) else { return };
         let name = device.spec.name.clone();
         let Some(agent) = &mut device.agent else { return };
         if agent.settled_at != Some(due) {
@@ -101,42 +97,42 @@ impl Monitor {
                  systemd waits until they have ended too, then it starts the agent again",
                 agent.last_exit()
             );
-            out.push(self.device_alert(id, AlertKind::AgentLingers, message));
+            turn.out.push(self.device_alert(id, AlertKind::AgentLingers, message));
         } else if let Some(trouble) = agent.start_trouble.take_if(|_| !agent.told_failing) {
             agent.told_failing = true;
             let message = format!(
                 "agent `{name}` cannot be started ({trouble}): systemd tries it again and again"
             );
-            self.tell_failing(now, id, message, out);
+            self.tell_failing(turn, id, message);
         }
     }
 
     /// Sets the next relaunch and gives its delay.
-    pub(super) fn relaunch_later(&mut self, now: Now, id: DeviceId) -> Duration {
+    pub(super) fn relaunch_later(&mut self, turn: &mut Turn<'_>, id: DeviceId) -> Duration {
         let percent = self.random.percent();
         let Some(agent) = self.agent_mut(id) else { return Duration::ZERO };
         let delay = delay_of(&agent.spec, agent.step, percent);
         agent.step = agent.step.saturating_add(1);
         agent.healthy_at = None;
-        let until = now.mono + delay;
+        let until = turn.now.mono + delay;
         agent.phase = Phase::Waiting { until };
         self.timers.push(until, Timer::Relaunch(id));
         delay
     }
 
     /// Nothing is started while the system goes down, but made up for when that is called off.
-    pub(super) fn start_agent(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+    pub(super) fn start_agent(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         if self.stopping {
             return;
         }
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         let Some(agent) = &mut device.agent else { return };
         if self.manager.system_stopping {
             agent.phase = Phase::Stopped;
             return;
         }
         agent.phase = Phase::Starting;
-        out.push(Action::StartUnit {
+        turn.out.push(Action::StartUnit {
             device: device.spec.name.clone(),
             agent: Box::new(agent.spec.clone()),
             definition: agent.definition.clone(),
@@ -144,21 +140,21 @@ impl Monitor {
     }
 
     /// The system begins to go down, or stays up after all: then what was not started is.
-    pub(in crate::monitor) fn note_system_state(&mut self, stopping: bool, out: &mut Vec<Action>) {
+    pub(in crate::monitor) fn note_system_state(&mut self, turn: &mut Turn<'_>, stopping: bool) {
         let was_stopping = std::mem::replace(&mut self.manager.system_stopping, stopping);
         if stopping || !was_stopping {
             return;
         }
-        for id in self.agent_ids() {
-            let device = &self.devices[id as usize];
+        for id in self.devices.agents() {
+            let device = &self.devices[id];
             let phase = device.agent.as_ref().map(|agent| &agent.phase);
             if device.is_enabled() && phase == Some(&Phase::Stopped) {
-                self.start_agent(id, out);
+                self.start_agent(turn, id);
             }
         }
     }
 
-    pub(super) fn stop_agent(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+    pub(super) fn stop_agent(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let Some(agent) = self.agent_mut(id) else { return };
         if agent.phase == Phase::Unknown && agent.report.is_none() {
             return;
@@ -166,17 +162,12 @@ impl Monitor {
         agent.phase = Phase::Stopping { then_start: false };
         agent.healthy_at = None;
         let unit = agent.spec.unit.clone();
-        out.push(Action::StopUnit { unit });
+        turn.out.push(Action::StopUnit { unit });
     }
 
     /// Stops the agent's unit and starts it anew, with its full timeout from then on.
-    pub(in crate::monitor) fn restart_agent(
-        &mut self,
-        now: Now,
-        id: DeviceId,
-        out: &mut Vec<Action>,
-    ) {
-        if !self.devices[id as usize].is_enabled() {
+    pub(in crate::monitor) fn restart_agent(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        if !self.devices[id].is_enabled() {
             return;
         }
         let Some(agent) = self.agent_mut(id) else { return };
@@ -184,31 +175,30 @@ impl Monitor {
             Phase::Running => {
                 agent.phase = Phase::Stopping { then_start: true };
                 let unit = agent.spec.unit.clone();
-                out.push(Action::StopUnit { unit });
+                turn.out.push(Action::StopUnit { unit });
             }
             Phase::Stopping { .. } => agent.phase = Phase::Stopping { then_start: true },
-            Phase::Waiting { .. } | Phase::Stopped => self.start_agent(id, out),
+            Phase::Waiting { .. } | Phase::Stopped => self.start_agent(turn, id),
             // It is about to start anyway.
             Phase::Unknown | Phase::Starting => {}
         }
-        self.restart_silence(now, id);
+        self.restart_silence(turn, id);
     }
 
     /// A person takes a device into the monitoring, or out of it.
     pub(in crate::monitor) fn set_enabled(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         name: &DeviceName,
         enabled: bool,
-        out: &mut Vec<Action>,
     ) {
         let Some(id) = self.id_named(name) else { return };
-        let device = &mut self.devices[id as usize];
+        let device = &mut self.devices[id];
         let was = device.is_enabled();
         device.enabled = Some(enabled);
         if was == enabled {
             self.save_soon(id);
-            self.flush_saves(now, out);
+            self.flush_saves(turn);
             return;
         }
         if device.expired_since.take().is_some() {
@@ -219,30 +209,30 @@ impl Monitor {
         if let Some(agent) = &mut device.agent {
             (agent.step, agent.told_failing) = (0, false);
         }
-        self.devices[id as usize].since = now.wall;
-        self.rose(now, id);
+        self.devices[id].since = turn.now.wall;
+        self.rose(turn, id);
         let (kind, message) = if enabled {
-            self.restart_silence(now, id);
-            self.start_if_settled(id, out);
+            self.restart_silence(turn, id);
+            self.start_if_settled(turn, id);
             (AlertKind::Enabled, format!("`{name}` is in the monitoring again"))
         } else {
-            self.stop_agent(id, out);
+            self.stop_agent(turn, id);
             (
                 AlertKind::Disabled,
                 format!("`{name}` is out of the monitoring until `iotmonitor enable {name}`"),
             )
         };
-        self.tell_state(id, out);
-        out.push(self.device_alert(id, kind, message));
-        self.recall_availability(now, id, out);
+        self.tell_state(turn, id);
+        turn.out.push(self.device_alert(id, kind, message));
+        self.recall_availability(turn, id);
         self.save_soon(id);
-        self.flush_saves(now, out);
+        self.flush_saves(turn);
     }
 
-    pub(super) fn start_if_settled(&mut self, id: DeviceId, out: &mut Vec<Action>) {
+    pub(super) fn start_if_settled(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let Some(agent) = self.agent_mut(id) else { return };
         match agent.phase {
-            Phase::Stopped => self.start_agent(id, out),
+            Phase::Stopped => self.start_agent(turn, id),
             Phase::Stopping { .. } => agent.phase = Phase::Stopping { then_start: true },
             Phase::Unknown | Phase::Starting | Phase::Running | Phase::Waiting { .. } => {}
         }
@@ -251,22 +241,22 @@ impl Monitor {
     /// Brings the agent of a new configuration in line with the one before it.
     pub(in crate::monitor) fn agent_redefined(
         &mut self,
+        turn: &mut Turn<'_>,
         id: DeviceId,
         before: Option<Box<Agent>>,
-        out: &mut Vec<Action>,
     ) {
-        let enabled = self.devices[id as usize].is_enabled();
-        let name = self.devices[id as usize].spec.name.clone();
+        let enabled = self.devices[id].is_enabled();
+        let name = self.devices[id].spec.name.clone();
         let settled = self.manager.settled && self.manager.waiting_units.is_none();
         let Some(agent) = self.agent_mut(id) else {
             if let Some(before) = before {
-                agent_left(&name, *before, out);
+                agent_left(turn, &name, *before);
             }
             return;
         };
         let Some(before) = before else {
             if settled && enabled {
-                self.start_agent(id, out);
+                self.start_agent(turn, id);
             } else if settled {
                 agent.phase = Phase::Stopped;
             }
@@ -285,21 +275,17 @@ impl Monitor {
             Phase::Starting | Phase::Running | Phase::Waiting { .. } | Phase::Stopping { .. }
                 if !enabled =>
             {
-                self.stop_agent(id, out);
+                self.stop_agent(turn, id);
             }
             Phase::Running | Phase::Starting if changed => {
                 agent.phase = Phase::Stopping { then_start: true };
                 let unit = agent.spec.unit.clone();
-                out.push(Action::StopUnit { unit });
+                turn.out.push(Action::StopUnit { unit });
             }
-            Phase::Waiting { .. } if changed => self.start_agent(id, out),
-            Phase::Stopped | Phase::Stopping { .. } => self.start_if_settled(id, out),
+            Phase::Waiting { .. } if changed => self.start_agent(turn, id),
+            Phase::Stopped | Phase::Stopping { .. } => self.start_if_settled(turn, id),
             Phase::Running | Phase::Starting | Phase::Waiting { .. } => {}
         }
-    }
-
-    pub(in crate::monitor) fn agent_ids(&self) -> Vec<DeviceId> {
-        (0..self.devices.len()).filter(|&at| self.devices[at].agent.is_some()).map(id_of).collect()
     }
 
     /// Counts again after the configuration changed.
@@ -310,11 +296,11 @@ impl Monitor {
     }
 
     pub(super) fn agent_mut(&mut self, id: DeviceId) -> Option<&mut Agent> {
-        self.devices.get_mut(id as usize).and_then(|device| device.agent.as_deref_mut())
+        self.devices.get_mut(id).and_then(|device| device.agent.as_deref_mut())
     }
 
     pub(super) fn unit_of(&self, id: DeviceId) -> String {
-        let agent = self.devices[id as usize].agent.as_ref();
+        let agent = self.devices[id].agent.as_ref();
         agent.map(|agent| agent.spec.unit.to_string()).unwrap_or_default()
     }
 }

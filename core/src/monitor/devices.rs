@@ -1,0 +1,95 @@
+//! The devices of the configuration in force, found by their places, their names and their units.
+
+use super::device::Device;
+use crate::model::device_id::DeviceId;
+use crate::model::device_name::DeviceName;
+use crate::model::unit_name::UnitName;
+use std::collections::BTreeMap;
+use std::ops::{Index, IndexMut};
+
+/// All devices. Their ids are those of this list: another configuration is another list.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    all: Vec<Device>,
+    /// In the order of their names.
+    by_name: Vec<DeviceId>,
+    by_unit: BTreeMap<UnitName, DeviceId>,
+}
+
+impl Devices {
+    pub fn new(all: Vec<Device>) -> Self {
+        let mut by_name: Vec<DeviceId> = (0..all.len()).map(DeviceId::at).collect();
+        by_name.sort_by(|a, b| all[a.place()].spec.name.cmp(&all[b.place()].spec.name));
+        let mut by_unit = BTreeMap::new();
+        for (place, device) in all.iter().enumerate() {
+            if let Some(agent) = &device.agent {
+                by_unit.insert(agent.spec.unit.clone(), DeviceId::at(place));
+            }
+        }
+        Self { all, by_name, by_unit }
+    }
+
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// All ids, which borrow nothing: devices may be changed on the way.
+    pub fn ids(&self) -> impl Iterator<Item = DeviceId> + use<> {
+        (0..self.all.len()).map(DeviceId::at)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Device> + Clone {
+        self.all.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Device> {
+        self.all.iter_mut()
+    }
+
+    /// Ids of those with a process.
+    pub fn agents(&self) -> Vec<DeviceId> {
+        self.ids().filter(|&id| self[id].agent.is_some()).collect()
+    }
+
+    /// For an id that may be of an earlier configuration.
+    pub fn get(&self, id: DeviceId) -> Option<&Device> {
+        self.all.get(id.place())
+    }
+
+    pub fn get_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
+        self.all.get_mut(id.place())
+    }
+
+    pub fn named(&self, name: &DeviceName) -> Option<DeviceId> {
+        let place = self.by_name.binary_search_by(|&id| self[id].spec.name.cmp(name));
+        place.ok().map(|place| self.by_name[place])
+    }
+
+    /// Those behind this name, in the order of their names; all where there is none.
+    pub fn named_after(&self, name: Option<&DeviceName>) -> impl Iterator<Item = DeviceId> {
+        let is_before = |&id: &DeviceId| name.is_some_and(|name| self[id].spec.name <= *name);
+        let from = self.by_name.partition_point(is_before);
+        self.by_name[from..].iter().copied()
+    }
+
+    pub fn of_unit(&self, unit: &UnitName) -> Option<DeviceId> {
+        self.by_unit.get(unit).copied()
+    }
+
+    pub fn into_devices(self) -> impl Iterator<Item = Device> {
+        self.all.into_iter()
+    }
+}
+
+impl Index<DeviceId> for Devices {
+    type Output = Device;
+    fn index(&self, id: DeviceId) -> &Device {
+        &self.all[id.place()]
+    }
+}
+
+impl IndexMut<DeviceId> for Devices {
+    fn index_mut(&mut self, id: DeviceId) -> &mut Device {
+        &mut self.all[id.place()]
+    }
+}
