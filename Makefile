@@ -89,6 +89,7 @@ book: ## write the pages of docs/ as HTML into target/book
 	@packaging/book.sh
 
 install: build ## build, and install on this machine: PREFIX=/usr, DESTDIR= (as root)
+	@packaging/manual.sh
 	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
 
 uninstall: ## remove what install put there; the configuration and the store stay

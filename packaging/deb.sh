@@ -7,9 +7,7 @@ cd "$(dirname "$0")/.."
 # What concerns the program alone.
 unset CARGO_ENCODED_RUSTFLAGS
 cargo_deb=$(packaging/tool.sh cargo-deb 3.8.0)
-# A page of a command that is no more would be packed too.
-rm -rf target/manual
-cargo run --quiet --locked --example manual -- target/manual
+packaging/manual.sh
 cargo run --quiet --locked --example licences -- target/manual/licences-of-others.txt
 gzip --best --no-name target/manual/licences-of-others.txt
 packaging/changelog.sh > target/manual/changelog

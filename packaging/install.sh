@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the release build and the files of systemd/.
+# Installs the release build, the files of systemd/, and what manual.sh has made.
 # usage: install.sh DESTDIR PREFIX
 #
 # The files name the program as /usr/bin/iotmonitor; with another PREFIX their text is adapted.
@@ -16,6 +16,20 @@ while IFS= read -r file; do
     install -D --mode=644 "systemd/$file" "$destination/$file"
     sed -i "s|/usr/bin/iotmonitor|$prefix/bin/iotmonitor|g" "$destination/$file"
 done < <(cd systemd && find . -type f -printf '%P\n' | sort)
+
+# zsh looks into site-functions; Debian's looks there below /usr/local alone.
+completions=$destination$prefix/share/zsh/site-functions
+if [[ $prefix == /usr && -e /etc/debian_version ]]; then
+    completions=$destination/usr/share/zsh/vendor-completions
+fi
+share=$destination$prefix/share
+install -D --mode=644 --target-directory="$share/man/man1" target/manual/man/*.1
+install -D --mode=644 --target-directory="$share/man/man5" target/manual/man/*.5
+install -D --mode=644 target/manual/completions/iotmonitor \
+    "$share/bash-completion/completions/iotmonitor"
+install -D --mode=644 target/manual/completions/_iotmonitor "$completions/_iotmonitor"
+install -D --mode=644 target/manual/completions/iotmonitor.fish \
+    "$share/fish/vendor_completions.d/iotmonitor.fish"
 
 if [[ -e $config ]]; then
     echo "kept $config"

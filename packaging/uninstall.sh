@@ -1,13 +1,18 @@
 #!/bin/bash
-# Removes what install.sh put there, after stopping the service and the agents.
+# Removes what install.sh put there, after stopping the monitors and the agents.
 # usage: uninstall.sh DESTDIR PREFIX
 set -euo pipefail
 
 destination=$1 prefix=$2
+units=(iotmonitor.service 'iotmonitor@*.service' iotmonitor.slice 'iotmonitor-*agent-*.service')
 
 if [[ -z $destination && -d /run/systemd/system ]]; then
-    systemctl disable --now iotmonitor.service || true
-    systemctl stop 'iotmonitor@*.service'
+    # Of a template that means all its instances.
+    systemctl disable iotmonitor.service iotmonitor@.service || true
+    systemctl stop iotmonitor.service 'iotmonitor@*.service' || true
+    # Also those of an instance that was taken away and left them running.
+    systemctl list-units --plain --no-legend --state=active,activating,reloading \
+        'iotmonitor-*agent-*.service' | sed 's/^\([^ ]*\).*/stopping the agent \1/'
     systemctl stop iotmonitor.slice || true
 fi
 rm -f "$destination$prefix/bin/iotmonitor"
@@ -15,8 +20,17 @@ if [[ -z $destination ]]; then rm -rf /run/iotmonitor /run/iotmonitor@*; fi
 (cd systemd && find . -type f -printf '%P\n') | while IFS= read -r file; do
     rm -f "$destination/$file"
 done
+rmdir --ignore-fail-on-non-empty "$destination"/usr/share/iotmonitor \
+    "$destination"/usr/share/doc/iotmonitor{/examples,} 2> /dev/null || true
+share=$destination$prefix/share
+rm -f "$share"/man/man1/iotmonitor.1 "$share"/man/man1/iotmonitor-*.1 \
+    "$share"/man/man5/iotmonitor.toml.5 "$share"/bash-completion/completions/iotmonitor \
+    "$share"/zsh/{site-functions,vendor-completions}/_iotmonitor \
+    "$share"/fish/vendor_completions.d/iotmonitor.fish
 if [[ -z $destination && -d /run/systemd/system ]]; then
     systemctl daemon-reload
+    # What failed before stays listed until somebody takes note of it.
+    systemctl reset-failed "${units[@]}" 2> /dev/null || true
     systemctl reload dbus.service || true
     journalctl --update-catalog
 fi
