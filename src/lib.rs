@@ -9,6 +9,8 @@
 // No input, no fault and no race may end the process: what cannot go on is an error or an alert.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 #![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
+// They end the process when nobody reads it any more: `cli::output` prints.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod bus;
 pub mod cli;
@@ -24,9 +26,11 @@ pub mod logging;
 pub mod machine_id;
 pub mod mqtt;
 pub mod original;
+pub mod printable;
 pub mod pulse;
 pub mod request;
 pub mod secret;
 pub mod store;
 pub mod systemd;
+pub mod terminal;
 pub mod trusted_path;

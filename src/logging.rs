@@ -12,9 +12,9 @@ mod catalog;
 mod presence;
 mod stderr;
 
+use crate::terminal::is_coloured;
 use iotmonitor_core::model::alert::{Alert, Priority, Reason};
 use presence::{JOURNAL_SOCKET, Probe};
-use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -210,7 +210,7 @@ fn write_to_journal(line: &Line<'_>) {
 
 fn stderr_writer() -> impl FnMut(&Line<'_>) {
     let style = stderr::Style {
-        colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        colour: is_coloured(&std::io::stderr()),
         // Set by systemd for every unit it starts; whoever reads there has times of his own.
         time: std::env::var_os("INVOCATION_ID").is_none(),
     };

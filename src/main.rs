@@ -1,5 +1,6 @@
 //! The program: arguments in, exit code out. Everything else is in the library.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::ExitCode;

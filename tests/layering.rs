@@ -17,6 +17,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "http::settings",
             "mqtt::certificates",
             "mqtt::settings",
+            "printable",
             "secret",
             "trusted_path",
         ],
@@ -57,7 +58,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "systemd",
-        &["systemd", "dbus", "pulse", "trusted_path"],
+        &["systemd", "dbus", "printable", "pulse", "trusted_path"],
         &[
             "futures_util",
             "iotmonitor_core",
@@ -75,7 +76,11 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["bus", "dbus", "pulse", "request"],
         &["bytes", "futures_util", "iotmonitor_core", "nix", "serde", "thiserror", "tokio", "zbus"],
     ),
-    ("discovery", &["config::time_span", "discovery"], &["iotmonitor_core", "serde", "serde_json"]),
+    (
+        "discovery",
+        &["config::time_span", "discovery", "printable"],
+        &["iotmonitor_core", "serde", "serde_json"],
+    ),
     ("original", &["original"], &["iotmonitor_core", "nix", "rusty_leveldb", "thiserror", "toml"]),
     (
         "http",
@@ -100,10 +105,12 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("secret", &["secret"], &[]),
     (
         "logging",
-        &["logging"],
+        &["logging", "printable", "terminal"],
         &["iotmonitor_core", "nix", "tracing", "tracing_journald", "tracing_subscriber"],
     ),
     ("machine_id", &["machine_id"], &["siphasher"]),
+    ("printable", &["printable"], &[]),
+    ("terminal", &["terminal"], &[]),
     ("trusted_path", &["trusted_path"], &[]),
 ];
 

@@ -24,7 +24,7 @@ mod view;
 pub use client::{Addressee, CallError, Caller, call, call_at};
 pub use name::{Claim, Holder, Place, claim};
 pub use server::{BusHandle, BusSettings, spawn};
-pub use states::State;
+pub use states::{MAX_PAYLOAD_BYTES, State};
 
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 

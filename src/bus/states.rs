@@ -14,7 +14,7 @@ use std::time::Duration;
 use zbus::Message;
 
 /// A bus lets no message through that is larger than 32 MiB (dbus-daemon(1), system.conf).
-const MAX_PAYLOAD_BYTES: usize = 16 << 20;
+pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
 
 /// A page's state: topic, payload, size of the payload, QoS, retain flag, Unix microseconds.
 type Listed = (String, Vec<u8>, u64, u8, bool, u64);

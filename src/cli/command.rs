@@ -1,6 +1,7 @@
 //! `reload`, `enable`, `disable`, `restore` and `restart`: one call to the running monitor each.
 
 use super::EXIT_FAILURE;
+use super::output::{OutputError, say};
 use crate::bus::{Addressee, CallError, Caller};
 use crate::config::nearest::nearest;
 use crate::dbus::Bus;
@@ -68,6 +69,15 @@ pub(super) async fn suggesting<T>(
     }))
 }
 
+/// Why a command that asks and prints has failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("{0}")]
+    Output(#[from] OutputError),
+}
+
 /// The exit code of what was done in a runtime, after saying what went wrong.
 pub(super) fn conclude<E: Display>(outcome: std::io::Result<Result<(), E>>) -> u8 {
     match outcome {
@@ -85,6 +95,6 @@ pub(super) fn in_runtime<T>(future: impl Future<Output = T>) -> std::io::Result<
 
 /// Says what went wrong; returns the exit code.
 pub(super) fn fail<E: Display>(error: &E) -> u8 {
-    eprintln!("iotmonitor: {error}");
+    say!("iotmonitor: {error}");
     EXIT_FAILURE
 }

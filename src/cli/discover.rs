@@ -5,6 +5,7 @@
 
 use super::check::EXIT_CONFIG;
 use super::command::{conclude, fail, in_runtime};
+use super::output::{self, OutputError, say};
 use crate::config::{self, Config, ConfigErrors, Environment, time_span};
 use crate::discovery::configuration::{self, Head, quoted};
 use crate::discovery::{Discovery, Observation};
@@ -16,7 +17,7 @@ use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, LossReason, QoS, Subscription};
 use iotmonitor_core::model::words::{Span, counted};
 use iotmonitor_core::topic::{TopicError, TopicFilter};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -55,6 +56,8 @@ enum DiscoverError {
     Refused { filter: TopicFilter, reason: String },
     #[error("{0}")]
     Topic(#[from] TopicError),
+    #[error("{0}")]
+    Output(#[from] OutputError),
     #[error("cannot watch for signals: {0}")]
     Signals(#[from] std::io::Error),
     #[error(
@@ -117,9 +120,8 @@ async fn listen_and_print(
         listened,
     };
     let text = configuration::write(&head, &discovery, &devices);
-    // Who closed the other end has seen enough.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    eprintln!("{} found in {}", counted(devices.len(), "device"), Span(listened));
+    output::print(text)?;
+    say!("{} found in {}", counted(devices.len(), "device"), Span(listened));
     Ok(())
 }
 
@@ -235,7 +237,7 @@ impl Ear<'_> {
                     let server = &self.settings.server;
                     let span = Span(listen_for);
                     self.progress.suspend(|| {
-                        eprintln!("listening to {server} for {span}; Ctrl-C ends it early");
+                        say!("listening to {server} for {span}; Ctrl-C ends it early");
                     });
                 }
             }
@@ -262,7 +264,7 @@ impl Ear<'_> {
         match reason {
             LossReason::TakenOver => Err(DiscoverError::TakenOver(self.settings.client_id.clone())),
             LossReason::Silent { sentence, .. } | LossReason::Other(sentence) if is_passing => {
-                self.progress.suspend(|| eprintln!("iotmonitor: {sentence}; trying again"));
+                self.progress.suspend(|| say!("iotmonitor: {sentence}; trying again"));
                 Ok(())
             }
             LossReason::Silent { sentence, .. }

@@ -1,6 +1,7 @@
 //! `iotmonitor migrate DIRECTORY`: the states and the configuration of the original iotmonitor.
 
 use super::command::{conclude, in_runtime};
+use super::output::say;
 use super::states::transfer::{fresh, record, save};
 use super::states::{StatesError, unix_now};
 use crate::bus::{Addressee, Caller, State};
@@ -42,12 +43,12 @@ pub fn migrate(bus: Bus, addressee: Addressee, task: &Task) -> u8 {
         match &task.export {
             Some(file) => {
                 save(file, &states)?;
-                eprintln!("wrote {} to {}", counted(states.len(), "state"), file.display());
+                say!("wrote {} to {}", counted(states.len(), "state"), file.display());
             }
             None => {
                 let caller =
                     Caller::connect(bus, None, addressee).await.map_err(StatesError::Call)?;
-                record(&caller, &states).await?;
+                record(&caller, states).await?;
             }
         }
         Ok::<(), MigrateError>(())
@@ -62,16 +63,16 @@ fn configuration(from: &Path, to: &Path) -> Result<(), MigrateError> {
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|source| MigrateError::Unwritable { path: to.to_owned(), source })?;
     for topic in topics {
-        eprintln!("`{topic}` stood for all topics that begin so, and is a filter with `#` now");
+        say!("`{topic}` stood for all topics that begin so, and is a filter with `#` now");
     }
-    eprintln!("wrote {}; `iotmonitor check {}` tells what to look at", to.display(), to.display());
+    say!("wrote {}; `iotmonitor check {}` tells what to look at", to.display(), to.display());
     Ok(())
 }
 
 /// The original knew neither QoS nor the retain flag, and published without it.
 fn states(read: States) -> Vec<State> {
     if read.passed_over > 0 {
-        eprintln!("{} are no topics, and were left out", counted(read.passed_over, "key"));
+        say!("{} are no topics, and were left out", counted(read.passed_over, "key"));
     }
     // A clock that went wrong must not make them newer than what comes.
     let time = read.time.min(unix_now());

@@ -5,10 +5,12 @@ mod command;
 mod discover;
 mod logs;
 mod migrate;
+mod output;
 mod run;
 mod states;
 mod status;
 mod suggest;
+mod table;
 
 use crate::bus::Addressee;
 use crate::config::{self, Environment};

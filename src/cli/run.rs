@@ -1,6 +1,7 @@
 //! `iotmonitor run`: the daemon, and its exit code.
 
 use super::check::EXIT_CONFIG;
+use super::output::say;
 use super::{EXIT_FAILURE, state_directory};
 use crate::config::{ConfigErrors, Environment};
 use crate::daemon::{self, DaemonError, Options};
@@ -21,9 +22,7 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
     let logger = match logging::start(Target::detect()) {
         Ok(logger) => logger,
         Err(error) => {
-            eprintln!(
-                "iotmonitor: cannot start a thread ({error}); the system is out of resources"
-            );
+            say!("iotmonitor: cannot start a thread ({error}); the system is out of resources");
             return EXIT_FAILURE;
         }
     };

@@ -5,14 +5,16 @@ mod listing;
 pub(super) mod transfer;
 
 use super::command::{conclude, in_runtime};
+use super::output::{self, OutputError, say};
 use crate::bus::{Addressee, CallError, Caller, State};
 use crate::config::nearest::nearest;
 use crate::dbus::Bus;
+use crate::printable::{escaped, escaped_bytes};
 use crate::request::Selection;
 use clap::Subcommand;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::topic::{TopicError, TopicFilter, TopicName};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,9 +30,14 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Print the payload that is recorded for a topic, byte for byte.
+    /// Print the payload that is recorded for a topic.
+    ///
+    /// Byte for byte into a file or a pipe. A terminal is shown escaped what would command it.
     Get {
         topic: String,
+        /// The bytes as they are, also on a terminal.
+        #[arg(long, conflicts_with = "json")]
+        raw: bool,
         /// The whole state as a JSON object, as in an export.
         #[arg(long)]
         json: bool,
@@ -77,7 +84,9 @@ pub enum Action {
 pub enum StatesError {
     #[error("{0}")]
     Call(#[from] CallError),
-    #[error("nothing is recorded for `{what}`{}", hint(.nearest.as_deref()))]
+    #[error("{0}")]
+    Output(#[from] OutputError),
+    #[error("nothing is recorded for `{}`{}", escaped(.what), hint(.nearest.as_deref()))]
     Nothing { what: String, nearest: Option<String> },
     #[error("{0}")]
     Topic(#[from] TopicError),
@@ -85,14 +94,19 @@ pub enum StatesError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{}, line {line}: {source}; nothing was imported", path.display())]
     Line { path: PathBuf, line: usize, source: lines::LineError },
-    #[error("the payload of `{topic}` has {size} bytes, which do not fit through the bus")]
+    #[error(
+        "the payload of `{}` has {size} bytes, which do not fit through the bus",
+        escaped(topic)
+    )]
     TooLarge { topic: String, size: u64 },
+    #[error("{left_out} of {} states did not fit through the bus; the others are there", .count + .left_out)]
+    Partial { count: usize, left_out: usize },
     #[error("{done} of {all} states are imported, and then: {source}")]
     Interrupted { done: usize, all: usize, source: CallError },
 }
 
 fn hint(nearest: Option<&str>) -> String {
-    nearest.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default()
+    nearest.map(|near| format!(", did you mean `{}`?", escaped(near))).unwrap_or_default()
 }
 
 /// Does it; returns the exit code.
@@ -104,7 +118,7 @@ pub fn states(bus: Bus, addressee: Addressee, action: Action) -> u8 {
                 let of = selection(&caller, of).await?;
                 listing::list(&caller, &of, json).await
             }
-            Action::Get { topic, json } => get(&caller, &topic, json).await,
+            Action::Get { topic, raw, json } => get(&caller, &topic, raw, json).await,
             Action::Set { topic, payload, file, qos, retain } => {
                 let payload = match (payload, file) {
                     (Some(text), _) => text.into_bytes(),
@@ -122,20 +136,18 @@ pub fn states(bus: Bus, addressee: Addressee, action: Action) -> u8 {
     }))
 }
 
-async fn get(caller: &Caller, topic: &str, json: bool) -> Result<(), StatesError> {
+async fn get(caller: &Caller, topic: &str, raw: bool, json: bool) -> Result<(), StatesError> {
     let state = recorded(caller, topic).await?;
     let Some(payload) = &state.payload else {
         return Err(StatesError::TooLarge { topic: state.topic, size: state.size });
     };
-    let mut out = std::io::stdout().lock();
-    // Who closed the other end has seen enough.
-    let _ = if json {
-        writeln!(out, "{}", lines::write(&state).unwrap_or_default())
-    } else if out.is_terminal() {
-        writeln!(out, "{}", String::from_utf8_lossy(payload))
+    if json {
+        output::print(lines::write(&state).unwrap_or_default() + "\n")?;
+    } else if !raw && std::io::stdout().is_terminal() {
+        output::print(escaped_bytes(payload) + "\n")?;
     } else {
-        out.write_all(payload)
-    };
+        output::print(payload)?;
+    }
     Ok(())
 }
 
@@ -151,7 +163,7 @@ async fn set(
     let qos = qos.or(before.map(|state| state.qos)).unwrap_or(1);
     let retain = retain.or(before.map(|state| state.retain)).unwrap_or(false);
     if !caller.set_state(topic, payload, qos, retain).await? {
-        eprintln!(
+        say!(
             "iotmonitor: recorded, and not published, for the broker cannot be reached now: the \
              device gets it with its next restore"
         );
@@ -163,7 +175,7 @@ async fn forget(caller: &Caller, topic: &str) -> Result<(), StatesError> {
     let retained = recorded(caller, topic).await?.retain;
     let forgotten = caller.forget_state(topic, retained).await?;
     if retained && !forgotten.cleared {
-        eprintln!(
+        say!(
             "iotmonitor: forgotten, but the broker cannot be reached now and goes on retaining it: \
              `mosquitto_pub -r -n -t TOPIC` clears it there"
         );

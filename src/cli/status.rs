@@ -1,15 +1,17 @@
 //! `iotmonitor status [NAME]`: what the running monitor holds true, as a table, in words or as JSON.
 
-use super::command::{conclude, fail, in_runtime, suggesting};
+use super::command::{AskError, conclude, fail, in_runtime, suggesting};
+use super::output::{self, Look, Reader};
+use super::table::Table;
 use crate::bus::{Addressee, CallError, Caller};
 use crate::dbus::Bus;
+use crate::printable::{escaped_json, escaped_lines};
 use crate::systemd::usage::{Usage, usages};
 use clap::builder::styling::{AnsiColor, Style};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::{AgentView, DeviceView};
 use iotmonitor_core::model::words::{Ago, Span, mebibytes};
 use serde_json::{Value, json};
-use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often `--watch` asks again.
@@ -43,16 +45,14 @@ pub fn status(bus: Bus, addressee: Addressee, question: &Question) -> u8 {
             let text = match ask(bus, &caller, name.as_ref()).await {
                 Ok(answer) => render(&answer, name.is_some(), question.json),
                 // A monitor that is restarted comes back.
-                Err(error) if shown => format!("{error}\n"),
-                Err(error) => return Err(error),
+                Err(error) if shown => escaped_lines(&format!("{error}\n")).into_owned(),
+                Err(error) => return Err(error.into()),
             };
             shown = true;
-            let mut out = std::io::stdout().lock();
             let clear = if question.watch { CLEAR_SCREEN } else { "" };
-            // Who closed the other end has seen enough.
-            let gone = write!(out, "{clear}{text}").and_then(|()| out.flush()).is_err();
-            if gone || !question.watch {
-                return Ok::<(), CallError>(());
+            let reader = output::print(format!("{clear}{text}"))?;
+            if reader == Reader::Gone || !question.watch {
+                return Ok::<(), AskError>(());
             }
             tokio::time::sleep(WATCH_INTERVAL).await;
         }
@@ -90,12 +90,13 @@ async fn ask(bus: Bus, caller: &Caller, name: Option<&DeviceName>) -> Result<Ans
 
 fn render(Answer { watching, rows }: &Answer, alone: bool, as_json: bool) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = match &rows[..] {
-        [row] if alone && as_json => format!("{}\n", json_of(row)),
-        _ if as_json => format!("{}\n", Value::Array(rows.iter().map(json_of).collect())),
-        [row] if alone => description(row, now),
-        _ => table(rows, now, coloured),
+        [row] if alone && as_json => escaped_json(format!("{}\n", json_of(row))),
+        _ if as_json => {
+            escaped_json(format!("{}\n", Value::Array(rows.iter().map(json_of).collect())))
+        }
+        [row] if alone => escaped_lines(&description(row, now)).into_owned(),
+        _ => table(rows, now, Look::of_stdout()),
     };
     if *watching || as_json { text } else { text + DEAF }
 }
@@ -134,43 +135,34 @@ fn kind(device: &DeviceView) -> &'static str {
 const HEADINGS: [&str; 10] =
     ["NAME", "STATE", "CONTACT", "TIMEOUT", "HELLOS", "UNIT", "PID", "RESTARTS", "MEMORY", "CPU"];
 
-/// The columns that only agents fill.
-const AGENT_COLUMNS: usize = 5;
-
-fn table(rows: &[Row], now: Duration, coloured: bool) -> String {
+fn table(rows: &[Row], now: Duration, look: Look) -> String {
     if rows.is_empty() {
         return "no device and no agent is configured\n".to_owned();
     }
-    let with_agents = rows.iter().any(|(device, _)| device.agent.is_some());
-    let columns = HEADINGS.len() - if with_agents { 0 } else { AGENT_COLUMNS };
-    let cells: Vec<[String; 10]> = rows.iter().map(|row| cells(row, now)).collect();
-    let mut widths: Vec<usize> = HEADINGS.iter().map(|heading| heading.len()).collect();
-    for row in &cells {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+    if rows.iter().any(|(device, _)| device.agent.is_some()) {
+        return table_of(rows, HEADINGS, now, look);
     }
-    let mut text = String::new();
-    let headings = HEADINGS.map(str::to_owned);
-    for (index, row) in std::iter::once(&headings).chain(&cells).enumerate() {
-        let state = if index == 0 { "" } else { &row[1] };
-        let style = if coloured { style_of(index == 0, state) } else { Style::new() };
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate().take(columns) {
-            let padding = " ".repeat(widths[column] - cell.chars().count());
-            // Only what is painted has a style, so that blanks stay blanks.
-            let style = if index == 0 || column == 1 { style } else { Style::new() };
-            line.push_str(&format!("{style}{cell}{style:#}{padding}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    let [name, state, contact, timeout, hellos, ..] = HEADINGS;
+    table_of(rows, [name, state, contact, timeout, hellos], now, look)
 }
 
-fn style_of(is_heading: bool, state: &str) -> Style {
+fn table_of<const COLUMNS: usize>(
+    rows: &[Row],
+    headings: [&str; COLUMNS],
+    now: Duration,
+    look: Look,
+) -> String {
+    let mut table = Table::new(look, headings);
+    for row in rows {
+        let state = style_of(&row.0.state);
+        let styles = [Style::new(), state].into_iter().chain(std::iter::repeat(Style::new()));
+        table.row(cells(row, now).into_iter().take(COLUMNS).zip(styles));
+    }
+    table.render()
+}
+
+fn style_of(state: &str) -> Style {
     match state {
-        _ if is_heading => Style::new().bold(),
         "alive" => AnsiColor::Green.on_default(),
         "expired" => AnsiColor::Red.on_default().bold(),
         "unknown" => AnsiColor::Yellow.on_default(),
@@ -266,7 +258,7 @@ mod tests {
     #[test]
     fn devices_alone_need_no_columns_of_agents() {
         assert_eq!(
-            table(&[(lamp(), Usage::default())], NOW, false),
+            table(&[(lamp(), Usage::default())], NOW, Look::default()),
             "NAME  STATE    CONTACT    TIMEOUT  HELLOS\n\
              lamp  expired  4 min ago  1 min    2\n"
         );
@@ -276,7 +268,7 @@ mod tests {
     fn agents_come_with_their_process() {
         let cpu = Some(Duration::from_millis(1_500));
         let usage = Usage { memory: Some(3 << 20), memory_peak: None, cpu };
-        let text = table(&[(lamp(), Usage::default()), (pump(), usage)], NOW, false);
+        let text = table(&[(lamp(), Usage::default()), (pump(), usage)], NOW, Look::default());
         let last = text.lines().last().unwrap();
         let words: Vec<&str> = last.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect();
         assert_eq!(
@@ -288,10 +280,10 @@ mod tests {
     #[test]
     fn a_painted_table_has_the_same_words() {
         let rows = [(lamp(), Usage::default())];
-        let painted = table(&rows, NOW, true);
+        let painted = table(&rows, NOW, Look { coloured: true, width: None });
         assert!(painted.contains("\x1b["));
         let plain = painted.split("\x1b[").map(|part| part.split_once('m').map_or(part, |p| p.1));
-        assert_eq!(plain.collect::<String>(), table(&rows, NOW, false));
+        assert_eq!(plain.collect::<String>(), table(&rows, NOW, Look::default()));
     }
 
     #[test]

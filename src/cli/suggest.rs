@@ -1,16 +1,18 @@
 //! `iotmonitor suggest [NAME]`: what was learned of the devices' silences beside their timeouts.
 
-use super::command::{conclude, fail, in_runtime, suggesting};
-use crate::bus::{Addressee, CallError, Caller};
+use super::command::{AskError, conclude, fail, in_runtime, suggesting};
+use super::output::{self, Look};
+use super::table::Table;
+use crate::bus::{Addressee, Caller};
 use crate::config::time_span;
 use crate::dbus::Bus;
+use crate::printable::escaped_json;
 use clap::builder::styling::Style;
 use iotmonitor_core::machines::rhythm::{FEWEST, TIMES};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::{DeviceView, Learned};
 use iotmonitor_core::model::words::Span;
 use serde_json::{Value, json};
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 /// A timeout that is so many times the proposed one tells an alarm late.
@@ -29,39 +31,24 @@ pub fn suggest(bus: Bus, addressee: Addressee, name: Option<String>, as_json: bo
             None => caller.devices().await?,
         };
         let text = if as_json {
-            format!("{}\n", Value::Array(devices.iter().map(json_of).collect()))
+            escaped_json(format!("{}\n", Value::Array(devices.iter().map(json_of).collect())))
         } else {
-            let coloured =
-                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            table(&devices, coloured)
+            table(&devices, Look::of_stdout())
         };
-        // Who closed the other end has seen enough.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
-        Ok::<(), CallError>(())
+        output::print(text)?;
+        Ok::<(), AskError>(())
     }))
 }
 
 const HEADINGS: [&str; 8] =
     ["NAME", "TIMEOUT", "USUAL", "RARE", "LONGEST", "INTERVALS", "PROPOSED", ""];
 
-fn table(devices: &[DeviceView], coloured: bool) -> String {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(devices.iter().map(row));
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
-    };
-    let widths: [usize; 8] = std::array::from_fn(width);
-    let mut text = String::new();
-    for (at, row) in rows.iter().enumerate() {
-        let style = if coloured && at == 0 { Style::new().bold() } else { Style::new() };
-        let cells = row.iter().zip(widths).map(|(cell, width)| {
-            let padding = " ".repeat(width - cell.chars().count());
-            format!("{style}{cell}{style:#}{padding}  ")
-        });
-        text.push_str(cells.collect::<String>().trim_end());
-        text.push('\n');
+fn table(devices: &[DeviceView], look: Look) -> String {
+    let mut table = Table::new(look, HEADINGS);
+    for device in devices {
+        table.row(row(device).map(|cell| (cell, Style::new())));
     }
-    text
+    table.render()
 }
 
 fn row(device: &DeviceView) -> [String; 8] {
@@ -172,7 +159,7 @@ mod tests {
     fn a_table_shows_what_was_learned() {
         let unheard = DeviceView { learned: None, ..device(None, 0, None) };
         assert_eq!(
-            table(&[device(Some(30), 40, Some(120)), unheard], false),
+            table(&[device(Some(30), 40, Some(120)), unheard], Look::default()),
             "NAME  TIMEOUT  USUAL  RARE  LONGEST  INTERVALS  PROPOSED\n\
              lamp  30 s     16 s   40 s  40 s     8640       \"2min\"    too short: it was silent for 40 s\n\
              lamp  -        -      -     -        0          -         is never too silent\n"

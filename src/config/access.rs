@@ -1,5 +1,6 @@
-//! Which files the system service can read: it runs as root without capabilities, so that the mode
-//! decides for it as for everybody (path_resolution(7), capabilities(7)).
+//! Which files the system service can read, and which sockets it can connect to: it runs as root
+//! without capabilities, so that the mode decides for it as for everybody (path_resolution(7), unix(7),
+//! capabilities(7)).
 //!
 //! Whoever runs `iotmonitor check` may read more, or less, than the service. Deliberately absent:
 //! access control lists; a file that only they open is called closed here.
@@ -7,7 +8,7 @@
 use super::Environment;
 use super::report::{Report, Span};
 use crate::http::settings::TOKEN;
-use crate::mqtt::settings::PASSWORD;
+use crate::mqtt::settings::{PASSWORD, socket_hint};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub(super) fn warn_if_closed(
     span: &Span,
     report: &mut Report,
 ) {
-    if let Some(closed) = closed_part(path).filter(|_| environment.for_service) {
+    if let Some(closed) = closed_part(path, READ).filter(|_| environment.for_service) {
         let message = format!(
             "{what}: the service cannot read {}, for {} is closed to it",
             path.display(),
@@ -40,6 +41,23 @@ pub(super) fn warn_if_open(secret: &str, path: &Path, span: &Span, report: &mut 
             format!("others can read the {secret} in {} (mode {mode:04o})", path.display());
         report.warning(span, message, format!("chmod 0600 {}", path.display()));
     }
+}
+
+/// Warns of a broker's socket that is closed to the service.
+pub(super) fn warn_if_socket_closed(
+    environment: &Environment,
+    path: &Path,
+    span: &Span,
+    report: &mut Report,
+) {
+    let Some(closed) = closed_part(path, WRITE).filter(|_| environment.for_service) else { return };
+    let message = format!(
+        "serverAddress: the service cannot connect to {}, for {} is closed to it",
+        path.display(),
+        closed.display()
+    );
+    let hint = format!("the service {}", socket_hint(path));
+    report.warning(span, message, hint);
 }
 
 /// What to do where permission is denied; `credential` is the name that the file would have as one.
@@ -65,16 +83,21 @@ pub(super) fn is_denied(error: &io::Error) -> bool {
     error.kind() == ErrorKind::PermissionDenied
 }
 
+/// Bits of a class of a mode.
+const READ: u32 = 0o4;
+const WRITE: u32 = 0o2;
+const SEARCH: u32 = 0o1;
+
 /// The first part of the way to a file, or the file itself, that is closed to root without
-/// capabilities.
-fn closed_part(path: &Path) -> Option<PathBuf> {
+/// capabilities; `right` is what is needed of the file itself.
+fn closed_part(path: &Path, right: u32) -> Option<PathBuf> {
     let real = path.canonicalize().ok()?;
     let mut parts: Vec<&Path> = real.ancestors().collect();
     parts.reverse();
     parts
         .into_iter()
         .find(|part| {
-            let need = if *part == real { 0o4 } else { 0o1 };
+            let need = if *part == real { right } else { SEARCH };
             part.metadata().is_ok_and(|meta| !is_open(meta.uid(), meta.gid(), meta.mode(), need))
         })
         .map(Path::to_owned)
@@ -115,16 +138,33 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().canonicalize().unwrap().join("secret");
         std::fs::write(&file, "x").unwrap();
-        assert_eq!(closed_part(&file), None);
+        assert_eq!(closed_part(&file, READ), None);
         std::os::unix::fs::chown(&file, Some(65_534), None).unwrap();
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
             .unwrap();
-        assert_eq!(closed_part(&file), Some(file.clone()));
+        assert_eq!(closed_part(&file, READ), Some(file.clone()));
         let home = file.parent().unwrap();
         std::fs::set_permissions(home, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .unwrap();
         std::os::unix::fs::chown(home, Some(65_534), Some(65_534)).unwrap();
-        assert_eq!(closed_part(&file).as_deref(), Some(home));
+        assert_eq!(closed_part(&file, READ).as_deref(), Some(home));
+    }
+
+    #[test]
+    fn a_socket_takes_the_right_to_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().canonicalize().unwrap().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let set_mode = |mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&socket, mode).unwrap();
+        };
+        set_mode(0o755);
+        assert_eq!(closed_part(&socket, WRITE), None);
+        std::os::unix::fs::chown(&socket, Some(65_534), Some(65_534)).unwrap();
+        assert_eq!(closed_part(&socket, WRITE), Some(socket.clone()));
+        set_mode(0o757);
+        assert_eq!(closed_part(&socket, WRITE), None);
     }
 
     #[test]

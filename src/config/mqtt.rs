@@ -4,7 +4,7 @@
 //! them at each connection, since they are renewed while it runs.
 
 use super::Environment;
-use super::access::{self, is_denied, warn_if_closed};
+use super::access::{self, is_denied, warn_if_closed, warn_if_socket_closed};
 use super::address;
 use super::instance::{default_base_topic, default_client_id, warn_of_main_defaults};
 use super::nearest::nearest;
@@ -71,7 +71,7 @@ pub(super) fn read(
     report: &mut Report,
 ) -> MqttSection {
     section.report_unknown_keys(KEYS, |_| None, report);
-    let server = server(section, report);
+    let server = server(section, environment, report);
     let base_topic = base_topic(section, environment, report);
     let client_id = client_id(section, environment, report);
     let main_defaults = warn_of_main_defaults(section, environment, report);
@@ -98,7 +98,7 @@ pub(super) fn read(
     MqttSection { settings, base_topic, client_id, main_defaults }
 }
 
-fn server(section: &Section<'_>, report: &mut Report) -> Option<Server> {
+fn server(section: &Section<'_>, environment: &Environment, report: &mut Report) -> Option<Server> {
     const EXAMPLE: &str = "serverAddress = \"tcp://localhost:1883\"";
     let Some(field) = section.field("serverAddress") else {
         let message = "[mqtt] has no `serverAddress`";
@@ -106,11 +106,15 @@ fn server(section: &Section<'_>, report: &mut Report) -> Option<Server> {
         return None;
     };
     let text = field.text(report)?;
-    address::parse(text)
+    let server = address::parse(text)
         .map_err(|error| {
             report.error(&field.span, format!("serverAddress: {error}"), error.hint());
         })
-        .ok()
+        .ok()?;
+    if let Server::Unix { path } = &server {
+        warn_if_socket_closed(environment, path, &field.span, report);
+    }
+    Some(server)
 }
 
 fn base_topic(

@@ -6,6 +6,7 @@
 //! cleared of secrets by [`super::secrecy`], and of long lines no more is looked at than is shown.
 
 use super::error::{Diagnostic, Findings, Severity, Snippet};
+use crate::printable::replaced;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::path::Path;
@@ -201,11 +202,7 @@ fn shorten(shown: &[char], marker: Range<usize>, cut_before: bool, cut_after: bo
 
 /// Keeps columns aligned, and a terminal from obeying what stands in a file.
 fn printable(character: char) -> char {
-    match character {
-        '\t' | '\r' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    }
+    if character == '\r' { ' ' } else { replaced(character) }
 }
 
 /// The position, or the last one before it at which a character begins.

@@ -7,6 +7,7 @@ use super::Discovery;
 use super::grouping::{Device, Seen, Standing};
 use super::rhythm::{Basis, Timeout};
 use crate::config::time_span;
+use crate::printable::is_printable;
 use iotmonitor_core::model::words::{Span, counted};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::fmt::Write as _;
@@ -48,7 +49,7 @@ pub fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() || is_deceptive(c) => {
+            c if !is_printable(c) => {
                 let code = u32::from(c);
                 let _ = if code > 0xFFFF {
                     write!(out, "\\U{code:08X}")
@@ -63,13 +64,6 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// Characters that show a line as something else than it is: they turn its direction, or take no
-/// room (Unicode's Bidi_Control, and what lies beside).
-pub(super) fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
-}
-
 /// A text inside a comment.
 fn plain(text: &str) -> String {
     let mut shown = String::new();
@@ -78,7 +72,7 @@ fn plain(text: &str) -> String {
             shown.push('…');
             break;
         }
-        if c.is_control() || is_deceptive(c) {
+        if !is_printable(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);

@@ -1,5 +1,6 @@
 //! Names for devices: what people call them, as one level of a topic, each once.
 
+use crate::printable::is_printable;
 use iotmonitor_core::model::device_name::DeviceName;
 use std::collections::BTreeSet;
 
@@ -39,7 +40,7 @@ fn plain(wish: &str) -> String {
     let allowed = |c: char| match c {
         '/' | '+' | '#' | '"' | '\\' => '-',
         c if c.is_whitespace() => '_',
-        c if c.is_control() || super::configuration::is_deceptive(c) => '-',
+        c if !is_printable(c) => '-',
         c => c,
     };
     let name: String = wish.trim().chars().map(allowed).take(LONGEST).collect();

@@ -1,5 +1,6 @@
 //! How an alert looks on stderr: one line, pure text.
 
+use crate::printable::escaped;
 use iotmonitor_core::model::alert::Priority;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -54,13 +55,7 @@ impl Style {
 }
 
 fn push_plain(line: &mut String, text: &str) {
-    for character in text.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
+    line.push_str(&escaped(text));
     line.push('\n');
 }
 

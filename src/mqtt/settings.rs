@@ -3,7 +3,7 @@
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Name of the password as a systemd credential (systemd.exec(5), LoadCredential=): of the
@@ -72,6 +72,17 @@ pub enum Server {
     Unix {
         path: PathBuf,
     },
+}
+
+/// What opens a broker's socket that is closed to the system's service, after its subject.
+#[must_use]
+pub fn socket_hint(path: &Path) -> String {
+    format!(
+        "runs as root without capabilities, which may not write to a socket of another user: let the \
+         broker's unit give it to root (`systemctl edit mosquitto`, and there `[Service]` with \
+         `ExecStartPost=+/bin/chown root {}`), or use tcp://localhost:1883",
+        path.display()
+    )
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

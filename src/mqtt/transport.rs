@@ -63,7 +63,14 @@ pub(super) async fn dial(
         Server::WebSocket { url } => host_and_port(settings, url, 80)?,
         Server::WebSocketTls { url } => host_and_port(settings, url, 443)?,
         Server::Unix { path } => {
-            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+            let closed = || {
+                let (server, path) = (settings.server.clone(), path.clone());
+                Trouble::SocketClosed { server, path }
+            };
+            let stream = UnixStream::connect(path).await.map_err(|source| {
+                let is_closed = source.kind() == std::io::ErrorKind::PermissionDenied;
+                if is_closed { closed() } else { unreachable(source) }
+            })?;
             return Ok(Dialled { stream: Box::new(stream), receipts: None });
         }
     };

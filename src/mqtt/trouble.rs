@@ -1,12 +1,13 @@
 //! What can go wrong with a connection, in sentences that name the thing and the way out.
 
 use super::certificates::FileError;
-use super::settings::Server;
+use super::settings::{Server, socket_hint};
 use iotmonitor_core::model::message::LossReason;
 use rumqttc::tokio_rustls::rustls;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a connection could not be made or was lost.
@@ -14,6 +15,8 @@ use std::time::Duration;
 pub(super) enum Trouble {
     #[error("cannot reach {server}: {source}")]
     Unreachable { server: Server, source: io::Error },
+    #[error("cannot reach {server}: its socket is closed to iotmonitor, which as a service of the system {}", socket_hint(.path))]
+    SocketClosed { server: Server, path: PathBuf },
     #[error("cannot reach {server}: no connection within {} s", .after.as_secs())]
     UnreachableInTime { server: Server, after: Duration },
     #[error(transparent)]
@@ -104,7 +107,8 @@ impl Trouble {
             | Self::Unanswered { .. }
             | Self::Unsubscribed { .. }
             | Self::SettingsChanged => Kind::Passing,
-            Self::File(_)
+            Self::SocketClosed { .. }
+            | Self::File(_)
             | Self::TlsSetup(_)
             | Self::NoRoots
             | Self::Tls { .. }

@@ -9,6 +9,7 @@
 
 use super::usage::usages;
 use crate::dbus::Bus;
+use crate::printable::is_printable;
 use iotmonitor_core::model::alert::Account;
 use iotmonitor_core::model::unit_name::UnitName;
 use std::process::Stdio;
@@ -120,10 +121,12 @@ fn shown(line: &[u8]) -> String {
                 return shown;
             }
             characters += 1;
-            if character.is_control() && character != '\t' {
+            if is_printable(character) || character == '\t' {
+                shown.push(character);
+            } else if character.is_ascii() {
                 shown.push_str(&format!("\\x{:02x}", u32::from(character)));
             } else {
-                shown.push(character);
+                shown.extend(character.escape_default());
             }
         }
         for byte in chunk.invalid() {

@@ -9,6 +9,7 @@
 
 use super::jobs;
 use super::units::Session;
+use crate::printable::replaced;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::unit::JobOutcome;
 use iotmonitor_core::model::unit_name::{UnitName, UnitTemplate};
@@ -215,8 +216,7 @@ fn environment_file(environment: &[(&'static str, String)]) -> String {
             match character {
                 '"' | '\\' | '$' | '`' => text.extend(['\\', character]),
                 '\n' | '\t' => text.push(character),
-                other if other.is_control() => text.push('\u{fffd}'),
-                other => text.push(other),
+                other => text.push(replaced(other)),
             }
         }
         text.push_str("\"\n");

@@ -1,6 +1,6 @@
 //! What the service may do, and what an agent may.
 
-use super::harness::{Machine, config};
+use super::harness::{Machine, config, eventually};
 use std::io::Write as _;
 
 const UNIT: &str = "iotmonitor-agent-probe.service";
@@ -47,6 +47,45 @@ fn check_tells_root_what_the_service_cannot_read_and_so_does_the_service() {
     );
     machine.ok(&["systemctl", "daemon-reload"]);
     machine.start_monitor();
+}
+
+/// mosquitto makes its socket as a user of its own, and lets nobody else write to it.
+#[test]
+fn a_socket_that_the_service_may_not_write_to_is_told_with_the_way_out() {
+    const SOCKET: &str = "/run/mosquitto/house.sock";
+    let machine = Machine::boot();
+    let listeners = format!("allow_anonymous true\nlistener 1883 localhost\nlistener 0 {SOCKET}\n");
+    machine.write_file("/etc/mosquitto/conf.d/socket.conf", &listeners);
+    machine.sh("chmod 644 /etc/mosquitto/conf.d/socket.conf; systemctl restart mosquitto");
+    let socket = format!("stat -c '%U %a' {SOCKET}");
+    eventually("mosquitto's socket", || {
+        (machine.run(&["test", "-S", SOCKET]).status.success()).then_some(())
+    });
+    let mode = machine.sh(&socket);
+    assert!(["mosquitto 755", "mosquitto 770"].contains(&mode.as_str()), "{mode}");
+    let text = config("auto", "").replace("tcp://localhost:1883", &format!("unix://{SOCKET}"));
+    machine.write_config(&text);
+
+    let way_out = format!("ExecStartPost=+/bin/chown root {SOCKET}");
+    let checked = machine.run(&["iotmonitor", "check"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && said.contains("is closed to it"), "{said}");
+    assert!(said.contains(&way_out), "{said}");
+    machine.start_monitor();
+    machine.journal().wait_for("the closed socket with its way out", |entry| {
+        entry.message().contains("is closed to iotmonitor") && entry.message().contains(&way_out)
+    });
+
+    // The way out is one.
+    machine.write_file(
+        "/etc/systemd/system/mosquitto.service.d/override.conf",
+        &format!("[Service]\n{way_out}\n"),
+    );
+    machine.sh("systemctl daemon-reload; systemctl restart mosquitto");
+    let checked = machine.run(&["iotmonitor", "check"]);
+    assert!(!String::from_utf8_lossy(&checked.stderr).contains("is closed"), "{checked:?}");
+    let bus = machine.subscribe(&["home/#"]);
+    bus.wait_topic(0, "home/monitoring/up");
 }
 
 /// A machine with an agent that runs this script, and then waits.

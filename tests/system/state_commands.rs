@@ -73,6 +73,141 @@ fn states_are_listed_and_read_byte_for_byte() {
     assert!(refusal(&machine, &["get", "home/#"]).contains("wildcards"));
 }
 
+/// What others published neither commands the reader's terminal nor forges its lines, whichever way
+/// it gets there; a file and a pipe get the bytes.
+#[test]
+fn a_terminal_obeys_no_payload_and_no_topic() {
+    const HOSTILE: &str = "home/lamp/set/\u{202e}gnp";
+    const PAYLOAD: &[u8] = b"\x1b]0;owned\x07\x1b[2J\xc2\x9b31m\r\n\tred\xff\n";
+    let machine = Machine::boot();
+    let bus = launch(&machine);
+    for topic in ["home/lamp/set/color", HOSTILE] {
+        let from = bus.end();
+        machine.publish_with(&[], topic, PAYLOAD);
+        bus.wait_from(from, "the payload", |message| message.payload == PAYLOAD);
+    }
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+
+    let got = on_terminal(&machine, "iotmonitor states get home/lamp/set/color");
+    let shown = "\\u{1b}]0;owned\\u{7}\\u{1b}[2J\\u{9b}31m\\r\n\tred\\xff\n\n";
+    assert_eq!(String::from_utf8_lossy(&got), shown);
+    let raw = on_terminal(&machine, "iotmonitor states get --raw home/lamp/set/color");
+    assert_eq!(raw, PAYLOAD);
+    for raw in ["", "--raw"] {
+        let words = format!("iotmonitor states get {raw} home/lamp/set/color");
+        assert_eq!(machine.command(&["sh", "-c", &words]).output().unwrap().stdout, PAYLOAD);
+    }
+    for command in [
+        "iotmonitor states list",
+        "iotmonitor states list --json",
+        "iotmonitor states get --json home/lamp/set/color",
+        "iotmonitor states get home/lamp/set/gnp",
+        "iotmonitor states export -",
+        "iotmonitor discover --for 2s",
+        "iotmonitor status",
+        "iotmonitor status --json",
+        "iotmonitor status lamp",
+    ] {
+        let shown = on_terminal(&machine, &format!("{command}; true"));
+        let shown = String::from_utf8(shown).expect("it is UTF-8");
+        assert!(!shown.is_empty(), "{command}");
+        // The colours are the program's own.
+        let colourless = strip_colours(&shown);
+        let hostile = colourless.chars().find(|c| {
+            (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+                || matches!(c, '\u{202a}'..='\u{202e}')
+        });
+        assert_eq!(hostile, None, "{command}: {shown:?}");
+    }
+}
+
+/// What reaches a pseudo-terminal, whose line ends stay as they are written.
+fn on_terminal(machine: &Machine, command: &str) -> Vec<u8> {
+    let script = format!("stty -opost; {command}");
+    let mut words = machine.command(&["timeout", "60", "script", "-qefc", &script, "/dev/null"]);
+    let output = words.env("TERM", "xterm").env("SHELL", "/bin/sh").output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    output.stdout
+}
+
+/// Without SGR sequences (ECMA-48) that only set colours and weight, and without those by which a
+/// line is drawn anew.
+fn strip_colours(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        plain.push_str(before);
+        let end = after.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(after.len());
+        assert!(matches!(after.as_bytes().get(end), Some(b'm' | b'K' | b'A')), "{text:?}");
+        rest = after.get(end + 1..).unwrap_or_default();
+    }
+    plain + rest
+}
+
+/// Each command, with a reader who is gone before the first line: none aborts, none says a word, and
+/// what it was to do is done.
+#[test]
+fn a_closed_pipe_aborts_no_command() {
+    let machine = Machine::boot();
+    let bus = launch(&machine);
+    record(&machine, &bus);
+    for command in [
+        "status",
+        "status lamp",
+        "status --json",
+        "status --watch",
+        "suggest",
+        "suggest --json",
+        "states list",
+        "states list --json",
+        "states get home/lamp/set/color",
+        "states get --json home/lamp/set/color",
+        "states export -",
+        "discover --for 1s",
+        "check",
+        "--help",
+        "--version",
+        "status --help",
+    ] {
+        let words = closed(&format!("iotmonitor {command}"));
+        assert_eq!(machine.sh(&words), "0", "{command}");
+    }
+    // What goes wrong keeps its exit code, and what is done is done.
+    for (command, code) in [
+        ("status lammp", "1"),
+        ("states get home/lamp/set/colour", "1"),
+        ("restart lammp", "1"),
+        ("logs lammp", "1"),
+        ("check /etc/nowhere.toml", "78"),
+        ("migrate /root", "1"),
+        ("nonsense", "2"),
+        ("states export /tmp/states", "0"),
+        ("states import /tmp/states", "0"),
+        ("states forget home/lamp/set/color", "0"),
+        ("reload", "0"),
+    ] {
+        let words = closed(&format!("iotmonitor {command}"));
+        assert_eq!(machine.sh(&words), code, "{command}");
+    }
+    assert!(refusal(&machine, &["get", "home/lamp/set/color"]).contains("nothing is recorded"));
+
+    // A disk that is full is another matter.
+    for command in
+        ["status", "states list", "states list --json", "states export -", "discover --for 1s"]
+    {
+        let output = machine.run(&["sh", "-c", &format!("iotmonitor {command} > /dev/full")]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert!(said.contains("No space left on device"), "{command}: {said}");
+    }
+}
+
+/// A script that runs the command with standard output and standard error into a pipe whose reader
+/// has ended, and prints its exit code.
+fn closed(command: &str) -> String {
+    format!("exec 3> >(exec true); wait $!; set +e; {command} >&3 2>&3; echo $?")
+}
+
 #[test]
 fn a_state_is_set_and_forgotten() {
     let machine = Machine::boot();
@@ -144,6 +279,45 @@ fn an_export_comes_back_whole_and_overwrites_nothing_newer() {
     refusal(&machine, &["get", "home/lamp/set/new"]);
     assert!(refusal(&machine, &["import", "/tmp/none"]).contains("/tmp/none: No such file"));
     assert!(refusal(&machine, &["export", "/none/x"]).contains("/none/x: No such file"));
+}
+
+/// A bus lets no message of such a size through; the others are exported all the same.
+#[test]
+fn a_state_that_is_too_large_for_the_bus_is_left_out_of_an_export_and_told() {
+    let machine = Machine::boot();
+    let bus = launch(&machine);
+    record(&machine, &bus);
+    let others = topics(&states(&machine, &["export", "-"]));
+    machine.publish_with(&[], "home/lamp/set/map", &vec![b'x'; (16 << 20) + 1]);
+    bus.wait_topic(0, "home/lamp/set/map");
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+
+    let said = refusal(&machine, &["export", "/tmp/states"]);
+    let sentence = "the payload of `home/lamp/set/map` has 16777217 bytes, which do not fit";
+    assert!(said.contains(sentence) && said.contains("and is left out"), "{said}");
+    assert!(said.contains(&format!("exported {} states to /tmp/states", others.len())), "{said}");
+    assert_eq!(topics(&machine.sh("cat /tmp/states")), others);
+    for arguments in [&["export", "-"][..], &["list", "--json"]] {
+        let output = machine.run(&[&["iotmonitor", "states"], arguments].concat());
+        assert_eq!(topics(&String::from_utf8_lossy(&output.stdout)), others);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(sentence), "{arguments:?}");
+    }
+}
+
+/// What editors and other programs make of an export.
+#[test]
+fn an_import_passes_over_a_byte_order_mark_and_refuses_milliseconds() {
+    let machine = Machine::boot();
+    launch(&machine);
+    let line = |time: &str| {
+        format!("\u{feff}{{\"topic\":\"home/lamp/set/new\",\"payload\":\"1\",\"time\":{time}}}\r\n")
+    };
+    machine.write_file("/tmp/states", &line("1795473762123"));
+    let said = refusal(&machine, &["import", "/tmp/states"]);
+    assert!(said.contains("line 1: ") && said.contains("milliseconds"), "{said}");
+    machine.write_file("/tmp/states", &line("1795473762.123"));
+    states(&machine, &["import", "/tmp/states"]);
+    assert_eq!(states(&machine, &["get", "home/lamp/set/new"]), "1");
 }
 
 #[test]

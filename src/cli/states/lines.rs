@@ -5,11 +5,16 @@
 //! `qos` (1), `retain` (false) and `time` (now).
 
 use crate::bus::State;
+use crate::printable::escaped_json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use iotmonitor_core::topic::TopicName;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// A time from here on is given in milliseconds: as seconds it is in the year 5138, and as
+/// milliseconds in 1973.
+const MILLISECONDS: std::ops::Range<f64> = 1e11..1e14;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -45,6 +50,8 @@ pub enum LineError {
     Qos(u8),
     #[error("`time` is {0}, and not Unix seconds")]
     Time(f64),
+    #[error("`time` is {0}, which are milliseconds: write Unix seconds, {seconds}", seconds = .0 / 1000.0)]
+    Milliseconds(f64),
 }
 
 /// The state as one line, without its end; `None` when its payload is not there.
@@ -58,7 +65,7 @@ pub fn write(state: &State) -> Option<String> {
     let time = Some(time.as_secs_f64());
     let line =
         Line { topic: topic.clone(), payload, payload_base64, qos: *qos, retain: *retain, time };
-    serde_json::to_string(&line).ok()
+    serde_json::to_string(&line).ok().map(escaped_json)
 }
 
 /// The state in one line; `now` is the time of one that has none.
@@ -77,6 +84,7 @@ pub fn read(line: &str, now: Duration) -> Result<State, LineError> {
         return Err(LineError::Qos(line.qos));
     }
     let time = match line.time {
+        Some(time) if MILLISECONDS.contains(&time) => return Err(LineError::Milliseconds(time)),
         Some(seconds) => {
             let time = Duration::try_from_secs_f64(seconds);
             let micros = |time: Duration| (time + Duration::from_nanos(500)).as_micros();
@@ -147,6 +155,10 @@ mod tests {
             (r#"{"topic":"a","payload":"","qos":2}"#, "only 0 and 1"),
             (r#"{"topic":"a","payload":"","time":-1}"#, "not Unix seconds"),
             (r#"{"topic":"a","payload":"","time":1e300}"#, "not Unix seconds"),
+            (
+                r#"{"topic":"a","payload":"","time":1795473762123}"#,
+                "milliseconds: write Unix seconds, 1795473762.123",
+            ),
             (r#"{"topic":"a","payload":"","retained":true}"#, "unknown field `retained`"),
         ] {
             let error = read(line, NOW).unwrap_err().to_string();

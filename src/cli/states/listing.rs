@@ -1,12 +1,14 @@
 //! `states list`: a table for people, lines for programs.
 
+use super::transfer::left_out;
 use super::{StatesError, lines, unix_now};
 use crate::bus::{Caller, State};
+use crate::cli::output::{self, Look, Reader, say};
+use crate::cli::table::Table;
 use crate::config::nearest::nearest;
 use crate::request::Selection;
 use clap::builder::styling::Style;
 use iotmonitor_core::model::words::Ago;
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 /// Characters of a payload in the table.
@@ -22,10 +24,14 @@ pub async fn list(caller: &Caller, of: &Selection, json: bool) -> Result<(), Sta
     loop {
         let (states, next) = caller.states(of, &after).await?;
         if json {
-            let text: String =
-                states.iter().filter_map(lines::write).map(|line| line + "\n").collect();
-            // Who closed the other end has seen enough.
-            if std::io::stdout().lock().write_all(text.as_bytes()).is_err() {
+            let mut text = String::new();
+            for state in &states {
+                match lines::write(state) {
+                    Some(line) => text.extend([line.as_str(), "\n"]),
+                    None => left_out(state),
+                }
+            }
+            if output::print(text)? == Reader::Gone {
                 return Ok(());
             }
         } else {
@@ -42,8 +48,7 @@ pub async fn list(caller: &Caller, of: &Selection, json: bool) -> Result<(), Sta
     if rows.is_empty() {
         return nothing(caller, of).await;
     }
-    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let _ = std::io::stdout().lock().write_all(table(&rows, coloured).as_bytes());
+    output::print(table(&rows, Look::of_stdout()))?;
     Ok(())
 }
 
@@ -51,7 +56,7 @@ pub async fn list(caller: &Caller, of: &Selection, json: bool) -> Result<(), Sta
 async fn nothing(caller: &Caller, of: &Selection) -> Result<(), StatesError> {
     let (what, near) = match of {
         Selection::All => {
-            eprintln!("nothing is recorded");
+            say!("nothing is recorded");
             return Ok(());
         }
         Selection::Device(name) => (name.as_str(), None),
@@ -70,7 +75,7 @@ fn row(state: &State, now: Duration) -> Row {
         Ago(now.saturating_sub(state.time)).to_string(),
         state.qos.to_string(),
         if state.retain { "yes" } else { "no" }.to_owned(),
-        harmless(&state.topic),
+        state.topic.clone(),
         preview(state),
     ]
 }
@@ -85,39 +90,18 @@ fn preview(state: &State) -> String {
             if shown.len() < text.len() {
                 shown.push('…');
             }
-            harmless(&shown)
+            shown
         }
         None => format!("({} bytes)", state.size),
     }
 }
 
-/// Without characters that command a terminal.
-fn harmless(text: &str) -> String {
-    let escaped = |character: char| -> String {
-        if character.is_control() { character.escape_default().collect() } else { character.into() }
-    };
-    text.chars().map(escaped).collect()
-}
-
-fn table(rows: &[Row], coloured: bool) -> String {
-    let headings = HEADINGS.map(str::to_owned);
-    let width = |column: usize| {
-        let cells = rows.iter().chain([&headings]);
-        cells.map(|row| row[column].chars().count()).max().unwrap_or_default()
-    };
-    let widths: [usize; 5] = std::array::from_fn(width);
-    let mut text = String::new();
-    for (index, row) in std::iter::once(&headings).chain(rows).enumerate() {
-        let style = if coloured && index == 0 { Style::new().bold() } else { Style::new() };
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let padding = " ".repeat(width - cell.chars().count());
-            line.push_str(&format!("{style}{cell}{style:#}{padding}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
+fn table(rows: &[Row], look: Look) -> String {
+    let mut table = Table::new(look, HEADINGS);
+    for row in rows {
+        table.row(row.iter().map(|cell| (cell.as_str(), Style::new())));
     }
-    text
+    table.render()
 }
 
 #[cfg(test)]
@@ -140,7 +124,7 @@ mod tests {
         let now = Duration::from_secs(1_180);
         let rows = [row(&state(b"red"), now), row(&state(b"\0\xff"), now), row(&state(b""), now)];
         assert_eq!(
-            table(&rows, false),
+            table(&rows, Look::default()),
             "RECORDED   QOS  RETAINED  TOPIC                PAYLOAD\n\
              3 min ago  1    yes       home/lamp/set/color  red\n\
              3 min ago  1    yes       home/lamp/set/color  (2 bytes)\n\
@@ -150,7 +134,8 @@ mod tests {
 
     #[test]
     fn nothing_commands_the_terminal() {
-        assert_eq!(preview(&state(b"\x1b[2J\n")), "\\u{1b}[2J\\n");
+        let rows = [row(&state(b"\x1b[2J\n"), Duration::ZERO)];
+        assert!(table(&rows, Look::default()).ends_with("  \\u{1b}[2J\\n\n"));
         let long = preview(&state("ü".repeat(100).as_bytes()));
         assert_eq!(long, format!("{}…", "ü".repeat(PREVIEW)));
     }

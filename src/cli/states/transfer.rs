@@ -1,12 +1,13 @@
 //! `states export` and `states import`: many states from and to a file.
 
 use super::{StatesError, lines, read_file, unix_now};
-use crate::bus::{Caller, State};
+use crate::bus::{Caller, MAX_PAYLOAD_BYTES, State};
+use crate::cli::output::{self, say};
 use crate::request::{Imported, Selection};
 use indicatif::{ProgressBar, ProgressStyle};
 use iotmonitor_core::model::words::counted;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -30,26 +31,52 @@ pub async fn export(caller: &Caller, file: &Path, of: &Selection) -> Result<(), 
     let fail = |source| StatesError::File { path: file.to_owned(), source };
     if file == Path::new("-") {
         let mut out = BufWriter::new(std::io::stdout().lock());
-        write_all(caller, of, &mut out, file).await?;
-        return out.flush().map_err(fail);
+        return match write_all(caller, of, &mut out, file).await {
+            Ok(written) => {
+                output::reader(out.flush())?;
+                written.conclude()
+            }
+            // The reader has seen enough.
+            Err(StatesError::File { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
     }
     let partial = partial(file);
     let mut out = BufWriter::new(private(&partial).map_err(fail)?);
     let written = write_all(caller, of, &mut out, file).await;
-    let kept = written.and_then(|count| {
+    let kept = written.and_then(|written| {
         out.flush().and_then(|()| out.get_ref().sync_all()).map_err(fail)?;
         std::fs::rename(&partial, file).map_err(fail)?;
-        Ok(count)
+        Ok(written)
     });
     match kept {
-        Ok(count) => {
-            eprintln!("exported {} to {}", counted(count, "state"), file.display());
-            Ok(())
+        Ok(written) => {
+            say!("exported {} to {}", counted(written.count, "state"), file.display());
+            written.conclude()
         }
         Err(error) => {
             // What went wrong before matters more.
             let _ = std::fs::remove_file(&partial);
             Err(error)
+        }
+    }
+}
+
+/// How many states went where they were to go.
+struct Written {
+    count: usize,
+    /// States that do not fit through the bus.
+    left_out: usize,
+}
+
+impl Written {
+    /// What is not whole has failed, whatever use it is.
+    fn conclude(self) -> Result<(), StatesError> {
+        match self.left_out {
+            0 => Ok(()),
+            left_out => Err(StatesError::Partial { count: self.count, left_out }),
         }
     }
 }
@@ -80,37 +107,52 @@ async fn write_all(
     of: &Selection,
     out: &mut impl Write,
     file: &Path,
-) -> Result<usize, StatesError> {
+) -> Result<Written, StatesError> {
     let progress = ProgressBar::new_spinner();
     progress.set_style(style("{spinner} {human_pos} states, {elapsed}"));
-    let (mut count, mut after) = (0, String::new());
+    let (mut written, mut after) = (Written { count: 0, left_out: 0 }, String::new());
     loop {
         let (states, next) = caller.states(of, &after).await?;
         for state in &states {
             let Some(line) = lines::write(state) else {
-                let (topic, size) = (state.topic.clone(), state.size);
-                return Err(StatesError::TooLarge { topic, size });
+                progress.suspend(|| left_out(state));
+                written.left_out += 1;
+                continue;
             };
+            written.count += 1;
             writeln!(out, "{line}")
                 .map_err(|source| StatesError::File { path: file.to_owned(), source })?;
         }
-        count += states.len();
         progress.inc(states.len() as u64);
         if next.is_empty() {
             progress.finish_and_clear();
-            return Ok(count);
+            return Ok(written);
         }
         after = next;
     }
 }
 
+/// Says of a state that it does not fit through the bus.
+pub fn left_out(state: &State) {
+    let (topic, size) = (state.topic.clone(), state.size);
+    say!("iotmonitor: {}, and is left out", StatesError::TooLarge { topic, size });
+}
+
 /// Records the states of the file, after all its lines have been looked at.
 pub async fn import(caller: &Caller, file: &Path) -> Result<(), StatesError> {
-    record(caller, &parse(file)?).await
+    record(caller, parse(file)?).await
 }
 
 /// Has the states recorded, but no older ones over newer ones.
-pub async fn record(caller: &Caller, states: &[State]) -> Result<(), StatesError> {
+pub async fn record(caller: &Caller, mut states: Vec<State>) -> Result<(), StatesError> {
+    let all = states.len();
+    states.retain(|state| {
+        let fits = state.size <= MAX_PAYLOAD_BYTES as u64;
+        if !fits {
+            left_out(state);
+        }
+        fits
+    });
     let progress = ProgressBar::new(states.len() as u64);
     progress.set_style(style("{bar:40} {human_pos} of {human_len} states, {eta} left"));
     let (mut done, mut sum) = (0, Imported::default());
@@ -126,16 +168,16 @@ pub async fn record(caller: &Caller, states: &[State]) -> Result<(), StatesError
         progress.set_position(done as u64);
     }
     progress.finish_and_clear();
-    eprintln!("imported {}", counted(sum.recorded, "state"));
+    say!("imported {}", counted(sum.recorded, "state"));
     match states.len() - sum.recorded {
         0 => {}
-        older => eprintln!("{older} are older than what is recorded, and were left out"),
+        older => say!("{older} are older than what is recorded, and were left out"),
     }
     if sum.unclaimed > 0 {
         let unclaimed = sum.unclaimed;
-        eprintln!("{unclaimed} match no stateTopics, so that nobody gets them for now");
+        say!("{unclaimed} match no stateTopics, so that nobody gets them for now");
     }
-    Ok(())
+    Written { count: states.len(), left_out: all - states.len() }.conclude()
 }
 
 fn parse(file: &Path) -> Result<Vec<State>, StatesError> {
@@ -145,6 +187,8 @@ fn parse(file: &Path) -> Result<Vec<State>, StatesError> {
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, "this is no UTF-8 text"),
     })?;
     let now = unix_now();
+    // Editors of Windows begin a file with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = |(at, line)| {
         lines::read(line, now).map_err(|source| StatesError::Line {
