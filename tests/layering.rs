@@ -81,7 +81,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["config::time_span", "discovery", "printable"],
         &["iotmonitor_core", "serde", "serde_json"],
     ),
-    ("original", &["original"], &["iotmonitor_core", "nix", "rusty_leveldb", "thiserror", "toml"]),
+    ("original", &["original"], &["crc32c", "iotmonitor_core", "nix", "snap", "thiserror", "toml"]),
     (
         "http",
         &["http", "pulse", "request", "secret"],

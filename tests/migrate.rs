@@ -2,6 +2,7 @@
 //! that the test writes, and damaged ones.
 
 use iotmonitor::original::database::{self, DatabaseError, States};
+use iotmonitor::original::leveldb::{self, Contents, Damage, Files, What};
 use rusty_leveldb::{DB, MemEnv, Options};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,41 +100,142 @@ fn a_large_database_is_read_whole() {
     assert!(whole);
 }
 
+/// The files of a database, for one that is damaged in memory.
+fn files(directory: &Path) -> Files {
+    let file = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, Some(fs::read(path).unwrap()))
+    };
+    fs::read_dir(directory).unwrap().map(|entry| file(entry.unwrap().path())).collect()
+}
+
+/// A key, or a value, that is not there, or is another one, is told: whichever byte is another one.
 #[test]
-fn damage_is_an_error_or_nothing_and_never_a_wrong_payload() {
-    let whole = database::read(&fixture()).unwrap();
-    let names: Vec<_> =
-        fs::read_dir(fixture()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    let (mut tried, mut refused) = (0, 0);
-    for name in names {
-        let bytes = fs::read(fixture().join(&name)).unwrap();
-        let step = (bytes.len() / 150).max(1);
-        for at in (0..bytes.len()).step_by(step) {
-            for cut in [false, true] {
-                let mut damaged = bytes.clone();
-                if cut {
-                    damaged.truncate(at);
-                } else {
-                    damaged[at] ^= 0x41;
-                }
-                let directory = left_behind();
-                fs::write(directory.path().join("iotdb.leveldb").join(&name), damaged).unwrap();
-                tried += 1;
-                match database::read(directory.path()) {
-                    Err(error) => {
-                        assert!(error.to_string().contains("iotdb.leveldb"), "{error}");
-                        refused += 1;
-                    }
-                    // What follows the damage in a log is lost; an older value comes back then.
-                    Ok(read) => assert!(pairs(&read).iter().all(|(topic, _)| {
-                        whole.states.iter().any(|(known, _)| known.as_str() == *topic)
-                            || topic.ends_with("esp04/actuators/lamp")
-                    })),
-                }
-            }
+fn no_byte_can_change_without_being_told() {
+    let whole = files(&fixture());
+    let sound = leveldb::read(&whole);
+    assert_eq!(sound.damage, []);
+    let mut told = 0;
+    for (name, bytes) in &whole {
+        for at in 0..bytes.as_ref().unwrap().len() {
+            let mut damaged = whole.clone();
+            damaged.get_mut(name).unwrap().as_mut().unwrap()[at] ^= 0x41;
+            let read = leveldb::read(&damaged);
+            let is_told = !read.damage.is_empty();
+            assert!(is_told || read.entries == sound.entries, "{name}, byte {at}");
+            told += usize::from(is_told);
         }
     }
-    assert!(tried > 300 && refused > tried / 2, "{refused} of {tried}");
+    assert!(told > 1_000, "{told}");
+}
+
+/// A file that ends early, too, but for a log that ends between two entries: nobody can know that
+/// there was one more.
+#[test]
+fn no_file_can_end_early_without_being_told() {
+    let whole = files(&fixture());
+    let sound = leveldb::read(&whole);
+    for (name, bytes) in &whole {
+        let bytes = bytes.as_ref().unwrap();
+        let mut silent = 0;
+        for length in 0..bytes.len() {
+            let mut damaged = whole.clone();
+            damaged.insert(name.clone(), Some(bytes[..length].to_vec()));
+            let read = leveldb::read(&damaged);
+            silent += usize::from(read.damage.is_empty() && read.entries != sound.entries);
+        }
+        // Entries of the log, and edits of the manifest.
+        let is_log = name.ends_with(".log") || name.starts_with("MANIFEST");
+        assert!(silent <= if is_log { 20 } else { 0 }, "{name}: {silent}");
+    }
+    for name in whole.keys().filter(|name| leveldb::is_data(name)) {
+        let mut without = whole.clone();
+        without.remove(name);
+        let read = leveldb::read(&without);
+        // A log that is not there was merged into a table.
+        assert!(!read.damage.is_empty() || name.ends_with(".log"), "{name}");
+    }
+}
+
+/// The one of the large database with the most entries.
+fn largest_table(files: &Files) -> String {
+    let tables = files.iter().filter(|(name, _)| name.ends_with(".ldb"));
+    let size = |(_, bytes): &(&String, &Option<Vec<u8>>)| bytes.as_ref().unwrap().len();
+    tables.max_by_key(size).unwrap().0.clone()
+}
+
+#[test]
+fn a_damaged_block_loses_itself_alone_and_a_damaged_index_its_table() {
+    let directory = tempfile::tempdir().unwrap();
+    large(directory.path());
+    let whole = files(directory.path());
+    let name = largest_table(&whole);
+    let length = whole[&name].as_ref().unwrap().len();
+    let sound = leveldb::read(&whole).entries;
+    let read_with = |at: usize| {
+        let mut damaged = whole.clone();
+        damaged.get_mut(&name).unwrap().as_mut().unwrap()[at] ^= 0x41;
+        leveldb::read(&damaged)
+    };
+    let differing = |read: &Contents| {
+        sound.iter().filter(|(key, value)| read.entries.get(*key) != Some(value)).count()
+    };
+    let read = read_with(length / 2);
+    assert!(matches!(&read.damage[..], [Damage { what: What::Block(_), .. }]), "{:?}", read.damage);
+    assert!((1..300).contains(&differing(&read)), "{}", differing(&read));
+    // In its last bytes a table says where its index is, and before them it is.
+    for at in [length - 1, length - 45, length - 60] {
+        let read = read_with(at);
+        assert_eq!(read.damage, [Damage { file: name.clone(), what: What::Index }]);
+        assert!(differing(&read) > 0 && !read.entries.is_empty());
+    }
+    // A file that the disk does not give back is told by who has tried to read it.
+    let mut unreadable = whole.clone();
+    unreadable.insert(name.clone(), None);
+    let read = leveldb::read(&unreadable);
+    assert_eq!(read.damage, []);
+    assert!(differing(&read) > 0 && !read.entries.is_empty());
+}
+
+/// Where nobody knows any more what is in force, everything that is there is read.
+#[test]
+fn without_a_manifest_the_tables_speak_for_themselves() {
+    let directory = tempfile::tempdir().unwrap();
+    large(directory.path());
+    let whole = files(directory.path());
+    let mut damaged = whole.clone();
+    let manifest = whole.keys().find(|name| name.starts_with("MANIFEST-")).unwrap();
+    damaged.get_mut(manifest).unwrap().as_mut().unwrap()[20] ^= 0x41;
+    let read = leveldb::read(&damaged);
+    assert_eq!(read.damage, [Damage { file: manifest.clone(), what: What::Manifest }]);
+    assert!(read.entries == leveldb::read(&whole).entries);
+}
+
+#[test]
+fn a_damaged_database_is_taken_over_only_when_that_is_asked_for() {
+    let directory = left_behind();
+    let path = directory.path().to_str().unwrap();
+    let table = directory.path().join("iotdb.leveldb/000005.ldb");
+    let mut bytes = fs::read(&table).unwrap();
+    bytes[10] ^= 0x41;
+    fs::write(&table, bytes).unwrap();
+    let run = |more: &[&str]| {
+        let export = format!("{path}/states");
+        let arguments = [&["migrate", path, "--export", &export], more].concat();
+        let done = Command::new(env!("CARGO_BIN_EXE_iotmonitor")).args(arguments).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, said) = run(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("000005.ldb is damaged in its block at byte 0"), "{said}");
+    assert!(said.contains("nothing was taken over") && said.contains("--skip-damaged"), "{said}");
+    assert!(!directory.path().join("states").exists());
+    let (code, said) = run(&["--skip-damaged"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("000005.ldb is damaged in its block at byte 0"), "{said}");
+    let states = fs::read_to_string(directory.path().join("states")).unwrap();
+    let count = states.lines().count();
+    assert!(said.contains(&format!("wrote {count} state")) && count > 0, "{said}");
 }
 
 #[test]
@@ -169,11 +271,11 @@ fn what_is_wrong_is_said() {
 fn its_states_and_its_configuration_become_files() {
     let directory = left_behind();
     let path = |name: &str| directory.path().join(name);
-    fs::copy(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config/original.toml"),
-        path("config.toml"),
-    )
-    .unwrap();
+    let original =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config/original.toml");
+    // As an editor of Windows leaves it.
+    fs::write(path("config.toml"), format!("\u{feff}{}", fs::read_to_string(original).unwrap()))
+        .unwrap();
     let run = |arguments: &[&str]| {
         let arguments = arguments
             .iter()
@@ -187,6 +289,7 @@ fn its_states_and_its_configuration_become_files() {
     assert!(said.contains("wrote 7 states to ") && said.contains("2 keys are no topics"), "{said}");
     assert!(said.contains("`home/agents` stood for all topics that begin so"), "{said}");
     let config = fs::read_to_string(path("new.toml")).unwrap();
+    assert!(!config.contains('\u{feff}'), "{config}");
     assert!(config.contains("\nwatchTopics=\"home/agents/#\"\n# watchTimeOut=\n"), "{config}");
     let checked = run(&["check", "DIR/new.toml"]);
     assert!(checked.status.success(), "{checked:?}");

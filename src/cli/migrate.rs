@@ -8,6 +8,7 @@ use crate::bus::{Addressee, Caller, State};
 use crate::dbus::Bus;
 use crate::original::configuration::adapted;
 use crate::original::database::{self, DatabaseError, States};
+use crate::original::leveldb::Damage;
 use iotmonitor_core::model::words::counted;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Task {
     pub directory: PathBuf,
     pub config: Option<PathBuf>,
     pub export: Option<PathBuf>,
+    /// Take over the rest of a damaged database.
+    pub skip_damaged: bool,
 }
 
 /// What went wrong, in a sentence with the way out.
@@ -26,6 +29,12 @@ enum MigrateError {
     Database(#[from] DatabaseError),
     #[error("{0}")]
     States(#[from] StatesError),
+    #[error(
+        "nothing was taken over, for {} of the database cannot be read: bring back a copy of it, or \
+         take over the rest with --skip-damaged",
+        counted(*.0, "part")
+    )]
+    Damaged(usize),
     #[error("cannot read {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("cannot write {}: {source}; name a file that is not there yet", path.display())]
@@ -39,6 +48,10 @@ pub fn migrate(bus: Bus, addressee: Addressee, task: &Task) -> u8 {
             configuration(&task.directory.join("config.toml"), file)?;
         }
         let read = database::read(&task.directory)?;
+        tell(&read.damage);
+        if !read.damage.is_empty() && !task.skip_damaged {
+            return Err(MigrateError::Damaged(read.damage.len()));
+        }
         let states = states(read);
         match &task.export {
             Some(file) => {
@@ -58,7 +71,8 @@ pub fn migrate(bus: Bus, addressee: Addressee, task: &Task) -> u8 {
 fn configuration(from: &Path, to: &Path) -> Result<(), MigrateError> {
     let text = std::fs::read_to_string(from)
         .map_err(|source| MigrateError::Unreadable { path: from.to_owned(), source })?;
-    let (text, topics) = adapted(&text);
+    // Editors of Windows begin a file with a byte order mark.
+    let (text, topics) = adapted(text.trim_start_matches('\u{feff}'));
     fresh(to)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|source| MigrateError::Unwritable { path: to.to_owned(), source })?;
@@ -67,6 +81,18 @@ fn configuration(from: &Path, to: &Path) -> Result<(), MigrateError> {
     }
     say!("wrote {}; `iotmonitor check {}` tells what to look at", to.display(), to.display());
     Ok(())
+}
+
+/// More damage than this is only counted.
+const MOST_SHOWN: usize = 20;
+
+fn tell(damage: &[Damage]) {
+    for damage in damage.iter().take(MOST_SHOWN) {
+        say!("{damage}: what was written there is missing, or has an older value");
+    }
+    if damage.len() > MOST_SHOWN {
+        say!("and {} more", counted(damage.len() - MOST_SHOWN, "part"));
+    }
 }
 
 /// The original knew neither QoS nor the retain flag, and published without it.

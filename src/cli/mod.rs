@@ -85,6 +85,9 @@ enum Command {
         /// Write the states into this new file, for `states import`, and not to the running monitor.
         #[arg(long, value_name = "FILE")]
         export: Option<PathBuf>,
+        /// Take over what can be read of a damaged database; without this nothing is.
+        #[arg(long)]
+        skip_damaged: bool,
         #[command(flatten)]
         instance: Instance,
     },
@@ -212,8 +215,8 @@ pub fn main() -> ExitCode {
             let broker = server.map_or_else(|| discover::Broker::Of(file), discover::Broker::At);
             discover::discover(broker, listen_for, &environment)
         }
-        Command::Migrate { directory, config, export, instance } => {
-            let task = migrate::Task { directory, config, export };
+        Command::Migrate { directory, config, export, skip_damaged, instance } => {
+            let task = migrate::Task { directory, config, export, skip_damaged };
             migrate::migrate(bus, instance.addressee(), &task)
         }
         Command::Status { name, json, watch, instance } => {

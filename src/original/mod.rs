@@ -4,3 +4,4 @@
 
 pub mod configuration;
 pub mod database;
+pub mod leveldb;

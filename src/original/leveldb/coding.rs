@@ -1,0 +1,61 @@
+//! Numbers and strings as LevelDB writes them (google/leveldb, util/coding.cc), and its checksums.
+
+/// What is left to be read. A read that does not fit is `None`.
+pub(super) struct Bytes<'a>(pub &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    pub fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub fn fixed32(&mut self) -> Option<u32> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*taken))
+    }
+
+    pub fn fixed64(&mut self) -> Option<u64> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*taken))
+    }
+
+    /// Seven bits a byte, the lowest first, the highest bit set on all bytes but the last.
+    pub fn varint(&mut self) -> Option<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7F).checked_shl(shift)?;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    pub fn length(&mut self) -> Option<usize> {
+        usize::try_from(self.varint()?).ok()
+    }
+
+    /// A string after its length.
+    pub fn prefixed(&mut self) -> Option<&'a [u8]> {
+        let length = self.length()?;
+        self.take(length)
+    }
+}
+
+/// Whether this is the checksum of the parts one after the other. It is stored masked, so that one of
+/// bytes that hold a checksum themselves is sound (google/leveldb, util/crc32c.h).
+pub(super) fn is_checksum(stored: u32, parts: [&[u8]; 2]) -> bool {
+    let [first, second] = parts;
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(first), second);
+    stored == checksum.rotate_right(15).wrapping_add(0xA282_EAD8)
+}
