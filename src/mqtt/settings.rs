@@ -80,7 +80,7 @@ pub fn socket_hint(path: &Path) -> String {
     format!(
         "runs as root without capabilities, which may not write to a socket of another user: let the \
          broker's unit give it to root (`systemctl edit mosquitto`, and there `[Service]` with \
-         `ExecStartPost=+/bin/chmod o+x {}` and `ExecStartPost=+/bin/chown root {}`), or use \
+         `ExecStartPost=+/bin/chmod a+x {}` and `ExecStartPost=+/bin/chown root {}`), or use \
          tcp://localhost:1883",
         path.parent().unwrap_or(path).display(),
         path.display()

@@ -67,7 +67,7 @@ fn a_socket_that_the_service_may_not_write_to_is_told_with_the_way_out() {
     machine.write_config(&text);
 
     let way_out = [
-        "ExecStartPost=+/bin/chmod o+x /run/mosquitto".to_owned(),
+        "ExecStartPost=+/bin/chmod a+x /run/mosquitto".to_owned(),
         format!("ExecStartPost=+/bin/chown root {SOCKET}"),
     ];
     let has_way_out = |said: &str| way_out.iter().all(|line| said.contains(line));

@@ -248,4 +248,17 @@ mod tests {
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.len()), (0o600, 0));
     }
+
+    #[test]
+    fn a_link_in_the_way_of_an_export_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, target) =
+            (directory.path().join("states.partial"), directory.path().join("shadow"));
+        std::fs::write(&target, "kept").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(fresh(&path).is_err());
+        private(&path).unwrap().write_all(b"x").unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"kept");
+        assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    }
 }
