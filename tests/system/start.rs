@@ -1,11 +1,12 @@
 //! The start of the service: what is fatal, and what is not.
 
-use super::harness::{Machine, config, eventually};
+use super::harness::{GARDEN, Machine, config, eventually};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
 const SLEEPER: &str = "[agent_sleeper]\nexec = \"exec sleep infinity\"\n";
 const UNIT: &str = "iotmonitor-agent-sleeper.service";
+const LAMP: &str = "[device_lamp]\nwatchTimeOut = 30\nwatchTopics = \"home/lamp/#\"\n";
 
 const BROKEN: &str = "[mqtt]\nserverAddress = \"tcp://localhost:1883\"\n\
     [device_lamp]\nwatchTimeout = 5\nwatchTopics = \"home/#/lamp\"\n[device_nothing]\n";
@@ -188,4 +189,40 @@ fn an_address_that_takes_connections_and_is_no_broker_goes_last() {
     machine.start_monitor();
     bus.wait_exact(0, "home/monitoring/availability", "online");
     assert_eq!(machine.journal().alerts(&machine, "broker-lost", ""), 1);
+}
+
+/// After a boot on a disk with errors, and for an instance too.
+#[test]
+fn where_no_state_can_be_kept_the_first_start_succeeds_all_the_same() {
+    let machine = Machine::boot();
+    machine.sh("mount --bind /var/lib /var/lib; mount -o remount,bind,ro /var/lib");
+    machine.write_garden(SLEEPER);
+    let garden = machine.subscribe(&["garden/#"]);
+    let bus = machine.launch(&config("auto", &format!("{LAMP}{SLEEPER}")));
+    machine.ok(&["systemctl", "start", GARDEN]);
+    for unit in ["iotmonitor.service", GARDEN] {
+        assert!(machine.is_active(unit));
+        assert_eq!(machine.property(unit, "NRestarts"), "0");
+    }
+    assert_ne!(machine.await_new_main_pid(UNIT, 0), 0);
+    garden.wait_topic(0, "garden/monitoring/startedprocess/sleeper");
+    machine.make_alive(&bus, "lamp", "home/lamp/light");
+    let failed = machine.journal().wait_for_alert("store-failed", "");
+    assert!(failed.message().contains("/var/lib/iotmonitor"), "{}", failed.message());
+
+    // Once it can be written to, a restart finds its place.
+    machine.sh("umount /var/lib");
+    for unit in ["iotmonitor.service", GARDEN] {
+        machine.ok(&["systemctl", "restart", unit]);
+    }
+    for directory in ["/var/lib/iotmonitor", "/var/lib/iotmonitor@garden"] {
+        assert_eq!(machine.sh(&format!("stat -c '%U %a' {directory}")), "root 700");
+        eventually("a store", || {
+            machine
+                .run(&["test", "-e", &format!("{directory}/data.mdb")])
+                .status
+                .success()
+                .then_some(())
+        });
+    }
 }
