@@ -4,4 +4,5 @@
 pub mod clock;
 pub mod deadline;
 pub mod rhythm;
+pub mod shared_base;
 pub mod takedown;

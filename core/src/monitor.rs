@@ -35,6 +35,7 @@ mod views;
 
 use crate::machines::clock::WatchedClock;
 use crate::machines::deadline::DeadlineTable;
+use crate::machines::shared_base::SharedBase;
 use crate::machines::takedown::Takedown;
 use crate::model::action::Action;
 use crate::model::alert::{Alert, AlertKind, Reason};
@@ -91,6 +92,7 @@ pub struct Monitor {
     refusals: Refusals,
     saving: Saving,
     takedown: Takedown,
+    shared_base: SharedBase,
     /// The publication after whose acknowledgement nothing is retained under a former identity.
     cleared_by: Option<Token>,
     /// Devices that were heard since their status was last refreshed; each once, by its flag.
@@ -170,6 +172,7 @@ impl Monitor {
             refusals: Refusals::default(),
             saving: Saving::default(),
             takedown,
+            shared_base: SharedBase::default(),
             cleared_by: None,
             up_count: 0,
             up_topic: spec.base_topic.clone(),

@@ -107,6 +107,26 @@ fn an_instance_over_a_store_of_an_earlier_version_keeps_its_names_and_warns() {
     assert!(bus.all().iter().all(|m| !m.topic.starts_with("home/monitoring-garden")));
 }
 
+#[test]
+fn two_monitors_below_one_base_topic_each_say_so_once() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", ""));
+    bus.let_seconds_pass(6);
+    let shared = "[mqtt]\nbaseTopic = \"home/monitoring\"\n";
+    machine.write_file(GARDEN_FILE, &config("auto", "").replace("[mqtt]\n", shared));
+    let checked = machine.run(&["iotmonitor", "check", GARDEN_FILE]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && said.contains("/etc/iotmonitor/config.toml"), "{said}");
+    machine.ok(&["systemctl", "start", GARDEN]);
+    for unit in ["iotmonitor.service", GARDEN] {
+        machine.journal().wait_for(unit, |entry| {
+            entry.is_alert("basetopic-shared", "") && entry.field("_SYSTEMD_UNIT") == unit
+        });
+    }
+    bus.let_seconds_pass(6);
+    assert_eq!(machine.journal().alerts(&machine, "basetopic-shared", ""), 2);
+}
+
 /// What holds for the one unit holds for the other: they differ in what makes an instance.
 #[test]
 fn the_template_is_the_service_but_for_its_names() {

@@ -217,6 +217,7 @@ alert_kinds! {
     ReloadFailed "reload-failed" Error "fe82f4ee33d94d629ecedadf31195ba0",
     StartFailed "start-failed" Error "7b7e54b0de9b4ca9a592d0711d24326c",
     IdentityChanged "identity-changed" Notice "8396a28f13184df1a528f7c45461952f",
+    BaseTopicShared "basetopic-shared" Error "cc3a4f2a44c64b43bef579ca303816b2",
     LeftBehind "left-behind" Warning "89845b5806e240e589eff2e9bbdb1ad4",
     ConfigWarning "config-warning" Warning "f1b24bac53504a32bd51a677ea3c5a37",
 }

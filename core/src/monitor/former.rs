@@ -4,13 +4,14 @@
 use super::turn::Turn;
 use crate::machines::takedown::{Known, Order};
 use crate::model::action::Action;
+use crate::model::alert::AlertKind;
 use crate::model::identity::{Identity, IdentityRecord};
 use crate::model::message::{Connection, Delivery, FormerPart, Message, Publication, QoS};
 use crate::model::snapshot::DeviceRecord;
 use crate::model::spec::MonitorSpec;
 use crate::model::state::{StateChange, StateRecord};
 use crate::monitor::{Monitor, Timer};
-use crate::topic::TopicName;
+use crate::topic::{TopicFilter, TopicName};
 
 impl Monitor {
     /// The store has told under which identity it was used.
@@ -56,6 +57,32 @@ impl Monitor {
             time: turn.now.wall,
         });
         let orders = self.takedown.message(turn.now.mono, (part, delivery), message, state);
+        self.take_down(turn, orders);
+    }
+
+    /// What a monitor says of itself, by which another one below the same base topic is heard.
+    pub(super) fn own_word_filters(&self) -> Vec<TopicFilter> {
+        let topics = ["up", "availability"].map(|below| self.own_topic(below).as_filter());
+        topics.into_iter().flatten().collect()
+    }
+
+    /// A live message below the own base topic.
+    pub(super) fn own_word(&mut self, turn: &mut Turn<'_>, message: &Message) {
+        let below = message.topic.as_str().strip_prefix(self.base_topic.as_str());
+        let Some(below) = below.and_then(|below| below.strip_prefix('/')) else { return };
+        let (now, payload) = (turn.now.mono, &message.payload);
+        if self.stopping || !self.shared_base.is_foreign(now, below, payload, self.up_count) {
+            return;
+        }
+        if self.shared_base.tell() {
+            let message = format!(
+                "another monitor publishes below `{}`, as its `{below}` shows: what the one says \
+                 of itself is taken for the other's, give one of the two another `baseTopic`",
+                self.base_topic
+            );
+            turn.raise(AlertKind::BaseTopicShared, message);
+        }
+        let orders = self.takedown.another_heard();
         self.take_down(turn, orders);
     }
 

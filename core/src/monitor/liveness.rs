@@ -94,6 +94,7 @@ impl Monitor {
     pub(super) fn watch_connected(&mut self, turn: &mut Turn<'_>, protocol: Protocol) {
         self.watch.protocol = Some(protocol);
         self.watch.last_heard = turn.now.mono;
+        self.shared_base.connected(turn.now.mono);
         let payload = Bytes::from_static(b"online");
         turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
         let subscriptions = self.watch_plan();
@@ -115,7 +116,9 @@ impl Monitor {
         }
         let orders = self.takedown.watching();
         self.take_down(turn, orders);
-        for refusal in refused {
+        // A broker that shows nobody what is below the base topic is none that hears less.
+        let own = self.own_word_filters();
+        for refusal in refused.iter().filter(|refusal| !own.contains(&refusal.filter)) {
             let told = self.watch.told_refused.contains(&refusal.filter);
             if self.watch.refused.insert(refusal.filter.clone()) && !told {
                 turn.raise(AlertKind::FilterRefused, refusal_sentence(refusal));
@@ -159,6 +162,7 @@ impl Monitor {
     }
 
     pub(super) fn watch_disconnected(&mut self, turn: &mut Turn<'_>, reason: &LossReason) {
+        self.shared_base.disconnected();
         let last_watched = match reason {
             LossReason::Silent { quiet, .. } => turn.now.mono.saturating_sub(*quiet),
             LossReason::TakenOver | LossReason::Refused(_) | LossReason::Other(_) => turn.now.mono,
@@ -272,6 +276,7 @@ impl Monitor {
         let is_replay = message.retain;
         if message.topic.is_below(&self.base_topic) {
             if !is_replay {
+                self.own_word(turn, message);
                 self.command_message(turn, message);
             }
             return;

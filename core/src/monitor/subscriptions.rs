@@ -39,7 +39,9 @@ impl Monitor {
             }
             Target::State(_) => None,
         });
-        plan(devices.chain(command))
+        let own = self.own_word_filters().into_iter();
+        let own = own.map(|filter| wanted(filter, QoS::AtMostOnce));
+        plan(devices.chain(command).chain(own))
     }
 
     /// The filters of stateTopics, and that of the markers.

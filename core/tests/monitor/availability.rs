@@ -177,6 +177,8 @@ fn what_is_retained_is_asked_for_on_this_topic_alone() {
             ("home/bell/#", QoS::AtMostOnce, false),
             ("home/lamp/#", QoS::AtMostOnce, false),
             (LWT, QoS::AtLeastOnce, true),
+            ("home/monitoring/availability", QoS::AtMostOnce, false),
+            ("home/monitoring/up", QoS::AtMostOnce, false),
         ]
     );
 }

@@ -1,7 +1,7 @@
 //! A start under another identity than the last one's.
 
 use super::expect::{agent, device_name, stateful, watched};
-use super::timetable::{BASE, House, message, secs};
+use super::timetable::{BASE, House, filter, message, secs};
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::event::Event;
@@ -119,4 +119,37 @@ fn a_copied_store_takes_nothing_back_at_the_broker() {
     assert!(!house.log.iter().any(|(_, action)| {
         matches!(action, Action::StopFormerUnits { .. } | Action::ConnectFormer { .. })
     }));
+}
+
+#[test]
+fn another_monitor_below_the_same_base_topic_is_told_once() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.advance(secs(10));
+    let said = house.payloads("up");
+    for count in &said {
+        house.hear_payload("home/monitoring/up", count);
+    }
+    assert_eq!(house.count(AlertKind::BaseTopicShared), 0, "its own words come back");
+    house.hear_payload("home/monitoring/up", "500");
+    house.hear_payload("home/monitoring/availability", "offline");
+    assert_eq!(house.count(AlertKind::BaseTopicShared), 1);
+    house.restart();
+    house.turn_the_page();
+    house.power_up();
+    house.advance(secs(10));
+    house.happen(Event::Stopping);
+    house.hear_payload("home/monitoring/availability", "offline");
+    assert_eq!(house.count(AlertKind::BaseTopicShared), 0, "those were its last words");
+}
+
+/// A broker may show nobody what is below the base topic; the devices are heard all the same.
+#[test]
+fn a_broker_that_keeps_the_own_words_back_is_no_alert() {
+    let mut house = House::dark(vec![watched("lamp", 30)]);
+    for own in ["up", "availability"] {
+        house.broker.refused.insert(filter(&format!("{BASE}/{own}")));
+    }
+    house.power_up();
+    assert_eq!(house.count(AlertKind::FilterRefused), 0);
+    assert!(house.monitor.summary().watching);
 }

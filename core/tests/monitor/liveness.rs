@@ -295,7 +295,10 @@ fn watch_filters_are_subscribed_at_qos_0_and_hellos_at_qos_1() {
         .map(|wanted| (wanted.filter.as_str(), wanted.qos))
         .collect();
     subscribed.sort();
-    assert_eq!(subscribed, [("hi/lamp", QoS::AtLeastOnce), ("home/lamp/#", QoS::AtMostOnce)]);
+    let own = ["home/monitoring/availability", "home/monitoring/up"];
+    let own = own.map(|topic| (topic, QoS::AtMostOnce));
+    let devices = [("hi/lamp", QoS::AtLeastOnce), ("home/lamp/#", QoS::AtMostOnce)];
+    assert_eq!(subscribed, [devices, own].concat());
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use super::broker::{LONG_LOOK, LOOK};
 use super::*;
 use crate::model::identity::Origin;
-use crate::model::message::QoS;
+use crate::model::message::{LossReason, Message, QoS};
 use crate::model::spec::HomeAssistant;
+use crate::model::state::StateRecord;
+use crate::model::unit::UnitsOutcome;
 use crate::topic::TopicFilter;
 
 const HERE: &str = "tcp://localhost:1883";

@@ -1,0 +1,121 @@
+//! Whether another monitor publishes below the same base topic.
+//!
+//! Everything that a monitor says of itself lies there, so that two that share one are each taken
+//! for the other. What comes back of this one's own words is told from another's by what it says:
+//! `up` counts the seconds from its own start, so that another's count is ahead of this one's, or
+//! behind what has come back already.
+
+use std::time::Duration;
+
+/// What a former connection of this monitor has sent may arrive so long after a new one stands, its
+/// will among it.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub struct SharedBase {
+    /// When the watch connection was made; `None` without one.
+    since: Option<Duration>,
+    /// The highest own or foreign count of this connection.
+    highest: u64,
+    told: bool,
+}
+
+impl SharedBase {
+    pub fn connected(&mut self, now: Duration) {
+        self.since = Some(now);
+        self.highest = 0;
+    }
+
+    pub fn disconnected(&mut self) {
+        self.since = None;
+    }
+
+    /// Whether a live message on `BASE/below` comes from another monitor; `up_count` is this one's.
+    pub fn is_foreign(
+        &mut self,
+        now: Duration,
+        below: &str,
+        payload: &[u8],
+        up_count: u64,
+    ) -> bool {
+        let Some(since) = self.since else { return false };
+        if now < since + SETTLED_AFTER {
+            return false;
+        }
+        match below {
+            // This monitor says `online` before it subscribes and `offline` when it ends.
+            "availability" => true,
+            "up" => {
+                let count = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+                let Some(count) = count else { return true };
+                let is_foreign = count > up_count || count < self.highest;
+                self.highest = self.highest.max(count);
+                is_foreign
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is to be told now: once for all.
+    pub fn tell(&mut self) -> bool {
+        !std::mem::replace(&mut self.told, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn connected() -> SharedBase {
+        let mut shared = SharedBase::default();
+        shared.connected(secs(0));
+        shared
+    }
+
+    #[test]
+    fn its_own_count_comes_back() {
+        let mut shared = connected();
+        for second in 6..100_u64 {
+            let payload = second.to_string();
+            // A moment later, and twice where two subscriptions match.
+            assert!(!shared.is_foreign(secs(second), "up", payload.as_bytes(), second + 1));
+            assert!(!shared.is_foreign(secs(second), "up", payload.as_bytes(), second + 1));
+        }
+    }
+
+    #[test]
+    fn another_count_is_ahead_or_behind() {
+        let mut shared = connected();
+        assert!(shared.is_foreign(secs(6), "up", b"500", 6));
+        let mut shared = connected();
+        assert!(!shared.is_foreign(secs(600), "up", b"600", 600));
+        assert!(shared.is_foreign(secs(600), "up", b"599", 600));
+        assert!(shared.is_foreign(secs(600), "up", b"yes", 600));
+    }
+
+    #[test]
+    fn what_an_earlier_connection_said_may_be_late() {
+        let mut shared = connected();
+        assert!(!shared.is_foreign(secs(1), "availability", b"offline", 1));
+        assert!(!shared.is_foreign(secs(1), "up", b"500", 1));
+        assert!(shared.is_foreign(secs(6), "availability", b"offline", 6));
+        shared.disconnected();
+        assert!(!shared.is_foreign(secs(7), "availability", b"offline", 7));
+    }
+
+    #[test]
+    fn it_is_told_once() {
+        let mut shared = connected();
+        assert!(shared.tell());
+        assert!(!shared.tell());
+    }
+
+    #[test]
+    fn other_topics_are_no_proof() {
+        assert!(!connected().is_foreign(secs(9), "status/lamp", b"{}", 9));
+    }
+}

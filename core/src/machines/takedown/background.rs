@@ -1,0 +1,213 @@
+//! What former identities left at the broker, one after the other and delaying nothing.
+
+use super::broker::{Broker, End};
+use super::{Order, RESTORE_PATIENCE, Takedown};
+use crate::model::alert::AlertKind;
+use crate::model::identity::{Former, Identity, IdentityRecord};
+use crate::model::message::{Delivery, FormerPart, LossReason, Message};
+use crate::model::state::{StateChange, StateRecord};
+use crate::topic::TopicName;
+use std::time::Duration;
+
+impl Takedown {
+    /// The watch connection stands, so that the broker can be reached.
+    pub fn watching(&mut self) -> Vec<Order> {
+        self.watching = true;
+        let mut orders = Vec::new();
+        self.go_on(&mut orders);
+        orders
+    }
+
+    /// This monitor's own session is subscribed, and has brought what the broker had kept for it.
+    pub fn session_stands(&mut self, now: Duration) -> Vec<Order> {
+        self.session_stands = true;
+        let mut orders = Vec::new();
+        if self.holds_restores && self.restores_wait_until.is_none() {
+            let until = now + RESTORE_PATIENCE;
+            self.restores_wait_until = Some(until);
+            orders.push(Order::WakeAt(until));
+        }
+        self.go_on(&mut orders);
+        orders
+    }
+
+    /// This monitor's own session has brought something; a `replay` may be older than what a
+    /// former session holds.
+    pub fn state_arrived(&mut self, topic: &TopicName, replay: bool) {
+        let is_awaited = self.record.as_ref().is_some_and(|record| !record.former.is_empty());
+        if is_awaited && !replay && self.records {
+            self.fresh.insert(topic.detached());
+        }
+    }
+
+    /// Another monitor was heard below this one's own base topic.
+    pub fn another_heard(&mut self) -> Vec<Order> {
+        self.with_broker(|broker| broker.another_heard())
+    }
+
+    pub fn connected(
+        &mut self,
+        now: Duration,
+        part: FormerPart,
+        session_present: bool,
+    ) -> Vec<Order> {
+        self.with_broker(|broker| broker.connected(now, part, session_present))
+    }
+
+    pub fn disconnected(&mut self, part: FormerPart, reason: &LossReason) -> Vec<Order> {
+        self.with_broker(|broker| broker.disconnected(part, reason))
+    }
+
+    pub fn subscribed(&mut self, part: FormerPart, refused: bool) -> Vec<Order> {
+        self.with_broker(|broker| broker.subscribed(part, refused))
+    }
+
+    /// A message on the former identity's connection. `state` is what it would be recorded as, if
+    /// it is a state.
+    pub fn message(
+        &mut self,
+        now: Duration,
+        (part, delivery): (FormerPart, Delivery),
+        message: &Message,
+        state: Option<StateRecord>,
+    ) -> Vec<Order> {
+        match part {
+            FormerPart::Look => {
+                let mut orders = vec![Order::Acknowledge { through: delivery }];
+                orders.extend(self.with_broker(|broker| broker.looked_at(message)));
+                orders
+            }
+            FormerPart::Drain => {
+                let is_own = self.owns(&message.topic) || self.fresh.contains(&message.topic);
+                let change = match state.filter(|_| !is_own) {
+                    Some(state) => StateChange::Put(state),
+                    None => StateChange::Nothing,
+                };
+                let mut orders = vec![Order::Record { delivery, change }];
+                orders.extend(
+                    self.with_broker(|broker| (broker.drained(now, delivery, message), None)),
+                );
+                orders
+            }
+            FormerPart::End => vec![Order::Acknowledge { through: delivery }],
+        }
+    }
+
+    /// What the former session brought up to here is on disk.
+    pub fn committed(&mut self, now: Duration, through: Delivery) -> Vec<Order> {
+        self.with_broker(|broker| (broker.committed(now, through), None))
+    }
+
+    /// The awaited publication was acknowledged.
+    pub fn cleared(&mut self) -> Vec<Order> {
+        self.with_broker(Broker::cleared)
+    }
+
+    pub fn time_passed(&mut self, now: Duration) -> Vec<Order> {
+        let mut orders = Vec::new();
+        if self.retry_units_at.is_some_and(|due| now >= due) {
+            self.stop_next_units(&mut orders);
+        }
+        if self.restores_wait_until.is_some_and(|until| now >= until) {
+            self.let_restore(&mut orders);
+        }
+        orders.extend(self.with_broker(|broker| broker.time_passed(now)));
+        orders
+    }
+
+    /// The next former identity that left something at this broker.
+    fn front<'r>(&self, record: &'r IdentityRecord) -> Option<&'r Former> {
+        record.former.iter().find(|former| !former.broker_done)
+    }
+
+    fn with_broker(
+        &mut self,
+        step: impl FnOnce(&mut Broker) -> (Vec<Order>, Option<End>),
+    ) -> Vec<Order> {
+        let Some((identity, broker)) = &mut self.broker else { return Vec::new() };
+        let (mut orders, end) = step(broker);
+        if let Some(end) = end {
+            let identity = identity.clone();
+            self.broker = None;
+            self.finish(&identity, &end, &mut orders);
+        }
+        self.go_on(&mut orders);
+        orders
+    }
+
+    /// Begins or continues what waits for nothing any more.
+    pub(super) fn go_on(&mut self, orders: &mut Vec<Order>) {
+        let mut begun = Vec::new();
+        while self.watching && self.broker.is_none() {
+            let Some(record) = &self.record else { break };
+            // Who goes by the clientid on this machine is known once its units were asked for.
+            let Some(former) = self.front(record).filter(|former| former.units_done) else { break };
+            let identity = former.identity.clone();
+            match Broker::begin(former, &self.own, self.records) {
+                Some((broker, begin)) => {
+                    if identity.base_topic != self.own.base_topic {
+                        self.bases.insert(identity.base_topic.clone());
+                    }
+                    begun = begin;
+                    self.broker = Some((identity, broker));
+                }
+                None => self.finish(&identity, &End::Done, orders),
+            }
+        }
+        orders.extend(begun);
+        if let Some((_, broker)) = &mut self.broker
+            && broker.awaits_own_session()
+            && self.session_stands
+        {
+            orders.extend(broker.own_session_stands());
+        }
+        if self.holds_restores && !self.has_session_to_drain() {
+            self.let_restore(orders);
+        }
+    }
+
+    /// Whether a former session may hold states that are not recorded yet.
+    pub(super) fn has_session_to_drain(&self) -> bool {
+        let Some(record) = &self.record else { return false };
+        record.former.iter().any(|former| {
+            let at_work = self.broker.as_ref().filter(|(identity, _)| *identity == former.identity);
+            !former.broker_done
+                && former.identity.client_id != self.own.client_id
+                && at_work.is_none_or(|(_, broker)| broker.may_bring_states())
+        })
+    }
+
+    fn let_restore(&mut self, orders: &mut Vec<Order>) {
+        self.holds_restores = false;
+        self.restores_wait_until = None;
+        orders.push(Order::LetRestore);
+    }
+
+    fn finish(&mut self, identity: &Identity, end: &End, orders: &mut Vec<Order>) {
+        let Identity { client_id, base_topic, .. } = identity;
+        let names = format!("the former clientid `{client_id}` and baseTopic `{base_topic}`");
+        orders.push(match end {
+            End::Done => Order::Tell(
+                AlertKind::IdentityChanged,
+                format!("what was left at the broker under {names} has been taken down"),
+            ),
+            End::InUse(how) => Order::Tell(
+                AlertKind::LeftBehind,
+                format!("another monitor goes by {names}, for {how}: what was left is left to it"),
+            ),
+            End::Unseen => Order::Tell(
+                AlertKind::LeftBehind,
+                format!(
+                    "the broker does not let be seen whether another monitor goes by {names}: what \
+                     was left under them is not taken down"
+                ),
+            ),
+        });
+        self.change_formers(orders, |former| {
+            former.broker_done |= former.identity.takes_over_from(identity);
+        });
+        if self.record.as_ref().is_none_or(|record| record.former.is_empty()) {
+            self.fresh.clear();
+        }
+    }
+}
