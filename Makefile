@@ -22,7 +22,7 @@ help: ## this list
 build: ## the release build
 	$(CARGO) build --release --locked
 
-run: ## a demonstration in a container of its own (as root)
+run: ## a demonstration: in a container of its own as root, else without agents
 	@packaging/demo.sh
 
 test: ## all tests; without root or a container those that need neither (REQUIRE=all fails then)

@@ -8,6 +8,8 @@ mod commands;
 mod reference;
 #[path = "docs/repository.rs"]
 mod repository;
+#[path = "docs/scripts.rs"]
+mod scripts;
 
 use std::fs;
 use std::path::{Path, PathBuf};

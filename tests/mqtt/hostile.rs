@@ -217,6 +217,8 @@ impl Drop for Subscriber {
 /// Publishes at QoS 0 as fast as the broker takes it, until told to stop. Gives the number.
 fn flood(port: u16, packets: &[Vec<u8>], stop: &AtomicBool) -> usize {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // A broker that takes nothing more fails the test, and does not hang it.
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     // CONNECT of 3.1.1, a clean session without keep alive and without a clientid.
     stream.write_all(&frame(0x10, b"\0\x04MQTT\x04\x02\0\0\0\0")).unwrap();
     let mut sent = 0;
