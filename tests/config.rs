@@ -8,6 +8,8 @@ mod availability;
 mod certificates;
 #[path = "config/depends_on.rs"]
 mod depends_on;
+#[path = "config/empty.rs"]
+mod empty;
 #[path = "config/growth.rs"]
 mod growth;
 #[path = "config/home_assistant.rs"]
@@ -28,6 +30,8 @@ mod shipped;
 mod slips;
 #[path = "config/start.rs"]
 mod start;
+#[path = "config/words.rs"]
+mod words;
 
 use iotmonitor::config::{ConfigErrors, Diagnostic, Environment, Loaded, load, parse};
 use iotmonitor::mqtt::settings::{ProtocolChoice, Server};
@@ -222,9 +226,9 @@ fn an_error_shows_file_line_marker_and_help() {
 }
 
 #[test]
-fn what_is_not_toml_gets_its_first_syntax_error() {
+fn what_is_not_toml_gets_its_syntax_errors() {
     for (text, line, column) in [
-        ("[mqtt]\nserverAddress = tcp\nuser =\n", 2, 17),
+        ("[mqtt]\nserverAddress = tcp\nuser = \"\"\n", 2, 17),
         ("[mqtt]\nuser = \"a\"\nuser = \"b\"\n", 3, 1),
         ("[device_x]\n[device_x]\n", 2, 2),
         ("[mqtt\n", 1, 6),

@@ -36,6 +36,27 @@ pub(super) const KEYS: &[&str] = &[
     credentials::KEY,
 ];
 
+/// Keys of supervisord, pm2 and systemd, and what does the same here.
+pub(super) fn hint_for_others(key: &str) -> Option<String> {
+    let own = match key.to_ascii_lowercase().as_str() {
+        "command" | "cmd" | "script" | "execstart" => "exec",
+        "directory" | "cwd" | "chdir" => "workingDirectory",
+        "env" => "environment",
+        "env_file" | "envfile" => "environmentFile",
+        "stopwaitsecs" | "kill_timeout" | "timeoutstopsec" => "stopTimeout",
+        "max_memory_restart" => "memoryMax",
+        "autostart" => "enabled",
+        "autorestart" | "restart" | "startretries" => {
+            return Some("remove it: an agent is started again whatever ends it".to_owned());
+        }
+        "args" | "interpreter" => {
+            return Some("write the whole command into `exec`".to_owned());
+        }
+        _ => return None,
+    };
+    Some(format!("the key for this is `{own}`"))
+}
+
 const DEFAULT_RESTART: Duration = Duration::from_secs(1);
 const DEFAULT_RESTART_MAX: Duration = Duration::from_secs(60);
 
@@ -150,7 +171,7 @@ fn exec(section: &Section<'_>, report: &mut Report) -> Option<Exec> {
     const HINT: &str =
         "write exec = \"command for the shell\" or exec = [\"/usr/bin/program\", \"argument\"]";
     let Some(field) = section.field("exec") else {
-        report.error(&section.header, format!("{} has no `exec`", section.title), HINT);
+        report.error(&section.gap("exec"), format!("{} has no `exec`", section.title), HINT);
         return None;
     };
     match field.value {

@@ -104,11 +104,13 @@ pub(super) fn read(
 fn report_unknown_keys(section: &Section<'_>, kind: Kind, name: &str, report: &mut Report) {
     match kind {
         Kind::Agent => {
-            section.report_unknown_keys(&[KEYS, agent::KEYS].concat(), |_| None, report);
+            let known = [KEYS, agent::KEYS].concat();
+            section.report_unknown_keys(&known, agent::hint_for_others, report);
         }
         Kind::Device => {
             let elsewhere = |key: &str| {
-                agent::KEYS.contains(&key).then(|| {
+                let is_agents = agent::KEYS.contains(&key) || agent::hint_for_others(key).is_some();
+                is_agents.then(|| {
                     format!(
                         "`{key}` belongs to an agent: remove it, or name the section [agent_{name}]"
                     )
@@ -276,8 +278,6 @@ fn report_missing_topics(section: &Section<'_>, kind: Kind, report: &mut Report)
 
 /// Whether a key is there and says something, right or wrong.
 fn is_set(section: &Section<'_>, key: &str) -> bool {
-    section.field(key).is_some_and(|field| {
-        field.value.as_str() != Some("")
-            && field.value.as_array().is_none_or(|items| !items.is_empty())
-    })
+    let items = section.field(key).map(|field| field.value.as_array());
+    items.is_some_and(|items| items.is_none_or(|items| !items.is_empty()))
 }

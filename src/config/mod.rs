@@ -8,6 +8,7 @@
 //! | [`mqtt`], [`home_assistant`], [`alerts`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
 //! | [`upstream`] | which device depends on which other one |
 //! | [`instance`] | what a monitor is called where its file does not say |
+//! | [`syntax`] | files that are not TOML |
 //! | [`section`], [`secret`] | typed reading of one key, and of a secret wherever it is |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
 //! | [`credentials`], [`public`], [`missing`] | what is allowed and hardly meant: secrets that others can read, names of what this machine does not have |
@@ -36,6 +37,7 @@ mod secrecy;
 mod secret;
 mod section;
 pub mod size;
+mod syntax;
 pub mod time_span;
 mod upstream;
 
@@ -108,22 +110,27 @@ pub struct Loaded {
 /// Reads and checks a file.
 ///
 /// # Errors
-/// [`ConfigErrors::Unreadable`] when there is no such file, it may not be read, or is no UTF-8
-/// text; [`ConfigErrors::Invalid`] with all its errors otherwise.
+/// [`ConfigErrors::Unreadable`] when there is no such file or it may not be read;
+/// [`ConfigErrors::Invalid`] with all its errors otherwise.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
-    let (text, mode) = read(path).map_err(|source| {
+    let (bytes, mode) = read(path).map_err(|source| {
         let hint = match source.kind() {
             ErrorKind::NotFound => "create it, or name the file to use",
             ErrorKind::PermissionDenied => {
                 "run this as the file's owner or as root; the service, which has no capabilities, \
                  needs it to belong to root"
             }
-            ErrorKind::InvalidData => "save it as text in UTF-8",
             ErrorKind::FileTooLarge => "name the right file",
             _ => "see to it that it is a readable file",
         };
         ConfigErrors::Unreadable { path: path.to_owned(), source, hint }
     })?;
+    let mut report = Report::default();
+    let (text, secrets) = syntax::decode(bytes, &mut report);
+    if report.has_errors() {
+        let (errors, warnings) = report.into_diagnostics(path, &text, secrets);
+        return Err(ConfigErrors::Invalid { errors, warnings });
+    }
     check(&text, path, Some(mode), environment)
 }
 
@@ -135,16 +142,16 @@ pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Loade
     check(text, path, None, environment)
 }
 
-/// The text of a file and its permissions.
-fn read(path: &Path) -> io::Result<(String, u32)> {
+/// The contents of a file and its permissions.
+fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode();
-    let mut text = String::new();
-    let length = file.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let length = file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
     if u64::try_from(length).is_ok_and(|length| length > LONGEST_FILE) {
         return Err(io::Error::new(ErrorKind::FileTooLarge, "it is longer than 16 MiB"));
     }
-    Ok((text, mode))
+    Ok((bytes, mode))
 }
 
 fn check(
@@ -159,12 +166,9 @@ fn check(
     let text = text.as_str();
     let (root, syntax_errors) = DeTable::parse_recoverable(text);
     let mut report = Report::default();
-    let first = syntax_errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
-    if let Some(first) = first {
-        let span = first.span().unwrap_or(0..0);
-        let secret = secrecy::secret_span_of_line(text, span.start);
-        report.error(&span, first.message(), syntax_hint(first.message()));
-        let (errors, warnings) = report.into_diagnostics(path, text, secret.into_iter().collect());
+    if !syntax_errors.is_empty() {
+        let secrets = syntax::report(text, &syntax_errors, &mut report);
+        let (errors, warnings) = report.into_diagnostics(path, text, secrets);
         return Err(ConfigErrors::Invalid { errors, warnings });
     }
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -180,16 +184,6 @@ fn check(
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
         Some(_) | None => Err(ConfigErrors::Invalid { errors, warnings }),
-    }
-}
-
-fn syntax_hint(message: &str) -> &'static str {
-    if message.starts_with("duplicate key") {
-        "each section, and each key in a section, may stand once: remove or rename one"
-    } else if message.contains("quote") || message.contains("boolean") {
-        "texts stand between quotes, as in helloTopic = \"home/lamp\""
-    } else {
-        "a line is a section like [device_lamp], or a key with its value like watchTimeOut = 60"
     }
 }
 
@@ -310,11 +304,20 @@ fn section_of<'t>(entry: &Field<'t>, report: &mut Report) -> Option<Section<'t>>
     None
 }
 
+const INCLUDE: &str = "there is no `include`: put the sections into this file";
+
 fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
     let shown = entry.key.escape_debug();
-    if !matches!(entry.value, DeValue::Table(_) | DeValue::Array(_)) {
-        let message = format!("the key `{shown}` stands in no section and has no effect");
-        report.warning(&entry.key_span, message, "move it into the section it belongs to");
+    let is_section = match entry.value {
+        DeValue::Table(_) => true,
+        DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
+        _ => false,
+    };
+    let is_include = ["include", "includes", "import", "imports"].contains(&entry.key);
+    if !is_section {
+        let message = format!("the key `{shown}` is outside any section and is ignored");
+        let hint = if is_include { INCLUDE } else { "move it into the section it belongs to" };
+        report.warning(&entry.key_span, message, hint);
         return;
     }
     let prefix = entry.key.split(['_', '-', '.']).next().unwrap_or(entry.key);
@@ -329,7 +332,7 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
     report.warning(
         &entry.key_span,
         format!("the section [{shown}] is unknown and has no effect"),
-        hint,
+        if is_include { INCLUDE.to_owned() } else { hint },
     );
 }
 

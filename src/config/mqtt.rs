@@ -102,7 +102,8 @@ fn server(section: &Section<'_>, environment: &Environment, report: &mut Report)
     const EXAMPLE: &str = "serverAddress = \"tcp://localhost:1883\"";
     let Some(field) = section.field("serverAddress") else {
         let message = "[mqtt] has no `serverAddress`";
-        report.error(&section.header, message, format!("add the broker's address: {EXAMPLE}"));
+        let hint = format!("add the broker's address: {EXAMPLE}");
+        report.error(&section.gap("serverAddress"), message, hint);
         return None;
     };
     let text = field.text(report)?;
@@ -192,6 +193,7 @@ fn problem_of_client_id(text: &str) -> Option<String> {
 
 fn user(section: &Section<'_>, report: &mut Report) -> Option<String> {
     let text = section.text("user", report)?;
+    secret::warn_if_reference("user", &text, "write the name itself", report);
     if text.value.len() > LONGEST_CREDENTIAL {
         let message = format!("a user of {} bytes is too long", text.value.len());
         report.error(&text.span, message, "MQTT allows 65535 bytes");
@@ -250,7 +252,7 @@ fn client_certificate(
     };
     // Where the other is there and wrong, that has been told already.
     if let Some(field) = section.field(present)
-        && section.field(missing).is_none_or(|other| other.value.as_str() == Some(""))
+        && section.field(missing).is_none()
     {
         let message = format!("{present} {} stands without {missing}", field.shown());
         report.error(

@@ -57,6 +57,10 @@ impl Report {
         self.warnings.add(span, message.into(), hint.into());
     }
 
+    pub fn has_errors(&self) -> bool {
+        self.errors.total > 0
+    }
+
     /// Errors and warnings, each in the order of the text. `secrets` are the places not to show.
     pub fn into_diagnostics(
         self,

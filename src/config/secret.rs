@@ -6,7 +6,7 @@
 use super::Environment;
 use super::access::{self, is_denied, warn_if_closed, warn_if_open};
 use super::report::{Report, Span};
-use super::section::Section;
+use super::section::{Section, Text};
 use crate::secret::Secret;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -59,11 +59,32 @@ pub(super) fn read(
         return accept(result, source, &place, environment, report);
     }
     let written = written?;
+    let (key, credential) = (source.key, source.credential);
+    let hint = format!(
+        "keep the {key} out of the file with a systemd credential, \
+         LoadCredential={credential}:/etc/iotmonitor/{key}, or with {}",
+        source.file_key
+    );
+    warn_if_reference(key, &written, &hint, report);
     if let Err((message, hint)) = (source.check)(written.value) {
         report.error(&written.span, message, hint);
         return None;
     }
     Some(Secret::new(written.value.to_owned()))
+}
+
+/// Warns of what other programs replace by something else, and this one does not.
+pub(super) fn warn_if_reference(key: &str, text: &Text<'_>, hint: &str, report: &mut Report) {
+    let rest = text.value.strip_prefix(['$', '%']).unwrap_or_default();
+    let is_variable = rest.starts_with(['{', '('])
+        || !rest.is_empty()
+            && rest.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b == b'%');
+    if is_variable || text.value.starts_with("!secret") || text.value.starts_with("{{") {
+        let message = format!(
+            "{key} is taken as it stands: there are no variables, `${{NAME}}` and `!secret` are text"
+        );
+        report.warning(&text.span, message, hint);
+    }
 }
 
 /// The file's text without the newline at its end.

@@ -1,7 +1,8 @@
 //! A section of the file as typed keys: each reader checks one value, reports what is wrong with
 //! it, and returns nothing then, so that the next keys are still looked at.
 //!
-//! One rule holds for every optional text: an empty one (`user = ""`) means that it is not set.
+//! One rule holds for every key, whatever its type: an empty string (`user = ""`, `port = ""`) is the
+//! same as no key. Entries of lists and of `environment` are no keys of ours, and may be empty.
 //! Deliberately absent: what the keys mean.
 
 use super::nearest::nearest;
@@ -43,8 +44,14 @@ impl<'t> Section<'t> {
         fields(self.table)
     }
 
+    /// A key that says something.
     pub fn field(&self, key: &str) -> Option<Field<'t>> {
-        field_of(self.table, key)
+        field_of(self.table, key).filter(|field| field.value.as_str() != Some(""))
+    }
+
+    /// Where a key that is missing is empty, or the section's name.
+    pub fn gap(&self, key: &str) -> Span {
+        field_of(self.table, key).map_or_else(|| self.header.clone(), |empty| empty.span)
     }
 
     /// Reports every key that is not among the known ones. `elsewhere` may know of a key that
@@ -81,7 +88,7 @@ impl<'t> Section<'t> {
     pub fn text(&self, key: &str, report: &mut Report) -> Option<Text<'t>> {
         let field = self.field(key)?;
         let value = field.text(report)?;
-        (!value.is_empty()).then_some(Text { value, span: field.span })
+        Some(Text { value, span: field.span })
     }
 
     pub fn boolean(&self, key: &str, default: bool, report: &mut Report) -> bool {
@@ -198,13 +205,20 @@ impl<'t> Field<'t> {
     fn time_span(&self, report: &mut Report) -> Option<Duration> {
         let seconds = match self.value {
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
+            DeValue::Integer(_) => {
+                let seconds = self.unsigned().map(|seconds| seconds.to_string());
+                self.report_notation("is not decimal", seconds, report);
+                return None;
+            }
+            DeValue::Float(float) if !float.as_str().bytes().all(is_plain) => {
+                let seconds = float.as_str().parse().ok().filter(|it: &f64| it.is_finite());
+                let seconds = seconds.map(|seconds| seconds.to_string());
+                self.report_notation("is not a plain number", seconds, report);
+                return None;
+            }
             DeValue::Float(float) => float.as_str(),
             DeValue::String(text) => text,
-            DeValue::Integer(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_)
-            | DeValue::Table(_) => {
+            DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
                 let example = format!("{} = 60 or {} = \"1h 30min\"", self.key, self.key);
                 self.report_type("a number of seconds or a time span", &example, report);
                 return None;
@@ -216,6 +230,13 @@ impl<'t> Field<'t> {
                 report.error(&self.span, format!("{}: {error}", self.key), hint);
             })
             .ok()
+    }
+
+    /// A number that is right, but not as times are written.
+    fn report_notation(&self, problem: &str, seconds: Option<String>, report: &mut Report) {
+        let message = format!("{} = {} {problem}", self.key, self.shown());
+        let seconds = seconds.unwrap_or_else(|| "60".to_owned());
+        report.error(&self.span, message, format!("write {} = {seconds}", self.key));
     }
 
     fn items(&self, items: &'t DeArray<'t>, report: &mut Report) -> Vec<Text<'t>> {
@@ -257,6 +278,11 @@ fn field<'t>(
     (key, value): (&'t Spanned<toml::de::DeString<'t>>, &'t Spanned<DeValue<'t>>),
 ) -> Field<'t> {
     Field { key: key.get_ref(), key_span: key.span(), span: value.span(), value: value.get_ref() }
+}
+
+/// Whether a number is written as times are.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'.' | b'+' | b'-' | b'_')
 }
 
 /// The first 80 characters.
