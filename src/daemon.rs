@@ -11,6 +11,7 @@ mod answers;
 mod credentials;
 mod former;
 mod memory;
+mod orders;
 mod parts;
 mod reload;
 mod watchdog;
@@ -21,14 +22,13 @@ use crate::bus::{self, Claim, Holder, Place};
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::http::Surroundings;
 use crate::logging::Logger;
-use crate::request::{Command, Rejection, Request};
+use crate::request::{Rejection, Request};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
 use alerts::{Accounted, Alerts};
 use answers::Answers;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{Alert, AlertKind};
-use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::Connection;
 use iotmonitor_core::model::notice::Notice;
@@ -37,8 +37,9 @@ use iotmonitor_core::model::view::Summary;
 use iotmonitor_core::model::words::{counted, devices_and_agents};
 use iotmonitor_core::monitor::Monitor;
 use memory::{LARGE_TURN, Trimming};
+use orders::Orders;
 use parts::{Parts, Wiring};
-use reload::{Reloads, Reply};
+use reload::Reloads;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -177,6 +178,8 @@ struct Daemon<'a> {
     /// For people who wait for the store.
     answers: Answers,
     reloads: Reloads,
+    /// For people who wait for an agent.
+    orders: Orders,
     alerts: Alerts,
     accounts: mpsc::Receiver<Accounted>,
     told: Option<Summary>,
@@ -223,7 +226,8 @@ impl<'a> Daemon<'a> {
             Surroundings { requests: request_sender, events: event_sender, started: wall };
         let parts = Parts::start(options, &wiring, opened, place, surroundings, start)?;
         let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
-        let monitor = Monitor::new(config.monitor, Now { mono: Duration::ZERO, wall }, seed);
+        let now = Now { mono: Duration::ZERO, wall, boot: boot_clock() };
+        let monitor = Monitor::new(config.monitor, now, seed);
         let summary = monitor.summary();
         let message = format!(
             "iotmonitor {} starts with {} on {}",
@@ -249,6 +253,7 @@ impl<'a> Daemon<'a> {
             actions: Vec::new(),
             answers: Answers::default(),
             reloads: Reloads::default(),
+            orders: Orders::default(),
             alerts,
             accounts,
             told: None,
@@ -306,6 +311,7 @@ impl<'a> Daemon<'a> {
             self.take_in(self.events.len());
             self.turn(Event::TimePassed);
         }
+        self.orders.look(&self.monitor);
         // Each time, for who has asked meanwhile knows more than was told.
         self.tell_status();
         if let Some(silent) = self.parts.newly_stuck() {
@@ -400,7 +406,7 @@ impl<'a> Daemon<'a> {
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.start.elapsed(), wall: wall_clock() }
+        Now { mono: self.start.elapsed(), wall: wall_clock(), boot: boot_clock() }
     }
 
     fn tell_ready(&mut self) {
@@ -428,6 +434,7 @@ impl<'a> Daemon<'a> {
         // Who asked may have gone away meanwhile.
         match request {
             Request::Command { command, reply } => self.obey(command, reply),
+            Request::Order { command, reply } => self.follow(command, reply),
             Request::View { device, reply } => {
                 let view = self.monitor.view(&device);
                 let _ = reply.send(view.ok_or(Rejection::UnknownDevice(device)));
@@ -443,36 +450,6 @@ impl<'a> Daemon<'a> {
             Request::ForgetState { topic, clear, reply } => self.forget_state(topic, clear, reply),
             Request::ImportStates { states, reply } => self.import_states(states, reply),
         }
-    }
-
-    fn obey(&mut self, command: Command, reply: Reply) {
-        let event = match command {
-            Command::Reload => return self.reload(Some(reply)),
-            Command::Enable(device) => self.known(device).map(|device| Event::Enabled { device }),
-            Command::Disable(device) => self.known(device).map(|device| Event::Disabled { device }),
-            Command::Restore(device) => {
-                self.known(device).map(|device| Event::RestoreRequested { device })
-            }
-            Command::RestartAgent(device) => {
-                self.known_agent(device).map(|device| Event::RestartRequested { device })
-            }
-        };
-        // Who asked may have gone away meanwhile.
-        let _ = reply.send(event.map(|event| self.turn(event)));
-    }
-
-    fn known(&self, name: DeviceName) -> Result<DeviceName, Rejection> {
-        if self.monitor.knows(&name) { Ok(name) } else { Err(Rejection::UnknownDevice(name)) }
-    }
-
-    fn known_agent(&self, name: DeviceName) -> Result<DeviceName, Rejection> {
-        let name = self.known(name)?;
-        if self.monitor.knows_agent(&name) {
-            return Ok(name);
-        }
-        let sentence =
-            format!("`{name}` is a device without a process, there is nothing to restart");
-        Err(Rejection::Failed(sentence))
     }
 
     /// Last words, last commit, farewell.
@@ -500,6 +477,13 @@ fn status_line(summary: &Summary, server: &str) -> String {
         line.push_str(&format!(" · {agents}, {} running", summary.agents_running));
     }
     line
+}
+
+/// Time since the machine was switched on, with that in which it was suspended (clock_gettime(2)).
+fn boot_clock() -> Duration {
+    // Linux has had the clock since 2.6.39; without it a pause counts from the start on.
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_or(Duration::ZERO, Duration::from)
 }
 
 fn wall_clock() -> Duration {

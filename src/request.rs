@@ -7,6 +7,7 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::model::view::{DeviceView, Summary};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// What a person asks the daemon for.
@@ -18,6 +19,8 @@ pub enum Command {
     Enable(DeviceName),
     /// Take a device out of the monitoring; an agent is stopped.
     Disable(DeviceName),
+    /// The same for so long.
+    Pause(DeviceName, Duration),
     /// Publish a device's recorded states now.
     Restore(DeviceName),
     /// Stop an agent and start it again.
@@ -32,6 +35,7 @@ impl Command {
             Self::Reload => None,
             Self::Enable(device)
             | Self::Disable(device)
+            | Self::Pause(device, _)
             | Self::Restore(device)
             | Self::RestartAgent(device) => Some(device),
         }
@@ -43,6 +47,11 @@ impl Command {
 #[derive(Debug)]
 pub enum Request {
     Command {
+        command: Command,
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// The same, answered when what was ordered of an agent's process has happened.
+    Order {
         command: Command,
         reply: oneshot::Sender<Result<(), Rejection>>,
     },

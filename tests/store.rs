@@ -176,6 +176,7 @@ fn what_was_saved_comes_back() {
         untold: true,
         graces: 2,
         enabled: Some(false),
+        pause: None,
         invocation: Some("0123456789abcdef0123456789abcdef".to_owned()),
         announced: Some("homeassistant".to_owned()),
         offline: true,

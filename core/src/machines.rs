@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod deadline;
+pub mod pauses;
 pub mod rhythm;
 pub mod shared_base;
 pub mod takedown;

@@ -18,6 +18,7 @@ mod flapping;
 mod former;
 mod home_assistant;
 mod liveness;
+mod pauses;
 mod probe;
 mod publishing;
 mod reconfigure;
@@ -35,6 +36,7 @@ mod views;
 
 use crate::machines::clock::WatchedClock;
 use crate::machines::deadline::DeadlineTable;
+use crate::machines::pauses::Pauses;
 use crate::machines::shared_base::SharedBase;
 use crate::machines::takedown::Takedown;
 use crate::model::action::Action;
@@ -109,8 +111,10 @@ pub struct Monitor {
     next_read: u64,
     random: SplitMix,
     stopping: bool,
-    /// Monotonic time of the last event.
-    last_turn: Duration,
+    /// Who is out of the monitoring for a time.
+    pauses: Pauses,
+    /// The time of the last event.
+    last_turn: Now,
 }
 
 /// What a message means that one of a device's filters matches.
@@ -183,7 +187,8 @@ impl Monitor {
             next_read: 0,
             random: SplitMix(seed),
             stopping: false,
-            last_turn: now.mono,
+            pauses: Pauses::default(),
+            last_turn: now,
         };
         monitor.up_topic = monitor.own_topic("up");
         monitor.take_in_devices(Duration::ZERO, now.wall, spec.devices);
@@ -300,6 +305,7 @@ impl Monitor {
             Event::Reconfigured(spec) => self.reconfigure(turn, spec),
             Event::Enabled { device } => self.set_enabled(turn, &device, true),
             Event::Disabled { device } => self.set_enabled(turn, &device, false),
+            Event::Paused { device, span } => self.pause(turn, &device, span),
             Event::RestoreRequested { device } => {
                 if let Some(id) = self.id_named(&device) {
                     self.request_restore(turn, id);
@@ -320,7 +326,8 @@ impl Monitor {
         let of = |watched| self.clock.mono_of(watched);
         let silence = self.silence.next().and_then(of);
         let holds = self.holds.next().and_then(of);
-        [silence, holds, self.timers.next()].into_iter().flatten().min()
+        let pause = self.pauses.next(self.last_turn.boot).map(|left| self.last_turn.mono + left);
+        [silence, holds, pause, self.timers.next()].into_iter().flatten().min()
     }
 
     #[must_use]
@@ -371,6 +378,7 @@ impl Monitor {
                 }
             }
         }
+        self.pauses_due(turn);
         self.silence_due(turn);
         self.flush_saves(turn);
     }

@@ -26,6 +26,8 @@ mod liveness;
 mod notices;
 #[path = "monitor/outages.rs"]
 mod outages;
+#[path = "monitor/pauses.rs"]
+mod pauses;
 #[path = "../../tests/common/plain_agent.rs"]
 mod plain_agent;
 #[path = "monitor/reasons.rs"]

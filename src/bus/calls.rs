@@ -17,9 +17,11 @@ use crate::request::{Command, Rejection, Request};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::DeviceView;
 use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::{Flags, Header};
-use zbus::{Connection, Message};
+use zbus::{Connection, Message, OwnedVariant, Variant};
 
 /// Where every machine keeps its identity (machine-id(5)).
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -179,6 +181,7 @@ impl Calls {
             "Disable" => self.command(call, Command::Disable(name()?)).await,
             "Restore" => self.command(call, Command::Restore(name()?)).await,
             "RestartAgent" => self.command(call, Command::RestartAgent(name()?)).await,
+            "Order" => self.order(call).await,
             "GetDevice" => call.reply(&to_dictionary(&self.view(name()?).await?)),
             "ListDevices" => {
                 let after: String = call.arguments()?;
@@ -192,6 +195,40 @@ impl Calls {
             "ImportStates" => self.import_states(call).await,
             _ => call.unknown_method(),
         }
+    }
+
+    /// A command with options.
+    async fn order(&self, call: &Call<'_>) -> Result<Message, Error> {
+        let (verb, name, options): (String, String, HashMap<String, OwnedVariant>) =
+            call.arguments()?;
+        let invalid = |text: &str| Error::Failed(format!("Order: {text}"));
+        let (mut wait, mut span) = (false, None);
+        for (key, value) in &options {
+            match (key.as_str(), &**value) {
+                ("Wait", Variant::Bool(value)) => wait = *value,
+                ("Seconds", Variant::U64(seconds)) => span = Some(Duration::from_secs(*seconds)),
+                ("Wait" | "Seconds", _) => {
+                    return Err(invalid(&format!("the option `{key}` has another type")));
+                }
+                _ => return Err(invalid(&format!("there is no option `{key}`"))),
+            }
+        }
+        let name = device_name(name)?;
+        let command = match (verb.as_str(), span) {
+            ("disable", Some(Duration::ZERO)) => return Err(invalid("no time is none to wait")),
+            ("disable", Some(span)) => Command::Pause(name, span),
+            ("disable", None) => Command::Disable(name),
+            ("enable", None) => Command::Enable(name),
+            ("restart", None) => Command::RestartAgent(name),
+            ("enable" | "restart", Some(_)) => return Err(invalid("only `disable` takes Seconds")),
+            _ => return Err(invalid("the command is enable, disable or restart")),
+        };
+        if !wait {
+            return self.command(call, command).await;
+        }
+        may_command(self.bus, &self.connection, call.header).await?;
+        self.ask(|reply| Request::Order { command, reply }).await?;
+        call.reply(&())
     }
 
     async fn device(&self, call: &Call<'_>, name: DeviceName) -> Result<Message, Error> {

@@ -12,8 +12,9 @@ use std::time::Duration;
 use zbus::proxy::MethodFlags;
 use zbus::{Connection, DBusError as _, OwnedVariant, Variant};
 
-/// A command may wait for a person's password, which polkit asks for.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// A command may wait for a person's password, which polkit asks for, and for an agent to end, which
+/// takes as long as its stopTimeout.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// Why a command did not reach the daemon, or was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +117,21 @@ impl Caller {
         Ok(Self { bus, addressee, proxy })
     }
 
+    /// Sends an order about a device, and waits for its outcome; with `wait` until it has happened.
+    ///
+    /// # Errors
+    /// As [`call`].
+    pub async fn order(&self, command: Command, wait: bool) -> Result<(), CallError> {
+        let (verb, device, span) = match command {
+            Command::Enable(device) => ("enable", device, None),
+            Command::Disable(device) => ("disable", device, None),
+            Command::Pause(device, span) => ("disable", device, Some(span)),
+            Command::RestartAgent(device) => ("restart", device, None),
+            other @ (Command::Reload | Command::Restore(_)) => return self.send(other).await,
+        };
+        self.ask("Order", &(verb, device.as_str(), options(wait, span))).await
+    }
+
     /// Sends a command and waits for its outcome.
     ///
     /// # Errors
@@ -125,6 +141,10 @@ impl Caller {
             Command::Reload => ("Reload", None),
             Command::Enable(device) => ("Enable", Some(device)),
             Command::Disable(device) => ("Disable", Some(device)),
+            Command::Pause(device, span) => {
+                let options = options(false, Some(*span));
+                return self.ask("Order", &("disable", device.as_str(), options)).await;
+            }
             Command::Restore(device) => ("Restore", Some(device)),
             Command::RestartAgent(device) => ("RestartAgent", Some(device)),
         };
@@ -209,6 +229,13 @@ impl Caller {
     fn explain(&self, error: zbus::Error) -> CallError {
         explain(self.bus, &self.addressee, error)
     }
+}
+
+/// Options of an order.
+fn options(wait: bool, span: Option<Duration>) -> HashMap<&'static str, Variant<'static>> {
+    let mut options = HashMap::from([("Wait", Variant::from(wait))]);
+    options.extend(span.map(|span| ("Seconds", Variant::from(span.as_secs().max(1)))));
+    options
 }
 
 fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {

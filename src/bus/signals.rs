@@ -7,8 +7,20 @@ use iotmonitor_core::model::notice::Notice;
 use std::time::Duration;
 use zbus::Message;
 
-/// Properties that change without a signal: with every message, or with a reload alone.
-const SILENT: [&str; 6] = ["Name", "LastContact", "WatchTimeOut", "Hellos", "Unit", "Version"];
+/// Properties that change without a signal: with every message, beside another one that has a signal,
+/// or with a reload alone.
+const SILENT: [&str; 10] = [
+    "Name",
+    "LastContact",
+    "WatchTimeOut",
+    "Hellos",
+    "DisabledUntil",
+    "Unit",
+    "LastExit",
+    "LastExitTime",
+    "NextStart",
+    "Version",
+];
 
 /// The signal that tells of it.
 ///

@@ -13,7 +13,7 @@ use iotmonitor_core::model::view::{AgentView, DeviceView, Summary};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant};
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, Variant};
 
 const SUMMARY: Summary =
     Summary { watching: true, devices: 2, expired: 1, agents: 1, agents_running: 1 };
@@ -24,6 +24,7 @@ fn view(name: &str) -> DeviceView {
         state: "active".to_owned(),
         main_pid: 17,
         restarts: 2,
+        ..AgentView::default()
     });
     DeviceView {
         name: name.to_owned(),
@@ -35,6 +36,7 @@ fn view(name: &str) -> DeviceView {
         auto_timeout: false,
         learned: None,
         hellos: 3,
+        disabled_until: None,
         agent,
     }
 }
@@ -45,7 +47,7 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
         names.iter().map(|name| (name.clone(), view(name))).collect();
     while let Some(request) = requests.recv().await {
         match request {
-            Request::Command { command, reply } => {
+            Request::Command { command, reply } | Request::Order { command, reply } => {
                 commands.send(command).await.unwrap();
                 let _ = reply.send(Ok(()));
             }
@@ -222,6 +224,41 @@ async fn a_command_on_an_object_is_about_its_device() {
         house.call(&device_path(device), interface, member, &()).await.unwrap();
         assert_eq!(house.commands.recv().await, Some(command));
     }
+}
+
+#[tokio::test]
+async fn an_order_has_options_and_refuses_what_it_does_not_know() {
+    let mut house = House::of(&["lamp", "agent"]).await;
+    let name = |text| DeviceName::new(text).unwrap();
+    let options = |options: &[(&'static str, Variant<'static>)]| {
+        options.iter().cloned().collect::<HashMap<&str, Variant<'static>>>()
+    };
+    let wait = || ("Wait", Variant::from(true));
+    let seconds = || ("Seconds", Variant::from(90_u64));
+    for (verb, device, options, command) in [
+        ("enable", "lamp", options(&[]), Command::Enable(name("lamp"))),
+        ("disable", "lamp", options(&[wait()]), Command::Disable(name("lamp"))),
+        ("restart", "agent", options(&[wait()]), Command::RestartAgent(name("agent"))),
+        (
+            "disable",
+            "agent",
+            options(&[wait(), seconds()]),
+            Command::Pause(name("agent"), Duration::from_secs(90)),
+        ),
+    ] {
+        house.call(PATH, MONITOR, "Order", &(verb, device, options)).await.unwrap();
+        assert_eq!(house.commands.recv().await, Some(command));
+    }
+    for (verb, options) in [
+        ("explode", options(&[])),
+        ("restart", options(&[seconds()])),
+        ("disable", options(&[("Hurry", Variant::from(true))])),
+        ("disable", options(&[("Seconds", Variant::from("90"))])),
+        ("disable", options(&[("Seconds", Variant::from(0_u64))])),
+    ] {
+        house.call(PATH, MONITOR, "Order", &(verb, "agent", options)).await.unwrap_err();
+    }
+    assert!(house.commands.try_recv().is_err());
 }
 
 #[tokio::test]

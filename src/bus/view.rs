@@ -15,6 +15,16 @@ pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
         dictionary.remove("LastContact");
     }
     dictionary.extend(view.agent.iter().flat_map(agent_properties));
+    for key in ["LastExit", "LastExitTime", "NextStart", "DisabledUntil"] {
+        let is_empty = match dictionary.get(key) {
+            Some(Variant::Str(text)) => text.as_str().is_empty(),
+            Some(Variant::U64(time)) => *time == 0,
+            _ => true,
+        };
+        if is_empty {
+            dictionary.remove(key);
+        }
+    }
     dictionary.insert("AutoTimeOut".to_owned(), Variant::from(view.auto_timeout));
     dictionary.extend(view.learned.iter().flat_map(learned));
     dictionary
@@ -42,6 +52,7 @@ pub(super) fn device_properties(view: &DeviceView) -> Dictionary {
         ("LastContact", Variant::from(view.last_contact.unwrap_or_default().as_secs())),
         ("WatchTimeOut", Variant::from(view.watch_timeout.unwrap_or_default().as_secs_f64())),
         ("Hellos", Variant::from(view.hellos)),
+        ("DisabledUntil", Variant::from(view.disabled_until.unwrap_or_default().as_secs())),
     ])
 }
 
@@ -52,6 +63,9 @@ pub(super) fn agent_properties(agent: &AgentView) -> Dictionary {
         ("UnitState", Variant::from(agent.state.clone())),
         ("MainPID", Variant::from(agent.main_pid)),
         ("Restarts", Variant::from(agent.restarts)),
+        ("LastExit", Variant::from(agent.last_exit.clone().unwrap_or_default())),
+        ("LastExitTime", Variant::from(agent.last_exit_at.unwrap_or_default().as_secs())),
+        ("NextStart", Variant::from(agent.next_start.unwrap_or_default().as_secs())),
     ])
 }
 
@@ -104,11 +118,15 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
             proposed: span("ProposedTimeOut").filter(|proposed| !proposed.is_zero()),
         }),
         hellos: number("Hellos").unwrap_or_default(),
+        disabled_until: number("DisabledUntil").map(Duration::from_secs),
         agent: text("Unit").map(|unit| AgentView {
             unit,
             state: text("UnitState").unwrap_or_default(),
             main_pid: number("MainPID").and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
             restarts: number("Restarts").unwrap_or_default(),
+            last_exit: text("LastExit"),
+            last_exit_at: number("LastExitTime").map(Duration::from_secs),
+            next_start: number("NextStart").map(Duration::from_secs),
         }),
     })
 }
@@ -135,12 +153,14 @@ mod tests {
                 proposed: Some(Duration::from_secs(60)),
             }),
             hellos: 3,
+            disabled_until: Some(Duration::from_secs(11)),
             agent: None,
         };
         let agent = DeviceView {
             state: "expired".to_owned(),
             reason: Some("silent".to_owned()),
             last_contact: None,
+            disabled_until: None,
             watch_timeout: None,
             auto_timeout: false,
             learned: None,
@@ -149,6 +169,9 @@ mod tests {
                 state: "active".to_owned(),
                 main_pid: 17,
                 restarts: 2,
+                last_exit: Some("exited with 1".to_owned()),
+                last_exit_at: Some(Duration::from_secs(8)),
+                next_start: Some(Duration::from_secs(9)),
             }),
             ..device.clone()
         };

@@ -4,29 +4,74 @@ use super::EXIT_FAILURE;
 use super::output::{OutputError, say};
 use crate::bus::{Addressee, CallError, Caller};
 use crate::config::nearest::nearest;
+use crate::config::time_span::{self, MAX_TIME_SPAN};
 use crate::dbus::Bus;
 use crate::request::Command;
 use iotmonitor_core::model::device_name::DeviceName;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 pub fn reload(bus: Bus, addressee: Addressee) -> u8 {
     send(bus, addressee, Command::Reload)
 }
 
-pub fn enable(bus: Bus, addressee: Addressee, name: String) -> u8 {
-    send_about(bus, addressee, name, Command::Enable)
+pub fn enable(bus: Bus, addressee: Addressee, name: String, wait: bool) -> u8 {
+    order(bus, addressee, name, wait, Command::Enable)
 }
 
-pub fn disable(bus: Bus, addressee: Addressee, name: String) -> u8 {
-    send_about(bus, addressee, name, Command::Disable)
+/// For good, or for so long.
+pub fn disable(
+    bus: Bus,
+    addressee: Addressee,
+    name: String,
+    span: Option<Duration>,
+    wait: bool,
+) -> u8 {
+    order(bus, addressee, name, wait, |name| match span {
+        Some(span) => Command::Pause(name, span),
+        None => Command::Disable(name),
+    })
 }
 
 pub fn restore(bus: Bus, addressee: Addressee, name: String) -> u8 {
     send_about(bus, addressee, name, Command::Restore)
 }
 
-pub fn restart(bus: Bus, addressee: Addressee, name: String) -> u8 {
-    send_about(bus, addressee, name, Command::RestartAgent)
+pub fn restart(bus: Bus, addressee: Addressee, name: String, wait: bool) -> u8 {
+    order(bus, addressee, name, wait, Command::RestartAgent)
+}
+
+/// Waits until it has happened, or has only been asked for; nothing is said about a success.
+fn order(
+    bus: Bus,
+    addressee: Addressee,
+    name: String,
+    wait: bool,
+    command: impl FnOnce(DeviceName) -> Command,
+) -> u8 {
+    let name = match DeviceName::new(name) {
+        Ok(name) => name,
+        Err(error) => return fail(&error),
+    };
+    conclude(in_runtime(async {
+        let caller = Caller::connect(bus, None, addressee).await?;
+        let outcome = caller.order(command(name.clone()), wait).await;
+        suggesting(&caller, &name, outcome).await
+    }))
+}
+
+/// How long a device may be out of the monitoring at the least and the most.
+const PAUSE: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_TIME_SPAN;
+
+/// The time span of `--for`, in the form of the configuration.
+pub fn pause(text: &str) -> Result<Duration, String> {
+    let span = time_span::parse(text).map_err(|error| error.to_string())?;
+    if PAUSE.contains(&span) {
+        return Ok(span);
+    }
+    let (least, most) = (time_span::format(*PAUSE.start()), time_span::format(*PAUSE.end()));
+    Err(format!("it may be from {least} to {most}"))
 }
 
 fn send_about(

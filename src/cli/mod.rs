@@ -140,14 +140,34 @@ enum Command {
     },
     /// Have the running monitor read its configuration again; a broken one changes nothing.
     Reload(Process),
-    /// Take a device or an agent into the monitoring again.
-    Enable(Target),
-    /// Take a device out of the monitoring, and stop an agent, until it is enabled again.
-    Disable(Target),
+    /// Take a device or an agent into the monitoring again; return when an agent has started.
+    Enable {
+        #[command(flatten)]
+        patience: Patience,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Take a device out of the monitoring, and stop an agent, until it is enabled again; return when
+    /// an agent has stopped.
+    Disable {
+        /// Take it back after this time by itself, such as 2h or "1d 12h". Neither a restart nor a
+        /// step of the clock changes it; while the machine is off it does not count.
+        #[arg(long = "for", value_name = "SPAN", value_parser = command::pause)]
+        span: Option<Duration>,
+        #[command(flatten)]
+        patience: Patience,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Publish a device's recorded states now.
     Restore(Target),
-    /// Stop an agent and start it again.
-    Restart(Target),
+    /// Stop an agent and start it again; return when it has started.
+    Restart {
+        #[command(flatten)]
+        patience: Patience,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// Which of several monitors is meant.
@@ -156,6 +176,14 @@ struct Instance {
     /// The `clientid` of the monitor.
     #[arg(long, value_name = "ID", default_value = DEFAULT_CLIENT_ID, global = true)]
     clientid: String,
+}
+
+/// Whether to wait.
+#[derive(Debug, clap::Args)]
+struct Patience {
+    /// Do not wait until it has happened.
+    #[arg(long)]
+    no_block: bool,
 }
 
 /// Which of several monitors is meant, also by its process.
@@ -234,10 +262,16 @@ pub fn main() -> ExitCode {
             let addressee = pid.map_or_else(|| instance.addressee(), Addressee::Process);
             command::reload(bus, addressee)
         }
-        Command::Enable(target) => command::enable(bus, target.instance.addressee(), target.name),
-        Command::Disable(target) => command::disable(bus, target.instance.addressee(), target.name),
+        Command::Enable { patience, target: Target { name, instance } } => {
+            command::enable(bus, instance.addressee(), name, !patience.no_block)
+        }
+        Command::Disable { span, patience, target: Target { name, instance } } => {
+            command::disable(bus, instance.addressee(), name, span, !patience.no_block)
+        }
         Command::Restore(target) => command::restore(bus, target.instance.addressee(), target.name),
-        Command::Restart(target) => command::restart(bus, target.instance.addressee(), target.name),
+        Command::Restart { patience, target: Target { name, instance } } => {
+            command::restart(bus, instance.addressee(), name, !patience.no_block)
+        }
     };
     ExitCode::from(code)
 }

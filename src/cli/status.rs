@@ -115,6 +115,9 @@ fn json_of((device, usage): &Row) -> Value {
     if let Some(reason) = &device.reason {
         value["reason"] = reason.as_str().into();
     }
+    if let Some(until) = device.disabled_until {
+        value["disabledUntil"] = until.as_secs().into();
+    }
     if let Some(agent) = &device.agent {
         value["agent"] = json!({
             "unit": agent.unit,
@@ -123,6 +126,9 @@ fn json_of((device, usage): &Row) -> Value {
             "restarts": agent.restarts,
             "memoryBytes": usage.memory,
             "cpuSeconds": usage.cpu.map(|cpu| cpu.as_secs_f64()),
+            "lastExit": agent.last_exit,
+            "lastExitAt": agent.last_exit_at.map(|at| at.as_secs()),
+            "nextStart": agent.next_start.map(|at| at.as_secs()),
         });
     }
     value
@@ -197,6 +203,9 @@ fn description((device, usage): &Row, now: Duration) -> String {
         device.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
         Span(Duration::from_secs(now.as_secs().saturating_sub(device.since.as_secs())))
     );
+    if let Some(until) = device.disabled_until {
+        text.push_str(&format!("  enabled:      {}\n", ahead(now, until)));
+    }
     let contact = device.last_contact.map_or_else(|| "never".to_owned(), |at| ago(now, at));
     let timeout =
         device.watch_timeout.map_or_else(|| "none".to_owned(), |span| Span(span).to_string());
@@ -208,6 +217,13 @@ fn description((device, usage): &Row, now: Duration) -> String {
             text.push_str(&format!("  PID:          {}\n", agent.main_pid));
         }
         text.push_str(&format!("  restarts:     {}\n", agent.restarts));
+        if let Some(exit) = &agent.last_exit {
+            let when = agent.last_exit_at.map(|at| format!(", {}", ago(now, at)));
+            text.push_str(&format!("  last exit:    {exit}{}\n", when.unwrap_or_default()));
+        }
+        if let Some(next) = agent.next_start {
+            text.push_str(&format!("  next try:     {}\n", ahead(now, next)));
+        }
         if let Some(memory) = usage.memory {
             text.push_str(&format!("  memory:       {}\n", mebibytes(memory)));
         }
@@ -216,6 +232,14 @@ fn description((device, usage): &Row, now: Duration) -> String {
         }
     }
     text
+}
+
+/// A time to come, rounded up; one that has come is due.
+fn ahead(now: Duration, then: Duration) -> String {
+    match then.as_secs().saturating_sub(now.as_secs()) {
+        0 => "now".to_owned(),
+        seconds => format!("in {}", Span(Duration::from_secs(seconds))),
+    }
 }
 
 /// The seconds of a contact are whole, and a clock that steps back must not frighten anybody.
@@ -238,6 +262,7 @@ mod tests {
             auto_timeout: false,
             learned: None,
             hellos: 2,
+            disabled_until: None,
             agent: None,
         }
     }
@@ -248,6 +273,7 @@ mod tests {
             state: "active".to_owned(),
             main_pid: 17,
             restarts: 3,
+            ..AgentView::default()
         };
         let (name, state) = ("pump".to_owned(), "unknown".to_owned());
         DeviceView { name, state, last_contact: None, agent: Some(agent), ..lamp() }
@@ -284,6 +310,28 @@ mod tests {
         assert!(painted.contains("\x1b["));
         let plain = painted.split("\x1b[").map(|part| part.split_once('m').map_or(part, |p| p.1));
         assert_eq!(plain.collect::<String>(), table(&rows, NOW, Look::default()));
+    }
+
+    #[test]
+    fn an_agent_that_waits_for_its_next_try_says_why_and_how_long() {
+        let mut view = pump();
+        view.disabled_until = Some(NOW + Duration::from_secs(7_200));
+        let agent = view.agent.as_mut().unwrap();
+        agent.last_exit = Some("exited with 7".to_owned());
+        agent.last_exit_at = Some(NOW - Duration::from_secs(4));
+        agent.next_start = Some(NOW + Duration::from_secs(61));
+        let text = description(&(view.clone(), Usage::default()), NOW);
+        for line in [
+            "  enabled:      in 2 h\n",
+            "  last exit:    exited with 7, 4 s ago\n",
+            "  next try:     in 1 min 1 s\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        let value = json_of(&(view, Usage::default()));
+        assert_eq!(value["agent"]["lastExit"], "exited with 7");
+        assert_eq!(value["agent"]["nextStart"], 1_241);
+        assert_eq!(value["disabledUntil"], 8_380);
     }
 
     #[test]

@@ -129,6 +129,7 @@ mod tests {
                 proposed: proposed.map(secs),
             }),
             hellos: 0,
+            disabled_until: None,
             agent: None,
         }
     }

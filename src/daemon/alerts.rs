@@ -136,7 +136,11 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    const NOW: Now = Now { mono: Duration::ZERO, wall: Duration::from_secs(1_700_000_000) };
+    const NOW: Now = Now {
+        mono: Duration::ZERO,
+        wall: Duration::from_secs(1_700_000_000),
+        boot: Duration::ZERO,
+    };
 
     fn started(alerts: &mut Alerts, kind: AlertKind) -> Option<String> {
         let template = UnitTemplate::new("notify@.service").unwrap();

@@ -23,6 +23,8 @@ struct Device<'a> {
     watch_time_out: Seconds,
     hellos: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_until: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<Agent<'a>>,
 }
 
@@ -33,6 +35,12 @@ struct Agent<'a> {
     state: &'a str,
     main_pid: u32,
     restarts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_exit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_exit_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_start: Option<u64>,
 }
 
 /// Without a fraction where there is none.
@@ -55,6 +63,9 @@ impl<'a> From<&'a AgentView> for Agent<'a> {
             state: &agent.state,
             main_pid: agent.main_pid,
             restarts: agent.restarts,
+            last_exit: agent.last_exit.as_deref(),
+            last_exit_at: agent.last_exit_at.map(|at| at.as_secs()),
+            next_start: agent.next_start.map(|at| at.as_secs()),
         }
     }
 }
@@ -70,6 +81,7 @@ pub(super) fn device(view: &DeviceView) -> String {
         last_contact: view.last_contact.map(|contact| contact.as_secs()),
         watch_time_out: Seconds(view.watch_timeout.unwrap_or_default()),
         hellos: view.hellos,
+        disabled_until: view.disabled_until.map(|until| until.as_secs()),
         agent: view.agent.as_ref().map(Agent::from),
     })
 }
@@ -144,11 +156,13 @@ mod tests {
             auto_timeout: false,
             learned: None,
             hellos: 3,
+            disabled_until: None,
             agent: Some(AgentView {
                 unit: "iotmonitor-agent-pump.service".to_owned(),
                 state: "active".to_owned(),
                 main_pid: 17,
                 restarts: 2,
+                ..AgentView::default()
             }),
         }
     }

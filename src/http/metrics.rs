@@ -269,6 +269,7 @@ mod tests {
             auto_timeout: false,
             learned: None,
             hellos: 3,
+            disabled_until: None,
             agent: None,
         };
         let agent = AgentView {
@@ -276,6 +277,7 @@ mod tests {
             state: "active".to_owned(),
             main_pid: 17,
             restarts: 2,
+            ..AgentView::default()
         };
         let pump = DeviceView {
             name: "pump".to_owned(),

@@ -4,6 +4,7 @@ use super::proxy::UNIT_NAMESPACE;
 use iotmonitor_core::model::unit::{ActiveState, UnitReport};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::HashMap;
+use std::time::Duration;
 use zbus::Variant;
 
 /// Journal fields that mark a unit as an agent of this program. They are on every entry that the
@@ -121,6 +122,11 @@ pub(super) fn interpret(
             // No process was made, so the last one's exit is an older one.
             "resources" => Some(without_process(&environment_files(properties))),
             _ => last_exit(signed("ExecMainCode"), signed("ExecMainStatus")),
+        },
+        ended_at: match properties.get("ExecMainExitTimestamp") {
+            Some(Variant::U64(0)) | None => None,
+            Some(Variant::U64(microseconds)) => Some(Duration::from_micros(*microseconds)),
+            Some(_) => None,
         },
         definition: field(FIELD_DEFINITION),
     })
@@ -263,6 +269,7 @@ mod tests {
             ("Result".to_owned(), Variant::from("signal")),
             ("ExecMainCode".to_owned(), Variant::from(2_i32)),
             ("ExecMainStatus".to_owned(), Variant::from(9_i32)),
+            ("ExecMainExitTimestamp".to_owned(), Variant::from(1_700_000_000_500_000_u64)),
             ("LogExtraFields".to_owned(), Variant::from(fields)),
         ])
     }
@@ -286,6 +293,7 @@ mod tests {
             restarts: 2,
             result: "signal".to_owned(),
             last_exit: Some("killed by SIGKILL".to_owned()),
+            ended_at: Some(Duration::from_millis(1_700_000_000_500)),
             definition: Some("abc".to_owned()),
         };
         assert_eq!(interpret(&lamp(), "iotmonitor", &marked), Reading::Own(report));

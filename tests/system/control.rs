@@ -98,3 +98,75 @@ fn others_than_root_may_not_command() {
     bus.let_seconds_pass(1);
     assert_eq!(machine.main_pid(UNIT), pid);
 }
+
+/// Takes a while to end, and can be made to fail.
+const SLOW: &str = "[agent_slow]\nuser = \"root\"\nexec = '''\n\
+    test ! -e /run/broken || exit 7\n\
+    trap 'sleep 2; exit 0' TERM; while :; do sleep 0.1; done'''\n";
+const SLOW_UNIT: &str = "iotmonitor-agent-slow.service";
+
+#[test]
+fn an_order_returns_when_it_has_happened() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SLOW));
+    bus.wait_topic(0, "home/monitoring/startedprocess/slow");
+    let pid = machine.main_pid(SLOW_UNIT);
+    machine.ok(&["iotmonitor", "restart", "slow"]);
+    let next = machine.main_pid(SLOW_UNIT);
+    assert!(next != 0 && next != pid, "{pid} {next}");
+    machine.ok(&["iotmonitor", "disable", "slow"]);
+    assert_eq!(machine.property(SLOW_UNIT, "ActiveState"), "inactive");
+    machine.ok(&["iotmonitor", "enable", "slow"]);
+    let pid = machine.main_pid(SLOW_UNIT);
+    assert_ne!(pid, 0);
+
+    machine.ok(&["iotmonitor", "restart", "--no-block", "slow"]);
+    assert_eq!(machine.main_pid(SLOW_UNIT), pid, "it still ends");
+    machine.await_new_main_pid(SLOW_UNIT, pid);
+
+    machine.ok(&["touch", "/run/broken"]);
+    let output = machine.run(&["iotmonitor", "restart", "slow"]);
+    // The script has begun, which is a start; that it ends is the next thing to be known.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() || said.contains("exited with 7"), "{said}");
+    let text = eventually("its next try to be told", || {
+        let text = machine.ok(&["iotmonitor", "status", "slow"]);
+        text.contains("next try:").then_some(text)
+    });
+    assert!(text.contains("last exit:    exited with 7"), "{text}");
+}
+
+#[test]
+fn an_order_that_fails_says_why() {
+    let machine = Machine::boot();
+    machine.launch(&config("auto", "[agent_lost]\nexec = [\"/nothere\"]\nenabled = false\n"));
+    let output = machine.run(&["iotmonitor", "enable", "lost"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains("203") && said.contains("tried again"), "{said}");
+    machine.ok(&["iotmonitor", "disable", "lost"]);
+    let output = machine.run(&["iotmonitor", "restart", "lost"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("iotmonitor enable lost"), "{said}");
+}
+
+#[test]
+fn what_is_disabled_for_a_time_is_taken_back_also_over_a_restart() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SECTIONS));
+    bus.wait_topic(0, STARTED);
+    machine.ok(&["iotmonitor", "disable", "sleeper", "--for", "10s"]);
+    assert!(!machine.is_active(UNIT));
+    let text = machine.ok(&["iotmonitor", "status", "sleeper"]);
+    assert!(text.contains("disabled") && text.contains("enabled:      in "), "{text}");
+    machine.restart_monitor();
+    let from = bus.end();
+    bus.wait_exact(from, "home/monitoring/up", "2");
+    assert!(!machine.is_active(UNIT), "it holds over the restart");
+    machine.await_new_main_pid(UNIT, 0);
+    let text = machine.ok(&["iotmonitor", "status", "sleeper"]);
+    assert!(!text.contains("disabled"), "{text}");
+
+    let output = machine.run(&["iotmonitor", "disable", "sleeper", "--for", "0"]);
+    assert!(!output.status.success());
+}

@@ -180,6 +180,11 @@ pub enum Event {
     Disabled {
         device: DeviceName,
     },
+    /// The same for so long, on the boot clock.
+    Paused {
+        device: DeviceName,
+        span: Duration,
+    },
     /// A person asked for a device's states, or for a restart of an agent.
     RestoreRequested {
         device: DeviceName,

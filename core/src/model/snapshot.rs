@@ -48,6 +48,9 @@ pub struct DeviceRecord {
     /// A person's choice, which wins over the file's `enabled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// How long that choice has still to hold, where it does not for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseRecord>,
     /// Invocation of an agent's unit that was last seen to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation: Option<String>,
@@ -60,6 +63,13 @@ pub struct DeviceRecord {
     /// How long it is silent between its contacts.
     #[serde(default, skip_serializing_if = "RhythmRecord::is_empty")]
     pub rhythm: RhythmRecord,
+}
+
+/// What was left of a pause, at a time of the boot clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRecord {
+    pub left: Duration,
+    pub at: Duration,
 }
 
 /// What is learned of a device's silences (see [`crate::machines::rhythm`]).

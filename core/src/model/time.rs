@@ -9,4 +9,7 @@ pub struct Now {
     pub mono: Duration,
     /// Since the Unix epoch; may step. Only shown, never compared.
     pub wall: Duration,
+    /// Since the machine was switched on, with the time in which it was suspended; never steps, and
+    /// begins anew with each boot. It counts over restarts of the process.
+    pub boot: Duration,
 }

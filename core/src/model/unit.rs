@@ -1,6 +1,7 @@
 //! What systemd reports of the agents' units.
 
 use super::unit_name::UnitName;
+use std::time::Duration;
 
 /// systemd's view of one of the agents' units.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct UnitReport {
     pub result: String,
     /// How the last main process ended, in words: `exited with 1`, `killed by SIGKILL`.
     pub last_exit: Option<String>,
+    /// When that was, since the Unix epoch; `None` when systemd does not know it.
+    pub ended_at: Option<Duration>,
     /// The definition hash in the unit's marker; `None` when the unit carries none.
     pub definition: Option<String>,
 }

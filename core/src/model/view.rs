@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// One device or agent as the monitor holds it at the moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceView {
     pub name: String,
     /// What `status/NAME` calls `state`: `unknown`, `alive`, `expired` or `disabled`.
@@ -22,11 +22,13 @@ pub struct DeviceView {
     pub learned: Option<Learned>,
     /// Messages on `helloTopic` since the monitor started.
     pub hellos: u64,
+    /// When a person's `disable --for` is over, since the Unix epoch.
+    pub disabled_until: Option<Duration>,
     pub agent: Option<AgentView>,
 }
 
 /// The process of an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentView {
     pub unit: String,
     /// systemd's ActiveState.
@@ -35,6 +37,12 @@ pub struct AgentView {
     pub main_pid: u32,
     /// Restarts that were seen since the monitor started, whoever made them.
     pub restarts: u64,
+    /// How its last process that has ended did so, in words, or why there was none.
+    pub last_exit: Option<String>,
+    /// When that was, since the Unix epoch.
+    pub last_exit_at: Option<Duration>,
+    /// When it is tried again, since the Unix epoch; `None` while that is systemd's business.
+    pub next_start: Option<Duration>,
 }
 
 /// Figures for the status line.

@@ -9,6 +9,7 @@
 
 mod definition;
 mod orders;
+mod progress;
 
 use crate::model::action::Action;
 use crate::model::alert::{AlertKind, Reason};
@@ -61,6 +62,8 @@ pub struct Agent {
     seen_running: bool,
     /// Restarts that were seen since the monitor started, whoever made them.
     pub restarts: u64,
+    /// How the last process that has ended did so, or why there was none, and when by the wall clock.
+    pub ended: Option<(String, Duration)>,
 }
 
 /// What the monitor does with the unit at the moment.
@@ -113,6 +116,7 @@ impl Agent {
             restarts_at_start: 0,
             seen_running: false,
             restarts: 0,
+            ended: None,
         }
     }
 
@@ -126,6 +130,31 @@ impl Agent {
     #[must_use]
     pub fn keeps_failing(&self) -> bool {
         self.told_failing
+    }
+
+    /// When it is to be started again, on monotonic time, where that is the monitor's business.
+    #[must_use]
+    pub fn next_start(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Waiting { until } => Some(until),
+            Phase::Unknown
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Stopping { .. }
+            | Phase::Stopped => None,
+        }
+    }
+
+    /// Remembers how a process ended, for its unit may go.
+    fn note_end(&mut self, turn: &Turn<'_>, before: Option<&UnitReport>) {
+        let Some(report) = &self.report else { return };
+        let Some(exit) = &report.last_exit else { return };
+        let same = |before: &UnitReport| {
+            (&before.last_exit, before.ended_at) == (&report.last_exit, report.ended_at)
+        };
+        if !before.is_some_and(same) {
+            self.ended = Some((exit.clone(), report.ended_at.unwrap_or(turn.now.wall)));
+        }
     }
 
     /// systemd's ActiveState in its own words.
@@ -183,14 +212,7 @@ impl Agent {
 
     /// What waits on the monotonic clock for it.
     pub fn pending_timers(&self, id: DeviceId) -> impl Iterator<Item = (Duration, Timer)> {
-        let relaunch = match self.phase {
-            Phase::Waiting { until } => Some((until, Timer::Relaunch(id))),
-            Phase::Unknown
-            | Phase::Starting
-            | Phase::Running
-            | Phase::Stopping { .. }
-            | Phase::Stopped => None,
-        };
+        let relaunch = self.next_start().map(|until| (until, Timer::Relaunch(id)));
         let healthy = self.healthy_at.map(|at| (at, Timer::Healthy(id)));
         let settled = self.settled_at.map(|at| (at, Timer::Settled(id)));
         relaunch.into_iter().chain(healthy).chain(settled)
@@ -409,6 +431,7 @@ impl Monitor {
         let Some(agent) = self.agent_mut(id) else { return };
         let was_running = agent.is_running();
         let before = agent.report.replace(report);
+        agent.note_end(turn, before.as_ref());
         let Some(report) = &agent.report else { return };
         let runs = report.main_pid != 0;
         let started = runs
@@ -420,6 +443,10 @@ impl Monitor {
             let exit = before.as_ref().and_then(|before| before.last_exit.clone());
             let exit = report.last_exit.clone().or(exit);
             agent.restarts_at_start = report.restarts;
+            if by_systemd && exit.is_none() && agent.seen_running {
+                let unknown = "ended, and systemd was faster than the look at how".to_owned();
+                agent.ended = Some((unknown, turn.now.wall));
+            }
             agent.last_invocation = Some(report.invocation.clone());
             agent.healthy_at = Some(turn.now.mono + HEALTHY_AFTER);
             self.timers.push(turn.now.mono + HEALTHY_AFTER, Timer::Healthy(id));
@@ -590,6 +617,9 @@ impl Monitor {
                 }
             }
             JobOutcome::Failed(reason) => {
+                if agent.report.as_ref().is_none_or(|report| report.last_exit.is_none()) {
+                    agent.ended = Some((format!("was not started: {reason}"), turn.now.wall));
+                }
                 let told = std::mem::replace(&mut agent.told_failing, true);
                 let delay = self.relaunch_later(turn, id);
                 if !told {

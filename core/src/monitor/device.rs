@@ -246,6 +246,8 @@ impl Device {
             untold: self.expired_since.is_some() && self.telling != Telling::Told,
             graces: self.graces,
             enabled: self.enabled,
+            // Known elsewhere, for few have one.
+            pause: None,
             invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),
             announced: announced.map(str::to_owned),
             offline: self.is_gone(),

@@ -83,7 +83,7 @@ impl Probes {
 impl Monitor {
     /// Notes when the monitor itself was held up: stopped, suspended, starved.
     pub(super) fn note_turn(&mut self, turn: &mut Turn<'_>) {
-        let before = std::mem::replace(&mut self.last_turn, turn.now.mono);
+        let before = std::mem::replace(&mut self.last_turn, turn.now).mono;
         if turn.now.mono > before + HELD_UP && self.clock.is_running() {
             let doubt = &mut self.watch.probes.doubt;
             let from = doubt.map_or(before, |doubt| doubt.from);

@@ -44,6 +44,9 @@ impl Monitor {
             self.retract_if_stale(turn, announced, &gone.spec.name);
             self.device_left(turn, gone);
         }
+        let mut pauses = std::mem::take(&mut self.pauses);
+        pauses.retain(|name| self.knows(name));
+        self.pauses = pauses;
         // One that left in an earlier reload and is back keeps its record.
         let mut gone = std::mem::take(&mut self.saving.gone);
         gone.retain(|name| !self.knows(name));

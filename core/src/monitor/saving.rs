@@ -57,6 +57,7 @@ impl Monitor {
 
     pub(super) fn save_due(&mut self, turn: &mut Turn<'_>) {
         self.timers.push(turn.now.mono + SAVE_INTERVAL, Timer::Save);
+        self.save_pauses();
         self.refresh_timeouts(turn);
         self.refresh_statuses(turn);
         if turn.watched != self.saving.saved_watched || !self.saving.dirty.is_empty() {
@@ -118,7 +119,11 @@ impl Monitor {
         let later = self.saving.round.len().saturating_sub(most);
         let batch = self.saving.round.split_off(later);
         let announced = self.discovery_prefix();
-        let changed = batch.iter().map(|&id| self.devices[id].record(announced)).collect();
+        let record_of = |&id: &DeviceId| {
+            let record = self.devices[id].record(announced);
+            DeviceRecord { pause: self.pauses.record(&record.name, turn.now.boot), ..record }
+        };
+        let changed = batch.iter().map(record_of).collect();
         let watched = turn.watched;
         self.saving.saved_watched = watched;
         self.saving.outstanding = true;
@@ -187,6 +192,7 @@ impl Monitor {
         record: &DeviceRecord,
         earlier: Duration,
     ) {
+        self.resume_pause(turn.now, record);
         let device = &mut self.devices[id];
         device.recorded = true;
         device.restore_choices(record);

@@ -28,13 +28,22 @@ impl Monitor {
             last_contact: device.last_contact,
             watch_timeout: device.spec.watch_timeout,
             auto_timeout: device.spec.auto_timeout,
-            learned: device.rhythm.learned(self.clock.at(self.last_turn)),
+            learned: device.rhythm.learned(self.clock.at(self.last_turn.mono)),
             hellos: device.hellos,
+            disabled_until: self
+                .pauses
+                .left(&device.spec.name, self.last_turn.boot)
+                .map(|left| self.last_turn.wall + left),
             agent: device.agent.as_ref().map(|agent| AgentView {
                 unit: agent.spec.unit.to_string(),
                 state: agent.unit_state().to_owned(),
                 main_pid: agent.report.as_ref().map_or(0, |report| report.main_pid),
                 restarts: agent.restarts,
+                last_exit: agent.ended.as_ref().map(|(exit, _)| exit.clone()),
+                last_exit_at: agent.ended.as_ref().map(|(_, at)| *at),
+                next_start: agent
+                    .next_start()
+                    .map(|until| self.last_turn.wall + until.saturating_sub(self.last_turn.mono)),
             }),
         }
     }

@@ -54,6 +54,8 @@ pub struct House {
     pub mono: Duration,
     /// Seconds by which the wall clock was stepped, in total.
     pub wall_step: i64,
+    /// Monotonic time at which the machine was switched on.
+    pub booted: Duration,
     /// Every action with the time at which it was asked for.
     pub log: Vec<(Duration, Action)>,
     pub broker: Broker,
@@ -127,12 +129,13 @@ impl House {
     /// A house of this configuration in which nothing is connected yet.
     pub fn of(spec: MonitorSpec) -> Self {
         let mono = secs(1000);
-        let monitor = Monitor::new(spec.clone(), now_at(mono, 0), 1);
+        let monitor = Monitor::new(spec.clone(), now_at(mono, 0, Duration::ZERO), 1);
         Self {
             spec,
             monitor,
             mono,
             wall_step: 0,
+            booted: Duration::ZERO,
             log: Vec::new(),
             broker: Broker::new(),
             store: Store { chunk: 100, ..Store::default() },
@@ -228,13 +231,20 @@ impl House {
         self.crash();
     }
 
+    /// The machine is switched on anew, and has been up for so long; nothing is connected.
+    pub fn reboot(&mut self, up: Duration) {
+        self.manager.units.clear();
+        self.booted = self.mono - up;
+        self.crash();
+    }
+
     pub fn reload(&mut self, devices: Vec<DeviceSpec>) {
         self.spec.devices = devices;
         self.happen(Event::Reconfigured(self.spec.clone()));
     }
 
     pub fn now(&self) -> Now {
-        now_at(self.mono, self.wall_step)
+        now_at(self.mono, self.wall_step, self.booted)
     }
 
     /// Wall clock in Unix seconds, as payloads show it.
@@ -415,12 +425,12 @@ impl House {
     }
 }
 
-fn now_at(mono: Duration, wall_step: i64) -> Now {
+fn now_at(mono: Duration, wall_step: i64, booted: Duration) -> Now {
     let wall = Duration::from_millis(
         (START * 1000).saturating_add_signed(wall_step * 1000)
             + u64::try_from(mono.saturating_sub(secs(1000)).as_millis()).unwrap(),
     );
-    Now { mono, wall }
+    Now { mono, wall, boot: mono - booted }
 }
 
 /// A live message as the watch connection delivers it.
@@ -553,6 +563,7 @@ impl Manager {
             restarts: 0,
             result: "success".into(),
             last_exit: None,
+            ended_at: None,
             definition: Some(definition.into()),
         };
         self.units.insert(unit.clone(), report.clone());

@@ -583,6 +583,7 @@ impl World {
             restarts: 0,
             result: "success".into(),
             last_exit: None,
+            ended_at: None,
             definition: Some(self.definition.clone()),
         };
         self.units.insert(unit, report.clone());
@@ -605,5 +606,6 @@ impl World {
 
 fn now_at(now: Millis, wall_step: i64) -> Now {
     let wall = (START * 1_000 + now).saturating_add_signed(wall_step * 1_000);
-    Now { mono: Duration::from_millis(1_000_000 + now), wall: Duration::from_millis(wall) }
+    let mono = Duration::from_millis(1_000_000 + now);
+    Now { mono, wall: Duration::from_millis(wall), boot: mono }
 }

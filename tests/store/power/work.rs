@@ -128,6 +128,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         untold: false,
         graces: 1,
         enabled: None,
+        pause: None,
         invocation: None,
         announced: None,
         offline: false,

@@ -193,6 +193,23 @@ impl Monitor {
         enabled: bool,
     ) {
         let Some(id) = self.id_named(name) else { return };
+        self.pauses.end(name);
+        let message = if enabled {
+            format!("`{name}` is in the monitoring again")
+        } else {
+            format!("`{name}` is out of the monitoring until `iotmonitor enable {name}`")
+        };
+        self.choose(turn, id, enabled, message);
+    }
+
+    /// Puts a person's choice in force; the message is for where it is another one.
+    pub(in crate::monitor) fn choose(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: DeviceId,
+        enabled: bool,
+        message: String,
+    ) {
         let device = &mut self.devices[id];
         let was = device.is_enabled();
         device.enabled = Some(enabled);
@@ -211,16 +228,13 @@ impl Monitor {
         }
         self.devices[id].since = turn.now.wall;
         self.rose(turn, id);
-        let (kind, message) = if enabled {
+        let kind = if enabled {
             self.restart_silence(turn, id);
             self.start_if_settled(turn, id);
-            (AlertKind::Enabled, format!("`{name}` is in the monitoring again"))
+            AlertKind::Enabled
         } else {
             self.stop_agent(turn, id);
-            (
-                AlertKind::Disabled,
-                format!("`{name}` is out of the monitoring until `iotmonitor enable {name}`"),
-            )
+            AlertKind::Disabled
         };
         self.tell_state(turn, id);
         turn.out.push(self.device_alert(id, kind, message));

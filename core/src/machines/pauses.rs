@@ -1,0 +1,115 @@
+//! Choices that hold for a time: who is out of the monitoring until when, on the boot clock.
+//!
+//! A pause is counted on the clock that runs from the machine's start on, also while it is suspended,
+//! and that nobody sets. So a step of the wall clock ends no pause, and a restart of the monitor
+//! moves none. What is left is kept over a boot; the time in which the machine was off is not known
+//! and does not count.
+
+use crate::model::device_name::DeviceName;
+use crate::model::snapshot::PauseRecord;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Few are paused at a time.
+#[derive(Debug, Clone, Default)]
+pub struct Pauses {
+    ends: BTreeMap<DeviceName, Duration>,
+}
+
+impl Pauses {
+    /// A pause that ends so much later than `boot`; a later word replaces an earlier one.
+    pub fn set(&mut self, name: DeviceName, boot: Duration, span: Duration) {
+        self.ends.insert(name, boot.saturating_add(span));
+    }
+
+    /// Goes on with a pause of an earlier run, perhaps of an earlier boot, which has begun anew to
+    /// count since: what it counts now has passed at least.
+    pub fn resume(&mut self, name: DeviceName, boot: Duration, record: PauseRecord) {
+        let passed = boot.checked_sub(record.at).unwrap_or(boot);
+        self.set(name, boot, record.left.saturating_sub(passed));
+    }
+
+    pub fn end(&mut self, name: &DeviceName) {
+        self.ends.remove(name);
+    }
+
+    /// Drops those of whom there is no more.
+    pub fn retain(&mut self, is_known: impl Fn(&DeviceName) -> bool) {
+        self.ends.retain(|name, _| is_known(name));
+    }
+
+    /// How long it has still to go.
+    #[must_use]
+    pub fn left(&self, name: &DeviceName, boot: Duration) -> Option<Duration> {
+        self.ends.get(name).map(|end| end.saturating_sub(boot))
+    }
+
+    #[must_use]
+    pub fn record(&self, name: &DeviceName, boot: Duration) -> Option<PauseRecord> {
+        self.left(name, boot).map(|left| PauseRecord { left, at: boot })
+    }
+
+    /// How long until the next one ends.
+    #[must_use]
+    pub fn next(&self, boot: Duration) -> Option<Duration> {
+        self.ends.values().min().map(|end| end.saturating_sub(boot))
+    }
+
+    /// Takes out those that have ended.
+    pub fn take_ended(&mut self, boot: Duration) -> Vec<DeviceName> {
+        let ended: Vec<DeviceName> = self
+            .ends
+            .iter()
+            .filter(|(_, end)| **end <= boot)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &ended {
+            self.ends.remove(name);
+        }
+        ended
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &DeviceName> {
+        self.ends.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn lamp() -> DeviceName {
+        DeviceName::new("lamp").unwrap()
+    }
+
+    #[test]
+    fn a_pause_ends_once_and_at_its_time() {
+        let mut pauses = Pauses::default();
+        pauses.set(lamp(), secs(10), secs(5));
+        assert_eq!(pauses.next(secs(12)), Some(secs(3)));
+        assert!(pauses.take_ended(secs(14)).is_empty());
+        assert_eq!(pauses.take_ended(secs(15)), [lamp()]);
+        assert!(pauses.take_ended(secs(16)).is_empty());
+        assert_eq!(pauses.next(secs(16)), None);
+    }
+
+    #[test]
+    fn what_is_left_is_counted_on_after_a_restart_and_after_a_boot() {
+        let mut pauses = Pauses::default();
+        pauses.set(lamp(), secs(1_000), secs(600));
+        let record = pauses.record(&lamp(), secs(1_100)).unwrap();
+        assert_eq!(record, PauseRecord { left: secs(500), at: secs(1_100) });
+        let left = |boot| {
+            let mut pauses = Pauses::default();
+            pauses.resume(lamp(), boot, record);
+            pauses.left(&lamp(), boot)
+        };
+        assert_eq!(left(secs(1_150)), Some(secs(450)), "the same boot");
+        assert_eq!(left(secs(30)), Some(secs(470)), "another one, up for 30 s");
+        assert_eq!(left(secs(9_999)), Some(secs(0)));
+    }
+}

@@ -1,0 +1,75 @@
+//! Out of the monitoring for a time.
+
+use super::Monitor;
+use super::turn::Turn;
+use crate::model::alert::AlertKind;
+use crate::model::device_name::DeviceName;
+use crate::model::snapshot::DeviceRecord;
+use crate::model::time::Now;
+use crate::model::words::Span;
+use std::time::Duration;
+
+impl Monitor {
+    /// A person takes a device out of the monitoring for so long.
+    pub(super) fn pause(&mut self, turn: &mut Turn<'_>, name: &DeviceName, span: Duration) {
+        let Some(id) = self.id_named(name) else { return };
+        let was_enabled = self.devices[id].is_enabled();
+        self.pauses.set(name.clone(), turn.now.boot, span);
+        let message = format!(
+            "`{name}` is out of the monitoring for {}, or until `iotmonitor enable {name}`",
+            Span(span)
+        );
+        if was_enabled {
+            self.choose(turn, id, false, message);
+        } else {
+            turn.out.push(self.device_alert(id, AlertKind::Disabled, message));
+            self.choose(turn, id, false, String::new());
+        }
+    }
+
+    /// Takes those back whose time is over.
+    pub(super) fn pauses_due(&mut self, turn: &mut Turn<'_>) {
+        if self.pauses.next(turn.now.boot).is_none_or(|left| !left.is_zero()) {
+            return;
+        }
+        for name in self.pauses.take_ended(turn.now.boot) {
+            if let Some(id) = self.id_named(&name) {
+                let message = format!("`{name}` is in the monitoring again, for its pause is over");
+                self.choose(turn, id, true, message);
+            }
+        }
+    }
+
+    /// Goes on with what an earlier run has left of a pause, unless this one knows better.
+    pub(super) fn resume_pause(&mut self, now: Now, record: &DeviceRecord) {
+        let Some(id) = self.id_named(&record.name) else { return };
+        let chosen_since = self.devices[id].enabled.is_some();
+        if let Some(pause) = record.pause.filter(|_| !chosen_since && record.enabled == Some(false))
+        {
+            self.pauses.resume(record.name.clone(), now.boot, pause);
+        }
+    }
+
+    /// What is left is written down once in a while, for a boot begins the clock anew.
+    pub(super) fn save_pauses(&mut self) {
+        let names: Vec<DeviceName> = self.pauses.names().cloned().collect();
+        for id in names.iter().filter_map(|name| self.id_named(name)).collect::<Vec<_>>() {
+            self.save_soon(id);
+        }
+    }
+
+    /// Whether it is in the monitoring.
+    #[must_use]
+    pub fn is_enabled(&self, name: &DeviceName) -> bool {
+        self.id_named(name).is_some_and(|id| self.devices[id].is_enabled())
+    }
+
+    /// Whether its section keeps it out, and no person has said otherwise.
+    #[must_use]
+    pub fn is_disabled_by_its_section(&self, name: &DeviceName) -> bool {
+        self.id_named(name).is_some_and(|id| {
+            let device = &self.devices[id];
+            !device.spec.enabled && device.enabled.is_none()
+        })
+    }
+}
