@@ -4,9 +4,10 @@
 //! and any memory of answers; polkit keeps those that may be kept.
 
 use super::calls::Error;
-use crate::dbus::{Bus, connect};
+use crate::dbus::Bus;
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use zbus::message::{Flags, Header};
 use zbus::{Connection, Variant};
 
@@ -16,44 +17,54 @@ const ACTION: &str = "org.iotmonitor.manage";
 const POLKIT: &str = "org.freedesktop.PolicyKit1";
 
 /// polkit may ask a person for a password meanwhile.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Questions that wait for polkit's answer; of one user there is one at most.
+pub(super) const MOST_QUESTIONS: usize = 4;
 
 /// polkit may ask the person behind the caller (org.freedesktop.PolicyKit1.Authority,
 /// CheckAuthorizationFlags).
 const ALLOW_USER_INTERACTION: u32 = 1;
 
-/// Succeeds when the sender of this call may command.
+/// Whether a user may command without being asked about.
+pub(super) fn is_trusted(user: u32) -> bool {
+    user == 0 || user == nix::unistd::geteuid().as_raw()
+}
+
+/// Succeeds when this user, who sent this call, may command. Asks over the connection that the call
+/// came in on, and waits for its turn to ask.
 ///
 /// # Errors
 /// [`Error::Denied`] when it may not, also when polkit does not answer or is not there.
 pub(super) async fn may_command(
     bus: Bus,
     connection: &Connection,
+    questions: &Semaphore,
+    user: u32,
     call: &Header<'_>,
 ) -> Result<(), Error> {
-    let sender = call.sender().ok_or_else(|| denied("the caller has no name on the bus"))?;
-    let daemon = zbus::fdo::DBusProxy::new(connection).await?;
-    let user = daemon
-        .get_connection_unix_user(sender.clone().into())
-        .await
-        .map_err(|error| denied(&format!("the bus does not know who asks: {error}")))?;
-    if user == 0 || user == nix::unistd::geteuid().as_raw() {
+    if is_trusted(user) {
         return Ok(());
     }
     if bus == Bus::User {
         return Err(denied("this monitor belongs to another user"));
     }
+    let sender = call.sender().ok_or_else(|| denied("the caller has no name on the bus"))?;
     let interactive = call.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
-    match ask_polkit(sender.as_str(), interactive).await {
+    // The semaphore is never closed.
+    let _turn = questions.acquire().await.map_err(|_| denied("iotmonitor is shutting down"))?;
+    match ask_polkit(connection, sender.as_str(), interactive).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(denied(&format!("polkit does not allow it ({ACTION})"))),
         Err(error) => Err(denied(&format!("polkit cannot be asked: {error}"))),
     }
 }
 
-/// Over a connection of its own, for the answer may take longer than any other.
-async fn ask_polkit(sender: &str, interactive: bool) -> zbus::Result<bool> {
-    let connection = connect(Bus::System, None, ANSWER_TIMEOUT).await?;
+async fn ask_polkit(
+    connection: &Connection,
+    sender: &str,
+    interactive: bool,
+) -> zbus::Result<bool> {
     let subject = ("system-bus-name", HashMap::from([("name", Variant::from(sender))]));
     let details: HashMap<&str, &str> = HashMap::new();
     let flags = if interactive { ALLOW_USER_INTERACTION } else { 0 };

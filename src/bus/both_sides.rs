@@ -2,7 +2,8 @@
 
 use super::client::call_at;
 use super::{
-    BusHandle, BusSettings, CallError, Caller, Claim, Place, claim, spawn, well_known_name,
+    BusHandle, BusSettings, CallError, Caller, Claim, NAME, PATH, Place, claim, spawn,
+    well_known_name,
 };
 use crate::dbus::test_bus::TestBus;
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
@@ -151,6 +152,22 @@ async fn the_name_is_taken_again_when_the_bus_comes_back() {
     }
     let gone = call_at(Bus::System, Some(&address), "iotmonitor", Command::Reload).await;
     assert!(matches!(gone, Err(CallError::NoBus(_))), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_longer_than_any_needs_to_be_is_refused_unread() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let connection = connect(Bus::System, Some(&bus.address), CALL_TIMEOUT).await.unwrap();
+    let name = "x".repeat(1 << 20);
+    for member in ["GetDevice", "Enable", "ListStates"] {
+        let refused =
+            connection.call_method(Some(NAME), PATH, Some(NAME), member, &(&name, "", "")).await;
+        let Err(zbus::Error::FDO(error)) = refused else { panic!("{member}: {refused:?}") };
+        assert!(matches!(*error, zbus::fdo::Error::LimitsExceeded(_)), "{member}: {error}");
+    }
+    assert!(requests.try_recv().is_err());
 }
 
 /// Asks for the name as rudely as the bus allows.

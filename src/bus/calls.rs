@@ -4,7 +4,8 @@
 //! device's object in memory, and describe all of them whenever their parent is asked.
 
 use super::PAGE;
-use super::authority::may_command;
+use super::authority::{MOST_QUESTIONS, is_trusted, may_command};
+use super::lanes::Purpose;
 use super::object::{
     AGENT, DEVICE, INTROSPECTABLE, MONITOR, Object, PEER, PROPERTIES, escape, interfaces,
     introspection,
@@ -18,8 +19,9 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::DeviceView;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use zbus::message::{Flags, Header};
 use zbus::{Connection, Message, OwnedVariant, Variant};
 
@@ -50,6 +52,10 @@ pub(super) enum Error {
     ReadOnly,
     #[error("`{0}` takes other arguments")]
     InvalidArguments(String),
+    #[error("too many calls of one user wait already; wait for their answers")]
+    TooMany,
+    #[error("the call is longer than any of its kind needs to be")]
+    TooLong,
 }
 
 impl Error {
@@ -65,7 +71,13 @@ impl Error {
             Self::UnknownProperty(_) => "org.freedesktop.DBus.Error.UnknownProperty",
             Self::ReadOnly => "org.freedesktop.DBus.Error.PropertyReadOnly",
             Self::InvalidArguments(_) => "org.freedesktop.DBus.Error.InvalidArgs",
+            Self::TooMany | Self::TooLong => "org.freedesktop.DBus.Error.LimitsExceeded",
         }
+    }
+
+    /// The answer that says so.
+    pub fn reply(&self, call: &Header<'_>) -> zbus::Result<Message> {
+        Message::error(call, self.name()).build(&self.to_string())
     }
 }
 
@@ -91,11 +103,32 @@ pub(super) struct Calls {
     bus: Bus,
     connection: Connection,
     requests: mpsc::Sender<Request>,
+    /// Turns to ask polkit.
+    questions: Arc<Semaphore>,
+}
+
+/// Bytes of a call about a device: its name and its path have some hundred.
+const SHORT: usize = 16 << 10;
+
+/// What a call is for, and how many bytes it may have.
+pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
+    let member = header.member().map_or("", |member| member.as_str());
+    match (header.interface().map_or("", |interface| interface.as_str()), member) {
+        (PEER | INTROSPECTABLE | PROPERTIES, _) => (Purpose::Look, SHORT),
+        (MONITOR, "GetDevice" | "ListDevices") => (Purpose::Look, SHORT),
+        // The bus has a limit of its own.
+        (MONITOR, "SetState" | "ImportStates") => (Purpose::Command, usize::MAX),
+        // A filter may be as long as MQTT allows.
+        (MONITOR, "ListStates" | "ForgetState") => (Purpose::Command, 16 * SHORT),
+        _ => (Purpose::Command, SHORT),
+    }
 }
 
 /// A call taken apart.
 pub(super) struct Call<'m> {
     message: &'m Message,
+    /// Who sent it.
+    user: u32,
     pub header: &'m Header<'m>,
     object: Object,
     member: &'m str,
@@ -121,11 +154,18 @@ impl Call<'_> {
 
 impl Calls {
     pub fn new(bus: Bus, connection: Connection, requests: mpsc::Sender<Request>) -> Self {
-        Self { bus, connection, requests }
+        let questions = Arc::new(Semaphore::new(MOST_QUESTIONS));
+        Self { bus, connection, requests, questions }
     }
 
-    pub fn bus(&self) -> Bus {
-        self.bus
+    /// Whether this user may command without being asked about.
+    pub fn trusts(&self, user: u32) -> bool {
+        is_trusted(user)
+    }
+
+    /// Succeeds when the caller may command; to be asked before anything of the body is looked at.
+    pub async fn authorise(&self, call: &Call<'_>) -> Result<(), Error> {
+        may_command(self.bus, &self.connection, &self.questions, call.user, call.header).await
     }
 
     pub fn connection(&self) -> &Connection {
@@ -133,22 +173,24 @@ impl Calls {
     }
 
     /// Does what the call asks for, and says how that went to who wants to know.
-    pub async fn answer(self, message: Message) {
+    pub async fn answer(self, message: Message, user: u32) {
         let header = message.header();
-        let outcome = self.outcome(&message, &header).await;
+        let outcome = self.outcome(&message, &header, user).await;
         if header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
             return;
         }
         // Whoever is gone does not hear it.
-        let _ = match outcome {
-            Ok(reply) => self.connection.send(&reply).await,
-            Err(error) => {
-                self.connection.reply_error(&header, error.name(), &error.to_string()).await
-            }
-        };
+        if let Ok(reply) = outcome.or_else(|error| error.reply(&header)) {
+            let _ = self.connection.send(&reply).await;
+        }
     }
 
-    async fn outcome(&self, message: &Message, header: &Header<'_>) -> Result<Message, Error> {
+    async fn outcome(
+        &self,
+        message: &Message,
+        header: &Header<'_>,
+        user: u32,
+    ) -> Result<Message, Error> {
         let path = header.path().map_or("", |path| path.as_str());
         let member = header.member().map_or("", |member| member.as_str());
         let interface = header.interface().map_or("", |interface| interface.as_str());
@@ -158,7 +200,7 @@ impl Calls {
             None if interface == PEER => Object::Devices,
             None => return Err(Error::UnknownObject(path.to_owned())),
         };
-        let call = Call { message, header, object, member };
+        let call = Call { message, user, header, object, member };
         match (interface, &call.object) {
             (PEER, _) => peer(&call),
             (INTROSPECTABLE, _) => self.introspect(&call).await,
@@ -166,7 +208,7 @@ impl Calls {
             (MONITOR, Object::Monitor) => self.monitor(&call).await,
             (DEVICE, Object::Device(name)) => self.device(&call, name.clone()).await,
             (AGENT, Object::Device(name)) if member == "Restart" => {
-                self.command(&call, Command::RestartAgent(name.clone())).await
+                self.command(&call, || Ok(Command::RestartAgent(name.clone()))).await
             }
             (AGENT, Object::Device(_)) => call.unknown_method(),
             _ => Err(Error::UnknownInterface(interface.to_owned())),
@@ -176,11 +218,11 @@ impl Calls {
     async fn monitor(&self, call: &Call<'_>) -> Result<Message, Error> {
         let name = || device_name(call.arguments()?);
         match call.member {
-            "Reload" => self.command(call, Command::Reload).await,
-            "Enable" => self.command(call, Command::Enable(name()?)).await,
-            "Disable" => self.command(call, Command::Disable(name()?)).await,
-            "Restore" => self.command(call, Command::Restore(name()?)).await,
-            "RestartAgent" => self.command(call, Command::RestartAgent(name()?)).await,
+            "Reload" => self.command(call, || Ok(Command::Reload)).await,
+            "Enable" => self.command(call, || Ok(Command::Enable(name()?))).await,
+            "Disable" => self.command(call, || Ok(Command::Disable(name()?))).await,
+            "Restore" => self.command(call, || Ok(Command::Restore(name()?))).await,
+            "RestartAgent" => self.command(call, || Ok(Command::RestartAgent(name()?))).await,
             "Order" => self.order(call).await,
             "GetDevice" => call.reply(&to_dictionary(&self.view(name()?).await?)),
             "ListDevices" => {
@@ -199,6 +241,7 @@ impl Calls {
 
     /// A command with options.
     async fn order(&self, call: &Call<'_>) -> Result<Message, Error> {
+        self.authorise(call).await?;
         let (verb, name, options): (String, String, HashMap<String, OwnedVariant>) =
             call.arguments()?;
         let invalid = |text: &str| Error::Failed(format!("Order: {text}"));
@@ -223,19 +266,19 @@ impl Calls {
             ("enable" | "restart", Some(_)) => return Err(invalid("only `disable` takes Seconds")),
             _ => return Err(invalid("the command is enable, disable or restart")),
         };
-        if !wait {
-            return self.command(call, command).await;
+        if wait {
+            self.ask(|reply| Request::Order { command, reply }).await?;
+        } else {
+            self.ask(|reply| Request::Command { command, reply }).await?;
         }
-        may_command(self.bus, &self.connection, call.header).await?;
-        self.ask(|reply| Request::Order { command, reply }).await?;
         call.reply(&())
     }
 
     async fn device(&self, call: &Call<'_>, name: DeviceName) -> Result<Message, Error> {
         match call.member {
-            "Enable" => self.command(call, Command::Enable(name)).await,
-            "Disable" => self.command(call, Command::Disable(name)).await,
-            "Restore" => self.command(call, Command::Restore(name)).await,
+            "Enable" => self.command(call, || Ok(Command::Enable(name))).await,
+            "Disable" => self.command(call, || Ok(Command::Disable(name))).await,
+            "Restore" => self.command(call, || Ok(Command::Restore(name))).await,
             _ => call.unknown_method(),
         }
     }
@@ -302,8 +345,14 @@ impl Calls {
         }
     }
 
-    async fn command(&self, call: &Call<'_>, command: Command) -> Result<Message, Error> {
-        may_command(self.bus, &self.connection, call.header).await?;
+    /// Carries out a command, which is made of the call's body once the caller may.
+    async fn command(
+        &self,
+        call: &Call<'_>,
+        command: impl FnOnce() -> Result<Command, Error>,
+    ) -> Result<Message, Error> {
+        self.authorise(call).await?;
+        let command = command()?;
         self.ask(|reply| Request::Command { command, reply }).await?;
         call.reply(&())
     }

@@ -10,8 +10,10 @@
 mod authority;
 #[cfg(test)]
 mod both_sides;
+mod callers;
 mod calls;
 mod client;
+mod lanes;
 mod name;
 mod object;
 mod server;

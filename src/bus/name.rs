@@ -4,10 +4,11 @@
 //! bus's policy lets callers through by the names that the callee owns or waits for, so that one
 //! rule in a file which is the same everywhere opens every instance, whatever its clientid.
 
+use super::authority::ANSWER_TIMEOUT;
 use super::object::unescape;
 use super::server::BusSettings;
 use super::well_known_name;
-use crate::dbus::{CALL_TIMEOUT, connect};
+use crate::dbus::connect;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use zbus::fdo::{DBusProxy, RequestNameFlags, RequestNameReply};
@@ -73,6 +74,8 @@ impl std::fmt::Display for Holder {
 pub(super) enum Refusal {
     #[error("the bus cannot be reached: {0}")]
     Away(#[from] zbus::Error),
+    #[error("the bus does not answer")]
+    Silent,
     /// Somebody has it, by the name of the connection.
     #[error("another process has the name")]
     Taken { connection: Connection, owner: OwnedUniqueName },
@@ -100,7 +103,9 @@ async fn try_to_claim(settings: &BusSettings) -> Claim {
                     return Claim::Held(holder.who);
                 }
             }
-            Err(Refusal::Away(_) | Refusal::Forbidden(_)) => return Claim::Pending,
+            Err(Refusal::Away(_) | Refusal::Silent | Refusal::Forbidden(_)) => {
+                return Claim::Pending;
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -111,7 +116,9 @@ async fn try_to_claim(settings: &BusSettings) -> Claim {
 pub(super) async fn offer(settings: &BusSettings) -> Result<Box<Place>, Refusal> {
     let name = well_known_name(&settings.client_id).ok_or(zbus::Error::InvalidName("clientid"))?;
     let name = WellKnownName::try_from(name)?;
-    let connection = connect(settings.bus, settings.bus_address.as_deref(), CALL_TIMEOUT).await?;
+    // polkit is asked over this connection.
+    let address = settings.bus_address.as_deref();
+    let connection = connect(settings.bus, address, ANSWER_TIMEOUT).await?;
     let rule = MatchRule::builder().msg_type(Type::MethodCall).build()?;
     let calls = MessageStream::for_match_rule(rule, &connection, Some(CALL_QUEUE)).await?;
     let loss = MatchRule::builder().msg_type(Type::Signal).sender(BUS).interface(BUS);

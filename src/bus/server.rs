@@ -1,9 +1,10 @@
 //! The daemon's side: owns the name, takes calls, and comes back when the bus was away.
 
+use super::callers::Callers;
 use super::calls::Calls;
 use super::name::{Place, Refusal, holder, offer};
 use super::signals::signal;
-use crate::dbus::{Backoff, Bus};
+use crate::dbus::{Backoff, Bus, CALL_TIMEOUT};
 use crate::pulse::Pulse;
 use crate::request::Request;
 use futures_util::StreamExt as _;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Which bus, and which instance.
 #[derive(Debug, Clone)]
@@ -85,7 +86,10 @@ impl Server {
         while !self.requests.is_closed() {
             let offered = match place.take() {
                 Some(place) => Ok(place),
-                None => beating(&self.pulse, offer(&self.settings)).await,
+                None => {
+                    let offered = timeout(CALL_TIMEOUT, offer(&self.settings));
+                    beating(&self.pulse, offered).await.unwrap_or_else(|_| Err(Refusal::Silent))
+                }
             };
             match offered {
                 Ok(place) => {
@@ -100,7 +104,7 @@ impl Server {
                     self.is_offered.store(false, Ordering::Relaxed);
                 }
                 // Without a bus, it is systemd's loss that is told.
-                Err(Refusal::Away(_)) => {}
+                Err(Refusal::Away(_) | Refusal::Silent) => {}
                 Err(refusal) => {
                     if !std::mem::replace(&mut refusal_told, true) {
                         let reason = beating(&self.pulse, in_words(refusal)).await;
@@ -137,18 +141,18 @@ impl Server {
     async fn attend(&self, place: Box<Place>, notices: &mut mpsc::Receiver<Notice>) {
         let Place { connection, mut calls, mut losses } = *place;
         let (requests, pulse) = (&self.requests, &self.pulse);
-        let server = Calls::new(self.settings.bus, connection, requests.clone());
+        let server = Calls::new(self.settings.bus, connection.clone(), requests.clone());
+        let mut callers = Callers::of(server);
         let mut batch = Vec::with_capacity(SIGNAL_BATCH);
         loop {
             pulse.beat();
             tokio::select! {
                 call = calls.next() => match call {
-                    // A task each, for an answer may wait for a person's password. The bus bounds how
-                    // many calls one caller may have waiting.
-                    Some(Ok(call)) => drop(tokio::spawn(server.clone().answer(call))),
+                    Some(Ok(call)) => callers.push(call),
                     Some(Err(_)) => {}
                     None => return,
                 },
+                () = callers.done() => {}
                 _ = losses.next() => return,
                 count = notices.recv_many(&mut batch, SIGNAL_BATCH) => {
                     if count == 0 {
@@ -156,7 +160,7 @@ impl Server {
                     }
                     let signals: Vec<_> =
                         batch.drain(..).filter_map(|notice| signal(notice).ok()).collect();
-                    if beating(pulse, server.connection().send_all(&signals)).await.is_err() {
+                    if beating(pulse, connection.send_all(&signals)).await.is_err() {
                         return;
                     }
                 }

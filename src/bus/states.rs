@@ -2,7 +2,6 @@
 //!
 //! Payloads may be private, so that whoever wants to read them needs the right to command.
 
-use super::authority::may_command;
 use super::calls::{Call, Calls, Error, device_name};
 use super::client::{CallError, Caller};
 use crate::request::{Forgotten, Imported, Request, Selection, StatePage};
@@ -39,6 +38,7 @@ pub struct State {
 
 impl Calls {
     pub(super) async fn list_states(&self, call: &Call<'_>) -> Result<Message, Error> {
+        self.authorise(call).await?;
         let (device, filter, after): (String, String, String) = call.arguments()?;
         let of = match (device.as_str(), filter.as_str()) {
             ("", "") => Selection::All,
@@ -48,7 +48,6 @@ impl Calls {
             _ => Selection::Device(device_name(device)?),
         };
         let after = if after.is_empty() { None } else { Some(topic(after)?) };
-        may_command(self.bus(), self.connection(), call.header).await?;
         let page = self.ask(|reply| Request::States { of, after, reply }).await?;
         let StatePage { states, next } = page;
         let next = next.map(|topic| topic.to_string()).unwrap_or_default();
@@ -56,25 +55,25 @@ impl Calls {
     }
 
     pub(super) async fn set_state(&self, call: &Call<'_>) -> Result<Message, Error> {
+        self.authorise(call).await?;
         let (topic, payload, qos, retain): (String, Vec<u8>, u8, bool) = call.arguments()?;
         let state = record((topic, payload, qos, retain, 0))?;
-        may_command(self.bus(), self.connection(), call.header).await?;
         call.reply(&self.ask(|reply| Request::SetState { state, reply }).await?)
     }
 
     pub(super) async fn forget_state(&self, call: &Call<'_>) -> Result<Message, Error> {
+        self.authorise(call).await?;
         let (text, clear): (String, bool) = call.arguments()?;
         let topic = topic(text)?;
-        may_command(self.bus(), self.connection(), call.header).await?;
         let Forgotten { recorded, cleared } =
             self.ask(|reply| Request::ForgetState { topic, clear, reply }).await?;
         call.reply(&(recorded, cleared))
     }
 
     pub(super) async fn import_states(&self, call: &Call<'_>) -> Result<Message, Error> {
+        self.authorise(call).await?;
         let states: Vec<Given> = call.arguments()?;
         let states = states.into_iter().map(record).collect::<Result<_, _>>()?;
-        may_command(self.bus(), self.connection(), call.header).await?;
         let Imported { recorded, unclaimed } =
             self.ask(|reply| Request::ImportStates { states, reply }).await?;
         call.reply(&(recorded as u64, unclaimed as u64))

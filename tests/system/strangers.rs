@@ -2,12 +2,20 @@
 
 use super::for_both_buses;
 use super::harness::{Bus, Machine, config};
+use nix::sys::signal::Signal;
+use std::time::{Duration, Instant};
 
 const UNIT: &str = "iotmonitor-agent-sleeper.service";
 const SLEEPER: &str = "[agent_sleeper]\nexec = \"exec sleep infinity\"\n";
 const SYSTEMD: &str = "/org/freedesktop/systemd1 org.freedesktop.systemd1.Manager";
 
-for_both_buses!(what_nobody_pretends_to_be_systemd_or_logind_ends_no_relaunching);
+/// What may be added to the monitor's memory by whoever may not command it.
+const MEMORY_KIB: u64 = 4 * 1024;
+
+for_both_buses!(
+    what_nobody_pretends_to_be_systemd_or_logind_ends_no_relaunching,
+    four_hundred_calls_of_nobody_cost_root_no_connection_and_delay_nobody_else,
+);
 
 /// The bus lets every user send any signal to any connection.
 fn what_nobody_pretends_to_be_systemd_or_logind_ends_no_relaunching(bus: Bus) {
@@ -38,6 +46,39 @@ fn what_nobody_pretends_to_be_systemd_or_logind_ends_no_relaunching(bus: Bus) {
     let pid = machine.main_pid(UNIT);
     machine.ok(&["systemctl", "stop", UNIT]);
     machine.await_new_main_pid(UNIT, pid);
+}
+
+/// None of them wants an answer, so that the bus does not count them; and polkit answers none.
+fn four_hundred_calls_of_nobody_cost_root_no_connection_and_delay_nobody_else(bus: Bus) {
+    let machine = Machine::boot_on(bus);
+    machine.launch(&config("auto", SLEEPER));
+    machine.ok(&["systemctl", "start", "polkit"]);
+    let polkit = machine.main_pid("polkit.service");
+    let monitor = machine.monitor_pid();
+    let status = ["runuser", "-u", "daemon", "--", "iotmonitor", "status"];
+    machine.ok(&status);
+    let (connections, memory) = (connections_of(&machine, monitor), memory_of(&machine, monitor));
+    machine.signal(Signal::SIGSTOP, polkit);
+    machine.sh("runuser -u nobody -- bash -c 'for number in {1..400}; do \
+             busctl call --expect-reply=no org.iotmonitor.Monitor1 /org/iotmonitor/Monitor1 \
+                 org.iotmonitor.Monitor1 Reload || true & done 2> /dev/null; wait'");
+    // All of them have been taken in when a later one is answered.
+    let begun = Instant::now();
+    machine.ok(&status);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    machine.ok(&["iotmonitor", "restart", "sleeper"]);
+    assert_eq!(connections_of(&machine, monitor), connections);
+    let grown = memory_of(&machine, monitor).saturating_sub(memory);
+    assert!(grown < MEMORY_KIB, "{grown} KiB more than the {memory} before");
+    machine.signal(Signal::SIGCONT, polkit);
+    machine.ok(&status);
+    assert_eq!(machine.monitor_pid(), monitor);
+}
+
+/// KiB of memory that a process has for itself.
+fn memory_of(machine: &Machine, pid: u32) -> u64 {
+    let said = machine.sh(&format!("grep RssAnon /proc/{pid}/status"));
+    said.split_whitespace().nth(1).and_then(|count| count.parse().ok()).expect("proc(5)")
 }
 
 /// The unique names of a process's connections to the system bus.

@@ -1,0 +1,174 @@
+//! Calls on their way in: from whom they are, and whose is next.
+//!
+//! Invariant: nothing of a call's body is looked at before it is its turn, and nothing here waits:
+//! while the bus's messages are not taken in, no answer of the bus comes in either.
+
+use super::calls::{Calls, Error, purpose};
+use super::lanes::{Lane, Lanes, Purpose, Turn};
+use crate::dbus::CALL_TIMEOUT;
+use std::collections::{HashMap, VecDeque};
+use tokio::task::JoinSet;
+use zbus::Message;
+use zbus::message::Flags;
+use zbus::names::OwnedUniqueName;
+
+/// Callers that the bus is asked about at a time.
+const MOST_QUESTIONS: usize = 16;
+
+/// Calls of callers that the bus has not told of yet.
+const MOST_UNKNOWN: usize = 512;
+
+/// Their bytes: one of the largest messages, and a little.
+const MOST_UNKNOWN_BYTES: usize = 33 << 20;
+
+/// Callers whose user is remembered. A connection's name is never given to another one.
+const MOST_KNOWN: usize = 1_024;
+
+/// All calls of one connection to the bus.
+pub(super) struct Callers {
+    server: Calls,
+    known: HashMap<OwnedUniqueName, u32>,
+    unknown: HashMap<OwnedUniqueName, Vec<Message>>,
+    unknown_calls: usize,
+    unknown_bytes: usize,
+    /// The bus is still to be asked about them.
+    unasked: VecDeque<OwnedUniqueName>,
+    questions: usize,
+    lanes: Lanes<Message>,
+    tasks: JoinSet<Done>,
+}
+
+enum Done {
+    /// Who a caller is, if the bus knows.
+    Told(OwnedUniqueName, Option<u32>),
+    Answered(Turn),
+    Refused,
+}
+
+impl Callers {
+    pub fn of(server: Calls) -> Self {
+        Self {
+            server,
+            known: HashMap::new(),
+            unknown: HashMap::new(),
+            unknown_calls: 0,
+            unknown_bytes: 0,
+            unasked: VecDeque::new(),
+            questions: 0,
+            lanes: Lanes::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Takes in a call.
+    pub fn push(&mut self, call: Message) {
+        let header = call.header();
+        let Some(sender) = header.sender().map(|sender| sender.to_owned().into()) else { return };
+        let (purpose, most_bytes) = purpose(&header);
+        let wants_answer = !header.primary().flags().contains(Flags::NO_REPLY_EXPECTED);
+        if purpose == Purpose::Look && !wants_answer {
+            return;
+        }
+        if call.data().len() > most_bytes {
+            self.refuse(&call, Error::TooLong);
+        } else if let Some(user) = self.known.get(&sender) {
+            self.line_up(*user, call);
+        } else {
+            self.hold(sender, call);
+        }
+        self.proceed();
+    }
+
+    /// Waits for something to have been done, for ever where there is nothing to do.
+    pub async fn done(&mut self) {
+        let Some(done) = self.tasks.join_next().await else { return std::future::pending().await };
+        match done {
+            Ok(Done::Told(caller, user)) => {
+                self.questions -= 1;
+                self.told(caller, user);
+            }
+            Ok(Done::Answered(turn)) => self.lanes.done(turn),
+            Ok(Done::Refused) | Err(_) => {}
+        }
+        self.proceed();
+    }
+
+    /// Keeps a call until it is known whose it is.
+    fn hold(&mut self, caller: OwnedUniqueName, call: Message) {
+        let bytes = call.data().len();
+        if self.unknown_calls >= MOST_UNKNOWN || self.unknown_bytes + bytes > MOST_UNKNOWN_BYTES {
+            return self.refuse(&call, Error::TooMany);
+        }
+        self.unknown_calls += 1;
+        self.unknown_bytes += bytes;
+        if !self.unknown.contains_key(&caller) {
+            self.unasked.push_back(caller.clone());
+        }
+        self.unknown.entry(caller).or_default().push(call);
+    }
+
+    fn told(&mut self, caller: OwnedUniqueName, user: Option<u32>) {
+        let calls = self.unknown.remove(&caller).unwrap_or_default();
+        self.unknown_calls -= calls.len();
+        self.unknown_bytes -= calls.iter().map(|call| call.data().len()).sum::<usize>();
+        // One that the bus does not know has gone.
+        let Some(user) = user else { return };
+        if self.known.len() >= MOST_KNOWN {
+            self.known.clear();
+        }
+        self.known.insert(caller, user);
+        for call in calls {
+            self.line_up(user, call);
+        }
+    }
+
+    fn line_up(&mut self, user: u32, call: Message) {
+        let (purpose, _) = purpose(&call.header());
+        let lane = Lane { user, purpose, is_trusted: self.server.trusts(user) };
+        let bytes = call.data().len();
+        if let Err(call) = self.lanes.push(lane, call, bytes) {
+            self.refuse(&call, Error::TooMany);
+        }
+    }
+
+    /// Begins what may begin.
+    fn proceed(&mut self) {
+        while self.questions < MOST_QUESTIONS
+            && let Some(caller) = self.unasked.pop_front()
+        {
+            self.questions += 1;
+            self.tasks.spawn(ask_for_user(self.server.clone(), caller));
+        }
+        while let Some((turn, call)) = self.lanes.next() {
+            let server = self.server.clone();
+            self.tasks.spawn(async move {
+                server.answer(call, turn.lane.user).await;
+                Done::Answered(turn)
+            });
+        }
+    }
+
+    fn refuse(&mut self, call: &Message, error: Error) {
+        let wants_answer = !call.primary_header().flags().contains(Flags::NO_REPLY_EXPECTED);
+        // Refusals that are still being written are few; beyond that the bus is slower than the
+        // caller, who gets none.
+        if wants_answer && self.tasks.len() < MOST_UNKNOWN {
+            let Ok(reply) = error.reply(&call.header()) else { return };
+            let connection = self.server.connection().clone();
+            self.tasks.spawn(async move {
+                // Whoever is gone does not hear it.
+                let _ = connection.send(&reply).await;
+                Done::Refused
+            });
+        }
+    }
+}
+
+async fn ask_for_user(server: Calls, caller: OwnedUniqueName) -> Done {
+    let user = async {
+        let bus = zbus::fdo::DBusProxy::new(server.connection()).await.ok()?;
+        bus.get_connection_unix_user(caller.inner().clone().into()).await.ok()
+    };
+    let user = tokio::time::timeout(CALL_TIMEOUT, user).await.ok().flatten();
+    Done::Told(caller, user)
+}
