@@ -10,6 +10,8 @@ mod reference;
 mod repository;
 #[path = "docs/scripts.rs"]
 mod scripts;
+#[path = "docs/threats.rs"]
+mod threats;
 
 use std::fs;
 use std::path::{Path, PathBuf};

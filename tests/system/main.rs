@@ -39,6 +39,7 @@ mod status;
 mod store;
 mod strangers;
 mod surroundings;
+mod threats;
 mod trouble;
 mod user_manager;
 
