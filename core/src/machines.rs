@@ -3,6 +3,9 @@
 
 pub mod clock;
 pub mod deadline;
+pub mod dependency;
+pub mod episode;
+pub mod flapping;
 pub mod pauses;
 pub mod rhythm;
 pub mod shared_base;

@@ -9,12 +9,12 @@
 //! results as events, at the latest at [`Monitor::next_deadline`].
 
 mod agent;
+mod alarms;
 mod alert_units;
 pub mod availability;
+mod dependents;
 mod device;
 mod devices;
-mod episode;
-mod flapping;
 mod former;
 mod home_assistant;
 mod liveness;
@@ -25,17 +25,18 @@ mod reconfigure;
 mod refusals;
 mod restore;
 mod saving;
+mod sentences;
 mod session;
 mod states;
 mod status;
 mod subscriptions;
 mod timeouts;
 mod turn;
-mod upstream;
 mod views;
 
 use crate::machines::clock::WatchedClock;
 use crate::machines::deadline::DeadlineTable;
+use crate::machines::dependency::Dependencies;
 use crate::machines::pauses::Pauses;
 use crate::machines::shared_base::SharedBase;
 use crate::machines::takedown::Takedown;
@@ -63,7 +64,6 @@ use saving::Saving;
 use session::StateSession;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use upstream::Branches;
 
 /// How often `up` is published.
 const UP_INTERVAL: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ pub struct Monitor {
     home_assistant: HomeAssistant,
     devices: Devices,
     /// Devices that others depend on.
-    branches: Branches,
+    dependencies: Dependencies,
     /// All filters of all devices.
     index: TopicIndex<Target>,
     /// What the present message means; kept for its memory.
@@ -163,7 +163,7 @@ impl Monitor {
             home_assistant: spec.home_assistant,
             stale_statuses: Vec::new(),
             devices: Devices::default(),
-            branches: Branches::new(),
+            dependencies: Dependencies::default(),
             index: TopicIndex::new(),
             found: Vec::new(),
             clock: WatchedClock::default(),

@@ -4,6 +4,8 @@
 
 #[path = "monitor/agents.rs"]
 mod agents;
+#[path = "monitor/alarm.rs"]
+mod alarm;
 #[path = "monitor/alert_units.rs"]
 mod alert_units;
 #[path = "monitor/availability.rs"]

@@ -671,7 +671,7 @@ impl Monitor {
         message.push_str(&self.dependents_clause(id));
         let reason = Some(Reason::AgentFailed);
         turn.out.push(self.episode_alert(id, AlertKind::AgentFailed, reason, message));
-        self.fell(turn, turn.watched, id);
+        self.fell(turn, id);
     }
 }
 

@@ -64,7 +64,7 @@ impl Monitor {
         if !device.is_enabled() || !self.saving.asked {
             return;
         }
-        if device.expired_since.is_none() {
+        if !device.episode.is_open() {
             self.expire(turn, id);
         } else if before != Some(false) {
             // The same alarm, and now it is known why.
@@ -74,7 +74,7 @@ impl Monitor {
 
     fn back_again(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &self.devices[id];
-        if device.is_enabled() && device.expired_since.is_some() {
+        if device.is_enabled() && device.episode.is_open() {
             self.recover(turn, id);
             self.restart_silence(turn, id);
         }

@@ -1,16 +1,20 @@
 //! One device at run time: its specification and what is known of it.
 
+use super::Timer;
 use super::agent::Agent;
-use super::flapping::Flaps;
-use super::upstream::Dependence;
+use super::liveness::GRACE;
+use crate::machines::dependency::Hold;
+use crate::machines::episode::{Episode, Stage};
+use crate::machines::flapping::Flaps;
 use crate::machines::rhythm::Rhythm;
+use crate::model::alert::Account;
 use crate::model::alert::Reason;
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::snapshot::DeviceRecord;
 use crate::model::spec::DeviceSpec;
 use crate::model::unit_name::UnitTemplate;
 use crate::model::view::Liveness;
-use crate::monitor::episode::Telling;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -50,14 +54,10 @@ pub struct Device {
     /// Watched time at which the silence began.
     pub silent_since: Duration,
     pub rhythm: Rhythm,
-    /// Wall clock of the expiry.
-    pub expired_since: Option<Duration>,
-    /// What its expiry is put down to; of meaning while it is expired.
-    pub cause: Reason,
-    /// Where its alert is; of meaning while it is expired.
-    pub telling: Telling,
-    /// What it depends on, if it does.
-    pub dependence: Option<Box<Dependence>>,
+    /// Its alarm, while it is expired.
+    pub episode: Episode,
+    /// Its alert waits for another device, or did.
+    pub hold: Option<Box<Hold>>,
     /// Alarms of late, if there were any.
     pub flaps: Option<Box<Flaps>>,
     /// The alerts of others wait for its next word.
@@ -109,10 +109,8 @@ impl Device {
             last_contact: None,
             silent_since: watched,
             rhythm: Rhythm::default(),
-            expired_since: None,
-            cause: Reason::default(),
-            telling: Telling::default(),
-            dependence: None,
+            episode: Episode::default(),
+            hold: None,
             flaps: None,
             awaited: false,
             since: wall,
@@ -141,7 +139,7 @@ impl Device {
     pub fn liveness(&self) -> Liveness {
         if !self.is_enabled() {
             Liveness::Disabled
-        } else if self.expired_since.is_some() {
+        } else if self.episode.is_open() {
             Liveness::Expired
         } else if self.last_contact.is_some() {
             Liveness::Alive
@@ -192,14 +190,15 @@ impl Device {
             self.available = Some(false);
         }
         // One that has expired in this run already was told of and stays expired.
-        let expired_since = record.expired_since.or(self.expired_since);
-        self.expired_since = expired_since.filter(|_| self.can_expire() && self.is_enabled());
-        self.cause = record.cause;
-        if record.expired_since.is_some() {
-            self.telling = Telling::of(record);
+        match record.expired_since {
+            Some(since) => self.episode = Episode::resumed(since, record.cause, record.untold),
+            None => self.episode.put_down_to(record.cause),
+        }
+        if !self.can_expire() || !self.is_enabled() {
+            self.episode = Episode::default();
         }
         self.graces = record.graces;
-        if let Some(since) = self.expired_since.or(record.last_contact) {
+        if let Some(since) = self.episode.since().or(record.last_contact) {
             self.since = since;
         }
     }
@@ -221,15 +220,92 @@ impl Device {
         self.recorded = before.recorded;
         self.hellos = before.hellos;
         if self.is_enabled() == was_enabled {
-            self.expired_since = before.expired_since.filter(|_| self.can_expire());
-            self.cause = before.cause;
-            self.inherit_alert(&before);
+            let since = before.episode.since();
+            if self.can_expire() {
+                self.episode = before.episode;
+            }
+            self.hold = before.hold;
             self.flaps = before.flaps;
-            if self.expired_since == before.expired_since {
+            if self.episode.since() == since {
                 self.since = before.since;
             }
         }
         before.agent
+    }
+
+    pub fn reason(&self) -> Option<Reason> {
+        if !self.is_enabled() {
+            return None;
+        }
+        if self.keeps_failing() {
+            return Some(Reason::AgentFailed);
+        }
+        match self.episode.stage() {
+            Some(Stage::Upstream | Stage::Returning) => Some(Reason::Upstream),
+            _ if self.is_flapping() => Some(Reason::Flapping),
+            None => None,
+            Some(_) if self.is_gone() => Some(Reason::LwtOffline),
+            Some(_) => Some(self.episode.cause()),
+        }
+    }
+
+    pub(super) fn keeps_failing(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.keeps_failing())
+    }
+
+    /// What a silence that is noticed now is put down to.
+    pub(super) fn cause_of_silence(&self) -> Reason {
+        let lives = self.agent.as_ref().is_some_and(|agent| agent.is_running());
+        if lives { Reason::AgentHung } else { Reason::Silent }
+    }
+
+    /// Nothing more to find out by waiting: it is expired, and nothing follows from that later.
+    pub(super) fn is_settled(&self) -> bool {
+        match self.episode.stage() {
+            None => false,
+            Some(Stage::Told | Stage::Flapping) => !self.restarts_on_expire(),
+            // It is looked at when its alert is due.
+            Some(Stage::Upstream | Stage::Held | Stage::Returning) => true,
+        }
+    }
+
+    pub(super) fn restarts_on_expire(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.spec.restart_on_expire)
+    }
+
+    /// What it has at least after it could not be heard.
+    pub(super) fn grace(&self) -> Duration {
+        self.spec.watch_timeout.map_or(GRACE, |timeout| timeout.min(GRACE))
+    }
+
+    /// What is known here of an agent's process.
+    pub(super) fn account(&self) -> Option<Account> {
+        let report = self.agent.as_ref()?.report.as_ref();
+        let exit = report.and_then(|report| report.last_exit.clone());
+        Some(Account { exit, ..Account::default() })
+    }
+
+    pub(super) fn is_flapping(&self) -> bool {
+        self.flaps.as_ref().is_some_and(|flaps| flaps.is_flapping())
+    }
+
+    /// What waits on the monotonic clock for it to be stable.
+    pub(super) fn stable_timer(&self, id: DeviceId) -> Option<(Duration, Timer)> {
+        let look_at = self.flaps.as_ref()?.next_look()?;
+        Some((look_at, Timer::Stable(id)))
+    }
+
+    /// Moves what is on watched time when earlier runs become known.
+    pub(super) fn carry_over(&mut self, earlier: Duration) {
+        self.silent_since += earlier;
+        // It was learned on another time, and of seconds.
+        self.rhythm = Rhythm::default();
+        if let Some(flaps) = &mut self.flaps {
+            flaps.carry_over(earlier);
+        }
+        if let Some(hold) = &mut self.hold {
+            hold.carry_over(earlier);
+        }
     }
 
     /// What the store is to keep. `announced` is the prefix of its description for Home Assistant.
@@ -241,9 +317,9 @@ impl Device {
             // Nobody listened so far, so the silence of one that gets watchTopics before the next
             // start begins with that: a record is taken to be no younger than its run.
             silent_since: if !self.spec.is_watched { Duration::MAX } else { self.silent_since },
-            expired_since: self.expired_since,
-            cause: self.cause,
-            untold: self.expired_since.is_some() && self.telling != Telling::Told,
+            expired_since: self.episode.since(),
+            cause: self.episode.cause(),
+            untold: self.episode.is_untold(),
             graces: self.graces,
             enabled: self.enabled,
             // Known elsewhere, for few have one.
@@ -262,8 +338,8 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn a_device_takes_224_bytes() {
+    fn a_device_takes_216_bytes() {
         // There may be a hundred thousand of them: one that grows shall do so knowingly.
-        assert_eq!(size_of::<Device>(), 224);
+        assert_eq!(size_of::<Device>(), 216);
     }
 }

@@ -14,8 +14,9 @@ use crate::model::description::{description_topic, discovery_id};
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::message::{Message, QoS};
+use crate::monitor::sentences::noun;
 use crate::monitor::turn::Turn;
-use crate::monitor::{Monitor, episode, publication};
+use crate::monitor::{Monitor, publication};
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -145,7 +146,7 @@ impl Monitor {
             "device": {
                 "identifiers": [id],
                 "name": name,
-                "model": format!("MQTT {}", episode::noun(device)),
+                "model": format!("MQTT {}", noun(device)),
             },
             "origin": { "name": "iotmonitor", "sw_version": env!("CARGO_PKG_VERSION") },
             "availability_topic": self.own_topic("availability").as_str(),

@@ -346,7 +346,7 @@ impl Monitor {
             return;
         }
         let awaited = device.awaited;
-        if device.expired_since.is_some() {
+        if device.episode.is_open() {
             self.recover(turn, id);
         } else if first {
             device.since = turn.now.wall;
@@ -360,7 +360,7 @@ impl Monitor {
 
     /// Counts again after the devices changed.
     pub(super) fn count_expired(&mut self) {
-        let expired = |device: &&Device| device.is_enabled() && device.expired_since.is_some();
+        let expired = |device: &&Device| device.is_enabled() && device.episode.is_open();
         self.expired_count = self.devices.iter().filter(expired).count();
     }
 

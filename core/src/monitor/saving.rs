@@ -4,7 +4,6 @@
 //! round at once, and a contact after a minute of silence within a second. A round goes out in
 //! batches, one at a time, and meanwhile changes gather for the next round.
 
-use super::episode::Telling;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
@@ -205,7 +204,7 @@ impl Monitor {
                 self.save_soon(id);
             }
             let device = &self.devices[id];
-            if record.offline && device.available == Some(true) && device.expired_since.is_some() {
+            if record.offline && device.available == Some(true) && device.episode.is_open() {
                 // It said so before it was known that it had been gone.
                 self.expired_count += 1;
                 self.recover(turn, id);
@@ -213,10 +212,7 @@ impl Monitor {
             }
         } else if record.expired_since.is_some() && device.is_enabled() {
             // The contact came before it was known that somebody waits for it.
-            device.expired_since = record.expired_since;
-            device.telling = Telling::of(record);
-            self.expired_count += 1;
-            self.recover(turn, id);
+            self.recover_from(turn, id, record);
         }
     }
 

@@ -17,7 +17,7 @@ impl Device {
         if self.last_contact.is_none() || !self.is_enabled() || self.deaf {
             return;
         }
-        let most = match (self.expired_since, self.spec.watch_timeout) {
+        let most = match (self.episode.since(), self.spec.watch_timeout) {
             (Some(_), Some(timeout)) => timeout.saturating_mul(ALARMED),
             (_, _) => Duration::MAX,
         };

@@ -6,7 +6,6 @@ use crate::model::action::Action;
 use crate::model::alert::{AlertKind, Reason};
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
-use crate::monitor::episode::Telling;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
@@ -218,15 +217,10 @@ impl Monitor {
             self.flush_saves(turn);
             return;
         }
-        if device.expired_since.take().is_some() {
-            self.expired_count -= 1;
-            device.telling = Telling::Told;
-        }
-        device.flaps = None;
-        if let Some(agent) = &mut device.agent {
+        self.drop_alarm(turn, id);
+        if let Some(agent) = self.agent_mut(id) {
             (agent.step, agent.told_failing) = (0, false);
         }
-        self.devices[id].since = turn.now.wall;
         self.rose(turn, id);
         let kind = if enabled {
             self.restart_silence(turn, id);

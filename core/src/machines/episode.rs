@@ -1,0 +1,149 @@
+//! The alarm of one device, from its beginning to its end, and where its one alert stands.
+
+use crate::model::alert::Reason;
+use std::time::Duration;
+
+/// Where the alert of an alarm stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is out.
+    Told,
+    /// It waits for what becomes of a device that this one depends on.
+    Held,
+    /// There is none, since the silence is that of a device that this one depends on.
+    Upstream,
+    /// That one is back, and this one has a grace to follow.
+    Returning,
+    /// One alert said that the device flaps, and that is all.
+    Flapping,
+}
+
+/// Whether a device is alarmed, and how far that has come.
+#[derive(Debug, Clone, Default)]
+pub struct Episode {
+    /// Boxed, since few devices have one at a time.
+    open: Option<Box<Open>>,
+}
+
+#[derive(Debug, Clone)]
+struct Open {
+    /// Wall clock of the beginning.
+    since: Duration,
+    cause: Reason,
+    stage: Stage,
+}
+
+/// An alarm that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Wall clock of its beginning.
+    pub since: Duration,
+    pub stage: Stage,
+}
+
+impl Episode {
+    /// Goes on where an earlier run was. An alert that was not out then waits for what becomes of
+    /// the devices that this one depends on.
+    #[must_use]
+    pub fn resumed(since: Duration, cause: Reason, untold: bool) -> Self {
+        let stage = if untold { Stage::Upstream } else { Stage::Told };
+        Self { open: Some(Box::new(Open { since, cause, stage })) }
+    }
+
+    /// Begins an alarm, unless there is one. Its alert is out unless it is moved elsewhere.
+    pub fn begin(&mut self, wall: Duration, cause: Reason) {
+        self.open.get_or_insert_with(|| Box::new(Open { since: wall, cause, stage: Stage::Told }));
+    }
+
+    /// Moves its alert on; without an alarm there is none.
+    pub fn move_to(&mut self, stage: Stage) {
+        if let Some(open) = &mut self.open {
+            open.stage = stage;
+        }
+    }
+
+    /// Notes another cause.
+    pub fn put_down_to(&mut self, cause: Reason) {
+        if let Some(open) = &mut self.open {
+            open.cause = cause;
+        }
+    }
+
+    /// Ends the alarm, if there is one.
+    pub fn end(&mut self) -> Option<Ended> {
+        self.open.take().map(|open| Ended { since: open.since, stage: open.stage })
+    }
+
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Wall clock of the beginning of the alarm, if there is one.
+    #[must_use]
+    pub fn since(&self) -> Option<Duration> {
+        self.open.as_ref().map(|open| open.since)
+    }
+
+    #[must_use]
+    pub fn stage(&self) -> Option<Stage> {
+        self.open.as_ref().map(|open| open.stage)
+    }
+
+    #[must_use]
+    pub fn cause(&self) -> Reason {
+        self.open.as_ref().map_or_else(Reason::default, |open| open.cause)
+    }
+
+    /// Whether there is an alarm whose alert is not out.
+    #[must_use]
+    pub fn is_untold(&self) -> bool {
+        self.stage().is_some_and(|stage| stage != Stage::Told)
+    }
+
+    /// Whether its alert waits for a time at which it may be due.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(self.stage(), Some(Stage::Held | Stage::Returning))
+    }
+
+    /// Whether its alert depends on what becomes of another device.
+    #[must_use]
+    pub fn hangs_on_another(&self) -> bool {
+        matches!(self.stage(), Some(Stage::Held | Stage::Upstream | Stage::Returning))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn an_alarm_begins_once_and_ends_with_where_its_alert_was() {
+        let mut episode = Episode::default();
+        assert_eq!((episode.is_open(), episode.stage(), episode.end()), (false, None, None));
+        episode.begin(T(5), Reason::Silent);
+        episode.begin(T(6), Reason::AgentHung);
+        assert_eq!((episode.since(), episode.cause()), (Some(T(5)), Reason::Silent));
+        episode.move_to(Stage::Held);
+        assert!(episode.is_untold() && episode.waits() && episode.hangs_on_another());
+        assert_eq!(episode.end(), Some(Ended { since: T(5), stage: Stage::Held }));
+        assert!(!episode.is_open());
+    }
+
+    #[test]
+    fn without_an_alarm_there_is_no_alert_to_move() {
+        let mut episode = Episode::default();
+        episode.move_to(Stage::Flapping);
+        episode.put_down_to(Reason::AgentHung);
+        assert_eq!((episode.stage(), episode.cause()), (None, Reason::Silent));
+    }
+
+    #[test]
+    fn one_that_was_untold_in_an_earlier_run_hangs_on_another_device() {
+        assert_eq!(Episode::resumed(T(1), Reason::Silent, true).stage(), Some(Stage::Upstream));
+        assert_eq!(Episode::resumed(T(1), Reason::Silent, false).stage(), Some(Stage::Told));
+    }
+}

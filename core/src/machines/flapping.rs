@@ -1,0 +1,166 @@
+//! A device that comes and goes, or an agent whose process ends again and again.
+//!
+//! All times are watched time, so that an outage of the broker does not count as stability; only
+//! the time at which to look is on the monotonic clock. What outlives the process is not here: after
+//! a restart of the monitor one that still flaps has to show it anew.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// So many alarms, or unforeseen ends of a process, within [`WINDOW`] are flapping.
+const MANY: usize = 5;
+const WINDOW: Duration = Duration::from_secs(30 * 60);
+
+/// Without a change for so long it is stable again.
+pub const STABLE: Duration = Duration::from_secs(15 * 60);
+
+/// What is known of one that was alarmed lately.
+#[derive(Debug, Clone, Default)]
+pub struct Flaps {
+    /// The latest alarms, [`MANY`] at most.
+    alarms: VecDeque<Duration>,
+    spell: Option<Spell>,
+}
+
+/// From the one alert on.
+#[derive(Debug, Clone)]
+struct Spell {
+    begun: Duration,
+    count: usize,
+    last_change: Duration,
+    /// Monotonic time at which to look whether it is over.
+    look_at: Duration,
+}
+
+/// What an alarm is within the row of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flap {
+    Single,
+    /// It is the one that makes it flapping.
+    Begins,
+    GoesOn,
+}
+
+/// What a look at a spell shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stability {
+    /// Another look will follow, or there is no spell.
+    NotDue,
+    /// It is stable unless it changes within this time.
+    In(Duration),
+    Stable,
+}
+
+impl Flaps {
+    /// Notes an alarm.
+    pub fn note(&mut self, watched: Duration) -> Flap {
+        if let Some(spell) = &mut self.spell {
+            spell.count += 1;
+            spell.last_change = watched;
+            return Flap::GoesOn;
+        }
+        self.alarms.push_back(watched);
+        while self.alarms.front().is_some_and(|first| *first + WINDOW < watched) {
+            self.alarms.pop_front();
+        }
+        if self.alarms.len() < MANY {
+            return Flap::Single;
+        }
+        let begun = self.alarms.pop_front().unwrap_or(watched);
+        self.alarms.clear();
+        let (last_change, look_at) = (watched, Duration::ZERO);
+        self.spell = Some(Spell { begun, count: MANY, last_change, look_at });
+        Flap::Begins
+    }
+
+    /// Notes a change within a spell, in whichever direction.
+    pub fn changed(&mut self, watched: Duration) {
+        if let Some(spell) = &mut self.spell {
+            spell.last_change = watched;
+        }
+    }
+
+    #[must_use]
+    pub fn is_flapping(&self) -> bool {
+        self.spell.is_some()
+    }
+
+    /// Sets the monotonic time of the next look; whether there is anything to look at.
+    pub fn look_at(&mut self, due: Duration) -> bool {
+        if let Some(spell) = &mut self.spell {
+            spell.look_at = due;
+        }
+        self.spell.is_some()
+    }
+
+    /// Monotonic time of the next look.
+    #[must_use]
+    pub fn next_look(&self) -> Option<Duration> {
+        self.spell.as_ref().map(|spell| spell.look_at)
+    }
+
+    /// What the look shows that was set for the monotonic time `due`.
+    #[must_use]
+    pub fn judge(&self, due: Duration, watched: Duration) -> Stability {
+        let Some(spell) = self.spell.as_ref().filter(|spell| spell.look_at == due) else {
+            return Stability::NotDue;
+        };
+        let stable_at = spell.last_change + STABLE;
+        if stable_at > watched { Stability::In(stable_at - watched) } else { Stability::Stable }
+    }
+
+    /// How often it was alarmed, and within what time.
+    #[must_use]
+    pub fn account(&self, watched: Duration) -> (usize, Duration) {
+        self.spell.as_ref().map_or((MANY, WINDOW), |spell| (spell.count, watched - spell.begun))
+    }
+
+    /// Moves its times when the watched time of earlier runs becomes known.
+    pub fn carry_over(&mut self, earlier: Duration) {
+        self.alarms.iter_mut().for_each(|alarm| *alarm += earlier);
+        if let Some(spell) = &mut self.spell {
+            spell.begun += earlier;
+            spell.last_change += earlier;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: fn(u64) -> Duration = |minutes| Duration::from_secs(60 * minutes);
+
+    #[test]
+    fn the_fifth_alarm_within_half_an_hour_begins_a_spell() {
+        let mut flaps = Flaps::default();
+        for minute in [0, 7, 14, 21] {
+            assert_eq!(flaps.note(MIN(minute)), Flap::Single);
+        }
+        assert_eq!((flaps.note(MIN(30)), flaps.note(MIN(31))), (Flap::Begins, Flap::GoesOn));
+        assert_eq!(flaps.account(MIN(31)), (6, MIN(31)));
+    }
+
+    #[test]
+    fn alarms_of_more_than_half_an_hour_ago_do_not_count() {
+        let mut flaps = Flaps::default();
+        for minute in [0, 8, 16, 24, 32, 40] {
+            assert_eq!(flaps.note(MIN(minute)), Flap::Single);
+        }
+    }
+
+    #[test]
+    fn a_quarter_of_an_hour_without_a_change_is_stable_at_the_look_that_was_set() {
+        let mut flaps = Flaps::default();
+        for minute in 0..5 {
+            flaps.note(MIN(minute));
+        }
+        assert!(flaps.look_at(MIN(100)));
+        flaps.changed(MIN(6));
+        assert_eq!(flaps.judge(MIN(99), MIN(30)), Stability::NotDue);
+        assert_eq!(flaps.judge(MIN(100), MIN(20)), Stability::In(MIN(1)));
+        assert_eq!(flaps.judge(MIN(100), MIN(21)), Stability::Stable);
+        flaps.carry_over(MIN(60));
+        assert_eq!(flaps.judge(MIN(100), MIN(81)), Stability::Stable);
+    }
+}

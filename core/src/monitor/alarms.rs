@@ -1,0 +1,345 @@
+//! What happens to one alarm, from top to bottom.
+//!
+//! An alarm begins when a device falls silent or says that it is gone. What has happened is published
+//! at once, and repeated where the section asks for it. A person gets one alert, unless the silence is
+//! another device's or one of too many: where that alert stands is the [`Stage`] of the device's
+//! episode, and this is the one file that moves it.
+//!
+//! | From | To | When |
+//! |------|----|------|
+//! | none | Told | it expires, and nothing that it depends on may be down |
+//! | none | Held | … and something may be: its alert waits for that (see [`super::dependents`]) |
+//! | none | Upstream | … and something is: there is no alert |
+//! | Held | Told | what it depends on speaks, or nothing came of the wait, or the device is back |
+//! | Held, Returning | Upstream | what it depends on falls |
+//! | Upstream | Returning | what it depends on is back: the device has a grace to follow |
+//! | Returning | Told | the grace is over |
+//! | Told | Flapping | it was told too often of late: one alert says that it flaps |
+//! | Flapping | Told | it has been stable, and is silent |
+//! | any | none | it is back, or out of the monitoring |
+
+use super::sentences::{expired_sentence, flapping_sentence, recovered_sentence};
+use super::turn::Turn;
+use super::{Monitor, Timer};
+use crate::machines::episode::{Ended, Episode, Stage};
+use crate::machines::flapping::{Flap, STABLE, Stability};
+use crate::model::alert::{AlertKind, Reason};
+use crate::model::device_id::DeviceId;
+use crate::model::snapshot::DeviceRecord;
+use crate::model::words::Span;
+use std::time::Duration;
+
+impl Monitor {
+    /// The deadline has passed, or it said that it is gone; or what its alert waited for has.
+    pub(super) fn expire(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        if self.devices[id].episode.is_open() {
+            self.alert_due(turn, id);
+        } else {
+            self.begin_alarm(turn, id);
+        }
+        let device = &mut self.devices[id];
+        let is_silent = device.silence_deadline().is_none_or(|end| end <= turn.watched);
+        let is_its_own = device.episode.stage() != Some(Stage::Upstream);
+        if device.restarts_on_expire() && is_its_own && is_silent {
+            device.silent_since = turn.watched;
+            self.restart_agent(turn, id);
+        }
+    }
+
+    fn begin_alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let device = &mut self.devices[id];
+        device.episode.begin(turn.now.wall, device.cause_of_silence());
+        device.since = turn.now.wall;
+        self.expired_count += 1;
+        let stage = self.first_stage(turn.watched, id);
+        self.move_alert(id, stage);
+        if stage == Stage::Held {
+            self.wait(id);
+        }
+        self.publish_expire(turn, id);
+        self.tell_expired(turn, id);
+        if stage == Stage::Told {
+            self.alarm(turn, id);
+        }
+        self.save_soon(id);
+        self.schedule_repeat(turn, id);
+        self.fell(turn, id);
+    }
+
+    /// Where the alert of a device that has expired just now stands.
+    fn first_stage(&mut self, watched: Duration, id: DeviceId) -> Stage {
+        if self.is_cut_off(id) {
+            return Stage::Upstream;
+        }
+        if self.begin_hold(watched, id) { Stage::Held } else { Stage::Told }
+    }
+
+    /// The one place that moves an alert.
+    fn move_alert(&mut self, id: DeviceId, stage: Stage) {
+        self.devices[id].episode.move_to(stage);
+    }
+
+    /// The one alert of the episode, unless it is one of too many.
+    fn alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        match self.note_flap(turn, id, "has fallen silent") {
+            Flap::Single => self.tell_silence(turn, id),
+            Flap::Begins | Flap::GoesOn => self.move_alert(id, Stage::Flapping),
+        }
+    }
+
+    fn tell_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.move_alert(id, Stage::Told);
+        let device = &self.devices[id];
+        let (reason, mut message) = (device.reason(), expired_sentence(device, turn.now.wall));
+        message.push_str(&self.dependents_clause(id));
+        turn.out.push(self.episode_alert(id, AlertKind::Expired, reason, message));
+    }
+
+    /// The alert of one that expired before is due now, for the silence is its own.
+    fn alert_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        match self.devices[id].episode.stage() {
+            None | Some(Stage::Told | Stage::Upstream | Stage::Flapping) => return,
+            Some(Stage::Held) if self.is_held(turn.watched, id) => return self.wait(id),
+            Some(Stage::Held | Stage::Returning) => {}
+        }
+        let device = &mut self.devices[id];
+        let cause = device.cause_of_silence();
+        device.episode.put_down_to(cause);
+        self.alarm(turn, id);
+        self.tell_state(turn, id);
+        self.save_soon(id);
+    }
+
+    /// A device speaks whose next word was awaited: what was held for it need not wait any longer.
+    pub(super) fn awaited_word(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.devices[id].awaited = false;
+        for child in self.dependencies.children(id).to_vec() {
+            if self.devices[child].episode.stage() != Some(Stage::Held) {
+                continue;
+            }
+            if self.is_held(turn.watched, child) {
+                self.wait(child);
+            } else {
+                self.alarm(turn, child);
+                self.arm(child);
+                self.save_soon(child);
+            }
+        }
+    }
+
+    /// A device is down from now on: those behind it are not alarmed for themselves.
+    pub(super) fn fell(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let last_word = self.devices[id].silent_since.min(turn.watched);
+        if !self.dependencies.fell(id, last_word) {
+            return;
+        }
+        for child in self.dependencies.descendants(id) {
+            if self.devices[child].episode.waits() {
+                self.move_alert(child, Stage::Upstream);
+                self.save_soon(child);
+                self.tell_state(turn, child);
+            }
+        }
+    }
+
+    /// A device may be up again: those behind it go on where they were when it fell.
+    pub(super) fn rose(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        if self.devices[id].is_down() {
+            return;
+        }
+        let Some(from) = self.dependencies.rose(id) else { return };
+        for child in self.dependencies.descendants(id) {
+            let stage = self.devices[child].episode.stage();
+            if self.is_cut_off(child) || stage.is_some_and(|stage| stage != Stage::Upstream) {
+                continue;
+            }
+            let due = self.leave_out_of_silence(from, turn.watched, child);
+            if stage.is_some() {
+                self.let_return(child, due);
+            }
+            self.save_soon(child);
+        }
+    }
+
+    /// Its alert is due then, unless it is heard before.
+    fn let_return(&mut self, id: DeviceId, due: Duration) {
+        self.move_alert(id, Stage::Returning);
+        self.devices[id].hold.get_or_insert_default().put_off(due);
+        self.wait(id);
+    }
+
+    /// It is heard again, or says that it is there.
+    pub(super) fn recover(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        if self.devices[id].episode.stage() == Some(Stage::Held) {
+            // What it depends on is not down, then: the silence was its own.
+            self.alarm(turn, id);
+        }
+        let reason = self.devices[id].reason();
+        let Some(Ended { since, stage }) = self.end_alarm(turn.now.wall, id) else { return };
+        let device = &self.devices[id];
+        let was_told = stage == Stage::Told && !device.is_flapping();
+        let mut message = recovered_sentence(device, turn.now.wall.saturating_sub(since));
+        message.push_str(&self.followers_clause(id));
+        let contact = turn.now.wall.as_secs().to_string();
+        turn.out.push(self.device_publication("recover", id, contact, false));
+        self.tell_recovered(turn, id);
+        if was_told {
+            turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
+        }
+        if let Some(flaps) = &mut self.devices[id].flaps {
+            flaps.changed(turn.watched);
+        }
+        self.save_soon(id);
+        self.rose(turn, id);
+        self.flush_saves(turn);
+        self.arm(id);
+    }
+
+    /// An earlier run had alarmed it, and it spoke before that was known.
+    pub(super) fn recover_from(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: DeviceId,
+        record: &DeviceRecord,
+    ) {
+        let Some(since) = record.expired_since else { return };
+        self.devices[id].episode = Episode::resumed(since, Reason::default(), record.untold);
+        self.expired_count += 1;
+        self.recover(turn, id);
+    }
+
+    /// A person takes it out of the monitoring, or into it: what was is over.
+    pub(super) fn drop_alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.end_alarm(turn.now.wall, id);
+        self.devices[id].since = turn.now.wall;
+        self.devices[id].flaps = None;
+    }
+
+    fn end_alarm(&mut self, wall: Duration, id: DeviceId) -> Option<Ended> {
+        let ended = self.devices[id].episode.end()?;
+        self.devices[id].since = wall;
+        self.expired_count -= 1;
+        Some(ended)
+    }
+
+    /// Brings the alerts that are not out in line with what is down now: after a start, and with
+    /// another configuration.
+    pub(super) fn settle_dependents(&mut self, turn: &mut Turn<'_>) {
+        let (devices, watched) = (&self.devices, turn.watched);
+        self.dependencies.settle(|id| {
+            let device = &devices[id];
+            device.is_down().then_some(device.silent_since.min(watched))
+        });
+        for id in self.devices.ids() {
+            let device = &self.devices[id];
+            let (episode, due) = (&device.episode, turn.watched + device.grace());
+            let is_held = episode.stage() == Some(Stage::Held);
+            if !episode.hangs_on_another() {
+                continue;
+            }
+            if self.is_cut_off(id) {
+                self.move_alert(id, Stage::Upstream);
+                if is_held {
+                    self.tell_state(turn, id);
+                }
+            } else if !is_held {
+                self.let_return(id, due);
+                if self.dependencies.parents(id).is_empty() {
+                    // Whatever its alert waited for before, it is for itself now.
+                    self.move_alert(id, Stage::Held);
+                }
+            }
+        }
+    }
+
+    /// Notes an alarm, and tells the one that begins a spell; `what` has happened, in words.
+    pub(super) fn note_flap(&mut self, turn: &mut Turn<'_>, id: DeviceId, what: &str) -> Flap {
+        let flap = self.devices[id].flaps.get_or_insert_default().note(turn.watched);
+        if flap == Flap::Begins {
+            self.look_for_stability(turn.now.mono + STABLE, id);
+            let message = format!(
+                "{}: no more is told of that before it has been stable for {}",
+                flapping_sentence(&self.devices[id], what, turn.watched),
+                Span(STABLE)
+            );
+            let reason = Some(Reason::Flapping);
+            turn.out.push(self.episode_alert(id, AlertKind::Flapping, reason, message));
+            self.tell_state(turn, id);
+        }
+        flap
+    }
+
+    fn look_for_stability(&mut self, due: Duration, id: DeviceId) {
+        let flaps = self.devices[id].flaps.as_mut();
+        if flaps.is_some_and(|flaps| flaps.look_at(due)) {
+            self.timers.push(due, Timer::Stable(id));
+        }
+    }
+
+    /// Looks whether a device that flaps is stable again.
+    pub(super) fn stable_due(&mut self, turn: &mut Turn<'_>, due: Duration, id: DeviceId) {
+        let Some(device) = self.devices.get(id) else { return };
+        let Some(flaps) = &device.flaps else { return };
+        match flaps.judge(due, turn.watched) {
+            Stability::NotDue => {}
+            Stability::In(time) => self.look_for_stability(turn.now.mono + time, id),
+            // What it is will show when the other device is back.
+            Stability::Stable if device.episode.hangs_on_another() => {
+                self.look_for_stability(turn.now.mono + STABLE, id);
+            }
+            Stability::Stable => self.stable_again(turn, id),
+        }
+    }
+
+    fn stable_again(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let device = &mut self.devices[id];
+        let what = "is stable again, after it was alarmed";
+        let sentence = flapping_sentence(device, what, turn.watched);
+        device.flaps = None;
+        match device.episode.stage() {
+            None => {
+                let reason = Some(Reason::Flapping);
+                turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, sentence));
+            }
+            Some(Stage::Flapping) => self.tell_silence(turn, id),
+            Some(Stage::Told | Stage::Held | Stage::Upstream | Stage::Returning) => {}
+        }
+        self.tell_state(turn, id);
+        self.save_soon(id);
+    }
+
+    fn publish_expire(&self, turn: &mut Turn<'_>, id: DeviceId) {
+        let last_contact = self.devices[id].last_contact.unwrap_or_default();
+        turn.out.push(self.device_publication(
+            "expire",
+            id,
+            last_contact.as_secs().to_string(),
+            false,
+        ));
+    }
+
+    pub(super) fn expire_repeat_due(&mut self, turn: &mut Turn<'_>, due: Duration, id: DeviceId) {
+        let Some(device) = self.devices.get(id) else { return };
+        let is_due = device.repeat.as_ref().is_some_and(|repeat| repeat.due == Some(due));
+        if !is_due || !device.episode.is_open() {
+            return;
+        }
+        if self.clock.is_running() {
+            self.publish_expire(turn, id);
+        }
+        self.schedule_repeat(turn, id);
+    }
+
+    /// Puts the next repetition of `expire/NAME` on the timetable, if the device wants one.
+    pub(super) fn schedule_repeat(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let device = &mut self.devices[id];
+        if !device.episode.is_open() || !device.is_enabled() {
+            return;
+        }
+        if let Some(repeat) = &mut device.repeat {
+            let due = turn.now.mono + repeat.interval;
+            repeat.due = Some(due);
+            self.timers.push(due, Timer::ExpireRepeat(id));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Devices that are heard by way of another one (`dependsOn`): their silence while that is down is
+//! not their own.
+//!
+//! A gateway and what is behind it fall silent together, and their deadlines pass in any order. So
+//! the alert of a device whose deadline passes first waits until it is known what became of the
+//! other: its next word shows that it lives, its own deadline that it does not. The time in which it
+//! was down does not count as silence of those behind it, as it does not when the broker is away.
+//!
+//! Only those behind a device that falls or comes back are visited, never all. What follows for an
+//! alert is decided in [`super::alarms`].
+
+use super::Monitor;
+use super::device::Device;
+use super::liveness::MAX_GRACES;
+use super::turn::Turn;
+use crate::machines::dependency::Dependencies;
+use crate::machines::episode::Stage;
+use crate::model::device_id::DeviceId;
+use crate::model::device_name::DeviceName;
+use crate::model::words::counted;
+use std::time::Duration;
+
+/// What it said meanwhile is lost, so a device has its timeout from the return of the other on; of a
+/// longer one so much, or what it had left before.
+const LONGEST_RETURN: Duration = Duration::from_secs(3600);
+
+/// A device without a deadline of its own is taken for alive after this long: a broker publishes a
+/// will after one and a half times the keep alive (MQTT 5, 3.1.2.10), which is mostly a minute.
+const WILL_DUE: Duration = Duration::from_secs(90);
+
+/// A deadline of one that depends on another is looked at after that of the other.
+const AFTER: Duration = Duration::from_millis(1);
+
+impl Device {
+    /// Whether what depends on it cannot be heard.
+    pub(super) fn is_down(&self) -> bool {
+        self.is_enabled() && (self.episode.is_open() || self.keeps_failing())
+    }
+
+    /// Watched time at which its alert is due, if that waits.
+    fn waits_until(&self) -> Option<Duration> {
+        let waits = self.episode.waits() && self.is_enabled();
+        self.hold.as_ref().filter(|_| waits).map(|hold| hold.due())
+    }
+}
+
+impl Monitor {
+    /// Takes in who depends on whom; the names were checked when the configuration was read.
+    pub(super) fn relate(&mut self, dependences: Vec<(DeviceId, Vec<DeviceName>)>) {
+        let ids = |names: Vec<DeviceName>| {
+            names.iter().filter_map(|name| self.devices.named(name)).collect()
+        };
+        let parents = dependences.into_iter().map(|(child, names)| (child, ids(names))).collect();
+        self.dependencies = Dependencies::new(parents);
+    }
+
+    /// Whether anything that a device depends on is down, also by way of others.
+    pub(super) fn is_cut_off(&self, id: DeviceId) -> bool {
+        self.dependencies.is_cut_off(id, |parent| self.devices[parent].is_down())
+    }
+
+    /// A device has expired just now; whether its alert waits for what becomes of another.
+    pub(super) fn begin_hold(&mut self, watched: Duration, id: DeviceId) -> bool {
+        if self.dependencies.parents(id).is_empty() {
+            return false;
+        }
+        let device = &mut self.devices[id];
+        let silence_ended = device.silence_deadline().filter(|_| !device.is_gone());
+        let hold = device.hold.get_or_insert_default();
+        hold.begin(silence_ended.unwrap_or(watched), watched);
+        self.is_held(watched, id)
+    }
+
+    /// Has a look at a device when its alert is due. Who is looked at decides by what is so then.
+    pub(super) fn wait(&mut self, id: DeviceId) {
+        if let Some(due) = self.devices[id].waits_until() {
+            self.holds.push(due, id);
+        }
+    }
+
+    /// Puts those to the test whose alert is due.
+    pub(super) fn holds_due(&mut self, watched: Duration) {
+        while let Some((due, id)) = self.holds.pop_due(watched) {
+            let device = self.devices.get(id);
+            if device.is_some_and(|device| device.waits_until() == Some(due)) {
+                self.watch.probes.suspect_held(due, id);
+            }
+        }
+    }
+
+    /// A round trip has shown that nothing of it was on its way at a watched time.
+    pub(super) fn judge_held(
+        &mut self,
+        turn: &mut Turn<'_>,
+        sent: Duration,
+        (due, id): (Duration, DeviceId),
+    ) {
+        if self.devices[id].waits_until() != Some(due) {
+            return;
+        }
+        if let Some(end) = self.grace_end(id, sent) {
+            if let Some(hold) = &mut self.devices[id].hold {
+                hold.put_off(end);
+            }
+            self.wait(id);
+            return;
+        }
+        self.expire(turn, id);
+        self.arm(id);
+    }
+
+    /// Whether what a device depends on may be found down yet, and if so until when to wait.
+    pub(super) fn is_held(&mut self, watched: Duration, id: DeviceId) -> bool {
+        let parents = self.dependencies.parents(id);
+        let Some(hold) = &self.devices[id].hold else { return false };
+        let since = hold.overdue_since();
+        let verdict = |&parent: &DeviceId| self.verdict_due(since, parent);
+        let Some(due) = parents.iter().filter_map(verdict).max() else { return false };
+        let hold = &mut self.devices[id].hold;
+        if !hold.as_mut().is_some_and(|hold| hold.await_verdict(due, watched)) {
+            return false;
+        }
+        for &parent in parents {
+            self.devices[parent].awaited = true;
+        }
+        true
+    }
+
+    /// When it will be known whether a device was down already at a watched time; `None` when it is
+    /// known that it was not, or never will be.
+    fn verdict_due(&self, at: Duration, id: DeviceId) -> Option<Duration> {
+        let device = &self.devices[id];
+        if !device.is_enabled() || device.silent_since >= at && device.last_contact.is_some() {
+            return None;
+        }
+        match device.silence_deadline() {
+            Some(deadline) => Some(deadline.max(self.clock.resumed_at() + device.grace()) + AFTER),
+            None => device.spec.has_availability.then_some(at + WILL_DUE),
+        }
+    }
+
+    /// Leaves the time out of a device's silence in which it could not be heard; gives the watched
+    /// time at which that is too long again.
+    pub(super) fn leave_out_of_silence(
+        &mut self,
+        from: Duration,
+        watched: Duration,
+        id: DeviceId,
+    ) -> Duration {
+        let device = &mut self.devices[id];
+        device.silent_since += watched.saturating_sub(from.max(device.silent_since));
+        if let Some(timeout) = device.spec.watch_timeout {
+            let least = watched + timeout.min(LONGEST_RETURN);
+            if device.silent_since + timeout < least && device.graces < MAX_GRACES {
+                device.graces += 1;
+                device.silent_since = least.saturating_sub(timeout);
+            }
+        }
+        device.silence_deadline().unwrap_or(watched + device.grace())
+    }
+
+    /// How many that can be heard silent depend on a device that is down.
+    pub(super) fn dependents_clause(&self, id: DeviceId) -> String {
+        let watched = |id: &DeviceId| {
+            let device = &self.devices[*id];
+            device.is_enabled() && device.can_expire()
+        };
+        match self.dependencies.descendants(id).iter().filter(|id| watched(id)).count() {
+            0 => String::new(),
+            1 => "; 1 device that depends on it is not alarmed for itself meanwhile".to_owned(),
+            count => {
+                format!(
+                    "; {count} devices that depend on it are not alarmed for themselves meanwhile"
+                )
+            }
+        }
+    }
+
+    /// How many had fallen silent with a device that is back.
+    pub(super) fn followers_clause(&self, id: DeviceId) -> String {
+        let silent = |id: &DeviceId| self.devices[*id].episode.stage() == Some(Stage::Upstream);
+        match self.dependencies.descendants(id).iter().filter(|id| silent(id)).count() {
+            0 => String::new(),
+            count => {
+                let devices = counted(count, "device");
+                format!("; {devices} that had fallen silent with it may follow now")
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What people are told of a device, in sentences.
+
+use super::device::Device;
+use crate::machines::flapping::Flaps;
+use crate::model::alert::Reason;
+use crate::model::words::{Span, counted};
+use std::time::Duration;
+
+/// What a device is called: one with a process is an agent.
+pub(super) fn noun(device: &Device) -> &'static str {
+    if device.agent.is_some() { "agent" } else { "device" }
+}
+
+/// What its expiry is told with; `wall` is the present time.
+pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
+    let (noun, name) = (noun(device), &device.spec.name);
+    let contact = match device.last_contact {
+        Some(contact) => format!("last contact {} ago", Span(wall.saturating_sub(contact))),
+        None => "no contact yet".to_owned(),
+    };
+    if device.is_gone() {
+        return format!("{noun} `{name}` is gone, its availabilityTopic says: {contact}");
+    }
+    let timeout = Span(device.spec.watch_timeout.unwrap_or_default());
+    let report = device.agent.as_ref().and_then(|agent| agent.report.as_ref());
+    match report
+        .map(|report| report.main_pid)
+        .filter(|_| device.episode.cause() == Reason::AgentHung)
+    {
+        Some(pid) => format!(
+            "agent `{name}` hangs, its process (PID {pid}) lives and is silent: {contact}, \
+             watchTimeOut is {timeout}"
+        ),
+        None => format!("{noun} `{name}` is silent: {contact}, watchTimeOut is {timeout}"),
+    }
+}
+
+/// What its return is told with.
+pub(super) fn recovered_sentence(device: &Device, alarmed: Duration) -> String {
+    format!("{} `{}` is back after {} of alarm", noun(device), device.spec.name, Span(alarmed))
+}
+
+/// A sentence on how often it was alarmed; `what` has happened to it.
+pub(super) fn flapping_sentence(device: &Device, what: &str, watched: Duration) -> String {
+    let none = Flaps::default();
+    let (count, time) = device.flaps.as_deref().unwrap_or(&none).account(watched);
+    let (noun, name, times) = (noun(device), &device.spec.name, counted(count, "time"));
+    format!("{noun} `{name}` {what} {times} within {}", Span(time))
+}
