@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "mqtt/closings.rs"]
+mod closings;
 #[path = "mqtt/fake.rs"]
 mod fake;
 #[path = "mqtt/faults.rs"]

@@ -8,7 +8,7 @@ use crate::dbus::Bus;
 use crate::http::settings::HttpSettings;
 use crate::http::{self, HttpHandle, Surroundings};
 use crate::mqtt::settings::MqttSettings;
-use crate::mqtt::{self, ConnectionOptions, MqttHandle, Will};
+use crate::mqtt::{self, ConnectionOptions, MqttHandle, Pair, Will};
 use crate::pulse::Pulse;
 use crate::store::{self, StoreCommand, StoreFull, StoreHandle, StoreSettings};
 use crate::systemd::alert_units::AlertOrder;
@@ -34,6 +34,8 @@ const DISK_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Parts {
     events: mpsc::Sender<Event>,
     watch: MqttHandle,
+    /// What the two connections know of each other.
+    pair: Pair,
     /// Only where there is something to record, or to unsubscribe.
     state: Option<MqttHandle>,
     former: FormerLink,
@@ -126,16 +128,18 @@ impl Parts {
             events.clone(),
             bus_pulse,
         );
+        let pair = Pair::default();
         let watch = mqtt::spawn(
             Connection::Watch,
             wiring.mqtt.clone(),
-            ConnectionOptions { will: will_of(wiring) },
+            ConnectionOptions { will: will_of(wiring), pair: Some(pair.clone()) },
             events.clone(),
             watch_pulse,
         );
         let mut parts = Self {
             events,
             watch,
+            pair,
             state: None,
             former: FormerLink::default(),
             store,
@@ -207,7 +211,7 @@ impl Parts {
             self.state = Some(mqtt::spawn(
                 Connection::State,
                 wiring.mqtt.clone(),
-                ConnectionOptions::default(),
+                ConnectionOptions { will: None, pair: Some(self.pair.clone()) },
                 self.events.clone(),
                 self.state_pulse.clone(),
             ));

@@ -44,6 +44,11 @@ impl Backoff {
         }
     }
 
+    /// The next connection will do without what ended the last one.
+    pub(super) fn learned(&mut self) {
+        self.failures = 0;
+    }
+
     /// The wait after this trouble.
     pub(super) fn next(&mut self, kind: Kind) -> Duration {
         let count = match kind {

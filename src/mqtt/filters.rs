@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// Filters in one packet. MQTT sets no limit but brokers do; two hundred is far below the smallest
 /// known of those that make sense here, and ten thousand filters still need only fifty packets.
-const FILTERS_PER_PACKET: usize = 200;
+pub(super) const FILTERS_PER_PACKET: usize = 200;
 
 /// What one filter adds to its own length: two bytes of length and one of options.
 const FILTER_OVERHEAD: usize = 3;
@@ -13,13 +13,14 @@ const FILTER_OVERHEAD: usize = 3;
 /// Takes as many from the front as one packet holds, but always one.
 pub(super) fn chunk<T>(
     from: &mut VecDeque<T>,
+    most_filters: usize,
     most_bytes: usize,
     filter: impl Fn(&T) -> &TopicFilter,
 ) -> Vec<T> {
     let mut bytes = 0;
     let count = from
         .iter()
-        .take(FILTERS_PER_PACKET)
+        .take(most_filters)
         .take_while(|item| {
             bytes += filter(item).as_str().len() + FILTER_OVERHEAD;
             bytes <= most_bytes

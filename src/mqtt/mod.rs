@@ -22,11 +22,14 @@ pub mod certificates;
 mod debt;
 mod dial;
 mod filters;
+mod ledger;
 mod link;
 mod outbox;
+mod pair;
 mod session;
 pub mod settings;
 mod shared;
+mod suspects;
 mod task;
 mod tls;
 mod transport;
@@ -42,6 +45,7 @@ use bytes::Bytes;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, Delivery, Publication, QoS, Subscription};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
+pub use pair::Pair;
 use settings::MqttSettings;
 use shared::Shared;
 use std::fmt;
@@ -52,10 +56,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 /// What one connection has that the other has not.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct ConnectionOptions {
     /// What the broker publishes when the connection ends without a farewell.
     pub will: Option<Will>,
+    /// What tells it of the monitor's other connection, where there is one.
+    pub pair: Option<Pair>,
 }
 
 /// A will (MQTT 5, 3.1.2.5).

@@ -72,6 +72,19 @@ impl Outbox {
         self.push(Queued::Unsubscribe(filters));
     }
 
+    /// The topic of what comes next, if that is a publication.
+    pub(super) fn next_topic(&self) -> Option<&TopicName> {
+        match self.queue.first_key_value()?.1 {
+            Queued::Publish(publication, _) => Some(&publication.topic),
+            Queued::Subscribe(_) | Queued::Unsubscribe(_) => None,
+        }
+    }
+
+    /// The topics of what lacks its acknowledgement.
+    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = &TopicName> {
+        self.in_flight.values().map(|(_, publication)| &publication.topic)
+    }
+
     pub(super) fn has_unacknowledged(&self) -> bool {
         !self.in_flight.is_empty()
     }

@@ -4,12 +4,16 @@
 //! channel or a full window stops the reading (and with it, through TCP, the broker), while
 //! commands, pings and the pulse go on. Deliberately absent: connecting and what happens next.
 
+mod blame;
+
 use super::debt::Debt;
 use super::filters::chunk;
+use super::ledger::Ledger;
 use super::link::{Link, Step};
 use super::outbox::Next;
 use super::settings::Server;
 use super::shared::Shared;
+use super::suspects::{self, Item, Suspects, Unanswered, Verdict};
 use super::trouble::Trouble;
 use super::wire::{Accepted, Farewell, Incomer, Incoming, Limits, Wire};
 use crate::pulse::{BEAT_INTERVAL, Pulse};
@@ -50,6 +54,10 @@ const SUBACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Above so many unwritten bytes nothing is added, neither commands nor acknowledgements.
 const MAX_OUTPUT: usize = 256 * 1024;
 
+/// A connection that has stood this long with everything answered has done without what the broker
+/// closed on before.
+const CAREFUL_TIME: Duration = Duration::from_secs(10);
+
 /// How often pulse, keep alive and time-outs are looked at.
 pub(super) const TICK: Duration = BEAT_INTERVAL;
 
@@ -74,6 +82,7 @@ pub(super) struct Context<'a> {
     pub last_heard: &'a mut Instant,
     /// Whether a publication was refused, so that the core wants to know of those that are not.
     pub has_refused: &'a mut bool,
+    pub suspects: &'a mut Suspects,
 }
 
 pub(super) struct Session<'a> {
@@ -94,8 +103,14 @@ pub(super) struct Session<'a> {
     /// Whether a call of `subscribe` has not been reported as done yet.
     reporting: bool,
     refused: Vec<Refusal>,
+    /// What the last report named.
+    told_refused: Vec<Refusal>,
+    /// Subscriptions that are not asked for, since the broker closes on them.
+    aside: Vec<Subscription>,
+    ledger: Ledger,
     last_read: Instant,
     debt: Debt,
+    began: Instant,
     last_tick: Instant,
     ping_sent: Option<Instant>,
     closing: Option<Instant>,
@@ -120,7 +135,8 @@ struct Request {
 /// How a session ends.
 #[derive(Debug)]
 pub(super) enum End {
-    Lost(Trouble),
+    /// With what was unanswered.
+    Lost(Trouble, Vec<Unanswered>),
     /// Closed as asked.
     Closed,
     /// Nobody listens to events any more.
@@ -162,8 +178,12 @@ impl<'a> Session<'a> {
             requests: BTreeMap::new(),
             reporting: false,
             refused: Vec::new(),
+            told_refused: Vec::new(),
+            aside: Vec::new(),
+            ledger: Ledger::default(),
             last_read: Instant::now(),
             debt: Debt::default(),
+            began: Instant::now(),
             last_tick: Instant::now(),
             ping_sent: None,
             closing: None,
@@ -175,13 +195,13 @@ impl<'a> Session<'a> {
         let mut ticks = interval_at(Instant::now() + self.context.pulse.until_next(), TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         match self.serve(&mut ticks).await {
-            Ok(end @ (End::Closed | End::Lost(Trouble::SettingsChanged))) => {
+            Ok(end @ (End::Closed | End::Lost(Trouble::SettingsChanged, _))) => {
                 self.wire.disconnect(&mut self.link.output);
                 self.link.finish(FAREWELL).await;
                 end
             }
             Ok(end) => end,
-            Err(trouble) => End::Lost(trouble),
+            Err(trouble) => End::Lost(trouble, self.unanswered()),
         }
     }
 
@@ -281,7 +301,11 @@ impl<'a> Session<'a> {
                 Ok(None)
             }
             Incoming::PubAck { pkid, refused } => {
+                self.answered(pkid);
                 let publication = self.context.shared.lock().outbox.acknowledged(pkid);
+                if let Some(publication) = &publication {
+                    self.context.suspects.answered(&Item::Topic(publication.topic.clone()));
+                }
                 Ok(publication.and_then(|publication| match refused {
                     Some(reason) => Some(self.refused(publication, reason.to_owned())),
                     None => self.accepted(publication),
@@ -289,16 +313,26 @@ impl<'a> Session<'a> {
             }
             Incoming::SubAck { pkid, refused } => Ok(self.on_suback(pkid, refused)),
             Incoming::UnsubAck { pkid } => {
+                self.answered(pkid);
                 self.requests.remove(&pkid);
                 Ok(None)
             }
             Incoming::PingResp => {
                 self.debt.ping_answered();
+                let taken = self.ledger.ping_answered();
+                self.note_taken(taken);
                 Ok(None)
             }
             Incoming::Disconnect(Farewell::TakenOver) => Err(Trouble::TakenOver),
+            Incoming::Disconnect(Farewell::NotAuthorized) if self.is_unanswered() => {
+                let (server, reason) = (self.context.server.clone(), "not authorized".to_owned());
+                Err(Trouble::Objection { server, reason })
+            }
             Incoming::Disconnect(Farewell::NotAuthorized) => {
                 Err(Trouble::BadCredentials { server: self.context.server.clone() })
+            }
+            Incoming::Disconnect(Farewell::Objection(reason)) => {
+                Err(Trouble::Objection { server: self.context.server.clone(), reason })
             }
             Incoming::Disconnect(Farewell::Other(reason)) => {
                 Err(Trouble::Farewell { server: self.context.server.clone(), reason })
@@ -410,7 +444,11 @@ impl<'a> Session<'a> {
     }
 
     fn on_suback(&mut self, pkid: u16, refused: Vec<Option<&'static str>>) -> Option<Event> {
+        self.answered(pkid);
         let request = self.requests.remove(&pkid)?;
+        for filter in &request.filters {
+            self.context.suspects.answered(&Item::Filter(filter.clone()));
+        }
         for (filter, reason) in request.filters.into_iter().zip(refused) {
             if let Some(reason) = reason {
                 self.refused.push(Refusal { filter, reason: reason.to_owned() });
@@ -426,10 +464,9 @@ impl<'a> Session<'a> {
             return None;
         }
         self.reporting = false;
-        Some(Event::Subscribed {
-            connection: self.context.connection,
-            refused: std::mem::take(&mut self.refused),
-        })
+        let refused = std::mem::take(&mut self.refused);
+        self.told_refused.clone_from(&refused);
+        Some(Event::Subscribed { connection: self.context.connection, refused })
     }
 
     /// Carries out the commands that wait, in their order, as far as the windows allow.
@@ -444,7 +481,7 @@ impl<'a> Session<'a> {
             self.acknowledge(through);
         }
         if settings_changed {
-            return Some(End::Lost(Trouble::SettingsChanged));
+            return Some(End::Lost(Trouble::SettingsChanged, Vec::new()));
         }
         self.send_commands();
         if let Some(deadline) = self.closing {
@@ -459,6 +496,9 @@ impl<'a> Session<'a> {
     fn send_commands(&mut self) {
         let window = PUBLISH_WINDOW.min(self.limits.receive_maximum.into());
         while self.link.output.len() <= MAX_OUTPUT {
+            if self.context.suspects.is_careful() && self.is_unanswered() {
+                return;
+            }
             if !self.subscribing.is_empty() || !self.unsubscribing.is_empty() {
                 if self.requests.len() >= SUBSCRIBE_WINDOW {
                     return;
@@ -466,21 +506,35 @@ impl<'a> Session<'a> {
                 self.send_request();
                 continue;
             }
-            let requests = &self.requests;
             let mut state = self.context.shared.lock();
             while let Some(token) = state.outbox.pop_replaced() {
                 self.owed.push_back(Event::Published { token });
             }
-            let next = state.outbox.next(window, |pkid| requests.contains_key(&pkid));
+            let item = state.outbox.next_topic().map(|topic| Item::Topic(topic.clone()));
+            let verdict =
+                item.as_ref().map_or(Verdict::Free, |item| self.context.suspects.verdict(item));
             drop(state);
+            match (verdict, item) {
+                (Verdict::Retry, _) if self.is_unanswered() => return,
+                (Verdict::Retry, Some(item)) => self.context.suspects.suspect(item),
+                (Verdict::Free | Verdict::Aside | Verdict::Retry, _) => {}
+            }
+            let requests = &self.requests;
+            let is_used = |pkid| requests.contains_key(&pkid);
+            let next = self.context.shared.lock().outbox.next(window, is_used);
             match next {
                 None => return,
+                Some(Next::Publish { publication, pkid, .. }) if verdict == Verdict::Aside => {
+                    let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
+                    let event = self.refused(publication, suspects::REASON.to_owned());
+                    self.owed.push_back(event);
+                }
                 Some(Next::Publish { publication, pkid, dup }) => {
                     self.send_publication(publication, pkid, dup);
                 }
                 Some(Next::Subscribe(subscriptions)) => {
                     self.reporting = true;
-                    self.subscribing.extend(subscriptions);
+                    self.take_up(subscriptions);
                     if self.subscribing.is_empty() {
                         let event = self.subscribed();
                         self.owed.extend(event);
@@ -525,7 +579,10 @@ impl<'a> Session<'a> {
             return;
         }
         if publication.qos == QoS::AtMostOnce {
+            self.ledger.plain_sent(publication.topic.clone());
             self.check();
+        } else {
+            self.ledger.sent(pkid);
         }
         if lowered && pkid != 0 {
             let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
@@ -537,7 +594,10 @@ impl<'a> Session<'a> {
     /// Sends a ping beside a publication that nobody answers, such as the `up` of each second: a
     /// broker that was held up for a while is noticed by that also when nobody else asks it.
     fn check(&mut self) {
-        if self.context.connection == Connection::Watch && self.debt.begin_check() {
+        let asks =
+            self.context.connection == Connection::Watch || self.context.suspects.is_careful();
+        if asks && self.debt.begin_check() {
+            self.ledger.ping_sent();
             self.wire.pingreq(&mut self.link.output);
         }
     }
@@ -548,19 +608,22 @@ impl<'a> Session<'a> {
         let is_used = |pkid| requests.contains_key(&pkid);
         let pkid = self.context.shared.lock().outbox.free_pkid(is_used);
         let most = SUBSCRIBE_BYTES.min(self.limits.max_packet).saturating_sub(SUBSCRIBE_OVERHEAD);
+        let count = self.context.suspects.filters_per_packet();
         let is_subscribe = !self.subscribing.is_empty();
         let (filters, written) = if is_subscribe {
-            let chunk = chunk(&mut self.subscribing, most, |subscription| &subscription.filter);
+            let chunk =
+                chunk(&mut self.subscribing, count, most, |subscription| &subscription.filter);
             let written =
                 self.wire.subscribe(pkid, &chunk, self.context.connection, &mut self.link.output);
             (chunk.into_iter().map(|subscription| subscription.filter).collect(), written)
         } else {
-            let chunk = chunk(&mut self.unsubscribing, most, |filter| filter);
+            let chunk = chunk(&mut self.unsubscribing, count, most, |filter| filter);
             let written = self.wire.unsubscribe(pkid, &chunk, &mut self.link.output);
             (chunk, written)
         };
         match written {
             Ok(()) => {
+                self.ledger.sent(pkid);
                 let request = Request { filters, is_subscribe, sent: Instant::now() };
                 self.requests.insert(pkid, request);
             }
@@ -622,9 +685,14 @@ impl<'a> Session<'a> {
         let idle = now - self.link.last_write().min(self.last_read);
         // Behind a full output a ping would not reach the broker any sooner than what is there.
         if self.ping_sent.is_none() && idle >= patience && pause != Pause::OutputFull {
+            self.ledger.ping_sent();
             self.wire.pingreq(&mut self.link.output);
             self.ping_sent = Some(now);
         }
+        if now - self.began >= CAREFUL_TIME && !self.is_unanswered() {
+            self.context.suspects.settle();
+        }
+        self.retry_aside();
         Ok(())
     }
 

@@ -1,15 +1,19 @@
 //! The life of one connection: attempts, sessions, waits, and what is reported of them.
 
+mod closing;
+
 use super::backoff::Backoff;
 use super::dial::Addresses;
 use super::link::{Link, Step};
 use super::session::{Context, End, Session, TICK};
 use super::settings::{MqttSettings, ProtocolChoice};
 use super::shared::Shared;
+use super::suspects::Suspects;
 use super::trouble::{Kind, Trouble};
 use super::wire::{Accepted, Hello, Incoming, Rejection, Wire, wire};
 use super::{ConnectionOptions, transport};
 use crate::pulse::Pulse;
+use closing::Closing;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, FormerPart, Protocol};
 use std::pin::pin;
@@ -30,17 +34,6 @@ const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a peer begins with that wants TLS and says so: a record of type alert (RFC 8446, 5.1). In
 /// MQTT it would be a CONNECT with flags that are not allowed.
 const TLS_ALERT: &[u8] = &[0x15, 3];
-
-/// Only in MQTT 5 can a broker say that it closes because another client took the clientid, and
-/// not all do (mosquitto 2.0.11 does not). This
-/// many connections in a row that were closed within [`STRUGGLE_TIME`] of their CONNACK, each of
-/// them made at the first try, are taken for it, if the broker took a new connection right after
-/// each: one that stops or dies no longer listens when its clients learn of it.
-const STRUGGLE_COUNT: u32 = 3;
-const STRUGGLE_TIME: Duration = Duration::from_secs(15);
-
-/// For seeing whether a broker listens that has just closed a connection.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Task {
     pub connection: Connection,
@@ -68,6 +61,7 @@ pub(super) struct History {
     last_heard: Instant,
     /// Whether the broker has refused a publication.
     has_refused: bool,
+    suspects: Suspects,
 }
 
 impl History {
@@ -82,6 +76,7 @@ impl History {
             deliveries: 0,
             last_heard: Instant::now(),
             has_refused: false,
+            suspects: Suspects::default(),
         }
     }
 }
@@ -163,6 +158,7 @@ impl Task {
         let connection = self.connection;
         self.send(Event::Connected { connection, protocol, session_present }).await?;
         let began = Instant::now();
+        self.note_standing(Some(began));
         let context = Context {
             connection,
             server: settings.server.clone(),
@@ -174,6 +170,7 @@ impl Task {
             next_delivery: &mut self.history.deliveries,
             last_heard: &mut self.history.last_heard,
             has_refused: &mut self.history.has_refused,
+            suspects: &mut self.history.suspects,
         };
         let session =
             Session::new(context, established.wire, established.link, &established.accepted);
@@ -183,36 +180,24 @@ impl Task {
             state.connected = false;
             state.outbox.disconnected();
         }
-        let trouble = match end {
-            End::Lost(trouble) => trouble,
+        self.note_standing(None);
+        let (trouble, unanswered) = match end {
+            End::Lost(trouble, unanswered) => (trouble, unanswered),
             End::Closed | End::Unheard => return Err(Over),
         };
-        let stood = began.elapsed();
+        let (ended, stood) = (Instant::now(), began.elapsed());
         self.history.backoff.stood(stood);
-        let suspicious =
-            matches!(trouble, Trouble::Closed { .. }) && stood <= STRUGGLE_TIME && at_first_try;
-        if !suspicious {
-            self.history.struggles = 0;
-        }
-        let trouble = if suspicious { self.judge(trouble, settings).await? } else { trouble };
+        let closing = Closing { trouble, unanswered, ended, stood, at_first_try };
+        let trouble = self.judge(closing, settings).await?;
         self.report(&trouble).await?;
         Ok(trouble)
     }
 
-    /// Sees a struggle for the clientid in what shows of it without a reason: a broker that closes a young
-    /// connection and yet takes a new one at that very moment.
-    async fn judge(&mut self, trouble: Trouble, settings: &MqttSettings) -> Result<Trouble, Over> {
-        let mut addresses = std::mem::take(&mut self.history.addresses);
-        let probe = timeout(PROBE_TIMEOUT, async {
-            let dialled = transport::dial(settings, &mut addresses).await?;
-            transport::open(settings, dialled).await
-        });
-        let probe = self.unless_disturbed(probe).await?;
-        self.history.addresses = addresses;
-        let Some(probe) = probe else { return Ok(trouble) };
-        let is_up = matches!(probe, Ok(Ok(_)));
-        self.history.struggles = if is_up { self.history.struggles + 1 } else { 0 };
-        Ok(if self.history.struggles >= STRUGGLE_COUNT { Trouble::TakenOver } else { trouble })
+    /// Tells the other connection since when this one stands.
+    fn note_standing(&self, since: Option<Instant>) {
+        if let Some(pair) = &self.options.pair {
+            pair.stands(self.connection, since);
+        }
     }
 
     async fn report(&mut self, trouble: &Trouble) -> Result<(), Over> {
@@ -291,6 +276,7 @@ impl Task {
             self.history.addresses = Addresses::default();
             self.history.struggles = 0;
             self.history.attempts_failed = 0;
+            self.history.suspects = Suspects::default();
         }
         state.settings.clone()
     }

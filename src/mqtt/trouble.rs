@@ -2,7 +2,7 @@
 
 use super::certificates::FileError;
 use super::settings::{Server, socket_hint};
-use iotmonitor_core::model::message::LossReason;
+use iotmonitor_core::model::message::{Connection, LossReason};
 use rumqttc::tokio_rustls::rustls;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
@@ -69,8 +69,19 @@ pub(super) enum Trouble {
     Broken { server: Server, source: io::Error },
     #[error("the broker {server} closed the connection: {reason}")]
     Farewell { server: Server, reason: String },
+    /// The broker said that it closes for what this side has sent.
+    #[error("the broker {server} closed the connection: {reason}")]
+    Objection { server: Server, reason: String },
+    #[error("the broker {server} closed the connection on {what}")]
+    ClosedOn { server: Server, what: String },
     #[error("another client took the clientid over")]
     TakenOver,
+    #[error(
+        "the broker {server} takes the two connections of iotmonitor for one client, and ends each \
+         with the other: let it tell clients apart by their client identifiers and not by their user \
+         names (in mosquitto, `use_username_as_clientid false`)"
+    )]
+    OwnPair { server: Server, connection: Connection },
     #[error("{server} has not answered for {} s", .after.as_secs())]
     Unanswered { server: Server, after: Duration },
     #[error("the broker {server} did not acknowledge a subscription within {} s", .after.as_secs())]
@@ -104,6 +115,9 @@ impl Trouble {
             | Self::Closed { .. }
             | Self::Broken { .. }
             | Self::Farewell { .. }
+            | Self::Objection { .. }
+            | Self::ClosedOn { .. }
+            | Self::OwnPair { connection: Connection::Watch, .. }
             | Self::Unanswered { .. }
             | Self::Unsubscribed { .. }
             | Self::SettingsChanged => Kind::Passing,
@@ -120,7 +134,8 @@ impl Trouble {
             | Self::Rejected { .. }
             | Self::Protocol { .. } => Kind::Setup,
             Self::BadCredentials { .. } | Self::NoCredentials { .. } => Kind::Refused,
-            Self::TakenOver => Kind::TakenOver,
+            // The watching is worth more than the recording, which gives way.
+            Self::TakenOver | Self::OwnPair { .. } => Kind::TakenOver,
         }
     }
 
@@ -128,6 +143,9 @@ impl Trouble {
     pub(super) fn loss_reason(&self, quiet: Duration) -> LossReason {
         if self.is_silence() {
             return LossReason::Silent { sentence: self.to_string(), quiet };
+        }
+        if matches!(self, Self::OwnPair { .. }) {
+            return LossReason::Other(self.to_string());
         }
         match self.kind() {
             Kind::TakenOver => LossReason::TakenOver,

@@ -112,6 +112,8 @@ pub(super) enum Rejection {
 pub(super) enum Farewell {
     TakenOver,
     NotAuthorized,
+    /// Something that this side has sent.
+    Objection(String),
     Other(String),
 }
 

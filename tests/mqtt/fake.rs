@@ -76,3 +76,75 @@ pub async fn read(stream: &mut TcpStream) -> Option<Packet> {
     stream.read_exact(&mut body).await.ok()?;
     Some(Packet { first, body })
 }
+
+/// What a broker without manners closes on, in words of MQTT: topics of publications, and filters.
+pub type Objection = fn(&str) -> bool;
+
+/// Answers every packet of every connection, and closes on what it objects to. Ends with the test.
+pub fn serve_with_objections(broker: FakeBroker, objects: Objection) {
+    tokio::spawn(async move {
+        loop {
+            let mut stream = broker.accept().await;
+            tokio::spawn(async move {
+                let protocol = match read(&mut stream).await {
+                    Some(connect) if connect.body[6] == 4 => Protocol::V311,
+                    Some(_) => Protocol::V5,
+                    None => return,
+                };
+                let connack: &[u8] = match protocol {
+                    Protocol::V5 => &[0x20, 3, 0, 0, 0],
+                    Protocol::V311 => &[0x20, 2, 0, 0],
+                };
+                let mut answer = connack.to_vec();
+                while stream.write_all(&answer).await.is_ok() {
+                    let Some(packet) = read(&mut stream).await else { return };
+                    match answer_of(&packet, protocol, objects) {
+                        Some(next) => answer = next,
+                        None => return,
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// `None` where it objects.
+fn answer_of(packet: &Packet, protocol: Protocol, objects: Objection) -> Option<Vec<u8>> {
+    let body = &packet.body;
+    let text = |at: usize| {
+        let length = usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
+        (String::from_utf8(body[at + 2..at + 2 + length].to_vec()).unwrap(), at + 2 + length)
+    };
+    match packet.first >> 4 {
+        3 => {
+            let (topic, end) = text(0);
+            if objects(&topic) {
+                return None;
+            }
+            let is_acknowledged = packet.first & 0b110 != 0;
+            Some(if is_acknowledged { vec![0x40, 2, body[end], body[end + 1]] } else { Vec::new() })
+        }
+        8 => {
+            // MQTT 5 has a length of properties there, which is 0.
+            let mut at = if protocol == Protocol::V5 { 3 } else { 2 };
+            let mut codes = Vec::new();
+            while at < body.len() {
+                let (filter, end) = text(at);
+                if objects(&filter) {
+                    return None;
+                }
+                codes.push(body[end] & 1);
+                at = end + 1;
+            }
+            let mut rest = body[..2].to_vec();
+            if protocol == Protocol::V5 {
+                rest.push(0);
+            }
+            rest.extend(codes);
+            Some([vec![0x90, u8::try_from(rest.len()).unwrap()], rest].concat())
+        }
+        12 => Some(vec![0xD0, 0]),
+        14 => None,
+        other => panic!("a packet of type {other}"),
+    }
+}

@@ -329,6 +329,11 @@ fn farewell(disconnect: mqtt::Disconnect) -> Farewell {
         Code::ServerBusy => Farewell::Other("the server is busy".into()),
         Code::KeepAliveTimeout => Farewell::Other("nothing was heard within the keep alive".into()),
         Code::AdministrativeAction => Farewell::Other("an administrator's action".into()),
+        other @ (Code::UseAnotherServer
+        | Code::ServerMoved
+        | Code::ConnectionRateExceeded
+        | Code::MaximumConnectTime
+        | Code::MessageRateTooHigh) => Farewell::Other(format!("{other:?}")),
         other @ (Code::UnspecifiedError
         | Code::MalformedPacket
         | Code::ProtocolError
@@ -338,17 +343,12 @@ fn farewell(disconnect: mqtt::Disconnect) -> Farewell {
         | Code::ReceiveMaximumExceeded
         | Code::TopicAliasInvalid
         | Code::PacketTooLarge
-        | Code::MessageRateTooHigh
         | Code::QuotaExceeded
         | Code::PayloadFormatInvalid
         | Code::RetainNotSupported
         | Code::QoSNotSupported
-        | Code::UseAnotherServer
-        | Code::ServerMoved
         | Code::SharedSubscriptionNotSupported
-        | Code::ConnectionRateExceeded
-        | Code::MaximumConnectTime
         | Code::SubscriptionIdentifiersNotSupported
-        | Code::WildcardSubscriptionsNotSupported) => Farewell::Other(format!("{other:?}")),
+        | Code::WildcardSubscriptionsNotSupported) => Farewell::Objection(format!("{other:?}")),
     }
 }

@@ -1,0 +1,77 @@
+//! Which of the packets that went out are answered.
+//!
+//! A publication at QoS 0 has no answer of its own, but a broker handles what a client sends in its
+//! order: the answer to something later shows that it has taken the publication.
+
+use iotmonitor_core::topic::TopicName;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Publications at QoS 0 that are remembered; of a flood the last count.
+const MOST_PLAIN: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    sent: u64,
+    plain: VecDeque<(u64, TopicName)>,
+    by_pkid: BTreeMap<u16, u64>,
+    ping: Option<u64>,
+}
+
+impl Ledger {
+    pub(super) fn plain_sent(&mut self, topic: TopicName) {
+        self.sent += 1;
+        if self.plain.len() >= MOST_PLAIN {
+            self.plain.pop_front();
+        }
+        self.plain.push_back((self.sent, topic));
+    }
+
+    pub(super) fn sent(&mut self, pkid: u16) {
+        self.sent += 1;
+        self.by_pkid.insert(pkid, self.sent);
+    }
+
+    pub(super) fn ping_sent(&mut self) {
+        self.sent += 1;
+        self.ping.get_or_insert(self.sent);
+    }
+
+    /// An answer with this packet identifier came. Gives the publications at QoS 0 that it proves.
+    pub(super) fn answered(&mut self, pkid: u16) -> Vec<TopicName> {
+        self.by_pkid.remove(&pkid).map(|at| self.taken_before(at)).unwrap_or_default()
+    }
+
+    pub(super) fn ping_answered(&mut self) -> Vec<TopicName> {
+        self.ping.take().map(|at| self.taken_before(at)).unwrap_or_default()
+    }
+
+    /// Publications at QoS 0 of which nothing is known.
+    pub(super) fn plain(&self) -> impl Iterator<Item = &TopicName> {
+        self.plain.iter().map(|(_, topic)| topic)
+    }
+
+    fn taken_before(&mut self, answered: u64) -> Vec<TopicName> {
+        let count = self.plain.iter().take_while(|(at, _)| *at < answered).count();
+        self.plain.drain(..count).map(|(_, topic)| topic).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_proves_what_went_out_before_its_packet() {
+        let topic = |text: &str| TopicName::new(text).unwrap();
+        let mut ledger = Ledger::default();
+        ledger.plain_sent(topic("1"));
+        ledger.sent(7);
+        ledger.plain_sent(topic("2"));
+        ledger.ping_sent();
+        ledger.plain_sent(topic("3"));
+        assert_eq!(ledger.answered(7), [topic("1")]);
+        assert_eq!(ledger.answered(7), []);
+        assert_eq!(ledger.ping_answered(), [topic("2")]);
+        assert_eq!(ledger.plain().collect::<Vec<_>>(), [&topic("3")]);
+    }
+}

@@ -1,0 +1,78 @@
+//! What of a session's packets is unanswered, and what is left out of it.
+
+use super::Session;
+use crate::mqtt::suspects::{self, Item, Unanswered, Verdict};
+use iotmonitor_core::model::message::{Refusal, Subscription};
+use iotmonitor_core::topic::TopicName;
+
+impl Session<'_> {
+    pub(super) fn is_unanswered(&self) -> bool {
+        !self.requests.is_empty()
+            || self.ledger.plain().next().is_some()
+            || self.context.shared.lock().outbox.has_unacknowledged()
+    }
+
+    /// The packets that were unanswered when the connection ended.
+    pub(super) fn unanswered(&self) -> Vec<Unanswered> {
+        let topic = |topic: &TopicName| vec![Item::Topic(topic.clone())];
+        let requests = self.requests.values().filter(|request| request.is_subscribe);
+        let filters = requests.map(|request| {
+            request.filters.iter().map(|filter| Item::Filter(filter.clone())).collect()
+        });
+        let mut unanswered: Vec<Unanswered> = self.ledger.plain().map(topic).collect();
+        unanswered.extend(self.context.shared.lock().outbox.unacknowledged().map(topic));
+        unanswered.extend(filters);
+        // Two publications on one topic are one suspect.
+        unanswered.sort();
+        unanswered.dedup();
+        unanswered
+    }
+
+    /// An answer with this packet identifier came.
+    pub(super) fn answered(&mut self, pkid: u16) {
+        let taken = self.ledger.answered(pkid);
+        self.note_taken(taken);
+    }
+
+    pub(super) fn note_taken(&mut self, topics: Vec<TopicName>) {
+        for topic in topics {
+            self.context.suspects.answered(&Item::Topic(topic));
+        }
+    }
+
+    /// Takes up what is to be subscribed to, but for what was put aside.
+    pub(super) fn take_up(&mut self, subscriptions: Vec<Subscription>) {
+        for subscription in subscriptions {
+            let item = Item::Filter(subscription.filter.clone());
+            self.aside.retain(|aside| aside.filter != subscription.filter);
+            match self.context.suspects.verdict(&item) {
+                Verdict::Free => self.subscribing.push_back(subscription),
+                Verdict::Aside | Verdict::Retry => {
+                    let (filter, reason) =
+                        (subscription.filter.clone(), suspects::REASON.to_owned());
+                    self.refused.push(Refusal { filter, reason });
+                    self.aside.push(subscription);
+                }
+            }
+        }
+    }
+
+    /// Asks once more, and for nothing else, for a subscription that was put aside a while ago.
+    pub(super) fn retry_aside(&mut self) {
+        if self.aside.is_empty() || self.is_unanswered() || !self.subscribing.is_empty() {
+            return;
+        }
+        let item = |subscription: &Subscription| Item::Filter(subscription.filter.clone());
+        let is_due = |subscription: &Subscription| {
+            self.context.suspects.verdict(&item(subscription)) == Verdict::Retry
+        };
+        if let Some(at) = self.aside.iter().position(is_due) {
+            let subscription = self.aside.swap_remove(at);
+            self.context.suspects.suspect(item(&subscription));
+            self.refused.clone_from(&self.told_refused);
+            self.refused.retain(|refusal| refusal.filter != subscription.filter);
+            self.reporting = true;
+            self.subscribing.push_back(subscription);
+        }
+    }
+}

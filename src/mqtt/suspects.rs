@@ -1,0 +1,258 @@
+//! What the broker has closed the connection on.
+//!
+//! Many brokers answer a publication or a subscription that they do not allow by closing the
+//! connection, and say nothing. What was unanswered then is suspected, and goes out one at a time at
+//! the next connection. What was alone at two closings is put aside: the rest goes on without it, and
+//! it is tried again, alone, after a while.
+//!
+//! Deliberately absent: packets, and whether it was the broker that closed.
+
+use crate::mqtt::filters::FILTERS_PER_PACKET;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// So many closings with nothing else unanswered convict.
+const STRIKES: u8 = 2;
+
+/// When what was put aside is tried again, at first and at last.
+const FIRST_RETRY: Duration = Duration::from_secs(10 * 60);
+const LAST_RETRY: Duration = Duration::from_secs(6 * 3600);
+
+/// A packet of filters that is closed on is cut into so many.
+const SHRINKING: usize = 8;
+
+/// So many topics of one branch put the whole branch aside: a broker rarely objects to one alone,
+/// and each costs two connections.
+const BRANCH: usize = 2;
+
+/// Why something is not sent.
+pub(super) const REASON: &str = "the broker has closed the connection on it twice; let its access \
+    control list allow it to the user of [mqtt]";
+
+/// What can be unanswered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Item {
+    Topic(TopicName),
+    Filter(TopicFilter),
+    /// All topics that have this one above their last level.
+    Branch(String),
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(topic) => write!(f, "a publication on `{topic}`"),
+            Self::Filter(filter) => write!(f, "a subscription to `{filter}`"),
+            Self::Branch(branch) => write!(f, "publications below `{branch}`"),
+        }
+    }
+}
+
+/// One packet that was unanswered: a publication, or a packet of filters.
+pub(super) type Unanswered = Vec<Item>;
+
+#[derive(Debug)]
+struct Aside {
+    retry: Instant,
+    delay: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Suspects {
+    /// Unanswered at a closing, together with others.
+    suspected: BTreeSet<Item>,
+    strikes: BTreeMap<Item, u8>,
+    aside: BTreeMap<Item, Aside>,
+    filters_per_packet: usize,
+}
+
+/// What is to become of a publication or a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Free,
+    Aside,
+    /// It was put aside a while ago, and may go out alone.
+    Retry,
+}
+
+impl Default for Suspects {
+    fn default() -> Self {
+        Self {
+            suspected: BTreeSet::new(),
+            strikes: BTreeMap::new(),
+            aside: BTreeMap::new(),
+            filters_per_packet: FILTERS_PER_PACKET,
+        }
+    }
+}
+
+impl Suspects {
+    /// Whether everything goes out one at a time.
+    pub(super) fn is_careful(&self) -> bool {
+        !self.suspected.is_empty()
+    }
+
+    pub(super) fn filters_per_packet(&self) -> usize {
+        self.filters_per_packet
+    }
+
+    /// The broker closed, and goes on for others. Gives what it closed on, where that is certain.
+    pub(super) fn closed_on(&mut self, unanswered: Vec<Unanswered>) -> Option<Item> {
+        let [only] = unanswered.as_slice() else {
+            self.suspected.extend(unanswered.into_iter().flatten());
+            return None;
+        };
+        let [item] = only.as_slice() else {
+            self.filters_per_packet = (only.len() / SHRINKING).max(1);
+            self.suspected.extend(only.iter().cloned());
+            return None;
+        };
+        let strikes = self.strikes.entry(item.clone()).or_default();
+        *strikes = strikes.saturating_add(1);
+        let strikes = *strikes;
+        if strikes >= STRIKES || self.verdict(item) != Verdict::Free {
+            self.put_aside(item.clone());
+        }
+        Some(item.clone())
+    }
+
+    fn put_aside(&mut self, item: Item) {
+        self.suspected.remove(&item);
+        let branch = branch_of(&item);
+        if let Some(branch) = &branch
+            && let Some(aside) = self.aside.get_mut(branch)
+        {
+            aside.prolong();
+            return;
+        }
+        self.aside.entry(item).and_modify(Aside::prolong).or_insert_with(Aside::new);
+        let of_branch = self.aside.keys().filter(|item| branch_of(item) == branch).count();
+        if let Some(branch) = branch
+            && of_branch >= BRANCH
+        {
+            self.aside.retain(|item, _| branch_of(item).as_ref() != Some(&branch));
+            self.aside.insert(branch, Aside::new());
+        }
+    }
+
+    /// It was answered: the broker does not object to it.
+    pub(super) fn answered(&mut self, item: &Item) {
+        if self.suspected.is_empty() && self.strikes.is_empty() {
+            return;
+        }
+        self.suspected.remove(item);
+        self.strikes.remove(item);
+        self.aside.remove(item);
+        if let Some(branch) = branch_of(item) {
+            self.aside.remove(&branch);
+        }
+    }
+
+    /// Everything that was to be sent is answered, so that what is suspected was not among it.
+    pub(super) fn settle(&mut self) {
+        self.suspected.clear();
+    }
+
+    pub(super) fn verdict(&self, item: &Item) -> Verdict {
+        if self.aside.is_empty() {
+            return Verdict::Free;
+        }
+        let aside = self.aside.get(item);
+        let aside = aside.or_else(|| self.aside.get(&branch_of(item)?));
+        match aside {
+            None => Verdict::Free,
+            Some(aside) if Instant::now() >= aside.retry => Verdict::Retry,
+            Some(_) => Verdict::Aside,
+        }
+    }
+
+    /// Has everything else wait for its answer.
+    pub(super) fn suspect(&mut self, item: Item) {
+        self.suspected.insert(item);
+    }
+}
+
+impl Aside {
+    fn new() -> Self {
+        Self { retry: Instant::now() + FIRST_RETRY, delay: FIRST_RETRY }
+    }
+
+    fn prolong(&mut self) {
+        self.delay = self.delay.saturating_mul(2).min(LAST_RETRY);
+        self.retry = Instant::now() + self.delay;
+    }
+}
+
+fn branch_of(item: &Item) -> Option<Item> {
+    let Item::Topic(topic) = item else { return None };
+    topic.as_str().rsplit_once('/').map(|(branch, _)| Item::Branch(branch.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(text: &str) -> Item {
+        Item::Topic(TopicName::new(text).unwrap())
+    }
+
+    fn filter(text: &str) -> Item {
+        Item::Filter(TopicFilter::new(text).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_alone_at_two_closings_is_put_aside_and_tried_again_later() {
+        let mut suspects = Suspects::default();
+        let (bad, good) = (topic("a/bad"), topic("b/good"));
+        let both = || vec![vec![topic("a/bad")], vec![topic("b/good")]];
+        assert_eq!(suspects.closed_on(both()), None);
+        assert!(suspects.is_careful());
+        suspects.answered(&good);
+        assert_eq!(suspects.closed_on(vec![vec![bad.clone()]]).as_ref(), Some(&bad));
+        assert_eq!(suspects.verdict(&bad), Verdict::Free);
+        suspects.closed_on(vec![vec![bad.clone()]]);
+        assert_eq!(suspects.verdict(&bad), Verdict::Aside);
+        assert!(!suspects.is_careful());
+        for wait in [FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY] {
+            tokio::time::advance(wait - Duration::from_secs(1)).await;
+            assert_eq!(suspects.verdict(&bad), Verdict::Aside);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(suspects.verdict(&bad), Verdict::Retry);
+            suspects.closed_on(vec![vec![bad.clone()]]);
+        }
+        suspects.answered(&bad);
+        assert_eq!(suspects.verdict(&bad), Verdict::Free);
+        suspects.closed_on(vec![vec![bad.clone()]]);
+        assert_eq!(suspects.verdict(&bad), Verdict::Free, "the count begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_topics_put_their_branch_aside() {
+        let mut suspects = Suspects::default();
+        for name in ["expire/a", "expire/b"] {
+            for _ in 0..STRIKES {
+                suspects.closed_on(vec![vec![topic(name)]]);
+            }
+        }
+        assert_eq!(suspects.verdict(&topic("expire/c")), Verdict::Aside);
+        assert_eq!(suspects.verdict(&topic("status/c")), Verdict::Free);
+        tokio::time::advance(FIRST_RETRY).await;
+        assert_eq!(suspects.verdict(&topic("expire/c")), Verdict::Retry);
+        suspects.answered(&topic("expire/c"));
+        assert_eq!(suspects.verdict(&topic("expire/a")), Verdict::Free);
+    }
+
+    #[test]
+    fn a_packet_of_filters_shrinks_until_the_one_is_found() {
+        let mut suspects = Suspects::default();
+        let packet = |count: usize| (0..count).map(|n| filter(&n.to_string())).collect::<Vec<_>>();
+        for (had, has) in [(200, 25), (25, 3), (3, 1)] {
+            assert_eq!(suspects.closed_on(vec![packet(had)]), None);
+            assert_eq!(suspects.filters_per_packet(), has);
+        }
+        assert_eq!(suspects.closed_on(vec![packet(1)]), Some(filter("0")));
+    }
+}

@@ -1,0 +1,265 @@
+//! Brokers that close the connection, for what was sent or for another client.
+
+use crate::common::broker::{Broker, free_port};
+use crate::common::client::{
+    Client, PATIENCE, VERSIONS, at_least_once, publication, settings, topic, with_token,
+};
+use crate::fake::{FakeBroker, serve_with_objections};
+use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
+use iotmonitor::mqtt::{ConnectionOptions, Pair};
+use iotmonitor::secret::Secret;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{
+    Connection, LossReason, Publication, QoS, Subscription, Token,
+};
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+const BOTH: [Connection; 2] = [Connection::Watch, Connection::State];
+
+/// What the core asks for at each connection.
+fn wanted() -> Vec<Subscription> {
+    ["a/#", "bad/#", "b/#", "c/#"].map(at_least_once).to_vec()
+}
+
+fn is_bad(text: &str) -> bool {
+    text.starts_with("bad")
+}
+
+/// Goes on until this many connections were lost, or what is looked for came; asks for the
+/// subscriptions at each connection as the core does. Gives what was found and how it was lost.
+async fn through_losses<T>(
+    client: &mut Client,
+    subscriptions: &[Subscription],
+    mut pick: impl FnMut(&Event) -> Option<T>,
+) -> (T, Vec<LossReason>) {
+    let mut losses = Vec::new();
+    loop {
+        let event = client.next().await;
+        if let Some(found) = pick(&event) {
+            return (found, losses);
+        }
+        match event {
+            Event::Connected { .. } if !subscriptions.is_empty() => {
+                client.handle.subscribe(subscriptions.to_vec());
+            }
+            Event::Disconnected { reason, .. } => losses.push(reason),
+            _ => {}
+        }
+        assert!(losses.len() < 12, "it never comes to rest: {losses:?}");
+    }
+}
+
+fn has_no_struggle(losses: &[LossReason]) -> bool {
+    !losses.is_empty() && losses.iter().all(|loss| matches!(loss, LossReason::Other(_)))
+}
+
+#[tokio::test]
+async fn a_publication_that_the_broker_closes_on_is_put_aside_and_the_rest_goes_out() {
+    for (choice, _) in VERSIONS {
+        for connection in BOTH {
+            let broker = FakeBroker::start().await;
+            let mut client = Client::new(connection, settings(broker.port(), choice));
+            serve_with_objections(broker, is_bad);
+            client.connected().await;
+            for (number, name) in ["good/1", "bad/topic", "good/2", "good/3"].iter().enumerate() {
+                let number = u64::try_from(number).unwrap();
+                client.handle.publish(with_token(publication(connection, name, b"x"), number));
+            }
+            let mut done = BTreeSet::new();
+            let (reason, losses) = through_losses(&mut client, &[], |event| {
+                match event {
+                    Event::Published { token } => drop(done.insert(*token)),
+                    Event::PublishRefused { topic: at, reason, token } => {
+                        assert_eq!((at, *token), (&topic("bad/topic"), Some(Token(1))));
+                        return Some(reason.clone());
+                    }
+                    _ => {}
+                }
+                None
+            })
+            .await;
+            assert!(reason.contains("has closed the connection on it twice"), "{reason}");
+            assert!(has_no_struggle(&losses), "{losses:?}");
+            let said = format!("{losses:?}");
+            assert!(said.contains("on a publication on `bad/topic`"), "{said}");
+            while done.len() < 3 {
+                if let Event::Published { token } = client.next().await {
+                    done.insert(token);
+                }
+            }
+            // From now on it is refused at once, and costs no connection.
+            client.handle.publish(publication(connection, "bad/topic", b"y"));
+            match client
+                .until(|event| {
+                    (!matches!(event, Event::PublishAccepted { .. })).then(|| event.clone())
+                })
+                .await
+            {
+                Event::PublishRefused { topic: at, .. } => assert_eq!(at, topic("bad/topic")),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_the_broker_closes_on_is_put_aside_and_the_rest_is_granted() {
+    for (choice, _) in VERSIONS {
+        for connection in BOTH {
+            let broker = FakeBroker::start().await;
+            let mut client = Client::new(connection, settings(broker.port(), choice));
+            serve_with_objections(broker, is_bad);
+            let (refused, losses) = through_losses(&mut client, &wanted(), |event| match event {
+                Event::Subscribed { refused, .. } => Some(refused.clone()),
+                _ => None,
+            })
+            .await;
+            let [refusal] = refused.as_slice() else { panic!("one is refused: {refused:?}") };
+            assert_eq!(refusal.filter.as_str(), "bad/#");
+            assert!(refusal.reason.contains("closed the connection on it twice"), "{refusal:?}");
+            assert!(has_no_struggle(&losses), "{losses:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_publication_at_qos_0_is_found_out_too() {
+    for (choice, _) in VERSIONS {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        serve_with_objections(broker, is_bad);
+        let up =
+            Publication { qos: QoS::AtMostOnce, ..publication(Connection::Watch, "bad/up", b"1") };
+        let mut losses = Vec::new();
+        loop {
+            match client.next().await {
+                Event::Connected { .. } => {
+                    client.handle.subscribe(vec![at_least_once("a/#")]);
+                    client.handle.publish(up.clone());
+                }
+                Event::Disconnected { reason, .. } => losses.push(reason),
+                Event::PublishRefused { topic: at, .. } => {
+                    assert_eq!(at, topic("bad/up"));
+                    break;
+                }
+                _ => {}
+            }
+            assert!(losses.len() < 12, "it never comes to rest: {losses:?}");
+        }
+        assert!(has_no_struggle(&losses), "{losses:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_branch_of_topics_costs_no_more_than_two_of_them() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
+    serve_with_objections(broker, is_bad);
+    client.connected().await;
+    for number in 0..100 {
+        client.handle.publish(publication(Connection::Watch, &format!("bad/{number}"), b"x"));
+    }
+    client.handle.publish(with_token(publication(Connection::Watch, "good/1", b"x"), 1));
+    let ((), losses) = through_losses(&mut client, &[], |event| {
+        (*event == Event::Published { token: Token(1) }).then_some(())
+    })
+    .await;
+    assert!(losses.len() <= 6, "{losses:?}");
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_young_connections_of_anybody_is_no_rival() {
+    for (choice, _) in VERSIONS {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        let closing = async {
+            loop {
+                drop(broker.welcome().await);
+            }
+        };
+        let losses = async {
+            for _ in 0..5 {
+                let loss = client.disconnected().await;
+                assert!(matches!(loss, LossReason::Other(_)), "{loss:?}");
+            }
+        };
+        tokio::select! {
+            () = closing => {}
+            () = losses => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_monitors_own_two_connections_are_not_taken_for_a_rival() {
+    for (choice, _) in VERSIONS {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("passwords");
+        let made = Command::new("mosquitto_passwd")
+            .args(["-b", "-c", file.to_str().unwrap(), "monitor", "right"])
+            .status();
+        assert!(made.unwrap().success());
+        let port = free_port();
+        let config = format!(
+            "listener {port} 127.0.0.1\nuse_username_as_clientid true\nallow_anonymous false\n\
+             password_file DIR/passwords\n"
+        );
+        let broker = Broker::with_config(directory, port, &config);
+        let settings = MqttSettings {
+            user: Some("monitor".into()),
+            password: Some(Secret::new("right".into())),
+            ..settings(broker.port(), choice)
+        };
+        let pair = Pair::default();
+        let client = |connection| {
+            let options = ConnectionOptions { pair: Some(pair.clone()), ..Default::default() };
+            Client::with(connection, settings.clone(), options, 1_024)
+        };
+        let mut watch = client(Connection::Watch);
+        watch.connected().await;
+        let mut state = client(Connection::State);
+        let told = async |client: &mut Client| {
+            loop {
+                match client.disconnected().await {
+                    LossReason::Other(said) if said.contains("use_username_as_clientid") => return,
+                    LossReason::Other(_) => {}
+                    other => panic!("unexpected {other:?}"),
+                }
+            }
+        };
+        timeout(PATIENCE, told(&mut state)).await.unwrap();
+        // The watching has the broker to itself for half a minute at least.
+        watch.reconnected().await;
+    }
+}
+
+static IS_ALLOWED: AtomicBool = AtomicBool::new(false);
+
+fn is_bad_for_a_while(text: &str) -> bool {
+    is_bad(text) && !IS_ALLOWED.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_put_aside_is_tried_again_after_a_while() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
+    serve_with_objections(broker, is_bad_for_a_while);
+    let (refused, _) = through_losses(&mut client, &wanted(), |event| match event {
+        Event::Subscribed { refused, .. } => Some(refused.clone()),
+        _ => None,
+    })
+    .await;
+    assert_eq!(refused.len(), 1);
+    IS_ALLOWED.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    // Nothing comes but the grant, after ten minutes.
+    match client.events.recv().await {
+        Some(Event::Subscribed { refused, .. }) => assert_eq!(refused, []),
+        other => panic!("unexpected {other:?}"),
+    }
+    assert!(began.elapsed() >= Duration::from_secs(9 * 60), "{:?}", began.elapsed());
+}
