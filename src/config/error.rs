@@ -1,7 +1,9 @@
 //! What is wrong with a configuration, told so that a person can mend it.
 //!
-//! A diagnostic owns all that it shows, so that it outlives the file. Deliberately absent: secrets;
-//! the line that a diagnostic shows has been cleared of them before it comes here.
+//! A diagnostic owns all that it shows, so that it outlives the file. It is rendered here and not by
+//! annotate-snippets, which renders from the source itself: what is shown is one line that has been cut
+//! and cleared of secrets and control characters, in a dozen lines of code. Deliberately absent:
+//! secrets; the line that a diagnostic shows has been cleared of them before it comes here.
 
 use iotmonitor_core::model::words::counted;
 use std::fmt;
