@@ -339,3 +339,38 @@ fn user_directory(variable: &str, below_home: &str) -> PathBuf {
         .filter(|value| !value.is_empty())
         .map_or_else(|| std::env::home_dir().unwrap_or_default().join(below_home), PathBuf::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> config::Instance {
+        config::Instance::new(name).unwrap()
+    }
+
+    #[test]
+    fn the_instance_follows_from_the_file_unless_it_is_named() {
+        let file = PathBuf::from("/etc/iotmonitor/garden.toml");
+        let (found, environment) = surroundings(false, Some(file.clone()), None);
+        assert_eq!((found, environment.instance), (file.clone(), named("garden")));
+        let (found, environment) = surroundings(false, Some(file.clone()), Some(named("shed")));
+        assert_eq!((found, environment.instance), (file.clone(), named("shed")));
+        let (found, environment) = surroundings(false, None, Some(named("garden")));
+        assert_eq!((found, environment.instance), (file.clone(), named("garden")));
+        let (found, environment) = surroundings(false, None, None);
+        assert_eq!(found, PathBuf::from("/etc/iotmonitor/config.toml"));
+        assert_eq!(environment.instance, config::Instance::MAIN);
+        // Below a home there is one monitor, whatever its file is called.
+        assert_eq!(surroundings(true, Some(file), None).1.instance, config::Instance::MAIN);
+    }
+
+    #[test]
+    fn each_instance_has_directories_of_its_own() {
+        for (instance, stem) in
+            [(config::Instance::MAIN, "iotmonitor"), (named("garden"), "iotmonitor@garden")]
+        {
+            assert!(state_directory(false, &instance).ends_with(stem));
+            assert!(runtime_directory(false, &instance).ends_with(stem));
+        }
+    }
+}

@@ -95,7 +95,7 @@ impl Takedown {
 
     /// What the former session brought up to here is on disk.
     pub fn committed(&mut self, now: Duration, through: Delivery) -> Vec<Order> {
-        self.with_broker(|broker| (broker.committed(now, through), None))
+        self.with_broker(|broker| (broker.on_disk(now, through), None))
     }
 
     /// The awaited publication was acknowledged.

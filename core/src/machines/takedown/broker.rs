@@ -2,8 +2,9 @@
 //! session drained and ended.
 //!
 //! MQTT has no way to ask whether a client is connected, and who connects under its identifier
-//! ends it. So nothing is done before it has been quiet: a monitor publishes `up` each second, and
-//! `availability` says `offline` once it is gone.
+//! ends its connection. So nothing is done before it has been quiet: a monitor publishes `up` each
+//! second, and `availability` says `offline` once it is gone. Whoever was connected all the same
+//! comes back at once, and finds its session as it was: nothing is acknowledged before it would have.
 
 use super::Order;
 use crate::model::description::description_topic;
@@ -25,6 +26,9 @@ const QUIET: Duration = Duration::from_millis(250);
 
 /// A marker that has not come back this long after the last message is given up.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whoever is connected under the clientid would have taken the connection back by then.
+pub const HOLD: Duration = Duration::from_secs(10);
 
 /// The end of waiting for a session in which it is never quiet.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(300);
@@ -54,6 +58,8 @@ pub struct Broker {
     records: bool,
     own_client_id: String,
     markers: u32,
+    /// The connection of the session was lost before.
+    lost: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,10 +80,16 @@ enum Stage {
     Draining {
         marker: String,
         returned: bool,
+        /// When the session is known to be nobody's.
+        held_until: Duration,
         until: Duration,
         latest: Duration,
         /// The last delivery that is not on disk.
         uncommitted: Option<Delivery>,
+        /// The last one that is, and is not acknowledged yet.
+        committed: Option<Delivery>,
+        /// All of it has come and is on disk.
+        complete: bool,
     },
     /// Waits for the connection with which the session ends.
     End,
@@ -114,6 +126,7 @@ impl Broker {
             records,
             own_client_id: own.client_id.clone(),
             markers: 0,
+            lost: false,
         };
         let orders = vec![broker.connect(FormerPart::Look)];
         Some((broker, orders))
@@ -146,8 +159,8 @@ impl Broker {
             | Stage::Clearing
             | Stage::AwaitOwnSession
             | Stage::Drain
-            | Stage::Draining { .. } => self.session.is_some() && self.records,
-            Stage::End | Stage::Over => false,
+            | Stage::Draining { complete: false, .. } => self.session.is_some() && self.records,
+            Stage::Draining { complete: true, .. } | Stage::End | Stage::Over => false,
         }
     }
 
@@ -202,15 +215,28 @@ impl Broker {
             return (Vec::new(), None);
         }
         match part {
-            // Whoever takes the connection away is there: no war over it.
-            FormerPart::Drain | FormerPart::End if *reason == LossReason::TakenOver => {
-                return self.leave(End::InUse("it takes the connection away"));
+            FormerPart::Look => {
+                self.stage = Stage::Look;
+                (Vec::new(), None)
             }
-            FormerPart::Look => self.stage = Stage::Look,
-            FormerPart::Drain => self.stage = Stage::Drain,
-            FormerPart::End => {}
+            FormerPart::Drain | FormerPart::End => self.lose_session(reason),
         }
-        (Vec::new(), None)
+    }
+
+    /// Whoever takes the connection away is there: no war over it. Not every broker says that it was
+    /// taken, so that a second loss counts as that, too, and the first has it looked again.
+    fn lose_session(&mut self, reason: &LossReason) -> (Vec<Order>, Option<End>) {
+        let was_connected = matches!(self.stage, Stage::Draining { .. });
+        if *reason == LossReason::TakenOver || (was_connected && self.lost) {
+            return self.leave(End::InUse("it takes the connection away"));
+        }
+        if !was_connected {
+            // The broker is away, or does not let it in for now.
+            return (Vec::new(), None);
+        }
+        self.lost = true;
+        self.stage = Stage::Look;
+        (vec![self.connect(FormerPart::Look)], None)
     }
 
     /// Another monitor was heard below the base topic that both share.
@@ -284,6 +310,10 @@ impl Broker {
         let marker = format!("{}-{}", now.as_nanos(), self.markers);
         let until = now + MARKER_PATIENCE;
         let mut orders = vec![Order::WakeAt(until)];
+        let held_until = now + HOLD;
+        if held_until != until {
+            orders.push(Order::WakeAt(held_until));
+        }
         let topics = format!("{base}/marker/{client_id}");
         if let (Ok(filter), Ok(topic)) =
             (TopicFilter::new(format!("{topics}/+")), TopicName::new(format!("{topics}/1")))
@@ -301,16 +331,19 @@ impl Broker {
         self.stage = Stage::Draining {
             marker,
             returned: false,
+            held_until,
             until,
             latest: now + DRAIN_PATIENCE,
             uncommitted: None,
+            committed: None,
+            complete: false,
         };
         orders
     }
 
     /// A message of the session, which will be recorded or passed over as `delivery`.
     pub fn drained(&mut self, now: Duration, delivery: Delivery, message: &Message) -> Vec<Order> {
-        let Stage::Draining { marker, returned, until, latest, uncommitted } = &mut self.stage
+        let Stage::Draining { marker, returned, until, latest, uncommitted, .. } = &mut self.stage
         else {
             return Vec::new();
         };
@@ -326,11 +359,30 @@ impl Broker {
     }
 
     /// What the session brought up to here is on disk.
-    pub fn committed(&mut self, now: Duration, through: Delivery) -> Vec<Order> {
-        let mut orders = vec![Order::Acknowledge { through }];
-        if let Stage::Draining { uncommitted, .. } = &mut self.stage {
-            *uncommitted = uncommitted.filter(|last| *last > through);
-            orders.extend(self.time_passed(now).0);
+    pub fn on_disk(&mut self, now: Duration, through: Delivery) -> Vec<Order> {
+        let Stage::Draining { uncommitted, committed, .. } = &mut self.stage else {
+            return Vec::new();
+        };
+        *uncommitted = uncommitted.filter(|last| *last > through);
+        *committed = Some(through);
+        self.settle(now)
+    }
+
+    /// Acknowledges what may be, and ends the session once all of it has come.
+    fn settle(&mut self, now: Duration) -> Vec<Order> {
+        let Stage::Draining { held_until, until, uncommitted, committed, complete, .. } =
+            &mut self.stage
+        else {
+            return Vec::new();
+        };
+        *complete = uncommitted.is_none() && now >= *until;
+        let (is_held, complete) = (now < *held_until, *complete);
+        let mut orders = Vec::new();
+        if !is_held {
+            orders.extend(committed.take().map(|through| Order::Acknowledge { through }));
+        }
+        if complete && !is_held {
+            orders.extend(self.end());
         }
         orders
     }
@@ -345,13 +397,12 @@ impl Broker {
                 }
                 if self.retained.is_empty() { self.cleared() } else { (self.clear(), None) }
             }
-            Stage::Draining { until, uncommitted: None, .. } if now >= *until => (self.end(), None),
+            Stage::Draining { .. } => (self.settle(now), None),
             Stage::Look
             | Stage::Looking { .. }
             | Stage::Clearing
             | Stage::AwaitOwnSession
             | Stage::Drain
-            | Stage::Draining { .. }
             | Stage::End
             | Stage::Over => (Vec::new(), None),
         }

@@ -1,6 +1,6 @@
 //! The timetable of former identities.
 
-use super::broker::{LONG_LOOK, LOOK};
+use super::broker::{HOLD, LONG_LOOK, LOOK};
 use super::*;
 use crate::model::identity::Origin;
 use crate::model::message::{LossReason, Message, QoS};
@@ -284,6 +284,10 @@ mod at_the_broker {
         Order::Connect { part, client_id: client_id.to_owned() }
     }
 
+    fn is_acknowledgement(order: &Order) -> bool {
+        matches!(order, Order::Acknowledge { .. })
+    }
+
     fn cleared_topics(orders: &[Order]) -> Vec<&str> {
         let topics = orders.iter().filter_map(|order| match order {
             Order::Publish { topic, payload, retain: true, .. } if payload.is_empty() => {
@@ -467,11 +471,12 @@ mod at_the_broker {
         let change = StateChange::Nothing;
         assert_eq!(orders[0], Order::Record { delivery: Delivery(2), change });
         assert_eq!(takedown.time_passed(secs(23)), [], "not on disk yet");
-        let orders = takedown.committed(secs(24), Delivery(1));
-        assert_eq!(orders, [Order::Acknowledge { through: Delivery(1) }]);
+        assert_eq!(takedown.committed(secs(24), Delivery(1)), []);
         let orders = takedown.committed(secs(25), Delivery(2));
+        assert_eq!(orders, [Order::LetRestore], "nobody has had the time to come back");
+        let orders = takedown.time_passed(secs(20) + HOLD);
+        assert_eq!(orders[0], Order::Acknowledge { through: Delivery(2) });
         assert!(orders.contains(&connect(FormerPart::End, "a")), "{orders:?}");
-        assert!(orders.contains(&Order::LetRestore));
     }
 
     #[test]
@@ -497,13 +502,33 @@ mod at_the_broker {
     }
 
     #[test]
-    fn whoever_takes_the_session_keeps_it() {
-        let (mut takedown, _) = draining();
+    fn whoever_takes_the_session_keeps_it_as_it_was() {
+        let (mut takedown, marker) = draining();
+        let from = (FormerPart::Drain, Delivery(1));
+        takedown.message(secs(21), from, &marker, None);
+        assert!(!takedown.committed(secs(22), Delivery(1)).iter().any(is_acknowledgement));
         let orders = takedown.disconnected(FormerPart::Drain, &LossReason::TakenOver);
         assert_eq!(orders[0], Order::Disconnect);
         assert_eq!(told(&orders), [AlertKind::LeftBehind]);
         assert!(!orders.iter().any(|order| matches!(order, Order::Connect { .. })));
         assert_eq!(saved(&orders), &used_by(identity("b", "new")));
+    }
+
+    /// Not every broker says that a connection was taken over.
+    #[test]
+    fn a_session_that_is_lost_twice_is_somebodys() {
+        let (mut takedown, _) = draining();
+        let lost = LossReason::Other("closed".to_owned());
+        let orders = takedown.disconnected(FormerPart::Drain, &lost);
+        assert_eq!(orders, [connect(FormerPart::Look, "b")]);
+        takedown.connected(secs(22), FormerPart::Look, false);
+        takedown.time_passed(secs(22) + LOOK);
+        let orders = takedown.cleared();
+        assert!(orders.contains(&connect(FormerPart::Drain, "a")), "{orders:?}");
+        takedown.connected(secs(33), FormerPart::Drain, true);
+        let orders = takedown.disconnected(FormerPart::Drain, &lost);
+        assert_eq!(told(&orders), [AlertKind::LeftBehind]);
+        assert_eq!(orders[0], Order::Disconnect);
     }
 
     #[test]
