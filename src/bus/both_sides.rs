@@ -318,3 +318,40 @@ async fn states_travel_both_ways() {
     };
     tokio::join!(daemon, calls);
 }
+
+/// More of them than calls that are answered at a time: a stop may take a minute and a half.
+#[tokio::test]
+async fn orders_that_wait_hold_up_no_other_call() {
+    const ORDERS: usize = 40;
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let connect = || Caller::connect(Bus::System, Some(&bus.address), "iotmonitor");
+    let patient = connect().await.unwrap();
+    let orders = std::iter::repeat_with(|| patient.order(Command::RestartAgent(lamp()), true));
+    let orders = futures_util::future::join_all(orders.take(ORDERS));
+    let daemon = async {
+        let mut replies = Vec::new();
+        while replies.len() < ORDERS {
+            match requests.recv().await {
+                Some(Request::Order { reply, .. }) => replies.push(reply),
+                other => panic!("no order but {other:?}"),
+            }
+        }
+        let hasty = connect().await.unwrap();
+        let reload = async { hasty.send(Command::Reload).await };
+        let obeyed = async {
+            let (command, reply) = next_command(&mut requests).await;
+            assert_eq!(command, Command::Reload);
+            reply.send(Ok(())).unwrap();
+        };
+        assert_eq!(tokio::join!(reload, obeyed).0, Ok(()));
+        for reply in replies {
+            reply.send(Err(Rejection::Failed("it does not end".to_owned()))).unwrap();
+        }
+    };
+    let both = async { tokio::join!(orders, daemon).0 };
+    let outcomes = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    let failed = Err(CallError::Rejected("it does not end".to_owned()));
+    assert!(outcomes.iter().all(|outcome| *outcome == failed), "{outcomes:?}");
+}

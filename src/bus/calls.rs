@@ -180,17 +180,18 @@ impl Calls {
             return;
         }
         // Whoever is gone does not hear it.
-        if let Ok(reply) = outcome.or_else(|error| error.reply(&header)) {
+        if let Ok(Some(reply)) = outcome.or_else(|error| error.reply(&header).map(Some)) {
             let _ = self.connection.send(&reply).await;
         }
     }
 
+    /// The answer; `None` where it follows later.
     async fn outcome(
         &self,
         message: &Message,
         header: &Header<'_>,
         user: u32,
-    ) -> Result<Message, Error> {
+    ) -> Result<Option<Message>, Error> {
         let path = header.path().map_or("", |path| path.as_str());
         let member = header.member().map_or("", |member| member.as_str());
         let interface = header.interface().map_or("", |interface| interface.as_str());
@@ -201,7 +202,8 @@ impl Calls {
             None => return Err(Error::UnknownObject(path.to_owned())),
         };
         let call = Call { message, user, header, object, member };
-        match (interface, &call.object) {
+        let answer = match (interface, &call.object) {
+            (MONITOR, Object::Monitor) if member == "Order" => return self.order(&call).await,
             (PEER, _) => peer(&call),
             (INTROSPECTABLE, _) => self.introspect(&call).await,
             (PROPERTIES, _) => self.properties(&call).await,
@@ -212,7 +214,8 @@ impl Calls {
             }
             (AGENT, Object::Device(_)) => call.unknown_method(),
             _ => Err(Error::UnknownInterface(interface.to_owned())),
-        }
+        };
+        answer.map(Some)
     }
 
     async fn monitor(&self, call: &Call<'_>) -> Result<Message, Error> {
@@ -223,7 +226,6 @@ impl Calls {
             "Disable" => self.command(call, || Ok(Command::Disable(name()?))).await,
             "Restore" => self.command(call, || Ok(Command::Restore(name()?))).await,
             "RestartAgent" => self.command(call, || Ok(Command::RestartAgent(name()?))).await,
-            "Order" => self.order(call).await,
             "GetDevice" => call.reply(&to_dictionary(&self.view(name()?).await?)),
             "ListDevices" => {
                 let after: String = call.arguments()?;
@@ -240,7 +242,7 @@ impl Calls {
     }
 
     /// A command with options.
-    async fn order(&self, call: &Call<'_>) -> Result<Message, Error> {
+    async fn order(&self, call: &Call<'_>) -> Result<Option<Message>, Error> {
         self.authorise(call).await?;
         let (verb, name, options): (String, String, HashMap<String, OwnedVariant>) =
             call.arguments()?;
@@ -266,12 +268,25 @@ impl Calls {
             ("enable" | "restart", Some(_)) => return Err(invalid("only `disable` takes Seconds")),
             _ => return Err(invalid("the command is enable, disable or restart")),
         };
-        if wait {
-            self.ask(|reply| Request::Order { command, reply }).await?;
-        } else {
+        if !wait {
             self.ask(|reply| Request::Command { command, reply }).await?;
+            return call.reply(&()).map(Some);
         }
-        call.reply(&())
+        let (server, message) = (self.clone(), call.message.clone());
+        // It is no call's turn meanwhile, so that none waits for it. The daemon bounds how many do.
+        tokio::spawn(async move {
+            let header = message.header();
+            let outcome = server.ask(|reply| Request::Order { command, reply }).await;
+            let reply = match outcome {
+                Ok(()) => Message::method_return(&header).build(&()),
+                Err(error) => error.reply(&header),
+            };
+            // Whoever is gone does not hear it.
+            if let Ok(reply) = reply {
+                let _ = server.connection.send(&reply).await;
+            }
+        });
+        Ok(None)
     }
 
     async fn device(&self, call: &Call<'_>, name: DeviceName) -> Result<Message, Error> {
