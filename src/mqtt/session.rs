@@ -65,7 +65,7 @@ pub(super) const TICK: Duration = BEAT_INTERVAL;
 const MAX_TICK_DISTANCE: Duration = TICK.saturating_mul(3);
 
 /// How long the last bytes may take, and the broker's closing after a DISCONNECT.
-const FAREWELL: Duration = Duration::from_millis(500);
+pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What a session needs from the task that made it.
 pub(super) struct Context<'a> {

@@ -5,7 +5,7 @@ mod closing;
 use super::backoff::Backoff;
 use super::dial::Addresses;
 use super::link::{Link, Step};
-use super::session::{Context, End, Session, TICK};
+use super::session::{Context, End, FAREWELL, Session, TICK};
 use super::settings::{MqttSettings, ProtocolChoice};
 use super::shared::Shared;
 use super::suspects::Suspects;
@@ -30,6 +30,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the answer to CONNECT.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An answer within this time is one at once.
+const PROMPT: Duration = Duration::from_secs(2);
 
 /// What a peer begins with that wants TLS and says so: a record of type alert (RFC 8446, 5.1). In
 /// MQTT it would be a CONNECT with flags that are not allowed.
@@ -304,21 +307,47 @@ impl Way<'_> {
             (ProtocolChoice::V311, _) => Protocol::V311,
             (ProtocolChoice::Auto, settled) => settled.unwrap_or(Protocol::V5),
         };
-        let outcome = self.establish(addresses, first).await;
+        let outcome = self.establish(addresses, first, CONNACK_TIMEOUT).await;
         let may_fall_back = self.settings.protocol == ProtocolChoice::Auto && first == Protocol::V5;
         let is_certain = match &outcome {
             Err(Trouble::Version { .. }) if may_fall_back => true,
             Err(Trouble::ClosedUnanswered { .. }) if may_fall_back && settled.is_none() => false,
+            Err(Trouble::Silent { .. }) if may_fall_back && settled.is_none() => {
+                return match self.answers_only_the_older(addresses).await {
+                    Some(established) => established,
+                    None => outcome,
+                };
+            }
             Ok(_) | Err(_) => return outcome,
         };
-        let older = self.establish(addresses, Protocol::V311).await?;
+        let older = self.establish(addresses, Protocol::V311, CONNACK_TIMEOUT).await?;
         Ok(Established { is_certain, ..older })
+    }
+
+    /// A broker that has said nothing to MQTT 5 may know 3.1.1 alone, or hang. It knows 3.1.1 alone
+    /// if it answers that at once, and says nothing to MQTT 5 once more. That is not remembered:
+    /// a broker that hung in between, as at the start of its machine, is asked anew each time.
+    async fn answers_only_the_older(
+        self,
+        addresses: &mut Addresses,
+    ) -> Option<Result<Established, Trouble>> {
+        let mut older = self.establish(addresses, Protocol::V311, PROMPT).await.ok()?;
+        older.wire.disconnect(&mut older.link.output);
+        older.link.finish(FAREWELL).await;
+        match self.establish(addresses, Protocol::V5, CONNACK_TIMEOUT).await {
+            Err(Trouble::Silent { .. }) => {
+                let older = self.establish(addresses, Protocol::V311, CONNACK_TIMEOUT).await;
+                Some(older.map(|older| Established { is_certain: false, ..older }))
+            }
+            newer => Some(newer),
+        }
     }
 
     async fn establish(
         self,
         addresses: &mut Addresses,
         protocol: Protocol,
+        patience: Duration,
     ) -> Result<Established, Trouble> {
         let Self { connection, settings, options } = self;
         let server = || settings.server.clone();
@@ -339,9 +368,9 @@ impl Way<'_> {
             server: server(),
             reason: format!("the CONNECT packet cannot be written, {error}"),
         })?;
-        match timeout(CONNACK_TIMEOUT, answer(wire.as_ref(), &mut link, settings)).await {
+        match timeout(patience, answer(wire.as_ref(), &mut link, settings)).await {
             Ok(accepted) => Ok(Established { accepted: accepted?, link, wire, is_certain: true }),
-            Err(_) => Err(Trouble::Silent { server: server(), after: CONNACK_TIMEOUT }),
+            Err(_) => Err(Trouble::Silent { server: server(), after: patience }),
         }
     }
 }

@@ -99,10 +99,17 @@ impl Broker {
 
     /// Ends it in good order: it saves its sessions, where it is told to have persistence.
     pub fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
         if let Some(mut child) = self.child.take() {
-            let pid = Pid::from_raw(child.id().try_into().unwrap());
-            signal::kill(pid, Signal::SIGTERM).unwrap();
             child.wait().unwrap();
+        }
+    }
+
+    /// Sends it a signal, if it runs.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            let pid = Pid::from_raw(child.id().try_into().unwrap());
+            signal::kill(pid, signal).unwrap();
         }
     }
 

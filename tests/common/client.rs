@@ -130,6 +130,15 @@ impl Client {
         .await
     }
 
+    /// The version of the next connection.
+    pub async fn reconnected_with(&mut self) -> Protocol {
+        self.until(|event| match event {
+            Event::Connected { protocol, .. } => Some(*protocol),
+            _ => None,
+        })
+        .await
+    }
+
     pub async fn subscribe(&mut self, subscriptions: Vec<Subscription>) -> Vec<Refusal> {
         self.handle.subscribe(subscriptions);
         self.until(|event| match event {

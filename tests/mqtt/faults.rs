@@ -9,6 +9,7 @@ use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
 use iotmonitor::secret::Secret;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, LossReason, Protocol, Publication, QoS};
+use nix::sys::signal::Signal;
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -457,4 +458,48 @@ async fn a_broker_that_is_only_told_things_is_asked_whether_it_goes_on() {
         let event = client.next().await;
         assert!(matches!(event, Event::AnsweredLate { .. }), "{event:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn auto_falls_back_where_mqtt_5_gets_no_answer_twice_and_3_1_1_does_at_once() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
+    // 5 is tried again at each reconnection.
+    for _ in 0..2 {
+        let (first, protocol) = broker.connect().await;
+        assert_eq!(protocol, Protocol::V5);
+        let between = broker.welcome().await;
+        let (second, protocol) = broker.connect().await;
+        assert_eq!(protocol, Protocol::V5);
+        drop(between);
+        let stream = broker.welcome().await;
+        assert_eq!(client.reconnected_with().await, Protocol::V311);
+        drop((first, second, stream));
+        client.disconnected().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_hung_while_mqtt_5_was_tried_is_used_with_mqtt_5() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
+    let (hanging, protocol) = broker.connect().await;
+    assert_eq!(protocol, Protocol::V5);
+    let between = broker.welcome().await;
+    drop(between);
+    let _stream = broker.welcome().await;
+    assert_eq!(client.connected().await, (Protocol::V5, false));
+    drop(hanging);
+}
+
+#[tokio::test]
+async fn a_stopped_broker_pins_no_version() {
+    let mut broker = Broker::start();
+    broker.signal(Signal::SIGSTOP);
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
+    let reason = client.disconnected().await;
+    assert!(matches!(reason, LossReason::Silent { .. }), "{reason:?}");
+    broker.signal(Signal::SIGCONT);
+    assert_eq!(client.reconnected_with().await, Protocol::V5);
+    broker.kill();
 }
