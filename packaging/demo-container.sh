@@ -25,7 +25,7 @@ boot() {
     $scripts/remove.sh --stale
     mkdir -p /run/iotmonitor-test
     setsid setpriv --pdeathsig KILL unshare --mount $scripts/boot.sh \
-        "$name" "$image" "$PWD/$target/debug/iotmonitor" "$PWD/systemd" > "$work/console" 2>&1 &
+        "$name" "$image" dbus-daemon "$PWD/$target/debug/iotmonitor" "$PWD/systemd" > "$work/console" 2>&1 &
     nspawn=$!
     for _ in {1..300}; do
         # The list has no newline, which makes read fail after it has read. Where the machine has ended

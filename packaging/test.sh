@@ -29,6 +29,7 @@ leave_out() {
     arguments+=(--skip "$1")
     left_out+=("$2")
 }
+((EUID == 0)) || leave_out as_root "files of other users, which root alone can make"
 is_there chromium || leave_out page:: "the status page in a browser (Chromium is not installed)"
 is_there promtool || leave_out promtool:: "metrics as Prometheus reads them (promtool is not installed)"
 if [[ $which == all ]]; then

@@ -102,7 +102,7 @@ fn swayed(part: &Path, found: &Metadata) -> Swayed {
 }
 
 #[cfg(test)]
-mod tests {
+mod as_root {
     use super::*;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_closed_is_named() {
+    fn as_root_what_is_closed_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().canonicalize().unwrap().join("secret");
         std::fs::write(&file, "x").unwrap();

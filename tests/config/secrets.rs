@@ -155,7 +155,7 @@ fn an_agent_that_shares_its_user_shares_its_credentials() {
 }
 
 #[test]
-fn files_that_others_may_replace_are_warned_of_for_the_service() {
+fn as_root_files_that_others_may_replace_are_warned_of_for_the_service() {
     let directory = tempfile::tempdir_in("/run").unwrap();
     let file = directory.path().join("env");
     fs::write(&file, "A=1\n").unwrap();

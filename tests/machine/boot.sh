@@ -40,7 +40,7 @@ if [[ $bus == dbus-broker ]]; then
 fi
 binds=()
 if [[ -n $program ]]; then
-    cp -r --no-preserve=ownership "$files/." "$directory/root/"
+    cp -r --no-preserve=ownership "${files:?is to be copied over the image}/." "$directory/root/"
     binds=(--bind-ro="$program:/usr/bin/iotmonitor")
 fi
 
