@@ -25,11 +25,11 @@ use std::time::Duration;
 /// Something went wrong that is not the configuration's fault.
 const EXIT_FAILURE: u8 = 1;
 
-/// Keeps a house or a fleet of MQTT devices and agents always up.
+/// Watches MQTT devices, restores their states, and supervises helper programs (agents).
 #[derive(Debug, Parser)]
 #[command(name = "iotmonitor", version, arg_required_else_help = true)]
 struct Arguments {
-    /// Belong to the user manager and its bus, not to the system's.
+    /// Use the user manager and its bus instead of the system's.
     #[arg(long, global = true)]
     user: bool,
     #[command(subcommand)]
@@ -38,120 +38,119 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the monitor; systemd does this.
+    /// Run the monitor. The systemd service does this.
     Run {
-        /// The configuration [default: /etc/iotmonitor/config.toml, or
+        /// Configuration file [default: /etc/iotmonitor/config.toml, or
         /// ~/.config/iotmonitor/config.toml with --user].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Run the monitor iotmonitor@NAME [default: that of /etc/iotmonitor/NAME.toml].
+        /// Run as the instance iotmonitor@NAME [default: NAME of /etc/iotmonitor/NAME.toml].
         #[arg(long, value_name = "NAME", value_parser = config::Instance::new)]
         instance: Option<config::Instance>,
     },
-    /// Tell whether a configuration can be used: 0 if so, else 78 and all its errors.
+    /// Check a configuration, and report every error in it. The exit code is 0 or 78.
     Check {
         /// The file to check [default: as for run].
         file: Option<PathBuf>,
-        /// Check it as the file of iotmonitor@NAME [default: as for run].
+        /// Check the file as that of the instance iotmonitor@NAME [default: as for run].
         #[arg(long, value_name = "NAME", value_parser = config::Instance::new)]
         instance: Option<config::Instance>,
     },
-    /// Listen to the broker, and print a configuration that watches who speaks there.
+    /// Listen to a broker, and print a configuration for the devices that publish there.
     ///
     /// Devices are recognised by the conventions of Home Assistant discovery, Tasmota, Zigbee2MQTT,
-    /// ESPHome, Homie and Shelly, and else by the shape of their topics; how long each may be silent
-    /// follows from its rhythm. Nothing is published and nothing is changed. Ctrl-C ends it early.
+    /// ESPHome, Homie and Shelly, and otherwise by the shape of their topics. The proposed timeouts
+    /// follow from how often each device publishes. Nothing is published and nothing is changed.
+    /// Ctrl-C ends it early.
     Discover {
-        /// A configuration whose broker is listened to, and whose devices are left out [default: as
-        /// for run].
+        /// Use the broker of this configuration, and leave its devices out [default: as for run].
         file: Option<PathBuf>,
-        /// Listen to the broker at this address, without a login, and read no file.
+        /// Listen to the broker at this address, without a login, and read no configuration.
         #[arg(long, value_name = "ADDRESS", conflicts_with = "file")]
         server: Option<String>,
-        /// How long; the longer, the more is known of who speaks seldom.
+        /// Listen for this long. Devices that rarely publish need a longer time.
         #[arg(long = "for", value_name = "SPAN", default_value = "2m", value_parser = discover::span)]
         listen_for: Duration,
     },
-    /// Take over what the original iotmonitor recorded, and its configuration.
+    /// Import the states and the configuration of the original iotmonitor.
     ///
-    /// The running monitor records the states, but no older ones over newer ones. What the original
-    /// left is only read.
+    /// The running monitor records the states, and never replaces newer ones. The original's files
+    /// are only read.
     Migrate {
-        /// The directory in which the original ran, with iotdb.leveldb and config.toml.
+        /// Directory in which the original ran, with iotdb.leveldb and config.toml.
         directory: PathBuf,
-        /// Write its configuration into this new file, with filters for its beginnings of topics.
+        /// Write its configuration into this new file, with its topics turned into filters.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Write the states into this new file, for `states import`, and not to the running monitor.
+        /// Write the states into this new file for `states import`, instead of importing them.
         #[arg(long, value_name = "FILE")]
         export: Option<PathBuf>,
-        /// Take over what can be read of a damaged database; without this nothing is.
+        /// Import what can be read of a damaged database. By default nothing is imported then.
         #[arg(long)]
         skip_damaged: bool,
         #[command(flatten)]
         instance: Instance,
     },
-    /// Show devices and agents as the running monitor sees them; anybody may look.
+    /// Show devices and agents as the running monitor sees them.
     Status {
-        /// Only this device or agent, in more words.
+        /// Show only this device or agent, in more detail.
         name: Option<String>,
-        /// For programs: the keys of the published status, times in Unix seconds.
+        /// Print JSON for programs: the keys of the published status, times in Unix seconds.
         #[arg(long)]
         json: bool,
-        /// Show it again every second, until interrupted.
+        /// Repeat the output every second until interrupted.
         #[arg(long, conflicts_with = "json")]
         watch: bool,
         #[command(flatten)]
         instance: Instance,
     },
-    /// Compare each watchTimeOut with how long the device is silent, and propose better ones.
+    /// Compare each watchTimeOut with how long the device is usually silent, and propose better ones.
     Suggest {
-        /// Only this device or agent.
+        /// Show only this device or agent.
         name: Option<String>,
-        /// For programs: times in seconds.
+        /// Print JSON for programs, with times in seconds.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         instance: Instance,
     },
-    /// Show what the journal holds about a device, and about an agent with its own output.
+    /// Show the journal's entries about a device or agent, including the agent's own output.
     Logs {
         /// Name of the device or agent.
         name: String,
-        /// Go on showing what comes.
+        /// Follow new entries.
         #[arg(short, long)]
         follow: bool,
-        /// Begin with the last so many entries.
+        /// Show this many of the latest entries first.
         #[arg(short = 'n', long, value_name = "COUNT")]
         lines: Option<u32>,
         #[command(flatten)]
         instance: Instance,
-        /// Further arguments of journalctl(1).
+        /// Further arguments for journalctl(1).
         #[arg(last = true, value_name = "ARGUMENTS")]
         rest: Vec<String>,
     },
-    /// Look at recorded states and change them; payloads may be private, so this takes the right to
-    /// command.
+    /// Show and change recorded states. Requires root or polkit authorization.
     States {
         #[command(flatten)]
         instance: Instance,
         #[command(subcommand)]
         action: states::Action,
     },
-    /// Have the running monitor read its configuration again; a broken one changes nothing.
+    /// Make the running monitor read its configuration again. A broken one changes nothing.
     Reload(Process),
-    /// Take a device or an agent into the monitoring again; return when an agent has started.
+    /// Enable a device or an agent again. Returns when the agent has started.
     Enable {
         #[command(flatten)]
         patience: Patience,
         #[command(flatten)]
         target: Target,
     },
-    /// Take a device out of the monitoring, and stop an agent, until it is enabled again; return when
-    /// an agent has stopped.
+    /// Stop watching a device, or stop an agent, until it is enabled again. Returns when the agent has
+    /// stopped.
     Disable {
-        /// Take it back after this time by itself, such as 2h or "1d 12h". Neither a restart nor a
-        /// step of the clock changes it; while the machine is off it does not count.
+        /// Enable it again after this time, such as 2h or "1d 12h". Restarts and changes of the clock do
+        /// not affect the time; while the machine is switched off it does not count.
         #[arg(long = "for", value_name = "SPAN", value_parser = command::pause)]
         span: Option<Duration>,
         #[command(flatten)]
@@ -161,7 +160,7 @@ enum Command {
     },
     /// Publish a device's recorded states now.
     Restore(Target),
-    /// Stop an agent and start it again; return when it has started.
+    /// Stop an agent and start it again. Returns when it has started.
     Restart {
         #[command(flatten)]
         patience: Patience,
@@ -181,7 +180,7 @@ struct Instance {
 /// Whether to wait.
 #[derive(Debug, clap::Args)]
 struct Patience {
-    /// Do not wait until it has happened.
+    /// Return at once, without waiting for the outcome.
     #[arg(long)]
     no_block: bool,
 }
@@ -189,7 +188,7 @@ struct Patience {
 /// Which of several monitors is meant, also by its process.
 #[derive(Debug, clap::Args)]
 struct Process {
-    /// The main process of the monitor, as systemd knows it.
+    /// Main process of the monitor, as systemd knows it.
     #[arg(long, value_name = "PID", conflicts_with = "clientid")]
     pid: Option<u32>,
     #[command(flatten)]

@@ -21,60 +21,60 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Show what is recorded.
+    /// List recorded states.
     List {
-        /// Only the states of this device or agent, or on topics that match this filter.
+        /// Include only this device's or agent's states, or those on topics that match this filter.
         #[arg(value_name = "NAME|FILTER")]
         of: Option<String>,
-        /// A JSON object a line, as in an export.
+        /// Print one JSON object a line, as in an export.
         #[arg(long)]
         json: bool,
     },
     /// Print the payload that is recorded for a topic.
     ///
-    /// Byte for byte into a file or a pipe. A terminal is shown escaped what would command it.
+    /// A file or a pipe gets it byte for byte. On a terminal, control characters are escaped.
     Get {
         topic: String,
-        /// The bytes as they are, also on a terminal.
+        /// Print the bytes as they are, even on a terminal.
         #[arg(long, conflicts_with = "json")]
         raw: bool,
-        /// The whole state as a JSON object, as in an export.
+        /// Print the whole state as a JSON object, as in an export.
         #[arg(long)]
         json: bool,
     },
-    /// Record a state, and give it to the device at once, as a restore does.
+    /// Record a state, and publish it to the device at once, as a restore does.
     ///
-    /// The topic must match a device's stateTopics. Without the broker the state is recorded alone,
-    /// and the device gets it with its next restore.
+    /// The topic must match a device's stateTopics. Without a connection to the broker the state is only
+    /// recorded, and the device gets it with its next restore.
     Set {
         topic: String,
         #[arg(required_unless_present = "file")]
         payload: Option<String>,
-        /// Take the payload from a file, byte for byte; `-` is the standard input.
+        /// Read the payload from a file, byte for byte; `-` is the standard input.
         #[arg(long, value_name = "FILE", conflicts_with = "payload")]
         file: Option<PathBuf>,
-        /// 0 or 1 [default: as recorded, else 1].
+        /// QoS of the publication, 0 or 1 [default: as recorded, or 1].
         #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1))]
         qos: Option<u8>,
-        /// Whether the broker is to retain it [default: as recorded, else false].
+        /// Whether the broker retains it [default: as recorded, or false].
         #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
         retain: Option<bool>,
     },
-    /// Forget the state of a topic; one that the broker retains is taken from it too.
+    /// Forget the state of a topic, and clear it at the broker if it is retained.
     Forget { topic: String },
-    /// Write recorded states into a file, a JSON object a line.
+    /// Write recorded states into a file, one JSON object a line.
     Export {
-        /// The file, which only its owner may read; `-` is the standard output.
+        /// File, readable by its owner only; `-` is the standard output.
         file: PathBuf,
-        /// Only the states of this device or agent, or on topics that match this filter.
+        /// Include only this device's or agent's states, or those on topics that match this filter.
         #[arg(value_name = "NAME|FILTER")]
         of: Option<String>,
     },
-    /// Record the states of an export, but no older ones over newer ones.
+    /// Record the states of an export. Newer recorded states are kept.
     ///
-    /// Nothing is published; `iotmonitor restore NAME` gives a device its states.
+    /// Nothing is published; `iotmonitor restore NAME` publishes a device's states.
     Import {
-        /// The file; `-` is the standard input.
+        /// File to read; `-` is the standard input.
         file: PathBuf,
     },
 }
