@@ -121,8 +121,13 @@ async fn instances_do_not_hear_each_other() {
     let call = |id: &'static str| call_at(Bus::System, Some(&bus.address), id, Command::Reload);
     assert_eq!(
         call("iotmonitor").await,
-        Err(CallError::NotRunning("systemctl start iotmonitor".to_owned()))
+        Err(CallError::NotRunning(
+            "systemctl start iotmonitor".to_owned(),
+            " (what runs is reached with `--clientid garden`)".to_owned()
+        ))
     );
+    let error = call("iotmonitor-cellar").await.unwrap_err().to_string();
+    assert!(error.contains("`systemctl start iotmonitor@cellar`"), "{error}");
     let daemon = async { next_command(&mut requests).await.1.send(Ok(())).unwrap() };
     assert_eq!(tokio::join!(call("garden"), daemon).0, Ok(()));
 }

@@ -1,7 +1,7 @@
 //! The caller's side: one command to the daemon, with sentences for what can go wrong.
 
 use super::view::from_dictionary;
-use super::{NAME, PAGE, PATH, well_known_name};
+use super::{NAME, PAGE, PATH, client_id_of, well_known_name};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::request::Command;
 use iotmonitor_core::model::device_name::DeviceName;
@@ -21,8 +21,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
 pub enum CallError {
     #[error("the bus cannot be reached ({0}); is dbus running?")]
     NoBus(String),
-    #[error("iotmonitor is not running; start it with `{0}`")]
-    NotRunning(String),
+    /// How to start it, and what runs instead.
+    #[error("iotmonitor is not running; start it with `{0}`{1}")]
+    NotRunning(String, String),
     #[error("you are not allowed to do this ({0}){hint}", hint = sudo_hint())]
     Denied(String),
     #[error(
@@ -30,8 +31,9 @@ pub enum CallError {
          /usr/share/dbus-1/system.d/org.iotmonitor.Monitor1.conf is there, and `systemctl reload dbus`"
     )]
     Blocked(String),
-    #[error("iotmonitor does not answer; `systemctl status iotmonitor` tells more")]
-    NoAnswer,
+    /// What shows its unit.
+    #[error("iotmonitor does not answer; `{0}` tells more")]
+    NoAnswer(String),
     #[error("the clientid `{0}` is too long for a name on the bus")]
     ClientIdTooLong(String),
     /// The daemon's own sentence.
@@ -108,11 +110,15 @@ impl Caller {
             Addressee::ClientId(id) => {
                 well_known_name(id).ok_or_else(|| CallError::ClientIdTooLong(id.clone()))?
             }
-            Addressee::Process(pid) => name_of_process(&connection, *pid)
-                .await
-                .map_err(no_bus)?
-                .ok_or_else(|| CallError::NotRunning(start_command(bus, &addressee)))?,
+            Addressee::Process(pid) => {
+                name_of_process(&connection, *pid).await.map_err(no_bus)?.ok_or_else(|| {
+                    CallError::NotRunning(unit_command(bus, "start", &addressee), String::new())
+                })?
+            }
         };
+        if let Some(others) = others_than(&connection, &name).await {
+            return Err(CallError::NotRunning(unit_command(bus, "start", &addressee), others));
+        }
         let proxy = zbus::Proxy::new(&connection, name, PATH, NAME).await.map_err(no_bus)?;
         Ok(Self { bus, addressee, proxy })
     }
@@ -163,7 +169,7 @@ impl Caller {
         let flags = MethodFlags::ALLOW_INTERACTIVE_AUTH;
         let answer = self.proxy.call_with_flags(method, flags, body).await;
         // `None` is of calls that want no answer.
-        answer.map_err(|error| self.explain(error))?.ok_or(CallError::NoAnswer)
+        answer.map_err(|error| self.explain(error))?.ok_or_else(|| self.no_answer())
     }
 
     /// What the daemon knows of one device.
@@ -174,7 +180,7 @@ impl Caller {
         let reply = self.method("GetDevice", &name.as_str()).await?;
         let body = reply.body();
         let dictionary = body.deserialize().map_err(|error| self.explain(error))?;
-        from_dictionary(&dictionary).ok_or(CallError::NoAnswer)
+        from_dictionary(&dictionary).ok_or_else(|| self.no_answer())
     }
 
     /// Whether the daemon is connected to the broker and hears the devices.
@@ -192,7 +198,7 @@ impl Caller {
         let reply = call.await.map_err(|error| self.explain(error))?;
         let watching = reply.body().deserialize::<OwnedVariant>();
         let watching = watching.map_err(|error| self.explain(error))?;
-        bool::try_from(watching).map_err(|_| CallError::NoAnswer)
+        bool::try_from(watching).map_err(|_| self.no_answer())
     }
 
     /// What the daemon knows of all devices, by name.
@@ -222,8 +228,12 @@ impl Caller {
     {
         match tokio::time::timeout(CALL_TIMEOUT, self.proxy.call_method(name, body)).await {
             Ok(reply) => reply.map_err(|error| self.explain(error)),
-            Err(_elapsed) => Err(CallError::NoAnswer),
+            Err(_elapsed) => Err(self.no_answer()),
         }
+    }
+
+    fn no_answer(&self) -> CallError {
+        no_answer(self.bus, &self.addressee)
     }
 
     fn explain(&self, error: zbus::Error) -> CallError {
@@ -251,15 +261,15 @@ fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {
         zbus::Error::FDO(fdo) => match fdo.name().as_str() {
             "org.freedesktop.DBus.Error.ServiceUnknown"
             | "org.freedesktop.DBus.Error.NameHasNoOwner" => {
-                CallError::NotRunning(start_command(bus, addressee))
+                CallError::NotRunning(unit_command(bus, "start", addressee), String::new())
             }
             "org.freedesktop.DBus.Error.AccessDenied" => {
                 CallError::Blocked(fdo.description().unwrap_or("access denied").to_owned())
             }
-            "org.freedesktop.DBus.Error.NoReply" => CallError::NoAnswer,
+            "org.freedesktop.DBus.Error.NoReply" => no_answer(bus, addressee),
             _ => CallError::Rejected(fdo.to_string()),
         },
-        zbus::Error::InputOutput(_) => CallError::NoAnswer,
+        zbus::Error::InputOutput(_) => no_answer(bus, addressee),
         other => CallError::Rejected(other.to_string()),
     }
 }
@@ -279,15 +289,43 @@ async fn name_of_process(connection: &Connection, pid: u32) -> zbus::Result<Opti
     Ok(None)
 }
 
-fn start_command(bus: Bus, addressee: &Addressee) -> String {
+/// Which monitors run, in words, where none has this name; `None` where one has, or nobody knows.
+async fn others_than(connection: &Connection, name: &str) -> Option<String> {
+    let bus = zbus::fdo::DBusProxy::new(connection).await.ok()?;
+    let names = bus.list_names().await.ok()?;
+    if names.iter().any(|there| there.as_str() == name) {
+        return None;
+    }
+    let running = names.iter().filter_map(|there| client_id_of(there.as_str()));
+    let named: Vec<String> = running.map(|id| format!("`--clientid {id}`")).collect();
+    if named.is_empty() {
+        return Some(String::new());
+    }
+    Some(format!(" (what runs is reached with {})", named.join(", ")))
+}
+
+fn no_answer(bus: Bus, addressee: &Addressee) -> CallError {
+    CallError::NoAnswer(unit_command(bus, "status", addressee))
+}
+
+/// What a person does with the unit of a monitor.
+fn unit_command(bus: Bus, verb: &str, addressee: &Addressee) -> String {
     let manager = match bus {
         Bus::System => "systemctl",
         Bus::User => "systemctl --user",
     };
     match addressee {
-        Addressee::ClientId(id) if id != DEFAULT_CLIENT_ID => {
-            format!("{manager} start` the service whose clientid is `{id}")
+        Addressee::ClientId(id) if id == DEFAULT_CLIENT_ID => {
+            format!("{manager} {verb} iotmonitor")
         }
-        Addressee::ClientId(_) | Addressee::Process(_) => format!("{manager} start iotmonitor"),
+        // The clientid of an instance whose file does not say otherwise.
+        Addressee::ClientId(id) => match id.strip_prefix("iotmonitor-") {
+            Some(instance) if bus == Bus::System => {
+                format!("{manager} {verb} iotmonitor@{instance}")
+            }
+            Some(_) | None => format!("{manager} {verb}` the service whose clientid is `{id}"),
+        },
+        Addressee::Process(pid) if verb == "status" => format!("{manager} status {pid}"),
+        Addressee::Process(_) => format!("{manager} {verb} iotmonitor"),
     }
 }

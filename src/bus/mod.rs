@@ -68,6 +68,21 @@ pub fn well_known_name(client_id: &str) -> Option<String> {
     (name.len() <= MAX_NAME_BYTES).then_some(name)
 }
 
+/// The clientid behind a name that [`well_known_name`] made; `None` for the name of anybody else.
+pub(crate) fn client_id_of(name: &str) -> Option<String> {
+    if name == NAME {
+        return Some(DEFAULT_CLIENT_ID.to_owned());
+    }
+    let label = name.strip_prefix(NAME)?.strip_prefix('.')?;
+    let label = match label.strip_prefix('i') {
+        Some(rest) if rest.is_empty() || rest.starts_with(|first: char| first.is_ascii_digit()) => {
+            rest
+        }
+        Some(_) | None => label,
+    };
+    object::unescape(label)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +99,7 @@ mod tests {
             ("", "org.iotmonitor.Monitor1.i"),
         ] {
             assert_eq!(well_known_name(client_id).as_deref(), Some(name));
+            assert_eq!(client_id_of(name).as_deref(), Some(client_id));
         }
         assert_eq!(well_known_name(&"x".repeat(300)), None);
     }

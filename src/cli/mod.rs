@@ -16,6 +16,7 @@ use crate::bus::Addressee;
 use crate::config::{self, Environment};
 use crate::dbus::Bus;
 use crate::machine_id::machine_id;
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use std::path::PathBuf;
@@ -32,6 +33,9 @@ struct Arguments {
     /// Use the user manager and its bus instead of the system's.
     #[arg(long, global = true)]
     user: bool,
+    /// Address the monitor with this `clientid` [default: iotmonitor].
+    #[arg(long, value_name = "ID", global = true)]
+    clientid: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -88,8 +92,6 @@ enum Command {
         /// Import what can be read of a damaged database. By default nothing is imported then.
         #[arg(long)]
         skip_damaged: bool,
-        #[command(flatten)]
-        instance: Instance,
     },
     /// Show devices and agents as the running monitor sees them.
     Status {
@@ -101,8 +103,6 @@ enum Command {
         /// Repeat the output every second until interrupted.
         #[arg(long, conflicts_with = "json")]
         watch: bool,
-        #[command(flatten)]
-        instance: Instance,
     },
     /// Compare each watchTimeOut with how long the device is usually silent, and propose better ones.
     Suggest {
@@ -111,8 +111,6 @@ enum Command {
         /// Print JSON for programs, with times in seconds.
         #[arg(long)]
         json: bool,
-        #[command(flatten)]
-        instance: Instance,
     },
     /// Show the journal's entries about a device or agent, including the agent's own output.
     Logs {
@@ -124,16 +122,12 @@ enum Command {
         /// Show this many of the latest entries first.
         #[arg(short = 'n', long, value_name = "COUNT")]
         lines: Option<u32>,
-        #[command(flatten)]
-        instance: Instance,
         /// Further arguments for journalctl(1).
         #[arg(last = true, value_name = "ARGUMENTS")]
         rest: Vec<String>,
     },
     /// Show and change recorded states. Requires root or polkit authorization.
     States {
-        #[command(flatten)]
-        instance: Instance,
         #[command(subcommand)]
         action: states::Action,
     },
@@ -169,14 +163,6 @@ enum Command {
     },
 }
 
-/// Which of several monitors is meant.
-#[derive(Debug, clap::Args)]
-struct Instance {
-    /// The `clientid` of the monitor.
-    #[arg(long, value_name = "ID", default_value = DEFAULT_CLIENT_ID, global = true)]
-    clientid: String,
-}
-
 /// Whether to wait.
 #[derive(Debug, clap::Args)]
 struct Patience {
@@ -191,22 +177,19 @@ struct Process {
     /// Main process of the monitor, as systemd knows it.
     #[arg(long, value_name = "PID", conflicts_with = "clientid")]
     pid: Option<u32>,
-    #[command(flatten)]
-    instance: Instance,
-}
-
-impl Instance {
-    fn addressee(self) -> Addressee {
-        Addressee::ClientId(self.clientid)
-    }
 }
 
 #[derive(Debug, clap::Args)]
 struct Target {
     /// Name of the device or agent: what follows `device_` or `agent_` in the configuration.
     name: String,
-    #[command(flatten)]
-    instance: Instance,
+}
+
+impl Command {
+    /// Whether it is for a monitor that runs.
+    fn speaks_to_a_monitor(&self) -> bool {
+        !matches!(self, Self::Run { .. } | Self::Check { .. } | Self::Discover { .. })
+    }
 }
 
 /// The command line as clap knows it, for whoever writes manual pages and completions.
@@ -218,8 +201,15 @@ pub fn definition() -> clap::Command {
 /// Parses the arguments, does what they say, and turns the outcome into the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Arguments { user, command } = Arguments::parse();
+    let Arguments { user, clientid, command } = Arguments::parse();
     let bus = if user { Bus::User } else { Bus::System };
+    if clientid.is_some() && !command.speaks_to_a_monitor() {
+        let sentence =
+            "`--clientid` names the monitor that a command is for; this command is for none";
+        Arguments::command().error(ErrorKind::ArgumentConflict, sentence).exit();
+    }
+    let clientid = clientid.unwrap_or_else(|| DEFAULT_CLIENT_ID.to_owned());
+    let addressee = Addressee::ClientId(clientid.clone());
     let code = match command {
         Command::Run { config, instance } => {
             let (file, environment) = surroundings(user, config, instance);
@@ -242,34 +232,32 @@ pub fn main() -> ExitCode {
             let broker = server.map_or_else(|| discover::Broker::Of(file), discover::Broker::At);
             discover::discover(broker, listen_for, &environment)
         }
-        Command::Migrate { directory, config, export, skip_damaged, instance } => {
+        Command::Migrate { directory, config, export, skip_damaged } => {
             let task = migrate::Task { directory, config, export, skip_damaged };
-            migrate::migrate(bus, instance.addressee(), &task)
+            migrate::migrate(bus, addressee, &task)
         }
-        Command::Status { name, json, watch, instance } => {
-            status::status(bus, instance.addressee(), &status::Question { name, json, watch })
+        Command::Status { name, json, watch } => {
+            status::status(bus, addressee, &status::Question { name, json, watch })
         }
-        Command::Suggest { name, json, instance } => {
-            suggest::suggest(bus, instance.addressee(), name, json)
-        }
-        Command::Logs { name, follow, lines, instance, rest } => {
+        Command::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
+        Command::Logs { name, follow, lines, rest } => {
             let question = logs::Question { name, follow, lines, rest };
-            logs::logs(bus, instance.clientid, question)
+            logs::logs(bus, clientid, question)
         }
-        Command::States { instance, action } => states::states(bus, instance.addressee(), action),
-        Command::Reload(Process { pid, instance }) => {
-            let addressee = pid.map_or_else(|| instance.addressee(), Addressee::Process);
+        Command::States { action } => states::states(bus, addressee, action),
+        Command::Reload(Process { pid }) => {
+            let addressee = pid.map_or(addressee, Addressee::Process);
             command::reload(bus, addressee)
         }
-        Command::Enable { patience, target: Target { name, instance } } => {
-            command::enable(bus, instance.addressee(), name, !patience.no_block)
+        Command::Enable { patience, target: Target { name } } => {
+            command::enable(bus, addressee, name, !patience.no_block)
         }
-        Command::Disable { span, patience, target: Target { name, instance } } => {
-            command::disable(bus, instance.addressee(), name, span, !patience.no_block)
+        Command::Disable { span, patience, target: Target { name } } => {
+            command::disable(bus, addressee, name, span, !patience.no_block)
         }
-        Command::Restore(target) => command::restore(bus, target.instance.addressee(), target.name),
-        Command::Restart { patience, target: Target { name, instance } } => {
-            command::restart(bus, instance.addressee(), name, !patience.no_block)
+        Command::Restore(target) => command::restore(bus, addressee, target.name),
+        Command::Restart { patience, target: Target { name } } => {
+            command::restart(bus, addressee, name, !patience.no_block)
         }
     };
     ExitCode::from(code)

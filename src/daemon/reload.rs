@@ -108,7 +108,8 @@ impl Daemon<'_> {
             if old != new {
                 return Err(format!(
                     "`{key}` has changed from `{old}` to `{new}`, which a reload cannot do: \
-                     `systemctl restart iotmonitor`"
+                     `{}`",
+                    restart_command(self.options)
                 ));
             }
         }
@@ -124,5 +125,14 @@ impl Daemon<'_> {
             self.options.config_file.display(),
             devices_and_agents(summary.devices, summary.agents)
         ))
+    }
+}
+
+/// What restarts the unit that speaks.
+fn restart_command(options: &super::Options) -> String {
+    match (options.environment.user_manager, options.environment.instance.name()) {
+        (true, _) => "systemctl --user restart iotmonitor".to_owned(),
+        (false, Some(name)) => format!("systemctl restart iotmonitor@{name}"),
+        (false, None) => "systemctl restart iotmonitor".to_owned(),
     }
 }

@@ -33,6 +33,12 @@ fn two_instances_leave_each_other_alone() {
     let garden = machine.await_new_main_pid(GARDEN_AGENT, garden);
     assert_eq!(machine.main_pid(HOUSE_AGENT), house);
 
+    // Before the command as well as behind it.
+    machine.ok(&["iotmonitor", "--clientid", "garden", "status", "sleeper"]);
+    machine.ok(&["iotmonitor", "status", "sleeper", "--clientid", "garden"]);
+    let refused = machine.run(&["iotmonitor", "--clientid", "garden", "check"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+
     // An agent that leaves one file is stopped there alone.
     machine.write_config(&config("auto", LAMP));
     assert!(machine.reload_monitor().status.success());
@@ -47,6 +53,18 @@ fn two_instances_leave_each_other_alone() {
     });
     machine.stop_monitor();
     assert!(machine.is_active(GARDEN));
+    let missed = machine.run(&["iotmonitor", "status"]);
+    let said = String::from_utf8_lossy(&missed.stderr).into_owned();
+    assert!(said.contains("`systemctl start iotmonitor`"), "{said}");
+    assert!(said.contains("`--clientid garden`"), "{said}");
+    // What an instance says of itself names its own unit.
+    machine.sh("sed -i 's/clientid = .*/clientid = \"yard\"/' /etc/iotmonitor/garden.toml");
+    let failed = machine.run(&["systemctl", "reload", GARDEN]);
+    assert!(!failed.status.success());
+    machine.journal().wait_for("the unit that speaks", |entry| {
+        entry.is_alert("reload-failed", "")
+            && entry.message().contains("`systemctl restart iotmonitor@garden`")
+    });
 }
 
 #[test]
