@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_takes_the_right_to_write() {
+    fn as_root_a_socket_takes_the_right_to_write() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().canonicalize().unwrap().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
