@@ -7,6 +7,7 @@ pub mod dependency;
 pub mod episode;
 pub mod flapping;
 pub mod pauses;
+pub mod probes;
 pub mod rhythm;
 pub mod shared_base;
 pub mod takedown;

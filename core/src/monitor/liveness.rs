@@ -3,8 +3,8 @@
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
 use super::device::Device;
-use super::probe::Probes;
 use super::subscriptions::{self, Plan};
+use crate::machines::probes::Probes;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
@@ -167,7 +167,7 @@ impl Monitor {
             LossReason::Silent { quiet, .. } => turn.now.mono.saturating_sub(*quiet),
             LossReason::TakenOver | LossReason::Refused(_) | LossReason::Other(_) => turn.now.mono,
         };
-        let last_watched = last_watched.min(self.watch.probes.sure_until(turn));
+        let last_watched = last_watched.min(self.watch.probes.sure_until(turn.now.mono));
         if self.clock.is_running() {
             self.clock.pause(last_watched);
             turn.watched = self.clock.at(turn.now.mono);
