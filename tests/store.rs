@@ -100,7 +100,7 @@ impl Running {
 
     fn send_read(&mut self, filters: &[&str], after: Option<TopicName>) -> ReadId {
         self.reads += 1;
-        let read = ReadId(self.reads);
+        let read = ReadId::Question(self.reads);
         let filters = filters.iter().map(|text| TopicFilter::new(*text).unwrap()).collect();
         self.handle.send(StoreCommand::ReadStates { read, filters, after }).unwrap();
         read

@@ -38,7 +38,7 @@ impl Answers {
             return None;
         }
         self.asked += 1;
-        let read = ReadId(u64::MAX - self.asked);
+        let read = ReadId::Question(self.asked);
         self.reads.insert(read, reply);
         Some(read)
     }
@@ -201,7 +201,8 @@ mod tests {
         let write = answers.await_write(reply, |changed| changed * 2).unwrap();
 
         // A restore's own reading, and what is no answer.
-        let restore = Event::StatesRead { read: ReadId(1), states: Vec::new(), next: None };
+        let restore =
+            Event::StatesRead { read: ReadId::Restore(1), states: Vec::new(), next: None };
         assert_eq!(answers.pass_on(restore.clone()), Some(restore));
         assert_eq!(answers.pass_on(Event::TimePassed), Some(Event::TimePassed));
         assert!(page.try_recv().is_err() && doubled.try_recv().is_err());

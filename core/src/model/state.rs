@@ -38,10 +38,14 @@ pub enum StateOrder {
     Forget { topic: TopicName, clear: bool },
 }
 
-/// Names one reading of recorded states. The core counts up from 1; who reads beside it counts
-/// down from the largest number.
+/// Names one reading of recorded states, by who reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReadId(pub u64);
+pub enum ReadId {
+    /// The core reads a chunk of a restore.
+    Restore(u64),
+    /// The daemon answers a question.
+    Question(u64),
+}
 
 /// Names one change of recorded states that a person ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -173,7 +173,7 @@ impl Monitor {
             let Some(device) = self.restores.queue.pop_front() else { return };
             self.restores.active.push(Restore {
                 device,
-                read: ReadId(0),
+                read: ReadId::Restore(0),
                 reading: false,
                 after: None,
                 next: None,
@@ -193,7 +193,7 @@ impl Monitor {
     fn read_chunk(&mut self, turn: &mut Turn<'_>, at: usize) {
         self.next_read += 1;
         let restore = &mut self.restores.active[at];
-        restore.read = ReadId(self.next_read);
+        restore.read = ReadId::Restore(self.next_read);
         restore.reading = true;
         restore.newer.clear();
         let (read, device, after) = (restore.read, restore.device, restore.after.clone());
