@@ -9,5 +9,7 @@ pub mod flapping;
 pub mod pauses;
 pub mod probes;
 pub mod rhythm;
+pub mod save_queue;
 pub mod shared_base;
+pub mod subscriptions;
 pub mod takedown;

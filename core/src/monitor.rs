@@ -38,6 +38,7 @@ use crate::machines::clock::WatchedClock;
 use crate::machines::deadline::DeadlineTable;
 use crate::machines::dependency::Dependencies;
 use crate::machines::pauses::Pauses;
+use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
 use crate::machines::takedown::Takedown;
 use crate::model::action::Action;
@@ -60,7 +61,6 @@ use devices::Devices;
 use liveness::WatchLink;
 use refusals::Refusals;
 use restore::Restores;
-use saving::Saving;
 use session::StateSession;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -92,7 +92,9 @@ pub struct Monitor {
     session: StateSession,
     restores: Restores,
     refusals: Refusals,
-    saving: Saving,
+    saving: SaveQueue,
+    /// The store has been read, or cannot be: what is found out now is news.
+    store_answered: bool,
     takedown: Takedown,
     shared_base: SharedBase,
     /// The publication after whose acknowledgement nothing is retained under a former identity.
@@ -174,7 +176,8 @@ impl Monitor {
             session: StateSession::default(),
             restores: Restores::default(),
             refusals: Refusals::default(),
-            saving: Saving::default(),
+            saving: SaveQueue::default(),
+            store_answered: false,
             takedown,
             shared_base: SharedBase::default(),
             cleared_by: None,

@@ -61,7 +61,7 @@ impl Monitor {
     fn gone(&mut self, turn: &mut Turn<'_>, id: DeviceId, before: Option<bool>) {
         let device = &self.devices[id];
         // Before the store has been read, an earlier run may have told it already.
-        if !device.is_enabled() || !self.saving.asked {
+        if !device.is_enabled() || !self.store_answered {
             return;
         }
         if !device.episode.is_open() {
@@ -89,7 +89,7 @@ impl Monitor {
 
     /// What was said before the store was read counts from now on.
     pub(super) fn recall_availabilities(&mut self, turn: &mut Turn<'_>) {
-        self.saving.asked = true;
+        self.store_answered = true;
         for id in self.devices.ids() {
             self.recall_availability(turn, id);
         }

@@ -3,8 +3,8 @@
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
 use super::device::Device;
-use super::subscriptions::{self, Plan};
 use crate::machines::probes::Probes;
+use crate::machines::subscriptions::{self, Plan};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
@@ -326,7 +326,7 @@ impl Monitor {
         // After a crash it has at least this long; one that talks more rarely would be taken for
         // silent by then if the crash took this contact along.
         let silence = watched.saturating_sub(device.silent_since);
-        self.saving.soon |= silence > GRACE;
+        self.saving.hurry_if(silence > GRACE);
         if silence.as_secs() > 0 {
             device.learn(silence, watched);
         }
@@ -334,10 +334,7 @@ impl Monitor {
         device.silent_since = watched;
         device.graces = 0;
         device.available = device.available.filter(|here| *here);
-        if !device.dirty {
-            device.dirty = true;
-            self.saving.dirty.push(id);
-        }
+        self.saving.changed(id, &mut device.dirty);
         if !device.armed {
             self.arm(id);
         }

@@ -48,9 +48,8 @@ impl Monitor {
         pauses.retain(|name| self.knows(name));
         self.pauses = pauses;
         // One that left in an earlier reload and is back keeps its record.
-        let mut gone = std::mem::take(&mut self.saving.gone);
-        gone.retain(|name| !self.knows(name));
-        self.saving.gone = gone;
+        let devices = &self.devices;
+        self.saving.keep(|name| devices.named(name).is_some());
         for (at, before) in before_agents.into_iter().enumerate() {
             let id = DeviceId::at(at);
             self.save_soon(id);
@@ -81,7 +80,7 @@ impl Monitor {
         if let Some(agent) = gone.agent {
             agent_left(turn, name, *agent);
         }
-        self.saving.gone.push(gone.spec.name);
+        self.saving.left(gone.spec.name);
     }
 
     /// Makes the list of devices and the indexes that belong to it.

@@ -4,10 +4,10 @@
 //! round at once, and a contact after a minute of silence within a second. A round goes out in
 //! batches, one at a time, and meanwhile changes gather for the next round.
 
+use crate::machines::save_queue::Batch;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
-use crate::model::device_name::DeviceName;
 use crate::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
@@ -16,41 +16,9 @@ use std::time::Duration;
 /// How often contacts and the watched time are saved.
 pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Devices in one batch, since the store holds a batch in memory until it is on disk.
-const LARGEST_BATCH: usize = 1_000;
-
-/// What waits to be saved.
-#[derive(Debug, Default)]
-pub struct Saving {
-    /// Devices whose record has changed; each is in it once, by its flag.
-    pub dirty: Vec<DeviceId>,
-    /// Devices that are being saved, batch after batch.
-    round: Vec<DeviceId>,
-    /// Names whose records are to be dropped.
-    pub gone: Vec<DeviceName>,
-    /// Something changed that should not wait for the next interval.
-    pub soon: bool,
-    outstanding: bool,
-    /// The store has been read, so that saving cannot overwrite what is not known yet.
-    known: bool,
-    /// It has been read, or cannot be: what is found out now is news.
-    pub asked: bool,
-    /// Watched time as of the last batch.
-    saved_watched: Duration,
-}
-
-impl Saving {
-    /// For a new configuration, in which the devices have other places.
-    pub fn forget_devices(&mut self) {
-        self.dirty.clear();
-        self.round.clear();
-    }
-}
-
 impl Monitor {
-    /// The outstanding batch is on disk: the next one may follow.
     pub(super) fn devices_saved(&mut self, turn: &mut Turn<'_>) {
-        self.saving.outstanding = false;
+        self.saving.saved();
         self.flush_saves(turn);
     }
 
@@ -59,83 +27,54 @@ impl Monitor {
         self.save_pauses();
         self.refresh_timeouts(turn);
         self.refresh_statuses(turn);
-        if turn.watched != self.saving.saved_watched || !self.saving.dirty.is_empty() {
-            self.saving.soon = true;
-        }
+        self.saving.interval_passed(turn.watched);
         self.flush_saves(turn);
     }
 
-    /// More watched time was saved than there was, as a loss has shown: a crash must not keep it.
+    /// A loss has shown that less time was watched than was thought.
     pub(super) fn save_less_watched(&mut self, turn: &mut Turn<'_>) {
-        if turn.watched < self.saving.saved_watched {
-            self.saving.soon = true;
+        if self.saving.watched_less(turn.watched) {
             self.flush_saves(turn);
         }
     }
 
     /// Marks a device whose record should be on disk soon.
     pub(super) fn save_soon(&mut self, id: DeviceId) {
-        let device = &mut self.devices[id];
-        if !device.dirty {
-            device.dirty = true;
-            self.saving.dirty.push(id);
-        }
-        self.saving.soon = true;
+        self.saving.changed(id, &mut self.devices[id].dirty);
+        self.saving.hurry_if(true);
     }
 
     pub(super) fn flush_saves(&mut self, turn: &mut Turn<'_>) {
-        if self.saving.outstanding || !self.saving.known {
-            return;
+        let devices = &mut self.devices;
+        if let Some(batch) = self.saving.next_batch(turn.watched, |id| devices[id].dirty = false) {
+            self.save(turn, batch);
         }
-        if self.saving.round.is_empty() {
-            if !self.saving.soon {
-                return;
-            }
-            self.begin_round();
-        }
-        self.save(turn, LARGEST_BATCH);
     }
 
     /// For the end, when no further batch can follow.
     pub(super) fn save_everything(&mut self, turn: &mut Turn<'_>) {
-        if self.saving.known {
-            self.begin_round();
-            self.save(turn, usize::MAX);
+        let devices = &mut self.devices;
+        if let Some(batch) = self.saving.last_batch(turn.watched, |id| devices[id].dirty = false) {
+            self.save(turn, batch);
         }
     }
 
-    /// Takes in what has changed so far. What changes from now on is for the next round, so that a
-    /// fleet that never pauses does not keep the store writing.
-    fn begin_round(&mut self) {
-        self.saving.soon = false;
-        for &id in &self.saving.dirty {
-            self.devices[id].dirty = false;
-        }
-        self.saving.round.append(&mut self.saving.dirty);
-    }
-
-    fn save(&mut self, turn: &mut Turn<'_>, most: usize) {
-        let later = self.saving.round.len().saturating_sub(most);
-        let batch = self.saving.round.split_off(later);
+    fn save(&self, turn: &mut Turn<'_>, batch: Batch) {
         let announced = self.discovery_prefix();
         let record_of = |&id: &DeviceId| {
             let record = self.devices[id].record(announced);
             DeviceRecord { pause: self.pauses.record(&record.name, turn.now.boot), ..record }
         };
-        let changed = batch.iter().map(record_of).collect();
-        let watched = turn.watched;
-        self.saving.saved_watched = watched;
-        self.saving.outstanding = true;
-        let gone = std::mem::take(&mut self.saving.gone);
-        turn.out.push(Action::SaveDevices { heartbeat: Heartbeat { watched }, changed, gone });
+        let changed = batch.changed.iter().map(record_of).collect();
+        let heartbeat = Heartbeat { watched: turn.watched };
+        turn.out.push(Action::SaveDevices { heartbeat, changed, gone: batch.gone });
     }
 
     /// Takes over what earlier runs knew. What this run has found out meanwhile is newer and stays.
     pub(super) fn store_opened(&mut self, turn: &mut Turn<'_>, snapshot: Snapshot) {
-        if self.saving.known {
+        if !self.saving.store_read() {
             return;
         }
-        self.saving.known = true;
         let earlier = snapshot.heartbeat.watched;
         self.clock.carry_over(earlier);
         turn.watched = self.clock.at(turn.now.mono);
@@ -154,8 +93,8 @@ impl Monitor {
                         let below = format!("status/{}", record.name);
                         turn.out.push(self.clearing(&below));
                     }
-                    self.saving.gone.push(record.name);
-                    self.saving.soon = true;
+                    self.saving.left(record.name);
+                    self.saving.hurry_if(true);
                 }
             }
         }
@@ -242,7 +181,7 @@ impl Monitor {
              recorded states start afresh"
         );
         turn.raise(AlertKind::StorePutAside, message);
-        if self.saving.known {
+        if self.saving.is_store_read() {
             for id in self.devices.ids() {
                 self.save_soon(id);
             }

@@ -7,7 +7,7 @@
 //! no subscription that could bring the first marker back, and no backlog before it.
 
 use super::liveness::refusal_sentence;
-use super::subscriptions::{Plan, filters_beyond, find};
+use crate::machines::subscriptions::{Plan, filters_beyond, find};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;

@@ -1,17 +1,13 @@
-//! Which filters are asked of the broker: what the devices need and nothing twice.
+//! Which filters are asked of the broker.
 //!
-//! A filter that another one covers is left out, since a broker may send a message once for each
-//! subscription that matches; the covering one gets the higher QoS of the two. A plan follows from
-//! the configuration alone, so it is made when it is needed and not kept: for a fleet it is large.
+//! A plan follows from the configuration alone, so it is made when it is needed and not kept: for a
+//! fleet it is large.
 
 use super::{Monitor, Target};
+use crate::machines::subscriptions::{Plan, plan, wanted};
 use crate::model::device_id::DeviceId;
 use crate::model::message::{QoS, Subscription};
-use crate::topic::index::TopicIndex;
 use crate::topic::{TopicFilter, TopicName};
-
-/// Subscriptions in the order of their filters, no filter twice.
-pub type Plan = Vec<Subscription>;
 
 /// The plans of both connections.
 pub struct Plans {
@@ -93,62 +89,4 @@ impl Monitor {
         self.index.for_each_match(topic, |target| recorded |= matches!(target, Target::State(_)));
         recorded
     }
-}
-
-fn wanted(filter: TopicFilter, qos: QoS) -> Subscription {
-    Subscription { filter, qos, replay: false }
-}
-
-/// The subscriptions that bring everything the wanted filters match, once.
-fn plan(wanted: impl Iterator<Item = Subscription>) -> Plan {
-    let mut all: Plan = wanted.collect();
-    // Of equal filters the highest QoS comes first, and stays.
-    all.sort_unstable_by(|a, b| a.filter.cmp(&b.filter).then(b.qos.cmp(&a.qos)));
-    all.dedup_by(|later, first| {
-        let same = later.filter == first.filter;
-        first.replay |= same && later.replay;
-        same
-    });
-    let mut index = TopicIndex::new();
-    for (number, subscription) in all.iter().enumerate() {
-        index.insert(&subscription.filter, number);
-    }
-    let mut is_covered = vec![false; all.len()];
-    for number in 0..all.len() {
-        let widest = widest_covering(&index, &all, number);
-        if widest != number && !all[number].replay {
-            is_covered[number] = true;
-            all[widest].qos = all[widest].qos.max(all[number].qos);
-        }
-    }
-    let mut covered = is_covered.into_iter();
-    all.retain(|_| !covered.next().unwrap_or(false));
-    all
-}
-
-/// The filter that covers this one and is covered by no other; itself when it stands alone.
-fn widest_covering(index: &TopicIndex<usize>, all: &[Subscription], number: usize) -> usize {
-    let mut widest = number;
-    index.for_each_covering(&all[number].filter, |candidate| {
-        if candidate != widest && all[candidate].filter.covers(&all[widest].filter) {
-            widest = candidate;
-        }
-    });
-    // Covering filters of one filter need not cover each other (`a/+` and `+/b` over `a/b`): climb
-    // until nothing wider is left, so that every covered filter meets a planned one.
-    if widest == number { number } else { widest_covering(index, all, widest) }
-}
-
-/// The plan's subscription to this filter.
-pub fn find<'p>(plan: &'p [Subscription], filter: &TopicFilter) -> Option<&'p Subscription> {
-    let place = plan.binary_search_by(|subscription| subscription.filter.cmp(filter));
-    place.ok().map(|place| &plan[place])
-}
-
-/// The filters of one plan that another has not.
-pub fn filters_beyond<'p>(
-    plan: &'p [Subscription],
-    other: &'p [Subscription],
-) -> impl Iterator<Item = &'p TopicFilter> {
-    plan.iter().map(|subscription| &subscription.filter).filter(|f| find(other, f).is_none())
 }

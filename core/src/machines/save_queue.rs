@@ -1,0 +1,193 @@
+//! Whose records wait to be saved, and when a batch of them goes to the store.
+//!
+//! Changes gather until something is worth a round, and a round goes out in batches, one at a time.
+//! What changes meanwhile is for the next round, so that a fleet that never pauses does not keep the
+//! store writing.
+
+use crate::model::device_id::DeviceId;
+use crate::model::device_name::DeviceName;
+use std::time::Duration;
+
+/// Devices in one batch, since the store holds a batch in memory until it is on disk.
+const LARGEST_BATCH: usize = 1_000;
+
+/// What waits to be saved.
+#[derive(Debug, Default)]
+pub struct SaveQueue {
+    /// Devices whose record has changed; each is in it once, by its flag.
+    changed: Vec<DeviceId>,
+    /// Devices that are being saved, batch after batch.
+    round: Vec<DeviceId>,
+    /// Names whose records are to be dropped.
+    gone: Vec<DeviceName>,
+    /// Something changed that should not wait for the next interval.
+    is_urgent: bool,
+    is_outstanding: bool,
+    /// The store has been read, so that saving cannot overwrite what is not known yet.
+    is_known: bool,
+    /// Watched time as of the last batch.
+    saved_watched: Duration,
+}
+
+/// What goes to the store next.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub changed: Vec<DeviceId>,
+    pub gone: Vec<DeviceName>,
+}
+
+impl SaveQueue {
+    /// The store has been read; whether that is news.
+    pub fn store_read(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_known, true)
+    }
+
+    #[must_use]
+    pub fn is_store_read(&self) -> bool {
+        self.is_known
+    }
+
+    /// Notes a change of a device's record. The flag is the device's own: it is set while the device
+    /// waits here.
+    pub fn changed(&mut self, id: DeviceId, waits: &mut bool) {
+        if !std::mem::replace(waits, true) {
+            self.changed.push(id);
+        }
+    }
+
+    /// What has changed should not wait for the next interval, if this is so.
+    pub fn hurry_if(&mut self, urgent: bool) {
+        self.is_urgent |= urgent;
+    }
+
+    /// The record of a device that left is to be dropped.
+    pub fn left(&mut self, name: DeviceName) {
+        self.gone.push(name);
+    }
+
+    /// Keeps the records of those that are back.
+    pub fn keep(&mut self, is_back: impl Fn(&DeviceName) -> bool) {
+        self.gone.retain(|name| !is_back(name));
+    }
+
+    /// From time to time: whether anything moved decides on a round.
+    pub fn interval_passed(&mut self, watched: Duration) {
+        self.is_urgent |= watched != self.saved_watched || !self.changed.is_empty();
+    }
+
+    /// Less time was watched than was thought; whether more than that was saved, which a crash must
+    /// not keep.
+    pub fn watched_less(&mut self, watched: Duration) -> bool {
+        let too_much = watched < self.saved_watched;
+        self.is_urgent |= too_much;
+        too_much
+    }
+
+    /// The outstanding batch is on disk.
+    pub fn saved(&mut self) {
+        self.is_outstanding = false;
+    }
+
+    /// The next batch, if one is to go out now. `leave` is called with each device that no longer
+    /// waits here.
+    pub fn next_batch(&mut self, watched: Duration, leave: impl FnMut(DeviceId)) -> Option<Batch> {
+        if self.is_outstanding || !self.is_known {
+            return None;
+        }
+        if self.round.is_empty() {
+            if !self.is_urgent {
+                return None;
+            }
+            self.begin_round(leave);
+        }
+        Some(self.take(watched, LARGEST_BATCH))
+    }
+
+    /// Everything in one batch, for the end, when no further one can follow.
+    pub fn last_batch(&mut self, watched: Duration, leave: impl FnMut(DeviceId)) -> Option<Batch> {
+        self.is_known.then(|| {
+            self.begin_round(leave);
+            self.take(watched, usize::MAX)
+        })
+    }
+
+    /// For a new configuration, in which the devices have other places.
+    pub fn forget_devices(&mut self) {
+        self.changed.clear();
+        self.round.clear();
+    }
+
+    fn begin_round(&mut self, leave: impl FnMut(DeviceId)) {
+        self.is_urgent = false;
+        self.changed.iter().copied().for_each(leave);
+        self.round.append(&mut self.changed);
+    }
+
+    fn take(&mut self, watched: Duration, most: usize) -> Batch {
+        self.saved_watched = watched;
+        self.is_outstanding = true;
+        let later = self.round.len().saturating_sub(most);
+        Batch { changed: self.round.split_off(later), gone: std::mem::take(&mut self.gone) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: fn(u64) -> Duration = Duration::from_secs;
+
+    fn ids(range: std::ops::Range<usize>) -> Vec<DeviceId> {
+        range.map(DeviceId::at).collect()
+    }
+
+    #[test]
+    fn nothing_is_saved_before_the_store_has_been_read() {
+        let mut queue = SaveQueue::default();
+        queue.hurry_if(true);
+        assert_eq!(queue.next_batch(T(1), |_| ()), None);
+        assert!(queue.store_read() && !queue.store_read());
+        assert_eq!(
+            queue.next_batch(T(1), |_| ()),
+            Some(Batch { changed: vec![], gone: vec![] }),
+            "the watched time alone is worth a batch"
+        );
+    }
+
+    #[test]
+    fn a_device_waits_once_and_may_wait_again_when_its_round_has_begun() {
+        let (mut queue, mut waits) = (SaveQueue::default(), false);
+        queue.store_read();
+        queue.changed(DeviceId::at(3), &mut waits);
+        queue.changed(DeviceId::at(3), &mut waits);
+        assert_eq!(queue.next_batch(T(1), |_| ()), None, "it is not urgent");
+        queue.hurry_if(true);
+        let batch = queue.next_batch(T(1), |_| waits = false).unwrap();
+        assert_eq!((batch.changed, waits), (ids(3..4), false));
+    }
+
+    #[test]
+    fn a_round_goes_out_in_batches_one_at_a_time() {
+        let mut queue = SaveQueue::default();
+        queue.store_read();
+        ids(0..1_500).into_iter().for_each(|id| queue.changed(id, &mut false));
+        queue.interval_passed(T(0));
+        assert_eq!(queue.next_batch(T(1), |_| ()).unwrap().changed.len(), 1_000);
+        assert_eq!(queue.next_batch(T(1), |_| ()), None, "one is outstanding");
+        queue.saved();
+        assert_eq!(queue.next_batch(T(1), |_| ()).unwrap().changed, ids(0..500));
+        queue.saved();
+        assert_eq!(queue.next_batch(T(1), |_| ()), None);
+    }
+
+    #[test]
+    fn a_watched_time_that_was_too_long_is_saved_anew() {
+        let mut queue = SaveQueue::default();
+        queue.store_read();
+        queue.interval_passed(T(60));
+        queue.next_batch(T(60), |_| ()).unwrap();
+        queue.saved();
+        assert!(!queue.watched_less(T(60)) && queue.watched_less(T(50)));
+        assert!(queue.next_batch(T(50), |_| ()).is_some());
+    }
+}
