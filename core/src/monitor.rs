@@ -263,6 +263,7 @@ impl Monitor {
             Event::PublishRefused { topic, reason, token } => {
                 self.publication_refused(turn, &topic, reason, token);
             }
+            Event::BrokerLacks { what } => self.broker_lacks(turn, what),
             Event::PublishAccepted { topic } => self.publication_accepted(turn, &topic),
             Event::StoreOpened(snapshot) => self.store_opened(turn, snapshot),
             Event::StoreFailed { error } => self.store_failed(turn, error),

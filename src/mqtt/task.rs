@@ -15,7 +15,7 @@ use super::{ConnectionOptions, transport};
 use crate::pulse::Pulse;
 use closing::Closing;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, FormerPart, Protocol};
+use iotmonitor_core::model::message::{Connection, FormerPart, Protocol, QoS};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,11 @@ pub(super) struct History {
     /// Whether the broker has refused a publication.
     has_refused: bool,
     suspects: Suspects,
+    /// The broker has refused a will that is retained, or one of QoS 1.
+    lacks_retain: bool,
+    lacks_qos: bool,
+    /// What the broker does not offer, as it was reported.
+    lacks: String,
 }
 
 impl History {
@@ -80,6 +85,9 @@ impl History {
             last_heard: Instant::now(),
             has_refused: false,
             suspects: Suspects::default(),
+            lacks_retain: false,
+            lacks_qos: false,
+            lacks: String::new(),
         }
     }
 }
@@ -110,7 +118,12 @@ impl Task {
     async fn live_once(&mut self) -> Result<(), Over> {
         let settings = self.take_settings();
         let mut addresses = std::mem::take(&mut self.history.addresses);
-        let way = Way { connection: self.connection, settings: &settings, options: &self.options };
+        let mut options = self.options.clone();
+        if let Some(will) = &mut options.will {
+            will.retain &= !self.history.lacks_retain;
+            will.qos = if self.history.lacks_qos { QoS::AtMostOnce } else { will.qos };
+        }
+        let way = Way { connection: self.connection, settings: &settings, options: &options };
         let attempt = way.attempt(&mut addresses, self.history.settled);
         let outcome = self.unless_disturbed(attempt).await?;
         self.history.addresses = addresses;
@@ -121,6 +134,9 @@ impl Task {
                 self.serve(established, &settings).await?
             }
             Some(Err(trouble)) => {
+                if self.concede(&trouble) {
+                    return Ok(());
+                }
                 self.history.addresses.fail_used();
                 self.history.attempts_failed += 1;
                 self.history.struggles = 0;
@@ -160,6 +176,13 @@ impl Task {
         self.history.last_heard = Instant::now();
         let connection = self.connection;
         self.send(Event::Connected { connection, protocol, session_present }).await?;
+        if connection == Connection::Watch {
+            let what = established.accepted.limits.lacks();
+            if self.history.lacks != what {
+                self.history.lacks.clone_from(&what);
+                self.send(Event::BrokerLacks { what }).await?;
+            }
+        }
         let began = Instant::now();
         self.note_standing(Some(began));
         let context = Context {
@@ -194,6 +217,16 @@ impl Task {
         let trouble = self.judge(closing, settings).await?;
         self.report(&trouble).await?;
         Ok(trouble)
+    }
+
+    /// Does without what the broker has refused a will for; gives whether that is new.
+    fn concede(&mut self, trouble: &Trouble) -> bool {
+        let lacks = match trouble {
+            Trouble::NoRetain { .. } => &mut self.history.lacks_retain,
+            Trouble::NoQos { .. } => &mut self.history.lacks_qos,
+            _ => return false,
+        };
+        !std::mem::replace(lacks, true)
     }
 
     /// Tells the other connection since when this one stands.
@@ -280,6 +313,7 @@ impl Task {
             self.history.struggles = 0;
             self.history.attempts_failed = 0;
             self.history.suspects = Suspects::default();
+            (self.history.lacks_retain, self.history.lacks_qos) = (false, false);
         }
         state.settings.clone()
     }
@@ -442,6 +476,8 @@ fn rejected(rejection: Rejection, settings: &MqttSettings) -> Trouble {
         Rejection::Version => Trouble::Version { server },
         Rejection::Credentials if settings.user.is_none() => Trouble::NoCredentials { server },
         Rejection::Credentials => Trouble::BadCredentials { server },
+        Rejection::NoRetain => Trouble::NoRetain { server },
+        Rejection::NoQos => Trouble::NoQos { server },
         Rejection::Other(reason) => Trouble::Rejected { server, reason },
     }
 }

@@ -61,6 +61,10 @@ pub(super) enum Trouble {
         "the broker {server} refused a client without user name: set `user` and `password` in [mqtt]"
     )]
     NoCredentials { server: Server },
+    #[error("the broker {server} takes no will that is retained")]
+    NoRetain { server: Server },
+    #[error("the broker {server} takes no will of QoS 1")]
+    NoQos { server: Server },
     #[error("the broker {server} refused the connection: {reason}")]
     Rejected { server: Server, reason: String },
     #[error("the broker {server} closed the connection")]
@@ -131,6 +135,8 @@ impl Trouble {
             | Self::AnswersInHttp { .. }
             | Self::WebSocket { .. }
             | Self::Version { .. }
+            | Self::NoRetain { .. }
+            | Self::NoQos { .. }
             | Self::Rejected { .. }
             | Self::Protocol { .. } => Kind::Setup,
             Self::BadCredentials { .. } | Self::NoCredentials { .. } => Kind::Refused,

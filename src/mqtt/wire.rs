@@ -83,16 +83,32 @@ pub(super) struct Limits {
     pub max_packet: usize,
     pub max_qos: QoS,
     pub retain_available: bool,
+    /// Whether filters may hold `+` and `#`.
+    pub wildcards: bool,
     /// Overrides the client's own (MQTT 5, 3.2.2.3.14).
     pub keep_alive: Option<Duration>,
 }
 
 impl Limits {
+    /// What is missing, in words; nothing where all is there.
+    pub(super) fn lacks(&self) -> String {
+        let missing = [
+            (!self.retain_available).then_some(
+                "retained messages, so nobody who subscribes later gets the last status",
+            ),
+            (self.max_qos == QoS::AtMostOnce)
+                .then_some("QoS 1, so messages can be lost on the way"),
+            (!self.wildcards).then_some("wildcards, so nothing comes for filters with `+` or `#`"),
+        ];
+        missing.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
     pub(super) const NONE: Self = Self {
         receive_maximum: u16::MAX,
         max_packet: MAX_PACKET_BYTES as usize,
         max_qos: QoS::AtLeastOnce,
         retain_available: true,
+        wildcards: true,
         keep_alive: None,
     };
 }
@@ -104,6 +120,9 @@ pub(super) enum Rejection {
     Version,
     /// Bad user name or password, or not authorized.
     Credentials,
+    /// The will was to be retained, or was of QoS 1, which the broker cannot do.
+    NoRetain,
+    NoQos,
     /// Anything else, in words.
     Other(String),
 }

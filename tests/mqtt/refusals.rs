@@ -1,8 +1,9 @@
 //! Publications that a broker refuses.
 
-use crate::common::client::{Client, publication, settings, topic, with_token};
+use crate::common::client::{Client, at_least_once, publication, settings, topic, with_token};
 use crate::fake::{FakeBroker, Packet, read};
 use iotmonitor::mqtt::settings::ProtocolChoice;
+use iotmonitor::mqtt::{ConnectionOptions, Will};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, Publication, QoS, Token};
 use tokio::io::AsyncWriteExt;
@@ -71,4 +72,49 @@ async fn a_publication_over_the_brokers_limit_is_refused_and_the_rest_goes_out()
             assert_eq!(client.next().await, Event::PublishAccepted { topic: topic("a/small") });
         }
     }
+}
+
+#[tokio::test]
+async fn a_broker_without_retain_and_qos_1_is_used_without_them() {
+    let broker = FakeBroker::start().await;
+    let will = Will {
+        topic: topic("a/will"),
+        payload: "gone".into(),
+        retain: true,
+        qos: QoS::AtLeastOnce,
+    };
+    let options = ConnectionOptions { will: Some(will), pair: None };
+    let settings = settings(broker.port(), ProtocolChoice::V5);
+    let mut client = Client::with(Connection::Watch, settings, options, 1_024);
+    // The flags of the will: retain is 0x20, QoS 1 is 0x08 (MQTT 5, 3.1.2).
+    for (flags, code) in [(0x28, 0x9A), (0x08, 0x9B)] {
+        let mut stream = broker.accept().await;
+        assert_eq!(read(&mut stream).await.unwrap().body[7] & 0x38, flags);
+        stream.write_all(&[0x20, 3, 0, code, 0]).await.unwrap();
+    }
+    let mut stream = broker.accept().await;
+    assert_eq!(read(&mut stream).await.unwrap().body[7] & 0x38, 0);
+    // Maximum QoS 0, no retain, no wildcards (3.2.2.3).
+    stream.write_all(&[0x20, 9, 0, 0, 6, 0x24, 0, 0x25, 0, 0x28, 0]).await.unwrap();
+    client.connected().await;
+    match client.next().await {
+        Event::BrokerLacks { what } => {
+            for part in ["retained", "QoS 1", "wildcards"] {
+                assert!(what.contains(part), "{what}");
+            }
+        }
+        other => panic!("unexpected {other:?}"),
+    }
+    let retained = Publication { retain: true, ..publication(Connection::Watch, "a/b", b"x") };
+    client.handle.publish(with_token(retained, 1));
+    assert_eq!(read(&mut stream).await.unwrap().first, 0x30, "QoS 0, not retained");
+    client.published(1).await;
+    client.handle.subscribe(vec![at_least_once("a/#")]);
+    let refused = client
+        .until(|event| match event {
+            Event::Subscribed { refused, .. } => Some(refused.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(refused[0].reason, "the broker has no wildcards");
 }

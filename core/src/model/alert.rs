@@ -198,6 +198,7 @@ alert_kinds! {
     FilterRefused "filter-refused" Error "96380676169d48ba99d4d5d0b78e47b0",
     PublishRefused "publish-refused" Error "a41b80a9930a444f8c3d43e8c22fee10",
     PublishAccepted "publish-accepted" Notice "00bfdf0e08e54477a83af727b9e48534",
+    BrokerLimited "broker-limited" Warning "d4ab15513e1f47a9b420ab7b51372219",
     StoreFailed "store-failed" Error "1b1e18b479384821b992ae6831a5c353",
     StoreBack "store-back" Notice "14ebbbc1ace446b49c57a904a231ac08",
     StorePutAside "store-put-aside" Error "d43f9a14460b4e6987792a5178145586",

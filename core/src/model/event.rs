@@ -24,6 +24,11 @@ pub enum Event {
         protocol: Protocol,
         session_present: bool,
     },
+    /// What the broker of the watch connection cannot do, in words, empty where nothing is missing.
+    /// Comes when it changes.
+    BrokerLacks {
+        what: String,
+    },
     /// The connection is gone, or a try failed. Comes once per change and not once per try.
     Disconnected {
         connection: Connection,

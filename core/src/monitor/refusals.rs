@@ -18,6 +18,8 @@ const MOST_TOPICS: usize = 256;
 #[derive(Debug, Default)]
 pub struct Refusals {
     told: BTreeMap<(String, String), Refused>,
+    /// What the broker cannot do, as it was told last.
+    lacks: String,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,15 @@ impl Monitor {
             let message = format!("the broker takes what is published below `{root}` again");
             turn.raise(AlertKind::PublishAccepted, message);
         }
+    }
+
+    /// Tells once what the broker cannot do; the rest goes on without it.
+    pub(super) fn broker_lacks(&mut self, turn: &mut Turn<'_>, what: String) {
+        if self.refusals.lacks != what && !what.is_empty() {
+            let message = format!("the broker is used without what it does not offer: {what}");
+            turn.raise(AlertKind::BrokerLimited, message);
+        }
+        self.refusals.lacks = what;
     }
 
     fn root_of(&self, topic: &TopicName) -> String {

@@ -175,3 +175,14 @@ fn a_marker_that_is_late_in_a_lively_house_is_not_missing() {
     }
     assert_eq!(house.count(AlertKind::PublishRefused), 0);
 }
+
+#[test]
+fn what_the_broker_lacks_is_told_once() {
+    let mut house = House::running(vec![watched("lamp", 10)]);
+    for what in ["", "retained messages", "retained messages", ""] {
+        house.happen(Event::BrokerLacks { what: what.to_owned() });
+    }
+    let told = messages(&house, AlertKind::BrokerLimited);
+    let [message] = told.as_slice() else { panic!("one alert is wanted: {told:?}") };
+    assert!(message.contains("retained messages"), "{message}");
+}

@@ -45,6 +45,13 @@ impl Session<'_> {
         for subscription in subscriptions {
             let item = Item::Filter(subscription.filter.clone());
             self.aside.retain(|aside| aside.filter != subscription.filter);
+            let has_wildcard = subscription.filter.as_str().contains(['+', '#']);
+            if has_wildcard && !self.limits.wildcards {
+                let (filter, reason) =
+                    (subscription.filter, "the broker has no wildcards".to_owned());
+                self.refused.push(Refusal { filter, reason });
+                continue;
+            }
             match self.context.suspects.verdict(&item) {
                 Verdict::Free => self.subscribing.push_back(subscription),
                 Verdict::Aside | Verdict::Retry => {

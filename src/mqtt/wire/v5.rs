@@ -283,10 +283,8 @@ fn connack(ack: mqtt::ConnAck) -> Incoming {
         Code::TopicNameInvalid => Rejection::Other("the will's topic is not allowed".into()),
         Code::PacketTooLarge => Rejection::Other("the CONNECT packet is too large".into()),
         Code::QuotaExceeded => Rejection::Other("a quota is exceeded".into()),
-        Code::RetainNotSupported => {
-            Rejection::Other("retained messages are not supported, as the will needs".into())
-        }
-        Code::QoSNotSupported => Rejection::Other("the will's QoS is not supported".into()),
+        Code::RetainNotSupported => Rejection::NoRetain,
+        Code::QoSNotSupported => Rejection::NoQos,
         Code::UseAnotherServer => Rejection::Other("use another server".into()),
         Code::ServerMoved => Rejection::Other("the server has moved".into()),
         Code::ConnectionRateExceeded => Rejection::Other("connections come too often".into()),
@@ -310,6 +308,7 @@ fn limits(properties: Option<&mqtt::ConnAckProperties>) -> Limits {
             Some(_) | None => QoS::AtLeastOnce,
         },
         retain_available: properties.retain_available != Some(0),
+        wildcards: properties.wildcard_subscription_available != Some(0),
         keep_alive: properties
             .server_keep_alive
             .filter(|&seconds| seconds > 0)
