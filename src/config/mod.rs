@@ -47,7 +47,7 @@ pub use instance::{Instance, NoInstance};
 use crate::http::settings::HttpSettings;
 use crate::mqtt::settings::MqttSettings;
 use device::Kind;
-use iotmonitor_core::model::identity::Origin;
+use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::unit_name::UnitTemplate;
 use report::{Report, Span};

@@ -9,18 +9,6 @@ use super::spec::MonitorSpec;
 use crate::topic::TopicName;
 use serde::{Deserialize, Serialize};
 
-/// What of its surroundings belongs to a monitor's identity. Everything here is known when the
-/// configuration is read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origin {
-    /// The machine, by a number of its own; `None` where it has none that lasts.
-    pub machine: Option<String>,
-    /// The broker's address without secrets.
-    pub server: String,
-    /// Whether an instance goes by the main monitor's names where its file does not say.
-    pub main_defaults: bool,
-}
-
 /// Who acted, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {

@@ -4,7 +4,6 @@
 //! secrets, which only the MQTT adapter needs, are not part of it.
 
 use super::device_name::DeviceName;
-use super::identity::Origin;
 use crate::model::unit_name::{UnitName, UnitTemplate};
 use crate::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
@@ -24,6 +23,18 @@ pub struct MonitorSpec {
     /// An instance is started for each alert that needs a person and concerns no device.
     pub alert_unit: Option<UnitTemplate>,
     pub origin: Origin,
+}
+
+/// What of its surroundings belongs to a monitor's identity. Everything here is known when the
+/// configuration is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The machine, by a number of its own; `None` where it has none that lasts.
+    pub machine: Option<String>,
+    /// The broker's address without secrets.
+    pub server: String,
+    /// Whether an instance goes by the main monitor's names where its file does not say.
+    pub main_defaults: bool,
 }
 
 /// How far the monitor shows itself to Home Assistant. Nothing unless the file says so.

@@ -10,8 +10,7 @@
 //! alert is decided in [`super::alarms`].
 
 use super::Monitor;
-use super::device::Device;
-use super::liveness::MAX_GRACES;
+use super::device::{Device, MAX_GRACES};
 use super::turn::Turn;
 use crate::machines::dependency::Dependencies;
 use crate::machines::episode::Stage;

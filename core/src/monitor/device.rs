@@ -2,7 +2,6 @@
 
 use super::Timer;
 use super::agent::Agent;
-use super::liveness::GRACE;
 use crate::machines::dependency::Hold;
 use crate::machines::episode::{Episode, Stage};
 use crate::machines::flapping::Flaps;
@@ -17,6 +16,12 @@ use crate::model::unit_name::UnitTemplate;
 use crate::model::view::Liveness;
 use std::ops::Range;
 use std::time::Duration;
+
+/// After an outage a living device has this long, or its own timeout if that is shorter.
+pub(super) const GRACE: Duration = Duration::from_secs(60);
+
+/// Graces in a row for a device that stays silent.
+pub(super) const MAX_GRACES: u8 = 3;
 
 /// What the configuration says of a device, but for its process, and for its filters, which only
 /// the index holds.

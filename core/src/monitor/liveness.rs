@@ -3,6 +3,7 @@
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
 use super::device::Device;
+use super::device::{GRACE, MAX_GRACES};
 use crate::machines::probes::Probes;
 use crate::machines::subscriptions::{self, Plan};
 use crate::model::action::Action;
@@ -19,12 +20,6 @@ use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// After an outage a living device has this long, or its own timeout if that is shorter.
-pub(super) const GRACE: Duration = Duration::from_secs(60);
-
-/// Graces in a row for a device that stays silent.
-pub(super) const MAX_GRACES: u8 = 3;
 
 /// A connection that has held this long after a take-over is undisputed.
 const LASTING: Duration = Duration::from_secs(60);

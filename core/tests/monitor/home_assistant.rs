@@ -4,8 +4,8 @@ use super::expect::{agent, device_name, stateful, watched};
 use super::timetable::{BASE, House, message, secs, topic};
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::identity::Origin;
 use iotmonitor_core::model::message::{Connection, QoS};
+use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use serde_json::{Value, json};
 

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::identity::{IdentityRecord, Origin};
+use iotmonitor_core::model::identity::IdentityRecord;
 use iotmonitor_core::model::message::{
     Connection, Delivery, LossReason, Message, Protocol, Publication, QoS, Refusal, Token,
 };
 use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
 use iotmonitor_core::model::time::Now;

@@ -4,7 +4,7 @@ use super::model::Definition;
 use super::world::BASE;
 use crate::plain_agent::plain_agent;
 use iotmonitor_core::model::device_name::DeviceName;
-use iotmonitor_core::model::identity::Origin;
+use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;

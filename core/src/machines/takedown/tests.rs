@@ -2,9 +2,9 @@
 
 use super::broker::{HOLD, LONG_LOOK, LOOK};
 use super::*;
-use crate::model::identity::Origin;
 use crate::model::message::{LossReason, Message, QoS};
 use crate::model::spec::HomeAssistant;
+use crate::model::spec::Origin;
 use crate::model::state::StateRecord;
 use crate::model::unit::UnitsOutcome;
 use crate::topic::TopicFilter;
