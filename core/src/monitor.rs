@@ -72,6 +72,8 @@ const UP_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Monitor {
     client_id: String,
+    /// What a person types before the name of a command, to reach this monitor.
+    command: String,
     base_topic: TopicName,
     home_assistant: HomeAssistant,
     devices: Devices,
@@ -161,6 +163,7 @@ impl Monitor {
         let takedown = Takedown::new(Identity::of(&spec), &spec);
         let mut monitor = Self {
             client_id: spec.client_id.clone(),
+            command: spec.command.clone(),
             base_topic: spec.base_topic.clone(),
             home_assistant: spec.home_assistant,
             stale_statuses: Vec::new(),
@@ -332,6 +335,12 @@ impl Monitor {
         let holds = self.holds.next().and_then(of);
         let pause = self.pauses.next(self.last_turn.boot).map(|left| self.last_turn.mono + left);
         [silence, holds, pause, self.timers.next()].into_iter().flatten().min()
+    }
+
+    /// The command line that reaches this monitor, without the command.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
     }
 
     #[must_use]

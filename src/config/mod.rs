@@ -49,7 +49,7 @@ use crate::mqtt::settings::MqttSettings;
 use device::Kind;
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
-use iotmonitor_core::model::unit_name::UnitTemplate;
+use iotmonitor_core::model::unit_name::{DEFAULT_CLIENT_ID, UnitTemplate};
 use report::{Report, Span};
 use section::{Field, Section};
 use std::collections::BTreeMap;
@@ -211,6 +211,7 @@ impl<'t> Walk<'t> {
         let home_assistant = self.home_assistant(report);
         let http = self.http(report);
         let settings = mqtt.settings?;
+        let command = command_line(self.environment.user_manager, &settings.client_id);
         Some(Config {
             monitor: MonitorSpec {
                 client_id: settings.client_id.clone(),
@@ -223,6 +224,7 @@ impl<'t> Walk<'t> {
                     server: settings.server.to_string(),
                     main_defaults: mqtt.main_defaults,
                 },
+                command,
             },
             mqtt: settings,
             http,
@@ -334,6 +336,23 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
         format!("the section [{shown}] is unknown and has no effect"),
         if is_include { INCLUDE.to_owned() } else { hint },
     );
+}
+
+/// The command line that reaches the monitor of this clientid, as a person types it in a shell.
+fn command_line(user_manager: bool, client_id: &str) -> String {
+    let mut line = "iotmonitor".to_owned();
+    if user_manager {
+        line.push_str(" --user");
+    }
+    if client_id == DEFAULT_CLIENT_ID {
+        return line;
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./@:".contains(&byte);
+    if client_id.bytes().all(is_plain) {
+        format!("{line} --clientid {client_id}")
+    } else {
+        format!("{line} --clientid '{}'", client_id.replace('\'', r"'\''"))
+    }
 }
 
 fn warn_of_readable_secrets(walk: &Walk<'_>, path: &Path, mode: u32, report: &mut Report) {

@@ -112,7 +112,8 @@ impl Daemon<'_> {
                 let device = self.known_agent(device)?;
                 if !self.monitor.is_enabled(&device) {
                     return Err(Rejection::Failed(format!(
-                        "`{device}` is out of the monitoring: `iotmonitor enable {device}` starts it"
+                        "`{device}` is out of the monitoring: `{} enable {device}` starts it",
+                        self.monitor.command()
                     )));
                 }
                 Event::RestartRequested { device }

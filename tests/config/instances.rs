@@ -31,6 +31,19 @@ fn an_instance_has_a_clientid_and_a_base_topic_of_its_own() {
     assert_eq!(identity(&read(&own, &garden())), ("shed", "shed"));
 }
 
+/// A person types the command that an alert names, and it must reach this monitor and no other.
+#[test]
+fn alerts_name_the_command_line_that_reaches_the_monitor() {
+    let command =
+        |text: &str, environment: &Environment| read(text, environment).config.monitor.command;
+    let user = Environment { user_manager: true, ..system() };
+    assert_eq!(command(MQTT, &system()), "iotmonitor");
+    assert_eq!(command(MQTT, &user), "iotmonitor --user");
+    assert_eq!(command(MQTT, &garden()), "iotmonitor --clientid iotmonitor-garden");
+    let blank = format!("{MQTT}clientid = \"my house's\"\n");
+    assert_eq!(command(&blank, &system()), r"iotmonitor --clientid 'my house'\''s'");
+}
+
 /// Its units and topics must not move with an upgrade.
 #[test]
 fn an_instance_that_was_begun_with_the_names_of_the_main_monitor_keeps_them() {

@@ -23,6 +23,9 @@ pub struct MonitorSpec {
     /// An instance is started for each alert that needs a person and concerns no device.
     pub alert_unit: Option<UnitTemplate>,
     pub origin: Origin,
+    /// The command line that reaches this monitor and no other, as alerts show it: `iotmonitor`
+    /// with the options that it takes.
+    pub command: String,
 }
 
 /// What of its surroundings belongs to a monitor's identity. Everything here is known when the

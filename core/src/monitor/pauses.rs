@@ -16,8 +16,9 @@ impl Monitor {
         let was_enabled = self.devices[id].is_enabled();
         self.pauses.set(name.clone(), turn.now.boot, span);
         let message = format!(
-            "`{name}` is out of the monitoring for {}, or until `iotmonitor enable {name}`",
-            Span(span)
+            "`{name}` is out of the monitoring for {}, or until `{} enable {name}`",
+            Span(span),
+            self.command
         );
         if was_enabled {
             self.choose(turn, id, false, message);

@@ -280,6 +280,19 @@ fn one_stopped_by_hand_is_relaunched_and_the_log_says_how_to_stop_it_for_good() 
     assert!(alerts.iter().any(|(_, alert)| alert.message.contains("iotmonitor disable box")));
 }
 
+/// The command reaches the monitor that speaks, also where several run on one machine.
+#[test]
+fn an_alert_names_the_command_of_its_own_monitor() {
+    let mut house = House::dark(vec![agent("box", 30)]);
+    house.spec.command = "iotmonitor --clientid attic".into();
+    house.restart();
+    house.power_up();
+    house.happen(Event::Disabled { device: device_name("box") });
+    let alerts = house.alerts(AlertKind::Disabled);
+    let said = "`iotmonitor --clientid attic enable box`";
+    assert!(alerts.iter().any(|(_, alert)| alert.message.contains(said)), "{alerts:?}");
+}
+
 #[test]
 fn one_whose_unit_is_gone_is_relaunched() {
     let mut house = running();

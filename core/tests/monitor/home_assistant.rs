@@ -16,6 +16,7 @@ fn spec(devices: Vec<DeviceSpec>, discovery: Option<&str>, commands: bool) -> Mo
     MonitorSpec {
         alert_unit: None,
         origin: Origin::default(),
+        command: "iotmonitor".into(),
         client_id: "iotmonitor".into(),
         base_topic: topic(BASE),
         devices,

@@ -123,6 +123,7 @@ impl House {
             home_assistant: HomeAssistant::default(),
             alert_unit: None,
             origin: Origin::default(),
+            command: "iotmonitor".into(),
         };
         Self::of(spec)
     }

@@ -23,6 +23,7 @@ pub fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
             .collect(),
         home_assistant: HomeAssistant::default(),
         origin: Origin::default(),
+        command: "iotmonitor".into(),
         alert_unit: None,
     }
 }

@@ -43,6 +43,7 @@ fn takedown_with(own: &Identity, main_defaults: bool) -> Takedown {
         home_assistant: HomeAssistant::default(),
         alert_unit: None,
         origin: Origin { main_defaults, ..Origin::default() },
+        command: "iotmonitor".into(),
     };
     let mut takedown = Takedown::new(own.clone(), &spec);
     takedown.records = true;
@@ -564,6 +565,7 @@ mod at_the_broker {
             home_assistant: HomeAssistant::default(),
             alert_unit: None,
             origin: Origin::default(),
+            command: "iotmonitor".into(),
         };
         let orders = takedown.reconfigured(own.clone(), &spec, known(&["lamp"]));
         assert_eq!(orders[0], Order::Disconnect);

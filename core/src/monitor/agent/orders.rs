@@ -196,7 +196,7 @@ impl Monitor {
         let message = if enabled {
             format!("`{name}` is in the monitoring again")
         } else {
-            format!("`{name}` is out of the monitoring until `iotmonitor enable {name}`")
+            format!("`{name}` is out of the monitoring until `{} enable {name}`", self.command)
         };
         self.choose(turn, id, enabled, message);
     }

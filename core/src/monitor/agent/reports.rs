@@ -138,9 +138,10 @@ impl Monitor {
             ActiveState::Inactive => {
                 let delay = self.relaunch_later(turn, id);
                 let message = format!(
-                    "agent `{name}` was stopped and is relaunched in {}; `iotmonitor disable \
+                    "agent `{name}` was stopped and is relaunched in {}; `{} disable \
                      {name}` stops it for good",
-                    Seconds(delay)
+                    Seconds(delay),
+                    self.command
                 );
                 turn.out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
             }
@@ -191,8 +192,9 @@ impl Monitor {
             let delay = self.relaunch_later(turn, id);
             let message = format!(
                 "agent `{name}` was stopped, or its unit is gone: it is relaunched in {}; \
-                 `iotmonitor disable {name}` stops it for good",
-                Seconds(delay)
+                 `{} disable {name}` stops it for good",
+                Seconds(delay),
+                self.command
             );
             turn.out.push(self.device_alert(id, AlertKind::AgentRelaunched, message));
             self.tell_unit(turn, id);
