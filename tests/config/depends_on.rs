@@ -77,19 +77,17 @@ fn a_diamond_is_no_circle() {
     parsed(&house(&["a: [\"b\", \"c\"]", "b: \"d\"", "c: \"d\"", "d"]));
 }
 
-/// A person would not write it, and it must not take for ever.
+/// A person would not write it. `growth` sees to it that the time grows with the length alone.
 #[test]
-fn a_long_chain_is_read_at_once() {
+fn a_long_chain_is_read() {
     let mut sections: Vec<String> =
         (0..20_000).map(|at| format!("d{at}: \"d{}\"", at + 1)).collect();
     sections.push("d20000".to_owned());
-    let begun = std::time::Instant::now();
     let all: Vec<&str> = sections.iter().map(String::as_str).collect();
     parsed(&house(&all));
     sections[19_999] = "d19999: \"d19998\"".to_owned();
     let all: Vec<&str> = sections.iter().map(String::as_str).collect();
     assert_eq!(errors(&house(&all)).len(), 1);
-    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
 
 #[test]
