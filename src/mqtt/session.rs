@@ -2,26 +2,24 @@
 //!
 //! One loop owns the socket, so that nothing it waits for can hold up the rest: a full event
 //! channel or a full window stops the reading (and with it, through TCP, the broker), while
-//! commands, pings and the pulse go on. Deliberately absent: connecting and what happens next.
+//! commands, pings and the pulse go on. Connecting, and what follows the end, are the task's.
 
 mod blame;
+mod deliveries;
+mod sending;
 
 use super::debt::Debt;
-use super::filters::chunk;
 use super::ledger::Ledger;
 use super::link::{Link, Step};
-use super::outbox::Next;
 use super::settings::Server;
 use super::shared::Shared;
-use super::suspects::{self, Item, Suspects, Unanswered, Verdict};
+use super::suspects::{Item, Suspects, Unanswered};
 use super::trouble::Trouble;
-use super::wire::{Accepted, Farewell, Incomer, Incoming, Limits, Wire};
+use super::wire::{Accepted, Farewell, Incoming, Limits, Wire};
 use crate::pulse::{BEAT_INTERVAL, Pulse};
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{
-    Connection, Delivery, Message, Publication, QoS, Refusal, Subscription,
-};
-use iotmonitor_core::topic::{TopicFilter, TopicName};
+use iotmonitor_core::model::message::{Connection, Delivery, Publication, Refusal, Subscription};
+use iotmonitor_core::topic::TopicFilter;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -360,89 +358,6 @@ impl<'a> Session<'a> {
         token.map(|token| Event::Published { token })
     }
 
-    fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
-        // What another monitor gives back is no echo, nothing new and no sign of life.
-        if incomer.restored_by.as_ref().is_some_and(|owner| *owner != self.context.owner) {
-            self.pass_over(incomer.pkid);
-            return None;
-        }
-        let Ok(topic) = TopicName::from_bytes(incomer.topic) else {
-            self.discard(incomer.pkid);
-            return None;
-        };
-        let message = Message {
-            topic,
-            payload: incomer.payload,
-            qos: if incomer.pkid.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
-            retain: incomer.retain,
-            restored: incomer.restored_by.is_some(),
-        };
-        match self.context.connection {
-            Connection::Watch => {
-                if let Some(pkid) = incomer.pkid {
-                    self.wire.puback(pkid, &mut self.link.output);
-                }
-                Some(Event::WatchMessage(message))
-            }
-            Connection::State => {
-                let delivery = self.number(incomer.pkid, message.payload.len(), false);
-                Some(Event::StateMessage { delivery, message })
-            }
-            Connection::Former(part) => {
-                let delivery = self.number(incomer.pkid, message.payload.len(), false);
-                Some(Event::FormerMessage { part, delivery, message })
-            }
-        }
-    }
-
-    /// Drops a message that breaks the rules.
-    fn discard(&mut self, pkid: Option<u16>) {
-        self.context.shared.lock().discarded += 1;
-        self.pass_over(pkid);
-    }
-
-    /// Tells nobody of a message. The broker gets its acknowledgement in its turn nevertheless, or
-    /// it would send the message for ever.
-    fn pass_over(&mut self, pkid: Option<u16>) {
-        match (self.context.connection, pkid) {
-            (Connection::Watch, Some(pkid)) => self.wire.puback(pkid, &mut self.link.output),
-            (Connection::Watch, None) => {}
-            (Connection::State | Connection::Former(_), pkid) => {
-                self.number(pkid, 0, true);
-                self.acknowledge_unreported();
-            }
-        }
-    }
-
-    fn number(&mut self, pkid: Option<u16>, bytes: usize, unreported: bool) -> Delivery {
-        *self.context.next_delivery += 1;
-        let delivery = Delivery(*self.context.next_delivery);
-        self.unacknowledged_bytes += bytes;
-        self.unacknowledged.push_back(Unacknowledged { delivery, pkid, bytes, unreported });
-        delivery
-    }
-
-    fn acknowledge(&mut self, through: Delivery) {
-        while self.unacknowledged.front().is_some_and(|front| front.delivery <= through) {
-            self.acknowledge_front();
-        }
-        self.acknowledge_unreported();
-    }
-
-    fn acknowledge_unreported(&mut self) {
-        while self.unacknowledged.front().is_some_and(|front| front.unreported) {
-            self.acknowledge_front();
-        }
-    }
-
-    fn acknowledge_front(&mut self) {
-        let Some(front) = self.unacknowledged.pop_front() else { return };
-        self.unacknowledged_bytes -= front.bytes;
-        if let Some(pkid) = front.pkid {
-            self.wire.puback(pkid, &mut self.link.output);
-        }
-    }
-
     fn on_suback(&mut self, pkid: u16, refused: Vec<Option<&'static str>>) -> Option<Event> {
         self.answered(pkid);
         let request = self.requests.remove(&pkid)?;
@@ -491,155 +406,6 @@ impl<'a> Session<'a> {
             }
         }
         None
-    }
-
-    fn send_commands(&mut self) {
-        let window = PUBLISH_WINDOW.min(self.limits.receive_maximum.into());
-        while self.link.output.len() <= MAX_OUTPUT {
-            if self.context.suspects.is_careful() && self.is_unanswered() {
-                return;
-            }
-            if !self.subscribing.is_empty() || !self.unsubscribing.is_empty() {
-                if self.requests.len() >= SUBSCRIBE_WINDOW {
-                    return;
-                }
-                self.send_request();
-                continue;
-            }
-            let mut state = self.context.shared.lock();
-            while let Some(token) = state.outbox.pop_replaced() {
-                self.owed.push_back(Event::Published { token });
-            }
-            let item = state.outbox.next_topic().map(|topic| Item::Topic(topic.clone()));
-            let verdict =
-                item.as_ref().map_or(Verdict::Free, |item| self.context.suspects.verdict(item));
-            drop(state);
-            match (verdict, item) {
-                (Verdict::Retry, _) if self.is_unanswered() => return,
-                (Verdict::Retry, Some(item)) => self.context.suspects.suspect(item),
-                (Verdict::Free | Verdict::Aside | Verdict::Retry, _) => {}
-            }
-            let requests = &self.requests;
-            let is_used = |pkid| requests.contains_key(&pkid);
-            let next = self.context.shared.lock().outbox.next(window, is_used);
-            match next {
-                None => return,
-                Some(Next::Publish { publication, pkid, .. }) if verdict == Verdict::Aside => {
-                    let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
-                    let event = self.refused(publication, suspects::REASON.to_owned());
-                    self.owed.push_back(event);
-                }
-                Some(Next::Publish { publication, pkid, dup }) => {
-                    self.send_publication(publication, pkid, dup);
-                }
-                Some(Next::Subscribe(subscriptions)) => {
-                    self.reporting = true;
-                    self.take_up(subscriptions);
-                    if self.subscribing.is_empty() {
-                        let event = self.subscribed();
-                        self.owed.extend(event);
-                    }
-                }
-                Some(Next::Unsubscribe(filters)) => self.unsubscribing.extend(filters),
-            }
-        }
-    }
-
-    /// Bends a publication to what the broker takes; one that it cannot take at all is done with.
-    fn send_publication(&mut self, mut publication: Publication, pkid: u16, dup: bool) {
-        let lowered = publication.qos > self.limits.max_qos;
-        publication.qos = publication.qos.min(self.limits.max_qos);
-        publication.retain &= self.limits.retain_available;
-        let (wire_pkid, dup) = if lowered { (0, false) } else { (pkid, dup) };
-        let before = self.link.output.len();
-        let written = self.wire.publish(
-            &publication,
-            wire_pkid,
-            dup,
-            &self.context.owner,
-            &mut self.link.output,
-        );
-        let bytes = self.link.output.len() - before;
-        let reason = match written {
-            Err(error) => Some(error.to_string()),
-            Ok(()) if bytes > self.limits.max_packet => Some(format!(
-                "it is larger than the {} bytes that the broker takes; raise that limit",
-                self.limits.max_packet
-            )),
-            Ok(()) => None,
-        };
-        if let Some(reason) = reason {
-            self.link.output.truncate(before);
-            let mut state = self.context.shared.lock();
-            state.discarded += 1;
-            let _is_done = state.outbox.acknowledged(pkid);
-            drop(state);
-            let event = self.refused(publication, reason);
-            self.owed.push_back(event);
-            return;
-        }
-        if publication.qos == QoS::AtMostOnce {
-            self.ledger.plain_sent(publication.topic.clone());
-            self.check();
-        } else {
-            self.ledger.sent(pkid);
-        }
-        if lowered && pkid != 0 {
-            let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
-            let event = self.accepted(publication);
-            self.owed.extend(event);
-        }
-    }
-
-    /// Sends a ping beside a publication that nobody answers, such as the `up` of each second: a
-    /// broker that was held up for a while is noticed by that also when nobody else asks it.
-    fn check(&mut self) {
-        let asks =
-            self.context.connection == Connection::Watch || self.context.suspects.is_careful();
-        if asks && self.debt.begin_check() {
-            self.ledger.ping_sent();
-            self.wire.pingreq(&mut self.link.output);
-        }
-    }
-
-    /// Sends the next packet full of filters.
-    fn send_request(&mut self) {
-        let requests = &self.requests;
-        let is_used = |pkid| requests.contains_key(&pkid);
-        let pkid = self.context.shared.lock().outbox.free_pkid(is_used);
-        let most = SUBSCRIBE_BYTES.min(self.limits.max_packet).saturating_sub(SUBSCRIBE_OVERHEAD);
-        let count = self.context.suspects.filters_per_packet();
-        let is_subscribe = !self.subscribing.is_empty();
-        let (filters, written) = if is_subscribe {
-            let chunk =
-                chunk(&mut self.subscribing, count, most, |subscription| &subscription.filter);
-            let written =
-                self.wire.subscribe(pkid, &chunk, self.context.connection, &mut self.link.output);
-            (chunk.into_iter().map(|subscription| subscription.filter).collect(), written)
-        } else {
-            let chunk = chunk(&mut self.unsubscribing, count, most, |filter| filter);
-            let written = self.wire.unsubscribe(pkid, &chunk, &mut self.link.output);
-            (chunk, written)
-        };
-        match written {
-            Ok(()) => {
-                self.ledger.sent(pkid);
-                let request = Request { filters, is_subscribe, sent: Instant::now() };
-                self.requests.insert(pkid, request);
-            }
-            Err(error) => {
-                if is_subscribe {
-                    let reason = error.to_string();
-                    self.refused.extend(
-                        filters
-                            .into_iter()
-                            .map(|filter| Refusal { filter, reason: reason.clone() }),
-                    );
-                    let event = self.subscribed();
-                    self.owed.extend(event);
-                }
-            }
-        }
     }
 
     /// Keep alive and time-outs. While nothing is read (`pause`), an answer cannot be seen, so none

@@ -1,0 +1,163 @@
+//! Writes what waits to be sent, in its order, as far as the windows and the broker's limits allow.
+
+use super::{
+    MAX_OUTPUT, PUBLISH_WINDOW, Request, SUBSCRIBE_BYTES, SUBSCRIBE_OVERHEAD, SUBSCRIBE_WINDOW,
+    Session,
+};
+use crate::mqtt::filters::chunk;
+use crate::mqtt::outbox::Next;
+use crate::mqtt::suspects::{self, Item, Verdict};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Publication, QoS, Refusal};
+use tokio::time::Instant;
+
+impl Session<'_> {
+    pub(super) fn send_commands(&mut self) {
+        let window = PUBLISH_WINDOW.min(self.limits.receive_maximum.into());
+        while self.link.output.len() <= MAX_OUTPUT {
+            if self.context.suspects.is_careful() && self.is_unanswered() {
+                return;
+            }
+            if !self.subscribing.is_empty() || !self.unsubscribing.is_empty() {
+                if self.requests.len() >= SUBSCRIBE_WINDOW {
+                    return;
+                }
+                self.send_request();
+                continue;
+            }
+            let mut state = self.context.shared.lock();
+            while let Some(token) = state.outbox.pop_replaced() {
+                self.owed.push_back(Event::Published { token });
+            }
+            let item = state.outbox.next_topic().map(|topic| Item::Topic(topic.clone()));
+            let verdict =
+                item.as_ref().map_or(Verdict::Free, |item| self.context.suspects.verdict(item));
+            drop(state);
+            match (verdict, item) {
+                (Verdict::Retry, _) if self.is_unanswered() => return,
+                (Verdict::Retry, Some(item)) => self.context.suspects.suspect(item),
+                (Verdict::Free | Verdict::Aside | Verdict::Retry, _) => {}
+            }
+            let requests = &self.requests;
+            let is_used = |pkid| requests.contains_key(&pkid);
+            let next = self.context.shared.lock().outbox.next(window, is_used);
+            match next {
+                None => return,
+                Some(Next::Publish { publication, pkid, .. }) if verdict == Verdict::Aside => {
+                    let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
+                    let event = self.refused(publication, suspects::REASON.to_owned());
+                    self.owed.push_back(event);
+                }
+                Some(Next::Publish { publication, pkid, dup }) => {
+                    self.send_publication(publication, pkid, dup);
+                }
+                Some(Next::Subscribe(subscriptions)) => {
+                    self.reporting = true;
+                    self.take_up(subscriptions);
+                    if self.subscribing.is_empty() {
+                        let event = self.subscribed();
+                        self.owed.extend(event);
+                    }
+                }
+                Some(Next::Unsubscribe(filters)) => self.unsubscribing.extend(filters),
+            }
+        }
+    }
+
+    /// Bends a publication to what the broker takes; one that it cannot take at all is done with.
+    fn send_publication(&mut self, mut publication: Publication, pkid: u16, dup: bool) {
+        let lowered = publication.qos > self.limits.max_qos;
+        publication.qos = publication.qos.min(self.limits.max_qos);
+        publication.retain &= self.limits.retain_available;
+        let (wire_pkid, dup) = if lowered { (0, false) } else { (pkid, dup) };
+        let before = self.link.output.len();
+        let written = self.wire.publish(
+            &publication,
+            wire_pkid,
+            dup,
+            &self.context.owner,
+            &mut self.link.output,
+        );
+        let bytes = self.link.output.len() - before;
+        let reason = match written {
+            Err(error) => Some(error.to_string()),
+            Ok(()) if bytes > self.limits.max_packet => Some(format!(
+                "it is larger than the {} bytes that the broker takes; raise that limit",
+                self.limits.max_packet
+            )),
+            Ok(()) => None,
+        };
+        if let Some(reason) = reason {
+            self.link.output.truncate(before);
+            let mut state = self.context.shared.lock();
+            state.discarded += 1;
+            let _is_done = state.outbox.acknowledged(pkid);
+            drop(state);
+            let event = self.refused(publication, reason);
+            self.owed.push_back(event);
+            return;
+        }
+        if publication.qos == QoS::AtMostOnce {
+            self.ledger.plain_sent(publication.topic.clone());
+            self.check();
+        } else {
+            self.ledger.sent(pkid);
+        }
+        if lowered && pkid != 0 {
+            let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
+            let event = self.accepted(publication);
+            self.owed.extend(event);
+        }
+    }
+
+    /// Sends a ping beside a publication that nobody answers, such as the `up` of each second: a
+    /// broker that was held up for a while is noticed by that also when nobody else asks it.
+    fn check(&mut self) {
+        let asks =
+            self.context.connection == Connection::Watch || self.context.suspects.is_careful();
+        if asks && self.debt.begin_check() {
+            self.ledger.ping_sent();
+            self.wire.pingreq(&mut self.link.output);
+        }
+    }
+
+    /// Sends the next packet full of filters.
+    fn send_request(&mut self) {
+        let requests = &self.requests;
+        let is_used = |pkid| requests.contains_key(&pkid);
+        let pkid = self.context.shared.lock().outbox.free_pkid(is_used);
+        let most = SUBSCRIBE_BYTES.min(self.limits.max_packet).saturating_sub(SUBSCRIBE_OVERHEAD);
+        let count = self.context.suspects.filters_per_packet();
+        let is_subscribe = !self.subscribing.is_empty();
+        let (filters, written) = if is_subscribe {
+            let chunk =
+                chunk(&mut self.subscribing, count, most, |subscription| &subscription.filter);
+            let written =
+                self.wire.subscribe(pkid, &chunk, self.context.connection, &mut self.link.output);
+            (chunk.into_iter().map(|subscription| subscription.filter).collect(), written)
+        } else {
+            let chunk = chunk(&mut self.unsubscribing, count, most, |filter| filter);
+            let written = self.wire.unsubscribe(pkid, &chunk, &mut self.link.output);
+            (chunk, written)
+        };
+        match written {
+            Ok(()) => {
+                self.ledger.sent(pkid);
+                let request = Request { filters, is_subscribe, sent: Instant::now() };
+                self.requests.insert(pkid, request);
+            }
+            Err(error) => {
+                if is_subscribe {
+                    let reason = error.to_string();
+                    self.refused.extend(
+                        filters
+                            .into_iter()
+                            .map(|filter| Refusal { filter, reason: reason.clone() }),
+                    );
+                    let event = self.subscribed();
+                    self.owed.extend(event);
+                }
+            }
+        }
+    }
+}
