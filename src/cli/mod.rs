@@ -19,7 +19,7 @@ use crate::machine_id::machine_id;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -277,7 +277,7 @@ fn surroundings(
     // Below a home there is one unit and no template of it.
     let instance = instance.unwrap_or_else(|| match user {
         true => config::Instance::MAIN,
-        false => config::Instance::of_file(&file, &directory),
+        false => instance_of(directory_from_systemd("RUNTIME_DIRECTORY"), &file, &directory),
     });
     let environment = Environment {
         credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
@@ -288,6 +288,18 @@ fn surroundings(
         ..Environment::default()
     };
     (file, environment)
+}
+
+/// Whose the file is: that of the unit which uses it, wherever it is, for the unit may write only its
+/// own states. By hand, the name of the file tells.
+fn instance_of(
+    directory_of_unit: Option<PathBuf>,
+    file: &Path,
+    config_directory: &Path,
+) -> config::Instance {
+    directory_of_unit
+        .and_then(|directory| config::Instance::of_directory(&directory))
+        .unwrap_or_else(|| config::Instance::of_file(file, config_directory))
 }
 
 /// Where configurations are when nobody says (file-hierarchy(7), XDG base directories).
@@ -333,6 +345,21 @@ mod tests {
 
     fn named(name: &str) -> config::Instance {
         config::Instance::new(name).unwrap()
+    }
+
+    #[test]
+    fn the_unit_decides_whose_a_file_is_that_a_drop_in_names() {
+        let of = |unit: Option<&str>, file: &str| {
+            instance_of(unit.map(PathBuf::from), Path::new(file), Path::new("/etc/iotmonitor"))
+        };
+        assert_eq!(
+            of(Some("/run/iotmonitor"), "/etc/iotmonitor/house.toml"),
+            config::Instance::MAIN
+        );
+        assert_eq!(of(Some("/run/iotmonitor@garden"), "/srv/garden.toml"), named("garden"));
+        assert_eq!(of(Some("/run/iotmonitor@garden"), "/etc/iotmonitor/x.toml"), named("garden"));
+        assert_eq!(of(Some("/run/another"), "/etc/iotmonitor/garden.toml"), named("garden"));
+        assert_eq!(of(None, "/etc/iotmonitor/garden.toml"), named("garden"));
     }
 
     #[test]

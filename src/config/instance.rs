@@ -58,6 +58,16 @@ impl Instance {
         }
     }
 
+    /// The monitor of the unit that systemd has made this directory for (systemd.exec(5),
+    /// RuntimeDirectory=), if it is one of iotmonitor's.
+    #[must_use]
+    pub fn of_directory(directory: &Path) -> Option<Self> {
+        match directory.file_name()?.to_str()?.strip_prefix("iotmonitor")? {
+            "" => Some(Self::MAIN),
+            instance => Self::new(instance.strip_prefix('@')?).ok(),
+        }
+    }
+
     /// What follows the `@`; `None` of the main monitor.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
