@@ -360,3 +360,24 @@ async fn orders_that_wait_hold_up_no_other_call() {
     let failed = Err(CallError::Rejected("it does not end".to_owned()));
     assert!(outcomes.iter().all(|outcome| *outcome == failed), "{outcomes:?}");
 }
+
+#[tokio::test]
+async fn calls_from_before_its_name_do_not_keep_a_monitor_from_it() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let stranger = connect(Bus::System, Some(&bus.address), CALL_TIMEOUT).await.unwrap();
+    // The bus counts its connections, so that the next one is known.
+    assert_eq!(stranger.unique_name().unwrap().as_str(), ":1.0");
+    let call = zbus::Message::method_call("/", "Ping")
+        .destination(":1.1")
+        .interface("org.freedesktop.DBus.Peer")
+        .with_flags(zbus::message::Flags::NO_REPLY_EXPECTED);
+    let calls = vec![call.build(&()).unwrap(); 256];
+    let flood = tokio::spawn(async move {
+        loop {
+            stranger.send_all(&calls).await.unwrap();
+        }
+    });
+    let claimed = claim(&settings(&bus.address, "iotmonitor")).await;
+    flood.abort();
+    assert!(matches!(claimed, Claim::Made(_)), "{claimed:?}");
+}

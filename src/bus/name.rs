@@ -9,6 +9,7 @@ use super::object::unescape;
 use super::server::BusSettings;
 use super::well_known_name;
 use crate::dbus::connect;
+use futures_util::StreamExt as _;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use zbus::fdo::{DBusProxy, RequestNameFlags, RequestNameReply};
@@ -119,16 +120,17 @@ pub(super) async fn offer(settings: &BusSettings) -> Result<Box<Place>, Refusal>
     // polkit is asked over this connection.
     let address = settings.bus_address.as_deref();
     let connection = connect(settings.bus, address, ANSWER_TIMEOUT).await?;
-    let rule = MatchRule::builder().msg_type(Type::MethodCall).build()?;
-    let calls = MessageStream::for_match_rule(rule, &connection, Some(CALL_QUEUE)).await?;
     let loss = MatchRule::builder().msg_type(Type::Signal).sender(BUS).interface(BUS);
     let loss = loss.member("NameLost").arg(0, name.as_str()).build()?.to_owned();
     let losses = MessageStream::for_match_rule(loss, &connection, None).await?;
     let bus = DBusProxy::new(&connection).await?;
+    let rule = MatchRule::builder().msg_type(Type::MethodCall).build()?;
+    let mut calls = MessageStream::for_match_rule(rule, &connection, Some(CALL_QUEUE)).await?;
     // Where the policy does not know it, as on a bus without ours, it is not needed.
     let instances = WellKnownName::from_static_str_unchecked(INSTANCES);
-    let _ = bus.request_name(instances, RequestNameFlags::empty()).await;
-    let refusal = match bus.request_name(name.as_ref(), RequestNameFlags::DO_NOT_QUEUE).await {
+    let _ = passing_over(&mut calls, bus.request_name(instances, RequestNameFlags::empty())).await;
+    let request = bus.request_name(name.as_ref(), RequestNameFlags::DO_NOT_QUEUE);
+    let refusal = match passing_over(&mut calls, request).await {
         Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => {
             return Ok(Box::new(Place { connection, calls, losses }));
         }
@@ -136,6 +138,7 @@ pub(super) async fn offer(settings: &BusSettings) -> Result<Box<Place>, Refusal>
         Err(error) if is_denial(&error) => Some(error),
         Err(error) => return Err(Refusal::Away(error.into())),
     };
+    drop(calls);
     match (bus.get_name_owner(name.into()).await, refusal) {
         (Ok(owner), _) => Err(Refusal::Taken { connection, owner }),
         (Err(_), Some(denial)) => {
@@ -143,6 +146,20 @@ pub(super) async fn offer(settings: &BusSettings) -> Result<Box<Place>, Refusal>
         }
         // It has gone between the two questions.
         (Err(error), None) => Err(Refusal::Away(error.into())),
+    }
+}
+
+/// Waits for an answer of the bus, and meanwhile passes over calls: whoever sends them before there is
+/// a name knows nothing but the connection. Left in their queue, they would fill it, and then nothing
+/// more would come in, nor the answer. What follows the answer stays in the queue.
+async fn passing_over<T>(calls: &mut MessageStream, answer: impl Future<Output = T>) -> T {
+    tokio::pin!(answer);
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            Some(_) = calls.next() => {}
+        }
     }
 }
 
