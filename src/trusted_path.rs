@@ -48,6 +48,7 @@ pub fn swayed_part(path: &Path) -> Option<Swayed> {
     while let Some(name) = left.pop() {
         if name == ".." {
             reached.pop();
+            directory = reached.symlink_metadata().ok()?;
             continue;
         }
         let part = reached.join(&name);
@@ -68,6 +69,7 @@ pub fn swayed_part(path: &Path) -> Option<Swayed> {
             let Some(target) = target else { return Some(swayed(&part, &found)) };
             if target.is_absolute() {
                 reached = PathBuf::from("/");
+                directory = reached.symlink_metadata().ok()?;
             }
             left.extend(parts(&target));
         } else {
@@ -151,6 +153,9 @@ mod as_root {
         mode(&home, 0o1777);
         assert_eq!(part(&key), None, "only root may replace what is root's");
         assert_eq!(part(&home.join("missing")), Some(home.clone()), "everybody may make it");
+        let inner = home.join("inner");
+        fs::create_dir(&inner).unwrap();
+        assert_eq!(part(&inner.join("../missing")), Some(home.clone()), "the same on a detour");
         mode(&home, 0o757);
         assert_eq!(part(&home.join("missing")), Some(home.clone()));
         mode(&home, 0o755);
