@@ -14,7 +14,8 @@ pub(super) struct Ledger {
     sent: u64,
     plain: VecDeque<(u64, TopicName)>,
     by_pkid: BTreeMap<u16, u64>,
-    ping: Option<u64>,
+    /// Pings without their answer, which come in the order of the pings.
+    pings: VecDeque<u64>,
 }
 
 impl Ledger {
@@ -33,7 +34,7 @@ impl Ledger {
 
     pub(super) fn ping_sent(&mut self) {
         self.sent += 1;
-        self.ping.get_or_insert(self.sent);
+        self.pings.push_back(self.sent);
     }
 
     /// An answer with this packet identifier came. Gives the publications at QoS 0 that it proves.
@@ -42,7 +43,7 @@ impl Ledger {
     }
 
     pub(super) fn ping_answered(&mut self) -> Vec<TopicName> {
-        self.ping.take().map(|at| self.taken_before(at)).unwrap_or_default()
+        self.pings.pop_front().map(|at| self.taken_before(at)).unwrap_or_default()
     }
 
     /// Publications at QoS 0 of which nothing is known.
@@ -73,5 +74,17 @@ mod tests {
         assert_eq!(ledger.answered(7), []);
         assert_eq!(ledger.ping_answered(), [topic("2")]);
         assert_eq!(ledger.plain().collect::<Vec<_>>(), [&topic("3")]);
+    }
+
+    #[test]
+    fn each_ping_has_an_answer_of_its_own() {
+        let topic = |text: &str| TopicName::new(text).unwrap();
+        let mut ledger = Ledger::default();
+        ledger.ping_sent();
+        ledger.plain_sent(topic("1"));
+        ledger.ping_sent();
+        assert_eq!(ledger.ping_answered(), []);
+        assert_eq!(ledger.ping_answered(), [topic("1")]);
+        assert_eq!(ledger.ping_answered(), []);
     }
 }

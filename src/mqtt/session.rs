@@ -319,6 +319,10 @@ impl<'a> Session<'a> {
                 self.debt.ping_answered();
                 let taken = self.ledger.ping_answered();
                 self.note_taken(taken);
+                // One check at a time: what went out behind it needs another.
+                if self.ledger.plain().next().is_some() {
+                    self.check();
+                }
                 Ok(None)
             }
             Incoming::Disconnect(Farewell::TakenOver) => Err(Trouble::TakenOver),

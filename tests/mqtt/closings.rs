@@ -4,7 +4,7 @@ use crate::common::broker::{Broker, free_port};
 use crate::common::client::{
     Client, PATIENCE, VERSIONS, at_least_once, publication, settings, topic, with_token,
 };
-use crate::fake::{FakeBroker, serve_with_objections};
+use crate::fake::{FakeBroker, read, serve_with_objections};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
 use iotmonitor::mqtt::{ConnectionOptions, Pair};
 use iotmonitor::secret::Secret;
@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 const BOTH: [Connection; 2] = [Connection::Watch, Connection::State];
@@ -122,6 +123,34 @@ async fn a_filter_that_the_broker_closes_on_is_put_aside_and_the_rest_is_granted
             assert_eq!(refusal.filter.as_str(), "bad/#");
             assert!(refusal.reason.contains("closed the connection on it twice"), "{refusal:?}");
             assert!(has_no_struggle(&losses), "{losses:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_went_out_at_qos_0_is_soon_known_to_be_taken() {
+    for (choice, _) in VERSIONS {
+        for connection in BOTH {
+            let broker = FakeBroker::start().await;
+            let mut client = Client::new(connection, settings(broker.port(), choice));
+            let mut stream = broker.welcome().await;
+            client.connected().await;
+            for name in ["a/1", "a/2"] {
+                let plain = publication(connection, name, b"x");
+                client.handle.publish(Publication { qos: QoS::AtMostOnce, ..plain });
+            }
+            // PUBLISH is a packet of type 3, PINGREQ one of type 12. No ping of the keep alive is due.
+            for kind in [3, 12, 3] {
+                assert_eq!(read(&mut stream).await.unwrap().first >> 4, kind);
+            }
+            stream.write_all(&[0xD0, 0]).await.unwrap();
+            let again = timeout(PATIENCE, read(&mut stream)).await;
+            let again = again.expect("the second publication is asked after, too").unwrap();
+            assert_eq!(again.first >> 4, 12);
+            stream.write_all(&[0xD0, 0]).await.unwrap();
+            drop(stream);
+            let LossReason::Other(said) = client.disconnected().await else { panic!("a closing") };
+            assert!(!said.contains("on a publication"), "{said}");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::mqtt::filters::chunk;
 use crate::mqtt::outbox::Next;
 use crate::mqtt::suspects::{self, Item, Verdict};
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, Publication, QoS, Refusal};
+use iotmonitor_core::model::message::{Publication, QoS, Refusal};
 use tokio::time::Instant;
 
 impl Session<'_> {
@@ -110,12 +110,11 @@ impl Session<'_> {
         }
     }
 
-    /// Sends a ping beside a publication that nobody answers, such as the `up` of each second: a
-    /// broker that was held up for a while is noticed by that also when nobody else asks it.
-    fn check(&mut self) {
-        let asks =
-            self.context.connection == Connection::Watch || self.context.suspects.is_careful();
-        if asks && self.debt.begin_check() {
+    /// Sends a ping behind publications that nobody answers, such as the `up` of each second: the
+    /// answer shows that the broker has taken them, and a broker that was held up for a while is
+    /// noticed by it also when nobody else asks it.
+    pub(super) fn check(&mut self) {
+        if self.debt.begin_check() {
             self.ledger.ping_sent();
             self.wire.pingreq(&mut self.link.output);
         }
