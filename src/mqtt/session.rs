@@ -188,11 +188,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Serves the connection until it ends.
-    pub(super) async fn run(mut self) -> End {
+    /// Serves the connection until it ends. Gives with its end what has become of publications and
+    /// was not reported, because the channel was full or the end came first.
+    pub(super) async fn run(mut self) -> (End, Vec<Event>) {
         let mut ticks = interval_at(Instant::now() + self.context.pulse.until_next(), TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        match self.serve(&mut ticks).await {
+        let end = match self.serve(&mut ticks).await {
             Ok(end @ (End::Closed | End::Lost(Trouble::SettingsChanged, _))) => {
                 self.wire.disconnect(&mut self.link.output);
                 self.link.finish(FAREWELL).await;
@@ -200,7 +201,9 @@ impl<'a> Session<'a> {
             }
             Ok(end) => end,
             Err(trouble) => End::Lost(trouble, self.unanswered()),
-        }
+        };
+        self.owed.retain(is_outcome);
+        (end, self.owed.into())
     }
 
     async fn serve(&mut self, ticks: &mut Interval) -> Result<End, Trouble> {
@@ -469,4 +472,12 @@ impl<'a> Session<'a> {
     fn protocol_error(&self, what: String) -> Trouble {
         Trouble::Protocol { server: self.context.server.clone(), what }
     }
+}
+
+/// Whether an event says what has become of a publication, which is not sent again.
+fn is_outcome(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Published { .. } | Event::PublishAccepted { .. } | Event::PublishRefused { .. }
+    )
 }

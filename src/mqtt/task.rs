@@ -200,7 +200,7 @@ impl Task {
         };
         let session =
             Session::new(context, established.wire, established.link, &established.accepted);
-        let end = session.run().await;
+        let (end, outcomes) = session.run().await;
         {
             let mut state = self.shared.lock();
             state.connected = false;
@@ -212,6 +212,9 @@ impl Task {
             End::Closed | End::Unheard => return Err(Over),
         };
         let (ended, stood) = (Instant::now(), began.elapsed());
+        for outcome in outcomes {
+            self.send(outcome).await?;
+        }
         self.history.backoff.stood(stood);
         let closing = Closing { trouble, unanswered, ended, stood, at_first_try };
         let trouble = self.judge(closing, settings).await?;

@@ -118,3 +118,37 @@ async fn a_broker_without_retain_and_qos_1_is_used_without_them() {
         .await;
     assert_eq!(refused[0].reason, "the broker has no wildcards");
 }
+
+#[tokio::test]
+async fn a_refusal_is_reported_also_where_the_connection_ends_first() {
+    for connection in BOTH {
+        let broker = FakeBroker::start().await;
+        let port = broker.port();
+        let settings = || settings(port, ProtocolChoice::V5);
+        let mut client = Client::with(connection, settings(), ConnectionOptions::default(), 1);
+        let (mut stream, _) = broker.connect().await;
+        // Maximum packet size: 100 bytes; then a message at QoS 0, which fills the channel.
+        stream.write_all(&[0x20, 8, 0, 0, 5, 0x27, 0, 0, 0, 100]).await.unwrap();
+        client.connected().await;
+        stream.write_all(&[0x30, 5, 0, 1, b'a', 0, b'x']).await.unwrap();
+        while client.events.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let large = publication(connection, "a/large", &[0; 200]);
+        client.handle.publish(with_token(large, 1));
+        while client.handle.discarded() == 0 {
+            tokio::task::yield_now().await;
+        }
+        client.handle.reconnect(settings());
+        // DISCONNECT; nothing was read from the channel before.
+        assert_eq!(read(&mut stream).await.unwrap().first, 0xE0);
+        let token = client
+            .until(|event| match event {
+                Event::PublishRefused { token, .. } => Some(*token),
+                Event::Connected { .. } => panic!("it is lost"),
+                _ => None,
+            })
+            .await;
+        assert_eq!(token, Some(Token(1)));
+    }
+}
