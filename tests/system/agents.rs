@@ -186,6 +186,9 @@ fn two_monitors_with_two_ids_do_not_meet() {
     bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
     let pid = machine.main_pid(UNIT);
     machine.stop_monitor();
+    // Another monitor has a store of its own: over the first one's, it would be the first one
+    // under another name.
+    machine.sh("rm -r /var/lib/iotmonitor");
     let other = "[mqtt]\nserverAddress = \"tcp://localhost:1883\"\nclientid = \"second\"\n\
         [agent_sleeper]\nexec = \"exec sleep infinity\"\n";
     let from = bus.end();
