@@ -5,6 +5,7 @@
 
 use super::calls::{Calls, Error, purpose};
 use super::lanes::{Lane, Lanes, Purpose, Turn};
+use super::unknown::Unknown;
 use crate::dbus::CALL_TIMEOUT;
 use std::collections::{HashMap, VecDeque};
 use tokio::task::JoinSet;
@@ -15,11 +16,8 @@ use zbus::names::OwnedUniqueName;
 /// Callers that the bus is asked about at a time.
 const MOST_QUESTIONS: usize = 16;
 
-/// Calls of callers that the bus has not told of yet.
-const MOST_UNKNOWN: usize = 512;
-
-/// Their bytes: one of the largest messages, and a little.
-const MOST_UNKNOWN_BYTES: usize = 33 << 20;
+/// Tasks beside which no more refusals are written.
+const MOST_REFUSALS: usize = 512;
 
 /// Callers whose user is remembered. A connection's name is never given to another one.
 const MOST_KNOWN: usize = 1_024;
@@ -28,9 +26,7 @@ const MOST_KNOWN: usize = 1_024;
 pub(super) struct Callers {
     server: Calls,
     known: HashMap<OwnedUniqueName, u32>,
-    unknown: HashMap<OwnedUniqueName, Vec<Message>>,
-    unknown_calls: usize,
-    unknown_bytes: usize,
+    unknown: Unknown<OwnedUniqueName, Message>,
     /// The bus is still to be asked about them.
     unasked: VecDeque<OwnedUniqueName>,
     questions: usize,
@@ -50,9 +46,7 @@ impl Callers {
         Self {
             server,
             known: HashMap::new(),
-            unknown: HashMap::new(),
-            unknown_calls: 0,
-            unknown_bytes: 0,
+            unknown: Unknown::new(),
             unasked: VecDeque::new(),
             questions: 0,
             lanes: Lanes::new(),
@@ -96,21 +90,17 @@ impl Callers {
     /// Keeps a call until it is known whose it is.
     fn hold(&mut self, caller: OwnedUniqueName, call: Message) {
         let bytes = call.data().len();
-        if self.unknown_calls >= MOST_UNKNOWN || self.unknown_bytes + bytes > MOST_UNKNOWN_BYTES {
-            return self.refuse(&call, Error::TooMany);
+        let (is_new, given_way) = self.unknown.push(&caller, call, bytes);
+        if is_new {
+            self.unasked.push_back(caller);
         }
-        self.unknown_calls += 1;
-        self.unknown_bytes += bytes;
-        if !self.unknown.contains_key(&caller) {
-            self.unasked.push_back(caller.clone());
+        for call in given_way {
+            self.refuse(&call, Error::TooMany);
         }
-        self.unknown.entry(caller).or_default().push(call);
     }
 
     fn told(&mut self, caller: OwnedUniqueName, user: Option<u32>) {
-        let calls = self.unknown.remove(&caller).unwrap_or_default();
-        self.unknown_calls -= calls.len();
-        self.unknown_bytes -= calls.iter().map(|call| call.data().len()).sum::<usize>();
+        let calls = self.unknown.take(&caller);
         // One that the bus does not know has gone.
         let Some(user) = user else { return };
         if self.known.len() >= MOST_KNOWN {
@@ -152,7 +142,7 @@ impl Callers {
         let wants_answer = !call.primary_header().flags().contains(Flags::NO_REPLY_EXPECTED);
         // Refusals that are still being written are few; beyond that the bus is slower than the
         // caller, who gets none.
-        if wants_answer && self.tasks.len() < MOST_UNKNOWN {
+        if wants_answer && self.tasks.len() < MOST_REFUSALS {
             let Ok(reply) = error.reply(&call.header()) else { return };
             let connection = self.server.connection().clone();
             self.tasks.spawn(async move {

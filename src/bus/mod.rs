@@ -21,6 +21,7 @@ mod signals;
 mod states;
 #[cfg(test)]
 mod tree;
+mod unknown;
 mod view;
 
 pub use client::{Addressee, CallError, Caller, call, call_at};
