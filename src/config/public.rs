@@ -101,12 +101,12 @@ fn has_userinfo(word: &str) -> bool {
 
 fn is_secret(name: &str, value: &str) -> bool {
     // `apiToken` has the words of `API_TOKEN`.
-    let mut spaced = String::new();
-    for (at, c) in name.chars().enumerate() {
-        let after_small = name.chars().nth(at.wrapping_sub(1)).is_some_and(char::is_lowercase);
+    let (mut spaced, mut after_small) = (String::new(), false);
+    for c in name.chars() {
         if c.is_uppercase() && after_small {
             spaced.push('_');
         }
+        after_small = c.is_lowercase();
         spaced.extend(c.to_lowercase());
     }
     let words: Vec<&str> = spaced.split(|c: char| !c.is_alphanumeric()).collect();

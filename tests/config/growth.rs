@@ -148,3 +148,16 @@ fn long_lines_and_deep_tables() {
         format!("{MQTT}[{}a]\n", "a.".repeat(count))
     });
 }
+
+#[test]
+fn long_names_in_commands_and_environments() {
+    assert_linear("a long word before an equals sign", 5_000, |count| {
+        format!("{MQTT}[agent_x]\nexec = \"echo {}=\"\n", "aB".repeat(count))
+    });
+    assert_linear("a long variable", 5_000, |count| {
+        format!(
+            "{MQTT}[agent_x]\nexec = \"x\"\nenvironment = {{ {} = \"1\" }}\n",
+            "aB".repeat(count)
+        )
+    });
+}
