@@ -6,6 +6,7 @@ pub mod deadline;
 pub mod dependency;
 pub mod episode;
 pub mod flapping;
+pub mod orders;
 pub mod pauses;
 pub mod probes;
 pub mod rhythm;

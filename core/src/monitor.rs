@@ -47,7 +47,7 @@ use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::event::Event;
 use crate::model::identity::Identity;
-use crate::model::message::{Connection, LossReason, Publication, QoS, Token};
+use crate::model::message::{Connection, Lifetime, LossReason, Publication, QoS, Token};
 use crate::model::spec::{HomeAssistant, MonitorSpec};
 use crate::model::time::Now;
 use crate::model::unit_name::UnitTemplate;
@@ -487,8 +487,17 @@ fn publication(
     retain: bool,
     token: Option<Token>,
 ) -> Action {
-    let connection = Connection::Watch;
-    Action::Publish(Publication { connection, topic, payload, qos, retain, restored: false, token })
+    let (connection, lifetime) = (Connection::Watch, Lifetime::UntilAnswered);
+    Action::Publish(Publication {
+        connection,
+        topic,
+        payload,
+        qos,
+        retain,
+        restored: false,
+        lifetime,
+        token,
+    })
 }
 
 /// Which kind of alert a lost connection is.

@@ -7,6 +7,7 @@ use super::report::Report;
 use super::section::{Section, Text};
 use super::time_span::MAX_TIME_SPAN;
 use super::{Environment, agent, alerts};
+use iotmonitor_core::machines::orders::is_for_questions;
 use iotmonitor_core::machines::rhythm;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::DeviceSpec;
@@ -154,8 +155,14 @@ fn filters(
     let mut seen = HashSet::new();
     for text in section.texts(key, "home/lamp/#", report) {
         if let Some(filter) = filter(key, &text, base_topic, report)
-            && seen.insert(text.value)
+            && !seen.contains(&text.value)
         {
+            if key == "stateTopics" && is_for_questions(&filter) {
+                let message = format!("nothing that matches `{}` is a state", text.value);
+                let hint = "devices are asked there: name the topics on which they are set";
+                report.warning(&text.span, message, hint);
+            }
+            seen.insert(text.value);
             filters.push(filter);
         }
     }

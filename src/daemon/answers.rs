@@ -142,6 +142,15 @@ impl Daemon<'_> {
             let _ = reply.send(Err(Rejection::Failed(sentence)));
             return;
         }
+        if self.monitor.is_no_state(&state) {
+            let sentence = format!(
+                "this is a question, a toggle or a relative value on `{}`, and nothing to give \
+                 back later: `mosquitto_pub` publishes it",
+                state.topic
+            );
+            let _ = reply.send(Err(Rejection::Failed(sentence)));
+            return;
+        }
         state.time = self.now().wall;
         let published = self.monitor.publishes_states();
         let Some(write) = self.answers.await_write(reply, move |_| published) else { return };

@@ -235,6 +235,9 @@ impl Parts {
     /// The state connection stands anew: what was not acknowledged comes again.
     pub fn state_connected(&mut self) {
         self.unrecorded = None;
+        if let Some(state) = &self.state {
+            state.attend();
+        }
     }
 
     pub fn former_connected(&mut self) {

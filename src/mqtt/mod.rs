@@ -43,7 +43,9 @@ pub use wire::fuzz as fuzz_packets;
 use crate::pulse::Pulse;
 use bytes::Bytes;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, Delivery, Publication, QoS, Subscription};
+use iotmonitor_core::model::message::{
+    Connection, Delivery, Lifetime, Publication, QoS, Subscription,
+};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 pub use pair::Pair;
 use settings::MqttSettings;
@@ -109,16 +111,26 @@ pub fn spawn(
 
 impl MqttHandle {
     /// Sends a message, in the order of the calls on this connection. At QoS 1 it is kept until
-    /// acknowledged, across reconnections, and gives way to a later one on the same topic as long
+    /// acknowledged, across reconnections where its lifetime is not that of its connection, and gives way to a later one on the same topic as long
     /// as it was not sent; at QoS 0 it is dropped when there is no connection.
     pub fn publish(&self, publication: Publication) {
         let mut state = self.shared.lock();
-        if publication.qos == QoS::AtMostOnce && !state.connected {
+        let is_dropped = match publication.lifetime {
+            Lifetime::Connection => !state.is_attended(),
+            Lifetime::UntilAnswered => publication.qos == QoS::AtMostOnce && !state.connected,
+        };
+        if is_dropped {
             return;
         }
         state.outbox.publish(publication);
         drop(state);
         self.shared.wake();
+    }
+
+    /// Notes that what is commanded from now on answers to the next [`Event::Connected`]: called
+    /// once for each, by whoever publishes what belongs to its connection.
+    pub fn attend(&self) {
+        self.shared.lock().heard += 1;
     }
 
     /// Subscribes, after what was published before and before what is published later; then comes

@@ -1,9 +1,9 @@
 //! What is to be sent, in order, and which publications still lack their acknowledgement.
 //!
-//! Publications with QoS 1 stay here until PUBACK, across reconnections; everything else is
-//! dropped with the connection that it was meant for. Deliberately absent: packets, sockets, time.
+//! Publications with QoS 1 stay here until PUBACK, across reconnections, unless they belong to their
+//! connection; everything else is dropped with the connection that it was meant for. Deliberately absent: packets, sockets, time.
 
-use iotmonitor_core::model::message::{Publication, QoS, Subscription, Token};
+use iotmonitor_core::model::message::{Lifetime, Publication, QoS, Subscription, Token};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -47,6 +47,10 @@ pub(super) enum Next {
     },
     Subscribe(Vec<Subscription>),
     Unsubscribe(Vec<TopicFilter>),
+}
+
+fn outlives_connection(publication: &Publication) -> bool {
+    publication.qos == QoS::AtLeastOnce && publication.lifetime == Lifetime::UntilAnswered
 }
 
 impl Outbox {
@@ -143,10 +147,11 @@ impl Outbox {
 
     /// The connection is gone: what was meant for it alone goes too.
     pub(super) fn disconnected(&mut self) {
+        self.in_flight.retain(|_, (_, publication)| outlives_connection(publication));
         let mut kept = HashMap::new();
         let mut older = Vec::new();
         self.queue.retain(|&place, queued| match queued {
-            Queued::Publish(publication, _) if publication.qos == QoS::AtLeastOnce => {
+            Queued::Publish(publication, _) if outlives_connection(publication) => {
                 let key = (publication.topic.clone(), publication.qos);
                 older.extend(kept.insert(key, place));
                 true

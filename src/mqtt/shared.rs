@@ -16,6 +16,10 @@ pub(super) struct State {
     pub outbox: Outbox,
     /// Whether commands for the present connection have one to go to.
     pub connected: bool,
+    /// Connections that were reported, and reports that the core is about to hear of. Between the
+    /// two it still speaks of an earlier connection.
+    pub reported: u64,
+    pub heard: u64,
     /// The newest acknowledgement that was not carried out yet; each covers all before it.
     pub acknowledged: Option<Delivery>,
     pub settings: MqttSettings,
@@ -25,11 +29,20 @@ pub(super) struct State {
     pub discarded: u64,
 }
 
+impl State {
+    /// Whether what the core asks for now, and for the present connection alone, is meant for it.
+    pub(super) fn is_attended(&self) -> bool {
+        self.connected && self.reported == self.heard
+    }
+}
+
 impl Shared {
     pub(super) fn new(settings: MqttSettings) -> Self {
         let state = State {
             outbox: Outbox::default(),
             connected: false,
+            reported: 0,
+            heard: 0,
             acknowledged: None,
             settings,
             settings_changed: false,

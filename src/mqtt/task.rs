@@ -169,6 +169,7 @@ impl Task {
             state.outbox.connected(session_present);
             state.acknowledged = None;
             state.connected = true;
+            state.reported += 1;
         }
         let at_first_try = self.history.attempts_failed == 0;
         self.history.attempts_failed = 0;

@@ -5,8 +5,8 @@ use iotmonitor::mqtt::{ConnectionOptions, MqttHandle, spawn};
 use iotmonitor::pulse::Pulse;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{
-    Connection, Delivery, LossReason, Message, Protocol, Publication, QoS, Refusal, Subscription,
-    Token,
+    Connection, Delivery, Lifetime, LossReason, Message, Protocol, Publication, QoS, Refusal,
+    Subscription, Token,
 };
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;
@@ -60,6 +60,7 @@ pub fn publication(connection: Connection, name: &str, payload: &[u8]) -> Public
         qos: QoS::AtLeastOnce,
         retain: false,
         restored: false,
+        lifetime: Lifetime::UntilAnswered,
         token: None,
     }
 }

@@ -23,3 +23,15 @@ fn it_is_one_topic() {
         format!("{MQTT}[device_lamp]\navailabilityTopic = \"home/monitoring/availability\"\n");
     assert!(parsed(&own).warnings[0].to_string().contains("below baseTopic"));
 }
+
+#[test]
+fn state_topics_where_devices_are_only_asked_get_a_warning() {
+    for asked in ["zigbee2mqtt/lamp/get", "shelly/+/rpc"] {
+        let text = format!("{MQTT}[device_lamp]\nstateTopics = [\"a/#\", \"{asked}\"]\n");
+        let loaded = parsed(&text);
+        let [warning] = loaded.warnings.as_slice() else { panic!("{:?}", loaded.warnings) };
+        assert!(warning.to_string().contains(&format!("`{asked}` is a state")), "{warning}");
+    }
+    let set = format!("{MQTT}[device_lamp]\nstateTopics = [\"cmnd/x/POWER\", \"z/+/set\"]\n");
+    assert_eq!(parsed(&set).warnings.as_slice(), []);
+}

@@ -4,10 +4,18 @@ use crate::common::broker::Broker;
 use crate::common::client::{
     Client, VERSIONS, at_least_once, publication, settings, topic, with_token,
 };
+use crate::fake::{FakeBroker, read};
 use iotmonitor::mqtt::settings::MqttSettings;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, LossReason, Publication, QoS, Token};
+use iotmonitor_core::model::message::{
+    Connection, Lifetime, LossReason, Protocol, Publication, QoS, Token,
+};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// An observer under another clientid, that hears of everything below `out`.
 async fn observer(broker: &Broker, index: usize) -> Client {
@@ -194,5 +202,111 @@ async fn no_restored_state_is_replaced_for_each_is_awaited() {
         for payload in [b"1", b"2", b"3"] {
             assert_eq!(observer.message().await.1.payload.as_ref(), payload);
         }
+    }
+}
+
+/// The broker acknowledges nothing on the first connection, as where the answer is lost.
+#[tokio::test]
+async fn what_belongs_to_a_connection_ends_with_it_and_nothing_precedes_the_first_marker() {
+    for (choice, protocol) in VERSIONS {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(Connection::State, settings(broker.port(), choice));
+        let bound = |name: &str| Publication {
+            lifetime: Lifetime::Connection,
+            ..publication(Connection::State, name, b"x")
+        };
+        let mut stream = broker.welcome().await;
+        client.connected().await;
+        client.handle.attend();
+        client.handle.publish(bound("old"));
+        assert_eq!(read(&mut stream).await.unwrap().first, 0x32);
+        client.handle.publish(bound("old/too"));
+        drop(stream);
+        let (mut stream, _) = broker.connect().await;
+        let connack: &[u8] = match protocol {
+            Protocol::V5 => &[0x20, 3, 1, 0, 0],
+            Protocol::V311 => &[0x20, 2, 1, 0],
+        };
+        // What is published before the core has heard of the new connection is not for it.
+        client.disconnected().await;
+        client.handle.publish(bound("late"));
+        stream.write_all(connack).await.unwrap();
+        client.reconnected().await;
+        client.handle.publish(bound("later"));
+        client.handle.attend();
+        client.handle.publish(bound("marker"));
+        let first = read(&mut stream).await.unwrap();
+        assert_eq!(first.first, 0x32, "no duplicate");
+        assert_eq!(&first.body[2..8], b"marker");
+    }
+}
+
+/// Over a real broker, through a proxy that loses what the broker says.
+#[tokio::test]
+async fn a_lost_acknowledgement_brings_back_no_restored_state_but_an_alert() {
+    for (index, (choice, _)) in VERSIONS.into_iter().enumerate() {
+        let broker = Broker::start();
+        let mut observer = observer(&broker, index).await;
+        let proxy = Proxy::start(broker.port()).await;
+        let mut client = Client::new(Connection::State, settings(proxy.port, choice));
+        client.connected().await;
+        client.handle.attend();
+        proxy.mute.store(true, Ordering::SeqCst);
+        let restored = publication(Connection::State, "out/lamp", b"old");
+        client.handle.publish(Publication { lifetime: Lifetime::Connection, ..restored });
+        client.handle.publish(publication(Connection::State, "out/alert", b"1"));
+        assert_eq!(observer.message().await.1.payload, "old");
+        assert_eq!(observer.message().await.1.topic, topic("out/alert"));
+        proxy.cut.notify_waiters();
+        client.disconnected().await;
+        proxy.mute.store(false, Ordering::SeqCst);
+        client.reconnected().await;
+        client.handle.attend();
+        let last = publication(Connection::State, "out/lamp", b"new");
+        client.handle.publish(Publication { lifetime: Lifetime::Connection, ..last });
+        assert_eq!(observer.message().await.1.topic, topic("out/alert"), "sent again");
+        assert_eq!(observer.message().await.1.payload, "new");
+    }
+}
+
+struct Proxy {
+    port: u16,
+    /// Whether what the broker says is lost.
+    mute: Arc<AtomicBool>,
+    /// Ends the connections there are.
+    cut: Arc<Notify>,
+}
+
+impl Proxy {
+    async fn start(broker: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (mute, cut) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        let (muted, cutting) = (Arc::clone(&mute), Arc::clone(&cut));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", broker)).await else { continue };
+                let (muted, cutting) = (Arc::clone(&muted), Arc::clone(&cutting));
+                tokio::spawn(async move {
+                    let (mut from_client, mut to_client) = client.into_split();
+                    let (mut from_server, mut to_server) = server.into_split();
+                    let mut buffer = vec![0; 4_096];
+                    tokio::select! {
+                        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+                        () = async {
+                            while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
+                                if !muted.load(Ordering::SeqCst)
+                                    && to_client.write_all(&buffer[..count]).await.is_err()
+                                {
+                                    return;
+                                }
+                            }
+                        } => {}
+                        () = cutting.notified() => {}
+                    }
+                });
+            }
+        });
+        Self { port, mute, cut }
     }
 }

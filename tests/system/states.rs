@@ -16,6 +16,7 @@ for_both_protocols!(
     what_the_broker_has_delivered_survives_a_crash,
     a_restored_state_is_no_contact,
     hellos_are_counted,
+    a_question_to_tasmota_is_no_state,
 );
 
 fn launch(machine: &Machine, protocol: &str, sections: &str) -> Subscriber {
@@ -135,6 +136,29 @@ fn a_restored_state_is_no_contact(protocol: &str) {
     assert!((before..=after).contains(&last_contact), "{restored:?} counted: {expiry:?}");
     bus.let_seconds_pass(1);
     assert_eq!(bus.count(from, "home/plug/relay"), 1, "a restored state is not restored again");
+}
+
+fn a_question_to_tasmota_is_no_state(protocol: &str) {
+    let machine = Machine::boot();
+    let plug =
+        "[device_plug]\nhelloTopic = \"tele/plug/INFO1\"\nstateTopics = \"cmnd/plug/POWER\"\n";
+    let bus = launch(&machine, protocol, &format!("{LAMP}{plug}"));
+    let plug = machine.subscribe(&["cmnd/plug/POWER"]);
+    machine.publish("cmnd/plug/POWER", "ON");
+    machine.publish_with(&["-q", "0"], "cmnd/plug/POWER", b"");
+    machine.publish("cmnd/plug/POWER", "TOGGLE");
+    plug.wait_exact(0, "cmnd/plug/POWER", "TOGGLE");
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+    let from = plug.end();
+    machine.publish("tele/plug/INFO1", "hello");
+    plug.wait_topic(from, "cmnd/plug/POWER");
+    machine.journal().wait_for_alert("restored", "plug");
+    let before = plug.end();
+    machine.restart_monitor();
+    plug.wait_topic(before, "cmnd/plug/POWER");
+    bus.let_seconds_pass(2);
+    let given: Vec<String> = plug.since(from).iter().map(|message| message.text()).collect();
+    assert!(given.len() >= 2 && given.iter().all(|payload| payload == "ON"), "{given:?}");
 }
 
 fn hellos_are_counted(protocol: &str) {

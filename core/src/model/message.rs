@@ -73,9 +73,20 @@ pub struct Publication {
     pub retain: bool,
     /// Marks a restored state with the user property of [`RESTORED_PROPERTY`] (MQTT 5 only).
     pub restored: bool,
+    pub lifetime: Lifetime,
     /// Asks for [`super::event::Event::Published`]; QoS 1 only. One that is replaced by a later
     /// publication is reported as published too.
     pub token: Option<Token>,
+}
+
+/// How long a publication at QoS 1 that lacks its acknowledgement is kept. At QoS 0 it ends with
+/// the connection anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Across connections, until the broker has answered.
+    UntilAnswered,
+    /// As long as the connection on which the core asked for it; then it may have been overtaken.
+    Connection,
 }
 
 /// Name of the user property of a restored state; its value is the clientid.

@@ -2,11 +2,14 @@
 //! that orders becomes actions.
 
 use super::turn::Turn;
+use crate::machines::orders;
 use crate::machines::takedown::{Known, Order};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::identity::{Identity, IdentityRecord};
-use crate::model::message::{Connection, Delivery, FormerPart, Message, Publication, QoS};
+use crate::model::message::{
+    Connection, Delivery, FormerPart, Lifetime, Message, Publication, QoS,
+};
 use crate::model::snapshot::DeviceRecord;
 use crate::model::spec::MonitorSpec;
 use crate::model::state::{StateChange, StateRecord};
@@ -48,7 +51,8 @@ impl Monitor {
         let is_state = part == FormerPart::Drain
             && !message.restored
             && !self.is_own(&message.topic)
-            && self.is_recorded(&message.topic);
+            && self.is_recorded(&message.topic)
+            && !orders::is_no_state(&message.topic, &message.payload);
         let state = is_state.then(|| StateRecord {
             topic: message.topic.clone(),
             payload: message.payload.clone(),
@@ -117,6 +121,7 @@ impl Monitor {
                         qos: QoS::AtLeastOnce,
                         retain,
                         restored: false,
+                        lifetime: Lifetime::UntilAnswered,
                         token,
                     }));
                 }

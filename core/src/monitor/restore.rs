@@ -1,14 +1,16 @@
 //! Giving recorded states back, and never over something newer.
 //!
 //! A restore reads a device's states chunk by chunk, publishes a chunk, and reads the next when
-//! the broker has acknowledged it. A topic on which something arrived after the reading began is
-//! passed over. What arrives between a publication and its echo is newer too, but the broker has
+//! the broker has acknowledged it. It belongs to its connection: a chunk that was not acknowledged
+//! is read again after the backlog of the next one. A topic on which something arrived after the
+//! reading began is passed over. What arrives between a publication and its echo is newer too, but the broker has
 //! passed the older one on behind it: then the newer is published once more.
 
+use crate::machines::orders;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
-use crate::model::message::{Connection, Message, Publication, QoS, Token};
+use crate::model::message::{Connection, Lifetime, Message, Publication, QoS, Token};
 use crate::model::state::{ReadId, StateRecord};
 use crate::model::words::counted;
 use crate::monitor::turn::Turn;
@@ -49,15 +51,28 @@ struct Restore {
     unacknowledged: BTreeSet<Token>,
     /// Topics on which something arrived since the read was asked for.
     newer: BTreeSet<TopicName>,
-    published: usize,
-    /// Of these the broker took none.
-    refused: usize,
-    /// States of the present chunk that go out at QoS 0, which nobody keeps.
+    /// Of the chunks that are through.
+    done: Tally,
+    /// Of the present chunk, which is read again after an interruption.
+    chunk: Tally,
+    /// States of the present chunk that go out at QoS 0, which have no acknowledgement.
     unkept: usize,
-    /// The connection was lost while such states were on their way: the chunk is read again.
-    interrupted: bool,
     /// A hello came meanwhile: once more from the beginning.
     again: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Tally {
+    published: usize,
+    /// What the broker did not take; not among the published.
+    refused: usize,
+}
+
+impl Tally {
+    fn note_refused(&mut self) {
+        self.published = self.published.saturating_sub(1);
+        self.refused += 1;
+    }
 }
 
 /// Restored states of one topic whose echoes have not come.
@@ -105,11 +120,20 @@ impl Restores {
         }
     }
 
-    /// The connection is gone, and with it what was on its way at QoS 0.
+    /// The connection is gone, and with it what the broker has not acknowledged. The present chunk
+    /// is read again when the backlog of the next connection has been taken in.
     pub fn interrupt(&mut self) {
         for restore in &mut self.active {
-            restore.interrupted |= restore.unkept > 0 && !restore.unacknowledged.is_empty();
+            restore.reading = false;
+            restore.unacknowledged.clear();
+            restore.chunk = Tally::default();
+            restore.unkept = 0;
         }
+    }
+
+    /// No copy of what was published on an earlier connection can come any more.
+    pub fn forget_echoes(&mut self) {
+        self.awaited.clear();
     }
 
     /// Forgets everything that concerns devices by their index, which a new configuration changes.
@@ -179,10 +203,9 @@ impl Monitor {
                 next: None,
                 unacknowledged: BTreeSet::new(),
                 newer: BTreeSet::new(),
-                published: 0,
-                refused: 0,
+                done: Tally::default(),
+                chunk: Tally::default(),
                 unkept: 0,
-                interrupted: false,
                 again: false,
             });
             self.read_chunk(turn, self.restores.active.len() - 1);
@@ -212,18 +235,17 @@ impl Monitor {
             return;
         };
         self.restores.active[at].reading = false;
-        if !self.session.is_taken_in() {
-            // The connection was lost meanwhile; the chunk is read again when it is back.
-            return;
-        }
         self.restores.active[at].next = next;
         let newer = std::mem::take(&mut self.restores.active[at].newer);
         self.restores.active[at].unkept = 0;
         for state in states {
-            if newer.contains(&state.topic) || self.newer_is_awaited(&state.topic) {
+            if newer.contains(&state.topic)
+                || self.newer_is_awaited(&state.topic)
+                || orders::is_no_state(&state.topic, &state.payload)
+            {
                 continue;
             }
-            self.restores.active[at].published += 1;
+            self.restores.active[at].chunk.published += 1;
             let token = match state.qos {
                 QoS::AtLeastOnce => Some(self.awaited_token(at)),
                 QoS::AtMostOnce => {
@@ -258,6 +280,7 @@ impl Monitor {
             qos: QoS::AtLeastOnce,
             retain: false,
             restored: false,
+            lifetime: Lifetime::Connection,
             token: Some(token),
         })
     }
@@ -289,6 +312,7 @@ impl Monitor {
             qos: QoS::AtLeastOnce.min(state.qos),
             retain: state.retain,
             restored: true,
+            lifetime: Lifetime::Connection,
             token,
         }));
     }
@@ -312,9 +336,7 @@ impl Monitor {
         let found = self.restores.active.iter_mut().position(|r| r.unacknowledged.remove(&token));
         let Some(at) = found else { return };
         if !is_own {
-            let restore = &mut self.restores.active[at];
-            restore.published = restore.published.saturating_sub(1);
-            restore.refused += 1;
+            self.restores.active[at].chunk.note_refused();
         }
         self.chunk_progressed(turn, at);
     }
@@ -330,8 +352,7 @@ impl Monitor {
         {
             let restore = &mut self.restores.active[at];
             restore.unkept -= 1;
-            restore.published = restore.published.saturating_sub(1);
-            restore.refused += 1;
+            restore.chunk.note_refused();
         }
     }
 
@@ -347,9 +368,10 @@ impl Monitor {
         if restore.reading || !restore.unacknowledged.is_empty() {
             return;
         }
-        if std::mem::take(&mut restore.interrupted) {
-            restore.published -= restore.unkept;
-        } else if restore.next.is_some() {
+        let chunk = std::mem::take(&mut restore.chunk);
+        restore.done.published += chunk.published;
+        restore.done.refused += chunk.refused;
+        if restore.next.is_some() {
             restore.after = restore.next.take();
         } else if restore.again {
             restore.again = false;
@@ -368,9 +390,9 @@ impl Monitor {
     fn restore_finished(&mut self, turn: &mut Turn<'_>, restore: &Restore) {
         // Where the broker swallows what it does not allow, nothing is known to have come through.
         let (published, refused) = if self.session.is_swallowed() {
-            (0, restore.published)
+            (0, restore.done.published)
         } else {
-            (restore.published, restore.refused)
+            (restore.done.published, restore.done.refused)
         };
         let start = &mut self.restores.start;
         if start.left.remove(&restore.device) {

@@ -7,12 +7,13 @@
 //! no subscription that could bring the first marker back, and no backlog before it.
 
 use super::liveness::refusal_sentence;
+use crate::machines::orders;
 use crate::machines::subscriptions::{Plan, filters_beyond, find};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::message::{
-    Connection, Delivery, LossReason, Message, Protocol, Publication, QoS, Refusal,
+    Connection, Delivery, Lifetime, LossReason, Message, Protocol, Publication, QoS, Refusal,
 };
 use crate::model::state::{StateChange, StateRecord};
 use crate::monitor::turn::Turn;
@@ -107,6 +108,9 @@ impl Monitor {
             let message = "the state connection is back: states are recorded and restored again";
             turn.raise(AlertKind::BrokerBack, message.to_owned());
         }
+        if !session_present {
+            self.restores.forget_echoes();
+        }
         if session_present {
             turn.out.push(self.marker_publication(1));
         } else if !self.session.stale.is_empty() {
@@ -172,6 +176,7 @@ impl Monitor {
             qos: QoS::AtLeastOnce,
             retain: false,
             restored: false,
+            lifetime: Lifetime::Connection,
             token: None,
         })
     }
@@ -252,9 +257,12 @@ impl Monitor {
         if !self.is_recorded(&message.topic) {
             return StateChange::Nothing;
         }
+        let forget = tells_restored && message.retain && message.payload.is_empty();
+        if !forget && orders::is_no_state(&message.topic, &message.payload) {
+            return StateChange::Nothing;
+        }
         let replay = message.retain && !self.session.is_taken_in();
         self.takedown.state_arrived(&message.topic, replay);
-        let forget = tells_restored && message.retain && message.payload.is_empty();
         let record = StateRecord {
             topic: message.topic,
             payload: message.payload,
@@ -312,6 +320,7 @@ impl Monitor {
         };
         if turn.now.mono >= until {
             self.tell_missing_marker(turn);
+            self.restores.forget_echoes();
             self.session.backlog = Backlog::TakenIn;
             let orders = self.takedown.session_stands(turn.now.mono);
             self.take_down(turn, orders);

@@ -5,6 +5,7 @@
 //! once more. Imported states are recorded alone, and never over newer ones; restores bring them to
 //! the devices. Deliberately absent: reading, which changes nothing and is the store's.
 
+use crate::machines::orders::is_no_state;
 use crate::model::action::Action;
 use crate::model::device_name::DeviceName;
 use crate::model::message::QoS;
@@ -25,6 +26,12 @@ impl Monitor {
     #[must_use]
     pub fn records_topic(&self, topic: &TopicName) -> bool {
         self.is_recorded(topic)
+    }
+
+    /// Whether a convention knows the state as a question or a toggle, which is not recorded.
+    #[must_use]
+    pub fn is_no_state(&self, state: &StateRecord) -> bool {
+        is_no_state(&state.topic, &state.payload)
     }
 
     /// Whether the topic is below `baseTopic`, where nothing is a state.
@@ -53,7 +60,8 @@ impl Monitor {
                 (vec![StateChange::Put(state.clone())], Some(state))
             }
             StateOrder::Import(states) => {
-                (states.into_iter().map(StateChange::Put).collect(), None)
+                let is_state = |state: &StateRecord| !is_no_state(&state.topic, &state.payload);
+                (states.into_iter().filter(is_state).map(StateChange::Put).collect(), None)
             }
             StateOrder::Forget { topic, clear } => {
                 self.restores.pass_over(&topic);

@@ -463,3 +463,68 @@ fn a_house_that_is_never_quiet_gets_its_restores_all_the_same() {
     }
     assert_eq!(house.restored(), [format!("{A}=on")]);
 }
+
+/// The device spoke after its state was published, and the acknowledgement was lost.
+#[test]
+fn a_restore_ends_with_its_connection_and_is_read_again_after_the_next_backlog() {
+    use iotmonitor_core::model::message::{Lifetime, Protocol};
+    for mut house in [quiet_house(), quiet_house_311()] {
+        let restored = house.broker.protocol == Protocol::V5;
+        for reaches_the_broker in [true, false] {
+            house.recorded(A, "old");
+            house.turn_the_page();
+            (house.broker.acknowledges, house.broker.delivers) = (false, false);
+            house.hear("home/lamp/hello");
+            assert_eq!(house.restored(), [format!("{A}=old")]);
+            house.lose_state();
+            house.advance(secs(2));
+            (house.broker.acknowledges, house.broker.delivers) = (true, true);
+            house.broker.owed.clear();
+            house.connect_state();
+            // The backlog.
+            if reaches_the_broker {
+                house.state_message(Message { restored, ..message(A, "old") });
+            }
+            house.state(A, "new");
+            assert_eq!(house.restored().len(), 1);
+            house.advance(secs(2));
+            assert_eq!(house.restored(), [format!("{A}=old"), format!("{A}=new")]);
+            assert_eq!(&house.store.states[&super::timetable::topic(A)].payload[..], b"new");
+            let told = house.alerts(AlertKind::Restored);
+            let [(_, alert)] = told.as_slice() else { panic!("one is wanted: {told:?}") };
+            assert!(alert.message.contains("1 state "), "counted once: {}", alert.message);
+            // No echo of the first connection is waited for any more.
+            house.state(A, "old");
+            assert_eq!(&house.store.states[&super::timetable::topic(A)].payload[..], b"old");
+            assert_eq!(house.restored().len(), 2);
+        }
+        let state = |p: &iotmonitor_core::model::message::Publication| {
+            p.connection == iotmonitor_core::model::message::Connection::State
+        };
+        for (_, publication) in house.all_published() {
+            if state(publication) {
+                assert_eq!(publication.lifetime, Lifetime::Connection, "{}", publication.topic);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_was_half_acknowledged_is_counted_once() {
+    let mut house = quiet_house();
+    house.store.chunk = 2;
+    house.recorded(B, "off");
+    house.recorded("home/lamp/states/c", "3");
+    house.broker.acknowledges = false;
+    house.hear("home/lamp/hello");
+    let token = house.broker.owed.remove(0);
+    house.happen(Event::Published { token });
+    house.lose_state();
+    house.broker.owed.clear();
+    house.broker.acknowledges = true;
+    house.connect_state();
+    house.advance(secs(5));
+    let told = house.alerts(AlertKind::Restored);
+    let [(_, alert)] = told.as_slice() else { panic!("one is wanted: {told:?}") };
+    assert!(alert.message.contains("restored 3 states"), "{}", alert.message);
+}

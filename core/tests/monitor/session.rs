@@ -5,7 +5,7 @@ use super::timetable::{House, filter, message, millis, secs, topic};
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, Delivery, LossReason, Message, QoS};
+use iotmonitor_core::model::message::{Connection, Delivery, LossReason, Message, Protocol, QoS};
 use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::model::state::StateChange;
 
@@ -270,4 +270,41 @@ fn a_refused_state_filter_is_told_once() {
         house.connect_state();
     }
     assert_eq!(house.count(AlertKind::FilterRefused), 1);
+}
+
+#[test]
+fn questions_and_toggles_are_neither_recorded_nor_given_back() {
+    for protocol in [Protocol::V5, Protocol::V311] {
+        let plug = DeviceSpec {
+            state: vec![filter("cmnd/plug/+"), filter("z/+/get")],
+            hello: Some(filter("tele/plug/INFO1")),
+            ..stateful("plug")
+        };
+        let mut house = House::dark(vec![plug]);
+        house.broker.protocol = protocol;
+        // What an earlier version recorded.
+        house.recorded("cmnd/plug/POWER2", "TOGGLE");
+        house.recorded("z/lamp/get", "{}");
+        house.power_up();
+        house.advance(secs(2));
+        assert!(house.restored().is_empty(), "{:?}", house.restored());
+        house.state("cmnd/plug/POWER", "ON");
+        for question in ["", "?", "TOGGLE"] {
+            let delivery = house.state("cmnd/plug/POWER", question);
+            assert_eq!(house.acknowledged().last(), Some(&delivery));
+        }
+        house.state("cmnd/plug/Dimmer", "+");
+        house.state("z/lamp/get", "{}");
+        house.hear("tele/plug/INFO1");
+        assert_eq!(house.restored(), ["cmnd/plug/POWER=ON"]);
+    }
+}
+
+#[test]
+fn a_retained_empty_message_in_5_forgets_an_order_too() {
+    let plug = DeviceSpec { state: vec![filter("cmnd/plug/+")], ..stateful("plug") };
+    let mut house = settled(vec![plug]);
+    house.state("cmnd/plug/POWER", "ON");
+    house.state_message(Message { retain: true, ..message("cmnd/plug/POWER", "") });
+    assert!(house.store.states.is_empty());
 }
