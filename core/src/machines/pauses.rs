@@ -13,64 +13,76 @@ use std::time::Duration;
 /// Few are paused at a time.
 #[derive(Debug, Clone, Default)]
 pub struct Pauses {
-    ends: BTreeMap<DeviceName, Duration>,
+    pauses: BTreeMap<DeviceName, Pause>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    /// On the boot clock.
+    end: Duration,
+    enabled_before: bool,
 }
 
 impl Pauses {
-    /// A pause that ends so much later than `boot`; a later word replaces an earlier one.
-    pub fn set(&mut self, name: DeviceName, boot: Duration, span: Duration) {
-        self.ends.insert(name, boot.saturating_add(span));
+    /// A pause that ends so much later than `boot`. A later order replaces an earlier one, but not
+    /// what held before it.
+    pub fn set(&mut self, name: DeviceName, boot: Duration, span: Duration, enabled_before: bool) {
+        let end = boot.saturating_add(span);
+        self.pauses
+            .entry(name)
+            .and_modify(|pause| pause.end = end)
+            .or_insert(Pause { end, enabled_before });
     }
 
     /// Goes on with a pause of an earlier run, perhaps of an earlier boot, which has begun anew to
     /// count since: what it counts now has passed at least.
     pub fn resume(&mut self, name: DeviceName, boot: Duration, record: PauseRecord) {
         let passed = boot.checked_sub(record.at).unwrap_or(boot);
-        self.set(name, boot, record.left.saturating_sub(passed));
+        self.set(name, boot, record.left.saturating_sub(passed), record.enabled_before);
     }
 
     pub fn end(&mut self, name: &DeviceName) {
-        self.ends.remove(name);
+        self.pauses.remove(name);
     }
 
     /// Drops those of whom there is no more.
     pub fn retain(&mut self, is_known: impl Fn(&DeviceName) -> bool) {
-        self.ends.retain(|name, _| is_known(name));
+        self.pauses.retain(|name, _| is_known(name));
     }
 
     /// How long it has still to go.
     #[must_use]
     pub fn left(&self, name: &DeviceName, boot: Duration) -> Option<Duration> {
-        self.ends.get(name).map(|end| end.saturating_sub(boot))
+        self.pauses.get(name).map(|pause| pause.end.saturating_sub(boot))
     }
 
     #[must_use]
     pub fn record(&self, name: &DeviceName, boot: Duration) -> Option<PauseRecord> {
-        self.left(name, boot).map(|left| PauseRecord { left, at: boot })
+        let enabled_before = self.pauses.get(name)?.enabled_before;
+        self.left(name, boot).map(|left| PauseRecord { left, at: boot, enabled_before })
     }
 
     /// How long until the next one ends.
     #[must_use]
     pub fn next(&self, boot: Duration) -> Option<Duration> {
-        self.ends.values().min().map(|end| end.saturating_sub(boot))
+        self.pauses.values().map(|pause| pause.end.saturating_sub(boot)).min()
     }
 
-    /// Takes out those that have ended.
-    pub fn take_ended(&mut self, boot: Duration) -> Vec<DeviceName> {
-        let ended: Vec<DeviceName> = self
-            .ends
-            .iter()
-            .filter(|(_, end)| **end <= boot)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in &ended {
-            self.ends.remove(name);
-        }
+    /// Takes out those that have ended, each with whether a person had enabled it before.
+    pub fn take_ended(&mut self, boot: Duration) -> Vec<(DeviceName, bool)> {
+        let mut ended = Vec::new();
+        self.pauses.retain(|name, pause| {
+            let is_over = pause.end <= boot;
+            if is_over {
+                ended.push((name.clone(), pause.enabled_before));
+            }
+            !is_over
+        });
         ended
     }
 
     pub fn names(&self) -> impl Iterator<Item = &DeviceName> {
-        self.ends.keys()
+        self.pauses.keys()
     }
 }
 
@@ -89,10 +101,11 @@ mod tests {
     #[test]
     fn a_pause_ends_once_and_at_its_time() {
         let mut pauses = Pauses::default();
-        pauses.set(lamp(), secs(10), secs(5));
+        pauses.set(lamp(), secs(10), secs(5), true);
+        pauses.set(lamp(), secs(10), secs(5), false);
         assert_eq!(pauses.next(secs(12)), Some(secs(3)));
         assert!(pauses.take_ended(secs(14)).is_empty());
-        assert_eq!(pauses.take_ended(secs(15)), [lamp()]);
+        assert_eq!(pauses.take_ended(secs(15)), [(lamp(), true)]);
         assert!(pauses.take_ended(secs(16)).is_empty());
         assert_eq!(pauses.next(secs(16)), None);
     }
@@ -100,9 +113,9 @@ mod tests {
     #[test]
     fn what_is_left_is_counted_on_after_a_restart_and_after_a_boot() {
         let mut pauses = Pauses::default();
-        pauses.set(lamp(), secs(1_000), secs(600));
+        pauses.set(lamp(), secs(1_000), secs(600), false);
         let record = pauses.record(&lamp(), secs(1_100)).unwrap();
-        assert_eq!(record, PauseRecord { left: secs(500), at: secs(1_100) });
+        assert_eq!(record, PauseRecord { left: secs(500), at: secs(1_100), enabled_before: false });
         let left = |boot| {
             let mut pauses = Pauses::default();
             pauses.resume(lamp(), boot, record);

@@ -70,6 +70,10 @@ pub struct DeviceRecord {
 pub struct PauseRecord {
     pub left: Duration,
     pub at: Duration,
+    /// A person had taken the device into the monitoring against its section, which holds again
+    /// afterwards.
+    #[serde(default)]
+    pub enabled_before: bool,
 }
 
 /// What is learned of a device's silences (see [`crate::machines::rhythm`]).

@@ -14,17 +14,18 @@ impl Monitor {
     pub(super) fn pause(&mut self, turn: &mut Turn<'_>, name: &DeviceName, span: Duration) {
         let Some(id) = self.id_named(name) else { return };
         let was_enabled = self.devices[id].is_enabled();
-        self.pauses.set(name.clone(), turn.now.boot, span);
+        let enabled_before = self.devices[id].enabled == Some(true);
+        self.pauses.set(name.clone(), turn.now.boot, span, enabled_before);
         let message = format!(
             "`{name}` is out of the monitoring for {}, or until `{} enable {name}`",
             Span(span),
             self.command
         );
         if was_enabled {
-            self.choose(turn, id, false, message);
+            self.choose(turn, id, Some(false), message);
         } else {
             turn.out.push(self.device_alert(id, AlertKind::Disabled, message));
-            self.choose(turn, id, false, String::new());
+            self.choose(turn, id, Some(false), String::new());
         }
     }
 
@@ -33,10 +34,10 @@ impl Monitor {
         if self.pauses.next(turn.now.boot).is_none_or(|left| !left.is_zero()) {
             return;
         }
-        for name in self.pauses.take_ended(turn.now.boot) {
+        for (name, enabled_before) in self.pauses.take_ended(turn.now.boot) {
             if let Some(id) = self.id_named(&name) {
                 let message = format!("`{name}` is in the monitoring again, for its pause is over");
-                self.choose(turn, id, true, message);
+                self.choose(turn, id, enabled_before.then_some(true), message);
             }
         }
     }

@@ -5,6 +5,7 @@ use super::timetable::{House, millis, secs};
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::progress::{Goal, Progress};
+use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::model::unit::{ActiveState, JobOutcome};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::time::Duration;
@@ -34,6 +35,43 @@ fn a_pause_ends_by_itself_and_at_its_time() {
     assert_eq!(house.starts(UNIT), [until]);
     assert_eq!(house.count(AlertKind::Enabled), 1);
     assert_eq!(house.monitor.view(&device_name("box")).unwrap().disabled_until, None);
+}
+
+/// A pause is no choice for good: afterwards the file decides, as before.
+#[test]
+fn after_a_pause_the_section_decides_again() {
+    let disabled = || DeviceSpec { enabled: false, ..agent("box", 30) };
+    let mut house = House::running(vec![agent("box", 30)]);
+    pause(&mut house, "box", secs(3_600));
+    house.turn_the_page();
+    house.reload(vec![disabled()]);
+    house.advance(secs(3_700));
+    assert!(house.starts(UNIT).is_empty(), "its section took it out meanwhile");
+    house.reload(vec![agent("box", 30)]);
+    house.advance(secs(1));
+    assert_eq!(house.starts(UNIT).len(), 1);
+    house.turn_the_page();
+    house.reload(vec![disabled()]);
+    house.advance(secs(1));
+    assert_eq!(state(&house), "disabled");
+}
+
+/// What a person enabled against its section is enabled again.
+#[test]
+fn after_a_pause_an_earlier_choice_holds_again() {
+    for restarts in [false, true] {
+        let mut house = House::running(vec![DeviceSpec { enabled: false, ..agent("box", 30) }]);
+        house.happen(Event::Enabled { device: device_name("box") });
+        pause(&mut house, "box", secs(3_600));
+        pause(&mut house, "box", secs(3_600));
+        if restarts {
+            house.restart();
+            house.power_up();
+        }
+        house.turn_the_page();
+        house.advance(secs(3_700));
+        assert_eq!(house.starts(UNIT).len(), 1);
+    }
 }
 
 #[test]

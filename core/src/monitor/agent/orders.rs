@@ -198,20 +198,22 @@ impl Monitor {
         } else {
             format!("`{name}` is out of the monitoring until `{} enable {name}`", self.command)
         };
-        self.choose(turn, id, enabled, message);
+        self.choose(turn, id, Some(enabled), message);
     }
 
-    /// Puts a person's choice in force; the message is for where it is another one.
+    /// Puts a person's choice in force, or the section's where there is none. The message is used
+    /// if that changes anything.
     pub(in crate::monitor) fn choose(
         &mut self,
         turn: &mut Turn<'_>,
         id: DeviceId,
-        enabled: bool,
+        choice: Option<bool>,
         message: String,
     ) {
         let device = &mut self.devices[id];
         let was = device.is_enabled();
-        device.enabled = Some(enabled);
+        device.enabled = choice;
+        let enabled = device.is_enabled();
         if was == enabled {
             self.save_soon(id);
             self.flush_saves(turn);
