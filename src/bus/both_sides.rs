@@ -10,6 +10,7 @@ use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::pulse::Pulse;
 use crate::request::{Command, Forgotten, Imported, Rejection, Request, Selection, StatePage};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::QoS;
@@ -380,4 +381,31 @@ async fn calls_from_before_its_name_do_not_keep_a_monitor_from_it() {
     let claimed = claim(&settings(&bus.address, "iotmonitor")).await;
     flood.abort();
     assert!(matches!(claimed, Claim::Made(_)), "{claimed:?}");
+}
+
+/// A monitor of version 0.3.0 knows no `Order`, and answers `RestartAgent` at once.
+#[tokio::test]
+async fn an_earlier_monitor_is_given_the_orders_that_it_knows() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let (daemon, _) = grab(&bus.address, "iotmonitor").await;
+    let mut calls = zbus::MessageStream::from(&daemon);
+    let serving = tokio::spawn(async move {
+        while let Some(Ok(call)) = calls.next().await {
+            let header = call.header();
+            match header.member().map(|member| member.as_str()) {
+                Some("Order") => {
+                    let name = "org.freedesktop.DBus.Error.UnknownMethod";
+                    daemon.reply_error(&header, name, &"no such method").await.unwrap();
+                }
+                Some("RestartAgent") => daemon.reply(&header, &()).await.unwrap(),
+                _ => {}
+            }
+        }
+    });
+    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    assert_eq!(caller.order(Command::RestartAgent(lamp()), true).await, Ok(()));
+    let span = Duration::from_secs(60);
+    let refused = caller.order(Command::Pause(lamp(), span), true).await;
+    assert_eq!(refused, Err(CallError::Older("systemctl restart iotmonitor".to_owned())));
+    serving.abort();
 }

@@ -36,6 +36,9 @@ pub enum CallError {
     NoAnswer(String),
     #[error("the clientid `{0}` is too long for a name on the bus")]
     ClientIdTooLong(String),
+    /// How to start the present version.
+    #[error("the running iotmonitor is of an earlier version that cannot do this; `{0}` ends it")]
+    Older(String),
     /// The daemon's own sentence.
     #[error("{0}")]
     UnknownDevice(String),
@@ -128,6 +131,7 @@ impl Caller {
     /// # Errors
     /// As [`call`].
     pub async fn order(&self, command: Command, wait: bool) -> Result<(), CallError> {
+        let at_once = command.clone();
         let (verb, device, span) = match command {
             Command::Enable(device) => ("enable", device, None),
             Command::Disable(device) => ("disable", device, None),
@@ -135,7 +139,12 @@ impl Caller {
             Command::RestartAgent(device) => ("restart", device, None),
             other @ (Command::Reload | Command::Restore(_)) => return self.send(other).await,
         };
-        self.ask("Order", &(verb, device.as_str(), options(wait, span))).await
+        match self.ask("Order", &(verb, device.as_str(), options(wait, span))).await {
+            // An upgrade leaves a monitor of an earlier version running if it finds errors in its
+            // file. That one has methods that answer at once.
+            Err(CallError::Older(_)) if span.is_none() => self.send(at_once).await,
+            done => done,
+        }
     }
 
     /// Sends a command and waits for its outcome.
@@ -255,6 +264,7 @@ fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {
             match name.as_str() {
                 "org.iotmonitor.Error.Denied" => CallError::Denied(text),
                 "org.iotmonitor.Error.UnknownDevice" => CallError::UnknownDevice(text),
+                UNKNOWN_METHOD => older(bus, addressee),
                 _ => CallError::Rejected(text),
             }
         }
@@ -267,6 +277,7 @@ fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {
                 CallError::Blocked(fdo.description().unwrap_or("access denied").to_owned())
             }
             "org.freedesktop.DBus.Error.NoReply" => no_answer(bus, addressee),
+            UNKNOWN_METHOD => older(bus, addressee),
             _ => CallError::Rejected(fdo.to_string()),
         },
         zbus::Error::InputOutput(_) => no_answer(bus, addressee),
@@ -302,6 +313,12 @@ async fn others_than(connection: &Connection, name: &str) -> Option<String> {
         return Some(String::new());
     }
     Some(format!(" (what runs is reached with {})", named.join(", ")))
+}
+
+const UNKNOWN_METHOD: &str = "org.freedesktop.DBus.Error.UnknownMethod";
+
+fn older(bus: Bus, addressee: &Addressee) -> CallError {
+    CallError::Older(unit_command(bus, "restart", addressee))
 }
 
 fn no_answer(bus: Bus, addressee: &Addressee) -> CallError {
