@@ -28,5 +28,8 @@ impl Drop for TestBus {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // A bus that is killed leaves its socket behind.
+        let path = self.address.strip_prefix("unix:path=").and_then(|rest| rest.split(',').next());
+        let _ = path.map(std::fs::remove_file);
     }
 }
