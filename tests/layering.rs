@@ -214,6 +214,16 @@ fn every_module_says_its_duty() {
 }
 
 #[test]
+fn no_module_is_a_mod_file() {
+    let sources = sources_of("src", "").into_iter().chain(sources_of("core/src", ""));
+    let found: Vec<String> = sources
+        .filter(|file| file.file_name().is_some_and(|name| name == "mod.rs"))
+        .map(|file| file.display().to_string())
+        .collect();
+    assert!(found.is_empty(), "a module is `foo.rs` with `foo/` beside it:\n{}", found.join("\n"));
+}
+
+#[test]
 fn every_walled_module_exists() {
     for (module, _, _) in WALLS {
         assert!(!sources_of("src", module).is_empty(), "there is no module `{module}`");
@@ -258,12 +268,7 @@ fn module_of(file: &Path) -> String {
     let below = file.strip_prefix(root()).unwrap().with_extension("");
     let parts: Vec<&str> = below.iter().map(|part| part.to_str().unwrap()).collect();
     let parts = parts.rsplit(|part| *part == "src").next().unwrap();
-    parts
-        .iter()
-        .filter(|part| !["mod", "lib"].contains(*part))
-        .copied()
-        .collect::<Vec<_>>()
-        .join("::")
+    parts.iter().filter(|part| **part != "lib").copied().collect::<Vec<_>>().join("::")
 }
 
 /// The code without comments and without the unit tests at the end of a file.
