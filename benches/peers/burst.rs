@@ -35,7 +35,7 @@ pub fn rows(settings: &Settings) -> Vec<Row> {
         (0..settings.rounds()).map(|_| restoring(greeting, states)).collect();
     let mut rows = rows_of(
         &format!("{silent} devices expiring in one moment"),
-        "the last one told after",
+        "the last alert after",
         &expiring,
         Some(Goal::AtMost(1.0)),
     );

@@ -147,7 +147,7 @@ const STATES: usize = 24;
 /// The store's file is damaged while the monitor is down or at work.
 pub fn store_is_damaged(effort: &Effort) -> Row {
     let mut row =
-        Row::new("a damaged store is told of, gives nothing wrong, and stops no watching");
+        Row::new("a damaged store is reported, yields no wrong value, and stops no watching");
     (row.lost, row.missed_alarms) = (Some(0), Some(0));
     let machine = Machine::boot();
     let bus = machine.launch(&config("auto", SECTIONS));

@@ -25,7 +25,7 @@ const TALK: &str = "systemd-run --quiet --unit=talker -p Restart=always -p Resta
     'while sleep 0.5; do echo here; done | mosquitto_pub -l -t home/lamp/sensors/light'";
 
 pub fn is_told_or_ended(effort: &Effort) -> Row {
-    let mut row = Row::new("a part that hangs is told or ends in a restart (release build)");
+    let mut row = Row::new("a hung part is reported or ends in a restart (release build)");
     (row.false_alarms, row.missed_alarms) = (Some(0), Some(0));
     std::thread::scope(|scope| {
         let bus = scope.spawn(|| {
