@@ -25,9 +25,9 @@ mod unknown;
 mod view;
 
 pub use client::{Addressee, CallError, Caller, call, call_at};
-pub use name::{Claim, Holder, Place, claim};
+pub use name::{Holder, NameClaim, OwnedName, claim};
 pub use server::{BusHandle, BusSettings, spawn};
-pub use states::{MAX_PAYLOAD_BYTES, State};
+pub use states::{MAX_PAYLOAD_BYTES, RecordedState};
 
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 

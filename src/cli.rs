@@ -37,11 +37,11 @@ struct Arguments {
     #[arg(long, value_name = "ID", global = true)]
     clientid: Option<String>,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the monitor. The systemd service does this.
     Run {
         /// Configuration file [default: /etc/iotmonitor/config.toml, or
@@ -129,7 +129,7 @@ enum Command {
     /// Show and change recorded states. Requires root or polkit authorization.
     States {
         #[command(subcommand)]
-        action: states::Action,
+        action: states::StatesAction,
     },
     /// Make the running monitor read its configuration again. A broken one changes nothing.
     Reload(Process),
@@ -138,7 +138,7 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
         #[command(flatten)]
-        target: Target,
+        target: DeviceArg,
     },
     /// Stop watching a device, or stop an agent, until it is enabled again. Returns when the agent has
     /// stopped.
@@ -150,16 +150,16 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
         #[command(flatten)]
-        target: Target,
+        target: DeviceArg,
     },
     /// Publish a device's recorded states now.
-    Restore(Target),
+    Restore(DeviceArg),
     /// Stop an agent and start it again. Returns when it has started.
     Restart {
         #[command(flatten)]
         patience: Patience,
         #[command(flatten)]
-        target: Target,
+        target: DeviceArg,
     },
 }
 
@@ -180,12 +180,12 @@ struct Process {
 }
 
 #[derive(Debug, clap::Args)]
-struct Target {
+struct DeviceArg {
     /// Name of the device or agent: what follows `device_` or `agent_` in the configuration.
     name: String,
 }
 
-impl Command {
+impl CliCommand {
     /// Whether it is for a monitor that runs.
     fn speaks_to_a_monitor(&self) -> bool {
         !matches!(self, Self::Run { .. } | Self::Check { .. } | Self::Discover { .. })
@@ -211,11 +211,11 @@ pub fn main() -> ExitCode {
     let clientid = clientid.unwrap_or_else(|| DEFAULT_CLIENT_ID.to_owned());
     let addressee = Addressee::ClientId(clientid.clone());
     let code = match command {
-        Command::Run { config, instance } => {
+        CliCommand::Run { config, instance } => {
             let (file, environment) = surroundings(user, config, instance);
             run::run(file, environment)
         }
-        Command::Check { file, instance } => {
+        CliCommand::Check { file, instance } => {
             let (file, environment) = surroundings(user, file, instance);
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             let config_directory = (!user).then(|| config_directory(user));
@@ -227,36 +227,37 @@ pub fn main() -> ExitCode {
             };
             check::check(&file, &environment, &mut out, &mut err)
         }
-        Command::Discover { file, server, listen_for } => {
+        CliCommand::Discover { file, server, listen_for } => {
             let (file, environment) = surroundings(user, file, None);
-            let broker = server.map_or_else(|| discover::Broker::Of(file), discover::Broker::At);
+            let broker =
+                server.map_or_else(|| discover::BrokerSource::Of(file), discover::BrokerSource::At);
             discover::discover(broker, listen_for, &environment)
         }
-        Command::Migrate { directory, config, export, skip_damaged } => {
-            let task = migrate::Task { directory, config, export, skip_damaged };
+        CliCommand::Migrate { directory, config, export, skip_damaged } => {
+            let task = migrate::MigrateOptions { directory, config, export, skip_damaged };
             migrate::migrate(bus, addressee, &task)
         }
-        Command::Status { name, json, watch } => {
-            status::status(bus, addressee, &status::Question { name, json, watch })
+        CliCommand::Status { name, json, watch } => {
+            status::status(bus, addressee, &status::StatusQuery { name, json, watch })
         }
-        Command::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
-        Command::Logs { name, follow, lines, rest } => {
-            let question = logs::Question { name, follow, lines, rest };
+        CliCommand::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
+        CliCommand::Logs { name, follow, lines, rest } => {
+            let question = logs::LogsQuery { name, follow, lines, rest };
             logs::logs(bus, clientid, question)
         }
-        Command::States { action } => states::states(bus, addressee, action),
-        Command::Reload(Process { pid }) => {
+        CliCommand::States { action } => states::states(bus, addressee, action),
+        CliCommand::Reload(Process { pid }) => {
             let addressee = pid.map_or(addressee, Addressee::Process);
             command::reload(bus, addressee)
         }
-        Command::Enable { patience, target: Target { name } } => {
+        CliCommand::Enable { patience, target: DeviceArg { name } } => {
             command::enable(bus, addressee, name, !patience.no_block)
         }
-        Command::Disable { span, patience, target: Target { name } } => {
+        CliCommand::Disable { span, patience, target: DeviceArg { name } } => {
             command::disable(bus, addressee, name, span, !patience.no_block)
         }
-        Command::Restore(target) => command::restore(bus, addressee, target.name),
-        Command::Restart { patience, target: Target { name } } => {
+        CliCommand::Restore(target) => command::restore(bus, addressee, target.name),
+        CliCommand::Restart { patience, target: DeviceArg { name } } => {
             command::restart(bus, addressee, name, !patience.no_block)
         }
     };

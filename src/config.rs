@@ -46,11 +46,11 @@ pub use instance::{Instance, NoInstance};
 
 use crate::http::settings::HttpSettings;
 use crate::mqtt::settings::MqttSettings;
-use device::Kind;
+use device::SectionKind;
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::unit_name::{DEFAULT_CLIENT_ID, UnitTemplate};
-use report::{Report, Span};
+use report::{ByteSpan, Report};
 use section::{Field, Section};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -264,10 +264,10 @@ impl<'t> Walk<'t> {
 
     fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut Report) -> Vec<DeviceSpec> {
         let mut devices = Vec::new();
-        let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+        let mut names: BTreeMap<&str, ByteSpan> = BTreeMap::new();
         let mut wishes = Vec::new();
         for entry in section::fields(self.root) {
-            let Some((kind, name)) = Kind::of(entry.key) else {
+            let Some((kind, name)) = SectionKind::of(entry.key) else {
                 if !SECTIONS.contains(&entry.key) {
                     warn_of_unknown_section(&entry, report);
                 }

@@ -6,25 +6,26 @@
 //!
 //! Deliberately absent: decisions about devices, states and agents.
 
+mod adapters;
 mod alerts;
 mod answers;
 mod credentials;
 mod former;
 mod memory;
 mod orders;
-mod parts;
 mod reload;
 mod watchdog;
 
 pub use memory::keep_to_limits;
 
-use crate::bus::{self, Claim, Holder, Place};
+use crate::bus::{self, Holder, NameClaim, OwnedName};
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::http::Surroundings;
 use crate::logging::Logger;
 use crate::request::{Rejection, Request};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
+use adapters::{AdapterSettings, Adapters};
 use alerts::{Accounted, Alerts};
 use answers::Answers;
 use iotmonitor_core::model::action::Action;
@@ -38,7 +39,6 @@ use iotmonitor_core::model::words::{counted, devices_and_agents};
 use iotmonitor_core::monitor::Monitor;
 use memory::{LARGE_TURN, Trimming};
 use orders::Orders;
-use parts::{Parts, Wiring};
 use reload::Reloads;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -135,11 +135,11 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
 async fn claim_place(
     options: &Options,
     client_id: &str,
-) -> Result<Option<Box<Place>>, DaemonError> {
-    match bus::claim(&parts::bus_settings(options, client_id)).await {
-        Claim::Made(place) => Ok(Some(place)),
-        Claim::Pending => Ok(None),
-        Claim::Held(holder) => {
+) -> Result<Option<Box<OwnedName>>, DaemonError> {
+    match bus::claim(&adapters::bus_settings(options, client_id)).await {
+        NameClaim::Made(place) => Ok(Some(place)),
+        NameClaim::Pending => Ok(None),
+        NameClaim::Held(holder) => {
             Err(DaemonError::AnotherRuns { client_id: client_id.to_owned(), holder })
         }
     }
@@ -161,9 +161,9 @@ fn check_descriptors() -> std::io::Result<()> {
 struct Daemon<'a> {
     options: &'a Options,
     logger: &'a Logger,
-    wiring: Wiring,
+    settings: AdapterSettings,
     monitor: Monitor,
-    parts: Parts,
+    adapters: Adapters,
     events: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Request>,
     terminate: tokio::signal::unix::Signal,
@@ -212,19 +212,19 @@ impl<'a> Daemon<'a> {
         options: &'a Options,
         config: Config,
         opened: Option<store::Opened>,
-        place: Option<Box<Place>>,
+        place: Option<Box<OwnedName>>,
         logger: &'a Logger,
     ) -> std::io::Result<Self> {
         keep_credentials(options, &config, logger);
         let (event_sender, events) = mpsc::channel(EVENT_QUEUE);
         let (request_sender, requests) = mpsc::channel(REQUEST_QUEUE);
-        let wiring = Wiring::of(&config);
-        let (alerts, accounts) = Alerts::new(parts::bus_of(options));
+        let settings = AdapterSettings::of(&config);
+        let (alerts, accounts) = Alerts::new(adapters::bus_of(options));
         let start = Instant::now();
         let wall = wall_clock();
         let surroundings =
             Surroundings { requests: request_sender, events: event_sender, started: wall };
-        let parts = Parts::start(options, &wiring, opened, place, surroundings, start)?;
+        let adapters = Adapters::start(options, &settings, opened, place, surroundings, start)?;
         let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
         let now = Now { mono: Duration::ZERO, wall, boot: boot_clock() };
         let monitor = Monitor::new(config.monitor, now, seed);
@@ -233,16 +233,16 @@ impl<'a> Daemon<'a> {
             "iotmonitor {} starts with {} on {}",
             env!("CARGO_PKG_VERSION"),
             devices_and_agents(summary.devices, summary.agents),
-            wiring.mqtt.server
+            settings.mqtt.server
         );
         let daemon = Self {
             watchdog: Watchdog::new(notify::watchdog_interval()),
             trimming: Trimming::default(),
             options,
             logger,
-            wiring,
+            settings,
             monitor,
-            parts,
+            adapters,
             events,
             requests,
             terminate: signal(SignalKind::terminate())?,
@@ -314,7 +314,7 @@ impl<'a> Daemon<'a> {
         self.orders.look(&self.monitor);
         // Each time, for who has asked meanwhile knows more than was told.
         self.tell_status();
-        if let Some(silent) = self.parts.newly_stuck() {
+        if let Some(silent) = self.adapters.newly_stuck() {
             let error = format!(
                 "the disk under {} has not answered for {} s: states are not recorded until it \
                  does, the watching goes on",
@@ -323,7 +323,7 @@ impl<'a> Daemon<'a> {
             );
             self.turn(Event::StoreFailed { error });
         }
-        self.watchdog.feed_if(|within| self.parts.are_alive(within));
+        self.watchdog.feed_if(|within| self.adapters.are_alive(within));
         self.tell_ready();
         self.trimming.trim_if_due();
     }
@@ -349,17 +349,19 @@ impl<'a> Daemon<'a> {
 
     /// One event in, its actions out.
     fn turn(&mut self, event: Event) {
-        self.parts.retry();
+        self.adapters.retry();
         let Some(event) = self.answers.pass_on(event) else { return };
         match &event {
             Event::StoreOpened(snapshot) => {
                 self.readiness.store = true;
-                self.parts.store_opened(&self.wiring, !snapshot.session_filters.is_empty());
+                self.adapters.store_opened(&self.settings, !snapshot.session_filters.is_empty());
             }
             Event::StoreFailed { .. } => self.readiness.store = true,
-            Event::Connected { connection: Connection::State, .. } => self.parts.state_connected(),
+            Event::Connected { connection: Connection::State, .. } => {
+                self.adapters.state_connected()
+            }
             Event::Connected { connection: Connection::Former(_), .. } => {
-                self.parts.former_connected();
+                self.adapters.former_connected();
             }
             Event::ManagerConnected { .. } | Event::ManagerLost { .. } => {
                 self.readiness.manager = true
@@ -376,10 +378,10 @@ impl<'a> Daemon<'a> {
         let mut alerts = Vec::new();
         for action in self.actions.drain(..) {
             if let Action::Raise(alert) = action {
-                self.parts.show_alert(wall_clock(), &alert);
+                self.adapters.show_alert(wall_clock(), &alert);
                 alerts.extend(self.alerts.take_in(alert));
             } else {
-                self.parts.carry_out(&self.wiring, action);
+                self.adapters.carry_out(&self.settings, action);
             }
         }
         self.tell_all(alerts);
@@ -390,9 +392,9 @@ impl<'a> Daemon<'a> {
     /// Alerts that wait for nothing any more.
     fn tell_all(&mut self, alerts: Vec<Alert>) {
         for alert in alerts {
-            let general = self.wiring.alert_unit.as_ref();
+            let general = self.settings.alert_unit.as_ref();
             if let Some(order) = self.alerts.order(&alert, general, self.now()) {
-                self.parts.start_alert_unit(order);
+                self.adapters.start_alert_unit(order);
             }
             self.logger.alert(&alert);
         }
@@ -402,7 +404,7 @@ impl<'a> Daemon<'a> {
     fn tell(&self, kind: AlertKind, message: String) {
         let alert = Alert::plain(kind, message);
         self.logger.alert(&alert);
-        self.parts.show_alert(wall_clock(), &alert);
+        self.adapters.show_alert(wall_clock(), &alert);
     }
 
     fn now(&self) -> Now {
@@ -425,8 +427,8 @@ impl<'a> Daemon<'a> {
         let summary = self.monitor.summary();
         if self.told != Some(summary) {
             self.told = Some(summary);
-            notify::status(&status_line(&summary, &self.wiring.mqtt.server.to_string()));
-            self.parts.notify(Notice::SummaryChanged(summary));
+            notify::status(&status_line(&summary, &self.settings.mqtt.server.to_string()));
+            self.adapters.notify(Notice::SummaryChanged(summary));
         }
     }
 
@@ -458,7 +460,7 @@ impl<'a> Daemon<'a> {
         self.turn(Event::Stopping);
         let alerts = self.alerts.give_up();
         self.tell_all(alerts);
-        let flushed = self.parts.close(Instant::now() + STOP_PATIENCE).await;
+        let flushed = self.adapters.close(Instant::now() + STOP_PATIENCE).await;
         if !flushed {
             let message = "the last states are not on disk; the broker delivers them again";
             self.logger.alert(&Alert::plain(AlertKind::StoreFailed, message.to_owned()));

@@ -25,7 +25,7 @@ mod shape;
 mod traffic;
 
 pub use conventions::Convention;
-pub use grouping::{Device, Seen, Standing};
+pub use grouping::{FoundDevice, Seen, Standing};
 pub use rhythm::{Basis, Timeout};
 
 use conventions::{home_assistant, zigbee2mqtt};
@@ -126,7 +126,7 @@ impl Discovery {
 
     /// The devices that were found in `listened`, in the order of their topics.
     #[must_use]
-    pub fn devices(&self, listened: Duration) -> Vec<Device> {
+    pub fn devices(&self, listened: Duration) -> Vec<FoundDevice> {
         let taken = self.names.iter().cloned().collect();
         grouping::devices(&self.topics, &self.described, &self.zigbee, listened, taken)
     }

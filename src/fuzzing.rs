@@ -16,10 +16,10 @@ pub use crate::mqtt::fuzz_packets as packets;
 pub use crate::store::fuzz_records as records;
 
 /// Takes bytes, and panics when something does not hold.
-pub type Target = fn(&[u8]);
+pub type FuzzTarget = fn(&[u8]);
 
 /// Every function by the name of its target and of its collection.
-pub const TARGETS: &[(&str, Target)] = &[
+pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("config", config),
     ("packets", packets),
     ("records", records),

@@ -10,15 +10,15 @@
 //! | [`server`] | the listening socket, its connections and their limits |
 //! | [`guard`] | who is let in: names, origins, the token; and what every answer forbids |
 //! | [`routes`] | which path is answered with what |
-//! | [`house`] | questions to the daemon |
+//! | [`daemon_client`] | questions to the daemon |
 //! | [`recent`] | the alerts of the last day, and who looks on live |
 //! | [`json`], [`metrics`] | how answers look |
 //!
 //! Deliberately absent: TLS, which is a proxy's; and any state of a reader, who asks again for
 //! everything when something was missed.
 
+mod daemon_client;
 mod guard;
-mod house;
 mod json;
 mod metrics;
 mod recent;
@@ -56,7 +56,7 @@ enum News {
 
 /// What the daemon's thread leaves for the page's without waiting.
 #[derive(Debug)]
-struct Shared {
+struct PageShared {
     /// Alerts since the start, by their kind's place in [`AlertKind::ALL`].
     alerts: [AtomicU64; AlertKind::ALL.len()],
     /// Something was dropped since who looks on was last told.
@@ -81,7 +81,7 @@ pub struct Surroundings {
 pub struct HttpHandle {
     settings: watch::Sender<HttpSettings>,
     news: mpsc::Sender<News>,
-    shared: Arc<Shared>,
+    shared: Arc<PageShared>,
 }
 
 /// Offers the page on a thread of its own. The pulse beats twice a second, also while the address
@@ -97,12 +97,12 @@ pub fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, changes) = watch::channel(settings);
     let (news, incoming) = mpsc::channel(NEWS_QUEUE);
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(PageShared {
         alerts: std::array::from_fn(|_| AtomicU64::new(0)),
         missed: AtomicBool::new(false),
         streams: AtomicUsize::new(0),
     });
-    let server = server::Server::new(surroundings, Arc::clone(&shared));
+    let server = server::PageServer::new(surroundings, Arc::clone(&shared));
     let work = move || runtime.block_on(server.serve(changes, incoming, &pulse));
     std::thread::Builder::new().name("http".to_owned()).spawn(work)?;
     Ok(HttpHandle { settings, news, shared })

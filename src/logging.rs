@@ -14,7 +14,7 @@ mod stderr;
 
 use crate::terminal::is_coloured;
 use iotmonitor_core::model::alert::{Alert, Priority, Reason};
-use presence::{JOURNAL_SOCKET, Probe};
+use presence::{JOURNAL_SOCKET, SocketProbe};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,12 +31,12 @@ const IDENTIFIER: &str = "iotmonitor";
 
 /// Where the entries go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum LogTarget {
     Journal,
     Stderr,
 }
 
-impl Target {
+impl LogTarget {
     /// The journal if stderr is connected to it, as it is in a service; else stderr.
     #[must_use]
     pub fn detect() -> Self {
@@ -44,9 +44,9 @@ impl Target {
         let stderr = std::io::stderr();
         match nix::sys::stat::fstat(stderr.as_fd()) {
             Ok(status) if is_journal_stream(&stream, status.st_dev, status.st_ino) => {
-                Target::Journal
+                LogTarget::Journal
             }
-            Ok(_) | Err(_) => Target::Stderr,
+            Ok(_) | Err(_) => LogTarget::Stderr,
         }
     }
 }
@@ -77,24 +77,26 @@ enum Entry {
 ///
 /// # Errors
 /// When the system allows no more threads.
-pub fn start(target: Target) -> std::io::Result<Logger> {
+pub fn start(target: LogTarget) -> std::io::Result<Logger> {
     let (queue, entries) = sync_channel(QUEUE_LENGTH);
     let dropped = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&dropped);
     let writer = move || match target {
-        Target::Journal => match journal_layer().and_then(|layer| Ok((layer, Probe::new()?))) {
-            Ok((layer, probe)) => {
-                let subscriber = tracing_subscriber::registry().with(layer);
-                tracing::subscriber::with_default(subscriber, || {
-                    write_all(&entries, &counter, |line| {
-                        probe.await_holder(JOURNAL_SOCKET.as_ref());
-                        write_to_journal(line);
+        LogTarget::Journal => {
+            match journal_layer().and_then(|layer| Ok((layer, SocketProbe::new()?))) {
+                Ok((layer, probe)) => {
+                    let subscriber = tracing_subscriber::registry().with(layer);
+                    tracing::subscriber::with_default(subscriber, || {
+                        write_all(&entries, &counter, |line| {
+                            probe.await_holder(JOURNAL_SOCKET.as_ref());
+                            write_to_journal(line);
+                        });
                     });
-                });
+                }
+                Err(_no_journal) => write_all(&entries, &counter, stderr_writer()),
             }
-            Err(_no_journal) => write_all(&entries, &counter, stderr_writer()),
-        },
-        Target::Stderr => write_all(&entries, &counter, stderr_writer()),
+        }
+        LogTarget::Stderr => write_all(&entries, &counter, stderr_writer()),
     };
     std::thread::Builder::new().name("logging".to_owned()).spawn(writer)?;
     Ok(Logger { queue, dropped })

@@ -19,7 +19,6 @@
 
 mod backoff;
 pub mod certificates;
-mod debt;
 mod dial;
 mod filters;
 mod ledger;
@@ -29,6 +28,7 @@ mod pair;
 mod session;
 pub mod settings;
 mod shared;
+mod stall;
 mod suspects;
 mod task;
 mod tls;
@@ -49,11 +49,11 @@ use iotmonitor_core::model::message::{
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 pub use pair::Pair;
 use settings::MqttSettings;
-use shared::Shared;
+use shared::ConnectionShared;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use task::{History, Task};
+use task::{ConnectionTask, History};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -78,7 +78,7 @@ pub struct Will {
 /// Commands one connection; clones command the same one. No method waits but [`Self::close`].
 #[derive(Clone)]
 pub struct MqttHandle {
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionShared>,
     done: watch::Receiver<bool>,
 }
 
@@ -94,9 +94,9 @@ pub fn spawn(
     events: mpsc::Sender<Event>,
     pulse: Pulse,
 ) -> MqttHandle {
-    let shared = Arc::new(Shared::new(settings));
+    let shared = Arc::new(ConnectionShared::new(settings));
     let (done_sender, done) = watch::channel(false);
-    let task = Task {
+    let task = ConnectionTask {
         connection,
         options,
         shared: Arc::clone(&shared),

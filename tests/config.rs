@@ -34,7 +34,7 @@ mod start;
 mod words;
 
 use iotmonitor::config::{ConfigErrors, Diagnostic, Environment, Loaded, load, parse};
-use iotmonitor::mqtt::settings::{ProtocolChoice, Server};
+use iotmonitor::mqtt::settings::{BrokerAddress, ProtocolChoice};
 use iotmonitor_core::model::spec::{DeviceSpec, Exec, Sandbox};
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,7 +88,7 @@ fn an_automatic_timeout_begins_long_and_needs_topics_to_learn_from() {
 fn a_file_of_the_original_works_unchanged() {
     let loaded = parsed(&fixture("original.toml"));
     let Loaded { config, warnings } = &loaded;
-    assert_eq!(config.mqtt.server, Server::Tcp { host: "localhost".into(), port: 1883 });
+    assert_eq!(config.mqtt.server, BrokerAddress::Tcp { host: "localhost".into(), port: 1883 });
     assert_eq!((&config.mqtt.user, &config.mqtt.password), (&None, &None));
     assert_eq!(config.mqtt.client_id, "iotmonitor");
     assert_eq!(config.monitor.base_topic.as_str(), "mybaseTopic/monitoring");
@@ -124,7 +124,7 @@ fn a_file_of_the_original_works_unchanged() {
 fn every_key_arrives() {
     let loaded = parsed(&fixture("full.toml"));
     let mqtt = &loaded.config.mqtt;
-    assert_eq!(mqtt.server, Server::Tls { host: "fd00::1".into(), port: 8883 });
+    assert_eq!(mqtt.server, BrokerAddress::Tls { host: "fd00::1".into(), port: 8883 });
     assert_eq!(mqtt.user.as_deref(), Some("monitor"));
     assert_eq!(mqtt.password.as_ref().unwrap().reveal(), "hunter2");
     assert_eq!((mqtt.client_id.as_str(), mqtt.protocol), ("garden", ProtocolChoice::V311));

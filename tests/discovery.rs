@@ -9,7 +9,7 @@ mod shapes;
 
 use iotmonitor::config::{self, Config, Environment};
 use iotmonitor::discovery::configuration::{Head, write};
-use iotmonitor::discovery::{Device, Discovery, Observation};
+use iotmonitor::discovery::{Discovery, FoundDevice, Observation};
 use iotmonitor_core::model::spec::MonitorSpec;
 use iotmonitor_core::topic::TopicName;
 use std::path::Path;
@@ -55,7 +55,7 @@ impl Traffic {
     }
 
     /// The whole file, after it has passed the reader.
-    pub fn file(&self) -> (String, Config, Vec<Device>) {
+    pub fn file(&self) -> (String, Config, Vec<FoundDevice>) {
         let discovery = self.discovery(&nothing().monitor);
         let devices = discovery.devices(LISTENED);
         let head = Head {

@@ -3,7 +3,7 @@
 //! What the core may know is kept by Cargo and by clippy (`core/Cargo.toml`, `core/clippy.toml`);
 //! here it is pinned what they let through.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Folder or file below `src`, the modules of this crate it may name, the crates it may name.
@@ -223,6 +223,30 @@ fn no_module_is_a_mod_file() {
     assert!(found.is_empty(), "a module is `foo.rs` with `foo/` beside it:\n{}", found.join("\n"));
 }
 
+/// A name that other files can use means one thing in the whole program, so that a type in an error
+/// message or in a search is the one that is meant. A private type may share its name with another
+/// private one only.
+#[test]
+fn every_public_name_of_a_type_is_declared_once() {
+    let sources = sources_of("src", "").into_iter().chain(sources_of("core/src", ""));
+    let declared = declarations(sources.map(|file| {
+        let code = std::fs::read_to_string(&file).unwrap();
+        (file.display().to_string(), code)
+    }));
+    let shared = shared_names(&declared);
+    assert!(shared.is_empty(), "these names mean several things:\n{}", shared.join("\n"));
+}
+
+#[test]
+fn a_public_name_that_is_declared_twice_is_found() {
+    let declared = declarations([
+        ("a.rs".to_owned(), "pub(super) struct Stage<'a> {}\nstruct Row;\nenum Kind {}".to_owned()),
+        ("b.rs".to_owned(), "impl X for Y {\n    type Stage = u8;\n}\nstruct Row;".to_owned()),
+        ("c.rs".to_owned(), "fn f() {\n    struct Stage;\n}\n// pub enum Kind\n".to_owned()),
+    ]);
+    assert_eq!(shared_names(&declared), ["Stage: a.rs, c.rs"]);
+}
+
 #[test]
 fn every_walled_module_exists() {
     for (module, _, _) in WALLS {
@@ -239,6 +263,42 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join(manifest)).unwrap();
     let manifest: toml::Table = text.parse().unwrap();
     manifest["dependencies"].as_table().unwrap().keys().map(|name| name.replace('-', "_")).collect()
+}
+
+/// The files that declare each name of a type, and whether one of them lets others use it. The
+/// associated types of a trait are indented and are none.
+fn declarations(
+    sources: impl IntoIterator<Item = (String, String)>,
+) -> BTreeMap<String, (bool, Vec<String>)> {
+    let mut declared: BTreeMap<String, (bool, Vec<String>)> = BTreeMap::new();
+    for (file, code) in sources {
+        for line in code.lines() {
+            let words = line.trim_start();
+            let is_public = words.starts_with("pub");
+            let mut words = words.split(' ').skip_while(|word| {
+                word.starts_with("pub") || word.ends_with(')') || *word == "unsafe"
+            });
+            let is_type = match words.next() {
+                Some("struct" | "enum" | "union" | "trait") => true,
+                Some("type") => !line.starts_with(' '),
+                _ => false,
+            };
+            let rest = words.next().filter(|_| is_type).unwrap_or_default();
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            if end > 0 {
+                let entry = declared.entry(rest[..end].to_owned()).or_default();
+                entry.0 |= is_public;
+                entry.1.push(file.clone());
+            }
+        }
+    }
+    declared
+}
+
+/// Those that are declared more than once and are not private everywhere.
+fn shared_names(declared: &BTreeMap<String, (bool, Vec<String>)>) -> Vec<String> {
+    let shared = declared.iter().filter(|(_, (is_public, files))| *is_public && files.len() > 1);
+    shared.map(|(name, (_, files))| format!("{name}: {}", files.join(", "))).collect()
 }
 
 /// All source files of a module below a folder; of the whole folder for the empty name.

@@ -3,7 +3,7 @@
 //! A user's bus lets nobody else in. Deliberately absent: the right to look, which everybody has,
 //! and any memory of answers; polkit keeps those that may be kept.
 
-use super::calls::Error;
+use super::calls::BusError;
 use crate::dbus::Bus;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -35,14 +35,14 @@ pub(super) fn is_trusted(user: u32) -> bool {
 /// came in on, and waits for its turn to ask.
 ///
 /// # Errors
-/// [`Error::Denied`] when it may not, also when polkit does not answer or is not there.
+/// [`BusError::Denied`] when it may not, also when polkit does not answer or is not there.
 pub(super) async fn may_command(
     bus: Bus,
     connection: &Connection,
     questions: &Semaphore,
     user: u32,
     call: &Header<'_>,
-) -> Result<(), Error> {
+) -> Result<(), BusError> {
     if is_trusted(user) {
         return Ok(());
     }
@@ -83,6 +83,6 @@ async fn ask_polkit(
     Ok(allowed)
 }
 
-fn denied(reason: &str) -> Error {
-    Error::Denied(reason.to_owned())
+fn denied(reason: &str) -> BusError {
+    BusError::Denied(reason.to_owned())
 }

@@ -2,7 +2,7 @@
 
 use super::client::call_at;
 use super::{
-    BusHandle, BusSettings, CallError, Caller, Claim, NAME, PATH, Place, claim, spawn,
+    BusHandle, BusSettings, CallError, Caller, NAME, NameClaim, OwnedName, PATH, claim, spawn,
     well_known_name,
 };
 use crate::dbus::test_bus::TestBus;
@@ -39,7 +39,7 @@ pub(super) fn offer_with(address: &str, client_id: &str) -> (mpsc::Receiver<Requ
 fn offer_at(
     address: &str,
     client_id: &str,
-    place: Option<Box<Place>>,
+    place: Option<Box<OwnedName>>,
 ) -> (mpsc::Receiver<Request>, mpsc::Receiver<Event>, BusHandle) {
     let (sender, requests) = mpsc::channel(4);
     let (event_sender, events) = mpsc::channel(4);
@@ -207,18 +207,18 @@ async fn a_name_that_another_has_is_not_claimed_and_he_is_named() {
     let (other, reply) = grab(&bus.address, "garden").await;
     assert_eq!(reply, RequestNameReply::PrimaryOwner);
     let settings = |id| settings(&bus.address, id);
-    let Claim::Held(holder) = claim(&settings("garden")).await else { panic!() };
+    let NameClaim::Held(holder) = claim(&settings("garden")).await else { panic!() };
     assert_eq!(holder.to_string(), format!("PID {}", std::process::id()));
-    assert!(matches!(claim(&settings("iotmonitor")).await, Claim::Made(_)));
+    assert!(matches!(claim(&settings("iotmonitor")).await, NameClaim::Made(_)));
     drop(other);
-    assert!(matches!(claim(&settings("garden")).await, Claim::Made(_)));
+    assert!(matches!(claim(&settings("garden")).await, NameClaim::Made(_)));
 }
 
 #[tokio::test]
 async fn a_claim_waits_for_no_bus() {
     assert!(matches!(
         claim(&settings("unix:path=/nonexistent", "iotmonitor")).await,
-        Claim::Pending
+        NameClaim::Pending
     ));
 }
 
@@ -240,7 +240,9 @@ async fn a_name_found_taken_later_is_told_once_and_taken_when_it_is_free() {
 #[tokio::test]
 async fn calls_before_the_daemon_has_started_are_answered_when_it_has() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
-    let Claim::Made(place) = claim(&settings(&bus.address, "iotmonitor")).await else { panic!() };
+    let NameClaim::Made(place) = claim(&settings(&bus.address, "iotmonitor")).await else {
+        panic!()
+    };
     let caller = call_at(Bus::System, Some(&bus.address), "iotmonitor", Command::Reload);
     let daemon = async {
         on_the_bus(&bus.address, "iotmonitor").await;
@@ -380,7 +382,7 @@ async fn calls_from_before_its_name_do_not_keep_a_monitor_from_it() {
     });
     let claimed = claim(&settings(&bus.address, "iotmonitor")).await;
     flood.abort();
-    assert!(matches!(claimed, Claim::Made(_)), "{claimed:?}");
+    assert!(matches!(claimed, NameClaim::Made(_)), "{claimed:?}");
 }
 
 /// A monitor of version 0.3.0 knows no `Order`, and answers `RestartAgent` at once.

@@ -3,8 +3,8 @@
 //! Invariant: nothing of a call's body is looked at before it is its turn, and nothing here waits:
 //! while the bus's messages are not taken in, no answer of the bus comes in either.
 
-use super::calls::{Calls, Error, purpose};
-use super::lanes::{Lane, Lanes, Purpose, Turn};
+use super::calls::{BusError, Calls, purpose};
+use super::lanes::{Lane, LaneTurn, Lanes, Purpose};
 use super::unknown::Unknown;
 use crate::dbus::CALL_TIMEOUT;
 use std::collections::{HashMap, VecDeque};
@@ -37,7 +37,7 @@ pub(super) struct Callers {
 enum Done {
     /// Who a caller is, if the bus knows.
     Told(OwnedUniqueName, Option<u32>),
-    Answered(Turn),
+    Answered(LaneTurn),
     Refused,
 }
 
@@ -64,7 +64,7 @@ impl Callers {
             return;
         }
         if call.data().len() > most_bytes {
-            self.refuse(&call, Error::TooLong);
+            self.refuse(&call, BusError::TooLong);
         } else if let Some(user) = self.known.get(&sender) {
             self.line_up(*user, call);
         } else {
@@ -95,7 +95,7 @@ impl Callers {
             self.unasked.push_back(caller);
         }
         for call in given_way {
-            self.refuse(&call, Error::TooMany);
+            self.refuse(&call, BusError::TooMany);
         }
     }
 
@@ -117,7 +117,7 @@ impl Callers {
         let lane = Lane { user, purpose, is_trusted: self.server.trusts(user) };
         let bytes = call.data().len();
         if let Err(call) = self.lanes.push(lane, call, bytes) {
-            self.refuse(&call, Error::TooMany);
+            self.refuse(&call, BusError::TooMany);
         }
     }
 
@@ -138,7 +138,7 @@ impl Callers {
         }
     }
 
-    fn refuse(&mut self, call: &Message, error: Error) {
+    fn refuse(&mut self, call: &Message, error: BusError) {
         let wants_answer = !call.primary_header().flags().contains(Flags::NO_REPLY_EXPECTED);
         // Refusals that are still being written are few; beyond that the bus is slower than the
         // caller, who gets none.

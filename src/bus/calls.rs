@@ -30,7 +30,7 @@ const MACHINE_ID: &str = "/etc/machine-id";
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum BusError {
     /// The caller may not command, in words.
     #[error("{0}")]
     Denied(String),
@@ -58,7 +58,7 @@ pub(super) enum Error {
     TooLong,
 }
 
-impl Error {
+impl BusError {
     /// Its name on the bus.
     fn name(&self) -> &'static str {
         match self {
@@ -81,13 +81,13 @@ impl Error {
     }
 }
 
-impl From<zbus::Error> for Error {
+impl From<zbus::Error> for BusError {
     fn from(error: zbus::Error) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-impl From<Rejection> for Error {
+impl From<Rejection> for BusError {
     fn from(rejection: Rejection) -> Self {
         let sentence = rejection.to_string();
         match rejection {
@@ -135,20 +135,20 @@ pub(super) struct Call<'m> {
 }
 
 impl Call<'_> {
-    pub fn arguments<T: DeserializeOwned + zbus::Type>(&self) -> Result<T, Error> {
+    pub fn arguments<T: DeserializeOwned + zbus::Type>(&self) -> Result<T, BusError> {
         let body = self.message.body();
-        body.deserialize().map_err(|_| Error::InvalidArguments(self.member.to_owned()))
+        body.deserialize().map_err(|_| BusError::InvalidArguments(self.member.to_owned()))
     }
 
     pub fn reply<B: serde::Serialize + zbus::DynamicType>(
         &self,
         body: &B,
-    ) -> Result<Message, Error> {
+    ) -> Result<Message, BusError> {
         Ok(Message::method_return(self.header).build(body)?)
     }
 
-    fn unknown_method<T>(&self) -> Result<T, Error> {
-        Err(Error::UnknownMethod(self.member.to_owned()))
+    fn unknown_method<T>(&self) -> Result<T, BusError> {
+        Err(BusError::UnknownMethod(self.member.to_owned()))
     }
 }
 
@@ -164,7 +164,7 @@ impl Calls {
     }
 
     /// Succeeds when the caller may command; to be asked before anything of the body is looked at.
-    pub async fn authorise(&self, call: &Call<'_>) -> Result<(), Error> {
+    pub async fn authorise(&self, call: &Call<'_>) -> Result<(), BusError> {
         may_command(self.bus, &self.connection, &self.questions, call.user, call.header).await
     }
 
@@ -191,7 +191,7 @@ impl Calls {
         message: &Message,
         header: &Header<'_>,
         user: u32,
-    ) -> Result<Option<Message>, Error> {
+    ) -> Result<Option<Message>, BusError> {
         let path = header.path().map_or("", |path| path.as_str());
         let member = header.member().map_or("", |member| member.as_str());
         let interface = header.interface().map_or("", |interface| interface.as_str());
@@ -199,7 +199,7 @@ impl Calls {
             Some(object) => object,
             // Every path answers that (D-Bus specification, "org.freedesktop.DBus.Peer").
             None if interface == PEER => Object::Devices,
-            None => return Err(Error::UnknownObject(path.to_owned())),
+            None => return Err(BusError::UnknownObject(path.to_owned())),
         };
         let call = Call { message, user, header, object, member };
         let answer = match (interface, &call.object) {
@@ -213,12 +213,12 @@ impl Calls {
                 self.command(&call, || Ok(Command::RestartAgent(name.clone()))).await
             }
             (AGENT, Object::Device(_)) => call.unknown_method(),
-            _ => Err(Error::UnknownInterface(interface.to_owned())),
+            _ => Err(BusError::UnknownInterface(interface.to_owned())),
         };
         answer.map(Some)
     }
 
-    async fn monitor(&self, call: &Call<'_>) -> Result<Message, Error> {
+    async fn monitor(&self, call: &Call<'_>) -> Result<Message, BusError> {
         let name = || device_name(call.arguments()?);
         match call.member {
             "Reload" => self.command(call, || Ok(Command::Reload)).await,
@@ -242,11 +242,11 @@ impl Calls {
     }
 
     /// A command with options.
-    async fn order(&self, call: &Call<'_>) -> Result<Option<Message>, Error> {
+    async fn order(&self, call: &Call<'_>) -> Result<Option<Message>, BusError> {
         self.authorise(call).await?;
         let (verb, name, options): (String, String, HashMap<String, OwnedVariant>) =
             call.arguments()?;
-        let invalid = |text: &str| Error::Failed(format!("Order: {text}"));
+        let invalid = |text: &str| BusError::Failed(format!("Order: {text}"));
         let (mut wait, mut span) = (false, None);
         for (key, value) in &options {
             match (key.as_str(), &**value) {
@@ -289,7 +289,7 @@ impl Calls {
         Ok(None)
     }
 
-    async fn device(&self, call: &Call<'_>, name: DeviceName) -> Result<Message, Error> {
+    async fn device(&self, call: &Call<'_>, name: DeviceName) -> Result<Message, BusError> {
         match call.member {
             "Enable" => self.command(call, || Ok(Command::Enable(name))).await,
             "Disable" => self.command(call, || Ok(Command::Disable(name))).await,
@@ -298,7 +298,7 @@ impl Calls {
         }
     }
 
-    async fn introspect(&self, call: &Call<'_>) -> Result<Message, Error> {
+    async fn introspect(&self, call: &Call<'_>) -> Result<Message, BusError> {
         if call.member != "Introspect" {
             return call.unknown_method();
         }
@@ -313,7 +313,7 @@ impl Calls {
     }
 
     /// The path elements of all devices.
-    async fn device_labels(&self) -> Result<Vec<String>, Error> {
+    async fn device_labels(&self) -> Result<Vec<String>, BusError> {
         let mut labels = Vec::new();
         let mut after = None;
         loop {
@@ -326,25 +326,29 @@ impl Calls {
         }
     }
 
-    async fn properties(&self, call: &Call<'_>) -> Result<Message, Error> {
+    async fn properties(&self, call: &Call<'_>) -> Result<Message, BusError> {
         match call.member {
             "Get" => {
                 let (interface, name): (String, String) = call.arguments()?;
                 let mut all = self.all_properties(&call.object, &interface).await?;
-                let value = all.remove(&name).ok_or(Error::UnknownProperty(name))?;
+                let value = all.remove(&name).ok_or(BusError::UnknownProperty(name))?;
                 call.reply(&value)
             }
             "GetAll" => {
                 let interface: String = call.arguments()?;
                 call.reply(&self.all_properties(&call.object, &interface).await?)
             }
-            "Set" => Err(Error::ReadOnly),
+            "Set" => Err(BusError::ReadOnly),
             _ => call.unknown_method(),
         }
     }
 
-    async fn all_properties(&self, object: &Object, interface: &str) -> Result<Dictionary, Error> {
-        let unknown = || Error::UnknownInterface(interface.to_owned());
+    async fn all_properties(
+        &self,
+        object: &Object,
+        interface: &str,
+    ) -> Result<Dictionary, BusError> {
+        let unknown = || BusError::UnknownInterface(interface.to_owned());
         match (interface, object) {
             (MONITOR, Object::Monitor) => {
                 let summary = self.ask(|reply| Request::Summary { reply }).await?;
@@ -364,23 +368,23 @@ impl Calls {
     async fn command(
         &self,
         call: &Call<'_>,
-        command: impl FnOnce() -> Result<Command, Error>,
-    ) -> Result<Message, Error> {
+        command: impl FnOnce() -> Result<Command, BusError>,
+    ) -> Result<Message, BusError> {
         self.authorise(call).await?;
         let command = command()?;
         self.ask(|reply| Request::Command { command, reply }).await?;
         call.reply(&())
     }
 
-    async fn view(&self, device: DeviceName) -> Result<DeviceView, Error> {
+    async fn view(&self, device: DeviceName) -> Result<DeviceView, BusError> {
         self.ask(|reply| Request::View { device, reply }).await
     }
 
     /// The view of a device that is asked for by its path.
-    async fn object(&self, name: &DeviceName) -> Result<DeviceView, Error> {
+    async fn object(&self, name: &DeviceName) -> Result<DeviceView, BusError> {
         self.view(name.clone()).await.map_err(|error| match error {
-            Error::UnknownDevice(_) => {
-                Error::UnknownObject(super::object::device_path(name.as_str()))
+            BusError::UnknownDevice(_) => {
+                BusError::UnknownObject(super::object::device_path(name.as_str()))
             }
             other => other,
         })
@@ -390,24 +394,24 @@ impl Calls {
     pub async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
-    ) -> Result<T, Error> {
-        let ending = || Error::Failed("iotmonitor is shutting down".to_owned());
+    ) -> Result<T, BusError> {
+        let ending = || BusError::Failed("iotmonitor is shutting down".to_owned());
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| ending())?;
         Ok(answer.await.map_err(|_| ending())??)
     }
 }
 
-pub(super) fn device_name(name: String) -> Result<DeviceName, Error> {
-    DeviceName::new(name).map_err(|error| Error::UnknownDevice(error.to_string()))
+pub(super) fn device_name(name: String) -> Result<DeviceName, BusError> {
+    DeviceName::new(name).map_err(|error| BusError::UnknownDevice(error.to_string()))
 }
 
-fn peer(call: &Call<'_>) -> Result<Message, Error> {
+fn peer(call: &Call<'_>) -> Result<Message, BusError> {
     match call.member {
         "Ping" => call.reply(&()),
         "GetMachineId" => {
             let id = std::fs::read_to_string(MACHINE_ID)
-                .map_err(|error| Error::Failed(format!("cannot read {MACHINE_ID}: {error}")))?;
+                .map_err(|error| BusError::Failed(format!("cannot read {MACHINE_ID}: {error}")))?;
             call.reply(&id.trim())
         }
         _ => call.unknown_method(),

@@ -72,7 +72,7 @@ struct Queue<C> {
 
 /// A call that is being answered; to be given back to [`Lanes::done`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(super) struct LaneTurn {
     pub lane: Lane,
     bytes: usize,
 }
@@ -96,7 +96,7 @@ impl<C> Lanes<C> {
     }
 
     /// The call that is to be answered now, if one may be.
-    pub fn next(&mut self) -> Option<(Turn, C)> {
+    pub fn next(&mut self) -> Option<(LaneTurn, C)> {
         let is_crowded = self.running >= MOST_AT_ONCE;
         let is_ready = |lane: Lane, queue: &Queue<C>| {
             !queue.waiting.is_empty()
@@ -114,11 +114,11 @@ impl<C> Lanes<C> {
         queue.running += 1;
         self.running += usize::from(!lane.is_trusted);
         self.last = Some(lane);
-        Some((Turn { lane, bytes }, call))
+        Some((LaneTurn { lane, bytes }, call))
     }
 
     /// A call has been answered.
-    pub fn done(&mut self, turn: Turn) {
+    pub fn done(&mut self, turn: LaneTurn) {
         self.running -= usize::from(!turn.lane.is_trusted);
         let Some(queue) = self.lanes.get_mut(&turn.lane) else { return };
         queue.running -= 1;
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(taken, 1);
         // What is being answered is still there.
         lanes.push(lane(9, Purpose::Command), 0, 32 << 20).unwrap();
-        let mut turns: Vec<Turn> = Vec::new();
+        let mut turns: Vec<LaneTurn> = Vec::new();
         while let Some((turn, _)) = lanes.next() {
             turns.push(turn);
         }

@@ -36,7 +36,7 @@ const CALL_QUEUE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
 /// A connection that owns the monitor's name, with the calls that come in over it.
 #[derive(Debug)]
-pub struct Place {
+pub struct OwnedName {
     pub(super) connection: Connection,
     pub(super) calls: MessageStream,
     /// Speaks when the name is lost.
@@ -45,8 +45,8 @@ pub struct Place {
 
 /// What came of a claim.
 #[derive(Debug)]
-pub enum Claim {
-    Made(Box<Place>),
+pub enum NameClaim {
+    Made(Box<OwnedName>),
     /// The bus is away or refuses, or a predecessor has not ended yet: to be tried again later.
     Pending,
     /// Somebody else is this monitor.
@@ -72,7 +72,7 @@ impl std::fmt::Display for Holder {
 
 /// Why the name could not be had.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum NameError {
     #[error("the bus cannot be reached: {0}")]
     Away(#[from] zbus::Error),
     #[error("the bus does not answer")]
@@ -86,26 +86,26 @@ pub(super) enum Refusal {
 
 /// Claims the name as a monitor that starts: waits for a predecessor of its own unit that is about to
 /// end, and finds out who has the name if that is somebody else. Ends within [`PATIENCE`].
-pub async fn claim(settings: &BusSettings) -> Claim {
-    tokio::time::timeout(PATIENCE, try_to_claim(settings)).await.unwrap_or(Claim::Pending)
+pub async fn claim(settings: &BusSettings) -> NameClaim {
+    tokio::time::timeout(PATIENCE, try_to_claim(settings)).await.unwrap_or(NameClaim::Pending)
 }
 
-async fn try_to_claim(settings: &BusSettings) -> Claim {
+async fn try_to_claim(settings: &BusSettings) -> NameClaim {
     let mut suspect = None;
     loop {
         match offer(settings).await {
-            Ok(place) => return Claim::Made(place),
-            Err(Refusal::Taken { connection, owner }) => {
+            Ok(place) => return NameClaim::Made(place),
+            Err(NameError::Taken { connection, owner }) => {
                 let holder = holder(&connection, &owner).await;
                 // A process that has just ended may still seem to be there: so it is looked at twice.
                 if let Some(holder) = holder.filter(|holder| !holder.is_predecessor)
                     && suspect.replace(owner.clone()) == Some(owner)
                 {
-                    return Claim::Held(holder.who);
+                    return NameClaim::Held(holder.who);
                 }
             }
-            Err(Refusal::Away(_) | Refusal::Silent | Refusal::Forbidden(_)) => {
-                return Claim::Pending;
+            Err(NameError::Away(_) | NameError::Silent | NameError::Forbidden(_)) => {
+                return NameClaim::Pending;
             }
         }
         tokio::time::sleep(PAUSE).await;
@@ -114,7 +114,7 @@ async fn try_to_claim(settings: &BusSettings) -> Claim {
 
 /// Connects, listens to calls, and only then takes the name, so that nobody who sees the name
 /// calls in vain.
-pub(super) async fn offer(settings: &BusSettings) -> Result<Box<Place>, Refusal> {
+pub(super) async fn offer(settings: &BusSettings) -> Result<Box<OwnedName>, NameError> {
     let name = well_known_name(&settings.client_id).ok_or(zbus::Error::InvalidName("clientid"))?;
     let name = WellKnownName::try_from(name)?;
     // polkit is asked over this connection.
@@ -132,20 +132,20 @@ pub(super) async fn offer(settings: &BusSettings) -> Result<Box<Place>, Refusal>
     let request = bus.request_name(name.as_ref(), RequestNameFlags::DO_NOT_QUEUE);
     let refusal = match passing_over(&mut calls, request).await {
         Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => {
-            return Ok(Box::new(Place { connection, calls, losses }));
+            return Ok(Box::new(OwnedName { connection, calls, losses }));
         }
         Ok(RequestNameReply::Exists | RequestNameReply::InQueue) => None,
         Err(error) if is_denial(&error) => Some(error),
-        Err(error) => return Err(Refusal::Away(error.into())),
+        Err(error) => return Err(NameError::Away(error.into())),
     };
     drop(calls);
     match (bus.get_name_owner(name.into()).await, refusal) {
-        (Ok(owner), _) => Err(Refusal::Taken { connection, owner }),
+        (Ok(owner), _) => Err(NameError::Taken { connection, owner }),
         (Err(_), Some(denial)) => {
-            Err(Refusal::Forbidden(denial.description().unwrap_or("access denied").to_owned()))
+            Err(NameError::Forbidden(denial.description().unwrap_or("access denied").to_owned()))
         }
         // It has gone between the two questions.
-        (Err(error), None) => Err(Refusal::Away(error.into())),
+        (Err(error), None) => Err(NameError::Away(error.into())),
     }
 }
 

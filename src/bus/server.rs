@@ -2,7 +2,7 @@
 
 use super::callers::Callers;
 use super::calls::Calls;
-use super::name::{Place, Refusal, holder, offer};
+use super::name::{NameError, OwnedName, holder, offer};
 use super::signals::signal;
 use crate::dbus::{Backoff, Bus, CALL_TIMEOUT};
 use crate::pulse::Pulse;
@@ -59,19 +59,20 @@ impl BusHandle {
 /// When `requests` is full, callers wait for their turn, as they wait for their answers.
 pub fn spawn(
     settings: BusSettings,
-    place: Option<Box<Place>>,
+    place: Option<Box<OwnedName>>,
     requests: mpsc::Sender<Request>,
     events: mpsc::Sender<Event>,
     pulse: Pulse,
 ) -> BusHandle {
     let (sender, notices) = mpsc::channel(NOTICE_QUEUE);
     let is_offered = Arc::new(AtomicBool::new(false));
-    let server = Server { settings, requests, events, pulse, is_offered: Arc::clone(&is_offered) };
+    let server =
+        BusServer { settings, requests, events, pulse, is_offered: Arc::clone(&is_offered) };
     tokio::spawn(server.serve(place, notices));
     BusHandle { notices: sender, is_offered }
 }
 
-struct Server {
+struct BusServer {
     settings: BusSettings,
     requests: mpsc::Sender<Request>,
     events: mpsc::Sender<Event>,
@@ -79,8 +80,8 @@ struct Server {
     is_offered: Arc<AtomicBool>,
 }
 
-impl Server {
-    async fn serve(self, mut place: Option<Box<Place>>, mut notices: mpsc::Receiver<Notice>) {
+impl BusServer {
+    async fn serve(self, mut place: Option<Box<OwnedName>>, mut notices: mpsc::Receiver<Notice>) {
         let mut backoff = Backoff::new();
         let mut refusal_told = false;
         while !self.requests.is_closed() {
@@ -88,7 +89,7 @@ impl Server {
                 Some(place) => Ok(place),
                 None => {
                     let offered = timeout(CALL_TIMEOUT, offer(&self.settings));
-                    beating(&self.pulse, offered).await.unwrap_or_else(|_| Err(Refusal::Silent))
+                    beating(&self.pulse, offered).await.unwrap_or_else(|_| Err(NameError::Silent))
                 }
             };
             match offered {
@@ -104,7 +105,7 @@ impl Server {
                     self.is_offered.store(false, Ordering::Relaxed);
                 }
                 // Without a bus, it is systemd's loss that is told.
-                Err(Refusal::Away(_) | Refusal::Silent) => {}
+                Err(NameError::Away(_) | NameError::Silent) => {}
                 Err(refusal) => {
                     if !std::mem::replace(&mut refusal_told, true) {
                         let reason = beating(&self.pulse, in_words(refusal)).await;
@@ -138,8 +139,8 @@ impl Server {
     }
 
     /// Answers calls and tells notices until the connection or the name is lost, or the daemon ends.
-    async fn attend(&self, place: Box<Place>, notices: &mut mpsc::Receiver<Notice>) {
-        let Place { connection, mut calls, mut losses } = *place;
+    async fn attend(&self, place: Box<OwnedName>, notices: &mut mpsc::Receiver<Notice>) {
+        let OwnedName { connection, mut calls, mut losses } = *place;
         let (requests, pulse) = (&self.requests, &self.pulse);
         let server = Calls::new(self.settings.bus, connection.clone(), requests.clone());
         let mut callers = Callers::of(server);
@@ -172,8 +173,8 @@ impl Server {
 }
 
 /// Why commands do not come through, for a person.
-async fn in_words(refusal: Refusal) -> String {
-    let Refusal::Taken { connection, owner } = refusal else { return refusal.to_string() };
+async fn in_words(refusal: NameError) -> String {
+    let NameError::Taken { connection, owner } = refusal else { return refusal.to_string() };
     match holder(&connection, &owner).await {
         Some(suspect) => format!("another iotmonitor with its clientid runs as {}", suspect.who),
         None => "another process has its name on the bus".to_owned(),

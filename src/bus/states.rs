@@ -2,7 +2,7 @@
 //!
 //! Payloads may be private, so that whoever wants to read them needs the right to command.
 
-use super::calls::{Call, Calls, Error, device_name};
+use super::calls::{BusError, Call, Calls, device_name};
 use super::client::{CallError, Caller};
 use crate::request::{Forgotten, Imported, Request, Selection, StatePage};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ type Given = (String, Vec<u8>, u8, bool, u64);
 
 /// A recorded state as a caller sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct RecordedState {
     pub topic: String,
     /// `None` when it is too large for the bus.
     pub payload: Option<Vec<u8>>,
@@ -37,13 +37,13 @@ pub struct State {
 }
 
 impl Calls {
-    pub(super) async fn list_states(&self, call: &Call<'_>) -> Result<Message, Error> {
+    pub(super) async fn list_states(&self, call: &Call<'_>) -> Result<Message, BusError> {
         self.authorise(call).await?;
         let (device, filter, after): (String, String, String) = call.arguments()?;
         let of = match (device.as_str(), filter.as_str()) {
             ("", "") => Selection::All,
             ("", _) => Selection::Filter(
-                TopicFilter::new(filter).map_err(|error| Error::Failed(error.to_string()))?,
+                TopicFilter::new(filter).map_err(|error| BusError::Failed(error.to_string()))?,
             ),
             _ => Selection::Device(device_name(device)?),
         };
@@ -54,14 +54,14 @@ impl Calls {
         call.reply(&(states.into_iter().map(listed).collect::<Vec<Listed>>(), next))
     }
 
-    pub(super) async fn set_state(&self, call: &Call<'_>) -> Result<Message, Error> {
+    pub(super) async fn set_state(&self, call: &Call<'_>) -> Result<Message, BusError> {
         self.authorise(call).await?;
         let (topic, payload, qos, retain): (String, Vec<u8>, u8, bool) = call.arguments()?;
         let state = record((topic, payload, qos, retain, 0))?;
         call.reply(&self.ask(|reply| Request::SetState { state, reply }).await?)
     }
 
-    pub(super) async fn forget_state(&self, call: &Call<'_>) -> Result<Message, Error> {
+    pub(super) async fn forget_state(&self, call: &Call<'_>) -> Result<Message, BusError> {
         self.authorise(call).await?;
         let (text, clear): (String, bool) = call.arguments()?;
         let topic = topic(text)?;
@@ -70,7 +70,7 @@ impl Calls {
         call.reply(&(recorded, cleared))
     }
 
-    pub(super) async fn import_states(&self, call: &Call<'_>) -> Result<Message, Error> {
+    pub(super) async fn import_states(&self, call: &Call<'_>) -> Result<Message, BusError> {
         self.authorise(call).await?;
         let states: Vec<Given> = call.arguments()?;
         let states = states.into_iter().map(record).collect::<Result<_, _>>()?;
@@ -80,8 +80,8 @@ impl Calls {
     }
 }
 
-fn topic(text: String) -> Result<TopicName, Error> {
-    TopicName::new(text).map_err(|error| Error::Failed(error.to_string()))
+fn topic(text: String) -> Result<TopicName, BusError> {
+    TopicName::new(text).map_err(|error| BusError::Failed(error.to_string()))
 }
 
 fn listed(state: StateRecord) -> Listed {
@@ -95,13 +95,13 @@ fn listed(state: StateRecord) -> Listed {
     (state.topic.to_string(), payload, size as u64, qos, state.retain, micros)
 }
 
-fn record((text, payload, qos, retain, micros): Given) -> Result<StateRecord, Error> {
+fn record((text, payload, qos, retain, micros): Given) -> Result<StateRecord, BusError> {
     let qos = match qos {
         0 => QoS::AtMostOnce,
         1 => QoS::AtLeastOnce,
         _ => {
             let sentence = format!("QoS {qos} of `{text}` is neither 0 nor 1, which are recorded");
-            return Err(Error::Failed(sentence));
+            return Err(BusError::Failed(sentence));
         }
     };
     let payload = Bytes::from(payload);
@@ -124,7 +124,7 @@ impl Caller {
         &self,
         of: &Selection,
         after: &str,
-    ) -> Result<(Vec<State>, String), CallError> {
+    ) -> Result<(Vec<RecordedState>, String), CallError> {
         let (device, filter) = match of {
             Selection::All => ("", ""),
             Selection::Device(name) => (name.as_str(), ""),
@@ -132,7 +132,7 @@ impl Caller {
         };
         let (states, next): (Vec<Listed>, String) =
             self.ask("ListStates", &(device, filter, after)).await?;
-        let state = |(topic, payload, size, qos, retain, micros): Listed| State {
+        let state = |(topic, payload, size, qos, retain, micros): Listed| RecordedState {
             topic,
             payload: (payload.len() as u64 == size).then_some(payload),
             size,
@@ -170,7 +170,7 @@ impl Caller {
     ///
     /// # Errors
     /// As [`super::call`]; also when a payload is too large for the bus.
-    pub async fn import_states(&self, states: &[State]) -> Result<Imported, CallError> {
+    pub async fn import_states(&self, states: &[RecordedState]) -> Result<Imported, CallError> {
         let mut given = Vec::with_capacity(states.len());
         for state in states {
             let payload = state.payload.as_deref().unwrap_or_default();

@@ -72,14 +72,14 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
 type CommandLog = mpsc::Sender<Command>;
 
 /// A monitor of these devices on a bus of its own, and a caller.
-struct House {
+struct TestMonitor {
     _bus: TestBus,
     handle: super::BusHandle,
     commands: mpsc::Receiver<Command>,
     caller: Connection,
 }
 
-impl House {
+impl TestMonitor {
     async fn of(names: &[&str]) -> Self {
         let bus = TestBus::start("unix:tmpdir=/tmp");
         let (requests, handle) = offer_with(&bus.address, "iotmonitor");
@@ -154,10 +154,10 @@ fn part<'x>(xml: &'x str, interface: &str) -> &'x str {
 
 #[tokio::test]
 async fn the_tree_is_walked_from_the_root() {
-    let house = House::of(&["lamp", "agent_x", "küche 1"]).await;
+    let monitor = TestMonitor::of(&["lamp", "agent_x", "küche 1"]).await;
     let devices = format!("{PATH}/device");
     assert_eq!(
-        house.tree().await,
+        monitor.tree().await,
         [
             "/".to_owned(),
             "/org".to_owned(),
@@ -174,37 +174,37 @@ async fn the_tree_is_walked_from_the_root() {
 #[tokio::test]
 async fn a_fleet_has_an_object_for_each() {
     let names: Vec<String> = (0..2 * PAGE + 1).map(|number| format!("d{number}")).collect();
-    let house = House::of(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let children = attributes(&house.description(&format!("{PATH}/device")).await, "node");
+    let monitor = TestMonitor::of(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let children = attributes(&monitor.description(&format!("{PATH}/device")).await, "node");
     assert_eq!(children.len(), names.len());
 }
 
 /// What an object says of itself is so: it knows every method, and has every property with its type.
 #[tokio::test]
 async fn objects_are_as_they_describe_themselves() {
-    let mut house = House::of(&["lamp", "agent"]).await;
+    let mut monitor = TestMonitor::of(&["lamp", "agent"]).await;
     let (lamp, agent) = (device_path("lamp"), device_path("agent"));
-    assert!(!house.description(&lamp).await.contains(AGENT));
+    assert!(!monitor.description(&lamp).await.contains(AGENT));
     for (path, interface) in [(PATH, MONITOR), (&lamp, DEVICE), (&agent, DEVICE), (&agent, AGENT)] {
-        let description = house.description(path).await;
+        let description = monitor.description(path).await;
         let description = part(&description, interface);
-        let properties = house.properties(path, interface).await;
+        let properties = monitor.properties(path, interface).await;
         let declared = attributes(description, "property");
         assert_eq!(properties.len(), declared.len(), "{interface}");
         for property in declared {
             let [name, signature, access] = &property[..] else { panic!("{property:?}") };
             assert_eq!(properties[name].value_signature().to_string(), *signature, "{name}");
             assert_eq!(access, "read");
-            let reply = house.call(path, PROPERTIES, "Get", &(interface, name)).await.unwrap();
+            let reply = monitor.call(path, PROPERTIES, "Get", &(interface, name)).await.unwrap();
             let alone: OwnedVariant = reply.body().deserialize().unwrap();
             assert_eq!(alone, properties[name]);
         }
         for method in attributes(description, "method") {
             if method.len() == 2 || !description.contains(&format!("\"{}\">", method[0])) {
-                house.call(path, interface, &method[0], &()).await.unwrap();
-                house.commands.recv().await.unwrap();
+                monitor.call(path, interface, &method[0], &()).await.unwrap();
+                monitor.commands.recv().await.unwrap();
             } else {
-                let error = house.error(path, interface, &method[0]).await;
+                let error = monitor.error(path, interface, &method[0]).await;
                 assert_eq!(error, "org.freedesktop.DBus.Error.InvalidArgs", "{method:?}");
             }
         }
@@ -213,7 +213,7 @@ async fn objects_are_as_they_describe_themselves() {
 
 #[tokio::test]
 async fn a_command_on_an_object_is_about_its_device() {
-    let mut house = House::of(&["lamp", "agent"]).await;
+    let mut monitor = TestMonitor::of(&["lamp", "agent"]).await;
     let name = |text| DeviceName::new(text).unwrap();
     for (device, interface, member, command) in [
         ("lamp", DEVICE, "Enable", Command::Enable(name("lamp"))),
@@ -221,14 +221,14 @@ async fn a_command_on_an_object_is_about_its_device() {
         ("lamp", DEVICE, "Restore", Command::Restore(name("lamp"))),
         ("agent", AGENT, "Restart", Command::RestartAgent(name("agent"))),
     ] {
-        house.call(&device_path(device), interface, member, &()).await.unwrap();
-        assert_eq!(house.commands.recv().await, Some(command));
+        monitor.call(&device_path(device), interface, member, &()).await.unwrap();
+        assert_eq!(monitor.commands.recv().await, Some(command));
     }
 }
 
 #[tokio::test]
 async fn an_order_has_options_and_refuses_what_it_does_not_know() {
-    let mut house = House::of(&["lamp", "agent"]).await;
+    let mut monitor = TestMonitor::of(&["lamp", "agent"]).await;
     let name = |text| DeviceName::new(text).unwrap();
     let options = |options: &[(&'static str, Variant<'static>)]| {
         options.iter().cloned().collect::<HashMap<&str, Variant<'static>>>()
@@ -246,8 +246,8 @@ async fn an_order_has_options_and_refuses_what_it_does_not_know() {
             Command::Pause(name("agent"), Duration::from_secs(90)),
         ),
     ] {
-        house.call(PATH, MONITOR, "Order", &(verb, device, options)).await.unwrap();
-        assert_eq!(house.commands.recv().await, Some(command));
+        monitor.call(PATH, MONITOR, "Order", &(verb, device, options)).await.unwrap();
+        assert_eq!(monitor.commands.recv().await, Some(command));
     }
     for (verb, options) in [
         ("explode", options(&[])),
@@ -256,14 +256,14 @@ async fn an_order_has_options_and_refuses_what_it_does_not_know() {
         ("disable", options(&[("Seconds", Variant::from("90"))])),
         ("disable", options(&[("Seconds", Variant::from(0_u64))])),
     ] {
-        house.call(PATH, MONITOR, "Order", &(verb, "agent", options)).await.unwrap_err();
+        monitor.call(PATH, MONITOR, "Order", &(verb, "agent", options)).await.unwrap_err();
     }
-    assert!(house.commands.try_recv().is_err());
+    assert!(monitor.commands.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_refused_by_its_standard_name() {
-    let house = House::of(&["lamp"]).await;
+    let monitor = TestMonitor::of(&["lamp"]).await;
     let (lamp, introspectable) = (device_path("lamp"), "org.freedesktop.DBus.Introspectable");
     let standard = |name: &str| format!("org.freedesktop.DBus.Error.{name}");
     for (path, interface, member, error) in [
@@ -276,16 +276,20 @@ async fn what_is_not_there_is_refused_by_its_standard_name() {
         (PATH, PROPERTIES, "Set", "PropertyReadOnly"),
         (PATH, PROPERTIES, "Get", "InvalidArgs"),
     ] {
-        assert_eq!(house.error(path, interface, member).await, standard(error), "{path} {member}");
+        assert_eq!(
+            monitor.error(path, interface, member).await,
+            standard(error),
+            "{path} {member}"
+        );
     }
-    house.call("/anywhere", "org.freedesktop.DBus.Peer", "Ping", &()).await.unwrap();
+    monitor.call("/anywhere", "org.freedesktop.DBus.Peer", "Ping", &()).await.unwrap();
 }
 
 #[tokio::test]
 async fn notices_are_heard_by_everybody() {
-    let house = House::of(&["lamp", "agent"]).await;
+    let monitor = TestMonitor::of(&["lamp", "agent"]).await;
     let rule = MatchRule::builder().path_namespace(PATH).build().unwrap();
-    let mut heard = MessageStream::for_match_rule(rule, &house.caller, None).await.unwrap();
+    let mut heard = MessageStream::for_match_rule(rule, &monitor.caller, None).await.unwrap();
     let device = || "lamp".to_owned();
     let contact = Duration::from_secs(7);
     for notice in [
@@ -297,7 +301,7 @@ async fn notices_are_heard_by_everybody() {
         Notice::UnitChanged(view("agent")),
         Notice::SummaryChanged(SUMMARY),
     ] {
-        house.handle.notify(notice);
+        monitor.handle.notify(notice);
     }
     let mut next = async || {
         let signal = tokio::time::timeout(Duration::from_secs(20), heard.next()).await;

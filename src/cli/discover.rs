@@ -15,7 +15,7 @@ use crate::pulse::Pulse;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, LossReason, QoS, Subscription};
-use iotmonitor_core::model::words::{Span, counted};
+use iotmonitor_core::model::words::{RoundedDuration, counted};
 use iotmonitor_core::topic::{TopicError, TopicFilter};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
 /// Which broker is listened to.
 #[derive(Debug)]
-pub enum Broker {
+pub enum BrokerSource {
     /// That of a configuration.
     Of(PathBuf),
     /// The one at an address.
@@ -80,7 +80,7 @@ pub fn span(text: &str) -> Result<Duration, String> {
 }
 
 /// Listens and prints; returns the exit code.
-pub fn discover(broker: Broker, listen_for: Duration, environment: &Environment) -> u8 {
+pub fn discover(broker: BrokerSource, listen_for: Duration, environment: &Environment) -> u8 {
     let (config, file) = match config_of(broker, environment) {
         Ok(found) => found,
         Err(errors) => {
@@ -92,12 +92,12 @@ pub fn discover(broker: Broker, listen_for: Duration, environment: &Environment)
 }
 
 fn config_of(
-    broker: Broker,
+    broker: BrokerSource,
     environment: &Environment,
 ) -> Result<(Config, Option<PathBuf>), ConfigErrors> {
     match broker {
-        Broker::Of(path) => Ok((config::load(&path, environment)?.config, Some(path))),
-        Broker::At(address) => {
+        BrokerSource::Of(path) => Ok((config::load(&path, environment)?.config, Some(path))),
+        BrokerSource::At(address) => {
             let text = format!("[mqtt]\nserverAddress = {}\n", quoted(&address));
             Ok((config::parse(&text, Path::new("--server"), environment)?.config, None))
         }
@@ -121,7 +121,7 @@ async fn listen_and_print(
     };
     let text = configuration::write(&head, &discovery, &devices);
     output::print(text)?;
-    say!("{} found in {}", counted(devices.len(), "device"), Span(listened));
+    say!("{} found in {}", counted(devices.len(), "device"), RoundedDuration(listened));
     Ok(())
 }
 
@@ -235,7 +235,7 @@ impl Ear<'_> {
                 if self.began.is_none() {
                     self.began = Some(Instant::now());
                     let server = &self.settings.server;
-                    let span = Span(listen_for);
+                    let span = RoundedDuration(listen_for);
                     self.progress.suspend(|| {
                         say!("listening to {server} for {span}; Ctrl-C ends it early");
                     });

@@ -14,7 +14,7 @@ use std::process::Command;
 
 /// What is asked for.
 #[derive(Debug)]
-pub struct Question {
+pub struct LogsQuery {
     pub name: String,
     pub follow: bool,
     pub lines: Option<u32>,
@@ -23,7 +23,7 @@ pub struct Question {
 }
 
 /// Returns only when journalctl could not be run, with the exit code.
-pub fn logs(bus: Bus, client_id: String, question: Question) -> u8 {
+pub fn logs(bus: Bus, client_id: String, question: LogsQuery) -> u8 {
     let name = match DeviceName::new(question.name) {
         Ok(name) => name,
         Err(error) => return fail(&error),

@@ -4,7 +4,7 @@ use super::command::{conclude, in_runtime};
 use super::output::say;
 use super::states::transfer::{fresh, record, save};
 use super::states::{StatesError, unix_now};
-use crate::bus::{Addressee, Caller, State};
+use crate::bus::{Addressee, Caller, RecordedState};
 use crate::dbus::Bus;
 use crate::original::configuration::adapted;
 use crate::original::database::{self, DatabaseError, States};
@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What is to be done.
-pub struct Task {
+pub struct MigrateOptions {
     pub directory: PathBuf,
     pub config: Option<PathBuf>,
     pub export: Option<PathBuf>,
@@ -42,7 +42,7 @@ enum MigrateError {
 }
 
 /// Does it; returns the exit code.
-pub fn migrate(bus: Bus, addressee: Addressee, task: &Task) -> u8 {
+pub fn migrate(bus: Bus, addressee: Addressee, task: &MigrateOptions) -> u8 {
     conclude(in_runtime(async {
         if let Some(file) = &task.config {
             configuration(&task.directory.join("config.toml"), file)?;
@@ -96,13 +96,13 @@ fn tell(damage: &[Damage]) {
 }
 
 /// The original knew neither QoS nor the retain flag, and published without it.
-fn states(read: States) -> Vec<State> {
+fn states(read: States) -> Vec<RecordedState> {
     if read.passed_over > 0 {
         say!("{} are no topics, and were left out", counted(read.passed_over, "key"));
     }
     // A clock that went wrong must not make them newer than what comes.
     let time = read.time.min(unix_now());
-    let states = read.states.into_iter().map(|(topic, payload)| State {
+    let states = read.states.into_iter().map(|(topic, payload)| RecordedState {
         topic: topic.as_str().to_owned(),
         size: payload.len() as u64,
         payload: Some(payload),

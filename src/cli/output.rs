@@ -53,13 +53,13 @@ pub(crate) use say;
 
 /// How a stream wants what is printed to it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Look {
+pub struct OutputStyle {
     pub coloured: bool,
     /// Columns of a terminal; a file and a pipe get whole lines.
     pub width: Option<usize>,
 }
 
-impl Look {
+impl OutputStyle {
     pub fn of_stdout() -> Self {
         let stdout = io::stdout();
         let size = if stdout.is_terminal() { console::Term::stdout().size_checked() } else { None };

@@ -5,7 +5,7 @@ use super::output::say;
 use super::{EXIT_FAILURE, state_directory};
 use crate::config::{ConfigErrors, Environment};
 use crate::daemon::{self, DaemonError, Options};
-use crate::logging::{self, Logger, Target};
+use crate::logging::{self, LogTarget, Logger};
 use iotmonitor_core::model::alert::{Alert, AlertKind};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(300);
 /// Runs until it is told to stop; returns the exit code.
 pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
     daemon::keep_to_limits();
-    let logger = match logging::start(Target::detect()) {
+    let logger = match logging::start(LogTarget::detect()) {
         Ok(logger) => logger,
         Err(error) => {
             say!("iotmonitor: cannot start a thread ({error}); the system is out of resources");

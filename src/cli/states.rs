@@ -6,7 +6,7 @@ pub(super) mod transfer;
 
 use super::command::{conclude, in_runtime};
 use super::output::{self, OutputError, say};
-use crate::bus::{Addressee, CallError, Caller, State};
+use crate::bus::{Addressee, CallError, Caller, RecordedState};
 use crate::config::nearest::nearest;
 use crate::dbus::Bus;
 use crate::printable::{escaped, escaped_bytes};
@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What is to be done.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum StatesAction {
     /// List recorded states.
     List {
         /// Include only this device's or agent's states, or those on topics that match this filter.
@@ -110,28 +110,28 @@ fn hint(nearest: Option<&str>) -> String {
 }
 
 /// Does it; returns the exit code.
-pub fn states(bus: Bus, addressee: Addressee, action: Action) -> u8 {
+pub fn states(bus: Bus, addressee: Addressee, action: StatesAction) -> u8 {
     conclude(in_runtime(async {
         let caller = Caller::connect(bus, None, addressee).await?;
         match action {
-            Action::List { of, json } => {
+            StatesAction::List { of, json } => {
                 let of = selection(&caller, of).await?;
                 listing::list(&caller, &of, json).await
             }
-            Action::Get { topic, raw, json } => get(&caller, &topic, raw, json).await,
-            Action::Set { topic, payload, file, qos, retain } => {
+            StatesAction::Get { topic, raw, json } => get(&caller, &topic, raw, json).await,
+            StatesAction::Set { topic, payload, file, qos, retain } => {
                 let payload = match (payload, file) {
                     (Some(text), _) => text.into_bytes(),
                     (None, file) => read_file(&file.unwrap_or_default())?,
                 };
                 set(&caller, &topic, &payload, qos, retain).await
             }
-            Action::Forget { topic } => forget(&caller, &topic).await,
-            Action::Export { file, of } => {
+            StatesAction::Forget { topic } => forget(&caller, &topic).await,
+            StatesAction::Export { file, of } => {
                 let of = selection(&caller, of).await?;
                 transfer::export(&caller, &file, &of).await
             }
-            Action::Import { file } => transfer::import(&caller, &file).await,
+            StatesAction::Import { file } => transfer::import(&caller, &file).await,
         }
     }))
 }
@@ -184,7 +184,7 @@ async fn forget(caller: &Caller, topic: &str) -> Result<(), StatesError> {
 }
 
 /// The state of a topic, or an error that names the nearest topic beside it.
-async fn recorded(caller: &Caller, topic: &str) -> Result<State, StatesError> {
+async fn recorded(caller: &Caller, topic: &str) -> Result<RecordedState, StatesError> {
     if let Some(state) = find(caller, topic).await? {
         return Ok(state);
     }
@@ -198,7 +198,7 @@ async fn recorded(caller: &Caller, topic: &str) -> Result<State, StatesError> {
     Err(StatesError::Nothing { what: topic.to_owned(), nearest: near })
 }
 
-async fn find(caller: &Caller, topic: &str) -> Result<Option<State>, StatesError> {
+async fn find(caller: &Caller, topic: &str) -> Result<Option<RecordedState>, StatesError> {
     TopicName::new(topic)?;
     let (states, _) = caller.states(&Selection::Filter(TopicFilter::new(topic)?), "").await?;
     Ok(states.into_iter().next())

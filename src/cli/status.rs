@@ -1,8 +1,8 @@
 //! `iotmonitor status [NAME]`: what the running monitor holds true, as a table, in words or as JSON.
 
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
-use super::output::{self, Look, Reader};
-use super::table::Table;
+use super::output::{self, OutputStyle, Reader};
+use super::table::TextTable;
 use crate::bus::{Addressee, CallError, Caller};
 use crate::dbus::Bus;
 use crate::printable::{escaped_json, escaped_lines};
@@ -10,7 +10,7 @@ use crate::systemd::usage::{Usage, usages};
 use clap::builder::styling::{AnsiColor, Style};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::{AgentView, DeviceView};
-use iotmonitor_core::model::words::{Ago, Span, mebibytes};
+use iotmonitor_core::model::words::{Ago, RoundedDuration, mebibytes};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,14 +26,14 @@ const DEAF: &str = "\nThe broker cannot be reached now: no device is heard, and 
 
 /// What is asked for, and in which form.
 #[derive(Debug)]
-pub struct Question {
+pub struct StatusQuery {
     pub name: Option<String>,
     pub json: bool,
     pub watch: bool,
 }
 
 /// Prints the answer; returns the exit code.
-pub fn status(bus: Bus, addressee: Addressee, question: &Question) -> u8 {
+pub fn status(bus: Bus, addressee: Addressee, question: &StatusQuery) -> u8 {
     let name = match question.name.clone().map(DeviceName::new).transpose() {
         Ok(name) => name,
         Err(error) => return fail(&error),
@@ -62,13 +62,17 @@ pub fn status(bus: Bus, addressee: Addressee, question: &Question) -> u8 {
 
 type Row = (DeviceView, Usage);
 
-struct Answer {
+struct StatusReport {
     /// Whether devices are heard at the moment.
     watching: bool,
     rows: Vec<Row>,
 }
 
-async fn ask(bus: Bus, caller: &Caller, name: Option<&DeviceName>) -> Result<Answer, CallError> {
+async fn ask(
+    bus: Bus,
+    caller: &Caller,
+    name: Option<&DeviceName>,
+) -> Result<StatusReport, CallError> {
     let watching = caller.is_watching().await?;
     let devices = match name {
         Some(name) => vec![suggesting(caller, name, caller.device(name).await).await?],
@@ -85,10 +89,10 @@ async fn ask(bus: Bus, caller: &Caller, name: Option<&DeviceName>) -> Result<Ans
         let usage = if device.agent.is_some() { usages.next() } else { None };
         (device, usage.unwrap_or_default())
     };
-    Ok(Answer { watching, rows: devices.into_iter().map(with_usage).collect() })
+    Ok(StatusReport { watching, rows: devices.into_iter().map(with_usage).collect() })
 }
 
-fn render(Answer { watching, rows }: &Answer, alone: bool, as_json: bool) -> String {
+fn render(StatusReport { watching, rows }: &StatusReport, alone: bool, as_json: bool) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let text = match &rows[..] {
         [row] if alone && as_json => escaped_json(format!("{}\n", json_of(row))),
@@ -96,7 +100,7 @@ fn render(Answer { watching, rows }: &Answer, alone: bool, as_json: bool) -> Str
             escaped_json(format!("{}\n", Value::Array(rows.iter().map(json_of).collect())))
         }
         [row] if alone => escaped_lines(&description(row, now)).into_owned(),
-        _ => table(rows, now, Look::of_stdout()),
+        _ => table(rows, now, OutputStyle::of_stdout()),
     };
     if *watching || as_json { text } else { text + DEAF }
 }
@@ -141,7 +145,7 @@ fn kind(device: &DeviceView) -> &'static str {
 const HEADINGS: [&str; 10] =
     ["NAME", "STATE", "CONTACT", "TIMEOUT", "HELLOS", "UNIT", "PID", "RESTARTS", "MEMORY", "CPU"];
 
-fn table(rows: &[Row], now: Duration, look: Look) -> String {
+fn table(rows: &[Row], now: Duration, look: OutputStyle) -> String {
     if rows.is_empty() {
         return "no device and no agent is configured\n".to_owned();
     }
@@ -156,9 +160,9 @@ fn table_of<const COLUMNS: usize>(
     rows: &[Row],
     headings: [&str; COLUMNS],
     now: Duration,
-    look: Look,
+    look: OutputStyle,
 ) -> String {
-    let mut table = Table::new(look, headings);
+    let mut table = TextTable::new(look, headings);
     for row in rows {
         let state = style_of(&row.0.state);
         let styles = [Style::new(), state].into_iter().chain(std::iter::repeat(Style::new()));
@@ -184,13 +188,13 @@ fn cells((device, usage): &Row, now: Duration) -> [String; 10] {
         device.name.clone(),
         device.state.clone(),
         device.last_contact.map_or_else(|| "never".to_owned(), |contact| ago(now, contact)),
-        device.watch_timeout.map_or_else(none, |timeout| Span(timeout).to_string()),
+        device.watch_timeout.map_or_else(none, |timeout| RoundedDuration(timeout).to_string()),
         device.hellos.to_string(),
         of_agent(|agent| agent.state.clone()),
         of_agent(|agent| if agent.main_pid == 0 { "-".into() } else { agent.main_pid.to_string() }),
         of_agent(|agent| agent.restarts.to_string()),
         usage.memory.map_or_else(none, mebibytes),
-        usage.cpu.map_or_else(none, |cpu| Span(cpu).to_string()),
+        usage.cpu.map_or_else(none, |cpu| RoundedDuration(cpu).to_string()),
     ]
 }
 
@@ -201,14 +205,15 @@ fn description((device, usage): &Row, now: Duration) -> String {
         kind(device),
         device.state,
         device.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
-        Span(Duration::from_secs(now.as_secs().saturating_sub(device.since.as_secs())))
+        RoundedDuration(Duration::from_secs(now.as_secs().saturating_sub(device.since.as_secs())))
     );
     if let Some(until) = device.disabled_until {
         text.push_str(&format!("  enabled:      {}\n", ahead(now, until)));
     }
     let contact = device.last_contact.map_or_else(|| "never".to_owned(), |at| ago(now, at));
-    let timeout =
-        device.watch_timeout.map_or_else(|| "none".to_owned(), |span| Span(span).to_string());
+    let timeout = device
+        .watch_timeout
+        .map_or_else(|| "none".to_owned(), |span| RoundedDuration(span).to_string());
     text.push_str(&format!("  last contact: {contact}\n  timeout:      {timeout}\n"));
     text.push_str(&format!("  hellos:       {}\n", device.hellos));
     if let Some(agent) = &device.agent {
@@ -228,7 +233,7 @@ fn description((device, usage): &Row, now: Duration) -> String {
             text.push_str(&format!("  memory:       {}\n", mebibytes(memory)));
         }
         if let Some(cpu) = usage.cpu {
-            text.push_str(&format!("  CPU:          {}\n", Span(cpu)));
+            text.push_str(&format!("  CPU:          {}\n", RoundedDuration(cpu)));
         }
     }
     text
@@ -238,7 +243,7 @@ fn description((device, usage): &Row, now: Duration) -> String {
 fn ahead(now: Duration, then: Duration) -> String {
     match then.as_secs().saturating_sub(now.as_secs()) {
         0 => "now".to_owned(),
-        seconds => format!("in {}", Span(Duration::from_secs(seconds))),
+        seconds => format!("in {}", RoundedDuration(Duration::from_secs(seconds))),
     }
 }
 
@@ -284,7 +289,7 @@ mod tests {
     #[test]
     fn devices_alone_need_no_columns_of_agents() {
         assert_eq!(
-            table(&[(lamp(), Usage::default())], NOW, Look::default()),
+            table(&[(lamp(), Usage::default())], NOW, OutputStyle::default()),
             "NAME  STATE    CONTACT    TIMEOUT  HELLOS\n\
              lamp  expired  4 min ago  1 min    2\n"
         );
@@ -294,7 +299,8 @@ mod tests {
     fn agents_come_with_their_process() {
         let cpu = Some(Duration::from_millis(1_500));
         let usage = Usage { memory: Some(3 << 20), memory_peak: None, cpu };
-        let text = table(&[(lamp(), Usage::default()), (pump(), usage)], NOW, Look::default());
+        let text =
+            table(&[(lamp(), Usage::default()), (pump(), usage)], NOW, OutputStyle::default());
         let last = text.lines().last().unwrap();
         let words: Vec<&str> = last.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect();
         assert_eq!(
@@ -306,10 +312,10 @@ mod tests {
     #[test]
     fn a_painted_table_has_the_same_words() {
         let rows = [(lamp(), Usage::default())];
-        let painted = table(&rows, NOW, Look { coloured: true, width: None });
+        let painted = table(&rows, NOW, OutputStyle { coloured: true, width: None });
         assert!(painted.contains("\x1b["));
         let plain = painted.split("\x1b[").map(|part| part.split_once('m').map_or(part, |p| p.1));
-        assert_eq!(plain.collect::<String>(), table(&rows, NOW, Look::default()));
+        assert_eq!(plain.collect::<String>(), table(&rows, NOW, OutputStyle::default()));
     }
 
     #[test]

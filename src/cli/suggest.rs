@@ -1,8 +1,8 @@
 //! `iotmonitor suggest [NAME]`: what was learned of the devices' silences beside their timeouts.
 
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
-use super::output::{self, Look};
-use super::table::Table;
+use super::output::{self, OutputStyle};
+use super::table::TextTable;
 use crate::bus::{Addressee, Caller};
 use crate::config::time_span;
 use crate::dbus::Bus;
@@ -11,7 +11,7 @@ use clap::builder::styling::Style;
 use iotmonitor_core::machines::rhythm::{FEWEST, TIMES};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::{DeviceView, Learned};
-use iotmonitor_core::model::words::Span;
+use iotmonitor_core::model::words::RoundedDuration;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub fn suggest(bus: Bus, addressee: Addressee, name: Option<String>, as_json: bo
         let text = if as_json {
             escaped_json(format!("{}\n", Value::Array(devices.iter().map(json_of).collect())))
         } else {
-            table(&devices, Look::of_stdout())
+            table(&devices, OutputStyle::of_stdout())
         };
         output::print(text)?;
         Ok::<(), AskError>(())
@@ -43,8 +43,8 @@ pub fn suggest(bus: Bus, addressee: Addressee, name: Option<String>, as_json: bo
 const HEADINGS: [&str; 8] =
     ["NAME", "TIMEOUT", "USUAL", "RARE", "LONGEST", "INTERVALS", "PROPOSED", ""];
 
-fn table(devices: &[DeviceView], look: Look) -> String {
-    let mut table = Table::new(look, HEADINGS);
+fn table(devices: &[DeviceView], look: OutputStyle) -> String {
+    let mut table = TextTable::new(look, HEADINGS);
     for device in devices {
         table.row(row(device).map(|cell| (cell, Style::new())));
     }
@@ -53,12 +53,15 @@ fn table(devices: &[DeviceView], look: Look) -> String {
 
 fn row(device: &DeviceView) -> [String; 8] {
     let timeout = match (device.auto_timeout, device.watch_timeout) {
-        (true, Some(timeout)) => format!("auto, {}", Span(timeout)),
-        (false, Some(timeout)) => Span(timeout).to_string(),
+        (true, Some(timeout)) => format!("auto, {}", RoundedDuration(timeout)),
+        (false, Some(timeout)) => RoundedDuration(timeout).to_string(),
         (_, None) => "-".to_owned(),
     };
     let span = |span: fn(&Learned) -> Duration| {
-        device.learned.as_ref().map_or("-".to_owned(), |learned| Span(span(learned)).to_string())
+        device
+            .learned
+            .as_ref()
+            .map_or("-".to_owned(), |learned| RoundedDuration(span(learned)).to_string())
     };
     let proposed = device.learned.and_then(|learned| learned.proposed);
     [
@@ -83,7 +86,7 @@ fn verdict(device: &DeviceView) -> String {
     if device.auto_timeout {
         "follows by itself".to_owned()
     } else if timeout <= learned.longest {
-        format!("too short: it was silent for {}", Span(learned.longest))
+        format!("too short: it was silent for {}", RoundedDuration(learned.longest))
     } else if timeout < learned.longest + learned.longest / 2 {
         "tight: a little more silence is an alarm".to_owned()
     } else if timeout > proposed * LATE {
@@ -160,7 +163,7 @@ mod tests {
     fn a_table_shows_what_was_learned() {
         let unheard = DeviceView { learned: None, ..device(None, 0, None) };
         assert_eq!(
-            table(&[device(Some(30), 40, Some(120)), unheard], Look::default()),
+            table(&[device(Some(30), 40, Some(120)), unheard], OutputStyle::default()),
             "NAME  TIMEOUT  USUAL  RARE  LONGEST  INTERVALS  PROPOSED\n\
              lamp  30 s     16 s   40 s  40 s     8640       \"2min\"    too short: it was silent for 40 s\n\
              lamp  -        -      -     -        0          -         is never too silent\n"

@@ -4,7 +4,7 @@
 //! a file or a pipe. Widths are Unicode's (UAX 11), by `tabwriter`, which is the smallest that knows
 //! them: 30 kB in the program, where comfy-table takes 110 kB and tabled 240 kB.
 
-use super::output::Look;
+use super::output::OutputStyle;
 use crate::printable::escaped;
 use clap::builder::styling::Style;
 use std::borrow::Cow;
@@ -16,13 +16,13 @@ const CUT: &str = "…";
 
 /// Headings, and rows that come one by one.
 #[derive(Debug)]
-pub struct Table {
-    look: Look,
+pub struct TextTable {
+    look: OutputStyle,
     cells: TabWriter<Vec<u8>>,
 }
 
-impl Table {
-    pub fn new<const COLUMNS: usize>(look: Look, headings: [&str; COLUMNS]) -> Self {
+impl TextTable {
+    pub fn new<const COLUMNS: usize>(look: OutputStyle, headings: [&str; COLUMNS]) -> Self {
         let cells = TabWriter::new(Vec::new()).minwidth(0).padding(2).ansi(look.coloured);
         let mut table = Self { look, cells };
         table.row(headings.map(|heading| (heading, Style::new().bold())));
@@ -65,8 +65,8 @@ mod tests {
 
     const PLAIN: Style = Style::new();
 
-    fn rendered(look: Look, rows: &[[&str; 3]]) -> String {
-        let mut table = Table::new(look, ["NAME", "STATE", ""]);
+    fn rendered(look: OutputStyle, rows: &[[&str; 3]]) -> String {
+        let mut table = TextTable::new(look, ["NAME", "STATE", ""]);
         for row in rows {
             let red = AnsiColor::Red.on_default();
             table.row(row.iter().zip([PLAIN, red, PLAIN]).map(|(cell, style)| (*cell, style)));
@@ -79,7 +79,7 @@ mod tests {
         let rows =
             [["lamp", "alive", "x"], ["厨房", "expired", ""], ["Kü\u{308}che", "alive", "y"]];
         assert_eq!(
-            rendered(Look::default(), &rows),
+            rendered(OutputStyle::default(), &rows),
             "NAME   STATE\n\
              lamp   alive    x\n\
              厨房   expired\n\
@@ -89,19 +89,19 @@ mod tests {
 
     #[test]
     fn a_cell_is_one_cell_whatever_is_in_it() {
-        let text = rendered(Look::default(), &[["a\tb", "\x1b[2J", "c\nd"]]);
+        let text = rendered(OutputStyle::default(), &[["a\tb", "\x1b[2J", "c\nd"]]);
         assert_eq!(text, "NAME  STATE\na\\tb  \\u{1b}[2J  c\\nd\n");
     }
 
     #[test]
     fn colours_change_no_column_and_a_screen_ends_a_row() {
         let rows = [["lamp", "alive", "a long story"]];
-        let look = Look { coloured: true, width: None };
+        let look = OutputStyle { coloured: true, width: None };
         let painted = rendered(look, &rows);
         assert!(painted.contains("\x1b[31malive\x1b[0m"), "{painted:?}");
         let plain = console::strip_ansi_codes(&painted).into_owned();
-        assert_eq!(plain, rendered(Look::default(), &rows));
-        let narrow = rendered(Look { width: Some(18), ..look }, &rows);
+        assert_eq!(plain, rendered(OutputStyle::default(), &rows));
+        let narrow = rendered(OutputStyle { width: Some(18), ..look }, &rows);
         let narrow = console::strip_ansi_codes(&narrow).into_owned();
         assert_eq!(narrow, "NAME  STATE\nlamp  alive  a lo…\n");
     }

@@ -4,7 +4,7 @@
 //! status and in agents' environments. Deliberately absent: name resolution.
 
 use super::nearest::nearest;
-use crate::mqtt::settings::{Server, without_query};
+use crate::mqtt::settings::{BrokerAddress, without_query};
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
@@ -64,7 +64,7 @@ fn suggestion(nearest: Option<&str>) -> String {
 ///
 /// # Errors
 /// When the scheme is unknown, a part is malformed, or the address carries a user or password.
-pub fn parse(text: &str) -> Result<Server, AddressError> {
+pub fn parse(text: &str) -> Result<BrokerAddress, AddressError> {
     let text = text.trim();
     if text.is_empty() {
         return Err(AddressError::Empty);
@@ -75,7 +75,7 @@ pub fn parse(text: &str) -> Result<Server, AddressError> {
     };
     if scheme == "unix" {
         return if rest.starts_with('/') && rest.len() > 1 {
-            Ok(Server::Unix { path: PathBuf::from(rest) })
+            Ok(BrokerAddress::Unix { path: PathBuf::from(rest) })
         } else {
             Err(AddressError::Socket(rest.to_owned()))
         };
@@ -85,12 +85,12 @@ pub fn parse(text: &str) -> Result<Server, AddressError> {
         return Err(AddressError::Userinfo);
     }
     match scheme.as_str() {
-        "tcp" | "mqtt" => socket(rest, 1883).map(|(host, port)| Server::Tcp { host, port }),
+        "tcp" | "mqtt" => socket(rest, 1883).map(|(host, port)| BrokerAddress::Tcp { host, port }),
         "ssl" | "mqtts" | "tls" => {
-            socket(rest, 8883).map(|(host, port)| Server::Tls { host, port })
+            socket(rest, 8883).map(|(host, port)| BrokerAddress::Tls { host, port })
         }
-        "ws" => url("ws", rest, 80).map(|url| Server::WebSocket { url }),
-        "wss" => url("wss", rest, 443).map(|url| Server::WebSocketTls { url }),
+        "ws" => url("ws", rest, 80).map(|url| BrokerAddress::WebSocket { url }),
+        "wss" => url("wss", rest, 443).map(|url| BrokerAddress::WebSocketTls { url }),
         _ => Err(AddressError::Scheme {
             nearest: nearest(&scheme, SCHEMES.iter().copied()).map(str::to_owned),
             scheme,
@@ -234,7 +234,7 @@ mod tests {
     fn a_query_is_kept_and_not_shown() {
         let server = parse("wss://broker/mqtt?token=hunter2").unwrap();
         let url = "wss://broker:443/mqtt?token=hunter2".to_owned();
-        assert_eq!(server, Server::WebSocketTls { url });
+        assert_eq!(server, BrokerAddress::WebSocketTls { url });
         assert!(!server.to_string().contains("hunter2"));
         for text in ["tcp://broker/mqtt?token=hunter2", "ws://broker/mqtt?token=hunter2 x"] {
             let error = parse(text).unwrap_err();

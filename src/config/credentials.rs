@@ -5,7 +5,7 @@
 //! agent with that user.
 
 use super::Environment;
-use super::report::{Report, Span};
+use super::report::{ByteSpan, Report};
 use super::section;
 use crate::trusted_path::swayed_part;
 use iotmonitor_core::model::spec::{AgentSpec, DYNAMIC_USER, DeviceSpec};
@@ -61,7 +61,7 @@ fn warn_of_readers(
     name: &str,
     agent: &AgentSpec,
     users: &BTreeMap<&str, Vec<&str>>,
-    span: &Span,
+    span: &ByteSpan,
     report: &mut Report,
 ) {
     let user = user_of(agent);
@@ -90,7 +90,7 @@ fn warn_of_readers(
     report.warning(span, message, hint);
 }
 
-fn warn_of_swayed_credentials(name: &str, agent: &AgentSpec, span: &Span, report: &mut Report) {
+fn warn_of_swayed_credentials(name: &str, agent: &AgentSpec, span: &ByteSpan, report: &mut Report) {
     for (credential, file) in &agent.credentials {
         if let Some(swayed) = swayed_part(file) {
             let message =

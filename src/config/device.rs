@@ -44,12 +44,12 @@ const LONGEST_OWN_LEVEL: usize = "/helloTopicCount/".len();
 
 /// Which of the two a section is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SectionKind {
     Device,
     Agent,
 }
 
-impl Kind {
+impl SectionKind {
     /// Kind and name of a section such as `device_lamp`; `None` for any other section.
     pub fn of(section: &str) -> Option<(Self, &str)> {
         let device = section.strip_prefix("device_").map(|name| (Self::Device, name));
@@ -60,7 +60,7 @@ impl Kind {
 /// `None` when the name is no name, or the process could not be read; that has been reported then.
 pub(super) fn read(
     section: &Section<'_>,
-    kind: Kind,
+    kind: SectionKind,
     name: &str,
     mqtt: &MqttSection,
     environment: &Environment,
@@ -78,8 +78,8 @@ pub(super) fn read(
     let enabled = section.boolean("enabled", true, report);
     report_missing_topics(section, kind, report);
     let agent = match kind {
-        Kind::Device => None,
-        Kind::Agent => {
+        SectionKind::Device => None,
+        SectionKind::Agent => {
             let name = device_name.as_ref().map(|_| name)?;
             Some(agent::read(section, name, mqtt, environment, report)?)
         }
@@ -102,13 +102,13 @@ pub(super) fn read(
     })
 }
 
-fn report_unknown_keys(section: &Section<'_>, kind: Kind, name: &str, report: &mut Report) {
+fn report_unknown_keys(section: &Section<'_>, kind: SectionKind, name: &str, report: &mut Report) {
     match kind {
-        Kind::Agent => {
+        SectionKind::Agent => {
             let known = [KEYS, agent::KEYS].concat();
             section.report_unknown_keys(&known, agent::hint_for_others, report);
         }
-        Kind::Device => {
+        SectionKind::Device => {
             let elsewhere = |key: &str| {
                 let is_agents = agent::KEYS.contains(&key) || agent::hint_for_others(key).is_some();
                 is_agents.then(|| {
@@ -261,9 +261,9 @@ fn zero_is_none(
 }
 
 /// A device without topics would never be heard of; an agent is known by its process at least.
-fn report_missing_topics(section: &Section<'_>, kind: Kind, report: &mut Report) {
+fn report_missing_topics(section: &Section<'_>, kind: SectionKind, report: &mut Report) {
     let topics = ["watchTopics", "helloTopic", "stateTopics", "availabilityTopic"];
-    if kind == Kind::Device && !topics.iter().any(|key| is_set(section, key)) {
+    if kind == SectionKind::Device && !topics.iter().any(|key| is_set(section, key)) {
         let message = format!("{} has no topics", section.title);
         let hint =
             "add watchTopics, helloTopic or stateTopics, as in watchTopics = \"home/lamp/#\"";

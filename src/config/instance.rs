@@ -7,7 +7,7 @@
 use super::report::Report;
 use super::section::{Field, Section, field_of};
 use super::{Environment, LONGEST_FILE, address};
-use crate::mqtt::settings::Server;
+use crate::mqtt::settings::BrokerAddress;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -147,13 +147,13 @@ pub(super) fn warn_of_main_defaults(
 }
 
 /// What of a file must be unlike that of every other monitor of the machine.
-struct Names {
+struct InstanceNames {
     client_id: String,
     base_topic: String,
-    server: Option<Server>,
+    server: Option<BrokerAddress>,
 }
 
-impl Names {
+impl InstanceNames {
     /// Of a file that may have any errors; what is wrong in it counts as not written.
     fn of(root: &DeTable<'_>, instance: &Instance) -> Option<Self> {
         let section = field_of(root, "mqtt")?;
@@ -195,9 +195,9 @@ pub(super) fn warn_of_shared_names(
     if path.parent() != Some(directory.as_path()) {
         return;
     }
-    let Some(own) = Names::of(root, &environment.instance) else { return };
+    let Some(own) = InstanceNames::of(root, &environment.instance) else { return };
     for file in other_files(&path, directory) {
-        let Some(other) = Names::of_file(&file, directory) else { continue };
+        let Some(other) = InstanceNames::of_file(&file, directory) else { continue };
         let shared = own.client_ids().into_iter().find(|id| other.client_ids().contains(id));
         if let Some(id) = shared {
             let message = format!(

@@ -47,7 +47,7 @@ pub(super) fn warn(
     environment: &Environment,
     report: &mut Report,
 ) {
-    let mut look = Look { environment, seen: BTreeMap::new(), report };
+    let mut look = Search { environment, seen: BTreeMap::new(), report };
     look.template(section::value_of(root, "alerts", "alertUnit"));
     for device in devices {
         let kind = if device.agent.is_some() { "agent" } else { "device" };
@@ -60,14 +60,14 @@ pub(super) fn warn(
     }
 }
 
-struct Look<'a> {
+struct Search<'a> {
     environment: &'a Environment,
     /// What has been looked for before, by kind and name: many sections name the same.
     seen: BTreeMap<(&'static str, String), bool>,
     report: &'a mut Report,
 }
 
-impl Look<'_> {
+impl Search<'_> {
     fn agent<'t>(&mut self, agent: &AgentSpec, field: impl Fn(&str) -> Option<Field<'t>>) {
         if let Some(user) = agent.user.as_deref().filter(|user| *user != DYNAMIC_USER) {
             let exists = || is_number(user) || !matches!(User::from_name(user), Ok(None));

@@ -12,7 +12,7 @@ use super::report::Report;
 use super::secret::{self, Source};
 use super::section::Section;
 use crate::mqtt::certificates::{self, Content, FileError};
-use crate::mqtt::settings::{MqttSettings, PASSWORD, ProtocolChoice, Server};
+use crate::mqtt::settings::{BrokerAddress, MqttSettings, PASSWORD, ProtocolChoice};
 use iotmonitor_core::topic::TopicName;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ pub(super) fn read(
     let ca_file = tls_file(section, "caFile", directory, server.as_ref(), environment, report);
     let client_certificate =
         client_certificate(section, directory, server.as_ref(), environment, report);
-    if let Some(Server::Tls { .. } | Server::WebSocketTls { .. }) = &server {
+    if let Some(BrokerAddress::Tls { .. } | BrokerAddress::WebSocketTls { .. }) = &server {
         try_certificates(section, ca_file.as_deref(), client_certificate.as_ref(), report);
     }
     let settings = server.zip(client_id.clone()).map(|(server, client_id)| MqttSettings {
@@ -98,7 +98,11 @@ pub(super) fn read(
     MqttSection { settings, base_topic, client_id, main_defaults }
 }
 
-fn server(section: &Section<'_>, environment: &Environment, report: &mut Report) -> Option<Server> {
+fn server(
+    section: &Section<'_>,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<BrokerAddress> {
     const EXAMPLE: &str = "serverAddress = \"tcp://localhost:1883\"";
     let Some(field) = section.field("serverAddress") else {
         let message = "[mqtt] has no `serverAddress`";
@@ -112,7 +116,7 @@ fn server(section: &Section<'_>, environment: &Environment, report: &mut Report)
             report.error(&field.span, format!("serverAddress: {error}"), error.hint());
         })
         .ok()?;
-    if let Server::Unix { path } = &server {
+    if let BrokerAddress::Unix { path } = &server {
         warn_if_socket_closed(environment, path, &field.span, report);
     }
     Some(server)
@@ -239,7 +243,7 @@ fn keep_alive(section: &Section<'_>, report: &mut Report) -> Duration {
 fn client_certificate(
     section: &Section<'_>,
     directory: &Path,
-    server: Option<&Server>,
+    server: Option<&BrokerAddress>,
     environment: &Environment,
     report: &mut Report,
 ) -> Option<(PathBuf, PathBuf)> {
@@ -268,26 +272,32 @@ fn tls_file(
     section: &Section<'_>,
     key: &str,
     directory: &Path,
-    server: Option<&Server>,
+    server: Option<&BrokerAddress>,
     environment: &Environment,
     report: &mut Report,
 ) -> Option<PathBuf> {
     let text = section.text(key, report)?;
     let path = directory.join(text.value);
     match server {
-        Some(Server::Tls { .. } | Server::WebSocketTls { .. }) => match File::open(&path) {
-            Ok(_) => warn_if_closed(environment, key, key, &path, &text.span, report),
-            Err(error) => {
-                let message = format!("{key}: cannot read {}: {error}", path.display());
-                let hint = if is_denied(&error) {
-                    access::hint(environment, key, &path)
-                } else {
-                    "the broker cannot be reached before it is there and readable".to_owned()
-                };
-                report.warning(&text.span, message, hint);
+        Some(BrokerAddress::Tls { .. } | BrokerAddress::WebSocketTls { .. }) => {
+            match File::open(&path) {
+                Ok(_) => warn_if_closed(environment, key, key, &path, &text.span, report),
+                Err(error) => {
+                    let message = format!("{key}: cannot read {}: {error}", path.display());
+                    let hint = if is_denied(&error) {
+                        access::hint(environment, key, &path)
+                    } else {
+                        "the broker cannot be reached before it is there and readable".to_owned()
+                    };
+                    report.warning(&text.span, message, hint);
+                }
             }
-        },
-        Some(Server::Tcp { .. } | Server::WebSocket { .. } | Server::Unix { .. }) => {
+        }
+        Some(
+            BrokerAddress::Tcp { .. }
+            | BrokerAddress::WebSocket { .. }
+            | BrokerAddress::Unix { .. },
+        ) => {
             let message = format!("{key} `{}` has no effect on an address without TLS", text.value);
             report.warning(
                 &text.span,

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// A place in the text, in bytes.
-pub(super) type Span = Range<usize>;
+pub(super) type ByteSpan = Range<usize>;
 
 /// So many findings of one severity are shown, the first ones of the file. More nobody reads, and
 /// each takes work.
@@ -49,11 +49,16 @@ struct Finding {
 }
 
 impl Report {
-    pub fn error(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
+    pub fn error(&mut self, span: &ByteSpan, message: impl Into<String>, hint: impl Into<String>) {
         self.errors.add(span, message.into(), hint.into());
     }
 
-    pub fn warning(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
+    pub fn warning(
+        &mut self,
+        span: &ByteSpan,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         self.warnings.add(span, message.into(), hint.into());
     }
 
@@ -66,7 +71,7 @@ impl Report {
         self,
         path: &Path,
         text: &str,
-        secrets: Vec<Span>,
+        secrets: Vec<ByteSpan>,
     ) -> (Findings, Findings) {
         let secrets = Secrets::new(secrets);
         let [errors, warnings] =
@@ -77,7 +82,7 @@ impl Report {
 }
 
 impl Found {
-    fn add(&mut self, span: &Span, message: String, hint: String) {
+    fn add(&mut self, span: &ByteSpan, message: String, hint: String) {
         let number = self.total;
         self.total += 1;
         if self.first.len() == MOST_SHOWN {
@@ -121,10 +126,10 @@ impl Found {
 }
 
 /// Places that are not shown, in order and apart from each other.
-struct Secrets(Vec<Span>);
+struct Secrets(Vec<ByteSpan>);
 
 impl Secrets {
-    fn new(mut spans: Vec<Span>) -> Self {
+    fn new(mut spans: Vec<ByteSpan>) -> Self {
         spans.sort_by_key(|span| span.start);
         spans.dedup_by(|next, kept| {
             let overlaps = next.start <= kept.end;
@@ -145,7 +150,7 @@ impl Secrets {
 
 /// Renders one line and where the marked part of it comes to stand; of a long line, what lies
 /// around the marker.
-fn snippet(text: &str, line: Span, marked: Span, secrets: &Secrets) -> Snippet {
+fn snippet(text: &str, line: ByteSpan, marked: ByteSpan, secrets: &Secrets) -> Snippet {
     // A character is at least as long as its place on the screen, so this is far enough.
     let before = text[line.start..marked.start].char_indices().rev().nth(LONGEST_SNIPPET);
     let from = line.start + before.map_or(0, |(offset, _)| offset);
@@ -223,7 +228,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn one(text: &str, span: Span, secret: Option<Span>) -> Diagnostic {
+    fn one(text: &str, span: ByteSpan, secret: Option<ByteSpan>) -> Diagnostic {
         let mut report = Report::default();
         report.error(&span, "m", "h");
         let (errors, _) =

@@ -8,7 +8,7 @@
 //! anything.
 
 use super::public;
-use super::report::Span;
+use super::report::ByteSpan;
 use iotmonitor_core::model::spec::Exec;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -21,7 +21,7 @@ const HARMLESS_KEYS: &[&str] = &["passwordFile", "keyFile", "tokenFile"];
 
 /// The secret places of a file that is TOML. `guarded` are the sections in which a secret stands,
 /// with the keys that they know.
-pub(super) fn secret_spans(root: &DeTable<'_>, guarded: &[(&str, &[&str])]) -> Vec<Span> {
+pub(super) fn secret_spans(root: &DeTable<'_>, guarded: &[(&str, &[&str])]) -> Vec<ByteSpan> {
     let mut spans = Vec::new();
     for (name, known) in guarded {
         if let Some(DeValue::Table(table)) = root.get(*name).map(Spanned::get_ref) {
@@ -33,7 +33,7 @@ pub(super) fn secret_spans(root: &DeTable<'_>, guarded: &[(&str, &[&str])]) -> V
     spans
 }
 
-fn collect(table: &DeTable<'_>, spans: &mut Vec<Span>) {
+fn collect(table: &DeTable<'_>, spans: &mut Vec<ByteSpan>) {
     for (key, value) in table {
         let key = key.get_ref();
         if sounds_secret(key) || key == "exec" && command_shows_secret(value.get_ref()) {
@@ -74,7 +74,7 @@ fn command_shows_secret(value: &DeValue<'_>) -> bool {
 }
 
 /// The places of all single values: a table's own place may be no more than its header.
-fn leaves(value: &DeValue<'_>, span: Span) -> Vec<Span> {
+fn leaves(value: &DeValue<'_>, span: ByteSpan) -> Vec<ByteSpan> {
     match value {
         DeValue::Table(table) => {
             table.values().flat_map(|inner| leaves(inner.get_ref(), inner.span())).collect()
@@ -91,7 +91,7 @@ fn leaves(value: &DeValue<'_>, span: Span) -> Vec<Span> {
 }
 
 /// The secret place of the line at `position` in a text that is not TOML.
-pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<Span> {
+pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<ByteSpan> {
     let before = text.get(..position).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);

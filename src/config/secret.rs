@@ -5,7 +5,7 @@
 
 use super::Environment;
 use super::access::{self, is_denied, warn_if_closed, warn_if_open};
-use super::report::{Report, Span};
+use super::report::{ByteSpan, Report};
 use super::section::{Section, Text};
 use crate::secret::Secret;
 use std::io::{self, ErrorKind, Read};
@@ -42,7 +42,7 @@ pub(super) fn read(
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             result => {
                 let what = format!("the credential {}", source.credential);
-                let place = Place { what: &what, path: &path, span: &section.header };
+                let place = SecretFile { what: &what, path: &path, span: &section.header };
                 return accept(result, source, &place, environment, report);
             }
         }
@@ -55,7 +55,7 @@ pub(super) fn read(
             warn_if_closed(environment, key, credential, &path, &file.span, report);
             warn_if_open(source.key, &path, &file.span, report);
         }
-        let place = Place { what: source.file_key, path: &path, span: &file.span };
+        let place = SecretFile { what: source.file_key, path: &path, span: &file.span };
         return accept(result, source, &place, environment, report);
     }
     let written = written?;
@@ -101,17 +101,17 @@ fn read_file(path: &Path) -> io::Result<String> {
 }
 
 /// A file that was to hold the secret.
-struct Place<'a> {
+struct SecretFile<'a> {
     /// How messages name it.
     what: &'a str,
     path: &'a Path,
-    span: &'a Span,
+    span: &'a ByteSpan,
 }
 
 fn accept(
     result: io::Result<String>,
     source: &Source,
-    &Place { what, path, span }: &Place<'_>,
+    &SecretFile { what, path, span }: &SecretFile<'_>,
     environment: &Environment,
     report: &mut Report,
 ) -> Option<Secret> {

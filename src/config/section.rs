@@ -6,7 +6,7 @@
 //! Deliberately absent: what the keys mean.
 
 use super::nearest::nearest;
-use super::report::{Report, Span};
+use super::report::{ByteSpan, Report};
 use super::secrecy::sounds_secret;
 use super::time_span;
 use std::ops::RangeInclusive;
@@ -20,22 +20,22 @@ pub(super) struct Section<'t> {
     /// As in the file: `[device_lamp]`.
     pub title: String,
     /// The place of its name.
-    pub header: Span,
+    pub header: ByteSpan,
     pub table: &'t DeTable<'t>,
 }
 
 /// One key with its value.
 pub(super) struct Field<'t> {
     pub key: &'t str,
-    pub key_span: Span,
-    pub span: Span,
+    pub key_span: ByteSpan,
+    pub span: ByteSpan,
     pub value: &'t DeValue<'t>,
 }
 
 /// A text and its place.
 pub(super) struct Text<'t> {
     pub value: &'t str,
-    pub span: Span,
+    pub span: ByteSpan,
 }
 
 impl<'t> Section<'t> {
@@ -50,7 +50,7 @@ impl<'t> Section<'t> {
     }
 
     /// Where a key that is missing is empty, or the section's name.
-    pub fn gap(&self, key: &str) -> Span {
+    pub fn gap(&self, key: &str) -> ByteSpan {
         field_of(self.table, key).map_or_else(|| self.header.clone(), |empty| empty.span)
     }
 

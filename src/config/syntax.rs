@@ -3,11 +3,11 @@
 //! The parser goes on after an error, and what it says then may follow from the first one. So a line
 //! has one error, and a list that is never closed has one, where it goes wrong.
 
-use super::report::{MOST_SHOWN, Report, Span};
+use super::report::{ByteSpan, MOST_SHOWN, Report};
 use super::secrecy;
 
 /// Reports the errors of a text, as the parser gives them; returns the places not to show.
-pub(super) fn report(text: &str, errors: &[toml::de::Error], report: &mut Report) -> Vec<Span> {
+pub(super) fn report(text: &str, errors: &[toml::de::Error], report: &mut Report) -> Vec<ByteSpan> {
     let place = |error: &toml::de::Error| error.span().unwrap_or(0..0);
     let mut errors: Vec<_> = errors.iter().collect();
     errors.sort_by_key(|error| place(error).start);
@@ -16,7 +16,7 @@ pub(super) fn report(text: &str, errors: &[toml::de::Error], report: &mut Report
     {
         errors.truncate(first + 1);
     }
-    let mut lines: Vec<Span> = Vec::new();
+    let mut lines: Vec<ByteSpan> = Vec::new();
     let mut secrets = Vec::new();
     for error in errors {
         let span = place(error);
@@ -36,7 +36,7 @@ pub(super) fn report(text: &str, errors: &[toml::de::Error], report: &mut Report
     secrets
 }
 
-fn line_at(text: &str, position: usize) -> Span {
+fn line_at(text: &str, position: usize) -> ByteSpan {
     let start = text[..position].rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[position..].find('\n').map_or(text.len(), |newline| position + newline);
     start..end
@@ -94,7 +94,7 @@ fn explain_header(name: &str, line: &str) -> (Option<String>, String) {
 }
 
 /// Bytes as text, with every line reported that is no UTF-8.
-pub(super) fn decode(bytes: Vec<u8>, report: &mut Report) -> (String, Vec<Span>) {
+pub(super) fn decode(bytes: Vec<u8>, report: &mut Report) -> (String, Vec<ByteSpan>) {
     let bytes = match String::from_utf8(bytes) {
         Ok(text) => return (text, Vec::new()),
         Err(error) => error.into_bytes(),
@@ -110,7 +110,7 @@ pub(super) fn decode(bytes: Vec<u8>, report: &mut Report) -> (String, Vec<Span>)
             text.push(char::REPLACEMENT_CHARACTER);
         }
     }
-    let mut lines: Vec<Span> = Vec::new();
+    let mut lines: Vec<ByteSpan> = Vec::new();
     let mut secrets = Vec::new();
     for (place, byte) in places {
         let line = line_at(&text, place);

@@ -1,7 +1,7 @@
 //! The key `dependsOn`: names of other sections, looked up when all sections are read.
 
 use super::nearest::nearest;
-use super::report::{MOST_SHOWN, Report, Span};
+use super::report::{ByteSpan, MOST_SHOWN, Report};
 use super::section::{Section, Text};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::DeviceSpec;
@@ -39,11 +39,11 @@ pub(super) fn read<'t>(section: &Section<'t>, report: &mut Report) -> Vec<Text<'
 /// Gives each device what it depends on. `known` are the names of all sections.
 pub(super) fn relate(
     wishes: &[Wish<'_>],
-    known: &BTreeMap<&str, Span>,
+    known: &BTreeMap<&str, ByteSpan>,
     devices: &mut [DeviceSpec],
     report: &mut Report,
 ) {
-    let mut places: BTreeMap<DeviceName, Span> = BTreeMap::new();
+    let mut places: BTreeMap<DeviceName, ByteSpan> = BTreeMap::new();
     let mut hints = Hints { known, found: HashMap::new() };
     for wish in wishes {
         let device = &mut devices[wish.device];
@@ -68,7 +68,7 @@ pub(super) fn relate(
 /// up once, and no more of them than can be shown: sections come in the order of the file. In a very
 /// large file it is fewer.
 struct Hints<'t, 'k> {
-    known: &'k BTreeMap<&'k str, Span>,
+    known: &'k BTreeMap<&'k str, ByteSpan>,
     found: HashMap<&'t str, Option<&'k str>>,
 }
 
@@ -102,7 +102,7 @@ fn report_unknown<'t>(text: &Text<'t>, hints: &mut Hints<'t, '_>, report: &mut R
 /// Who depends on itself, at last, would never be told of.
 fn report_circles(
     devices: &[DeviceSpec],
-    places: &BTreeMap<DeviceName, Span>,
+    places: &BTreeMap<DeviceName, ByteSpan>,
     report: &mut Report,
 ) {
     let mut open: BTreeMap<&DeviceName, Vec<&DeviceName>> = devices
@@ -147,7 +147,11 @@ fn report_circles(
     }
 }
 
-fn report_circle(circle: &[&DeviceName], places: &BTreeMap<DeviceName, Span>, report: &mut Report) {
+fn report_circle(
+    circle: &[&DeviceName],
+    places: &BTreeMap<DeviceName, ByteSpan>,
+    report: &mut Report,
+) {
     let Some(first) = circle.first() else { return };
     let mut names: Vec<Cow<'_, str>> =
         circle.iter().take(LONGEST_WAY).map(|name| name.as_str().into()).collect();

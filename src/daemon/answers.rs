@@ -125,7 +125,7 @@ impl Daemon<'_> {
             },
         };
         let Some(read) = self.answers.await_read(reply) else { return };
-        self.parts.carry_out(&self.wiring, Action::ReadStates { read, filters, after });
+        self.adapters.carry_out(&self.settings, Action::ReadStates { read, filters, after });
     }
 
     pub(super) fn set_state(&mut self, mut state: StateRecord, reply: Reply<bool>) {

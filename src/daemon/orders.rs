@@ -1,7 +1,7 @@
 //! What people order: which event it is, and who waits until it has happened.
 
 use super::Daemon;
-use super::reload::Reply;
+use super::reload::CommandReply;
 use crate::request::{Command, Rejection};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
@@ -21,7 +21,7 @@ pub struct Orders {
 struct Waiting {
     device: DeviceName,
     goal: Goal,
-    reply: Reply,
+    reply: CommandReply,
 }
 
 impl Orders {
@@ -40,7 +40,7 @@ impl Orders {
         Some((device, goal))
     }
 
-    pub fn push(&mut self, (device, goal): (DeviceName, Goal), reply: Reply) {
+    pub fn push(&mut self, (device, goal): (DeviceName, Goal), reply: CommandReply) {
         if self.waiting.len() < MOST_WAITING {
             self.waiting.push(Waiting { device, goal, reply });
             return;
@@ -69,7 +69,7 @@ impl Orders {
 
 impl Daemon<'_> {
     /// Does it, and answers at once; a reload when it is done.
-    pub(super) fn obey(&mut self, command: Command, reply: Reply) {
+    pub(super) fn obey(&mut self, command: Command, reply: CommandReply) {
         if command == Command::Reload {
             return self.reload(Some(reply));
         }
@@ -78,7 +78,7 @@ impl Daemon<'_> {
     }
 
     /// Does it, and answers when it has happened.
-    pub(super) fn follow(&mut self, command: Command, reply: Reply) {
+    pub(super) fn follow(&mut self, command: Command, reply: CommandReply) {
         let Some(goal) = Orders::goal_of(&command, &self.monitor) else {
             return self.obey(command, reply);
         };

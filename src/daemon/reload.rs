@@ -4,7 +4,7 @@
 //! the watchdog to be fed. Whoever asks while a check is under way may have written the file after
 //! it was read: it is read once more then, for all of them together.
 
-use super::{Daemon, Wiring, keep_credentials};
+use super::{AdapterSettings, Daemon, keep_credentials};
 use crate::config::{self, ConfigErrors, Environment, Loaded};
 use crate::request::Rejection;
 use crate::systemd::notify;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 /// The way back to a person who asked.
-pub type Reply = oneshot::Sender<Result<(), Rejection>>;
+pub type CommandReply = oneshot::Sender<Result<(), Rejection>>;
 
 /// What became of a check; an error is the thread's, which could not be started or has died.
 type Outcome = std::io::Result<Result<Loaded, ConfigErrors>>;
@@ -25,14 +25,14 @@ type Outcome = std::io::Result<Result<Loaded, ConfigErrors>>;
 #[derive(Default)]
 pub struct Reloads {
     running: Option<oneshot::Receiver<Outcome>>,
-    waiting: Vec<Reply>,
+    waiting: Vec<CommandReply>,
     /// Those who asked since it began, if anybody has.
-    next: Option<Vec<Reply>>,
+    next: Option<Vec<CommandReply>>,
 }
 
 impl Reloads {
     /// Has a file checked, at once or after the check that is under way.
-    fn ask(&mut self, reply: Option<Reply>, file: PathBuf, environment: Environment) {
+    fn ask(&mut self, reply: Option<CommandReply>, file: PathBuf, environment: Environment) {
         if self.running.is_some() {
             self.next.get_or_insert_default().extend(reply);
             return;
@@ -64,7 +64,7 @@ impl Reloads {
 
 impl Daemon<'_> {
     /// Has the file read again. What comes of it is in the journal, and told to who waits for it.
-    pub(super) fn reload(&mut self, reply: Option<Reply>) {
+    pub(super) fn reload(&mut self, reply: Option<CommandReply>) {
         notify::reloading();
         let (file, environment) = (&self.options.config_file, &self.options.environment);
         self.reloads.ask(reply, file.clone(), environment.clone());
@@ -100,10 +100,10 @@ impl Daemon<'_> {
         for warning in loaded.warnings.paragraphs() {
             self.tell(AlertKind::ConfigWarning, warning);
         }
-        let new = Wiring::of(&loaded.config);
+        let new = AdapterSettings::of(&loaded.config);
         for (key, old, new) in [
-            ("clientid", self.wiring.client_id.as_str(), new.client_id.as_str()),
-            ("baseTopic", self.wiring.base_topic.as_str(), new.base_topic.as_str()),
+            ("clientid", self.settings.client_id.as_str(), new.client_id.as_str()),
+            ("baseTopic", self.settings.base_topic.as_str(), new.base_topic.as_str()),
         ] {
             if old != new {
                 return Err(format!(
@@ -114,11 +114,11 @@ impl Daemon<'_> {
             }
         }
         keep_credentials(self.options, &loaded.config, self.logger);
-        self.parts.reconfigure(&self.wiring, &new);
-        self.wiring = new;
+        self.adapters.reconfigure(&self.settings, &new);
+        self.settings = new;
         self.turn(Event::Reconfigured(loaded.config.monitor));
         self.tell_status();
-        self.parts.show_reload();
+        self.adapters.show_reload();
         let summary = self.monitor.summary();
         Ok(format!(
             "{} is in force with {}",

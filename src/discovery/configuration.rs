@@ -4,11 +4,11 @@
 //! and no comment holds a character that ends it or deceives its reader. No payload is shown.
 
 use super::Discovery;
-use super::grouping::{Device, Seen, Standing};
+use super::grouping::{FoundDevice, Seen, Standing};
 use super::rhythm::{Basis, Timeout};
 use crate::config::time_span;
 use crate::printable::is_printable;
-use iotmonitor_core::model::words::{Span, counted};
+use iotmonitor_core::model::words::{RoundedDuration, counted};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub struct Head {
 
 /// Writes the file.
 #[must_use]
-pub fn write(head: &Head, discovery: &Discovery, devices: &[Device]) -> String {
+pub fn write(head: &Head, discovery: &Discovery, devices: &[FoundDevice]) -> String {
     let mut text = String::new();
     heading(&mut text, head, discovery, devices.len());
     mqtt(&mut text, head);
@@ -82,7 +82,7 @@ fn plain(text: &str) -> String {
 }
 
 fn heading(text: &mut String, head: &Head, discovery: &Discovery, devices: usize) {
-    let listened = Span(head.listened);
+    let listened = RoundedDuration(head.listened);
     let (messages, topics) = (discovery.messages(), counted(discovery.topics(), "topic"));
     line(
         text,
@@ -134,7 +134,7 @@ fn mqtt(text: &mut String, head: &Head) {
     }
 }
 
-fn section(text: &mut String, device: &Device) {
+fn section(text: &mut String, device: &FoundDevice) {
     line(text, "");
     let model =
         device.model.as_deref().map_or_else(String::new, |model| format!(", {}", plain(model)));
@@ -166,7 +166,7 @@ fn section(text: &mut String, device: &Device) {
     orders(text, &device.orders);
 }
 
-fn entries(device: &Device) -> Vec<String> {
+fn entries(device: &FoundDevice) -> Vec<String> {
     let mut entries = vec![format!("[{}]", key(&format!("device_{}", device.name)))];
     if !device.watch.is_empty() {
         entries.push(format!("watchTopics = {}", list(&device.watch)));
@@ -207,7 +207,7 @@ fn timeout(Timeout { span, basis }: Timeout) -> String {
     let why = match basis {
         Basis::Learned { longest, intervals, times } => format!(
             "{times} times its longest silence, {} in {}",
-            Span(longest),
+            RoundedDuration(longest),
             counted(intervals as usize, "interval")
         ),
         Basis::Usual(why) => why.to_owned(),
@@ -224,7 +224,9 @@ fn passed(seen: &Seen) -> String {
         (0, true) => "retained".to_owned(),
         (0, false) => "told of, and not heard".to_owned(),
         (1, _) => "1 message".to_owned(),
-        (live, _) => format!("{live} messages, at most {} apart", Span(seen.longest_gap)),
+        (live, _) => {
+            format!("{live} messages, at most {} apart", RoundedDuration(seen.longest_gap))
+        }
     };
     format!("{}: {what}", plain(seen.topic.as_str()))
 }

@@ -1,7 +1,7 @@
 //! Topics become devices: each topic is claimed once, and what has the same owner is one device.
 
 use super::conventions::{Claim, Convention, Role, Roots, home_assistant, zigbee2mqtt};
-use super::naming::Names;
+use super::naming::UniqueNames;
 use super::rhythm::{self, Timeout};
 use super::traffic::{Topics, Traffic};
 use super::{filters, shape};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// A device as it may stand in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
+pub struct FoundDevice {
     pub name: DeviceName,
     pub convention: Convention,
     /// Maker and model, where it was told.
@@ -81,9 +81,9 @@ pub fn devices(
     roster: &zigbee2mqtt::Roster,
     listened: Duration,
     taken: BTreeSet<String>,
-) -> Vec<Device> {
+) -> Vec<FoundDevice> {
     let context = Context { topics, described, listened };
-    let mut names = Names::new(taken);
+    let mut names = UniqueNames::new(taken);
     let groups = groups(topics, described, roster).into_iter();
     let mut bridges = BTreeMap::new();
     let found = groups.filter_map(|((convention, key), group)| {
@@ -92,7 +92,7 @@ pub fn devices(
         bridges.extend(bridge.map(|bridge| (device.name.clone(), bridge)));
         Some(((convention, key), device))
     });
-    let mut found: BTreeMap<(Convention, String), Device> = found.collect();
+    let mut found: BTreeMap<(Convention, String), FoundDevice> = found.collect();
     // Who is not watched can be nobody's way.
     let heard = found.iter().filter(|(_, device)| device.standing == Standing::Heard);
     let heard: BTreeMap<(Convention, String), DeviceName> =
@@ -189,8 +189,8 @@ fn device(
     key: &str,
     mut group: Group<'_>,
     context: &Context<'_>,
-    names: &mut Names,
-) -> Option<Device> {
+    names: &mut UniqueNames,
+) -> Option<FoundDevice> {
     group.topics.sort_by_key(|(topic, traffic, _)| (Reverse(traffic.live), *topic));
     let topics = |wanted| group.in_role(wanted).map(|(topic, _)| topic);
     let availability =
@@ -210,7 +210,7 @@ fn device(
         group.convention,
         about().filter_map(|about| about.expires_after).max(),
     );
-    Some(Device {
+    Some(FoundDevice {
         name: names.give(&group.name),
         convention: group.convention,
         model: about().find_map(|about| about.model.clone()),

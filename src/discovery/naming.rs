@@ -9,11 +9,11 @@ const LONGEST: usize = 60;
 
 /// Gives names out.
 #[derive(Debug)]
-pub struct Names {
+pub struct UniqueNames {
     taken: BTreeSet<String>,
 }
 
-impl Names {
+impl UniqueNames {
     pub fn new(taken: BTreeSet<String>) -> Self {
         Self { taken }
     }
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn names_are_levels_of_topics_and_nobody_shares_one() {
-        let mut names = Names::new(BTreeSet::from(["lamp".to_owned()]));
+        let mut names = UniqueNames::new(BTreeSet::from(["lamp".to_owned()]));
         for (wish, given) in [
             ("lamp", "lamp-2"),
             ("lamp", "lamp-3"),

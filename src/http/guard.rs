@@ -42,18 +42,18 @@ static HEADERS: [(HeaderName, HeaderValue); 5] = [
 /// Why a request is not done, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{sentence}")]
-pub(super) struct Refusal {
+pub(super) struct HttpRefusal {
     status: StatusCode,
     sentence: String,
 }
 
-impl Refusal {
+impl HttpRefusal {
     pub fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
         Self { status, sentence: sentence.into() }
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for HttpRefusal {
     fn into_response(self) -> Response {
         let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = format!("{}\n", json!({ "error": self.sentence }));
@@ -86,7 +86,7 @@ pub(super) async fn watch_over(State(page): State<Page>, request: Request, next:
 
 /// Whether it was asked for by a name of its own: an address, which nobody can bend, a name of the
 /// loopback, or one that the configuration has.
-fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), Refusal> {
+fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), HttpRefusal> {
     let host = authority(headers, header::HOST).unwrap_or_default();
     let name = host_of(&host).to_ascii_lowercase();
     let name = name.trim_end_matches('.');
@@ -98,12 +98,12 @@ fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), Refusal> {
         "this page does not go by the name `{}`: use an address, or add the name to hostNames in [http]",
         name.escape_debug()
     );
-    Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, sentence))
+    Err(HttpRefusal::new(StatusCode::MISDIRECTED_REQUEST, sentence))
 }
 
 /// Whether the browser, where one asks, says that it was not made to by another page (Fetch Metadata
 /// Request Headers; RFC 6454). To follow a link to here is allowed.
-fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), HttpRefusal> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let is_reading = matches!(*method, Method::GET | Method::HEAD);
     let follows_link = is_reading
@@ -119,15 +119,15 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     if follows_link || (comes_from_here && is_own_origin) {
         return Ok(());
     }
-    Err(Refusal::new(StatusCode::FORBIDDEN, "another page asks for this, which it may not"))
+    Err(HttpRefusal::new(StatusCode::FORBIDDEN, "another page asks for this, which it may not"))
 }
 
 /// Whether this request may command.
-pub(super) fn check_token(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), Refusal> {
+pub(super) fn check_token(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), HttpRefusal> {
     let Some(token) = token else {
         let sentence =
             "no token is configured, so that nobody may command here: set tokenFile in [http]";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, sentence));
+        return Err(HttpRefusal::new(StatusCode::FORBIDDEN, sentence));
     };
     let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     let (scheme, given) = given.split_at_checked("Bearer ".len()).unwrap_or_default();
@@ -137,7 +137,7 @@ pub(super) fn check_token(headers: &HeaderMap, token: Option<&Secret>) -> Result
     }
     let sentence =
         "to command takes the header `Authorization: Bearer TOKEN` with the token of [http]";
-    Err(Refusal::new(StatusCode::UNAUTHORIZED, sentence))
+    Err(HttpRefusal::new(StatusCode::UNAUTHORIZED, sentence))
 }
 
 /// The value of a header that is there once and names a host.

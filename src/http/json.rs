@@ -9,7 +9,7 @@ use std::time::Duration;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Device<'a> {
+struct DeviceJson<'a> {
     name: &'a str,
     kind: &'static str,
     state: &'a str,
@@ -25,12 +25,12 @@ struct Device<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_until: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    agent: Option<Agent<'a>>,
+    agent: Option<AgentJson<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Agent<'a> {
+struct AgentJson<'a> {
     unit: &'a str,
     state: &'a str,
     main_pid: u32,
@@ -56,7 +56,7 @@ impl Serialize for Seconds {
     }
 }
 
-impl<'a> From<&'a AgentView> for Agent<'a> {
+impl<'a> From<&'a AgentView> for AgentJson<'a> {
     fn from(agent: &'a AgentView) -> Self {
         Self {
             unit: &agent.unit,
@@ -72,7 +72,7 @@ impl<'a> From<&'a AgentView> for Agent<'a> {
 
 /// A device or agent.
 pub(super) fn device(view: &DeviceView) -> String {
-    text(&Device {
+    text(&DeviceJson {
         name: &view.name,
         kind: if view.agent.is_some() { "agent" } else { "device" },
         state: &view.state,
@@ -82,7 +82,7 @@ pub(super) fn device(view: &DeviceView) -> String {
         watch_time_out: Seconds(view.watch_timeout.unwrap_or_default()),
         hellos: view.hellos,
         disabled_until: view.disabled_until.map(|until| until.as_secs()),
-        agent: view.agent.as_ref().map(Agent::from),
+        agent: view.agent.as_ref().map(AgentJson::from),
     })
 }
 
@@ -110,7 +110,7 @@ pub(super) fn summary(summary: &Summary) -> Value {
 
 pub(super) fn alert(told: &Told) -> String {
     #[derive(Serialize)]
-    struct Alert<'a> {
+    struct AlertJson<'a> {
         time: u64,
         event: &'static str,
         priority: &'static str,
@@ -126,7 +126,7 @@ pub(super) fn alert(told: &Told) -> String {
         Priority::Notice => "notice",
         Priority::Info => "info",
     };
-    text(&Alert {
+    text(&AlertJson {
         time: told.time.as_secs(),
         event: told.kind.event(),
         priority,

@@ -4,8 +4,8 @@
 //! each device bears its name alone; every other label has a few known values. Deliberately absent: the
 //! older names of the metrics that the format OpenMetrics asks for; every Prometheus takes this one.
 
-use super::guard::Refusal;
-use super::house::House;
+use super::daemon_client::DaemonClient;
+use super::guard::HttpRefusal;
 use super::recent::Recent;
 use hyper::StatusCode;
 use iotmonitor_core::model::alert::AlertKind;
@@ -29,31 +29,31 @@ const STATES: [&str; 4] = ["alive", "disabled", "expired", "unknown"];
 
 /// A scrape's figures.
 #[derive(Debug)]
-struct Snapshot {
+struct Scrape {
     summary: Summary,
     alerts: Vec<(AlertKind, u64)>,
-    devices: Vec<Device>,
+    devices: Vec<DeviceFigures>,
     started: Duration,
 }
 
 /// What a scrape holds of a device; a fleet has many.
 #[derive(Debug)]
-struct Device {
+struct DeviceFigures {
     name: String,
     state: Option<usize>,
     last_contact: Option<Duration>,
     watch_timeout: Option<Duration>,
     hellos: u64,
-    agent: Option<Agent>,
+    agent: Option<AgentFigures>,
 }
 
 #[derive(Debug)]
-struct Agent {
+struct AgentFigures {
     running: bool,
     restarts: u64,
 }
 
-impl From<DeviceView> for Device {
+impl From<DeviceView> for DeviceFigures {
     fn from(view: DeviceView) -> Self {
         Self {
             state: STATES.iter().position(|state| *state == view.state),
@@ -61,14 +61,15 @@ impl From<DeviceView> for Device {
             last_contact: view.last_contact,
             watch_timeout: view.watch_timeout,
             hellos: view.hellos,
-            agent: view
-                .agent
-                .map(|agent| Agent { running: agent.state == "active", restarts: agent.restarts }),
+            agent: view.agent.map(|agent| AgentFigures {
+                running: agent.state == "active",
+                restarts: agent.restarts,
+            }),
         }
     }
 }
 
-impl Device {
+impl DeviceFigures {
     fn is(&self, state: &str) -> bool {
         self.state.is_some_and(|index| STATES[index] == state)
     }
@@ -76,28 +77,28 @@ impl Device {
 
 /// Answers a scrape; `started` is the time of the daemon's start, since the Unix epoch.
 pub(super) async fn scrape(
-    house: &House,
+    daemon: &DaemonClient,
     recent: &Recent,
     started: Duration,
-) -> Result<String, Refusal> {
-    let summary = house.summary().await?;
+) -> Result<String, HttpRefusal> {
+    let summary = daemon.summary().await?;
     let mut devices = Vec::with_capacity(summary.devices + summary.agents);
     let mut after = None;
     loop {
-        let (views, next) = house.devices_after(after).await?;
-        devices.extend(views.into_iter().map(Device::from));
+        let (views, next) = daemon.devices_after(after).await?;
+        devices.extend(views.into_iter().map(DeviceFigures::from));
         match next {
             Some(next) => after = Some(next),
             None => break,
         }
     }
     let alerts = recent.counts();
-    text_of(Snapshot { summary, alerts, devices, started }).map_err(|fmt::Error| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
+    text_of(Scrape { summary, alerts, devices, started }).map_err(|fmt::Error| {
+        HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
     })
 }
 
-fn text_of(snapshot: Snapshot) -> Result<String, fmt::Error> {
+fn text_of(snapshot: Scrape) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(snapshot));
     let mut text = String::new();
@@ -105,7 +106,7 @@ fn text_of(snapshot: Snapshot) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-impl Collector for Snapshot {
+impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Families(encoder);
         self.whole(&mut out)?;
@@ -115,7 +116,7 @@ impl Collector for Snapshot {
     }
 }
 
-impl Snapshot {
+impl Scrape {
     fn whole(&self, out: &mut Families<'_>) -> fmt::Result {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         out.gauge("iotmonitor_build_info", "The version that runs.", [(version, 1_i64)])?;
@@ -123,7 +124,7 @@ impl Snapshot {
         let connected = Some(i64::from(self.summary.watching));
         out.single("iotmonitor_broker_connected", help, MetricType::Gauge, connected)?;
         let count = |is_agent: bool, state: &str| {
-            let fits = |it: &&Device| it.agent.is_some() == is_agent && it.is(state);
+            let fits = |it: &&DeviceFigures| it.agent.is_some() == is_agent && it.is(state);
             self.devices.iter().filter(fits).count()
         };
         let by_state =
@@ -139,7 +140,7 @@ impl Snapshot {
     }
 
     fn each_device(&self, out: &mut Families<'_>) -> fmt::Result {
-        let each = |value: fn(&Device) -> i64| {
+        let each = |value: fn(&DeviceFigures) -> i64| {
             self.devices.iter().map(move |device| (label(device), value(device)))
         };
         let help = "Whether a device or agent is silent past its watchTimeOut, or said to be away.";
@@ -194,7 +195,7 @@ fn resident_memory() -> Option<f64> {
     Some(pages * f64::from(page))
 }
 
-fn label(device: &Device) -> [(&'static str, &str); 1] {
+fn label(device: &DeviceFigures) -> [(&'static str, &str); 1] {
     [("device", &device.name)]
 }
 
@@ -258,7 +259,7 @@ mod tests {
     use super::*;
     use iotmonitor_core::model::view::AgentView;
 
-    fn snapshot() -> Snapshot {
+    fn snapshot() -> Scrape {
         let lamp = DeviceView {
             name: "the \"lamp\"".to_owned(),
             state: "expired".to_owned(),
@@ -287,10 +288,10 @@ mod tests {
             agent: Some(agent),
             ..lamp.clone()
         };
-        Snapshot {
+        Scrape {
             summary: Summary { watching: true, devices: 1, expired: 1, ..Summary::default() },
             alerts: vec![(AlertKind::Expired, 7)],
-            devices: [lamp, pump].into_iter().map(Device::from).collect(),
+            devices: [lamp, pump].into_iter().map(DeviceFigures::from).collect(),
             started: Duration::from_secs(1_795_473_762),
         }
     }
@@ -324,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_family_without_a_series_is_left_out() {
-        let empty = Snapshot { devices: Vec::new(), ..snapshot() };
+        let empty = Scrape { devices: Vec::new(), ..snapshot() };
         assert!(!text_of(empty).unwrap().contains("iotmonitor_agent_running"));
     }
 }

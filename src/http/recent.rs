@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: alerts from before the start, which the journal has.
 
-use super::{News, Shared, json};
+use super::{News, PageShared, json};
 use axum::response::sse::Event;
 use futures_util::{Stream, stream};
 use iotmonitor_core::model::alert::{Alert, AlertKind, Reason};
@@ -69,13 +69,13 @@ struct Frame {
 /// Known to the page's thread alone, whose tasks share it.
 #[derive(Debug)]
 pub(super) struct Recent {
-    shared: Arc<Shared>,
+    shared: Arc<PageShared>,
     alerts: Mutex<VecDeque<Arc<Told>>>,
     live: broadcast::Sender<Arc<Frame>>,
 }
 
 impl Recent {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub fn new(shared: Arc<PageShared>) -> Self {
         Self { shared, alerts: Mutex::default(), live: broadcast::channel(BACKLOG).0 }
     }
 
@@ -120,7 +120,7 @@ impl Recent {
 
     /// What happens from now on; `None` when as many look on as may.
     pub fn follow(&self) -> Option<impl Stream<Item = Result<Event, Infallible>> + use<>> {
-        let place = Place::take(&self.shared)?;
+        let place = StreamSlot::take(&self.shared)?;
         let start = (self.live.subscribe(), place, true);
         Some(stream::unfold(start, |(mut frames, place, is_first)| async move {
             if is_first {
@@ -150,17 +150,17 @@ fn forget_old(alerts: &mut VecDeque<Arc<Told>>, now: Duration) {
 }
 
 /// One of [`MAX_STREAMS`], given back when it is dropped.
-struct Place(Arc<Shared>);
+struct StreamSlot(Arc<PageShared>);
 
-impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
+impl StreamSlot {
+    fn take(shared: &Arc<PageShared>) -> Option<Self> {
         let place = Self(Arc::clone(shared));
         // Dropping a place that was one too many gives it back.
         (shared.streams.fetch_add(1, Ordering::Relaxed) < MAX_STREAMS).then_some(place)
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
     }
@@ -172,7 +172,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
     fn recent() -> Recent {
-        Recent::new(Arc::new(Shared {
+        Recent::new(Arc::new(PageShared {
             alerts: std::array::from_fn(|_| AtomicU64::new(0)),
             missed: AtomicBool::new(false),
             streams: AtomicUsize::new(0),

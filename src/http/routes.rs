@@ -1,7 +1,7 @@
 //! Which path is answered with what.
 
-use super::guard::{self, Refusal, check_token};
-use super::house::House;
+use super::daemon_client::DaemonClient;
+use super::guard::{self, HttpRefusal, check_token};
 use super::recent::Recent;
 use super::settings::HttpSettings;
 use super::{json, metrics};
@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 /// What answers are made from.
 #[derive(Debug, Clone)]
 pub(super) struct Page {
-    pub house: House,
+    pub daemon: DaemonClient,
     pub recent: Arc<Recent>,
     pub settings: Arc<HttpSettings>,
     /// Wall clock of the daemon's start, since the Unix epoch.
@@ -53,7 +53,7 @@ pub(super) fn router(page: Page) -> Router {
         .route("/api/v1/devices/{name}/{command}", post(command))
         .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/events", get(events))
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .fallback(async || HttpRefusal::new(StatusCode::NOT_FOUND, "there is nothing here"))
         .layer(from_fn_with_state(page.clone(), guard::watch_over))
         .with_state(page)
 }
@@ -61,7 +61,7 @@ pub(super) fn router(page: Page) -> Router {
 /// A page for people, and the original's list to who asks for JSON.
 async fn root(State(page): State<Page>, headers: HeaderMap) -> Response {
     let mut response = if asks_for_json(&headers) {
-        list(page.house, |view| Some(json::in_the_originals_form(view)))
+        list(page.daemon, |view| Some(json::in_the_originals_form(view)))
     } else {
         with_type("text/html; charset=utf-8", include_str!("page/index.html"))
     };
@@ -91,8 +91,8 @@ fn asks_for_json(headers: &HeaderMap) -> bool {
     of_json > 0.0 && of_json >= of_html
 }
 
-async fn status(State(page): State<Page>) -> Result<Response, Refusal> {
-    let mut value = json::summary(&page.house.summary().await?);
+async fn status(State(page): State<Page>) -> Result<Response, HttpRefusal> {
+    let mut value = json::summary(&page.daemon.summary().await?);
     value["version"] = env!("CARGO_PKG_VERSION").into();
     value["started"] = page.started.as_secs().into();
     value["commands"] = page.settings.token.is_some().into();
@@ -100,19 +100,22 @@ async fn status(State(page): State<Page>) -> Result<Response, Refusal> {
 }
 
 async fn devices(State(page): State<Page>) -> Response {
-    list(page.house, |view| Some(json::device(view)))
+    list(page.daemon, |view| Some(json::device(view)))
 }
 
 async fn agents(State(page): State<Page>) -> Response {
-    list(page.house, |view| view.agent.is_some().then(|| json::device(view)))
+    list(page.daemon, |view| view.agent.is_some().then(|| json::device(view)))
 }
 
-fn list(house: House, render: fn(&DeviceView) -> Option<String>) -> Response {
-    with_type(JSON_TYPE, house.list(render))
+fn list(daemon: DaemonClient, render: fn(&DeviceView) -> Option<String>) -> Response {
+    with_type(JSON_TYPE, daemon.list(render))
 }
 
-async fn device(State(page): State<Page>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    let view = page.house.device(known_form(name)?).await?;
+async fn device(
+    State(page): State<Page>,
+    Path(name): Path<String>,
+) -> Result<Response, HttpRefusal> {
+    let view = page.daemon.device(known_form(name)?).await?;
     Ok(with_type(JSON_TYPE, json::device(&view) + "\n"))
 }
 
@@ -122,34 +125,34 @@ async fn alerts(State(page): State<Page>) -> Response {
     with_type(JSON_TYPE, format!("[\n{}\n]\n", items.join(",\n")))
 }
 
-async fn events(State(page): State<Page>) -> Result<Response, Refusal> {
+async fn events(State(page): State<Page>) -> Result<Response, HttpRefusal> {
     let stream = page.recent.follow().ok_or_else(|| {
         let sentence = "as many look on as may: ask again in a while";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+        HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
     })?;
     Ok(Sse::new(stream).into_response())
 }
 
-async fn scrape(State(page): State<Page>) -> Result<Response, Refusal> {
+async fn scrape(State(page): State<Page>) -> Result<Response, HttpRefusal> {
     let _turn = page.scrapes.acquire().await;
-    let text = metrics::scrape(&page.house, &page.recent, page.started).await?;
+    let text = metrics::scrape(&page.daemon, &page.recent, page.started).await?;
     Ok(with_type(METRICS_TYPE, text))
 }
 
 /// Whether the monitoring works: the daemon answers, and can hear the devices.
-async fn healthz(State(page): State<Page>) -> Result<Response, Refusal> {
-    if page.house.summary().await?.watching {
+async fn healthz(State(page): State<Page>) -> Result<Response, HttpRefusal> {
+    if page.daemon.summary().await?.watching {
         return Ok(with_type("text/plain; charset=utf-8", "ok\n"));
     }
     let sentence = "the broker cannot be reached, so that no device is heard";
-    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
+    Err(HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
 }
 
 async fn command(
     State(page): State<Page>,
     Path((name, command)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, HttpRefusal> {
     check_token(&headers, page.settings.token.as_ref())?;
     let device = known_form(name)?;
     let command = match command.as_str() {
@@ -162,15 +165,16 @@ async fn command(
                 "there is no command `{}`, but enable, disable, restore and restart",
                 other.escape_debug()
             );
-            return Err(Refusal::new(StatusCode::NOT_FOUND, sentence));
+            return Err(HttpRefusal::new(StatusCode::NOT_FOUND, sentence));
         }
     };
-    page.house.command(command).await?;
+    page.daemon.command(command).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn known_form(name: String) -> Result<DeviceName, Refusal> {
-    DeviceName::new(name).map_err(|error| Refusal::new(StatusCode::NOT_FOUND, error.to_string()))
+fn known_form(name: String) -> Result<DeviceName, HttpRefusal> {
+    DeviceName::new(name)
+        .map_err(|error| HttpRefusal::new(StatusCode::NOT_FOUND, error.to_string()))
 }
 
 fn with_type(content_type: &'static str, body: impl Into<Body>) -> Response {

@@ -3,11 +3,11 @@
 //! How much a reader can take is bounded: so many connections, a small buffer for each request's head,
 //! and a time for everything that it is waited for. Deliberately absent: what is answered.
 
-use super::house::House;
+use super::daemon_client::DaemonClient;
 use super::recent::Recent;
 use super::routes::{self, Page};
 use super::settings::HttpSettings;
-use super::{News, Shared, Surroundings};
+use super::{News, PageShared, Surroundings};
 use crate::pulse::Pulse;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -43,13 +43,13 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Everything on the page's thread.
-pub(super) struct Server {
+pub(super) struct PageServer {
     surroundings: Surroundings,
-    shared: Arc<Shared>,
+    shared: Arc<PageShared>,
 }
 
-impl Server {
-    pub fn new(surroundings: Surroundings, shared: Arc<Shared>) -> Self {
+impl PageServer {
+    pub fn new(surroundings: Surroundings, shared: Arc<PageShared>) -> Self {
         Self { surroundings, shared }
     }
 
@@ -89,7 +89,7 @@ impl Server {
     ) -> Infallible {
         let address = settings.address();
         let router = routes::router(Page {
-            house: House::new(self.surroundings.requests.clone()),
+            daemon: DaemonClient::new(self.surroundings.requests.clone()),
             recent: Arc::clone(recent),
             settings: Arc::new(settings),
             started: self.surroundings.started,

@@ -16,9 +16,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A socket of its own to try with, so that no try needs a new descriptor.
-pub(super) struct Probe(UnixDatagram);
+pub(super) struct SocketProbe(UnixDatagram);
 
-impl Probe {
+impl SocketProbe {
     pub fn new() -> std::io::Result<Self> {
         UnixDatagram::unbound().map(Self)
     }
@@ -51,7 +51,7 @@ mod tests {
     fn a_socket_is_held_while_somebody_has_it_open_and_again_by_the_next_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let probe = Probe::new().unwrap();
+        let probe = SocketProbe::new().unwrap();
         assert!(!probe.is_held(&path), "it does not exist");
         for _ in 0..2 {
             let holder = UnixDatagram::bind(&path).unwrap();

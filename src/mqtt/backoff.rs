@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: waiting.
 
-use super::trouble::Kind;
+use super::trouble::TroubleKind;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
@@ -11,11 +11,13 @@ use std::time::Duration;
 /// Refused credentials heal by a person's hand only, and quick tries look like an attack. After a
 /// take-over each attempt throws the other client out, so that two instances with one clientid must
 /// not come back in turn: at least 30 s, growing to ten minutes.
-const fn bounds(kind: Kind) -> (Duration, Duration) {
+const fn bounds(kind: TroubleKind) -> (Duration, Duration) {
     match kind {
-        Kind::Passing | Kind::Setup => (Duration::from_millis(500), Duration::from_secs(30)),
-        Kind::Refused => (Duration::from_secs(10), Duration::from_secs(300)),
-        Kind::TakenOver => (Duration::from_secs(30), Duration::from_secs(600)),
+        TroubleKind::Passing | TroubleKind::Setup => {
+            (Duration::from_millis(500), Duration::from_secs(30))
+        }
+        TroubleKind::Refused => (Duration::from_secs(10), Duration::from_secs(300)),
+        TroubleKind::TakenOver => (Duration::from_secs(30), Duration::from_secs(600)),
     }
 }
 
@@ -26,13 +28,13 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 const PEACE_AFTER: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(super) struct RetryDelays {
     failures: u32,
     refusals: u32,
     take_overs: u32,
 }
 
-impl Backoff {
+impl RetryDelays {
     /// A connection stood for `stood`.
     pub(super) fn stood(&mut self, stood: Duration) {
         if stood >= GOOD_AFTER {
@@ -50,25 +52,27 @@ impl Backoff {
     }
 
     /// The wait after this trouble.
-    pub(super) fn next(&mut self, kind: Kind) -> Duration {
+    pub(super) fn next(&mut self, kind: TroubleKind) -> Duration {
         let count = match kind {
-            Kind::Passing | Kind::Setup => &mut self.failures,
+            TroubleKind::Passing | TroubleKind::Setup => &mut self.failures,
             // Apart from the others: an outage must not make the first refusal wait for minutes.
-            Kind::Refused => &mut self.refusals,
-            Kind::TakenOver => &mut self.take_overs,
+            TroubleKind::Refused => &mut self.refusals,
+            TroubleKind::TakenOver => &mut self.take_overs,
         };
         let delay = grown(kind, *count);
         *count = count.saturating_add(1);
         match kind {
             // Half to whole: clients of one broker do not come back all at once.
-            Kind::Passing | Kind::Setup | Kind::Refused => delay.mul_f64(0.5 + random() / 2.0),
+            TroubleKind::Passing | TroubleKind::Setup | TroubleKind::Refused => {
+                delay.mul_f64(0.5 + random() / 2.0)
+            }
             // Never below the delay itself.
-            Kind::TakenOver => delay.mul_f64(1.0 + random() / 4.0),
+            TroubleKind::TakenOver => delay.mul_f64(1.0 + random() / 4.0),
         }
     }
 }
 
-fn grown(kind: Kind, count: u32) -> Duration {
+fn grown(kind: TroubleKind, count: u32) -> Duration {
     let (first, cap) = bounds(kind);
     first.saturating_mul(2_u32.saturating_pow(count.min(16))).min(cap)
 }
@@ -86,51 +90,51 @@ mod tests {
 
     #[test]
     fn a_restarted_broker_is_tried_again_within_a_second_and_later_every_half_minute() {
-        let mut backoff = Backoff::default();
-        assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
-        assert!(backoff.next(Kind::Passing) <= Duration::from_secs(1));
-        let late = (0..20).map(|_| backoff.next(Kind::Passing)).last().unwrap();
+        let mut backoff = RetryDelays::default();
+        assert!(backoff.next(TroubleKind::Passing) <= Duration::from_millis(500));
+        assert!(backoff.next(TroubleKind::Passing) <= Duration::from_secs(1));
+        let late = (0..20).map(|_| backoff.next(TroubleKind::Passing)).last().unwrap();
         assert!(late >= Duration::from_secs(15) && late <= Duration::from_secs(30), "{late:?}");
         backoff.stood(GOOD_AFTER);
-        assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
+        assert!(backoff.next(TroubleKind::Passing) <= Duration::from_millis(500));
     }
 
     #[test]
     fn a_connection_that_falls_at_once_does_not_reset_the_delay() {
-        let mut backoff = Backoff::default();
+        let mut backoff = RetryDelays::default();
         for _ in 0..10 {
-            backoff.next(Kind::Passing);
+            backoff.next(TroubleKind::Passing);
             backoff.stood(Duration::from_millis(20));
         }
-        assert!(backoff.next(Kind::Passing) >= Duration::from_secs(15));
+        assert!(backoff.next(TroubleKind::Passing) >= Duration::from_secs(15));
     }
 
     #[test]
     fn outages_and_refusals_do_not_lengthen_each_others_delays() {
-        let mut backoff = Backoff::default();
+        let mut backoff = RetryDelays::default();
         for _ in 0..10 {
-            backoff.next(Kind::Passing);
+            backoff.next(TroubleKind::Passing);
         }
-        assert!(backoff.next(Kind::Refused) <= Duration::from_secs(10));
+        assert!(backoff.next(TroubleKind::Refused) <= Duration::from_secs(10));
         for _ in 0..10 {
-            backoff.next(Kind::Refused);
+            backoff.next(TroubleKind::Refused);
         }
-        assert!(backoff.next(Kind::Refused) >= Duration::from_secs(150));
+        assert!(backoff.next(TroubleKind::Refused) >= Duration::from_secs(150));
         backoff.stood(GOOD_AFTER);
-        backoff.next(Kind::Refused);
-        assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
+        backoff.next(TroubleKind::Refused);
+        assert!(backoff.next(TroubleKind::Passing) <= Duration::from_millis(500));
     }
 
     #[test]
     fn a_take_over_waits_half_a_minute_at_least_and_ten_minutes_in_the_end() {
-        let mut backoff = Backoff::default();
-        let first = backoff.next(Kind::TakenOver);
+        let mut backoff = RetryDelays::default();
+        let first = backoff.next(TroubleKind::TakenOver);
         assert!(first >= Duration::from_secs(30) && first < Duration::from_secs(38), "{first:?}");
         backoff.stood(Duration::from_secs(120));
-        assert!(backoff.next(Kind::TakenOver) >= Duration::from_secs(60));
-        let late = (0..10).map(|_| backoff.next(Kind::TakenOver)).last().unwrap();
+        assert!(backoff.next(TroubleKind::TakenOver) >= Duration::from_secs(60));
+        let late = (0..10).map(|_| backoff.next(TroubleKind::TakenOver)).last().unwrap();
         assert!(late >= Duration::from_secs(600), "{late:?}");
         backoff.stood(PEACE_AFTER);
-        assert!(backoff.next(Kind::TakenOver) < Duration::from_secs(38));
+        assert!(backoff.next(TroubleKind::TakenOver) < Duration::from_secs(38));
     }
 }

@@ -1,6 +1,6 @@
 //! A stream with its two buffers; every step of it can be given up without losing a byte.
 
-use super::transport::{Opened, Receipts, Stream};
+use super::transport::{OpenStream, Receipts, Stream};
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -49,7 +49,7 @@ pub(super) enum Step {
 }
 
 impl Link {
-    pub(super) fn new(opened: Opened) -> Self {
+    pub(super) fn new(opened: OpenStream) -> Self {
         Self {
             stream: opened.stream,
             receipts: opened.receipts,

@@ -38,7 +38,7 @@ enum Queued {
 
 /// What comes next on the wire.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum NextPacket {
     /// `pkid` is 0 at QoS 0.
     Publish {
         publication: Publication,
@@ -95,7 +95,11 @@ impl Outbox {
 
     /// Takes what comes next, when fewer than `window` publications are unacknowledged;
     /// `is_used` tells which packet identifiers are taken by others.
-    pub(super) fn next(&mut self, window: usize, is_used: impl Fn(u16) -> bool) -> Option<Next> {
+    pub(super) fn next(
+        &mut self,
+        window: usize,
+        is_used: impl Fn(u16) -> bool,
+    ) -> Option<NextPacket> {
         let entry = self.queue.first_entry()?;
         if let Queued::Publish(publication, _) = entry.get()
             && publication.qos == QoS::AtLeastOnce
@@ -105,8 +109,8 @@ impl Outbox {
         }
         let (place, queued) = entry.remove_entry();
         Some(match queued {
-            Queued::Subscribe(subscriptions) => Next::Subscribe(subscriptions),
-            Queued::Unsubscribe(filters) => Next::Unsubscribe(filters),
+            Queued::Subscribe(subscriptions) => NextPacket::Subscribe(subscriptions),
+            Queued::Unsubscribe(filters) => NextPacket::Unsubscribe(filters),
             Queued::Publish(publication, first_pkid) => {
                 let key = (publication.topic.clone(), publication.qos);
                 if self.newest.get(&key) == Some(&place) {
@@ -123,7 +127,7 @@ impl Outbox {
                         pkid
                     }
                 };
-                Next::Publish { publication, pkid, dup: first_pkid.is_some() }
+                NextPacket::Publish { publication, pkid, dup: first_pkid.is_some() }
             }
         })
     }

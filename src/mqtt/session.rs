@@ -8,17 +8,19 @@ mod blame;
 mod deliveries;
 mod sending;
 
-use super::debt::Debt;
 use super::ledger::Ledger;
 use super::link::{Link, Step};
-use super::settings::Server;
-use super::shared::Shared;
-use super::suspects::{Item, Suspects, Unanswered};
+use super::settings::BrokerAddress;
+use super::shared::ConnectionShared;
+use super::stall::StallDetector;
+use super::suspects::{Item, SuspectItems, Unanswered};
 use super::trouble::Trouble;
 use super::wire::{Accepted, Farewell, Incoming, Limits, Wire};
 use crate::pulse::{BEAT_INTERVAL, Pulse};
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, Delivery, Publication, Refusal, Subscription};
+use iotmonitor_core::model::message::{
+    Connection, Delivery, FilterRefusal, Publication, Subscription,
+};
 use iotmonitor_core::topic::TopicFilter;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -66,13 +68,13 @@ const MAX_TICK_DISTANCE: Duration = TICK.saturating_mul(3);
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What a session needs from the task that made it.
-pub(super) struct Context<'a> {
+pub(super) struct SessionContext<'a> {
     pub connection: Connection,
-    pub server: Server,
+    pub server: BrokerAddress,
     /// The clientid of the settings: the value of the restored property.
     pub owner: String,
     pub keep_alive: Duration,
-    pub shared: &'a Shared,
+    pub shared: &'a ConnectionShared,
     pub events: &'a mpsc::Sender<Event>,
     pub pulse: &'a Pulse,
     pub next_delivery: &'a mut u64,
@@ -80,11 +82,11 @@ pub(super) struct Context<'a> {
     pub last_heard: &'a mut Instant,
     /// Whether a publication was refused, so that the core wants to know of those that are not.
     pub has_refused: &'a mut bool,
-    pub suspects: &'a mut Suspects,
+    pub suspects: &'a mut SuspectItems,
 }
 
-pub(super) struct Session<'a> {
-    context: Context<'a>,
+pub(super) struct MqttSession<'a> {
+    context: SessionContext<'a>,
     wire: Box<dyn Wire>,
     link: Link,
     limits: Limits,
@@ -97,17 +99,17 @@ pub(super) struct Session<'a> {
     subscribing: VecDeque<Subscription>,
     unsubscribing: VecDeque<TopicFilter>,
     /// SUBSCRIBE and UNSUBSCRIBE packets that wait for their answer.
-    requests: BTreeMap<u16, Request>,
+    requests: BTreeMap<u16, FilterRequest>,
     /// Whether a call of `subscribe` has not been reported as done yet.
     reporting: bool,
-    refused: Vec<Refusal>,
+    refused: Vec<FilterRefusal>,
     /// What the last report named.
-    told_refused: Vec<Refusal>,
+    told_refused: Vec<FilterRefusal>,
     /// Subscriptions that are not asked for, since the broker closes on them.
     aside: Vec<Subscription>,
     ledger: Ledger,
     last_read: Instant,
-    debt: Debt,
+    stall: StallDetector,
     began: Instant,
     last_tick: Instant,
     ping_sent: Option<Instant>,
@@ -124,7 +126,7 @@ struct Unacknowledged {
     unreported: bool,
 }
 
-struct Request {
+struct FilterRequest {
     filters: Vec<TopicFilter>,
     is_subscribe: bool,
     sent: Instant,
@@ -132,7 +134,7 @@ struct Request {
 
 /// How a session ends.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum SessionEnd {
     /// With what was unanswered.
     Lost(Trouble, Vec<Unanswered>),
     /// Closed as asked.
@@ -154,9 +156,9 @@ enum Pause {
     OutputFull,
 }
 
-impl<'a> Session<'a> {
+impl<'a> MqttSession<'a> {
     pub(super) fn new(
-        context: Context<'a>,
+        context: SessionContext<'a>,
         wire: Box<dyn Wire>,
         link: Link,
         accepted: &Accepted,
@@ -180,7 +182,7 @@ impl<'a> Session<'a> {
             aside: Vec::new(),
             ledger: Ledger::default(),
             last_read: Instant::now(),
-            debt: Debt::default(),
+            stall: StallDetector::default(),
             began: Instant::now(),
             last_tick: Instant::now(),
             ping_sent: None,
@@ -190,34 +192,34 @@ impl<'a> Session<'a> {
 
     /// Serves the connection until it ends. Gives with its end what has become of publications and
     /// was not reported, because the channel was full or the end came first.
-    pub(super) async fn run(mut self) -> (End, Vec<Event>) {
+    pub(super) async fn run(mut self) -> (SessionEnd, Vec<Event>) {
         let mut ticks = interval_at(Instant::now() + self.context.pulse.until_next(), TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let end = match self.serve(&mut ticks).await {
-            Ok(end @ (End::Closed | End::Lost(Trouble::SettingsChanged, _))) => {
+            Ok(end @ (SessionEnd::Closed | SessionEnd::Lost(Trouble::SettingsChanged, _))) => {
                 self.wire.disconnect(&mut self.link.output);
                 self.link.finish(FAREWELL).await;
                 end
             }
             Ok(end) => end,
-            Err(trouble) => End::Lost(trouble, self.unanswered()),
+            Err(trouble) => SessionEnd::Lost(trouble, self.unanswered()),
         };
         self.owed.retain(is_outcome);
         (end, self.owed.into())
     }
 
-    async fn serve(&mut self, ticks: &mut Interval) -> Result<End, Trouble> {
+    async fn serve(&mut self, ticks: &mut Interval) -> Result<SessionEnd, Trouble> {
         loop {
             self.context.pulse.beat();
-            let Some(pause) = self.take_in()? else { return Ok(End::Unheard) };
+            let Some(pause) = self.take_in()? else { return Ok(SessionEnd::Unheard) };
             if let Some(end) = self.obey() {
                 return Ok(end);
             }
-            let owes = self.debt.is_checking()
+            let owes = self.stall.is_checking()
                 || self.ping_sent.is_some()
                 || !self.requests.is_empty()
                 || self.context.shared.lock().outbox.has_unacknowledged();
-            self.debt.note(owes && pause == Pause::Starved);
+            self.stall.note(owes && pause == Pause::Starved);
             let hurry = self.link.hurry(owes);
             // Either only has the loop go round.
             let wake = self.closing.into_iter().chain(hurry).min();
@@ -225,7 +227,7 @@ impl<'a> Session<'a> {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
                 room = self.context.events.reserve(), if pause == Pause::ChannelFull => {
                     if room.is_err() {
-                        return Ok(End::Unheard);
+                        return Ok(SessionEnd::Unheard);
                     }
                 }
                 () = self.context.shared.woken() => {}
@@ -241,7 +243,7 @@ impl<'a> Session<'a> {
                 self.last_read = Instant::now();
                 *self.context.last_heard = self.last_read;
                 self.ping_sent = None;
-                if let Some(after) = self.debt.heard(self.last_read)
+                if let Some(after) = self.stall.heard(self.last_read)
                     && self.context.connection == Connection::Watch
                 {
                     self.owed.push_back(Event::AnsweredLate { after });
@@ -319,7 +321,7 @@ impl<'a> Session<'a> {
                 Ok(None)
             }
             Incoming::PingResp => {
-                self.debt.ping_answered();
+                self.stall.ping_answered();
                 let taken = self.ledger.ping_answered();
                 self.note_taken(taken);
                 // One check at a time: what went out behind it needs another.
@@ -373,7 +375,7 @@ impl<'a> Session<'a> {
         }
         for (filter, reason) in request.filters.into_iter().zip(refused) {
             if let Some(reason) = reason {
-                self.refused.push(Refusal { filter, reason: reason.to_owned() });
+                self.refused.push(FilterRefusal { filter, reason: reason.to_owned() });
             }
         }
         self.subscribed()
@@ -392,7 +394,7 @@ impl<'a> Session<'a> {
     }
 
     /// Carries out the commands that wait, in their order, as far as the windows allow.
-    fn obey(&mut self) -> Option<End> {
+    fn obey(&mut self) -> Option<SessionEnd> {
         let shared = self.context.shared;
         let mut state = shared.lock();
         self.closing = state.closing;
@@ -403,13 +405,13 @@ impl<'a> Session<'a> {
             self.acknowledge(through);
         }
         if settings_changed {
-            return Some(End::Lost(Trouble::SettingsChanged, Vec::new()));
+            return Some(SessionEnd::Lost(Trouble::SettingsChanged, Vec::new()));
         }
         self.send_commands();
         if let Some(deadline) = self.closing {
             let settled = shared.lock().outbox.is_settled() && self.link.is_flushed();
             if settled || Instant::now() >= deadline {
-                return Some(End::Closed);
+                return Some(SessionEnd::Closed);
             }
         }
         None

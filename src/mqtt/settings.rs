@@ -13,7 +13,7 @@ pub const PASSWORD: &str = "mqtt-password";
 /// Everything needed to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttSettings {
-    pub server: Server,
+    pub server: BrokerAddress,
     pub user: Option<String>,
     pub password: Option<Secret>,
     /// Client identifier of the watch connection; the state connection appends `-states`.
@@ -32,12 +32,12 @@ impl MqttSettings {
     pub const CREDENTIALS: [&str; 3] = ["mqtt-server", "mqtt-user", PASSWORD];
 
     /// What another client needs to log in as this one, by the names of systemd credentials:
-    /// `mqtt-server` is the whole address, also what [`Server`]'s text leaves out.
+    /// `mqtt-server` is the whole address, also what [`BrokerAddress`]'s text leaves out.
     #[must_use]
     pub fn credentials(&self) -> BTreeMap<&'static str, Secret> {
         let server = match &self.server {
-            Server::WebSocket { url } | Server::WebSocketTls { url } => url.clone(),
-            Server::Tcp { .. } | Server::Tls { .. } | Server::Unix { .. } => {
+            BrokerAddress::WebSocket { url } | BrokerAddress::WebSocketTls { url } => url.clone(),
+            BrokerAddress::Tcp { .. } | BrokerAddress::Tls { .. } | BrokerAddress::Unix { .. } => {
                 self.server.to_string()
             }
         };
@@ -53,7 +53,7 @@ impl MqttSettings {
 
 /// The broker's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Server {
+pub enum BrokerAddress {
     Tcp {
         host: String,
         port: u16,
@@ -97,7 +97,7 @@ pub enum ProtocolChoice {
 
 /// As a person writes it in `serverAddress`, without what can be secret: user, password, and the
 /// query of a websocket's address, in which some brokers want a token.
-impl fmt::Display for Server {
+impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } => write!(f, "tcp://{}:{port}", Bracketed(host)),

@@ -7,12 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(super) struct Shared {
-    state: Mutex<State>,
+pub(super) struct ConnectionShared {
+    state: Mutex<ConnectionState>,
     wake: Notify,
 }
 
-pub(super) struct State {
+pub(super) struct ConnectionState {
     pub outbox: Outbox,
     /// Whether commands for the present connection have one to go to.
     pub connected: bool,
@@ -29,16 +29,16 @@ pub(super) struct State {
     pub discarded: u64,
 }
 
-impl State {
+impl ConnectionState {
     /// Whether what the core asks for now, and for the present connection alone, is meant for it.
     pub(super) fn is_attended(&self) -> bool {
         self.connected && self.reported == self.heard
     }
 }
 
-impl Shared {
+impl ConnectionShared {
     pub(super) fn new(settings: MqttSettings) -> Self {
-        let state = State {
+        let state = ConnectionState {
             outbox: Outbox::default(),
             connected: false,
             reported: 0,
@@ -53,7 +53,7 @@ impl Shared {
     }
 
     /// Never held across an await.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ConnectionState> {
         // A panic elsewhere leaves no half-done change worth stopping for.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

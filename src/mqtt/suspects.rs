@@ -61,7 +61,7 @@ struct Aside {
 }
 
 #[derive(Debug)]
-pub(super) struct Suspects {
+pub(super) struct SuspectItems {
     /// Unanswered at a closing, together with others.
     suspected: BTreeSet<Item>,
     strikes: BTreeMap<Item, u8>,
@@ -78,7 +78,7 @@ pub(super) enum Verdict {
     Retry,
 }
 
-impl Default for Suspects {
+impl Default for SuspectItems {
     fn default() -> Self {
         Self {
             suspected: BTreeSet::new(),
@@ -89,7 +89,7 @@ impl Default for Suspects {
     }
 }
 
-impl Suspects {
+impl SuspectItems {
     /// Whether everything goes out one at a time.
     pub(super) fn is_careful(&self) -> bool {
         !self.suspected.is_empty()
@@ -205,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_alone_at_two_closings_is_put_aside_and_tried_again_later() {
-        let mut suspects = Suspects::default();
+        let mut suspects = SuspectItems::default();
         let (bad, good) = (topic("a/bad"), topic("b/good"));
         let both = || vec![vec![topic("a/bad")], vec![topic("b/good")]];
         assert_eq!(suspects.closed_on(both()), None);
@@ -231,7 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_topics_put_their_branch_aside() {
-        let mut suspects = Suspects::default();
+        let mut suspects = SuspectItems::default();
         for name in ["expire/a", "expire/b"] {
             for _ in 0..STRIKES {
                 suspects.closed_on(vec![vec![topic(name)]]);
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_packet_of_filters_shrinks_until_the_one_is_found() {
-        let mut suspects = Suspects::default();
+        let mut suspects = SuspectItems::default();
         let packet = |count: usize| (0..count).map(|n| filter(&n.to_string())).collect::<Vec<_>>();
         for (had, has) in [(200, 25), (25, 3), (3, 1)] {
             assert_eq!(suspects.closed_on(vec![packet(had)]), None);

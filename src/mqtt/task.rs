@@ -2,15 +2,15 @@
 
 mod closing;
 
-use super::backoff::Backoff;
+use super::backoff::RetryDelays;
 use super::dial::Addresses;
 use super::link::{Link, Step};
-use super::session::{Context, End, FAREWELL, Session, TICK};
+use super::session::{FAREWELL, MqttSession, SessionContext, SessionEnd, TICK};
 use super::settings::{MqttSettings, ProtocolChoice};
-use super::shared::Shared;
-use super::suspects::Suspects;
-use super::trouble::{Kind, Trouble};
-use super::wire::{Accepted, Hello, Incoming, Rejection, Wire, wire};
+use super::shared::ConnectionShared;
+use super::suspects::SuspectItems;
+use super::trouble::{Trouble, TroubleKind};
+use super::wire::{Accepted, ConnackRejection, Hello, Incoming, Wire, wire};
 use super::{ConnectionOptions, transport};
 use crate::pulse::Pulse;
 use closing::Closing;
@@ -38,10 +38,10 @@ const PROMPT: Duration = Duration::from_secs(2);
 /// MQTT it would be a CONNECT with flags that are not allowed.
 const TLS_ALERT: &[u8] = &[0x15, 3];
 
-pub(super) struct Task {
+pub(super) struct ConnectionTask {
     pub connection: Connection,
     pub options: ConnectionOptions,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<ConnectionShared>,
     pub events: mpsc::Sender<Event>,
     pub pulse: Pulse,
     pub done: watch::Sender<bool>,
@@ -53,10 +53,10 @@ pub(super) struct Task {
 pub(super) struct History {
     /// The version that the broker is known to speak, where the settings leave the choice.
     settled: Option<Protocol>,
-    backoff: Backoff,
+    backoff: RetryDelays,
     addresses: Addresses,
     /// The kind of trouble that was reported since the last success.
-    reported: Option<Kind>,
+    reported: Option<TroubleKind>,
     attempts_failed: u32,
     struggles: u32,
     deliveries: u64,
@@ -64,7 +64,7 @@ pub(super) struct History {
     last_heard: Instant,
     /// Whether the broker has refused a publication.
     has_refused: bool,
-    suspects: Suspects,
+    suspects: SuspectItems,
     /// The broker has refused a will that is retained, or one of QoS 1.
     lacks_retain: bool,
     lacks_qos: bool,
@@ -76,7 +76,7 @@ impl History {
     pub(super) fn new() -> Self {
         Self {
             settled: None,
-            backoff: Backoff::default(),
+            backoff: RetryDelays::default(),
             addresses: Addresses::default(),
             reported: None,
             attempts_failed: 0,
@@ -84,7 +84,7 @@ impl History {
             deliveries: 0,
             last_heard: Instant::now(),
             has_refused: false,
-            suspects: Suspects::default(),
+            suspects: SuspectItems::default(),
             lacks_retain: false,
             lacks_qos: false,
             lacks: String::new(),
@@ -105,7 +105,7 @@ struct Established {
 /// The task is to end: it was closed, or nobody listens.
 struct Over;
 
-impl Task {
+impl ConnectionTask {
     pub(super) async fn run(mut self) {
         while let Ok(()) = self.live_once().await {}
         let mut state = self.shared.lock();
@@ -186,7 +186,7 @@ impl Task {
         }
         let began = Instant::now();
         self.note_standing(Some(began));
-        let context = Context {
+        let context = SessionContext {
             connection,
             server: settings.server.clone(),
             owner: settings.client_id.clone(),
@@ -200,7 +200,7 @@ impl Task {
             suspects: &mut self.history.suspects,
         };
         let session =
-            Session::new(context, established.wire, established.link, &established.accepted);
+            MqttSession::new(context, established.wire, established.link, &established.accepted);
         let (end, outcomes) = session.run().await;
         {
             let mut state = self.shared.lock();
@@ -209,8 +209,8 @@ impl Task {
         }
         self.note_standing(None);
         let (trouble, unanswered) = match end {
-            End::Lost(trouble, unanswered) => (trouble, unanswered),
-            End::Closed | End::Unheard => return Err(Over),
+            SessionEnd::Lost(trouble, unanswered) => (trouble, unanswered),
+            SessionEnd::Closed | SessionEnd::Unheard => return Err(Over),
         };
         let (ended, stood) = (Instant::now(), began.elapsed());
         for outcome in outcomes {
@@ -312,11 +312,11 @@ impl Task {
         let mut state = self.shared.lock();
         if std::mem::take(&mut state.settings_changed) {
             self.history.settled = None;
-            self.history.backoff = Backoff::default();
+            self.history.backoff = RetryDelays::default();
             self.history.addresses = Addresses::default();
             self.history.struggles = 0;
             self.history.attempts_failed = 0;
-            self.history.suspects = Suspects::default();
+            self.history.suspects = SuspectItems::default();
             (self.history.lacks_retain, self.history.lacks_qos) = (false, false);
         }
         state.settings.clone()
@@ -474,14 +474,16 @@ async fn answer(
     }
 }
 
-fn rejected(rejection: Rejection, settings: &MqttSettings) -> Trouble {
+fn rejected(rejection: ConnackRejection, settings: &MqttSettings) -> Trouble {
     let server = settings.server.clone();
     match rejection {
-        Rejection::Version => Trouble::Version { server },
-        Rejection::Credentials if settings.user.is_none() => Trouble::NoCredentials { server },
-        Rejection::Credentials => Trouble::BadCredentials { server },
-        Rejection::NoRetain => Trouble::NoRetain { server },
-        Rejection::NoQos => Trouble::NoQos { server },
-        Rejection::Other(reason) => Trouble::Rejected { server, reason },
+        ConnackRejection::Version => Trouble::Version { server },
+        ConnackRejection::Credentials if settings.user.is_none() => {
+            Trouble::NoCredentials { server }
+        }
+        ConnackRejection::Credentials => Trouble::BadCredentials { server },
+        ConnackRejection::NoRetain => Trouble::NoRetain { server },
+        ConnackRejection::NoQos => Trouble::NoQos { server },
+        ConnackRejection::Other(reason) => Trouble::Rejected { server, reason },
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn secure(
     stream: Stream,
 ) -> Result<Stream, Trouble> {
     let server = || settings.server.clone();
-    let files = Files {
+    let files = TlsFiles {
         ca_file: settings.ca_file.clone(),
         client_certificate: settings.client_certificate.clone(),
     };
@@ -58,12 +58,12 @@ pub(super) async fn secure(
 }
 
 /// Read at each attempt, so that renewed ones are used at the next reconnection.
-struct Files {
+struct TlsFiles {
     ca_file: Option<PathBuf>,
     client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
-impl Files {
+impl TlsFiles {
     fn load(&self) -> Result<ClientConfig, Trouble> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -3,7 +3,7 @@
 //! Deliberately absent: MQTT, retries, time-outs.
 
 use super::dial::Addresses;
-use super::settings::{MqttSettings, Server};
+use super::settings::{BrokerAddress, MqttSettings};
 use super::tls::secure;
 use super::trouble::Trouble;
 use super::websocket::WebSocket;
@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 pub(super) type Stream = Box<dyn rumqttc_core::AsyncReadWrite>;
 
 /// A stream that MQTT can be spoken over.
-pub(super) struct Opened {
+pub(super) struct OpenStream {
     pub stream: Stream,
     /// Where there is TCP below it.
     pub receipts: Option<Receipts>,
@@ -59,10 +59,12 @@ pub(super) async fn dial(
 ) -> Result<Dialled, Trouble> {
     let unreachable = |source| Trouble::Unreachable { server: settings.server.clone(), source };
     let (host, port) = match &settings.server {
-        Server::Tcp { host, port } | Server::Tls { host, port } => (host.clone(), *port),
-        Server::WebSocket { url } => host_and_port(settings, url, 80)?,
-        Server::WebSocketTls { url } => host_and_port(settings, url, 443)?,
-        Server::Unix { path } => {
+        BrokerAddress::Tcp { host, port } | BrokerAddress::Tls { host, port } => {
+            (host.clone(), *port)
+        }
+        BrokerAddress::WebSocket { url } => host_and_port(settings, url, 80)?,
+        BrokerAddress::WebSocketTls { url } => host_and_port(settings, url, 443)?,
+        BrokerAddress::Unix { path } => {
             let closed = || {
                 let (server, path) = (settings.server.clone(), path.clone());
                 Trouble::SocketClosed { server, path }
@@ -85,19 +87,19 @@ pub(super) async fn dial(
 ///
 /// # Errors
 /// With the file, certificate or address that stands in the way.
-pub(super) async fn open(settings: &MqttSettings, dialled: Dialled) -> Result<Opened, Trouble> {
+pub(super) async fn open(settings: &MqttSettings, dialled: Dialled) -> Result<OpenStream, Trouble> {
     let Dialled { stream, receipts } = dialled;
     let stream = match &settings.server {
-        Server::Tcp { .. } | Server::Unix { .. } => stream,
-        Server::Tls { host, .. } => secure(settings, host, stream).await?,
-        Server::WebSocket { url } => upgrade(settings, url, stream).await?,
-        Server::WebSocketTls { url } => {
+        BrokerAddress::Tcp { .. } | BrokerAddress::Unix { .. } => stream,
+        BrokerAddress::Tls { host, .. } => secure(settings, host, stream).await?,
+        BrokerAddress::WebSocket { url } => upgrade(settings, url, stream).await?,
+        BrokerAddress::WebSocketTls { url } => {
             let (host, _) = host_and_port(settings, url, 443)?;
             let tls = secure(settings, &host, stream).await?;
             upgrade(settings, url, tls).await?
         }
     };
-    Ok(Opened { stream, receipts })
+    Ok(OpenStream { stream, receipts })
 }
 
 fn host_and_port(

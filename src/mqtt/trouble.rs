@@ -1,7 +1,7 @@
 //! What can go wrong with a connection, in sentences that name the thing and the way out.
 
 use super::certificates::FileError;
-use super::settings::{Server, socket_hint};
+use super::settings::{BrokerAddress, socket_hint};
 use iotmonitor_core::model::message::{Connection, LossReason};
 use rumqttc::tokio_rustls::rustls;
 use rustls::pki_types::ServerName;
@@ -14,11 +14,11 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
     #[error("cannot reach {server}: {source}")]
-    Unreachable { server: Server, source: io::Error },
+    Unreachable { server: BrokerAddress, source: io::Error },
     #[error("cannot reach {server}: its socket is closed to iotmonitor, which as a service of the system {}", socket_hint(.path))]
-    SocketClosed { server: Server, path: PathBuf },
+    SocketClosed { server: BrokerAddress, path: PathBuf },
     #[error("cannot reach {server}: no connection within {} s", .after.as_secs())]
-    UnreachableInTime { server: Server, after: Duration },
+    UnreachableInTime { server: BrokerAddress, after: Duration },
     #[error(transparent)]
     File(#[from] FileError),
     #[error("TLS cannot be set up: {0}")]
@@ -26,58 +26,58 @@ pub(super) enum Trouble {
     #[error("the system holds no certificate authorities: name one with `caFile` in [mqtt]")]
     NoRoots,
     #[error("TLS with {server} failed: {source}{}", tls_hint(.source))]
-    Tls { server: Server, source: rustls::Error },
+    Tls { server: BrokerAddress, source: rustls::Error },
     #[error("`{host}` cannot stand in a certificate: write a host name in `serverAddress`")]
     ServerName { host: String },
     #[error("no websocket for MQTT at {server}: {reason}")]
-    WebSocket { server: Server, reason: String },
+    WebSocket { server: BrokerAddress, reason: String },
     #[error("{server} takes connections but gave no answer within {} s: is it an MQTT broker?", .after.as_secs())]
-    Silent { server: Server, after: Duration },
+    Silent { server: BrokerAddress, after: Duration },
     #[error(
         "{server} closed the connection without an answer: is it an MQTT broker, does it want TLS? \
          (then serverAddress begins with `ssl://`)"
     )]
-    ClosedUnanswered { server: Server },
+    ClosedUnanswered { server: BrokerAddress },
     #[error(
         "{server} closed the connection before TLS was agreed upon: is it a port for TLS? (to one \
          without it, serverAddress begins with `tcp://` or `ws://`)"
     )]
-    ClosedInHandshake { server: Server },
+    ClosedInHandshake { server: BrokerAddress },
     #[error(
         "{server} answers in TLS: let serverAddress begin with `ssl://`, or name its port without TLS"
     )]
-    AnswersInTls { server: Server },
+    AnswersInTls { server: BrokerAddress },
     #[error(
         "{server} answers in HTTP: for a port for websockets, let serverAddress begin with `ws://`"
     )]
-    AnswersInHttp { server: Server },
+    AnswersInHttp { server: BrokerAddress },
     #[error("the broker {server} speaks another version of MQTT: check `protocol` in [mqtt]")]
-    Version { server: Server },
+    Version { server: BrokerAddress },
     #[error(
         "the broker {server} refused the user name or password: check `user` and `password` in [mqtt]"
     )]
-    BadCredentials { server: Server },
+    BadCredentials { server: BrokerAddress },
     #[error(
         "the broker {server} refused a client without user name: set `user` and `password` in [mqtt]"
     )]
-    NoCredentials { server: Server },
+    NoCredentials { server: BrokerAddress },
     #[error("the broker {server} takes no will that is retained")]
-    NoRetain { server: Server },
+    NoRetain { server: BrokerAddress },
     #[error("the broker {server} takes no will of QoS 1")]
-    NoQos { server: Server },
+    NoQos { server: BrokerAddress },
     #[error("the broker {server} refused the connection: {reason}")]
-    Rejected { server: Server, reason: String },
+    Rejected { server: BrokerAddress, reason: String },
     #[error("the broker {server} closed the connection")]
-    Closed { server: Server },
+    Closed { server: BrokerAddress },
     #[error("the connection to {server} broke: {source}")]
-    Broken { server: Server, source: io::Error },
+    Broken { server: BrokerAddress, source: io::Error },
     #[error("the broker {server} closed the connection: {reason}")]
-    Farewell { server: Server, reason: String },
+    Farewell { server: BrokerAddress, reason: String },
     /// The broker said that it closes for what this side has sent.
     #[error("the broker {server} closed the connection: {reason}")]
-    Objection { server: Server, reason: String },
+    Objection { server: BrokerAddress, reason: String },
     #[error("the broker {server} closed the connection on {what}")]
-    ClosedOn { server: Server, what: String },
+    ClosedOn { server: BrokerAddress, what: String },
     #[error("another client took the clientid over")]
     TakenOver,
     #[error(
@@ -85,13 +85,13 @@ pub(super) enum Trouble {
          with the other: let it tell clients apart by their client identifiers and not by their user \
          names (in mosquitto, `use_username_as_clientid false`)"
     )]
-    OwnPair { server: Server, connection: Connection },
+    OwnPair { server: BrokerAddress, connection: Connection },
     #[error("{server} has not answered for {} s", .after.as_secs())]
-    Unanswered { server: Server, after: Duration },
+    Unanswered { server: BrokerAddress, after: Duration },
     #[error("the broker {server} did not acknowledge a subscription within {} s", .after.as_secs())]
-    Unsubscribed { server: Server, after: Duration },
+    Unsubscribed { server: BrokerAddress, after: Duration },
     #[error("{server} does not keep to MQTT: {what}")]
-    Protocol { server: Server, what: String },
+    Protocol { server: BrokerAddress, what: String },
     #[error("the settings changed, connecting anew")]
     SettingsChanged,
 }
@@ -99,7 +99,7 @@ pub(super) enum Trouble {
 /// Troubles that are one change to a person: a broker that restarts is first gone and then
 /// unreachable, which is one story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TroubleKind {
     /// Time may heal it: not reachable, lost, silent.
     Passing,
     /// A person must act: certificates, protocol, client identifier.
@@ -109,7 +109,7 @@ pub(super) enum Kind {
 }
 
 impl Trouble {
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> TroubleKind {
         match self {
             Self::Unreachable { .. }
             | Self::UnreachableInTime { .. }
@@ -124,7 +124,7 @@ impl Trouble {
             | Self::OwnPair { connection: Connection::Watch, .. }
             | Self::Unanswered { .. }
             | Self::Unsubscribed { .. }
-            | Self::SettingsChanged => Kind::Passing,
+            | Self::SettingsChanged => TroubleKind::Passing,
             Self::SocketClosed { .. }
             | Self::File(_)
             | Self::TlsSetup(_)
@@ -138,10 +138,10 @@ impl Trouble {
             | Self::NoRetain { .. }
             | Self::NoQos { .. }
             | Self::Rejected { .. }
-            | Self::Protocol { .. } => Kind::Setup,
-            Self::BadCredentials { .. } | Self::NoCredentials { .. } => Kind::Refused,
+            | Self::Protocol { .. } => TroubleKind::Setup,
+            Self::BadCredentials { .. } | Self::NoCredentials { .. } => TroubleKind::Refused,
             // The watching is worth more than the recording, which gives way.
-            Self::TakenOver | Self::OwnPair { .. } => Kind::TakenOver,
+            Self::TakenOver | Self::OwnPair { .. } => TroubleKind::TakenOver,
         }
     }
 
@@ -154,9 +154,9 @@ impl Trouble {
             return LossReason::Other(self.to_string());
         }
         match self.kind() {
-            Kind::TakenOver => LossReason::TakenOver,
-            Kind::Refused => LossReason::Refused(self.to_string()),
-            Kind::Passing | Kind::Setup => LossReason::Other(self.to_string()),
+            TroubleKind::TakenOver => LossReason::TakenOver,
+            TroubleKind::Refused => LossReason::Refused(self.to_string()),
+            TroubleKind::Passing | TroubleKind::Setup => LossReason::Other(self.to_string()),
         }
     }
 
@@ -177,7 +177,7 @@ impl Trouble {
     }
 
     /// An error of the stream once it stands; rustls hides its own inside.
-    pub(super) fn from_stream(server: &Server, source: io::Error) -> Self {
+    pub(super) fn from_stream(server: &BrokerAddress, source: io::Error) -> Self {
         let server = server.clone();
         match tls_error(&source) {
             Some(tls) => Self::Tls { server, source: tls },

@@ -40,7 +40,7 @@ pub(super) struct Hello<'a> {
 #[derive(Debug)]
 pub(super) enum Incoming {
     Accepted(Accepted),
-    Rejected(Rejection),
+    Rejected(ConnackRejection),
     Publish(Incomer),
     /// A PUBLISH that breaks MQTT's rules for topics or properties, but whose packet identifier
     /// can be told (`None` at QoS 0).
@@ -115,7 +115,7 @@ impl Limits {
 
 /// CONNACK without success.
 #[derive(Debug)]
-pub(super) enum Rejection {
+pub(super) enum ConnackRejection {
     /// The broker does not speak this version.
     Version,
     /// Bad user name or password, or not authorized.

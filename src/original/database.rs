@@ -4,7 +4,7 @@
 //! To open a LevelDB with a library is to change it: its log is replayed and its files are renewed.
 //! Here its files are only read, which leaves the way back open.
 
-use super::leveldb::{self, CURRENT, Damage, Files, What};
+use super::leveldb::{self, CURRENT, Damage, DatabaseFiles, What};
 use iotmonitor_core::topic::TopicName;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -94,12 +94,12 @@ fn refuse_in_use(path: &Path) -> Result<(), DatabaseError> {
 }
 
 /// The files, when the last of them was written, and what the disk does not give back.
-fn files(path: &Path) -> Result<(Files, Duration, Vec<Damage>), DatabaseError> {
+fn files(path: &Path) -> Result<(DatabaseFiles, Duration, Vec<Damage>), DatabaseError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
         move |source| DatabaseError::File { path, source }
     };
-    let (mut files, mut left, mut newest) = (Files::new(), LARGEST, UNIX_EPOCH);
+    let (mut files, mut left, mut newest) = (DatabaseFiles::new(), LARGEST, UNIX_EPOCH);
     let mut damage = Vec::new();
     for entry in fs::read_dir(path).map_err(fail(path))? {
         let file = entry.map_err(fail(path))?.path();

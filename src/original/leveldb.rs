@@ -19,7 +19,7 @@ use std::fmt;
 pub const CURRENT: &str = "CURRENT";
 
 /// The files of a database by their names; `None` is one that could not be read, which is known.
-pub type Files = BTreeMap<String, Option<Vec<u8>>>;
+pub type DatabaseFiles = BTreeMap<String, Option<Vec<u8>>>;
 
 /// What a database held, and what of it is lost.
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ type Entries = BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>;
 
 /// Reads all that can be read.
 #[must_use]
-pub fn read(files: &Files) -> Contents {
+pub fn read(files: &DatabaseFiles) -> Contents {
     let mut reading = Reading { files, entries: Entries::new(), damage: Vec::new() };
     let manifest = reading.manifest();
     for number in reading.tables(manifest.as_ref()) {
@@ -91,7 +91,7 @@ pub fn read(files: &Files) -> Contents {
 }
 
 struct Reading<'a> {
-    files: &'a Files,
+    files: &'a DatabaseFiles,
     entries: Entries,
     damage: Vec<Damage>,
 }
@@ -172,7 +172,7 @@ const TABLES: [&str; 2] = ["ldb", "sst"];
 
 /// The files with these endings, by their numbers.
 fn numbered<'a>(
-    files: &'a Files,
+    files: &'a DatabaseFiles,
     endings: &'a [&str],
 ) -> impl Iterator<Item = (u64, &'a str)> + 'a {
     files.keys().filter_map(move |name| {

@@ -8,7 +8,7 @@
 use super::StoreCommand;
 use super::error::StoreError;
 use super::files::{self, DataFile};
-use super::record::{self, Span};
+use super::record::{self, KeySpan};
 use crate::pulse::Pulse;
 use heed::types::Bytes as HeedBytes;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
@@ -368,7 +368,7 @@ fn from_json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, Unreada
 type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// The part of the span behind `after`; `None` when nothing of it is left.
-fn range_behind<'a>(span: &'a Span, after: Option<&'a [u8]>) -> Option<KeyRange<'a>> {
+fn range_behind<'a>(span: &'a KeySpan, after: Option<&'a [u8]>) -> Option<KeyRange<'a>> {
     let start = match after {
         Some(after) if after >= span.start.as_slice() => Bound::Excluded(after),
         // LMDB takes no empty key.

@@ -107,20 +107,20 @@ pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
 
 /// A range of keys, `start` included, `end` excluded; without an end it runs to the last key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span {
+pub(super) struct KeySpan {
     pub start: Vec<u8>,
     pub end: Option<Vec<u8>>,
 }
 
 /// The ranges that hold every topic that any of the filters matches, in key order and disjoint; all
 /// there is where there is no filter.
-pub(super) fn spans(filters: &[TopicFilter]) -> Vec<Span> {
+pub(super) fn spans(filters: &[TopicFilter]) -> Vec<KeySpan> {
     if filters.is_empty() {
-        return vec![Span { start: Vec::new(), end: None }];
+        return vec![KeySpan { start: Vec::new(), end: None }];
     }
-    let mut spans: Vec<Span> = filters.iter().flat_map(filter_spans).collect();
+    let mut spans: Vec<KeySpan> = filters.iter().flat_map(filter_spans).collect();
     spans.sort();
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    let mut merged: Vec<KeySpan> = Vec::with_capacity(spans.len());
     for span in spans {
         match merged.last_mut() {
             Some(last) if last.end.as_ref().is_none_or(|end| span.start <= *end) => {
@@ -135,7 +135,7 @@ pub(super) fn spans(filters: &[TopicFilter]) -> Vec<Span> {
     merged
 }
 
-fn filter_spans(filter: &TopicFilter) -> Vec<Span> {
+fn filter_spans(filter: &TopicFilter) -> Vec<KeySpan> {
     let text = filter.as_str();
     let prefix = filter.literal_prefix();
     if prefix == text {
@@ -148,14 +148,14 @@ fn filter_spans(filter: &TopicFilter) -> Vec<Span> {
     }
 }
 
-fn exactly(topic: &str) -> Span {
+fn exactly(topic: &str) -> KeySpan {
     let start = key(topic.as_bytes());
     let mut end = start.clone();
     end.push(0);
-    Span { start, end: Some(end) }
+    KeySpan { start, end: Some(end) }
 }
 
-fn below(prefix: &str) -> Span {
+fn below(prefix: &str) -> KeySpan {
     let start = prefix.as_bytes()[..prefix.len().min(KEY_PREFIX_BYTES)].to_vec();
     // The next text that does not start with it; UTF-8 has no byte 0xFF that would carry.
     let mut end = start.clone();
@@ -166,7 +166,7 @@ fn below(prefix: &str) -> Span {
         }
         None => None,
     };
-    Span { start, end }
+    KeySpan { start, end }
 }
 
 /// Takes bytes for a record, and for a state that is recorded.
@@ -192,7 +192,7 @@ pub fn fuzz(data: &[u8]) {
     assert_eq!(decode_state(&key, &value).as_ref(), Some(&state));
     for filter in ["#", "+/+", "a/#", "a/b"].map(TopicFilter::new).into_iter().flatten() {
         let is_in =
-            |span: &Span| span.start <= key && span.end.as_ref().is_none_or(|end| key < *end);
+            |span: &KeySpan| span.start <= key && span.end.as_ref().is_none_or(|end| key < *end);
         let within = spans(std::slice::from_ref(&filter)).iter().any(is_in);
         assert!(within || !filter.matches(&state.topic));
     }

@@ -8,7 +8,7 @@
 //! Deliberately absent: trying again. A unit that wants that has `Restart=`.
 
 use super::jobs;
-use super::units::Session;
+use super::units::ManagerSession;
 use crate::printable::replaced;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::unit::JobOutcome;
@@ -110,7 +110,7 @@ fn lock(backlog: &Mutex<Backlog>) -> MutexGuard<'_, Backlog> {
 
 /// Carries out what is ordered by the session, or the next one where there is none.
 pub(super) fn spawn(
-    current: watch::Receiver<Option<Arc<Session>>>,
+    current: watch::Receiver<Option<Arc<ManagerSession>>>,
     events: mpsc::Sender<Event>,
     directory: PathBuf,
 ) -> AlertUnits {
@@ -123,7 +123,7 @@ pub(super) fn spawn(
 async fn carry_out(
     backlog: Arc<Mutex<Backlog>>,
     mut changes: mpsc::Receiver<()>,
-    current: watch::Receiver<Option<Arc<Session>>>,
+    current: watch::Receiver<Option<Arc<ManagerSession>>>,
     events: mpsc::Sender<Event>,
     directory: PathBuf,
 ) {
@@ -157,7 +157,7 @@ async fn carry_out(
 }
 
 async fn start(
-    mut current: watch::Receiver<Option<Arc<Session>>>,
+    mut current: watch::Receiver<Option<Arc<ManagerSession>>>,
     order: AlertOrder,
     directory: PathBuf,
 ) -> (AlertOrder, JobOutcome) {
@@ -172,7 +172,7 @@ async fn start(
     (order, outcome)
 }
 
-async fn start_by(session: &Session, order: &AlertOrder, directory: &Path) -> JobOutcome {
+async fn start_by(session: &ManagerSession, order: &AlertOrder, directory: &Path) -> JobOutcome {
     let file = directory.join(&order.instance);
     if let Err(error) = write(directory, &file, &environment_file(&order.environment)) {
         return JobOutcome::Failed(format!("{} cannot be written: {error}", file.display()));

@@ -4,7 +4,7 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::{AgentSpec, Exec};
 use std::collections::BTreeMap;
 
-/// Environment variable in which [`Command::carried`] reaches the process; gone before it runs.
+/// Environment variable in which [`CommandLine::carried`] reaches the process; gone before it runs.
 const CARRIER: &str = "IOTMONITOR_EXEC";
 
 /// Turns into what the carrier holds, in the same process and without the carrier. It has neither
@@ -19,12 +19,12 @@ const UNPACK: &str = "exec /usr/bin/env -u IOTMONITOR_EXEC /bin/bash -c \
 /// writes for ExecStartEx=, whose flag `no-env-expand` would be the straight way, does not come
 /// back at all. So words with one of the two travel in an environment variable, which is kept
 /// faithfully and in which nothing is expanded.
-pub(super) struct Command {
+pub(super) struct CommandLine {
     pub argv: Vec<String>,
     pub carried: Option<String>,
 }
 
-impl Command {
+impl CommandLine {
     pub fn new(exec: &Exec) -> Self {
         let bash = |script: &str| vec!["/bin/bash".to_owned(), "-c".to_owned(), script.to_owned()];
         let faithful = |word: &String| !word.contains(['$', ';']);
@@ -80,18 +80,18 @@ mod tests {
     #[test]
     fn a_command_that_systemd_keeps_faithfully_is_given_as_it_is() {
         let script = "echo %n %% \"quotes\" 'x' \\backslash | cat\nnewline\n";
-        let command = Command::new(&Exec::Shell(script.to_owned()));
+        let command = CommandLine::new(&Exec::Shell(script.to_owned()));
         assert_eq!((command.argv, command.carried), (words(&["/bin/bash", "-c", script]), None));
 
         let argv = words(&["python3", "a b.py"]);
-        let command = Command::new(&Exec::Argv(argv.clone()));
+        let command = CommandLine::new(&Exec::Argv(argv.clone()));
         assert_eq!((command.argv, command.carried), (argv, None));
     }
 
     #[test]
     fn what_systemd_would_garble_is_carried_in_the_environment() {
         let script = "cd ~/agents;echo $HOME ${X} $$";
-        let command = Command::new(&Exec::Shell(script.to_owned()));
+        let command = CommandLine::new(&Exec::Shell(script.to_owned()));
         assert_eq!(command.argv, words(&["/bin/bash", "-c", UNPACK]));
         assert!(!UNPACK.contains(['$', ';']));
         let expected = [
@@ -106,7 +106,7 @@ mod tests {
 
     /// Runs a command as systemd would, and returns what it writes.
     fn output(exec: Exec) -> String {
-        let command = Command::new(&exec);
+        let command = CommandLine::new(&exec);
         let output = std::process::Command::new(&command.argv[0])
             .args(&command.argv[1..])
             .env(CARRIER, command.carried.unwrap_or_default())

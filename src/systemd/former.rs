@@ -4,8 +4,8 @@
 
 use super::jobs::{Failure, clear};
 use super::proxy::words;
-use super::reading::Reading;
-use super::units::Session;
+use super::reading::UnitReading;
+use super::units::ManagerSession;
 use futures_util::{StreamExt as _, stream};
 use iotmonitor_core::model::unit::UnitsOutcome;
 use iotmonitor_core::model::unit_name::UnitName;
@@ -24,7 +24,7 @@ pub struct FormerUnits {
 }
 
 /// Stops those of the units that bear the mark of the clientid, unless a monitor goes by it.
-pub(super) async fn stop(session: &Session, former: &FormerUnits) -> UnitsOutcome {
+pub(super) async fn stop(session: &ManagerSession, former: &FormerUnits) -> UnitsOutcome {
     match stop_all(session, former).await {
         Ok(Some(count)) => UnitsOutcome::Stopped { count },
         Ok(None) => UnitsOutcome::InUse,
@@ -34,7 +34,10 @@ pub(super) async fn stop(session: &Session, former: &FormerUnits) -> UnitsOutcom
 }
 
 /// `None` where a monitor goes by the clientid.
-async fn stop_all(session: &Session, former: &FormerUnits) -> Result<Option<usize>, Failure> {
+async fn stop_all(
+    session: &ManagerSession,
+    former: &FormerUnits,
+) -> Result<Option<usize>, Failure> {
     if let Some(name) = &former.bus_name
         && session.is_owned(name).await?
     {
@@ -44,8 +47,8 @@ async fn stop_all(session: &Session, former: &FormerUnits) -> Result<Option<usiz
     let there = session.list().await?.into_iter().map(|(unit, ..)| unit);
     let there: Vec<UnitName> = there.filter(|unit| wanted.contains(unit)).collect();
     let stop_one = async |unit: UnitName| match session.read_as(&unit, &former.client_id).await? {
-        Reading::Own(report) => clear(session, &unit, report.active).await.map(|()| 1),
-        Reading::Absent | Reading::Foreign { .. } => Ok(0),
+        UnitReading::Own(report) => clear(session, &unit, report.active).await.map(|()| 1),
+        UnitReading::Absent | UnitReading::Foreign { .. } => Ok(0),
     };
     let outcomes: Vec<Result<usize, Failure>> =
         stream::iter(there).map(stop_one).buffer_unordered(AT_ONCE).collect().await;

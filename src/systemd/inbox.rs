@@ -26,7 +26,7 @@ pub(super) enum Relist {
 }
 
 /// What is to be done next.
-pub(super) enum Work {
+pub(super) enum InboxWork {
     /// The connection is gone, with the reason.
     Lost(String),
     /// systemd left the bus and is not back yet.
@@ -43,7 +43,7 @@ pub(super) enum Work {
 }
 
 #[derive(Default)]
-struct State {
+struct InboxState {
     dirty: BTreeMap<UnitName, Vec<Waiter>>,
     jobs: BTreeMap<UnitName, Vec<JobResult>>,
     relist: Option<Relist>,
@@ -58,7 +58,7 @@ struct State {
 /// Shared by the signal pump, which writes, and by those who look.
 #[derive(Default)]
 pub(super) struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
     /// Wakes the one that looks at units.
     pub work: Notify,
     /// Wakes all that wait for a job.
@@ -68,7 +68,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, InboxState> {
         // No code that holds the lock can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,29 +169,29 @@ impl Inbox {
     }
 
     /// The most important thing to do, taken out of the box.
-    pub fn next(&self) -> Work {
+    pub fn next(&self) -> InboxWork {
         let mut state = self.state();
         if let Some(reason) = &state.lost {
-            return Work::Lost(reason.clone());
+            return InboxWork::Lost(reason.clone());
         }
         if state.away {
-            return Work::ManagerAway;
+            return InboxWork::ManagerAway;
         }
         if std::mem::take(&mut state.resubscribe) {
-            return Work::Resubscribe;
+            return InboxWork::Resubscribe;
         }
         if std::mem::take(&mut state.check_state) {
-            return Work::CheckState;
+            return InboxWork::CheckState;
         }
         if state.reloading {
-            return Work::Reloading;
+            return InboxWork::Reloading;
         }
         if let Some(relist) = state.relist.take() {
-            return Work::Relist(relist);
+            return InboxWork::Relist(relist);
         }
         match state.dirty.pop_first() {
-            Some((unit, waiters)) => Work::Look(unit, waiters),
-            None => Work::Nothing,
+            Some((unit, waiters)) => InboxWork::Look(unit, waiters),
+            None => InboxWork::Nothing,
         }
     }
 

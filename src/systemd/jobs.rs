@@ -5,8 +5,8 @@
 
 use super::inbox::JobWatch;
 use super::proxy::{Meaning, Property, meaning, words};
-use super::reading::Reading;
-use super::units::{Session, lives};
+use super::reading::UnitReading;
+use super::units::{ManagerSession, lives};
 use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 4;
 
 /// What an operation is to bring about.
 #[derive(Clone, Copy)]
-enum Goal<'a> {
+enum JobGoal<'a> {
     Running(&'a [Property]),
     Gone,
 }
@@ -44,15 +44,15 @@ impl From<zbus::Error> for Failure {
 
 /// Starts a transient unit with these properties, unless it is alive already.
 pub(super) async fn start(
-    session: &Session,
+    session: &ManagerSession,
     unit: &UnitName,
     properties: &[Property],
 ) -> JobOutcome {
-    repeat(session, unit, Goal::Running(properties)).await
+    repeat(session, unit, JobGoal::Running(properties)).await
 }
 
 /// Starts a unit of somebody else's, and waits for the end of that: of a oneshot service, for its own.
-pub(super) async fn start_existing(session: &Session, unit: &UnitName) -> JobOutcome {
+pub(super) async fn start_existing(session: &ManagerSession, unit: &UnitName) -> JobOutcome {
     let result = async {
         let watch = session.watch_jobs(unit);
         let job = session.manager.start_unit(unit.as_str(), "replace").await?;
@@ -69,13 +69,13 @@ pub(super) async fn start_existing(session: &Session, unit: &UnitName) -> JobOut
 }
 
 /// Stops a unit and clears it away; one that is not there is stopped.
-pub(super) async fn stop(session: &Session, unit: &UnitName) -> JobOutcome {
-    repeat(session, unit, Goal::Gone).await
+pub(super) async fn stop(session: &ManagerSession, unit: &UnitName) -> JobOutcome {
+    repeat(session, unit, JobGoal::Gone).await
 }
 
 /// Carries an operation over a short absence of systemd, and ends it with a look at the unit, so
 /// that its report comes before the operation's end.
-async fn repeat(session: &Session, unit: &UnitName, goal: Goal<'_>) -> JobOutcome {
+async fn repeat(session: &ManagerSession, unit: &UnitName, goal: JobGoal<'_>) -> JobOutcome {
     let mut outcome = once(session, unit, goal).await;
     for _ in 1..ATTEMPTS {
         match &outcome {
@@ -96,10 +96,10 @@ async fn repeat(session: &Session, unit: &UnitName, goal: Goal<'_>) -> JobOutcom
     }
 }
 
-async fn once(session: &Session, unit: &UnitName, goal: Goal<'_>) -> Result<(), Failure> {
+async fn once(session: &ManagerSession, unit: &UnitName, goal: JobGoal<'_>) -> Result<(), Failure> {
     match goal {
-        Goal::Running(properties) => start_once(session, unit, properties).await,
-        Goal::Gone => stop_once(session, unit).await,
+        JobGoal::Running(properties) => start_once(session, unit, properties).await,
+        JobGoal::Gone => stop_once(session, unit).await,
     }
 }
 
@@ -111,16 +111,16 @@ fn with_last_exit(sentence: String, report: Option<UnitReport>) -> String {
 }
 
 async fn start_once(
-    session: &Session,
+    session: &ManagerSession,
     unit: &UnitName,
     properties: &[Property],
 ) -> Result<(), Failure> {
     for _ in 0..ATTEMPTS {
         match session.read(unit).await? {
-            Reading::Absent => {}
-            Reading::Foreign { file } => return Err(foreign(unit, file)),
-            Reading::Own(report) if lives(report.active) => return Ok(()),
-            Reading::Own(report) => clear(session, unit, report.active).await?,
+            UnitReading::Absent => {}
+            UnitReading::Foreign { file } => return Err(foreign(unit, file)),
+            UnitReading::Own(report) if lives(report.active) => return Ok(()),
+            UnitReading::Own(report) => clear(session, unit, report.active).await?,
         }
         let watch = session.watch_jobs(unit);
         let job =
@@ -133,7 +133,7 @@ async fn start_once(
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-        if let Reading::Absent = session.read(unit).await? {
+        if let UnitReading::Absent = session.read(unit).await? {
             // Not loaded, and yet it exists: a file on the disk that nothing refers to.
             return Err(foreign(unit, None));
         }
@@ -143,18 +143,18 @@ async fn start_once(
     )))
 }
 
-async fn stop_once(session: &Session, unit: &UnitName) -> Result<(), Failure> {
+async fn stop_once(session: &ManagerSession, unit: &UnitName) -> Result<(), Failure> {
     match session.read(unit).await? {
-        Reading::Absent => Ok(()),
-        Reading::Foreign { file } => Err(foreign(unit, file)),
-        Reading::Own(report) => clear(session, unit, report.active).await,
+        UnitReading::Absent => Ok(()),
+        UnitReading::Foreign { file } => Err(foreign(unit, file)),
+        UnitReading::Own(report) => clear(session, unit, report.active).await,
     }
 }
 
 /// Stops a unit of ours if it has not ended, and makes systemd forget its failure, upon which it
 /// is unloaded.
 pub(super) async fn clear(
-    session: &Session,
+    session: &ManagerSession,
     unit: &UnitName,
     active: ActiveState,
 ) -> Result<(), Failure> {
@@ -185,7 +185,7 @@ pub(super) async fn clear(
 /// TimeoutStopUSec says. When systemd does not know the job any more and its end was not told
 /// (systemd re-executed itself), the result is `gone`.
 async fn job_result(
-    session: &Session,
+    session: &ManagerSession,
     watch: &JobWatch<'_>,
     job: &OwnedObjectPath,
 ) -> Result<String, Failure> {

@@ -7,10 +7,10 @@ use super::alert_units::{self, AlertOrder, AlertUnits};
 use super::former::{self, FormerUnits};
 use super::inbox::Inbox;
 use super::jobs;
-use super::properties::{Owner, refuse_swayed, transient};
+use super::properties::{ManagerOwner, refuse_swayed, transient};
 use super::proxy::words;
 use super::signals::Signals;
-use super::units::{Looker, Lost, Session, beating};
+use super::units::{Lost, ManagerSession, UnitWatcher, beating};
 use crate::dbus::{Backoff, Bus, CALL_TIMEOUT, connect};
 use crate::pulse::Pulse;
 use iotmonitor_core::model::device_name::DeviceName;
@@ -90,7 +90,7 @@ pub fn spawn(
     let (current_sender, current) = watch::channel(None);
     let owner = match settings.bus {
         Bus::System => None,
-        Bus::User => Some(Owner::of_this_process()),
+        Bus::User => Some(ManagerOwner::of_this_process()),
     };
     let client_id = settings.client_id.clone();
     let directory = settings.alert_directory.clone();
@@ -140,7 +140,7 @@ impl ManagerHandle {
 }
 
 /// The session that operations go to, if there is one.
-type Current = Option<Arc<Session>>;
+type Current = Option<Arc<ManagerSession>>;
 
 /// Hands the operations to the session in order, at most [`MAX_JOBS`] at a time.
 async fn carry_out(
@@ -148,7 +148,7 @@ async fn carry_out(
     current: watch::Receiver<Current>,
     events: mpsc::Sender<Event>,
     client_id: String,
-    owner: Option<Owner>,
+    owner: Option<ManagerOwner>,
 ) {
     let turns = Arc::new(Semaphore::new(MAX_JOBS));
     let shared = Arc::new((client_id, owner));
@@ -172,10 +172,10 @@ async fn carry_out(
 
 /// Returns the event that tells of the end.
 async fn carry_out_one(
-    session: &Session,
+    session: &ManagerSession,
     operation: Operation,
     client_id: &str,
-    owner: Option<&Owner>,
+    owner: Option<&ManagerOwner>,
 ) -> Event {
     match operation {
         Operation::Start { device, agent, definition } => {
@@ -201,7 +201,7 @@ async fn carry_out_one(
 }
 
 /// Refuses credentials of files that others could have put in the place of what they name.
-async fn look_for_sway(owner: Option<&Owner>, agent: &AgentSpec) -> Result<(), String> {
+async fn look_for_sway(owner: Option<&ManagerOwner>, agent: &AgentSpec) -> Result<(), String> {
     if owner.is_some() || agent.credentials.is_empty() {
         return Ok(());
     }
@@ -262,13 +262,13 @@ async fn one_session(
         Err(error) => return words(&error),
     };
     let session = Arc::new(session);
-    let mut looker = Looker::new(&session, events, pulse);
-    let lost = match looker.begin().await {
+    let mut watcher = UnitWatcher::new(&session, events, pulse);
+    let lost = match watcher.begin().await {
         Ok(()) => {
             *loss_told = false;
             // Before the connection is reported: what the report brings about needs the session.
             let _ = current.send(Some(Arc::clone(&session)));
-            looker.run().await
+            watcher.run().await
         }
         Err(lost) => lost,
     };
@@ -278,14 +278,14 @@ async fn one_session(
 }
 
 /// Two connections: signals are taken in on the first before anything is asked on the second.
-async fn open(settings: &ManagerSettings) -> zbus::Result<(Session, Pump)> {
+async fn open(settings: &ManagerSettings) -> zbus::Result<(ManagerSession, Pump)> {
     let address = settings.bus_address.as_deref();
     let signal_connection = connect(settings.bus, address, CALL_TIMEOUT).await?;
     let inbox = Arc::new(Inbox::default());
     let signals = Signals::listen(&signal_connection).await?;
     let pump = Pump(tokio::spawn(signals.pump(Arc::clone(&inbox))).abort_handle());
     let calls = connect(settings.bus, address, CALL_TIMEOUT).await?;
-    let session = Session::new(calls, inbox, settings.client_id.clone()).await?;
+    let session = ManagerSession::new(calls, inbox, settings.client_id.clone()).await?;
     Ok((session, pump))
 }
 

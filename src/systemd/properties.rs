@@ -4,7 +4,7 @@
 //! Deliberately absent: BindsTo=, PartOf= and After= on the monitor's unit, for an agent outlives
 //! it; DefaultDependencies=no, for an agent ends with the system.
 
-use super::command::{Command, environment};
+use super::command::{CommandLine, environment};
 use super::proxy::Property;
 use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE, marked};
 use crate::trusted_path::{Swayed, swayed_part};
@@ -30,13 +30,13 @@ const LAST_TO_END: [&str; 2] = ["network.target", "mosquitto.service"];
 
 /// The user that a user manager belongs to, and all its units.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(super) struct ManagerOwner {
     pub uid: u32,
     /// `None` when the user database does not know the user.
     pub name: Option<String>,
 }
 
-impl Owner {
+impl ManagerOwner {
     /// Looks into the user database, which may be slow where it is a remote one.
     pub fn of_this_process() -> Self {
         let uid = nix::unistd::Uid::current();
@@ -74,14 +74,14 @@ pub(super) enum PropertyError {
 /// The properties of an agent's unit (systemd.service(5), systemd.exec(5),
 /// systemd.resource-control(5)). With an owner for a user manager, without one for the system's.
 pub(super) fn transient(
-    owner: Option<&Owner>,
+    owner: Option<&ManagerOwner>,
     client_id: &str,
     device: &DeviceName,
     agent: &AgentSpec,
     definition: &str,
 ) -> Result<Vec<Property>, PropertyError> {
     refuse_nul(agent)?;
-    let mut command = Command::new(&agent.exec);
+    let mut command = CommandLine::new(&agent.exec);
     let carried = command.carried.take();
     let mut properties: Vec<Property> = vec![
         ("Description", text(format!("iotmonitor agent {device}"))),
@@ -157,7 +157,7 @@ fn refuse_nul(agent: &AgentSpec) -> Result<(), PropertyError> {
 }
 
 /// A program without a slash is looked for in systemd's own search path (systemd.exec(5)).
-fn exec_start(command: Command) -> Variant<'static> {
+fn exec_start(command: CommandLine) -> Variant<'static> {
     let program = command.argv.first().cloned().unwrap_or_default();
     // false: a failure is a failure.
     Variant::from(vec![(program, command.argv, false)])
@@ -175,7 +175,7 @@ fn marker(client_id: &str, device: &DeviceName, definition: &str) -> Variant<'st
 
 /// User, group and working directory.
 fn identity(
-    owner: Option<&Owner>,
+    owner: Option<&ManagerOwner>,
     agent: &AgentSpec,
     properties: &mut Vec<Property>,
 ) -> Result<(), PropertyError> {
@@ -230,7 +230,7 @@ fn limits(agent: &AgentSpec, properties: &mut Vec<Property>) {
 /// The strict sandbox: the agent reads the system and writes only its state directory
 /// (`$STATE_DIRECTORY`) and its private `/tmp`; it speaks IP and unix sockets, sees no devices but
 /// `/dev/null` and its like, and has no privilege to gain.
-fn strict(owner: Option<&Owner>, agent: &AgentSpec, properties: &mut Vec<Property>) {
+fn strict(owner: Option<&ManagerOwner>, agent: &AgentSpec, properties: &mut Vec<Property>) {
     for name in [
         "NoNewPrivileges",
         "PrivateTmp",
@@ -327,13 +327,16 @@ pub(super) mod tests {
         agent(Exec::Shell("true".to_owned()))
     }
 
-    fn build(owner: Option<&Owner>, agent: &AgentSpec) -> BTreeMap<&'static str, Variant<'static>> {
+    fn build(
+        owner: Option<&ManagerOwner>,
+        agent: &AgentSpec,
+    ) -> BTreeMap<&'static str, Variant<'static>> {
         let device = DeviceName::new("led-box").unwrap();
         transient(owner, "iotmonitor", &device, agent, "abc").unwrap().into_iter().collect()
     }
 
-    fn pi() -> Owner {
-        Owner { uid: 1000, name: Some("pi".to_owned()) }
+    fn pi() -> ManagerOwner {
+        ManagerOwner { uid: 1000, name: Some("pi".to_owned()) }
     }
 
     #[test]

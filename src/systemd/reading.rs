@@ -42,7 +42,7 @@ pub(super) const UNIT_PATTERN: &str = "iotmonitor*-agent-*.service";
 
 /// What is behind a unit's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum UnitReading {
     /// Nothing: not loaded, or a name that others mention without there being such a unit.
     Absent,
     /// Somebody else's unit, with the file it comes from if there is one.
@@ -85,7 +85,7 @@ pub(super) fn interpret(
     unit: &UnitName,
     client_id: &str,
     properties: &HashMap<String, Variant<'_>>,
-) -> Reading {
+) -> UnitReading {
     let text = |name: &str| match properties.get(name) {
         Some(Variant::Str(text)) => text.as_str(),
         _ => "",
@@ -106,12 +106,12 @@ pub(super) fn interpret(
     let is_ours = field(FIELD_INSTANCE).is_some_and(|id| names_instance(&id, unit, client_id));
     if !is_ours || field(FIELD_AGENT).is_none() {
         if text("LoadState") == "not-found" {
-            return Reading::Absent;
+            return UnitReading::Absent;
         }
         let file = text("FragmentPath");
-        return Reading::Foreign { file: (!file.is_empty()).then(|| file.to_owned()) };
+        return UnitReading::Foreign { file: (!file.is_empty()).then(|| file.to_owned()) };
     }
-    Reading::Own(UnitReport {
+    UnitReading::Own(UnitReport {
         unit: unit.clone(),
         active: active_state(text("ActiveState")),
         main_pid: number("MainPID"),
@@ -296,7 +296,7 @@ mod tests {
             ended_at: Some(Duration::from_millis(1_700_000_000_500)),
             definition: Some("abc".to_owned()),
         };
-        assert_eq!(interpret(&lamp(), "iotmonitor", &marked), Reading::Own(report));
+        assert_eq!(interpret(&lamp(), "iotmonitor", &marked), UnitReading::Own(report));
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
         ] {
             assert_eq!(
                 interpret(&lamp(), "iotmonitor", &properties(fields)),
-                Reading::Foreign { file: file.clone() },
+                UnitReading::Foreign { file: file.clone() },
                 "{fields:?}"
             );
         }
@@ -325,7 +325,7 @@ mod tests {
         let is_own = |unit: &UnitName, instance: &str| {
             let instance = format!("IOTMONITOR_INSTANCE={instance}");
             let marked = properties(&["IOTMONITOR_AGENT=my", &instance]);
-            matches!(interpret(unit, "the house", &marked), Reading::Own(_))
+            matches!(interpret(unit, "the house", &marked), UnitReading::Own(_))
         };
         // As it is, as earlier versions wrote it, and what systemd made of that.
         assert!(is_own(&unit, "the\\x20house"));
@@ -338,7 +338,7 @@ mod tests {
     fn a_mentioned_name_without_a_unit_is_absent() {
         let mut stub = properties(&[]);
         stub.insert("LoadState".to_owned(), Variant::from("not-found"));
-        assert_eq!(interpret(&lamp(), "iotmonitor", &stub), Reading::Absent);
+        assert_eq!(interpret(&lamp(), "iotmonitor", &stub), UnitReading::Absent);
     }
 
     #[test]
@@ -364,7 +364,7 @@ mod tests {
         let mut refused = properties(&["IOTMONITOR_AGENT=lamp", "IOTMONITOR_INSTANCE=iotmonitor"]);
         refused.insert("Result".to_owned(), Variant::from("resources"));
         let exit = |properties: &HashMap<String, Variant<'static>>| {
-            let Reading::Own(report) = interpret(&lamp(), "iotmonitor", properties) else {
+            let UnitReading::Own(report) = interpret(&lamp(), "iotmonitor", properties) else {
                 panic!("it is ours")
             };
             report.last_exit.unwrap()

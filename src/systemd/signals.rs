@@ -38,19 +38,19 @@ const SHUTDOWN_TARGETS: [&str; 2] = ["shutdown.target", "exit.target"];
 /// All signals that reach a connection.
 pub(super) struct Signals {
     stream: MessageStream,
-    systemd: Owner,
-    login: Owner,
+    systemd: NameOwner,
+    login: NameOwner,
 }
 
 /// The connection that owns a name, as the newest word on it said.
 #[derive(Default)]
-struct Owner {
+struct NameOwner {
     connection: Option<OwnedUniqueName>,
     /// When that word came; an answer and a signal reach us on different ways.
     told_at: Option<Sequence>,
 }
 
-impl Owner {
+impl NameOwner {
     /// Whether this was news.
     fn learn(&mut self, connection: Option<OwnedUniqueName>, at: Sequence) -> bool {
         let newer = self.told_at.is_none_or(|before| before < at);
@@ -70,7 +70,8 @@ impl Signals {
     /// meanwhile only the owners of names are noted.
     pub async fn listen(connection: &Connection) -> zbus::Result<Self> {
         let stream = MessageStream::from(connection);
-        let mut signals = Self { stream, systemd: Owner::default(), login: Owner::default() };
+        let mut signals =
+            Self { stream, systemd: NameOwner::default(), login: NameOwner::default() };
         // While the stream is not polled, answers do not come in.
         let registration = register(connection);
         tokio::pin!(registration);

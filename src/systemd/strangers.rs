@@ -96,7 +96,7 @@ fn path(path: &str) -> ObjectPath<'static> {
 }
 
 /// A manager on a bus, and our adapter.
-struct Stage {
+struct TestBench {
     _directory: tempfile::TempDir,
     /// Without the identity of one bus, so that another one can be there later.
     address: String,
@@ -109,7 +109,7 @@ struct Stage {
     _handle: ManagerHandle,
 }
 
-impl Stage {
+impl TestBench {
     async fn set() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = format!("unix:path={}", directory.path().join("bus").display());
@@ -218,7 +218,7 @@ async fn answer(
 
 #[tokio::test]
 async fn what_strangers_tell_counts_for_nothing() {
-    let mut stage = Stage::set().await;
+    let mut stage = TestBench::set().await;
     let stranger = Peer::join(&stage.bus).await;
     // A look that is due after the start is over when the next change has been told.
     stage.change(|truth| truth.main_pid = 18);
@@ -247,7 +247,7 @@ async fn what_strangers_tell_counts_for_nothing() {
 
 #[tokio::test]
 async fn a_signal_counts_on_its_own_path_and_interface_alone() {
-    let mut stage = Stage::set().await;
+    let mut stage = TestBench::set().await;
     stage.systemd.signal(None, UNIT_PATH, MANAGER, "Reloading", &true).await;
     stage.systemd.signal(None, SYSTEMD_PATH, LOGIN_MANAGER, "PrepareForShutdown", &true).await;
     let ours = stage.our_names(&[]).await;
@@ -265,7 +265,7 @@ async fn a_signal_counts_on_its_own_path_and_interface_alone() {
 /// systemd comes back under another name when it re-executes itself.
 #[tokio::test]
 async fn the_new_owner_of_a_name_counts_and_the_old_one_no_more() {
-    let mut stage = Stage::set().await;
+    let mut stage = TestBench::set().await;
     let next = manager(&stage.bus, &stage.truth, &stage.asked).await;
     let former = std::mem::replace(&mut stage.systemd, next);
     for name in stage.our_names(&[&former]).await {
@@ -278,7 +278,7 @@ async fn the_new_owner_of_a_name_counts_and_the_old_one_no_more() {
 
 #[tokio::test]
 async fn a_shutdown_that_was_announced_is_taken_back_when_it_is_called_off() {
-    let mut stage = Stage::set().await;
+    let mut stage = TestBench::set().await;
     let login = Peer::join(&stage.bus).await;
     login.own(LOGIN).await;
     for announced in [true, false, true] {
@@ -303,7 +303,7 @@ async fn a_shutdown_that_was_announced_is_taken_back_when_it_is_called_off() {
 
 #[tokio::test]
 async fn a_shutdown_is_known_of_before_the_units_are() {
-    let mut stage = Stage::set().await;
+    let mut stage = TestBench::set().await;
     // The bus goes, and comes back: a session of its own.
     drop(std::mem::replace(&mut stage.bus, TestBus::start("unix:tmpdir=/tmp")));
     assert!(matches!(stage.next().await, Event::ManagerLost { .. }));

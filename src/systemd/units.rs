@@ -3,9 +3,9 @@
 //! What is known of each own unit is kept to report differences only. Invariant: units are looked
 //! at one after the other and by nobody else, so that no older view can overtake a newer one.
 
-use super::inbox::{Inbox, JobWatch, Relist, Waiter, Work};
+use super::inbox::{Inbox, InboxWork, JobWatch, Relist, Waiter};
 use super::proxy::{ManagerProxy, Meaning, SYSTEMD, is_timeout, meaning, words};
-use super::reading::{Reading, UNIT_PATTERN, active_state, interpret};
+use super::reading::{UNIT_PATTERN, UnitReading, active_state, interpret};
 use crate::pulse::Pulse;
 use futures_util::{StreamExt, stream};
 use iotmonitor_core::model::event::Event;
@@ -32,14 +32,14 @@ const ABSENCE_LIMIT: Duration = Duration::from_secs(10);
 const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// One connection to systemd, shared by the looker and the jobs.
-pub(super) struct Session {
+pub(super) struct ManagerSession {
     pub manager: ManagerProxy<'static>,
     pub inbox: Arc<Inbox>,
     calls: Connection,
     client_id: String,
 }
 
-impl Session {
+impl ManagerSession {
     pub async fn new(
         calls: Connection,
         inbox: Arc<Inbox>,
@@ -77,15 +77,15 @@ impl Session {
 
     /// What is behind a unit's name now. Never makes systemd load the unit: asking by object path
     /// alone would, and each load is told as a new unit.
-    pub async fn read(&self, unit: &UnitName) -> zbus::Result<Reading> {
+    pub async fn read(&self, unit: &UnitName) -> zbus::Result<UnitReading> {
         self.read_as(unit, &self.client_id).await
     }
 
     /// The same where it is to bear the mark of this clientid.
-    pub async fn read_as(&self, unit: &UnitName, client_id: &str) -> zbus::Result<Reading> {
+    pub async fn read_as(&self, unit: &UnitName, client_id: &str) -> zbus::Result<UnitReading> {
         let path = match self.manager.get_unit(unit.as_str()).await {
             Ok(path) => path,
-            Err(error) if meaning(&error) == Meaning::NoSuchUnit => return Ok(Reading::Absent),
+            Err(error) if meaning(&error) == Meaning::NoSuchUnit => return Ok(UnitReading::Absent),
             Err(error) => return Err(error),
         };
         self.read_path(unit, &path, client_id).await
@@ -96,7 +96,7 @@ impl Session {
         unit: &UnitName,
         path: &OwnedObjectPath,
         client_id: &str,
-    ) -> zbus::Result<Reading> {
+    ) -> zbus::Result<UnitReading> {
         // An empty interface name gives the properties of all interfaces, at one moment.
         let reply = self
             .calls
@@ -156,8 +156,8 @@ pub(super) async fn beating<T>(pulse: &Pulse, call: impl Future<Output = T>) -> 
 }
 
 /// Reports what happens to own units until the connection is lost.
-pub(super) struct Looker<'a> {
-    session: &'a Session,
+pub(super) struct UnitWatcher<'a> {
+    session: &'a ManagerSession,
     events: &'a mpsc::Sender<Event>,
     pulse: &'a Pulse,
     known: BTreeMap<UnitName, UnitReport>,
@@ -176,8 +176,12 @@ impl From<zbus::Error> for Lost {
     }
 }
 
-impl<'a> Looker<'a> {
-    pub fn new(session: &'a Session, events: &'a mpsc::Sender<Event>, pulse: &'a Pulse) -> Self {
+impl<'a> UnitWatcher<'a> {
+    pub fn new(
+        session: &'a ManagerSession,
+        events: &'a mpsc::Sender<Event>,
+        pulse: &'a Pulse,
+    ) -> Self {
         let (known, stopping, failing_since) = (BTreeMap::new(), false, None);
         Self { session, events, pulse, known, stopping, failing_since }
     }
@@ -192,10 +196,10 @@ impl<'a> Looker<'a> {
         let mut readings = stream::iter(self.list().await?).map(read).buffered(READS_AT_ONCE);
         while let Some(reading) = beating(self.pulse, readings.next()).await {
             match reading? {
-                Reading::Own(report) => {
+                UnitReading::Own(report) => {
                     self.known.insert(report.unit.clone(), report);
                 }
-                Reading::Absent | Reading::Foreign { .. } => {}
+                UnitReading::Absent | UnitReading::Foreign { .. } => {}
             }
         }
         self.stopping = beating(self.pulse, self.session.is_stopping()).await?;
@@ -218,29 +222,29 @@ impl<'a> Looker<'a> {
         loop {
             self.pulse.beat();
             let work = self.session.inbox.next();
-            if !matches!(work, Work::Reloading) {
+            if !matches!(work, InboxWork::Reloading) {
                 reloading_since = None;
             }
             let done = match work {
-                Work::Lost(reason) => {
+                InboxWork::Lost(reason) => {
                     // dbus is among the first to go in a shutdown.
                     if self.session.inbox.shutdown_expected() {
                         let _ = self.tell_state(true).await;
                     }
                     return Lost(reason);
                 }
-                Work::ManagerAway => self.absent("systemd has left the bus").await,
-                Work::Resubscribe => {
+                InboxWork::ManagerAway => self.absent("systemd has left the bus").await,
+                InboxWork::Resubscribe => {
                     let again = beating(self.pulse, self.session.subscribe()).await;
                     self.judge(again, |inbox| inbox.manager_owner(true)).await
                 }
-                Work::CheckState => self.check_state().await,
-                Work::Relist(relist) => {
+                InboxWork::CheckState => self.check_state().await,
+                InboxWork::Relist(relist) => {
                     recheck_due = Instant::now() + RECHECK_INTERVAL;
                     self.relist(relist).await
                 }
-                Work::Look(unit, waiters) => self.look(unit, waiters).await,
-                Work::Reloading => {
+                InboxWork::Look(unit, waiters) => self.look(unit, waiters).await,
+                InboxWork::Reloading => {
                     let since = *reloading_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > RELOAD_LIMIT {
                         self.session.inbox.reloading(false);
@@ -248,11 +252,11 @@ impl<'a> Looker<'a> {
                     self.wait().await;
                     Ok(())
                 }
-                Work::Nothing if Instant::now() >= recheck_due => {
+                InboxWork::Nothing if Instant::now() >= recheck_due => {
                     self.session.inbox.relist(Relist::Compare);
                     Ok(())
                 }
-                Work::Nothing => {
+                InboxWork::Nothing => {
                     self.wait().await;
                     Ok(())
                 }
@@ -307,8 +311,8 @@ impl<'a> Looker<'a> {
         };
         self.failing_since = None;
         let report = match reading {
-            Reading::Own(report) => Some(report),
-            Reading::Absent | Reading::Foreign { .. } => None,
+            UnitReading::Own(report) => Some(report),
+            UnitReading::Absent | UnitReading::Foreign { .. } => None,
         };
         if self.known.get(&unit) != report.as_ref() {
             if !report.as_ref().is_some_and(|report| lives(report.active)) {

@@ -6,7 +6,7 @@ use async_tungstenite::tokio::accept_hdr_async;
 use async_tungstenite::tungstenite::handshake::server::{Request, Response};
 use async_tungstenite::tungstenite::http::HeaderValue;
 use async_tungstenite::tungstenite::{Bytes, Message as WsMessage};
-use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
+use iotmonitor::mqtt::settings::{BrokerAddress, MqttSettings, ProtocolChoice};
 use iotmonitor_core::model::message::{Connection, LossReason};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -113,7 +113,7 @@ async fn tls_with_a_private_authority() {
     for (choice, _) in VERSIONS {
         for host in ["localhost", "127.0.0.1"] {
             round_trip(MqttSettings {
-                server: Server::Tls { host: host.into(), port },
+                server: BrokerAddress::Tls { host: host.into(), port },
                 ca_file: Some(certificates.path("ca.crt")),
                 ..settings(port, choice)
             })
@@ -129,7 +129,7 @@ async fn tls_with_a_client_certificate() {
     let (_broker, port) = with_listener(&lines);
     for (choice, _) in VERSIONS {
         let without = MqttSettings {
-            server: Server::Tls { host: "localhost".into(), port },
+            server: BrokerAddress::Tls { host: "localhost".into(), port },
             ca_file: Some(certificates.path("ca.crt")),
             ..settings(port, choice)
         };
@@ -145,7 +145,7 @@ async fn tls_that_fails_says_why() {
     let certificates = Certificates::make();
     let (broker, port) = with_listener(&certificates.listener_lines());
     let good = MqttSettings {
-        server: Server::Tls { host: "localhost".into(), port },
+        server: BrokerAddress::Tls { host: "localhost".into(), port },
         ca_file: Some(certificates.path("ca.crt")),
         ..settings(port, ProtocolChoice::Auto)
     };
@@ -165,11 +165,11 @@ async fn tls_that_fails_says_why() {
     let sentence = failure(MqttSettings { ca_file: Some(neither), ..good.clone() }).await;
     assert!(sentence.contains("server.ext holds no certificate in PEM format"), "{sentence}");
 
-    let plain = Server::Tls { host: "localhost".into(), port: broker.port() };
+    let plain = BrokerAddress::Tls { host: "localhost".into(), port: broker.port() };
     let sentence = failure(MqttSettings { server: plain, ..good.clone() }).await;
     assert!(sentence.contains(&format!("localhost:{}", broker.port())), "{sentence}");
 
-    let other_name = Server::Tls { host: "127.0.0.2".into(), port };
+    let other_name = BrokerAddress::Tls { host: "127.0.0.2".into(), port };
     let sentence = failure(MqttSettings { server: other_name, ..good }).await;
     assert!(sentence.contains("a name that the broker's certificate holds"), "{sentence}");
 }
@@ -192,7 +192,7 @@ fn self_signed(at: &TempDir, name: &str, more: &str) {
 
 fn tls_to(host: &str, port: u16, ca_file: PathBuf) -> MqttSettings {
     MqttSettings {
-        server: Server::Tls { host: host.into(), port },
+        server: BrokerAddress::Tls { host: host.into(), port },
         ca_file: Some(ca_file),
         ..settings(port, ProtocolChoice::Auto)
     }
@@ -408,7 +408,7 @@ async fn a_websocket_at_another_path_is_asked_for_at_the_usual_one() {
         ("/mqtt", "the broker's configuration says at which path"),
     ] {
         let url = format!("ws://127.0.0.1:{port}{path}");
-        let server = Server::WebSocket { url };
+        let server = BrokerAddress::WebSocket { url };
         let sentence =
             failure(MqttSettings { server, ..settings(port, ProtocolChoice::Auto) }).await;
         assert!(sentence.contains("404") && sentence.contains(advice), "{sentence}");
@@ -434,7 +434,7 @@ async fn a_unix_socket() {
     let _broker = Broker::with_config(directory, port, &config);
     for (choice, _) in VERSIONS {
         round_trip(MqttSettings {
-            server: Server::Unix { path: path.clone() },
+            server: BrokerAddress::Unix { path: path.clone() },
             ..settings(port, choice)
         })
         .await;
@@ -452,12 +452,12 @@ async fn websockets_plain_and_with_tls() {
     broker.wait_for(secure);
     for (choice, _) in VERSIONS {
         round_trip(MqttSettings {
-            server: Server::WebSocket { url: format!("ws://127.0.0.1:{plain}/mqtt") },
+            server: BrokerAddress::WebSocket { url: format!("ws://127.0.0.1:{plain}/mqtt") },
             ..settings(plain, choice)
         })
         .await;
         round_trip(MqttSettings {
-            server: Server::WebSocketTls { url: format!("wss://localhost:{secure}/mqtt") },
+            server: BrokerAddress::WebSocketTls { url: format!("wss://localhost:{secure}/mqtt") },
             ca_file: Some(certificates.path("ca.crt")),
             ..settings(secure, choice)
         })
@@ -472,7 +472,7 @@ async fn pings_of_the_websocket_are_no_mqtt() {
     let mut client = Client::new(
         Connection::Watch,
         MqttSettings {
-            server: Server::WebSocket { url: format!("ws://127.0.0.1:{port}/mqtt") },
+            server: BrokerAddress::WebSocket { url: format!("ws://127.0.0.1:{port}/mqtt") },
             ..settings(port, ProtocolChoice::V311)
         },
     );
@@ -500,7 +500,7 @@ async fn a_port_without_websockets_says_so() {
     let broker = Broker::start();
     let port = broker.port();
     let sentence = failure(MqttSettings {
-        server: Server::WebSocket { url: format!("ws://127.0.0.1:{port}/mqtt") },
+        server: BrokerAddress::WebSocket { url: format!("ws://127.0.0.1:{port}/mqtt") },
         ..settings(port, ProtocolChoice::Auto)
     })
     .await;

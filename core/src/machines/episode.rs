@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Where the alert of an alarm stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum AlertStage {
     /// It is out.
     Told,
     /// It waits for what becomes of a device that this one depends on.
@@ -30,7 +30,7 @@ struct Open {
     /// Wall clock of the beginning.
     since: Duration,
     cause: Reason,
-    stage: Stage,
+    stage: AlertStage,
 }
 
 /// An alarm that is over.
@@ -38,7 +38,7 @@ struct Open {
 pub struct Ended {
     /// Wall clock of its beginning.
     pub since: Duration,
-    pub stage: Stage,
+    pub stage: AlertStage,
 }
 
 impl Episode {
@@ -46,17 +46,18 @@ impl Episode {
     /// the devices that this one depends on.
     #[must_use]
     pub fn resumed(since: Duration, cause: Reason, untold: bool) -> Self {
-        let stage = if untold { Stage::Upstream } else { Stage::Told };
+        let stage = if untold { AlertStage::Upstream } else { AlertStage::Told };
         Self { open: Some(Box::new(Open { since, cause, stage })) }
     }
 
     /// Begins an alarm, unless there is one. Its alert is out unless it is moved elsewhere.
     pub fn begin(&mut self, wall: Duration, cause: Reason) {
-        self.open.get_or_insert_with(|| Box::new(Open { since: wall, cause, stage: Stage::Told }));
+        self.open
+            .get_or_insert_with(|| Box::new(Open { since: wall, cause, stage: AlertStage::Told }));
     }
 
     /// Moves its alert on; without an alarm there is none.
-    pub fn move_to(&mut self, stage: Stage) {
+    pub fn move_to(&mut self, stage: AlertStage) {
         if let Some(open) = &mut self.open {
             open.stage = stage;
         }
@@ -86,7 +87,7 @@ impl Episode {
     }
 
     #[must_use]
-    pub fn stage(&self) -> Option<Stage> {
+    pub fn stage(&self) -> Option<AlertStage> {
         self.open.as_ref().map(|open| open.stage)
     }
 
@@ -98,19 +99,22 @@ impl Episode {
     /// Whether there is an alarm whose alert is not out.
     #[must_use]
     pub fn is_untold(&self) -> bool {
-        self.stage().is_some_and(|stage| stage != Stage::Told)
+        self.stage().is_some_and(|stage| stage != AlertStage::Told)
     }
 
     /// Whether its alert waits for a time at which it may be due.
     #[must_use]
     pub fn waits(&self) -> bool {
-        matches!(self.stage(), Some(Stage::Held | Stage::Returning))
+        matches!(self.stage(), Some(AlertStage::Held | AlertStage::Returning))
     }
 
     /// Whether its alert depends on what becomes of another device.
     #[must_use]
     pub fn hangs_on_another(&self) -> bool {
-        matches!(self.stage(), Some(Stage::Held | Stage::Upstream | Stage::Returning))
+        matches!(
+            self.stage(),
+            Some(AlertStage::Held | AlertStage::Upstream | AlertStage::Returning)
+        )
     }
 }
 
@@ -127,23 +131,26 @@ mod tests {
         episode.begin(T(5), Reason::Silent);
         episode.begin(T(6), Reason::AgentHung);
         assert_eq!((episode.since(), episode.cause()), (Some(T(5)), Reason::Silent));
-        episode.move_to(Stage::Held);
+        episode.move_to(AlertStage::Held);
         assert!(episode.is_untold() && episode.waits() && episode.hangs_on_another());
-        assert_eq!(episode.end(), Some(Ended { since: T(5), stage: Stage::Held }));
+        assert_eq!(episode.end(), Some(Ended { since: T(5), stage: AlertStage::Held }));
         assert!(!episode.is_open());
     }
 
     #[test]
     fn without_an_alarm_there_is_no_alert_to_move() {
         let mut episode = Episode::default();
-        episode.move_to(Stage::Flapping);
+        episode.move_to(AlertStage::Flapping);
         episode.put_down_to(Reason::AgentHung);
         assert_eq!((episode.stage(), episode.cause()), (None, Reason::Silent));
     }
 
     #[test]
     fn one_that_was_untold_in_an_earlier_run_hangs_on_another_device() {
-        assert_eq!(Episode::resumed(T(1), Reason::Silent, true).stage(), Some(Stage::Upstream));
-        assert_eq!(Episode::resumed(T(1), Reason::Silent, false).stage(), Some(Stage::Told));
+        assert_eq!(
+            Episode::resumed(T(1), Reason::Silent, true).stage(),
+            Some(AlertStage::Upstream)
+        );
+        assert_eq!(Episode::resumed(T(1), Reason::Silent, false).stage(), Some(AlertStage::Told));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::device_name::DeviceName;
 use super::message::{
-    Connection, Delivery, FormerPart, LossReason, Message, Protocol, Refusal, Token,
+    Connection, Delivery, FilterRefusal, FormerPart, LossReason, Message, Protocol, Token,
 };
 use super::snapshot::Snapshot;
 use super::spec::MonitorSpec;
@@ -37,7 +37,7 @@ pub enum Event {
     /// Every SUBSCRIBE of the last [`super::action::Action::Subscribe`] has its SUBACK.
     Subscribed {
         connection: Connection,
-        refused: Vec<Refusal>,
+        refused: Vec<FilterRefusal>,
     },
     /// The broker owed an answer on the watch connection and sent nothing for so long, and now
     /// sends again. Comes before what it sends.

@@ -105,7 +105,7 @@ pub struct Subscription {
 
 /// A filter that the broker did not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct FilterRefusal {
     pub filter: TopicFilter,
     /// The SUBACK's reason in words.
     pub reason: String,

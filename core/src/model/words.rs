@@ -30,9 +30,9 @@ pub fn mebibytes(bytes: u64) -> String {
 /// A duration to its two largest units: `4.2 s`, `42 s`, `3 min 5 s`, `2 h 30 min`, `3 d 4 h`; the
 /// smaller one is left out where it is nothing.
 #[derive(Debug, Clone, Copy)]
-pub struct Span(pub Duration);
+pub struct RoundedDuration(pub Duration);
 
-impl fmt::Display for Span {
+impl fmt::Display for RoundedDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
@@ -83,7 +83,7 @@ mod tests {
             (9_000_000, "2 h 30 min"),
             (273_600_000, "3 d 4 h"),
         ] {
-            assert_eq!(Span(Duration::from_millis(millis)).to_string(), said);
+            assert_eq!(RoundedDuration(Duration::from_millis(millis)).to_string(), said);
         }
     }
 

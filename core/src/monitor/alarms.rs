@@ -2,7 +2,7 @@
 //!
 //! An alarm begins when a device falls silent or says that it is gone. What has happened is published
 //! at once, and repeated where the section asks for it. A person gets one alert, unless the silence is
-//! another device's or one of too many: where that alert stands is the [`Stage`] of the device's
+//! another device's or one of too many: where that alert stands is the [`AlertStage`] of the device's
 //! episode, and this is the one file that moves it.
 //!
 //! | From | To | When |
@@ -21,12 +21,12 @@
 use super::sentences::{expired_sentence, flapping_sentence, recovered_sentence};
 use super::turn::Turn;
 use super::{Monitor, Timer};
-use crate::machines::episode::{Ended, Episode, Stage};
+use crate::machines::episode::{AlertStage, Ended, Episode};
 use crate::machines::flapping::{Flap, STABLE, Stability};
 use crate::model::alert::{AlertKind, Reason};
 use crate::model::device_id::DeviceId;
 use crate::model::snapshot::DeviceRecord;
-use crate::model::words::Span;
+use crate::model::words::RoundedDuration;
 use std::time::Duration;
 
 impl Monitor {
@@ -39,7 +39,7 @@ impl Monitor {
         }
         let device = &mut self.devices[id];
         let is_silent = device.silence_deadline().is_none_or(|end| end <= turn.watched);
-        let is_its_own = device.episode.stage() != Some(Stage::Upstream);
+        let is_its_own = device.episode.stage() != Some(AlertStage::Upstream);
         if device.restarts_on_expire() && is_its_own && is_silent {
             device.silent_since = turn.watched;
             self.restart_agent(turn, id);
@@ -53,12 +53,12 @@ impl Monitor {
         self.expired_count += 1;
         let stage = self.first_stage(turn.watched, id);
         self.move_alert(id, stage);
-        if stage == Stage::Held {
+        if stage == AlertStage::Held {
             self.wait(id);
         }
         self.publish_expire(turn, id);
         self.tell_expired(turn, id);
-        if stage == Stage::Told {
+        if stage == AlertStage::Told {
             self.alarm(turn, id);
         }
         self.save_soon(id);
@@ -67,15 +67,15 @@ impl Monitor {
     }
 
     /// Where the alert of a device that has expired just now stands.
-    fn first_stage(&mut self, watched: Duration, id: DeviceId) -> Stage {
+    fn first_stage(&mut self, watched: Duration, id: DeviceId) -> AlertStage {
         if self.is_cut_off(id) {
-            return Stage::Upstream;
+            return AlertStage::Upstream;
         }
-        if self.begin_hold(watched, id) { Stage::Held } else { Stage::Told }
+        if self.begin_hold(watched, id) { AlertStage::Held } else { AlertStage::Told }
     }
 
     /// The one place that moves an alert.
-    fn move_alert(&mut self, id: DeviceId, stage: Stage) {
+    fn move_alert(&mut self, id: DeviceId, stage: AlertStage) {
         self.devices[id].episode.move_to(stage);
     }
 
@@ -83,12 +83,12 @@ impl Monitor {
     fn alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         match self.note_flap(turn, id, "has fallen silent") {
             Flap::Single => self.tell_silence(turn, id),
-            Flap::Begins | Flap::GoesOn => self.move_alert(id, Stage::Flapping),
+            Flap::Begins | Flap::GoesOn => self.move_alert(id, AlertStage::Flapping),
         }
     }
 
     fn tell_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        self.move_alert(id, Stage::Told);
+        self.move_alert(id, AlertStage::Told);
         let device = &self.devices[id];
         let (reason, mut message) = (device.reason(), expired_sentence(device, turn.now.wall));
         message.push_str(&self.dependents_clause(id));
@@ -98,9 +98,9 @@ impl Monitor {
     /// The alert of one that expired before is due now, for the silence is its own.
     fn alert_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         match self.devices[id].episode.stage() {
-            None | Some(Stage::Told | Stage::Upstream | Stage::Flapping) => return,
-            Some(Stage::Held) if self.is_held(turn.watched, id) => return self.wait(id),
-            Some(Stage::Held | Stage::Returning) => {}
+            None | Some(AlertStage::Told | AlertStage::Upstream | AlertStage::Flapping) => return,
+            Some(AlertStage::Held) if self.is_held(turn.watched, id) => return self.wait(id),
+            Some(AlertStage::Held | AlertStage::Returning) => {}
         }
         let device = &mut self.devices[id];
         let cause = device.cause_of_silence();
@@ -114,7 +114,7 @@ impl Monitor {
     pub(super) fn awaited_word(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         self.devices[id].awaited = false;
         for child in self.dependencies.children(id).to_vec() {
-            if self.devices[child].episode.stage() != Some(Stage::Held) {
+            if self.devices[child].episode.stage() != Some(AlertStage::Held) {
                 continue;
             }
             if self.is_held(turn.watched, child) {
@@ -135,7 +135,7 @@ impl Monitor {
         }
         for child in self.dependencies.descendants(id) {
             if self.devices[child].episode.waits() {
-                self.move_alert(child, Stage::Upstream);
+                self.move_alert(child, AlertStage::Upstream);
                 self.save_soon(child);
                 self.tell_state(turn, child);
             }
@@ -150,7 +150,7 @@ impl Monitor {
         let Some(from) = self.dependencies.rose(id) else { return };
         for child in self.dependencies.descendants(id) {
             let stage = self.devices[child].episode.stage();
-            if self.is_cut_off(child) || stage.is_some_and(|stage| stage != Stage::Upstream) {
+            if self.is_cut_off(child) || stage.is_some_and(|stage| stage != AlertStage::Upstream) {
                 continue;
             }
             let due = self.leave_out_of_silence(from, turn.watched, child);
@@ -163,21 +163,21 @@ impl Monitor {
 
     /// Its alert is due then, unless it is heard before.
     fn let_return(&mut self, id: DeviceId, due: Duration) {
-        self.move_alert(id, Stage::Returning);
+        self.move_alert(id, AlertStage::Returning);
         self.devices[id].hold.get_or_insert_default().put_off(due);
         self.wait(id);
     }
 
     /// It is heard again, or says that it is there.
     pub(super) fn recover(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        if self.devices[id].episode.stage() == Some(Stage::Held) {
+        if self.devices[id].episode.stage() == Some(AlertStage::Held) {
             // What it depends on is not down, then: the silence was its own.
             self.alarm(turn, id);
         }
         let reason = self.devices[id].reason();
         let Some(Ended { since, stage }) = self.end_alarm(turn.now.wall, id) else { return };
         let device = &self.devices[id];
-        let was_told = stage == Stage::Told && !device.is_flapping();
+        let was_told = stage == AlertStage::Told && !device.is_flapping();
         let mut message = recovered_sentence(device, turn.now.wall.saturating_sub(since));
         message.push_str(&self.followers_clause(id));
         let contact = turn.now.wall.as_secs().to_string();
@@ -233,12 +233,12 @@ impl Monitor {
         for id in self.devices.ids() {
             let device = &self.devices[id];
             let (episode, due) = (&device.episode, turn.watched + device.grace());
-            let is_held = episode.stage() == Some(Stage::Held);
+            let is_held = episode.stage() == Some(AlertStage::Held);
             if !episode.hangs_on_another() {
                 continue;
             }
             if self.is_cut_off(id) {
-                self.move_alert(id, Stage::Upstream);
+                self.move_alert(id, AlertStage::Upstream);
                 if is_held {
                     self.tell_state(turn, id);
                 }
@@ -246,7 +246,7 @@ impl Monitor {
                 self.let_return(id, due);
                 if self.dependencies.parents(id).is_empty() {
                     // Whatever its alert waited for before, it is for itself now.
-                    self.move_alert(id, Stage::Held);
+                    self.move_alert(id, AlertStage::Held);
                 }
             }
         }
@@ -260,7 +260,7 @@ impl Monitor {
             let message = format!(
                 "{}: no more is told of that before it has been stable for {}",
                 flapping_sentence(&self.devices[id], what, turn.watched),
-                Span(STABLE)
+                RoundedDuration(STABLE)
             );
             let reason = Some(Reason::Flapping);
             turn.out.push(self.episode_alert(id, AlertKind::Flapping, reason, message));
@@ -301,8 +301,10 @@ impl Monitor {
                 let reason = Some(Reason::Flapping);
                 turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, sentence));
             }
-            Some(Stage::Flapping) => self.tell_silence(turn, id),
-            Some(Stage::Told | Stage::Held | Stage::Upstream | Stage::Returning) => {}
+            Some(AlertStage::Flapping) => self.tell_silence(turn, id),
+            Some(
+                AlertStage::Told | AlertStage::Held | AlertStage::Upstream | AlertStage::Returning,
+            ) => {}
         }
         self.tell_state(turn, id);
         self.save_soon(id);

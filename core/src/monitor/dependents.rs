@@ -13,7 +13,7 @@ use super::Monitor;
 use super::device::{Device, MAX_GRACES};
 use super::turn::Turn;
 use crate::machines::dependency::Dependencies;
-use crate::machines::episode::Stage;
+use crate::machines::episode::AlertStage;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::words::counted;
@@ -177,7 +177,8 @@ impl Monitor {
 
     /// How many had fallen silent with a device that is back.
     pub(super) fn followers_clause(&self, id: DeviceId) -> String {
-        let silent = |id: &DeviceId| self.devices[*id].episode.stage() == Some(Stage::Upstream);
+        let silent =
+            |id: &DeviceId| self.devices[*id].episode.stage() == Some(AlertStage::Upstream);
         match self.dependencies.descendants(id).iter().filter(|id| silent(id)).count() {
             0 => String::new(),
             count => {

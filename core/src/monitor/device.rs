@@ -3,7 +3,7 @@
 use super::Timer;
 use super::agent::Agent;
 use crate::machines::dependency::Hold;
-use crate::machines::episode::{Episode, Stage};
+use crate::machines::episode::{AlertStage, Episode};
 use crate::machines::flapping::Flaps;
 use crate::machines::rhythm::Rhythm;
 use crate::model::alert::Account;
@@ -246,7 +246,7 @@ impl Device {
             return Some(Reason::AgentFailed);
         }
         match self.episode.stage() {
-            Some(Stage::Upstream | Stage::Returning) => Some(Reason::Upstream),
+            Some(AlertStage::Upstream | AlertStage::Returning) => Some(Reason::Upstream),
             _ if self.is_flapping() => Some(Reason::Flapping),
             None => None,
             Some(_) if self.is_gone() => Some(Reason::LwtOffline),
@@ -268,9 +268,9 @@ impl Device {
     pub(super) fn is_settled(&self) -> bool {
         match self.episode.stage() {
             None => false,
-            Some(Stage::Told | Stage::Flapping) => !self.restarts_on_expire(),
+            Some(AlertStage::Told | AlertStage::Flapping) => !self.restarts_on_expire(),
             // It is looked at when its alert is due.
-            Some(Stage::Upstream | Stage::Held | Stage::Returning) => true,
+            Some(AlertStage::Upstream | AlertStage::Held | AlertStage::Returning) => true,
         }
     }
 

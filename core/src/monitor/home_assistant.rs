@@ -24,14 +24,14 @@ use std::collections::BTreeMap;
 
 /// What `command/NAME` may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Command {
+enum CommandPayload {
     Restart,
     Restore,
     Enable,
     Disable,
 }
 
-impl Command {
+impl CommandPayload {
     fn parse(payload: &[u8]) -> Option<Self> {
         match payload {
             b"restart" => Some(Self::Restart),
@@ -62,12 +62,14 @@ impl Monitor {
         let Some(name) = name.and_then(|below| below.strip_prefix("/command/")) else { return };
         let Ok(name) = DeviceName::new(name) else { return };
         let Some(id) = self.id_named(&name) else { return };
-        match Command::parse(&message.payload) {
-            Some(Command::Restart) if self.knows_agent(&name) => self.restart_agent(turn, id),
-            Some(Command::Restore) => self.request_restore(turn, id),
-            Some(Command::Enable) => self.set_enabled(turn, &name, true),
-            Some(Command::Disable) => self.set_enabled(turn, &name, false),
-            Some(Command::Restart) | None => {}
+        match CommandPayload::parse(&message.payload) {
+            Some(CommandPayload::Restart) if self.knows_agent(&name) => {
+                self.restart_agent(turn, id)
+            }
+            Some(CommandPayload::Restore) => self.request_restore(turn, id),
+            Some(CommandPayload::Enable) => self.set_enabled(turn, &name, true),
+            Some(CommandPayload::Disable) => self.set_enabled(turn, &name, false),
+            Some(CommandPayload::Restart) | None => {}
         }
     }
 

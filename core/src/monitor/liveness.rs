@@ -10,7 +10,7 @@ use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::message::{
-    Connection, LossReason, Message, Protocol, QoS, Refusal, Subscription,
+    Connection, FilterRefusal, LossReason, Message, Protocol, QoS, Subscription,
 };
 use crate::model::words::devices_and_agents;
 use crate::monitor::turn::Turn;
@@ -100,7 +100,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn watch_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[Refusal]) {
+    pub(super) fn watch_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[FilterRefusal]) {
         self.watch.last_heard = turn.now.mono;
         // Each answer speaks of all filters that were refused before, for they were asked again.
         self.watch.told_refused = std::mem::take(&mut self.watch.refused);
@@ -446,7 +446,7 @@ impl Monitor {
     }
 }
 
-pub(super) fn refusal_sentence(refusal: &Refusal) -> String {
+pub(super) fn refusal_sentence(refusal: &FilterRefusal) -> String {
     format!(
         "the broker refused the subscription to `{}` ({}): check the access rights of the \
          monitor's user there",

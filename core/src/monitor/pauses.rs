@@ -6,7 +6,7 @@ use crate::model::alert::AlertKind;
 use crate::model::device_name::DeviceName;
 use crate::model::snapshot::DeviceRecord;
 use crate::model::time::Now;
-use crate::model::words::Span;
+use crate::model::words::RoundedDuration;
 use std::time::Duration;
 
 impl Monitor {
@@ -18,7 +18,7 @@ impl Monitor {
         self.pauses.set(name.clone(), turn.now.boot, span, enabled_before);
         let message = format!(
             "`{name}` is out of the monitoring for {}, or until `{} enable {name}`",
-            Span(span),
+            RoundedDuration(span),
             self.command
         );
         if was_enabled {

@@ -3,7 +3,7 @@
 use super::device::Device;
 use crate::machines::flapping::Flaps;
 use crate::model::alert::Reason;
-use crate::model::words::{Span, counted};
+use crate::model::words::{RoundedDuration, counted};
 use std::time::Duration;
 
 /// What a device is called: one with a process is an agent.
@@ -15,13 +15,15 @@ pub(super) fn noun(device: &Device) -> &'static str {
 pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
     let (noun, name) = (noun(device), &device.spec.name);
     let contact = match device.last_contact {
-        Some(contact) => format!("last contact {} ago", Span(wall.saturating_sub(contact))),
+        Some(contact) => {
+            format!("last contact {} ago", RoundedDuration(wall.saturating_sub(contact)))
+        }
         None => "no contact yet".to_owned(),
     };
     if device.is_gone() {
         return format!("{noun} `{name}` is gone, its availabilityTopic says: {contact}");
     }
-    let timeout = Span(device.spec.watch_timeout.unwrap_or_default());
+    let timeout = RoundedDuration(device.spec.watch_timeout.unwrap_or_default());
     let report = device.agent.as_ref().and_then(|agent| agent.report.as_ref());
     match report
         .map(|report| report.main_pid)
@@ -37,7 +39,12 @@ pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
 
 /// What its return is told with.
 pub(super) fn recovered_sentence(device: &Device, alarmed: Duration) -> String {
-    format!("{} `{}` is back after {} of alarm", noun(device), device.spec.name, Span(alarmed))
+    format!(
+        "{} `{}` is back after {} of alarm",
+        noun(device),
+        device.spec.name,
+        RoundedDuration(alarmed)
+    )
 }
 
 /// A sentence on how often it was alarmed; `what` has happened to it.
@@ -45,5 +52,5 @@ pub(super) fn flapping_sentence(device: &Device, what: &str, watched: Duration) 
     let none = Flaps::default();
     let (count, time) = device.flaps.as_deref().unwrap_or(&none).account(watched);
     let (noun, name, times) = (noun(device), &device.spec.name, counted(count, "time"));
-    format!("{noun} `{name}` {what} {times} within {}", Span(time))
+    format!("{noun} `{name}` {what} {times} within {}", RoundedDuration(time))
 }

@@ -13,7 +13,7 @@ use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::message::{
-    Connection, Delivery, Lifetime, LossReason, Message, Protocol, Publication, QoS, Refusal,
+    Connection, Delivery, FilterRefusal, Lifetime, LossReason, Message, Protocol, Publication, QoS,
 };
 use crate::model::state::{StateChange, StateRecord};
 use crate::monitor::turn::Turn;
@@ -181,7 +181,7 @@ impl Monitor {
         })
     }
 
-    pub(super) fn session_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[Refusal]) {
+    pub(super) fn session_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[FilterRefusal]) {
         let before = std::mem::take(&mut self.session.refused);
         for refusal in refused {
             if !before.contains(&refusal.filter) {

@@ -10,7 +10,7 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::identity::IdentityRecord;
 use iotmonitor_core::model::message::{
-    Connection, Delivery, LossReason, Message, Protocol, Publication, QoS, Refusal, Token,
+    Connection, Delivery, FilterRefusal, LossReason, Message, Protocol, Publication, QoS, Token,
 };
 use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::model::spec::Origin;
@@ -350,7 +350,7 @@ impl House {
                 let asked = subscriptions.iter().map(|wanted| wanted.filter.clone());
                 let refused = asked.filter(|filter| self.broker.refused.contains(filter));
                 let refused =
-                    refused.map(|filter| Refusal { filter, reason: "not authorized".into() });
+                    refused.map(|filter| FilterRefusal { filter, reason: "not authorized".into() });
                 let (connection, refused) = (*connection, refused.collect());
                 if self.broker.answers_subscribe {
                     self.queue.push_back(Event::Subscribed { connection, refused });

@@ -4,7 +4,7 @@
 //! 1; `retain`; `time` in Unix seconds, to the microsecond. What may be left out when it is read:
 //! `qos` (1), `retain` (false) and `time` (now).
 
-use crate::bus::State;
+use crate::bus::RecordedState;
 use crate::printable::escaped_json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -55,13 +55,13 @@ pub enum LineError {
 }
 
 /// The state as one line, without its end; `None` when its payload is not there.
-pub fn write(state: &State) -> Option<String> {
+pub fn write(state: &RecordedState) -> Option<String> {
     let bytes = state.payload.as_deref()?;
     let (payload, payload_base64) = match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text.to_owned()), None),
         Err(_) => (None, Some(STANDARD.encode(bytes))),
     };
-    let State { topic, qos, retain, time, .. } = state;
+    let RecordedState { topic, qos, retain, time, .. } = state;
     let time = Some(time.as_secs_f64());
     let line =
         Line { topic: topic.clone(), payload, payload_base64, qos: *qos, retain: *retain, time };
@@ -72,7 +72,7 @@ pub fn write(state: &State) -> Option<String> {
 ///
 /// # Errors
 /// What is wrong with the line.
-pub fn read(line: &str, now: Duration) -> Result<State, LineError> {
+pub fn read(line: &str, now: Duration) -> Result<RecordedState, LineError> {
     let line: Line = serde_json::from_str(line)?;
     TopicName::new(line.topic.as_str())?;
     let payload = match (line.payload, line.payload_base64) {
@@ -94,7 +94,7 @@ pub fn read(line: &str, now: Duration) -> Result<State, LineError> {
         }
         None => now,
     };
-    Ok(State {
+    Ok(RecordedState {
         size: payload.len() as u64,
         payload: Some(payload),
         topic: line.topic,
@@ -110,8 +110,8 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(9);
 
-    fn state(payload: &[u8]) -> State {
-        State {
+    fn state(payload: &[u8]) -> RecordedState {
+        RecordedState {
             topic: "home/lamp/set/color".to_owned(),
             payload: Some(payload.to_vec()),
             size: payload.len() as u64,
@@ -129,7 +129,7 @@ mod tests {
             assert!(!line.contains('\n'), "{line}");
             assert_eq!(read(&line, NOW).unwrap(), state);
         }
-        assert_eq!(write(&State { payload: None, ..state(b"") }), None);
+        assert_eq!(write(&RecordedState { payload: None, ..state(b"") }), None);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::transfer::left_out;
 use super::{StatesError, lines, unix_now};
-use crate::bus::{Caller, State};
-use crate::cli::output::{self, Look, Reader, say};
-use crate::cli::table::Table;
+use crate::bus::{Caller, RecordedState};
+use crate::cli::output::{self, OutputStyle, Reader, say};
+use crate::cli::table::TextTable;
 use crate::config::nearest::nearest;
 use crate::request::Selection;
 use clap::builder::styling::Style;
@@ -48,7 +48,7 @@ pub async fn list(caller: &Caller, of: &Selection, json: bool) -> Result<(), Sta
     if rows.is_empty() {
         return nothing(caller, of).await;
     }
-    output::print(table(&rows, Look::of_stdout()))?;
+    output::print(table(&rows, OutputStyle::of_stdout()))?;
     Ok(())
 }
 
@@ -70,7 +70,7 @@ async fn nothing(caller: &Caller, of: &Selection) -> Result<(), StatesError> {
     Err(StatesError::Nothing { what: what.to_owned(), nearest: near })
 }
 
-fn row(state: &State, now: Duration) -> Row {
+fn row(state: &RecordedState, now: Duration) -> Row {
     [
         Ago(now.saturating_sub(state.time)).to_string(),
         state.qos.to_string(),
@@ -81,7 +81,7 @@ fn row(state: &State, now: Duration) -> Row {
 }
 
 /// The beginning of a text, or what it is.
-fn preview(state: &State) -> String {
+fn preview(state: &RecordedState) -> String {
     let text = state.payload.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
     match text {
         Some("") => "(empty)".to_owned(),
@@ -96,8 +96,8 @@ fn preview(state: &State) -> String {
     }
 }
 
-fn table(rows: &[Row], look: Look) -> String {
-    let mut table = Table::new(look, HEADINGS);
+fn table(rows: &[Row], look: OutputStyle) -> String {
+    let mut table = TextTable::new(look, HEADINGS);
     for row in rows {
         table.row(row.iter().map(|cell| (cell.as_str(), Style::new())));
     }
@@ -108,8 +108,8 @@ fn table(rows: &[Row], look: Look) -> String {
 mod tests {
     use super::*;
 
-    fn state(payload: &[u8]) -> State {
-        State {
+    fn state(payload: &[u8]) -> RecordedState {
+        RecordedState {
             topic: "home/lamp/set/color".to_owned(),
             payload: Some(payload.to_vec()),
             size: payload.len() as u64,
@@ -124,7 +124,7 @@ mod tests {
         let now = Duration::from_secs(1_180);
         let rows = [row(&state(b"red"), now), row(&state(b"\0\xff"), now), row(&state(b""), now)];
         assert_eq!(
-            table(&rows, Look::default()),
+            table(&rows, OutputStyle::default()),
             "RECORDED   QOS  RETAINED  TOPIC                PAYLOAD\n\
              3 min ago  1    yes       home/lamp/set/color  red\n\
              3 min ago  1    yes       home/lamp/set/color  (2 bytes)\n\
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn nothing_commands_the_terminal() {
         let rows = [row(&state(b"\x1b[2J\n"), Duration::ZERO)];
-        assert!(table(&rows, Look::default()).ends_with("  \\u{1b}[2J\\n\n"));
+        assert!(table(&rows, OutputStyle::default()).ends_with("  \\u{1b}[2J\\n\n"));
         let long = preview(&state("ü".repeat(100).as_bytes()));
         assert_eq!(long, format!("{}…", "ü".repeat(PREVIEW)));
     }

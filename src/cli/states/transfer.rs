@@ -1,7 +1,7 @@
 //! `states export` and `states import`: many states from and to a file.
 
 use super::{StatesError, lines, read_file, unix_now};
-use crate::bus::{Caller, MAX_PAYLOAD_BYTES, State};
+use crate::bus::{Caller, MAX_PAYLOAD_BYTES, RecordedState};
 use crate::cli::output::{self, say};
 use crate::request::{Imported, Selection};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,7 +17,7 @@ const PAGE_STATES: usize = 1_000;
 const PAGE_BYTES: u64 = 1 << 20;
 
 /// Writes these states into a new file, which only its owner may read.
-pub fn save(file: &Path, states: &[State]) -> Result<(), StatesError> {
+pub fn save(file: &Path, states: &[RecordedState]) -> Result<(), StatesError> {
     let fail = |source| StatesError::File { path: file.to_owned(), source };
     let mut out = BufWriter::new(fresh(file).map_err(fail)?);
     for line in states.iter().filter_map(lines::write) {
@@ -133,7 +133,7 @@ async fn write_all(
 }
 
 /// Says of a state that it does not fit through the bus.
-pub fn left_out(state: &State) {
+pub fn left_out(state: &RecordedState) {
     let (topic, size) = (state.topic.clone(), state.size);
     say!("iotmonitor: {}, and is left out", StatesError::TooLarge { topic, size });
 }
@@ -144,7 +144,7 @@ pub async fn import(caller: &Caller, file: &Path) -> Result<(), StatesError> {
 }
 
 /// Has the states recorded, but no older ones over newer ones.
-pub async fn record(caller: &Caller, mut states: Vec<State>) -> Result<(), StatesError> {
+pub async fn record(caller: &Caller, mut states: Vec<RecordedState>) -> Result<(), StatesError> {
     let all = states.len();
     states.retain(|state| {
         let fits = state.size <= MAX_PAYLOAD_BYTES as u64;
@@ -180,7 +180,7 @@ pub async fn record(caller: &Caller, mut states: Vec<State>) -> Result<(), State
     Written { count: states.len(), left_out: all - states.len() }.conclude()
 }
 
-fn parse(file: &Path) -> Result<Vec<State>, StatesError> {
+fn parse(file: &Path) -> Result<Vec<RecordedState>, StatesError> {
     let bytes = read_file(file)?;
     let text = String::from_utf8(bytes).map_err(|_| StatesError::File {
         path: file.to_owned(),
@@ -201,9 +201,9 @@ fn parse(file: &Path) -> Result<Vec<State>, StatesError> {
 }
 
 /// How many of the states make one page; at least one.
-fn page(states: &[State]) -> usize {
+fn page(states: &[RecordedState]) -> usize {
     let mut bytes = 0;
-    let fits = |state: &&State| {
+    let fits = |state: &&RecordedState| {
         bytes += state.size;
         bytes <= PAGE_BYTES
     };
@@ -221,8 +221,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
-    fn state(size: u64) -> State {
-        State {
+    fn state(size: u64) -> RecordedState {
+        RecordedState {
             topic: "a".to_owned(),
             payload: None,
             size,

@@ -1,11 +1,11 @@
 //! What of a session's packets is unanswered, and what is left out of it.
 
-use super::Session;
+use super::MqttSession;
 use crate::mqtt::suspects::{self, Item, Unanswered, Verdict};
-use iotmonitor_core::model::message::{Refusal, Subscription};
+use iotmonitor_core::model::message::{FilterRefusal, Subscription};
 use iotmonitor_core::topic::TopicName;
 
-impl Session<'_> {
+impl MqttSession<'_> {
     pub(super) fn is_unanswered(&self) -> bool {
         !self.requests.is_empty()
             || self.ledger.plain().next().is_some()
@@ -49,7 +49,7 @@ impl Session<'_> {
             if has_wildcard && !self.limits.wildcards {
                 let (filter, reason) =
                     (subscription.filter, "the broker has no wildcards".to_owned());
-                self.refused.push(Refusal { filter, reason });
+                self.refused.push(FilterRefusal { filter, reason });
                 continue;
             }
             match self.context.suspects.verdict(&item) {
@@ -57,7 +57,7 @@ impl Session<'_> {
                 Verdict::Aside | Verdict::Retry => {
                     let (filter, reason) =
                         (subscription.filter.clone(), suspects::REASON.to_owned());
-                    self.refused.push(Refusal { filter, reason });
+                    self.refused.push(FilterRefusal { filter, reason });
                     self.aside.push(subscription);
                 }
             }

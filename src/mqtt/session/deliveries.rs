@@ -1,12 +1,12 @@
 //! Takes in messages, numbers those of persistent sessions, and acknowledges them in their order.
 
-use super::{Session, Unacknowledged};
+use super::{MqttSession, Unacknowledged};
 use crate::mqtt::wire::Incomer;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, Delivery, Message, QoS};
 use iotmonitor_core::topic::TopicName;
 
-impl Session<'_> {
+impl MqttSession<'_> {
     pub(super) fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
         // What another monitor gives back is no echo, nothing new and no sign of life.
         if incomer.restored_by.as_ref().is_some_and(|owner| *owner != self.context.owner) {

@@ -1,17 +1,17 @@
 //! Writes what waits to be sent, in its order, as far as the windows and the broker's limits allow.
 
 use super::{
-    MAX_OUTPUT, PUBLISH_WINDOW, Request, SUBSCRIBE_BYTES, SUBSCRIBE_OVERHEAD, SUBSCRIBE_WINDOW,
-    Session,
+    FilterRequest, MAX_OUTPUT, MqttSession, PUBLISH_WINDOW, SUBSCRIBE_BYTES, SUBSCRIBE_OVERHEAD,
+    SUBSCRIBE_WINDOW,
 };
 use crate::mqtt::filters::chunk;
-use crate::mqtt::outbox::Next;
+use crate::mqtt::outbox::NextPacket;
 use crate::mqtt::suspects::{self, Item, Verdict};
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Publication, QoS, Refusal};
+use iotmonitor_core::model::message::{FilterRefusal, Publication, QoS};
 use tokio::time::Instant;
 
-impl Session<'_> {
+impl MqttSession<'_> {
     pub(super) fn send_commands(&mut self) {
         let window = PUBLISH_WINDOW.min(self.limits.receive_maximum.into());
         while self.link.output.len() <= MAX_OUTPUT {
@@ -43,15 +43,17 @@ impl Session<'_> {
             let next = self.context.shared.lock().outbox.next(window, is_used);
             match next {
                 None => return,
-                Some(Next::Publish { publication, pkid, .. }) if verdict == Verdict::Aside => {
+                Some(NextPacket::Publish { publication, pkid, .. })
+                    if verdict == Verdict::Aside =>
+                {
                     let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
                     let event = self.refused(publication, suspects::REASON.to_owned());
                     self.owed.push_back(event);
                 }
-                Some(Next::Publish { publication, pkid, dup }) => {
+                Some(NextPacket::Publish { publication, pkid, dup }) => {
                     self.send_publication(publication, pkid, dup);
                 }
-                Some(Next::Subscribe(subscriptions)) => {
+                Some(NextPacket::Subscribe(subscriptions)) => {
                     self.reporting = true;
                     self.take_up(subscriptions);
                     if self.subscribing.is_empty() {
@@ -59,7 +61,7 @@ impl Session<'_> {
                         self.owed.extend(event);
                     }
                 }
-                Some(Next::Unsubscribe(filters)) => self.unsubscribing.extend(filters),
+                Some(NextPacket::Unsubscribe(filters)) => self.unsubscribing.extend(filters),
             }
         }
     }
@@ -114,7 +116,7 @@ impl Session<'_> {
     /// answer shows that the broker has taken them, and a broker that was held up for a while is
     /// noticed by it also when nobody else asks it.
     pub(super) fn check(&mut self) {
-        if self.debt.begin_check() {
+        if self.stall.begin_check() {
             self.ledger.ping_sent();
             self.wire.pingreq(&mut self.link.output);
         }
@@ -142,7 +144,7 @@ impl Session<'_> {
         match written {
             Ok(()) => {
                 self.ledger.sent(pkid);
-                let request = Request { filters, is_subscribe, sent: Instant::now() };
+                let request = FilterRequest { filters, is_subscribe, sent: Instant::now() };
                 self.requests.insert(pkid, request);
             }
             Err(error) => {
@@ -151,7 +153,7 @@ impl Session<'_> {
                     self.refused.extend(
                         filters
                             .into_iter()
-                            .map(|filter| Refusal { filter, reason: reason.clone() }),
+                            .map(|filter| FilterRefusal { filter, reason: reason.clone() }),
                     );
                     let event = self.subscribed();
                     self.owed.extend(event);

@@ -4,7 +4,7 @@
 //! it objects to something that this side has sent (see `suspects`), the monitor's other connection
 //! has displaced this one (see `pair`), or a stranger has the same clientid.
 
-use super::{Task, Way};
+use super::{ConnectionTask, Way};
 use crate::mqtt::ConnectionOptions;
 use crate::mqtt::dial::Addresses;
 use crate::mqtt::link::Step;
@@ -40,7 +40,7 @@ pub(super) struct Closing {
     pub at_first_try: bool,
 }
 
-impl Task {
+impl ConnectionTask {
     /// Gives the trouble that is behind a closing.
     pub(super) async fn judge(
         &mut self,

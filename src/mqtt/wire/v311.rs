@@ -1,8 +1,8 @@
 //! MQTT 3.1.1.
 
 use super::{
-    Accepted, Hello, Incomer, Incoming, Limits, MAX_PACKET_BYTES, Malformed, Rejection, Unwritable,
-    Wire, is_publish, pkid_of_broken_publish, write_whole,
+    Accepted, ConnackRejection, Hello, Incomer, Incoming, Limits, MAX_PACKET_BYTES, Malformed,
+    Unwritable, Wire, is_publish, pkid_of_broken_publish, write_whole,
 };
 use bytes::{Bytes, BytesMut};
 use iotmonitor_core::model::message::{
@@ -173,10 +173,10 @@ fn connack(ack: &mqtt::ConnAck) -> Incoming {
                 limits: Limits::NONE,
             });
         }
-        Code::RefusedProtocolVersion => Rejection::Version,
-        Code::BadUserNamePassword | Code::NotAuthorized => Rejection::Credentials,
-        Code::BadClientId => Rejection::Other("the client identifier is not allowed".into()),
-        Code::ServiceUnavailable => Rejection::Other("the service is not available".into()),
+        Code::RefusedProtocolVersion => ConnackRejection::Version,
+        Code::BadUserNamePassword | Code::NotAuthorized => ConnackRejection::Credentials,
+        Code::BadClientId => ConnackRejection::Other("the client identifier is not allowed".into()),
+        Code::ServiceUnavailable => ConnackRejection::Other("the service is not available".into()),
     };
     Incoming::Rejected(rejection)
 }

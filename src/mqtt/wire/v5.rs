@@ -1,9 +1,9 @@
 //! MQTT 5.
 
 use super::{
-    Accepted, Farewell, Hello, Incomer, Incoming, Limits, MAX_PACKET_BYTES, Malformed, Rejection,
-    SESSION_EXPIRY, STATE_RECEIVE_MAXIMUM, Unwritable, Wire, is_publish, pkid_of_broken_publish,
-    write_whole,
+    Accepted, ConnackRejection, Farewell, Hello, Incomer, Incoming, Limits, MAX_PACKET_BYTES,
+    Malformed, SESSION_EXPIRY, STATE_RECEIVE_MAXIMUM, Unwritable, Wire, is_publish,
+    pkid_of_broken_publish, write_whole,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use iotmonitor_core::model::message::{
@@ -30,7 +30,7 @@ impl Wire for V5 {
                 return Ok(None);
             }
             input.advance(4);
-            return Ok(Some(Incoming::Rejected(Rejection::Version)));
+            return Ok(Some(Incoming::Rejected(ConnackRejection::Version)));
         }
         match check(input.iter(), Some(MAX_PACKET_BYTES)) {
             Ok(_) => {}
@@ -269,30 +269,36 @@ fn connack(ack: mqtt::ConnAck) -> Incoming {
                 limits: limits(ack.properties.as_ref()),
             });
         }
-        Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => Rejection::Version,
-        Code::BadUserNamePassword | Code::NotAuthorized => Rejection::Credentials,
+        Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => {
+            ConnackRejection::Version
+        }
+        Code::BadUserNamePassword | Code::NotAuthorized => ConnackRejection::Credentials,
         Code::BadClientId | Code::ClientIdentifierNotValid => {
-            Rejection::Other("the client identifier is not allowed".into())
+            ConnackRejection::Other("the client identifier is not allowed".into())
         }
         Code::ServiceUnavailable | Code::ServerUnavailable => {
-            Rejection::Other("the server is not available".into())
+            ConnackRejection::Other("the server is not available".into())
         }
-        Code::ServerBusy => Rejection::Other("the server is busy".into()),
-        Code::Banned => Rejection::Other("this client is banned".into()),
-        Code::BadAuthenticationMethod => Rejection::Other("bad authentication method".into()),
-        Code::TopicNameInvalid => Rejection::Other("the will's topic is not allowed".into()),
-        Code::PacketTooLarge => Rejection::Other("the CONNECT packet is too large".into()),
-        Code::QuotaExceeded => Rejection::Other("a quota is exceeded".into()),
-        Code::RetainNotSupported => Rejection::NoRetain,
-        Code::QoSNotSupported => Rejection::NoQos,
-        Code::UseAnotherServer => Rejection::Other("use another server".into()),
-        Code::ServerMoved => Rejection::Other("the server has moved".into()),
-        Code::ConnectionRateExceeded => Rejection::Other("connections come too often".into()),
+        Code::ServerBusy => ConnackRejection::Other("the server is busy".into()),
+        Code::Banned => ConnackRejection::Other("this client is banned".into()),
+        Code::BadAuthenticationMethod => {
+            ConnackRejection::Other("bad authentication method".into())
+        }
+        Code::TopicNameInvalid => ConnackRejection::Other("the will's topic is not allowed".into()),
+        Code::PacketTooLarge => ConnackRejection::Other("the CONNECT packet is too large".into()),
+        Code::QuotaExceeded => ConnackRejection::Other("a quota is exceeded".into()),
+        Code::RetainNotSupported => ConnackRejection::NoRetain,
+        Code::QoSNotSupported => ConnackRejection::NoQos,
+        Code::UseAnotherServer => ConnackRejection::Other("use another server".into()),
+        Code::ServerMoved => ConnackRejection::Other("the server has moved".into()),
+        Code::ConnectionRateExceeded => {
+            ConnackRejection::Other("connections come too often".into())
+        }
         Code::UnspecifiedError
         | Code::MalformedPacket
         | Code::ProtocolError
         | Code::ImplementationSpecificError
-        | Code::PayloadFormatInvalid => Rejection::Other(format!("{:?}", ack.code)),
+        | Code::PayloadFormatInvalid => ConnackRejection::Other(format!("{:?}", ack.code)),
     };
     Incoming::Rejected(rejection)
 }

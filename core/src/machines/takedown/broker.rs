@@ -47,7 +47,7 @@ pub enum End {
 /// The work on one former identity.
 #[derive(Debug)]
 pub struct Broker {
-    stage: Stage,
+    stage: TakedownStage,
     /// Its base topic, where that is another one now.
     base: Option<String>,
     /// Retained messages to be removed.
@@ -63,7 +63,7 @@ pub struct Broker {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Stage {
+enum TakedownStage {
     /// Waits for the connection, of which the look begins.
     Look,
     Looking {
@@ -119,7 +119,7 @@ impl Broker {
             return None;
         }
         let broker = Self {
-            stage: Stage::Look,
+            stage: TakedownStage::Look,
             base: moved.then(|| base_topic.clone()),
             retained,
             session: has_session.then(|| (client_id.clone(), base_topic.clone())),
@@ -144,23 +144,29 @@ impl Broker {
     /// The part whose events are awaited.
     fn part(&self) -> Option<FormerPart> {
         match self.stage {
-            Stage::Look | Stage::Looking { .. } | Stage::Clearing => Some(FormerPart::Look),
-            Stage::Drain | Stage::Draining { .. } => Some(FormerPart::Drain),
-            Stage::End => Some(FormerPart::End),
-            Stage::AwaitOwnSession | Stage::Over => None,
+            TakedownStage::Look | TakedownStage::Looking { .. } | TakedownStage::Clearing => {
+                Some(FormerPart::Look)
+            }
+            TakedownStage::Drain | TakedownStage::Draining { .. } => Some(FormerPart::Drain),
+            TakedownStage::End => Some(FormerPart::End),
+            TakedownStage::AwaitOwnSession | TakedownStage::Over => None,
         }
     }
 
     /// Whether what the session kept may still bring something newer than what is recorded.
     pub fn may_bring_states(&self) -> bool {
         match self.stage {
-            Stage::Look
-            | Stage::Looking { .. }
-            | Stage::Clearing
-            | Stage::AwaitOwnSession
-            | Stage::Drain
-            | Stage::Draining { complete: false, .. } => self.session.is_some() && self.records,
-            Stage::Draining { complete: true, .. } | Stage::End | Stage::Over => false,
+            TakedownStage::Look
+            | TakedownStage::Looking { .. }
+            | TakedownStage::Clearing
+            | TakedownStage::AwaitOwnSession
+            | TakedownStage::Drain
+            | TakedownStage::Draining { complete: false, .. } => {
+                self.session.is_some() && self.records
+            }
+            TakedownStage::Draining { complete: true, .. }
+            | TakedownStage::End
+            | TakedownStage::Over => false,
         }
     }
 
@@ -178,7 +184,7 @@ impl Broker {
             FormerPart::Drain if session_present => (self.drain(now), None),
             FormerPart::Drain => (self.end(), None),
             FormerPart::End => {
-                self.stage = Stage::Over;
+                self.stage = TakedownStage::Over;
                 (vec![Order::Disconnect], Some(End::Done))
             }
         }
@@ -187,7 +193,7 @@ impl Broker {
     /// Begins the look, also after a connection that was lost on the way.
     fn look(&mut self, now: Duration) -> Vec<Order> {
         let until = now + LOOK;
-        self.stage = Stage::Looking { since: now, until, claims_to_live: false };
+        self.stage = TakedownStage::Looking { since: now, until, claims_to_live: false };
         let Some(base) = &self.base else { return vec![Order::WakeAt(until)] };
         let filters = [format!("{base}/up"), format!("{base}/availability")];
         let wanted = |filter: String| {
@@ -216,7 +222,7 @@ impl Broker {
         }
         match part {
             FormerPart::Look => {
-                self.stage = Stage::Look;
+                self.stage = TakedownStage::Look;
                 (Vec::new(), None)
             }
             FormerPart::Drain | FormerPart::End => self.lose_session(reason),
@@ -226,7 +232,7 @@ impl Broker {
     /// Whoever takes the connection away is there: no war over it. Not every broker says that it was
     /// taken, so that a second loss counts as that, too, and the first has it looked again.
     fn lose_session(&mut self, reason: &LossReason) -> (Vec<Order>, Option<End>) {
-        let was_connected = matches!(self.stage, Stage::Draining { .. });
+        let was_connected = matches!(self.stage, TakedownStage::Draining { .. });
         if *reason == LossReason::TakenOver || (was_connected && self.lost) {
             return self.leave(End::InUse("it takes the connection away"));
         }
@@ -235,14 +241,14 @@ impl Broker {
             return (Vec::new(), None);
         }
         self.lost = true;
-        self.stage = Stage::Look;
+        self.stage = TakedownStage::Look;
         (vec![self.connect(FormerPart::Look)], None)
     }
 
     /// Another monitor was heard below the base topic that both share.
     pub fn another_heard(&mut self) -> (Vec<Order>, Option<End>) {
         match self.stage {
-            Stage::Looking { .. } if self.base.is_none() => {
+            TakedownStage::Looking { .. } if self.base.is_none() => {
                 self.leave(End::InUse("another monitor publishes below the same baseTopic"))
             }
             _ => (Vec::new(), None),
@@ -250,7 +256,7 @@ impl Broker {
     }
 
     pub fn looked_at(&mut self, message: &Message) -> (Vec<Order>, Option<End>) {
-        let Stage::Looking { claims_to_live, .. } = &mut self.stage else {
+        let TakedownStage::Looking { claims_to_live, .. } = &mut self.stage else {
             return (Vec::new(), None);
         };
         let below = self.base.as_deref().and_then(|base| message.topic.as_str().strip_prefix(base));
@@ -270,7 +276,7 @@ impl Broker {
     /// Removes what is retained; the last acknowledgement is the last of all (MQTT-4.6.0-2).
     fn clear(&mut self) -> Vec<Order> {
         let Some(last) = self.retained.len().checked_sub(1) else { return self.cleared().0 };
-        self.stage = Stage::Clearing;
+        self.stage = TakedownStage::Clearing;
         let topics = self.retained.iter().enumerate();
         topics
             .map(|(at, topic)| Order::Publish {
@@ -286,21 +292,21 @@ impl Broker {
     /// The broker has acknowledged all of it.
     pub fn cleared(&mut self) -> (Vec<Order>, Option<End>) {
         if self.session.is_none() {
-            self.stage = Stage::Over;
+            self.stage = TakedownStage::Over;
             return (vec![Order::Disconnect], Some(End::Done));
         }
-        self.stage = Stage::AwaitOwnSession;
+        self.stage = TakedownStage::AwaitOwnSession;
         if self.records { (vec![Order::Disconnect], None) } else { (self.end(), None) }
     }
 
     /// Whether the next step waits for this monitor's own session.
     pub fn awaits_own_session(&self) -> bool {
-        self.stage == Stage::AwaitOwnSession
+        self.stage == TakedownStage::AwaitOwnSession
     }
 
     /// This monitor's own session is there and gets everything from now on.
     pub fn own_session_stands(&mut self) -> Vec<Order> {
-        self.stage = Stage::Drain;
+        self.stage = TakedownStage::Drain;
         vec![self.connect(FormerPart::Drain)]
     }
 
@@ -328,7 +334,7 @@ impl Broker {
                 awaited: false,
             });
         }
-        self.stage = Stage::Draining {
+        self.stage = TakedownStage::Draining {
             marker,
             returned: false,
             held_until,
@@ -343,7 +349,8 @@ impl Broker {
 
     /// A message of the session, which will be recorded or passed over as `delivery`.
     pub fn drained(&mut self, now: Duration, delivery: Delivery, message: &Message) -> Vec<Order> {
-        let Stage::Draining { marker, returned, until, latest, uncommitted, .. } = &mut self.stage
+        let TakedownStage::Draining { marker, returned, until, latest, uncommitted, .. } =
+            &mut self.stage
         else {
             return Vec::new();
         };
@@ -360,7 +367,7 @@ impl Broker {
 
     /// What the session brought up to here is on disk.
     pub fn on_disk(&mut self, now: Duration, through: Delivery) -> Vec<Order> {
-        let Stage::Draining { uncommitted, committed, .. } = &mut self.stage else {
+        let TakedownStage::Draining { uncommitted, committed, .. } = &mut self.stage else {
             return Vec::new();
         };
         *uncommitted = uncommitted.filter(|last| *last > through);
@@ -370,7 +377,7 @@ impl Broker {
 
     /// Acknowledges what may be, and ends the session once all of it has come.
     fn settle(&mut self, now: Duration) -> Vec<Order> {
-        let Stage::Draining { held_until, until, uncommitted, committed, complete, .. } =
+        let TakedownStage::Draining { held_until, until, uncommitted, committed, complete, .. } =
             &mut self.stage
         else {
             return Vec::new();
@@ -389,7 +396,7 @@ impl Broker {
 
     pub fn time_passed(&mut self, now: Duration) -> (Vec<Order>, Option<End>) {
         match &mut self.stage {
-            Stage::Looking { since, until, claims_to_live } if now >= *until => {
+            TakedownStage::Looking { since, until, claims_to_live } if now >= *until => {
                 let long = *since + LONG_LOOK;
                 if *claims_to_live && now < long {
                     *until = long;
@@ -397,25 +404,25 @@ impl Broker {
                 }
                 if self.retained.is_empty() { self.cleared() } else { (self.clear(), None) }
             }
-            Stage::Draining { .. } => (self.settle(now), None),
-            Stage::Look
-            | Stage::Looking { .. }
-            | Stage::Clearing
-            | Stage::AwaitOwnSession
-            | Stage::Drain
-            | Stage::End
-            | Stage::Over => (Vec::new(), None),
+            TakedownStage::Draining { .. } => (self.settle(now), None),
+            TakedownStage::Look
+            | TakedownStage::Looking { .. }
+            | TakedownStage::Clearing
+            | TakedownStage::AwaitOwnSession
+            | TakedownStage::Drain
+            | TakedownStage::End
+            | TakedownStage::Over => (Vec::new(), None),
         }
     }
 
     /// Ends the session: one that begins cleanly takes its place, and leaves nothing.
     fn end(&mut self) -> Vec<Order> {
-        self.stage = Stage::End;
+        self.stage = TakedownStage::End;
         vec![self.connect(FormerPart::End)]
     }
 
     fn leave(&mut self, end: End) -> (Vec<Order>, Option<End>) {
-        self.stage = Stage::Over;
+        self.stage = TakedownStage::Over;
         (vec![Order::Disconnect], Some(end))
     }
 }

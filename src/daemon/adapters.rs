@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::former::FormerLink;
-use crate::bus::{self, BusHandle, BusSettings, Place};
+use crate::bus::{self, BusHandle, BusSettings, OwnedName};
 use crate::config::Config;
 use crate::dbus::Bus;
 use crate::http::settings::HttpSettings;
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that was started.
-pub struct Parts {
+pub struct Adapters {
     events: mpsc::Sender<Event>,
     watch: MqttHandle,
     /// What the two connections know of each other.
@@ -62,7 +62,7 @@ pub struct Parts {
 /// What the adapters need of a configuration. The devices, which can be many, belong to the monitor
 /// alone.
 #[derive(Debug)]
-pub struct Wiring {
+pub struct AdapterSettings {
     pub mqtt: MqttSettings,
     pub client_id: String,
     pub base_topic: TopicName,
@@ -74,7 +74,7 @@ pub struct Wiring {
     pub http: Option<HttpSettings>,
 }
 
-impl Wiring {
+impl AdapterSettings {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let spec = &config.monitor;
@@ -89,13 +89,13 @@ impl Wiring {
     }
 }
 
-impl Parts {
+impl Adapters {
     /// Starts all adapters but the state connection, with the place on the bus if there is one yet. `start` is the daemon's, as in `surroundings`.
     pub fn start(
         options: &Options,
-        wiring: &Wiring,
+        settings: &AdapterSettings,
         opened: Option<store::Opened>,
-        place: Option<Box<Place>>,
+        place: Option<Box<OwnedName>>,
         surroundings: Surroundings,
         start: Instant,
     ) -> std::io::Result<Self> {
@@ -110,7 +110,7 @@ impl Parts {
             events.clone(),
             store_pulse.clone(),
         )?;
-        let client_id = wiring.client_id.clone();
+        let client_id = settings.client_id.clone();
         let manager = manager::spawn(
             ManagerSettings {
                 bus,
@@ -131,12 +131,12 @@ impl Parts {
         let pair = Pair::default();
         let watch = mqtt::spawn(
             Connection::Watch,
-            wiring.mqtt.clone(),
-            ConnectionOptions { will: will_of(wiring), pair: Some(pair.clone()) },
+            settings.mqtt.clone(),
+            ConnectionOptions { will: will_of(settings), pair: Some(pair.clone()) },
             events.clone(),
             watch_pulse,
         );
-        let mut parts = Self {
+        let mut adapters = Self {
             events,
             watch,
             pair,
@@ -154,13 +154,13 @@ impl Parts {
             store_pulse,
             pulses,
         };
-        parts.offer_page(wiring);
-        Ok(parts)
+        adapters.offer_page(settings);
+        Ok(adapters)
     }
 
     /// Offers the status page as it is configured, or no more.
-    fn offer_page(&mut self, wiring: &Wiring) {
-        let Some(settings) = wiring.http.clone() else {
+    fn offer_page(&mut self, settings: &AdapterSettings) {
+        let Some(settings) = settings.http.clone() else {
             self.http = None;
             return;
         };
@@ -198,19 +198,19 @@ impl Parts {
     }
 
     /// The store is open: what is recorded there may come in.
-    pub fn store_opened(&mut self, wiring: &Wiring, session_is_kept: bool) {
+    pub fn store_opened(&mut self, settings: &AdapterSettings, session_is_kept: bool) {
         self.store_is_open = true;
-        if session_is_kept || wiring.records_states {
-            self.start_state_connection(wiring);
+        if session_is_kept || settings.records_states {
+            self.start_state_connection(settings);
         }
     }
 
-    fn start_state_connection(&mut self, wiring: &Wiring) {
+    fn start_state_connection(&mut self, settings: &AdapterSettings) {
         if self.state.is_none() {
             self.state_pulse.beat();
             self.state = Some(mqtt::spawn(
                 Connection::State,
-                wiring.mqtt.clone(),
+                settings.mqtt.clone(),
                 ConnectionOptions { will: None, pair: Some(self.pair.clone()) },
                 self.events.clone(),
                 self.state_pulse.clone(),
@@ -219,7 +219,7 @@ impl Parts {
     }
 
     /// Connects anew where the way to the broker has changed, and to record where that is new.
-    pub fn reconfigure(&mut self, old: &Wiring, new: &Wiring) {
+    pub fn reconfigure(&mut self, old: &AdapterSettings, new: &AdapterSettings) {
         if old.mqtt != new.mqtt {
             self.watch.reconnect(new.mqtt.clone());
             if let Some(state) = &self.state {
@@ -254,7 +254,7 @@ impl Parts {
         }
     }
 
-    fn give_to_store(&mut self, wiring: &Wiring, command: StoreCommand) {
+    fn give_to_store(&mut self, settings: &AdapterSettings, command: StoreCommand) {
         if let (StoreCommand::Record { .. }, Some(_)) = (&command, self.unrecorded) {
             return;
         }
@@ -268,7 +268,7 @@ impl Parts {
             StoreCommand::Record { delivery, .. } => {
                 self.unrecorded = Some(delivery);
                 if let Some(state) = &self.state {
-                    state.reconnect(wiring.mqtt.clone());
+                    state.reconnect(settings.mqtt.clone());
                 }
             }
             StoreCommand::RecordFormer { delivery, .. } => self.former.not_recorded(delivery),
@@ -281,7 +281,7 @@ impl Parts {
     }
 
     /// Hands an action to its adapter. [`Action::Raise`] is the daemon's own.
-    pub fn carry_out(&mut self, wiring: &Wiring, action: Action) {
+    pub fn carry_out(&mut self, settings: &AdapterSettings, action: Action) {
         match action {
             Action::Publish(publication) => {
                 if let Some(handle) = self.connection(publication.connection) {
@@ -305,32 +305,35 @@ impl Parts {
                 }
             }
             Action::Record { delivery, change } => {
-                self.give_to_store(wiring, StoreCommand::Record { delivery, change });
+                self.give_to_store(settings, StoreCommand::Record { delivery, change });
             }
             Action::RecordFormer { delivery, change } => {
-                self.give_to_store(wiring, StoreCommand::RecordFormer { delivery, change });
+                self.give_to_store(settings, StoreCommand::RecordFormer { delivery, change });
             }
             Action::ConnectFormer { part, client_id } => {
-                let settings = MqttSettings { client_id, ..wiring.mqtt.clone() };
+                let settings = MqttSettings { client_id, ..settings.mqtt.clone() };
                 self.former.connect(part, settings, self.events.clone());
             }
             Action::DisconnectFormer => self.former.disconnect(),
             Action::AcknowledgeFormer { through } => self.former.acknowledge(through),
             Action::ReadStates { read, filters, after } => {
-                self.give_to_store(wiring, StoreCommand::ReadStates { read, filters, after });
+                self.give_to_store(settings, StoreCommand::ReadStates { read, filters, after });
             }
             Action::WriteStates { write, changes, keep_newer } => {
                 let command = StoreCommand::WriteStates { write, changes, keep_newer };
-                self.give_to_store(wiring, command);
+                self.give_to_store(settings, command);
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
-                self.give_to_store(wiring, StoreCommand::SaveDevices { heartbeat, changed, gone });
+                self.give_to_store(
+                    settings,
+                    StoreCommand::SaveDevices { heartbeat, changed, gone },
+                );
             }
             Action::SaveIdentity(record) => {
-                self.give_to_store(wiring, StoreCommand::SaveIdentity(record));
+                self.give_to_store(settings, StoreCommand::SaveIdentity(record));
             }
             Action::SaveSessionFilters(filters) => {
-                self.give_to_store(wiring, StoreCommand::SaveSessionFilters(filters));
+                self.give_to_store(settings, StoreCommand::SaveSessionFilters(filters));
             }
             Action::StartUnit { device, agent, definition } => {
                 self.manager.start(device, agent, definition);
@@ -407,8 +410,8 @@ pub fn bus_settings(options: &Options, client_id: &str) -> BusSettings {
 }
 
 /// The broker says `offline` when the monitor cannot.
-fn will_of(wiring: &Wiring) -> Option<Will> {
-    let topic = TopicName::new(format!("{}/availability", wiring.base_topic)).ok()?;
+fn will_of(settings: &AdapterSettings) -> Option<Will> {
+    let topic = TopicName::new(format!("{}/availability", settings.base_topic)).ok()?;
     Some(Will {
         topic,
         payload: Bytes::from_static(b"offline"),

@@ -14,7 +14,7 @@ const HELD_UP: Duration = Duration::from_millis(500);
 const HELD_UP_FACTOR: u32 = 4;
 
 #[derive(Debug, Default)]
-pub(super) struct Debt {
+pub(super) struct StallDetector {
     /// Since when the broker owes an answer and nothing has been read.
     since: Option<Instant>,
     /// When a ping went out that only asks whether the broker goes on.
@@ -23,7 +23,7 @@ pub(super) struct Debt {
     quickest: Option<Duration>,
 }
 
-impl Debt {
+impl StallDetector {
     /// Whether a check may go out now; then it has to. One at a time.
     pub(super) fn begin_check(&mut self) -> bool {
         let free = self.check.is_none();
@@ -64,34 +64,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_a_debt_can_be_late() {
-        let mut debt = Debt::default();
-        debt.note(false);
+        let mut stall = StallDetector::default();
+        stall.note(false);
         tokio::time::advance(SLOW).await;
-        assert_eq!(debt.heard(Instant::now()), None);
-        debt.note(true);
+        assert_eq!(stall.heard(Instant::now()), None);
+        stall.note(true);
         tokio::time::advance(HELD_UP).await;
-        debt.note(true);
-        assert_eq!(debt.heard(Instant::now()), None);
-        debt.note(true);
+        stall.note(true);
+        assert_eq!(stall.heard(Instant::now()), None);
+        stall.note(true);
         tokio::time::advance(SLOW).await;
-        debt.note(true);
-        assert_eq!(debt.heard(Instant::now()), Some(SLOW));
-        assert_eq!(debt.heard(Instant::now()), None, "told once");
+        stall.note(true);
+        assert_eq!(stall.heard(Instant::now()), Some(SLOW));
+        assert_eq!(stall.heard(Instant::now()), None, "told once");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_line_is_no_broker_that_was_held_up() {
-        let mut debt = Debt::default();
-        assert!(debt.begin_check());
-        assert!(!debt.begin_check(), "one at a time");
+        let mut stall = StallDetector::default();
+        assert!(stall.begin_check());
+        assert!(!stall.begin_check(), "one at a time");
         tokio::time::advance(SLOW).await;
-        debt.ping_answered();
-        assert!(debt.begin_check());
-        debt.note(true);
+        stall.ping_answered();
+        assert!(stall.begin_check());
+        stall.note(true);
         tokio::time::advance(3 * SLOW).await;
-        assert_eq!(debt.heard(Instant::now()), None);
-        debt.note(true);
+        assert_eq!(stall.heard(Instant::now()), None);
+        stall.note(true);
         tokio::time::advance(5 * SLOW).await;
-        assert_eq!(debt.heard(Instant::now()), Some(5 * SLOW));
+        assert_eq!(stall.heard(Instant::now()), Some(5 * SLOW));
     }
 }

@@ -1,6 +1,6 @@
 //! Questions to the daemon, which holds everything.
 
-use super::guard::Refusal;
+use super::guard::HttpRefusal;
 use crate::request::{Command, Rejection, Request};
 use axum::body::{Body, Bytes};
 use futures_util::stream;
@@ -19,24 +19,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way to the daemon.
 #[derive(Debug, Clone)]
-pub(super) struct House {
+pub(super) struct DaemonClient {
     requests: mpsc::Sender<Request>,
 }
 
-impl House {
+impl DaemonClient {
     pub fn new(requests: mpsc::Sender<Request>) -> Self {
         Self { requests }
     }
 
-    pub async fn summary(&self) -> Result<Summary, Refusal> {
+    pub async fn summary(&self) -> Result<Summary, HttpRefusal> {
         self.ask(|reply| Request::Summary { reply }).await
     }
 
-    pub async fn device(&self, device: DeviceName) -> Result<DeviceView, Refusal> {
+    pub async fn device(&self, device: DeviceName) -> Result<DeviceView, HttpRefusal> {
         self.ask(|reply| Request::View { device, reply }).await
     }
 
-    pub async fn command(&self, command: Command) -> Result<(), Refusal> {
+    pub async fn command(&self, command: Command) -> Result<(), HttpRefusal> {
         self.ask(|reply| Request::Command { command, reply }).await
     }
 
@@ -44,7 +44,7 @@ impl House {
     pub async fn devices_after(
         &self,
         after: Option<DeviceName>,
-    ) -> Result<(Vec<DeviceView>, Option<DeviceName>), Refusal> {
+    ) -> Result<(Vec<DeviceView>, Option<DeviceName>), HttpRefusal> {
         let views = self.ask(|reply| Request::Views { after, limit: PAGE, reply }).await?;
         let last = views.last().filter(|_| views.len() >= PAGE);
         let next = last.and_then(|last| DeviceName::new(last.name.clone()).ok());
@@ -54,13 +54,13 @@ impl House {
     async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
-    ) -> Result<T, Refusal> {
-        let unavailable = |sentence| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
+    ) -> Result<T, HttpRefusal> {
+        let unavailable = |sentence| HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
         let answer = async {
             let (reply, answer) = oneshot::channel();
             let ending = |()| unavailable("iotmonitor is shutting down");
             self.requests.send(request(reply)).await.map_err(|_| ending(()))?;
-            answer.await.map_err(|_| ending(()))?.map_err(Refusal::from)
+            answer.await.map_err(|_| ending(()))?.map_err(HttpRefusal::from)
         };
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(outcome) => outcome,
@@ -72,9 +72,9 @@ impl House {
     /// asked for more only when the reader has taken what came before.
     pub fn list(self, render: fn(&DeviceView) -> Option<String>) -> Body {
         let start = Some(Position { after: None, begun: false, full: false });
-        Body::from_stream(stream::try_unfold((self, start), move |(house, position)| async move {
-            let Some(mut position) = position else { return Ok::<_, Refusal>(None) };
-            let (views, next) = house.devices_after(position.after.take()).await?;
+        Body::from_stream(stream::try_unfold((self, start), move |(daemon, position)| async move {
+            let Some(mut position) = position else { return Ok::<_, HttpRefusal>(None) };
+            let (views, next) = daemon.devices_after(position.after.take()).await?;
             let mut chunk = String::from(if position.begun { "" } else { "[" });
             for item in views.iter().filter_map(render) {
                 chunk.push_str(if position.full { ",\n" } else { "\n" });
@@ -88,7 +88,7 @@ impl House {
                     None
                 }
             };
-            Ok(Some((Bytes::from(chunk), (house, position))))
+            Ok(Some((Bytes::from(chunk), (daemon, position))))
         }))
     }
 }
@@ -102,12 +102,12 @@ struct Position {
     full: bool,
 }
 
-impl From<Rejection> for Refusal {
+impl From<Rejection> for HttpRefusal {
     fn from(rejection: Rejection) -> Self {
         let status = match &rejection {
             Rejection::UnknownDevice(_) => StatusCode::NOT_FOUND,
             Rejection::Failed(_) => StatusCode::CONFLICT,
         };
-        Refusal::new(status, rejection.to_string())
+        HttpRefusal::new(status, rejection.to_string())
     }
 }
