@@ -2,7 +2,7 @@
 //! that the test writes, and damaged ones.
 
 use iotmonitor::original::database::{self, DatabaseError, States};
-use iotmonitor::original::leveldb::{self, Contents, Damage, Files, What};
+use iotmonitor::original::leveldb::{self, Contents, Damage, DatabaseFiles, What};
 use rusty_leveldb::{DB, MemEnv, Options};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ fn a_large_database_is_read_whole() {
 }
 
 /// The files of a database, for one that is damaged in memory.
-fn files(directory: &Path) -> Files {
+fn files(directory: &Path) -> DatabaseFiles {
     let file = |path: PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         (name, Some(fs::read(path).unwrap()))
@@ -158,7 +158,7 @@ fn no_file_can_end_early_without_being_told() {
 }
 
 /// The one of the large database with the most entries.
-fn largest_table(files: &Files) -> String {
+fn largest_table(files: &DatabaseFiles) -> String {
     let tables = files.iter().filter(|(name, _)| name.ends_with(".ldb"));
     let size = |(_, bytes): &(&String, &Option<Vec<u8>>)| bytes.as_ref().unwrap().len();
     tables.max_by_key(size).unwrap().0.clone()

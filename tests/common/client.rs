@@ -1,11 +1,11 @@
 //! The adapter under test with its channel, and waiting for what it reports.
 
-use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice, Server};
+use iotmonitor::mqtt::settings::{BrokerAddress, MqttSettings, ProtocolChoice};
 use iotmonitor::mqtt::{ConnectionOptions, MqttHandle, spawn};
 use iotmonitor::pulse::Pulse;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{
-    Connection, Delivery, Lifetime, LossReason, Message, Protocol, Publication, QoS, Refusal,
+    Connection, Delivery, FilterRefusal, Lifetime, LossReason, Message, Protocol, Publication, QoS,
     Subscription, Token,
 };
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -25,7 +25,7 @@ pub struct Client {
 
 pub fn settings(port: u16, protocol: ProtocolChoice) -> MqttSettings {
     MqttSettings {
-        server: Server::Tcp { host: "127.0.0.1".into(), port },
+        server: BrokerAddress::Tcp { host: "127.0.0.1".into(), port },
         user: None,
         password: None,
         client_id: "under-test".into(),
@@ -140,7 +140,7 @@ impl Client {
         .await
     }
 
-    pub async fn subscribe(&mut self, subscriptions: Vec<Subscription>) -> Vec<Refusal> {
+    pub async fn subscribe(&mut self, subscriptions: Vec<Subscription>) -> Vec<FilterRefusal> {
         self.handle.subscribe(subscriptions);
         self.until(|event| match event {
             Event::Subscribed { refused, .. } => Some(refused.clone()),
