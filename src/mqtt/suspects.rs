@@ -21,8 +21,8 @@ const STRIKES: u8 = 2;
 const FIRST_RETRY: Duration = Duration::from_secs(10 * 60);
 const LAST_RETRY: Duration = Duration::from_secs(6 * 3600);
 
-/// A packet of filters that is closed on is cut into so many.
-const SHRINKING: usize = 8;
+/// Filters in one packet where the broker has closed on a larger one: AWS IoT takes no more.
+const FEW_FILTERS: usize = 8;
 
 /// So many topics of one branch put the whole branch aside: a broker rarely objects to one alone,
 /// and each costs two connections.
@@ -66,6 +66,10 @@ pub(super) struct SuspectItems {
     suspected: BTreeSet<Item>,
     strikes: BTreeMap<Item, u8>,
     aside: BTreeMap<Item, Aside>,
+    /// Shrinks when the broker closes on a packet of filters. It is whole again once one filter is
+    /// found guilty, which was the cause then and not the number. Otherwise it stays small until the
+    /// settings change: small packets cost little, and each attempt with a large one would cost the
+    /// connection.
     filters_per_packet: usize,
 }
 
@@ -106,7 +110,7 @@ impl SuspectItems {
             return None;
         };
         let [item] = only.as_slice() else {
-            self.filters_per_packet = (only.len() / SHRINKING).max(1);
+            self.filters_per_packet = if only.len() > FEW_FILTERS { FEW_FILTERS } else { 1 };
             self.suspected.extend(only.iter().cloned());
             return None;
         };
@@ -121,6 +125,9 @@ impl SuspectItems {
 
     fn put_aside(&mut self, item: Item) {
         self.suspected.remove(&item);
+        if matches!(item, Item::Filter(_)) {
+            self.filters_per_packet = FILTERS_PER_PACKET;
+        }
         let branch = branch_of(&item);
         if let Some(branch) = &branch
             && let Some(aside) = self.aside.get_mut(branch)
@@ -249,10 +256,23 @@ mod tests {
     fn a_packet_of_filters_shrinks_until_the_one_is_found() {
         let mut suspects = SuspectItems::default();
         let packet = |count: usize| (0..count).map(|n| filter(&n.to_string())).collect::<Vec<_>>();
-        for (had, has) in [(200, 25), (25, 3), (3, 1)] {
+        for (had, has) in [(200, 8), (8, 1)] {
             assert_eq!(suspects.closed_on(vec![packet(had)]), None);
             assert_eq!(suspects.filters_per_packet(), has);
         }
         assert_eq!(suspects.closed_on(vec![packet(1)]), Some(filter("0")));
+        assert_eq!(suspects.filters_per_packet(), 1, "it may have been the number yet");
+        assert_eq!(suspects.closed_on(vec![packet(1)]), Some(filter("0")));
+        assert_eq!(suspects.filters_per_packet(), FILTERS_PER_PACKET, "it was the filter");
+    }
+
+    #[test]
+    fn packets_stay_small_where_their_size_was_the_cause() {
+        let mut suspects = Suspects::default();
+        suspects.closed_on(vec![(0..200).map(|n| filter(&n.to_string())).collect()]);
+        (0..200).for_each(|n| suspects.answered(&filter(&n.to_string())));
+        suspects.settle();
+        assert!(!suspects.is_careful());
+        assert_eq!(suspects.filters_per_packet(), 8);
     }
 }

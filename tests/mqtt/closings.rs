@@ -4,7 +4,7 @@ use crate::common::broker::{Broker, free_port};
 use crate::common::client::{
     Client, PATIENCE, VERSIONS, at_least_once, publication, settings, topic, with_token,
 };
-use crate::fake::{FakeBroker, read, serve_with_objections};
+use crate::fake::{FakeBroker, read, serve, serve_with_objections};
 use iotmonitor::mqtt::settings::{MqttSettings, ProtocolChoice};
 use iotmonitor::mqtt::{ConnectionOptions, Pair};
 use iotmonitor::secret::Secret;
@@ -124,6 +124,26 @@ async fn a_filter_that_the_broker_closes_on_is_put_aside_and_the_rest_is_granted
             assert!(refusal.reason.contains("closed the connection on it twice"), "{refusal:?}");
             assert!(has_no_struggle(&losses), "{losses:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_on_more_than_eight_filters_a_packet_is_asked_for_eight_at_a_time() {
+    const MANY: usize = 500;
+    let many: Vec<Subscription> = (0..MANY).map(|n| at_least_once(&format!("a/{n}"))).collect();
+    for (choice, _) in VERSIONS {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        serve(broker, |_| false, 8);
+        let (refused, losses) = through_losses(&mut client, &many, |event| match event {
+            Event::Subscribed { refused, .. } => Some(refused.clone()),
+            _ => None,
+        })
+        .await;
+        assert_eq!(refused, [], "no filter is guilty");
+        // One for all packets that were on their way, and one for the first of them alone.
+        assert!(losses.len() <= 2, "{losses:?}");
+        assert!(has_no_struggle(&losses), "{losses:?}");
     }
 }
 

@@ -82,6 +82,11 @@ pub type Objection = fn(&str) -> bool;
 
 /// Answers every packet of every connection, and closes on what it objects to. Ends with the test.
 pub fn serve_with_objections(broker: FakeBroker, objects: Objection) {
+    serve(broker, objects, usize::MAX);
+}
+
+/// The same, and closes on a SUBSCRIBE of more filters than this.
+pub fn serve(broker: FakeBroker, objects: Objection, most_filters: usize) {
     tokio::spawn(async move {
         loop {
             let mut stream = broker.accept().await;
@@ -98,7 +103,7 @@ pub fn serve_with_objections(broker: FakeBroker, objects: Objection) {
                 let mut answer = connack.to_vec();
                 while stream.write_all(&answer).await.is_ok() {
                     let Some(packet) = read(&mut stream).await else { return };
-                    match answer_of(&packet, protocol, objects) {
+                    match answer_of(&packet, protocol, objects, most_filters) {
                         Some(next) => answer = next,
                         None => return,
                     }
@@ -108,8 +113,20 @@ pub fn serve_with_objections(broker: FakeBroker, objects: Objection) {
     });
 }
 
+/// The length of what follows (MQTT 5, 1.5.5), in two bytes where one is too short.
+fn length(bytes: usize) -> Vec<u8> {
+    let low = u8::try_from(bytes & 0x7F).unwrap();
+    let high = u8::try_from(bytes >> 7).unwrap();
+    if high == 0 { vec![low] } else { vec![low | 0x80, high] }
+}
+
 /// `None` where it objects.
-fn answer_of(packet: &Packet, protocol: Protocol, objects: Objection) -> Option<Vec<u8>> {
+fn answer_of(
+    packet: &Packet,
+    protocol: Protocol,
+    objects: Objection,
+    most_filters: usize,
+) -> Option<Vec<u8>> {
     let body = &packet.body;
     let text = |at: usize| {
         let length = usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
@@ -136,12 +153,15 @@ fn answer_of(packet: &Packet, protocol: Protocol, objects: Objection) -> Option<
                 codes.push(body[end] & 1);
                 at = end + 1;
             }
+            if codes.len() > most_filters {
+                return None;
+            }
             let mut rest = body[..2].to_vec();
             if protocol == Protocol::V5 {
                 rest.push(0);
             }
             rest.extend(codes);
-            Some([vec![0x90, u8::try_from(rest.len()).unwrap()], rest].concat())
+            Some([vec![0x90], length(rest.len()), rest].concat())
         }
         12 => Some(vec![0xD0, 0]),
         14 => None,
