@@ -1,6 +1,7 @@
 //! Closed types that each know one matter. A method takes what it needs and returns an outcome; what
 //! follows from that is for the monitor to decide.
 
+pub mod agent;
 pub mod clock;
 pub mod deadline;
 pub mod dependency;

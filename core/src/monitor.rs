@@ -140,10 +140,8 @@ enum Timer {
     /// The answer to a probe of the watch connection is overdue.
     Probe,
     ExpireRepeat(DeviceId),
-    Relaunch(DeviceId),
-    Healthy(DeviceId),
-    /// A unit between two states may have settled.
-    Settled(DeviceId),
+    /// Something of an agent is due.
+    Agent(DeviceId),
     /// A device that flaps may be stable again.
     Stable(DeviceId),
     /// The state connection has been quiet for a moment, or its markers are overdue.
@@ -378,9 +376,7 @@ impl Monitor {
                 Timer::Lasting => self.lasting_due(turn, due),
                 Timer::Probe => self.probe_overdue(turn),
                 Timer::ExpireRepeat(id) => self.expire_repeat_due(turn, due, id),
-                Timer::Relaunch(id) => self.relaunch_due(turn, due, id),
-                Timer::Healthy(id) => self.healthy_due(turn, due, id),
-                Timer::Settled(id) => self.settled_due(turn, due, id),
+                Timer::Agent(id) => self.agent_due(turn, id),
                 Timer::Stable(id) => self.stable_due(turn, due, id),
                 Timer::Session => self.session_due(turn, due),
                 Timer::SessionLoss => self.session_loss_due(turn, due),
@@ -471,7 +467,7 @@ impl Monitor {
         message: String,
     ) -> Action {
         let device = &self.devices[id];
-        let unit = device.agent.as_ref().map(|agent| agent.spec.unit.clone());
+        let unit = device.agent.as_ref().map(|agent| agent.unit().clone());
         let starts = device.alert_unit.clone().filter(|_| kind.starts_unit());
         let name = Some(device.spec.name.clone());
         let account = device.account().filter(|_| kind.wants_account()).map(Box::new);

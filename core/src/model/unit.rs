@@ -35,6 +35,38 @@ pub enum ActiveState {
     Deactivating,
 }
 
+impl ActiveState {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Reloading => "reloading",
+            Self::Inactive => "inactive",
+            Self::Failed => "failed",
+            Self::Activating => "activating",
+            Self::Deactivating => "deactivating",
+        }
+    }
+
+    /// Whether systemd holds the unit up or is about to start it.
+    #[must_use]
+    pub const fn is_alive(self) -> bool {
+        match self {
+            Self::Active | Self::Reloading | Self::Activating => true,
+            Self::Inactive | Self::Failed | Self::Deactivating => false,
+        }
+    }
+
+    /// Whether no process of the unit can be left.
+    #[must_use]
+    pub const fn is_down(self) -> bool {
+        match self {
+            Self::Inactive | Self::Failed => true,
+            Self::Active | Self::Reloading | Self::Activating | Self::Deactivating => false,
+        }
+    }
+}
+
 /// How a start or a stop of a unit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {

@@ -1,7 +1,7 @@
 //! One device at run time: its specification and what is known of it.
 
 use super::Timer;
-use super::agent::Agent;
+use crate::machines::agent::Agent;
 use crate::machines::dependency::Hold;
 use crate::machines::episode::{AlertStage, Episode};
 use crate::machines::flapping::Flaps;
@@ -179,10 +179,8 @@ impl Device {
     pub fn restore_choices(&mut self, record: &DeviceRecord) {
         self.enabled = self.enabled.or(record.enabled);
         self.rhythm = Rhythm::restored(record.rhythm);
-        if let Some(agent) = &mut self.agent
-            && agent.last_invocation.is_none()
-        {
-            agent.last_invocation.clone_from(&record.invocation);
+        if let Some(agent) = &mut self.agent {
+            agent.resume(record.invocation.as_deref());
         }
     }
 
@@ -275,7 +273,7 @@ impl Device {
     }
 
     pub(super) fn restarts_on_expire(&self) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.spec.restart_on_expire)
+        self.agent.as_ref().is_some_and(|agent| agent.spec().restart_on_expire)
     }
 
     /// What it has at least after it could not be heard.
@@ -285,8 +283,7 @@ impl Device {
 
     /// What is known here of an agent's process.
     pub(super) fn account(&self) -> Option<Account> {
-        let report = self.agent.as_ref()?.report.as_ref();
-        let exit = report.and_then(|report| report.last_exit.clone());
+        let exit = self.agent.as_ref()?.last_exit().map(str::to_owned);
         Some(Account { exit, ..Account::default() })
     }
 
@@ -329,7 +326,11 @@ impl Device {
             enabled: self.enabled,
             // Known elsewhere, for few have one.
             pause: None,
-            invocation: self.agent.as_ref().and_then(|agent| agent.last_invocation.clone()),
+            invocation: self
+                .agent
+                .as_ref()
+                .and_then(|agent| agent.last_invocation())
+                .map(str::to_owned),
             announced: announced.map(str::to_owned),
             offline: self.is_gone(),
             rhythm: self.rhythm.record(),

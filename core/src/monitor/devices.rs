@@ -23,7 +23,7 @@ impl Devices {
         let mut by_unit = BTreeMap::new();
         for (place, device) in all.iter().enumerate() {
             if let Some(agent) = &device.agent {
-                by_unit.insert(agent.spec.unit.clone(), DeviceId::at(place));
+                by_unit.insert(agent.unit().clone(), DeviceId::at(place));
             }
         }
         Self { all, by_name, by_unit }

@@ -1,8 +1,9 @@
 //! A new configuration over a running monitor: whatever did not change goes on.
 
-use super::agent::{Agent, agent_left};
+use super::agent::agent_left;
 use super::device::Device;
 use super::devices::Devices;
+use crate::machines::agent::Agent;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::spec::{DeviceSpec, MonitorSpec};
@@ -78,7 +79,7 @@ impl Monitor {
         let name = &gone.spec.name;
         turn.out.push(self.clearing(&format!("status/{name}")));
         if let Some(agent) = gone.agent {
-            agent_left(turn, name, *agent);
+            agent_left(turn, name, &agent);
         }
         self.saving.left(gone.spec.name);
     }
@@ -124,17 +125,12 @@ impl Monitor {
         self.count_agents();
     }
 
-    /// Timers name devices by their place, which has changed: those of agents and of what
-    /// flaps are made anew.
+    /// Timers name devices by their place, which has changed: those of what flaps are made
+    /// anew, and those of agents when these are redefined.
     fn rearm_timers(&mut self) {
         for id in self.devices.ids() {
             if let Some((due, timer)) = self.devices[id].stable_timer(id) {
                 self.timers.push(due, timer);
-            }
-            if let Some(agent) = &self.devices[id].agent {
-                for (due, timer) in agent.pending_timers(id) {
-                    self.timers.push(due, timer);
-                }
             }
         }
     }

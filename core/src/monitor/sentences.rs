@@ -1,6 +1,7 @@
 //! What people are told of a device, in sentences.
 
 use super::device::Device;
+use crate::machines::agent::Agent;
 use crate::machines::flapping::Flaps;
 use crate::model::alert::Reason;
 use crate::model::words::{RoundedDuration, counted};
@@ -24,11 +25,8 @@ pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
         return format!("{noun} `{name}` is gone, its availabilityTopic says: {contact}");
     }
     let timeout = RoundedDuration(device.spec.watch_timeout.unwrap_or_default());
-    let report = device.agent.as_ref().and_then(|agent| agent.report.as_ref());
-    match report
-        .map(|report| report.main_pid)
-        .filter(|_| device.episode.cause() == Reason::AgentHung)
-    {
+    let hung = |agent: &&Agent| device.episode.cause() == Reason::AgentHung && agent.is_running();
+    match device.agent.as_deref().filter(hung).map(Agent::main_pid) {
         Some(pid) => format!(
             "agent `{name}` hangs, its process (PID {pid}) lives and is silent: {contact}, \
              watchTimeOut is {timeout}"

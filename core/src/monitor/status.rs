@@ -60,9 +60,9 @@ impl Monitor {
     pub(super) fn status_publication(&self, id: DeviceId) -> Action {
         let device = &self.devices[id];
         let agent = device.agent.as_ref().map(|agent| AgentStatus {
-            unit: agent.spec.unit.as_str(),
+            unit: agent.unit().as_str(),
             state: agent.unit_state(),
-            restarts: agent.restarts,
+            restarts: agent.restarts(),
         });
         let status = Status {
             name: device.spec.name.as_str(),

@@ -35,12 +35,12 @@ impl Monitor {
                 .left(&device.spec.name, self.last_turn.boot)
                 .map(|left| self.last_turn.wall + left),
             agent: device.agent.as_ref().map(|agent| AgentView {
-                unit: agent.spec.unit.to_string(),
+                unit: agent.unit().to_string(),
                 state: agent.unit_state().to_owned(),
-                main_pid: agent.report.as_ref().map_or(0, |report| report.main_pid),
-                restarts: agent.restarts,
-                last_exit: agent.ended.as_ref().map(|(exit, _)| exit.clone()),
-                last_exit_at: agent.ended.as_ref().map(|(_, at)| *at),
+                main_pid: agent.main_pid(),
+                restarts: agent.restarts(),
+                last_exit: agent.last_end().map(|end| end.how.clone()),
+                last_exit_at: agent.last_end().map(|end| end.at),
                 next_start: agent
                     .next_start()
                     .map(|until| self.last_turn.wall + until.saturating_sub(self.last_turn.mono)),

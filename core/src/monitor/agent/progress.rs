@@ -1,6 +1,7 @@
-//! How far what a person has ordered of an agent has come, for who waits for it.
+//! How far something that a person has ordered of an agent has come.
 
-use super::{Agent, Phase, Seconds};
+use super::outcomes::Seconds;
+use crate::machines::agent::Distance;
 use crate::model::device_name::DeviceName;
 use crate::model::progress::{Goal, Progress};
 use crate::monitor::Monitor;
@@ -9,11 +10,11 @@ impl Monitor {
     /// The invocation of an agent's process that was last seen to start, for [`Goal::Started`].
     #[must_use]
     pub fn invocation(&self, name: &DeviceName) -> Option<String> {
-        let id = self.id_named(name)?;
-        self.devices[id].agent.as_ref()?.last_invocation.clone()
+        let agent = self.devices[self.id_named(name)?].agent.as_ref()?;
+        agent.last_invocation().map(str::to_owned)
     }
 
-    /// A device has no process, and all is done with it at once.
+    /// Gives the progress of an order. A device has no process, so that its goal is always reached.
     #[must_use]
     pub fn progress(&self, name: &DeviceName, goal: &Goal) -> Progress {
         let Some(id) = self.id_named(name) else {
@@ -28,41 +29,27 @@ impl Monitor {
         }
         match goal {
             Goal::Stopped if device.is_enabled() => {
-                Progress::Failed(format!("`{name}` has been enabled meanwhile"))
+                return Progress::Failed(format!("`{name}` has been enabled meanwhile"));
             }
-            Goal::Stopped => match agent.phase {
-                Phase::Stopped if agent.is_gone() => Progress::Done,
-                Phase::Stopped => agent.is_stubborn(name),
-                _ => Progress::Pending,
-            },
             Goal::Started { .. } | Goal::Running if !device.is_enabled() => {
-                Progress::Failed(format!("`{name}` has been disabled meanwhile"))
+                return Progress::Failed(format!("`{name}` has been disabled meanwhile"));
             }
             Goal::Started { .. } | Goal::Running if self.manager.system_stopping => {
-                Progress::Failed("the system is going down".to_owned())
+                return Progress::Failed("the system is going down".to_owned());
             }
-            Goal::Started { .. } | Goal::Running => match agent.phase {
-                Phase::Running if !agent.is_running() => Progress::Pending,
-                Phase::Running if goal.is_old(agent.last_invocation.as_deref()) => {
-                    agent.is_stubborn(name)
-                }
-                Phase::Running if agent.is_active() => Progress::Done,
-                Phase::Waiting { until } => Progress::Failed(format!(
-                    "agent `{name}` cannot be started ({}): it is tried again in {}",
-                    agent.ended.as_ref().map_or_else(|| agent.last_exit(), |(how, _)| how.clone()),
-                    Seconds(until.saturating_sub(self.last_turn.mono))
-                )),
-                _ => Progress::Pending,
-            },
+            Goal::Stopped | Goal::Started { .. } | Goal::Running => {}
         }
-    }
-}
-
-impl Agent {
-    fn is_stubborn(&self, name: &DeviceName) -> Progress {
-        Progress::Failed(format!(
-            "agent `{name}` cannot be stopped: see `systemctl status {}`",
-            self.spec.unit
-        ))
+        match agent.distance_to(goal) {
+            Distance::Reached => Progress::Done,
+            Distance::OnTheWay => Progress::Pending,
+            Distance::NotStopped => Progress::Failed(format!(
+                "agent `{name}` cannot be stopped: see `systemctl status {}`",
+                agent.unit()
+            )),
+            Distance::Waiting { reason, until } => Progress::Failed(format!(
+                "agent `{name}` cannot be started ({reason}): it is tried again in {}",
+                Seconds(until.saturating_sub(self.last_turn.mono))
+            )),
+        }
     }
 }

@@ -1,0 +1,168 @@
+//! What is ordered of an agent: start, stop, restart, and relaunch after a delay.
+
+use super::definition::delay_of;
+use super::{Agent, Context, Failure, Outcome, Phase};
+use std::time::Duration;
+
+/// How often a relaunch that a shutdown prevents is looked at again, since it can be called off.
+const SHUTDOWN_RECHECK: Duration = Duration::from_secs(5);
+
+impl Agent {
+    /// Goes on where the agent of the same name in the configuration before was.
+    pub fn succeed(&mut self, before: Self, context: &Context) -> Vec<Outcome> {
+        let changed = before.definition != self.definition;
+        *self = Self {
+            spec: self.spec.clone(),
+            definition: std::mem::take(&mut self.definition),
+            // Deadlines were given out under the agent's former place.
+            deadline_given: None,
+            ..before
+        };
+        if changed {
+            self.forgive();
+        }
+        let mut outcomes = Vec::new();
+        match self.phase {
+            Phase::Unknown => {}
+            Phase::Stopped | Phase::Stopping { then_start: false } if !context.enabled => {}
+            _ if !context.enabled => self.stop(&mut outcomes),
+            Phase::Running | Phase::Starting if changed => self.replace(&mut outcomes),
+            Phase::Waiting { .. } if changed => self.start(context, &mut outcomes),
+            Phase::Stopped | Phase::Stopping { .. } => {
+                self.start_if_stopped(context, &mut outcomes)
+            }
+            Phase::Running | Phase::Starting | Phase::Waiting { .. } => {}
+        }
+        outcomes
+    }
+
+    /// Puts in force whether the agent is meant to run, after that was changed.
+    pub fn choose(&mut self, context: &Context) -> Vec<Outcome> {
+        self.forgive();
+        let mut outcomes = Vec::new();
+        if context.enabled {
+            self.start_if_stopped(context, &mut outcomes);
+        } else {
+            self.stop(&mut outcomes);
+        }
+        outcomes
+    }
+
+    /// Stops an agent that turns out not to be meant to run.
+    pub fn stop_if_disabled(&mut self, context: &Context) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        if !context.enabled && self.phase != Phase::Stopped {
+            self.stop(&mut outcomes);
+        }
+        outcomes
+    }
+
+    /// Stops the unit and starts it anew.
+    pub fn restart(&mut self, context: &Context) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        match self.phase {
+            Phase::Running => self.replace(&mut outcomes),
+            Phase::Stopping { .. } => self.phase = Phase::Stopping { then_start: true },
+            Phase::Waiting { .. } | Phase::Stopped => self.start(context, &mut outcomes),
+            // It is about to start anyway.
+            Phase::Unknown | Phase::Starting => {}
+        }
+        outcomes
+    }
+
+    /// Starts what was not started while the system was going down, now that it stays up after all.
+    pub fn shutdown_called_off(&mut self, context: &Context) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        if context.enabled && self.phase == Phase::Stopped {
+            self.start(context, &mut outcomes);
+        }
+        outcomes
+    }
+
+    /// Looks at what has become due.
+    pub fn time_passed(&mut self, context: &Context) -> Vec<Outcome> {
+        let now = context.now.mono;
+        let is_due = |at: &mut Duration| *at <= now;
+        let mut outcomes = Vec::new();
+        self.deadline_given.take_if(is_due);
+        if self.next_start().is_some_and(|until| until <= now) {
+            if context.may_start {
+                self.start(context, &mut outcomes);
+            } else {
+                self.phase = Phase::Waiting { until: now + SHUTDOWN_RECHECK };
+            }
+        }
+        if self.healthy_at.take_if(is_due).is_some() && self.is_running() {
+            self.step = 0;
+            if std::mem::take(&mut self.told_failing) {
+                outcomes.push(Outcome::Healthy);
+            }
+        }
+        if self.settled_at.take_if(is_due).is_some() {
+            self.look_at_unsettled(context, &mut outcomes);
+        }
+        outcomes
+    }
+
+    /// The unit has been between two states for a while: what comes of that is worth a report.
+    fn look_at_unsettled(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
+        if self.phase != Phase::Running || !context.may_start {
+            return;
+        }
+        if self.lingers() {
+            outcomes.push(Outcome::Lingers { exit: self.exit() });
+        } else if let Some(reason) = self.start_trouble.take_if(|_| !self.told_failing) {
+            self.told_failing = true;
+            outcomes.push(Outcome::Failing(Failure::Retried { reason }));
+        }
+    }
+
+    /// Nothing is started while the system goes down, but made up for when that is called off.
+    pub(super) fn start(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
+        if context.may_start {
+            self.phase = Phase::Starting;
+            outcomes.push(Outcome::Start);
+        } else {
+            self.phase = Phase::Stopped;
+        }
+    }
+
+    fn start_if_stopped(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
+        match self.phase {
+            Phase::Stopped => self.start(context, outcomes),
+            Phase::Stopping { .. } => self.phase = Phase::Stopping { then_start: true },
+            Phase::Unknown | Phase::Starting | Phase::Running | Phase::Waiting { .. } => {}
+        }
+    }
+
+    /// Stops the unit for good, unless nothing is known of it that could be stopped.
+    pub(super) fn stop(&mut self, outcomes: &mut Vec<Outcome>) {
+        if self.phase == Phase::Unknown && self.report.is_none() {
+            return;
+        }
+        self.phase = Phase::Stopping { then_start: false };
+        self.healthy_at = None;
+        outcomes.push(Outcome::Stop);
+    }
+
+    /// Stops the unit in order to start it anew.
+    pub(super) fn replace(&mut self, outcomes: &mut Vec<Outcome>) {
+        self.phase = Phase::Stopping { then_start: true };
+        outcomes.push(Outcome::Stop);
+    }
+
+    /// Plans the next start and gives its delay.
+    pub(super) fn relaunch(&mut self, context: &Context) -> Duration {
+        let delay = delay_of(&self.spec, self.step, context.jitter);
+        self.step = self.step.saturating_add(1);
+        self.healthy_at = None;
+        self.phase = Phase::Waiting { until: context.now.mono + delay };
+        delay
+    }
+
+    /// Lets earlier failures count no longer.
+    fn forgive(&mut self) {
+        self.step = 0;
+        self.told_failing = false;
+    }
+}
