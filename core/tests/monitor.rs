@@ -46,6 +46,8 @@ mod rhythm;
 mod session;
 #[path = "monitor/states.rs"]
 mod states;
+#[path = "monitor/status.rs"]
+mod status;
 #[path = "monitor/timetable.rs"]
 mod timetable;
 #[path = "monitor/upstream.rs"]

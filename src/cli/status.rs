@@ -341,6 +341,26 @@ mod tests {
     }
 
     #[test]
+    fn json_is_printed_with_these_bytes() {
+        let report = |row: Row| StatusReport { watching: true, rows: vec![row] };
+        assert_eq!(
+            render(&report((lamp(), Usage::default())), true, true),
+            "{\"hellos\":2,\"kind\":\"device\",\"lastContact\":940,\"name\":\"lamp\",\
+             \"reason\":\"silent\",\"since\":1000,\"state\":\"expired\",\"watchTimeOut\":60.0}\n"
+        );
+        let cpu = Some(Duration::from_millis(1_500));
+        let usage = Usage { memory: Some(3 << 20), memory_peak: None, cpu };
+        assert_eq!(
+            render(&report((pump(), usage)), false, true),
+            "[{\"agent\":{\"cpuSeconds\":1.5,\"lastExit\":null,\"lastExitAt\":null,\"mainPid\":17,\
+             \"memoryBytes\":3145728,\"nextStart\":null,\"restarts\":3,\"state\":\"active\",\
+             \"unit\":\"iotmonitor-agent-pump.service\"},\"hellos\":2,\"kind\":\"agent\",\
+             \"lastContact\":null,\"name\":\"pump\",\"reason\":\"silent\",\"since\":1000,\
+             \"state\":\"unknown\",\"watchTimeOut\":60.0}]\n"
+        );
+    }
+
+    #[test]
     fn json_bears_the_keys_of_the_published_status() {
         let value = json_of(&(pump(), Usage::default()));
         assert_eq!(value["kind"], "agent");

@@ -172,6 +172,25 @@ mod tests {
     }
 
     #[test]
+    fn a_device_and_an_agent_are_answered_with_these_bytes() {
+        let mut waiting = pump();
+        let agent = waiting.agent.as_mut().unwrap();
+        agent.last_exit = Some("exited with 7".to_owned());
+        agent.last_exit_at = Some(Duration::from_secs(11));
+        agent.next_start = Some(Duration::from_secs(12));
+        waiting.disabled_until = Some(Duration::from_secs(13));
+        assert_eq!(
+            device(&waiting),
+            r#"{"name":"\"pump\"</script>","kind":"agent","state":"expired","reason":"silent","since":5,"lastContact":null,"watchTimeOut":2.5,"hellos":3,"disabledUntil":13,"agent":{"unit":"iotmonitor-agent-pump.service","state":"active","mainPid":17,"restarts":2,"lastExit":"exited with 7","lastExitAt":11,"nextStart":12}}"#
+        );
+        let lamp = DeviceView { agent: None, last_contact: Some(Duration::from_secs(7)), ..pump() };
+        assert_eq!(
+            device(&DeviceView { watch_timeout: None, reason: None, ..lamp }),
+            r#"{"name":"\"pump\"</script>","kind":"device","state":"expired","since":5,"lastContact":7,"watchTimeOut":0,"hellos":3}"#
+        );
+    }
+
+    #[test]
     fn a_device_bears_the_keys_of_its_published_status() {
         let expected = json!({
             "name": "\"pump\"</script>", "kind": "agent", "state": "expired", "reason": "silent",

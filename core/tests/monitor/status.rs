@@ -1,0 +1,48 @@
+//! The retained `status/NAME`, byte for byte: programs read it.
+
+use super::expect::{agent, watched};
+use super::timetable::{House, millis, secs};
+use iotmonitor_core::model::spec::DeviceSpec;
+
+fn last(house: &House, device: &str) -> String {
+    house.payloads(&format!("status/{device}")).pop().unwrap()
+}
+
+#[test]
+fn a_device_is_published_with_these_bytes() {
+    let short = DeviceSpec { watch_timeout: Some(millis(2_500)), ..watched("short", 1) };
+    let never = DeviceSpec { watch_timeout: None, ..watched("never", 1) };
+    let mut house = House::running(vec![watched("lamp", 30), short, never]);
+    let start: u64 = house.wall().parse().unwrap();
+    assert_eq!(
+        last(&house, "lamp"),
+        format!(
+            r#"{{"name":"lamp","kind":"device","state":"unknown","since":{start},"lastContact":null,"watchTimeOut":30}}"#
+        )
+    );
+    assert!(last(&house, "short").ends_with(r#","lastContact":null,"watchTimeOut":2.5}"#));
+    assert!(last(&house, "never").ends_with(r#","lastContact":null,"watchTimeOut":0}"#));
+    house.hear("home/lamp/x");
+    house.advance(secs(31));
+    assert_eq!(
+        last(&house, "lamp"),
+        format!(
+            r#"{{"name":"lamp","kind":"device","state":"expired","reason":"silent","since":{},"lastContact":{start},"watchTimeOut":30}}"#,
+            start + 30
+        )
+    );
+}
+
+#[test]
+fn an_agent_is_published_with_these_bytes() {
+    let mut house = House::running(vec![agent("box", 30)]);
+    house.advance(secs(1));
+    let start: u64 = house.wall().parse().unwrap();
+    assert_eq!(
+        last(&house, "box"),
+        format!(
+            r#"{{"name":"box","kind":"agent","state":"unknown","since":{},"lastContact":null,"watchTimeOut":30,"agent":{{"unit":"iotmonitor-agent-box.service","state":"active","restarts":0}}}}"#,
+            start - 1
+        )
+    );
+}
