@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn packets_stay_small_where_their_size_was_the_cause() {
-        let mut suspects = Suspects::default();
+        let mut suspects = SuspectItems::default();
         suspects.closed_on(vec![(0..200).map(|n| filter(&n.to_string())).collect()]);
         (0..200).for_each(|n| suspects.answered(&filter(&n.to_string())));
         suspects.settle();
