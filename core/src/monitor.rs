@@ -37,9 +37,12 @@ mod views;
 use crate::machines::clock::WatchedClock;
 use crate::machines::deadline::DeadlineTable;
 use crate::machines::dependency::Dependencies;
+use crate::machines::echoes::Echoes;
 use crate::machines::pauses::Pauses;
+use crate::machines::restores::Restores;
 use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
+use crate::machines::state_session::StateSession;
 use crate::machines::takedown::Takedown;
 use crate::model::action::Action;
 use crate::model::alert::{Alert, AlertKind, Reason};
@@ -60,8 +63,6 @@ use bytes::Bytes;
 use devices::Devices;
 use liveness::WatchLink;
 use refusals::Refusals;
-use restore::Restores;
-use session::StateSession;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -93,6 +94,7 @@ pub struct Monitor {
     watch: WatchLink,
     session: StateSession,
     restores: Restores,
+    echoes: Echoes,
     refusals: Refusals,
     saving: SaveQueue,
     /// The store has been read, or cannot be: what is found out now is news.
@@ -176,6 +178,7 @@ impl Monitor {
             watch: WatchLink::default(),
             session: StateSession::default(),
             restores: Restores::default(),
+            echoes: Echoes::default(),
             refusals: Refusals::default(),
             saving: SaveQueue::default(),
             store_answered: false,
@@ -378,7 +381,7 @@ impl Monitor {
                 Timer::ExpireRepeat(id) => self.expire_repeat_due(turn, due, id),
                 Timer::Agent(id) => self.agent_due(turn, id),
                 Timer::Stable(id) => self.stable_due(turn, due, id),
-                Timer::Session => self.session_due(turn, due),
+                Timer::Session => self.session_due(turn),
                 Timer::SessionLoss => self.session_loss_due(turn, due),
                 Timer::Echoes => self.echoes_due(turn),
                 Timer::Takedown => {

@@ -127,7 +127,7 @@ impl Monitor {
                 }
                 Order::Record { delivery, change } => {
                     if let StateChange::Put(state) = &change {
-                        self.restores.newer_arrived(state);
+                        self.newer_arrived(state);
                     }
                     turn.out.push(Action::RecordFormer { delivery, change });
                 }

@@ -56,7 +56,7 @@ impl Monitor {
         let keep_newer = matches!(order, StateOrder::Import(_));
         let (changes, published) = match order {
             StateOrder::Set(state) => {
-                self.restores.newer_arrived(&state);
+                self.newer_arrived(&state);
                 (vec![StateChange::Put(state.clone())], Some(state))
             }
             StateOrder::Import(states) => {

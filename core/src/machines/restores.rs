@@ -1,0 +1,451 @@
+//! The restores that wait and those under way: which chunk is read next, what it waits for, and
+//! what has come of it.
+//!
+//! A restore reads a device's states chunk by chunk, publishes a chunk, and reads the next when
+//! the broker has acknowledged it. It belongs to its connection: a chunk that was not acknowledged
+//! is read again after the backlog of the next one. A topic on which something arrived after the
+//! reading began is passed over.
+
+use crate::model::device_id::DeviceId;
+use crate::model::message::Token;
+use crate::model::state::ReadId;
+use crate::topic::TopicName;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Restores under way at once; each holds one chunk in memory.
+const MAX_ACTIVE: usize = 4;
+
+/// All restores, under way and waiting.
+#[derive(Debug, Default)]
+pub struct Restores {
+    /// Devices that a restore is due for, in order; no device twice.
+    queue: VecDeque<DeviceId>,
+    active: Vec<Restore>,
+    /// The restore of everything at the start: asked for once.
+    start: StartRestore,
+}
+
+#[derive(Debug)]
+struct Restore {
+    device: DeviceId,
+    read: ReadId,
+    /// The read has not been answered yet.
+    reading: bool,
+    /// Where the present chunk began, to read it again after an interruption.
+    after: Option<TopicName>,
+    next: Option<TopicName>,
+    /// Publications of this chunk that the broker has not acknowledged.
+    unacknowledged: BTreeSet<Token>,
+    /// Topics on which something arrived since the read was asked for.
+    newer: BTreeSet<TopicName>,
+    /// Of the chunks that are through.
+    done: Tally,
+    /// Of the present chunk, which is read again after an interruption.
+    chunk: Tally,
+    /// States of the present chunk that go out at QoS 0, which have no acknowledgement.
+    unkept: usize,
+    /// A hello came meanwhile: once more from the beginning.
+    again: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Tally {
+    published: usize,
+    /// What the broker did not take; not among the published.
+    refused: usize,
+}
+
+/// Progress of the restore of all devices at the start.
+#[derive(Debug, Default)]
+struct StartRestore {
+    begun: bool,
+    /// Devices that are not done yet.
+    left: BTreeSet<DeviceId>,
+    devices: usize,
+    states: usize,
+}
+
+/// The place of a restore that is under way, until one ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(usize);
+
+/// How a restore goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It waits for the store or for the broker.
+    Wait,
+    /// The next chunk is to be read, as soon as the backlog has been taken in.
+    Read(Place),
+    Finished(Finished),
+}
+
+/// A restore that is through.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finished {
+    pub device: DeviceId,
+    published: usize,
+    /// What the broker did not take.
+    refused: usize,
+}
+
+/// What is to be told of a restore.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Report {
+    Nothing,
+    /// So many states of one device.
+    Device(usize),
+    /// The last device of the start is done.
+    Start {
+        states: usize,
+        devices: usize,
+    },
+}
+
+impl Restore {
+    fn of(device: DeviceId) -> Self {
+        Self {
+            device,
+            read: ReadId::Restore(0),
+            reading: false,
+            after: None,
+            next: None,
+            unacknowledged: BTreeSet::new(),
+            newer: BTreeSet::new(),
+            done: Tally::default(),
+            chunk: Tally::default(),
+            unkept: 0,
+            again: false,
+        }
+    }
+}
+
+impl Tally {
+    fn note_refused(&mut self) {
+        self.published = self.published.saturating_sub(1);
+        self.refused += 1;
+    }
+}
+
+impl Restores {
+    /// Asks for a restore of a device; one that is under way is done once more after its end.
+    pub fn request(&mut self, device: DeviceId) {
+        if let Some(active) = self.active.iter_mut().find(|restore| restore.device == device) {
+            active.again = true;
+        } else if !self.queue.contains(&device) {
+            self.queue.push_back(device);
+        }
+    }
+
+    /// Asks for the restore of these devices at the start, the first time that it is called.
+    pub fn begin_start(&mut self, devices: impl FnOnce() -> Vec<DeviceId>) {
+        if std::mem::replace(&mut self.start.begun, true) {
+            return;
+        }
+        let queued: BTreeSet<DeviceId> = self.queue.iter().copied().collect();
+        for device in devices() {
+            self.start.left.insert(device);
+            if !queued.contains(&device) {
+                self.queue.push_back(device);
+            }
+        }
+    }
+
+    /// Begins the restore that waits longest, if there is room for one more.
+    pub fn begin_next(&mut self) -> Option<Place> {
+        if self.active.len() >= MAX_ACTIVE {
+            return None;
+        }
+        let device = self.queue.pop_front()?;
+        self.active.push(Restore::of(device));
+        Some(Place(self.active.len() - 1))
+    }
+
+    /// The restores that wait for nothing, which an interruption has left.
+    #[must_use]
+    pub fn idle(&self) -> Vec<Place> {
+        let is_idle = |at: &usize| {
+            let restore = &self.active[*at];
+            !restore.reading && restore.unacknowledged.is_empty()
+        };
+        (0..self.active.len()).filter(is_idle).map(Place).collect()
+    }
+
+    /// The present chunk is being read. Returns whose states, and behind which topic.
+    pub fn read(&mut self, place: Place, read: ReadId) -> (DeviceId, Option<TopicName>) {
+        let restore = &mut self.active[place.0];
+        restore.read = read;
+        restore.reading = true;
+        restore.newer.clear();
+        (restore.device, restore.after.clone())
+    }
+
+    /// A chunk was read, behind which the next one begins. Returns the topics that are to be passed
+    /// over; `None` when nobody waits for it any more.
+    pub fn chunk_read(
+        &mut self,
+        read: ReadId,
+        next: Option<TopicName>,
+    ) -> Option<(Place, BTreeSet<TopicName>)> {
+        let at = self.active.iter().position(|r| r.reading && r.read == read)?;
+        let restore = &mut self.active[at];
+        restore.reading = false;
+        restore.next = next;
+        restore.unkept = 0;
+        Some((Place(at), std::mem::take(&mut restore.newer)))
+    }
+
+    /// A state of the present chunk goes out, and its acknowledgement is waited for.
+    pub fn publishes(&mut self, place: Place, token: Token) {
+        self.active[place.0].chunk.published += 1;
+        self.awaits(place, token);
+    }
+
+    /// The same at QoS 0, where there is no acknowledgement.
+    pub fn publishes_unkept(&mut self, place: Place) {
+        self.active[place.0].chunk.published += 1;
+        self.active[place.0].unkept += 1;
+    }
+
+    /// Whether states of the present chunk went out at QoS 0. Returns whose.
+    #[must_use]
+    pub fn has_unkept(&self, place: Place) -> Option<DeviceId> {
+        let restore = &self.active[place.0];
+        (restore.unkept > 0).then_some(restore.device)
+    }
+
+    /// The present chunk waits for this acknowledgement.
+    pub fn awaits(&mut self, place: Place, token: Token) {
+        self.active[place.0].unacknowledged.insert(token);
+    }
+
+    /// The broker has acknowledged a publication.
+    pub fn acknowledged(&mut self, token: Token) -> Step {
+        match self.waits_for(token) {
+            Some(place) => self.progress(place),
+            None => Step::Wait,
+        }
+    }
+
+    /// The broker did not take a publication, which is a state or what goes behind those at QoS 0.
+    pub fn refused(&mut self, token: Token, is_state: bool) -> Step {
+        let Some(place) = self.waits_for(token) else { return Step::Wait };
+        if is_state {
+            self.active[place.0].chunk.note_refused();
+        }
+        self.progress(place)
+    }
+
+    /// The same of a state at QoS 0, which was not even sent; `is_of` says whose it may be.
+    pub fn unkept_refused(&mut self, is_of: impl Fn(DeviceId) -> bool) {
+        let refused = self.active.iter_mut().find(|r| r.unkept > 0 && is_of(r.device));
+        if let Some(restore) = refused {
+            restore.unkept -= 1;
+            restore.chunk.note_refused();
+        }
+    }
+
+    fn waits_for(&mut self, token: Token) -> Option<Place> {
+        self.active.iter_mut().position(|r| r.unacknowledged.remove(&token)).map(Place)
+    }
+
+    /// Goes on with the next chunk, or ends the restore, once the present chunk is through.
+    pub fn progress(&mut self, place: Place) -> Step {
+        let restore = &mut self.active[place.0];
+        if restore.reading || !restore.unacknowledged.is_empty() {
+            return Step::Wait;
+        }
+        let chunk = std::mem::take(&mut restore.chunk);
+        restore.done.published += chunk.published;
+        restore.done.refused += chunk.refused;
+        if restore.next.is_some() {
+            restore.after = restore.next.take();
+        } else if restore.again {
+            restore.again = false;
+            restore.after = None;
+        } else {
+            let Restore { device, done, .. } = self.active.swap_remove(place.0);
+            let Tally { published, refused } = done;
+            return Step::Finished(Finished { device, published, refused });
+        }
+        Step::Read(place)
+    }
+
+    /// What is to be told of a restore that is through. Where the broker swallows what it does not
+    /// allow, nothing is known to have come through.
+    pub fn report(&mut self, finished: &Finished, is_swallowed: bool) -> Report {
+        let (published, refused) = if is_swallowed {
+            (0, finished.published)
+        } else {
+            (finished.published, finished.refused)
+        };
+        let start = &mut self.start;
+        if start.left.remove(&finished.device) {
+            start.states += published;
+            start.devices += usize::from(published > 0);
+            if start.left.is_empty() && start.states > 0 {
+                return Report::Start { states: start.states, devices: start.devices };
+            }
+            Report::Nothing
+        } else if published > 0 || refused == 0 {
+            Report::Device(published)
+        } else {
+            Report::Nothing
+        }
+    }
+
+    /// Something arrived on the topic, or it was forgotten, which whatever was read before is older
+    /// than. The topic is copied where it is kept.
+    pub fn pass_over(&mut self, topic: &TopicName) {
+        for restore in &mut self.active {
+            restore.newer.insert(topic.detached());
+        }
+    }
+
+    /// The connection is gone, and with it what the broker has not acknowledged. The present chunk
+    /// is read again when the backlog of the next connection has been taken in.
+    pub fn interrupt(&mut self) {
+        for restore in &mut self.active {
+            restore.reading = false;
+            restore.unacknowledged.clear();
+            restore.chunk = Tally::default();
+            restore.unkept = 0;
+        }
+    }
+
+    /// Forgets everything that concerns devices by their index, which a new configuration changes.
+    /// Returns the devices that a restore was due for.
+    pub fn abandon(&mut self) -> Vec<DeviceId> {
+        let mut devices: Vec<DeviceId> =
+            self.active.drain(..).map(|restore| restore.device).collect();
+        devices.extend(self.queue.drain(..));
+        self.start.left.clear();
+        devices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lamp() -> DeviceId {
+        DeviceId::at(0)
+    }
+
+    const READ: fn(u64) -> ReadId = ReadId::Restore;
+
+    fn topic(text: &str) -> TopicName {
+        TopicName::new(text).unwrap()
+    }
+
+    /// A restore of which so many states were published, with tokens from 1 on.
+    fn publishing(states: u64, next: Option<&str>) -> (Restores, Place) {
+        let mut restores = Restores::default();
+        restores.request(lamp());
+        let place = restores.begin_next().unwrap();
+        assert_eq!(restores.read(place, READ(1)), (lamp(), None));
+        let (place, newer) = restores.chunk_read(READ(1), next.map(topic)).unwrap();
+        assert!(newer.is_empty());
+        (1..=states).for_each(|token| restores.publishes(place, Token(token)));
+        (restores, place)
+    }
+
+    fn finished(step: Step) -> Finished {
+        match step {
+            Step::Finished(finished) => finished,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_through_with_its_last_acknowledgement() {
+        let (mut restores, place) = publishing(2, Some("b"));
+        assert_eq!(restores.progress(place), Step::Wait);
+        assert_eq!(restores.acknowledged(Token(1)), Step::Wait);
+        assert_eq!(restores.acknowledged(Token(9)), Step::Wait, "this is another one's");
+        assert_eq!(restores.acknowledged(Token(2)), Step::Read(place));
+        assert_eq!(restores.read(place, READ(2)), (lamp(), Some(topic("b"))));
+        restores.chunk_read(READ(2), None).unwrap();
+        let finished = finished(restores.progress(place));
+        assert_eq!(restores.report(&finished, false), Report::Device(2));
+        assert_eq!(restores.report(&finished, true), Report::Nothing);
+    }
+
+    #[test]
+    fn what_was_refused_was_not_restored() {
+        let (mut restores, _) = publishing(2, None);
+        restores.refused(Token(1), true);
+        let finished = finished(restores.acknowledged(Token(2)));
+        assert_eq!(restores.report(&finished, false), Report::Device(1));
+        let (mut restores, place) = publishing(0, None);
+        restores.publishes_unkept(place);
+        restores.awaits(place, Token(5));
+        restores.unkept_refused(|device| device == lamp());
+        let finished = self::finished(restores.refused(Token(5), false));
+        assert_eq!(restores.report(&finished, false), Report::Nothing);
+    }
+
+    #[test]
+    fn an_interrupted_chunk_is_read_again_and_counted_once() {
+        let (mut restores, place) = publishing(2, Some("b"));
+        assert!(restores.idle().is_empty());
+        restores.acknowledged(Token(1));
+        restores.interrupt();
+        assert_eq!(restores.acknowledged(Token(2)), Step::Wait);
+        assert_eq!(restores.idle(), [place]);
+        assert_eq!(restores.read(place, READ(2)), (lamp(), None));
+        assert_eq!(restores.chunk_read(READ(1), None), None, "nobody waits for it");
+        restores.chunk_read(READ(2), None).unwrap();
+        restores.publishes(place, Token(3));
+        let finished = finished(restores.acknowledged(Token(3)));
+        assert_eq!(restores.report(&finished, false), Report::Device(1));
+    }
+
+    #[test]
+    fn what_arrived_since_the_reading_began_is_passed_over() {
+        let (mut restores, place) = publishing(0, None);
+        restores.pass_over(&topic("before"));
+        restores.read(place, READ(2));
+        restores.pass_over(&topic("a"));
+        let (_, newer) = restores.chunk_read(READ(2), None).unwrap();
+        assert_eq!(newer.into_iter().collect::<Vec<_>>(), [topic("a")]);
+    }
+
+    #[test]
+    fn a_hello_meanwhile_is_one_more_restore_behind() {
+        let (mut restores, place) = publishing(1, None);
+        restores.request(lamp());
+        restores.request(lamp());
+        assert_eq!(restores.begin_next(), None);
+        assert_eq!(restores.acknowledged(Token(1)), Step::Read(place));
+        assert_eq!(restores.read(place, READ(2)), (lamp(), None), "from the beginning");
+        restores.chunk_read(READ(2), None).unwrap();
+        finished(restores.progress(place));
+    }
+
+    #[test]
+    fn so_many_go_on_at_once_and_no_device_waits_twice() {
+        let mut restores = Restores::default();
+        for _ in 0..2 {
+            (0..9).map(DeviceId::at).for_each(|device| restores.request(device));
+        }
+        assert_eq!(std::iter::from_fn(|| restores.begin_next()).count(), MAX_ACTIVE);
+        assert_eq!(restores.abandon().len(), 9);
+    }
+
+    #[test]
+    fn the_start_is_told_of_as_a_whole_and_happens_once() {
+        let mut restores = Restores::default();
+        let devices: Vec<DeviceId> = (0..2).map(DeviceId::at).collect();
+        restores.begin_start(|| devices.clone());
+        restores.begin_start(|| vec![DeviceId::at(9)]);
+        let mut reports = Vec::new();
+        while let Some(place) = restores.begin_next() {
+            restores.read(place, READ(1));
+            restores.chunk_read(READ(1), None).unwrap();
+            restores.publishes(place, Token(1));
+            let finished = finished(restores.acknowledged(Token(1)));
+            reports.push(restores.report(&finished, false));
+        }
+        assert_eq!(reports, [Report::Nothing, Report::Start { states: 2, devices: 2 }]);
+    }
+}
