@@ -8,7 +8,7 @@ use crate::config::time_span;
 use crate::dbus::Bus;
 use crate::printable::escaped_json;
 use clap::builder::styling::Style;
-use iotmonitor_core::machines::rhythm::{FEWEST, TIMES};
+use iotmonitor_core::machines::rhythm::{FEWEST, TIMES, UNLEARNED};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::{DeviceView, Learned};
 use iotmonitor_core::model::words::RoundedDuration;
@@ -80,12 +80,13 @@ fn row(device: &DeviceView) -> [String; 8] {
 fn verdict(device: &DeviceView) -> String {
     let Some(timeout) = device.watch_timeout else { return "is never too silent".to_owned() };
     let proposed = device.learned.and_then(|learned| Some((learned, learned.proposed?)));
+    if device.auto_timeout && (proposed.is_some() || timeout < UNLEARNED) {
+        return "follows by itself".to_owned();
+    }
     let Some((learned, proposed)) = proposed else {
         return format!("too little is known: that takes a day, and {FEWEST} intervals");
     };
-    if device.auto_timeout {
-        "follows by itself".to_owned()
-    } else if timeout <= learned.longest {
+    if timeout <= learned.longest {
         format!("too short: it was silent for {}", RoundedDuration(learned.longest))
     } else if timeout < learned.longest + learned.longest / 2 {
         "tight: a little more silence is an alarm".to_owned()
@@ -153,6 +154,11 @@ mod tests {
             (
                 DeviceView { auto_timeout: true, ..device(Some(30), 40, Some(120)) },
                 "follows by itself",
+            ),
+            (DeviceView { auto_timeout: true, ..device(Some(900), 40, None) }, "follows by itself"),
+            (
+                DeviceView { auto_timeout: true, ..device(Some(90_000), 40, None) },
+                "too little is known: that takes a day, and 20 intervals",
             ),
         ] {
             assert_eq!(verdict(&device), said);

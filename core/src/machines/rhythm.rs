@@ -23,6 +23,13 @@ pub const TIMES: u32 = 3;
 pub const FEWEST: u32 = 20;
 const ENOUGH: Duration = Duration::from_secs(86_400);
 
+/// A device that speaks regularly is followed after so many intervals and so much time already. Its
+/// timeout is not shorter than the bound then: that is three times the longest interval in which
+/// firmwares report by default (Tasmota's `TelePeriod` of 300 s), whatever else was heard meanwhile.
+pub const FEWEST_REGULAR: u32 = 30;
+const ENOUGH_REGULAR: Duration = Duration::from_secs(3_600);
+pub const SHORTEST_EARLY: Duration = Duration::from_secs(900);
+
 /// The longest silence is remembered for the present turn and the one before, in seconds.
 const TURN: u32 = 28 * 86_400;
 
@@ -90,6 +97,29 @@ impl Rhythm {
         enough.then(|| round(self.longest().saturating_mul(TIMES)).clamp(SHORTEST, LONGEST))
     }
 
+    /// The timeout that follows before a whole day is known, for a device that speaks regularly.
+    #[must_use]
+    pub fn early_timeout(&self, watched: Duration) -> Option<Duration> {
+        let learning = watched.saturating_sub(Duration::from_secs(self.0.turn.into()));
+        let is_enough = self.0.turn > 0
+            && self.0.intervals >= FEWEST_REGULAR
+            && learning >= ENOUGH_REGULAR
+            && self.is_regular();
+        is_enough
+            .then(|| round(self.longest().saturating_mul(TIMES)).clamp(SHORTEST_EARLY, UNLEARNED))
+    }
+
+    /// Whether nearly all silences are about as long as the usual one, and none is much longer. What
+    /// happens by chance, such as the opening of a door, has silences of all lengths.
+    fn is_regular(&self) -> bool {
+        let counts = self.0.counts.map(u32::from);
+        let all: u32 = counts.iter().sum();
+        let usual = self.counter_of(50);
+        let about: u32 = counts[usual.saturating_sub(1)..].iter().take(3).sum();
+        let usual_end = Duration::from_secs(2 << usual);
+        about * 20 >= all * 19 && self.longest() <= usual_end * 2
+    }
+
     #[must_use]
     pub fn learned(&self, watched: Duration) -> Option<Learned> {
         (self.0.intervals > 0).then(|| Learned {
@@ -103,6 +133,11 @@ impl Rhythm {
 
     /// The silence that so many of a hundred do not exceed: the upper end of its counter's range.
     fn percentile(&self, percent: u32) -> Duration {
+        Duration::from_secs(2 << self.counter_of(percent)).min(self.longest())
+    }
+
+    /// The counter in which the silence falls that so many of a hundred do not exceed.
+    fn counter_of(&self, percent: u32) -> usize {
         let all: u32 = self.0.counts.iter().copied().map(u32::from).sum();
         let wanted = (all * percent).div_ceil(100);
         let mut sum = 0;
@@ -110,8 +145,7 @@ impl Rhythm {
             sum += u32::from(*count);
             sum >= wanted
         });
-        let end = at.map_or(u64::MAX, |at| 2 << at);
-        Duration::from_secs(end).min(self.longest())
+        at.unwrap_or(self.0.counts.len() - 1)
     }
 }
 
@@ -158,6 +192,39 @@ mod tests {
         assert_eq!(rhythm.timeout(secs(86_400 + 100)), Some(secs(300)));
         assert_eq!(every(10_000, 19).timeout(secs(190_000)), None);
         assert_eq!(every(10_000, 20).timeout(secs(200_000)), Some(secs(43_200)));
+    }
+
+    #[test]
+    fn a_device_that_speaks_regularly_is_followed_after_an_hour() {
+        let hour = 3_600;
+        assert_eq!(every(10, 360).early_timeout(secs(hour)), None, "an hour after the first");
+        assert_eq!(every(10, 361).early_timeout(secs(hour + 10)), Some(SHORTEST_EARLY));
+        assert_eq!(every(300, 29).early_timeout(secs(29 * 300)), None);
+        assert_eq!(every(300, 30).early_timeout(secs(30 * 300)), Some(secs(900)));
+        assert_eq!(every(1_800, 30).early_timeout(secs(30 * 1_800)), Some(secs(5_400)));
+        // A message that was lost on the way changes nothing, and a reading that comes early neither.
+        let mut rhythm = every(60, 70);
+        rhythm.note(secs(120), secs(70 * 60 + 120));
+        rhythm.note(secs(35), secs(70 * 60 + 155));
+        assert_eq!(rhythm.early_timeout(secs(4_400)), Some(SHORTEST_EARLY));
+        assert_eq!(rhythm.timeout(secs(4_400)), None, "and what is proposed waits for the day");
+        assert_eq!(Rhythm::default().early_timeout(secs(hour)), None);
+    }
+
+    #[test]
+    fn what_happens_by_chance_is_not_followed_early() {
+        // Silences of all lengths, and regular ones with a long one among them.
+        let mut by_chance = Rhythm::default();
+        let mut at = 0;
+        for number in 0..200 {
+            let silence = [4, 11, 23, 40, 61, 90, 130, 200][number % 8];
+            at += silence;
+            by_chance.note(secs(silence), secs(at));
+        }
+        assert_eq!(by_chance.early_timeout(secs(at)), None);
+        let mut interrupted = every(10, 1_000);
+        interrupted.note(secs(120), secs(10_120));
+        assert_eq!(interrupted.early_timeout(secs(10_120)), None);
     }
 
     #[test]

@@ -17,8 +17,11 @@ impl Device {
         if self.last_contact.is_none() || !self.is_enabled() || self.deaf {
             return;
         }
+        let was_known = self.rhythm.timeout(watched.saturating_sub(silence)).is_some();
         let most = match (self.episode.since(), self.spec.watch_timeout) {
-            (Some(_), Some(timeout)) => timeout.saturating_mul(ALARMED),
+            (Some(_), Some(timeout)) if was_known => timeout.saturating_mul(ALARMED),
+            // A night that was taken for a death counts as a night, and there is one such alarm.
+            (Some(_), Some(timeout)) => timeout.saturating_mul(ALARMED).max(UNLEARNED),
             (_, _) => Duration::MAX,
         };
         self.rhythm.note(silence.min(most), watched);
@@ -32,7 +35,8 @@ impl Device {
             return false;
         }
         let before = self.spec.watch_timeout;
-        let learned = self.rhythm.timeout(watched).unwrap_or(UNLEARNED);
+        let learned = self.rhythm.timeout(watched);
+        let learned = learned.or_else(|| self.rhythm.early_timeout(watched)).unwrap_or(UNLEARNED);
         let is_late = watched.saturating_sub(self.silent_since) > learned / TIMES;
         if before.is_some_and(|before| learned < before) && is_late {
             return false;

@@ -2,7 +2,7 @@
 
 use super::expect::watched;
 use super::timetable::{House, secs};
-use iotmonitor_core::machines::rhythm::UNLEARNED;
+use iotmonitor_core::machines::rhythm::{SHORTEST_EARLY, UNLEARNED};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::model::view::Learned;
@@ -60,9 +60,40 @@ fn silences_are_learned_with_any_timeout_and_survive_a_restart() {
 #[test]
 fn an_automatic_timeout_is_a_day_until_a_day_is_known_and_then_follows_the_rhythm() {
     let mut house = House::running(vec![auto()]);
+    house.hear("home/lamp/x");
+    house.advance(secs(2_000));
     speak(&mut house, 300, DAY - 600);
     assert_eq!(timeout(&house), UNLEARNED);
     speak(&mut house, 300, 1_200);
+    assert_eq!(timeout(&house), secs(7_200), "three times the longest");
+}
+
+#[test]
+fn a_device_that_speaks_regularly_is_followed_after_an_hour() {
+    let mut house = House::running(vec![auto()]);
+    speak(&mut house, 60, 3_600);
+    assert_eq!(timeout(&house), UNLEARNED);
+    speak(&mut house, 60, 180);
+    assert_eq!(timeout(&house), SHORTEST_EARLY);
+    let died = house.mono;
+    house.advance(secs(1_000));
+    let expired: Vec<Duration> = house.published("expire/lamp").iter().map(|(at, _)| *at).collect();
+    assert_eq!(expired, [died + SHORTEST_EARLY - secs(60)]);
+}
+
+#[test]
+fn a_device_that_sleeps_at_night_is_taken_for_dead_once_at_most() {
+    let mut house = House::running(vec![auto()]);
+    for _ in 0..4 {
+        speak(&mut house, 60, 43_200);
+        house.advance(secs(43_200));
+    }
+    assert_eq!(house.published("expire/lamp").len(), 1);
+}
+
+#[test]
+fn what_is_learned_in_a_day_is_in_force() {
+    let mut house = known();
     assert_eq!(timeout(&house), secs(900));
     assert_eq!(house.status("lamp")["watchTimeOut"], 900);
     house.hear("home/lamp/x");
@@ -75,7 +106,9 @@ fn an_automatic_timeout_is_a_day_until_a_day_is_known_and_then_follows_the_rhyth
 #[test]
 fn nobody_is_alarmed_for_being_known_better() {
     let mut house = House::running(vec![auto()]);
-    speak(&mut house, 300, DAY - 600);
+    house.hear("home/lamp/x");
+    house.advance(secs(1_500));
+    speak(&mut house, 300, DAY - 2_100);
     // It is known for a day during a silence that is too long for its rhythm.
     house.advance(secs(3_600));
     house.expect_silence_on("expire/lamp");
