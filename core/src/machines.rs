@@ -15,6 +15,7 @@ pub mod restores;
 pub mod rhythm;
 pub mod save_queue;
 pub mod shared_base;
+pub mod silence;
 pub mod state_session;
 pub mod subscriptions;
 pub mod takedown;

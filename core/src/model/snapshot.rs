@@ -65,6 +65,28 @@ pub struct DeviceRecord {
     pub rhythm: RhythmRecord,
 }
 
+impl DeviceRecord {
+    /// A device of which nothing is known.
+    #[must_use]
+    pub fn new(name: DeviceName) -> Self {
+        Self {
+            name,
+            last_contact: None,
+            silent_since: Duration::ZERO,
+            expired_since: None,
+            cause: Reason::default(),
+            untold: false,
+            graces: 0,
+            enabled: None,
+            pause: None,
+            invocation: None,
+            announced: None,
+            offline: false,
+            rhythm: RhythmRecord::default(),
+        }
+    }
+}
+
 /// What was left of a pause, at a time of the boot clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseRecord {

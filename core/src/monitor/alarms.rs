@@ -41,7 +41,7 @@ impl Monitor {
         let is_silent = device.silence_deadline().is_none_or(|end| end <= turn.watched);
         let is_its_own = device.episode.stage() != Some(AlertStage::Upstream);
         if device.restarts_on_expire() && is_its_own && is_silent {
-            device.silent_since = turn.watched;
+            device.silence.begin_anew(turn.watched);
             self.restart_agent(turn, id);
         }
     }
@@ -129,7 +129,7 @@ impl Monitor {
 
     /// A device is down from now on: those behind it are not alarmed for themselves.
     pub(super) fn fell(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        let last_word = self.devices[id].silent_since.min(turn.watched);
+        let last_word = self.devices[id].silence.since().min(turn.watched);
         if !self.dependencies.fell(id, last_word) {
             return;
         }
@@ -228,11 +228,11 @@ impl Monitor {
         let (devices, watched) = (&self.devices, turn.watched);
         self.dependencies.settle(|id| {
             let device = &devices[id];
-            device.is_down().then_some(device.silent_since.min(watched))
+            device.is_down().then_some(device.silence.since().min(watched))
         });
         for id in self.devices.ids() {
             let device = &self.devices[id];
-            let (episode, due) = (&device.episode, turn.watched + device.grace());
+            let (episode, due) = (&device.episode, turn.watched + device.silence.grace());
             let is_held = episode.stage() == Some(AlertStage::Held);
             if !episode.hangs_on_another() {
                 continue;
@@ -311,7 +311,7 @@ impl Monitor {
     }
 
     fn publish_expire(&self, turn: &mut Turn<'_>, id: DeviceId) {
-        let last_contact = self.devices[id].last_contact.unwrap_or_default();
+        let last_contact = self.devices[id].silence.last_contact().unwrap_or_default();
         turn.out.push(self.device_publication(
             "expire",
             id,

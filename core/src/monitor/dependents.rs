@@ -10,7 +10,7 @@
 //! alert is decided in [`super::alarms`].
 
 use super::Monitor;
-use super::device::{Device, MAX_GRACES};
+use super::device::Device;
 use super::turn::Turn;
 use crate::machines::dependency::Dependencies;
 use crate::machines::episode::AlertStage;
@@ -18,10 +18,6 @@ use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::words::counted;
 use std::time::Duration;
-
-/// What it said meanwhile is lost, so a device has its timeout from the return of the other on; of a
-/// longer one so much, or what it had left before.
-const LONGEST_RETURN: Duration = Duration::from_secs(3600);
 
 /// A device without a deadline of its own is taken for alive after this long: a broker publishes a
 /// will after one and a half times the keep alive (MQTT 5, 3.1.2.10), which is mostly a minute.
@@ -129,11 +125,13 @@ impl Monitor {
     /// known that it was not, or never will be.
     fn verdict_due(&self, at: Duration, id: DeviceId) -> Option<Duration> {
         let device = &self.devices[id];
-        if !device.is_enabled() || device.silent_since >= at && device.last_contact.is_some() {
+        if !device.is_enabled() || device.silence.has_spoken_since(at) {
             return None;
         }
         match device.silence_deadline() {
-            Some(deadline) => Some(deadline.max(self.clock.resumed_at() + device.grace()) + AFTER),
+            Some(deadline) => {
+                Some(deadline.max(self.clock.resumed_at() + device.silence.grace()) + AFTER)
+            }
             None => device.spec.has_availability.then_some(at + WILL_DUE),
         }
     }
@@ -147,15 +145,8 @@ impl Monitor {
         id: DeviceId,
     ) -> Duration {
         let device = &mut self.devices[id];
-        device.silent_since += watched.saturating_sub(from.max(device.silent_since));
-        if let Some(timeout) = device.spec.watch_timeout {
-            let least = watched + timeout.min(LONGEST_RETURN);
-            if device.silent_since + timeout < least && device.graces < MAX_GRACES {
-                device.graces += 1;
-                device.silent_since = least.saturating_sub(timeout);
-            }
-        }
-        device.silence_deadline().unwrap_or(watched + device.grace())
+        device.silence.leave_out(from, watched);
+        device.silence_deadline().unwrap_or(watched + device.silence.grace())
     }
 
     /// How many that can be heard silent depend on a device that is down.

@@ -5,7 +5,7 @@ use crate::machines::agent::Agent;
 use crate::machines::dependency::Hold;
 use crate::machines::episode::{AlertStage, Episode};
 use crate::machines::flapping::Flaps;
-use crate::machines::rhythm::Rhythm;
+use crate::machines::silence::{Silence, Standing, Terms};
 use crate::model::alert::Account;
 use crate::model::alert::Reason;
 use crate::model::device_id::DeviceId;
@@ -17,21 +17,11 @@ use crate::model::view::Liveness;
 use std::ops::Range;
 use std::time::Duration;
 
-/// After an outage a living device has this long, or its own timeout if that is shorter.
-pub(super) const GRACE: Duration = Duration::from_secs(60);
-
-/// Graces in a row for a device that stays silent.
-pub(super) const MAX_GRACES: u8 = 3;
-
 /// What the configuration says of a device, but for its process, and for its filters, which only
 /// the index holds.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub name: DeviceName,
-    pub watch_timeout: Option<Duration>,
-    pub auto_timeout: bool,
-    /// Whether silence can be heard at all: there are watchTopics.
-    pub is_watched: bool,
     /// Whether it says itself that it is there or gone.
     pub has_availability: bool,
     pub records_states: bool,
@@ -54,11 +44,7 @@ pub struct Device {
     pub spec: Settings,
     /// The numbers of its filters in the index.
     pub filters: Range<u32>,
-    /// Wall clock of the last contact.
-    pub last_contact: Option<Duration>,
-    /// Watched time at which the silence began.
-    pub silent_since: Duration,
-    pub rhythm: Rhythm,
+    pub silence: Silence,
     /// Its alarm, while it is expired.
     pub episode: Episode,
     /// Its alert waits for another device, or did.
@@ -69,22 +55,15 @@ pub struct Device {
     pub awaited: bool,
     /// Wall clock of the last change of state, for `since` in the status.
     pub since: Duration,
-    pub graces: u8,
-    /// The stretch of watched time in which the last grace was granted.
-    pub grace_stretch: u32,
     /// What it last said of itself on its availabilityTopic; `None` when that is not known, or a
     /// later contact belies it.
     pub available: Option<bool>,
     /// A person's choice.
     pub enabled: Option<bool>,
-    /// The deadline table holds an entry for it, or it is about to be looked at.
-    pub armed: bool,
     /// Its record waits to be saved.
     pub dirty: bool,
     /// It was heard since its status was last published for the sake of Home Assistant.
     pub status_stale: bool,
-    /// The broker refused one of its watch filters, so its silence says nothing.
-    pub deaf: bool,
     /// The store has a record of it.
     pub recorded: bool,
     pub alert_unit: Option<UnitTemplate>,
@@ -98,35 +77,31 @@ impl Device {
     #[must_use]
     pub fn new(spec: DeviceSpec, filters: Range<u32>, watched: Duration, wall: Duration) -> Self {
         let agent = spec.agent.map(|agent| Box::new(Agent::new(&spec.name, *agent)));
+        let terms = Terms {
+            timeout: spec.watch_timeout,
+            auto: spec.auto_timeout,
+            is_watched: !spec.watch.is_empty(),
+        };
         let repeat = spec.expire_repeat.map(|interval| Box::new(Repeat { interval, due: None }));
         Self {
             spec: Settings {
                 name: spec.name,
-                watch_timeout: spec.watch_timeout,
-                auto_timeout: spec.auto_timeout,
-                is_watched: !spec.watch.is_empty(),
                 has_availability: spec.availability.is_some(),
                 records_states: !spec.state.is_empty(),
                 restore_on_start: spec.restore_on_start,
                 enabled: spec.enabled,
             },
             filters,
-            last_contact: None,
-            silent_since: watched,
-            rhythm: Rhythm::default(),
+            silence: Silence::new(terms, watched),
             episode: Episode::default(),
             hold: None,
             flaps: None,
             awaited: false,
             since: wall,
-            graces: 0,
-            grace_stretch: 0,
             available: None,
             enabled: None,
-            armed: false,
             dirty: false,
             status_stale: false,
-            deaf: false,
             recorded: false,
             alert_unit: spec.alert_unit,
             repeat,
@@ -140,13 +115,25 @@ impl Device {
         self.enabled.unwrap_or(self.spec.enabled)
     }
 
+    /// Whose silence a contact would end now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if !self.is_enabled() {
+            Standing::Disabled
+        } else if self.episode.is_open() {
+            Standing::Alarmed
+        } else {
+            Standing::Quiet
+        }
+    }
+
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         if !self.is_enabled() {
             Liveness::Disabled
         } else if self.episode.is_open() {
             Liveness::Expired
-        } else if self.last_contact.is_some() {
+        } else if self.silence.last_contact().is_some() {
             Liveness::Alive
         } else {
             Liveness::Unknown
@@ -162,23 +149,20 @@ impl Device {
     /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not. What
     /// it says of itself always does.
     pub(super) fn can_expire(&self) -> bool {
-        self.is_gone() || (self.spec.is_watched && self.spec.watch_timeout.is_some())
+        self.is_gone() || self.silence.has_timeout()
     }
 
     /// Watched time at which the silence becomes too long; `None` without watchTopics or a timeout,
     /// out of the monitoring, and where the broker refused a filter.
     #[must_use]
     pub fn silence_deadline(&self) -> Option<Duration> {
-        if !self.spec.is_watched || self.deaf || !self.is_enabled() {
-            return None;
-        }
-        Some(self.silent_since + self.spec.watch_timeout?)
+        self.silence.deadline().filter(|_| self.is_enabled())
     }
 
     /// Takes over what holds whatever this run has found out meanwhile.
     pub fn restore_choices(&mut self, record: &DeviceRecord) {
         self.enabled = self.enabled.or(record.enabled);
-        self.rhythm = Rhythm::restored(record.rhythm);
+        self.silence.know(record);
         if let Some(agent) = &mut self.agent {
             agent.resume(record.invocation.as_deref());
         }
@@ -187,8 +171,7 @@ impl Device {
     /// Takes over the contacts and the silence of an earlier run. `watched` is the watched time
     /// that run ended at: a record cannot be younger.
     pub fn restore(&mut self, record: &DeviceRecord, watched: Duration) {
-        self.last_contact = record.last_contact;
-        self.silent_since = record.silent_since.min(watched);
+        self.silence.resume(record, watched);
         if record.offline && self.spec.has_availability && self.available.is_none() {
             self.available = Some(false);
         }
@@ -200,7 +183,6 @@ impl Device {
         if !self.can_expire() || !self.is_enabled() {
             self.episode = Episode::default();
         }
-        self.graces = record.graces;
         if let Some(since) = self.episode.since().or(record.last_contact) {
             self.since = since;
         }
@@ -210,16 +192,9 @@ impl Device {
     /// its agent.
     pub fn inherit(&mut self, before: Device) -> Option<Box<Agent>> {
         let was_enabled = before.is_enabled();
-        self.last_contact = before.last_contact;
-        if before.spec.is_watched && was_enabled {
-            self.silent_since = before.silent_since;
-        }
-        self.rhythm = before.rhythm;
-        self.graces = before.graces;
-        self.grace_stretch = before.grace_stretch;
+        self.silence.inherit(&before.silence, was_enabled);
         self.available = before.available.filter(|_| self.spec.has_availability);
         self.enabled = before.enabled;
-        self.deaf = before.deaf;
         self.recorded = before.recorded;
         self.hellos = before.hellos;
         if self.is_enabled() == was_enabled {
@@ -276,11 +251,6 @@ impl Device {
         self.agent.as_ref().is_some_and(|agent| agent.spec().restart_on_expire)
     }
 
-    /// What it has at least after it could not be heard.
-    pub(super) fn grace(&self) -> Duration {
-        self.spec.watch_timeout.map_or(GRACE, |timeout| timeout.min(GRACE))
-    }
-
     /// What is known here of an agent's process.
     pub(super) fn account(&self) -> Option<Account> {
         let exit = self.agent.as_ref()?.last_exit().map(str::to_owned);
@@ -299,9 +269,7 @@ impl Device {
 
     /// Moves what is on watched time when earlier runs become known.
     pub(super) fn carry_over(&mut self, earlier: Duration) {
-        self.silent_since += earlier;
-        // It was learned on another time, and of seconds.
-        self.rhythm = Rhythm::default();
+        self.silence.carry_over(earlier);
         if let Some(flaps) = &mut self.flaps {
             flaps.carry_over(earlier);
         }
@@ -313,16 +281,10 @@ impl Device {
     /// What the store is to keep. `announced` is the prefix of its description for Home Assistant.
     #[must_use]
     pub fn record(&self, announced: Option<&str>) -> DeviceRecord {
-        DeviceRecord {
-            name: self.spec.name.clone(),
-            last_contact: self.last_contact,
-            // Nobody listened so far, so the silence of one that gets watchTopics before the next
-            // start begins with that: a record is taken to be no younger than its run.
-            silent_since: if !self.spec.is_watched { Duration::MAX } else { self.silent_since },
+        self.silence.record(DeviceRecord {
             expired_since: self.episode.since(),
             cause: self.episode.cause(),
             untold: self.episode.is_untold(),
-            graces: self.graces,
             enabled: self.enabled,
             // Known elsewhere, for few have one.
             pause: None,
@@ -333,8 +295,8 @@ impl Device {
                 .map(str::to_owned),
             announced: announced.map(str::to_owned),
             offline: self.is_gone(),
-            rhythm: self.rhythm.record(),
-        }
+            ..DeviceRecord::new(self.spec.name.clone())
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
 use super::device::Device;
-use super::device::{GRACE, MAX_GRACES};
 use crate::machines::probes::Probes;
+use crate::machines::silence::{Ended, GRACE, Grace};
 use crate::machines::subscriptions::{self, Plan};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
@@ -169,7 +169,7 @@ impl Monitor {
             // A contact that was read late is as young as can be.
             let watched = turn.watched;
             for device in self.devices.iter_mut() {
-                device.silent_since = device.silent_since.min(watched);
+                device.silence.begin_no_later(watched);
             }
         }
         self.watch.protocol = None;
@@ -237,12 +237,7 @@ impl Monitor {
             let deaf = granted.as_ref().zip(filters).is_some_and(|(granted, filters)| {
                 !filters.iter().all(|filter| granted.covers(filter))
             });
-            let device = &mut self.devices[id];
-            if device.deaf && !deaf {
-                device.silent_since = watched;
-            }
-            if device.deaf != deaf {
-                device.deaf = deaf;
+            if self.devices[id].silence.set_deaf(deaf, watched) {
                 self.arm(id);
             }
         }
@@ -317,20 +312,14 @@ impl Monitor {
     pub(super) fn contact(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let watched = turn.watched;
         let device = &mut self.devices[id];
-        let first = device.last_contact.is_none();
+        let standing = device.standing();
+        let Ended { is_first, silence } = device.silence.end(turn.now.wall, watched, standing);
         // After a crash it has at least this long; one that talks more rarely would be taken for
         // silent by then if the crash took this contact along.
-        let silence = watched.saturating_sub(device.silent_since);
         self.saving.hurry_if(silence > GRACE);
-        if silence.as_secs() > 0 {
-            device.learn(silence, watched);
-        }
-        device.last_contact = Some(turn.now.wall);
-        device.silent_since = watched;
-        device.graces = 0;
         device.available = device.available.filter(|here| *here);
         self.saving.changed(id, &mut device.dirty);
-        if !device.armed {
+        if !device.silence.is_pending() {
             self.arm(id);
         }
         let device = &mut self.devices[id];
@@ -340,7 +329,7 @@ impl Monitor {
         let awaited = device.awaited;
         if device.episode.is_open() {
             self.recover(turn, id);
-        } else if first {
+        } else if is_first {
             device.since = turn.now.wall;
             self.tell_state(turn, id);
         }
@@ -359,11 +348,10 @@ impl Monitor {
     /// Makes sure that the deadline table will look at the device.
     pub(super) fn arm(&mut self, id: DeviceId) {
         let device = &mut self.devices[id];
-        if device.armed || device.is_settled() {
+        if device.is_settled() || !device.is_enabled() {
             return;
         }
-        if let Some(deadline) = device.silence_deadline() {
-            device.armed = true;
+        if let Some(deadline) = device.silence.enter() {
             self.silence.push(deadline, id);
         }
     }
@@ -378,7 +366,7 @@ impl Monitor {
     /// Starts the device's silence anew, without a contact: it was restarted or taken in.
     pub(super) fn restart_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let watched = turn.watched;
-        self.devices[id].silent_since = watched;
+        self.devices[id].silence.begin_anew(watched);
         self.arm(id);
     }
 
@@ -389,9 +377,9 @@ impl Monitor {
         }
         let watched = turn.watched;
         while let Some((_, id)) = self.silence.pop_due(watched) {
-            self.devices[id].armed = false;
+            self.devices[id].silence.leave_table();
             if self.is_overdue(id, watched) {
-                self.devices[id].armed = true;
+                self.devices[id].silence.hold();
                 self.watch.probes.suspect(id);
             } else {
                 self.arm(id);
@@ -410,7 +398,7 @@ impl Monitor {
             return false;
         }
         let Some(end) = self.grace_end(id, watched) else { return true };
-        self.devices[id].armed = true;
+        self.devices[id].silence.hold();
         self.silence.push(end, id);
         false
     }
@@ -418,21 +406,16 @@ impl Monitor {
     /// Until when it has a grace after an outage, if it has one left.
     pub(super) fn grace_end(&mut self, id: DeviceId, watched: Duration) -> Option<Duration> {
         let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
-        let device = &mut self.devices[id];
-        let end = resumed_at + device.grace();
-        if watched >= end {
-            return None;
-        }
-        if device.grace_stretch != stretch {
-            if device.graces >= MAX_GRACES {
-                return None;
+        match self.devices[id].silence.grant(resumed_at, stretch, watched) {
+            Grace::None => None,
+            Grace::Until { end, is_new } => {
+                if is_new {
+                    // A monitor that is restarted again and again must hide nobody either.
+                    self.save_soon(id);
+                }
+                Some(end)
             }
-            device.graces += 1;
-            device.grace_stretch = stretch;
-            // A monitor that is restarted again and again must hide nobody either.
-            self.save_soon(id);
         }
-        Some(end)
     }
 
     /// Drops whoever is under suspicion and the whole deadline table, before it is filled anew.
@@ -441,7 +424,7 @@ impl Monitor {
         self.silence.clear();
         self.holds.clear();
         for device in self.devices.iter_mut() {
-            device.armed = false;
+            device.silence.leave_table();
         }
     }
 }

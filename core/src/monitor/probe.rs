@@ -33,7 +33,7 @@ impl Monitor {
         if let Answer::Silent { sent, suspects } = self.watch.probes.answered() {
             let sent = self.clock.at(sent);
             for id in suspects.overdue {
-                self.devices[id].armed = false;
+                self.devices[id].silence.leave_table();
                 if self.is_overdue(id, sent) {
                     self.expire(turn, id);
                 }

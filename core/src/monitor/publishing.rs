@@ -21,7 +21,7 @@ impl Monitor {
 
     pub(super) fn tell_expired(&self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &self.devices[id];
-        let (device, last_contact) = (device.spec.name.to_string(), device.last_contact);
+        let (device, last_contact) = (device.spec.name.to_string(), device.silence.last_contact());
         turn.out.push(notify(Notice::Expired { device, last_contact }));
         self.tell_state(turn, id);
     }

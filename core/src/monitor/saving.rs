@@ -134,7 +134,7 @@ impl Monitor {
         let device = &mut self.devices[id];
         device.recorded = true;
         device.restore_choices(record);
-        if device.last_contact.is_none() {
+        if device.silence.last_contact().is_none() {
             device.restore(record, earlier);
             // What the configuration has changed meanwhile.
             let kept = device.record(None);

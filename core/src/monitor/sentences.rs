@@ -15,7 +15,7 @@ pub(super) fn noun(device: &Device) -> &'static str {
 /// What its expiry is told with; `wall` is the present time.
 pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
     let (noun, name) = (noun(device), &device.spec.name);
-    let contact = match device.last_contact {
+    let contact = match device.silence.last_contact() {
         Some(contact) => {
             format!("last contact {} ago", RoundedDuration(wall.saturating_sub(contact)))
         }
@@ -24,7 +24,7 @@ pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
     if device.is_gone() {
         return format!("{noun} `{name}` is gone, its availabilityTopic says: {contact}");
     }
-    let timeout = RoundedDuration(device.spec.watch_timeout.unwrap_or_default());
+    let timeout = RoundedDuration(device.silence.timeout().unwrap_or_default());
     let hung = |agent: &&Agent| device.episode.cause() == Reason::AgentHung && agent.is_running();
     match device.agent.as_deref().filter(hung).map(Agent::main_pid) {
         Some(pid) => format!(

@@ -70,8 +70,8 @@ impl Monitor {
             state: device.liveness().as_str(),
             reason: device.reason().map(Reason::as_str),
             since: device.since.as_secs(),
-            last_contact: device.last_contact.map(|contact| contact.as_secs()),
-            watch_time_out: Number::from(device.spec.watch_timeout.unwrap_or_default()),
+            last_contact: device.silence.last_contact().map(|contact| contact.as_secs()),
+            watch_time_out: Number::from(device.silence.timeout().unwrap_or_default()),
             agent,
         };
         // Texts and numbers always serialize; an empty payload would clear the retained status.

@@ -25,10 +25,10 @@ impl Monitor {
             state: device.liveness().as_str().to_owned(),
             reason: device.reason().map(|reason| reason.as_str().to_owned()),
             since: device.since,
-            last_contact: device.last_contact,
-            watch_timeout: device.spec.watch_timeout,
-            auto_timeout: device.spec.auto_timeout,
-            learned: device.rhythm.learned(self.clock.at(self.last_turn.mono)),
+            last_contact: device.silence.last_contact(),
+            watch_timeout: device.silence.timeout(),
+            auto_timeout: device.silence.is_auto(),
+            learned: device.silence.learned(self.clock.at(self.last_turn.mono)),
             hellos: device.hellos,
             disabled_until: self
                 .pauses

@@ -1,0 +1,434 @@
+//! How long one device has been silent, and when that becomes too long.
+//!
+//! Silence is measured in watched time (see [`super::clock`]), so that an outage of the broker is
+//! nobody's silence. An entry in the table of deadlines stays where it is when the device speaks:
+//! when its time comes, the device is looked at, and gets a later entry.
+
+use super::rhythm::{Rhythm, TIMES, UNLEARNED};
+use crate::model::snapshot::DeviceRecord;
+use crate::model::view::Learned;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// After an outage a living device has this long, or its own timeout if that is shorter.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// Graces in a row for a device that stays silent.
+const MAX_GRACES: u8 = 3;
+
+/// What a device says while the one that it is heard through is down is lost. After the return of
+/// that one it has its timeout anew; of a longer timeout so much, or what it had left before.
+const LONGEST_RETURN: Duration = Duration::from_secs(3600);
+
+/// A silence that raised an alarm counts as no more than so many timeouts: a device that was broken
+/// for a week must not be waited for from then on, and one that was only slow is waited for longer.
+const ALARMED: u32 = 2;
+
+/// What the configuration says of a device's silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// The longest silence; `None` never ends.
+    pub timeout: Option<Duration>,
+    /// The timeout follows from what is learned, and the one above is the first.
+    pub auto: bool,
+    /// Whether silence can be heard at all: there are watchTopics.
+    pub is_watched: bool,
+}
+
+/// The silence of one device. Where no other clock is named, times are watched time.
+#[derive(Debug, Clone)]
+pub struct Silence {
+    /// Wall clock of the last contact.
+    last_contact: Option<Duration>,
+    since: Duration,
+    /// In milliseconds, which take half the room of a [`Duration`].
+    timeout: Option<NonZeroU64>,
+    rhythm: Rhythm,
+    /// The stretch of watched time in which the last grace was granted.
+    grace_stretch: u32,
+    /// Granted since the last contact.
+    graces: u8,
+    auto: bool,
+    is_watched: bool,
+    /// The broker refused one of its watch filters, so its silence says nothing.
+    is_deaf: bool,
+    /// The table of deadlines holds an entry for it, or it is about to be looked at.
+    is_pending: bool,
+}
+
+/// Whose silence a contact ends, which decides what is learned from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Out of the monitoring: nothing is learned.
+    Disabled,
+    Quiet,
+    Alarmed,
+}
+
+/// A contact, as it looks from the silence that it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// There was no contact before.
+    pub is_first: bool,
+    /// How long the silence was.
+    pub silence: Duration,
+}
+
+/// Whether a silence that is too long is forgiven for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grace {
+    /// No outage is that recent, or too many graces went by.
+    None,
+    /// Until then.
+    Until { end: Duration, is_new: bool },
+}
+
+impl Silence {
+    /// A device of which nothing is known, silent from now on.
+    #[must_use]
+    pub fn new(terms: Terms, watched: Duration) -> Self {
+        Self {
+            last_contact: None,
+            since: watched,
+            timeout: terms.timeout.map(to_millis),
+            rhythm: Rhythm::default(),
+            grace_stretch: 0,
+            graces: 0,
+            auto: terms.auto,
+            is_watched: terms.is_watched,
+            is_deaf: false,
+            is_pending: false,
+        }
+    }
+
+    /// A contact ends the silence, and another one begins.
+    pub fn end(&mut self, wall: Duration, watched: Duration, standing: Standing) -> Ended {
+        let ended = Ended {
+            is_first: self.last_contact.is_none(),
+            silence: watched.saturating_sub(self.since),
+        };
+        if ended.silence.as_secs() > 0 && !ended.is_first && !self.is_deaf {
+            self.learn(ended.silence, watched, standing);
+        }
+        self.last_contact = Some(wall);
+        self.since = watched;
+        self.graces = 0;
+        ended
+    }
+
+    fn learn(&mut self, silence: Duration, watched: Duration, standing: Standing) {
+        let was_known = self.rhythm.timeout(watched.saturating_sub(silence)).is_some();
+        let most = match (standing, self.timeout()) {
+            (Standing::Disabled, _) => return,
+            (Standing::Alarmed, Some(timeout)) if was_known => timeout.saturating_mul(ALARMED),
+            // A night that was taken for a death counts as a night, and there is one such alarm.
+            (Standing::Alarmed, Some(timeout)) => timeout.saturating_mul(ALARMED).max(UNLEARNED),
+            (Standing::Alarmed, None) | (Standing::Quiet, _) => Duration::MAX,
+        };
+        self.rhythm.note(silence.min(most), watched);
+    }
+
+    /// Begins anew without a contact.
+    pub fn begin_anew(&mut self, watched: Duration) {
+        self.since = watched;
+    }
+
+    /// Less time was watched than was thought: what was read late is as young as can be.
+    pub fn begin_no_later(&mut self, watched: Duration) {
+        self.since = self.since.min(watched);
+    }
+
+    /// Leaves the time out in which the device could not be heard because another one was down from
+    /// `from` on.
+    pub fn leave_out(&mut self, from: Duration, watched: Duration) {
+        self.since += watched.saturating_sub(from.max(self.since));
+        let Some(timeout) = self.timeout() else { return };
+        let least = watched + timeout.min(LONGEST_RETURN);
+        if self.since + timeout < least && self.graces < MAX_GRACES {
+            self.graces += 1;
+            self.since = least.saturating_sub(timeout);
+        }
+    }
+
+    /// Grants what is left of a grace after watching was resumed, once a stretch of watched time.
+    pub fn grant(&mut self, resumed_at: Duration, stretch: u32, watched: Duration) -> Grace {
+        let end = resumed_at + self.grace();
+        if watched >= end {
+            return Grace::None;
+        }
+        let is_new = self.grace_stretch != stretch;
+        if is_new {
+            if self.graces >= MAX_GRACES {
+                return Grace::None;
+            }
+            self.graces += 1;
+            self.grace_stretch = stretch;
+        }
+        Grace::Until { end, is_new }
+    }
+
+    /// Whether it can be heard; true where that is news. One that can be heard again was not silent
+    /// before.
+    pub fn set_deaf(&mut self, is_deaf: bool, watched: Duration) -> bool {
+        if self.is_deaf && !is_deaf {
+            self.since = watched;
+        }
+        std::mem::replace(&mut self.is_deaf, is_deaf) != is_deaf
+    }
+
+    /// Takes what was learned as the timeout, where the file says so; whether that is another one.
+    /// A shorter one waits until the device speaks in time for it: nobody expires by being known
+    /// better.
+    pub fn adopt_timeout(&mut self, watched: Duration) -> bool {
+        if !self.auto {
+            return false;
+        }
+        let learned = self.rhythm.timeout(watched);
+        let learned = learned.or_else(|| self.rhythm.early_timeout(watched)).unwrap_or(UNLEARNED);
+        let is_late = watched.saturating_sub(self.since) > learned / TIMES;
+        if self.timeout().is_some_and(|before| learned < before) && is_late {
+            return false;
+        }
+        let learned = to_millis(learned);
+        self.timeout.replace(learned) != Some(learned)
+    }
+
+    /// When the table of deadlines is to look at the device, unless it will anyway or never need.
+    pub fn enter(&mut self) -> Option<Duration> {
+        let due = self.deadline().filter(|_| !self.is_pending)?;
+        self.is_pending = true;
+        Some(due)
+    }
+
+    /// Another part of the monitor sees to it that the device is looked at.
+    pub fn hold(&mut self) {
+        self.is_pending = true;
+    }
+
+    /// Nothing will look at the device any more.
+    pub fn leave_table(&mut self) {
+        self.is_pending = false;
+    }
+
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.is_pending
+    }
+
+    /// When the silence becomes too long; `None` without watchTopics or a timeout, and where the
+    /// broker refused a filter.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        if !self.is_watched || self.is_deaf {
+            return None;
+        }
+        Some(self.since + self.timeout()?)
+    }
+
+    /// Whether the configuration gives it a deadline.
+    #[must_use]
+    pub fn has_timeout(&self) -> bool {
+        self.is_watched && self.timeout.is_some()
+    }
+
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(|millis| Duration::from_millis(millis.get()))
+    }
+
+    #[must_use]
+    pub fn is_auto(&self) -> bool {
+        self.auto
+    }
+
+    #[must_use]
+    pub fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Whether a contact came at that time or later.
+    #[must_use]
+    pub fn has_spoken_since(&self, watched: Duration) -> bool {
+        self.since >= watched && self.last_contact.is_some()
+    }
+
+    /// Wall clock of the last contact.
+    #[must_use]
+    pub fn last_contact(&self) -> Option<Duration> {
+        self.last_contact
+    }
+
+    /// What the device has at least after it could not be heard.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.timeout().map_or(GRACE, |timeout| timeout.min(GRACE))
+    }
+
+    #[must_use]
+    pub fn learned(&self, watched: Duration) -> Option<Learned> {
+        self.rhythm.learned(watched)
+    }
+
+    /// Goes on with what an earlier run has learned.
+    pub fn know(&mut self, record: &DeviceRecord) {
+        self.rhythm = Rhythm::restored(record.rhythm);
+    }
+
+    /// Goes on with the silence of an earlier run, which ended at this watched time: a record cannot
+    /// be younger.
+    pub fn resume(&mut self, record: &DeviceRecord, watched: Duration) {
+        self.last_contact = record.last_contact;
+        self.since = record.silent_since.min(watched);
+        self.graces = record.graces;
+    }
+
+    /// Goes on where the device of the same name in the configuration before was, in which it was in
+    /// the monitoring or not.
+    pub fn inherit(&mut self, before: &Self, was_enabled: bool) {
+        if before.is_watched && was_enabled {
+            self.since = before.since;
+        }
+        self.last_contact = before.last_contact;
+        self.rhythm = before.rhythm;
+        self.graces = before.graces;
+        self.grace_stretch = before.grace_stretch;
+        self.is_deaf = before.is_deaf;
+    }
+
+    /// Moves its times when the watched time of earlier runs becomes known.
+    pub fn carry_over(&mut self, earlier: Duration) {
+        self.since += earlier;
+        // It was learned on another time, and of seconds.
+        self.rhythm = Rhythm::default();
+    }
+
+    /// Puts down what the store is to keep.
+    #[must_use]
+    pub fn record(&self, record: DeviceRecord) -> DeviceRecord {
+        DeviceRecord {
+            last_contact: self.last_contact,
+            // Nobody listened so far, so the silence of one that gets watchTopics before the next
+            // start begins with that: a record is taken to be no younger than its run.
+            silent_since: if self.is_watched { self.since } else { Duration::MAX },
+            graces: self.graces,
+            rhythm: self.rhythm.record(),
+            ..record
+        }
+    }
+}
+
+/// A timeout below a millisecond is one of a millisecond.
+fn to_millis(timeout: Duration) -> NonZeroU64 {
+    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    NonZeroU64::new(millis).unwrap_or(NonZeroU64::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::device_name::DeviceName;
+
+    const T: fn(u64) -> Duration = Duration::from_secs;
+
+    fn of(seconds: u64) -> Silence {
+        let terms = Terms { timeout: Some(T(seconds)), auto: false, is_watched: true };
+        Silence::new(terms, T(100))
+    }
+
+    fn until(end: u64, is_new: bool) -> Grace {
+        Grace::Until { end: T(end), is_new }
+    }
+
+    #[test]
+    fn a_contact_moves_the_deadline_and_leaves_the_entry_in_the_table() {
+        let mut silence = of(30);
+        assert_eq!((silence.enter(), silence.enter()), (Some(T(130)), None));
+        let ended = silence.end(T(1_000), T(120), Standing::Quiet);
+        assert_eq!(ended, Ended { is_first: true, silence: T(20) });
+        assert!(silence.is_pending() && silence.has_spoken_since(T(120)));
+        assert_eq!((silence.deadline(), silence.last_contact()), (Some(T(150)), Some(T(1_000))));
+        silence.leave_table();
+        assert_eq!(silence.enter(), Some(T(150)));
+    }
+
+    #[test]
+    fn without_watch_topics_or_a_timeout_or_a_granted_filter_there_is_no_deadline() {
+        for (timeout, is_watched) in [(None, true), (Some(T(30)), false)] {
+            let mut silence = Silence::new(Terms { timeout, auto: false, is_watched }, T(0));
+            assert!(silence.enter().is_none() && !silence.is_pending() && !silence.has_timeout());
+        }
+        let mut silence = of(30);
+        assert!(silence.set_deaf(true, T(110)) && !silence.set_deaf(true, T(111)));
+        assert_eq!(silence.deadline(), None);
+        assert!(silence.set_deaf(false, T(500)));
+        assert_eq!(silence.deadline(), Some(T(530)), "it could not be heard before");
+    }
+
+    #[test]
+    fn three_graces_in_a_row_are_granted_and_one_a_stretch() {
+        let mut silence = of(300);
+        assert_eq!(silence.grant(T(500), 1, T(560)), Grace::None, "the outage is too long ago");
+        assert_eq!(silence.grant(T(500), 1, T(501)), until(560, true));
+        assert_eq!(silence.grant(T(500), 1, T(502)), until(560, false));
+        assert_eq!(silence.grant(T(600), 2, T(601)), until(660, true));
+        assert_eq!(silence.grant(T(700), 3, T(701)), until(760, true));
+        assert_eq!(silence.grant(T(800), 4, T(801)), Grace::None);
+        silence.end(T(0), T(802), Standing::Quiet);
+        assert_eq!(silence.grant(T(900), 5, T(901)), until(960, true));
+    }
+
+    #[test]
+    fn what_could_not_be_heard_is_left_out_and_an_hour_is_given_at_most() {
+        let mut silence = of(7_200);
+        silence.leave_out(T(200), T(1_200));
+        assert_eq!(silence.deadline(), Some(T(8_300)), "a hundred seconds of silence were its own");
+        let mut silence = of(30);
+        silence.leave_out(T(120), T(1_200));
+        assert_eq!(silence.deadline(), Some(T(1_230)));
+    }
+
+    #[test]
+    fn once_a_device_is_known_an_alarm_teaches_two_timeouts_at_most() {
+        let longest = |standing, known: bool| {
+            let mut silence = of(30);
+            let contacts = if known { 10_001 } else { 1 };
+            for number in 0..contacts {
+                silence.end(T(0), T(10 * number), Standing::Quiet);
+            }
+            let back = T(10 * contacts + 1_000);
+            silence.end(T(0), back, standing);
+            silence.learned(back).map(|learned| learned.longest)
+        };
+        assert_eq!(longest(Standing::Quiet, true), Some(T(1_010)));
+        assert_eq!(longest(Standing::Alarmed, true), Some(T(60)));
+        assert_eq!(longest(Standing::Alarmed, false), Some(T(1_010)), "it may have been a night");
+        assert_eq!(longest(Standing::Disabled, false), None, "nothing is learned meanwhile");
+    }
+
+    #[test]
+    fn a_shorter_timeout_waits_until_the_device_speaks_in_time_for_it() {
+        let terms = Terms { timeout: Some(UNLEARNED), auto: true, is_watched: true };
+        let mut silence = Silence::new(terms, T(0));
+        for number in 0..=1_000 {
+            silence.end(T(0), T(100 * number), Standing::Quiet);
+        }
+        assert!(!silence.adopt_timeout(T(100_101)) && silence.adopt_timeout(T(100_100)));
+        assert_eq!(silence.timeout(), Some(T(300)));
+        assert!(!silence.adopt_timeout(T(100_100)), "it is the same");
+    }
+
+    #[test]
+    fn another_run_is_gone_on_with_and_no_younger_than_it_was() {
+        let mut before = of(30);
+        before.end(T(1_000), T(120), Standing::Quiet);
+        let record = before.record(DeviceRecord::new(DeviceName::new("lamp").unwrap()));
+        assert_eq!((record.last_contact, record.silent_since), (Some(T(1_000)), T(120)));
+        let mut silence = of(30);
+        silence.resume(&record, T(110));
+        assert_eq!((silence.since(), silence.last_contact()), (T(110), Some(T(1_000))));
+        silence.carry_over(T(50));
+        assert_eq!(silence.since(), T(160));
+        silence.begin_no_later(T(150));
+        assert_eq!(silence.since(), T(150));
+    }
+}
