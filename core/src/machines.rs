@@ -19,3 +19,4 @@ pub mod silence;
 pub mod state_session;
 pub mod subscriptions;
 pub mod takedown;
+pub mod watch_link;

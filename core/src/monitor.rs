@@ -39,11 +39,13 @@ use crate::machines::deadline::DeadlineTable;
 use crate::machines::dependency::Dependencies;
 use crate::machines::echoes::Echoes;
 use crate::machines::pauses::Pauses;
+use crate::machines::probes::Probes;
 use crate::machines::restores::Restores;
 use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
 use crate::machines::state_session::StateSession;
 use crate::machines::takedown::Takedown;
+use crate::machines::watch_link::WatchLink;
 use crate::model::action::Action;
 use crate::model::alert::{Alert, AlertKind, Reason};
 use crate::model::device_id::DeviceId;
@@ -61,7 +63,6 @@ use crate::topic::index::TopicIndex;
 use alert_units::alerts_dropped;
 use bytes::Bytes;
 use devices::Devices;
-use liveness::WatchLink;
 use refusals::Refusals;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -92,6 +93,7 @@ pub struct Monitor {
     /// Everything else that waits, on monotonic time.
     timers: DeadlineTable<Timer>,
     watch: WatchLink,
+    probes: Probes,
     session: StateSession,
     restores: Restores,
     echoes: Echoes,
@@ -176,6 +178,7 @@ impl Monitor {
             holds: DeadlineTable::default(),
             timers: DeadlineTable::default(),
             watch: WatchLink::default(),
+            probes: Probes::default(),
             session: StateSession::default(),
             restores: Restores::default(),
             echoes: Echoes::default(),
@@ -450,7 +453,7 @@ impl Monitor {
     }
 
     fn published(&mut self, turn: &mut Turn<'_>, token: Token) {
-        if self.watch.probes.is_answered_by(token) {
+        if self.probes.is_answered_by(token) {
             self.probe_succeeded(turn);
         } else {
             self.restored_published(turn, token);

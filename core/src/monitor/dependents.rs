@@ -78,7 +78,7 @@ impl Monitor {
         while let Some((due, id)) = self.holds.pop_due(watched) {
             let device = self.devices.get(id);
             if device.is_some_and(|device| device.waits_until() == Some(due)) {
-                self.watch.probes.suspect_held(due, id);
+                self.probes.suspect_held(due, id);
             }
         }
     }

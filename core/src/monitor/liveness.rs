@@ -3,9 +3,9 @@
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
 use super::device::Device;
-use crate::machines::probes::Probes;
 use crate::machines::silence::{Ended, GRACE, Grace};
 use crate::machines::subscriptions::{self, Plan};
+use crate::machines::watch_link::{self, Return, Telling};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
@@ -15,80 +15,14 @@ use crate::model::message::{
 use crate::model::words::devices_and_agents;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Target, Timer, availability, loss_kind};
+use crate::topic::TopicFilter;
 use crate::topic::index::TopicIndex;
-use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// A connection that has held this long after a take-over is undisputed.
-const LASTING: Duration = Duration::from_secs(60);
-
-/// The state of the watch connection.
-#[derive(Debug, Default)]
-pub struct WatchLink {
-    protocol: Option<Protocol>,
-    /// Filters that it refused on this connection, or on the last one while there is none.
-    refused: BTreeSet<TopicFilter>,
-    /// Filters whose refusal was told on the connection before, so it is not told again.
-    told_refused: BTreeSet<TopicFilter>,
-    /// Monotonic time of the last message or answer from the broker.
-    pub(super) last_heard: Duration,
-    /// A loss was told, so the return is told too.
-    told_lost: bool,
-    /// Another client took the clientid, which was told. Nothing more is said of the matter before
-    /// a connection has lasted.
-    taken: bool,
-    /// When a connection after a take-over will have lasted.
-    lasting_at: Option<Duration>,
-    pub(super) probes: Probes,
-    /// In 3.1.1 a restored state looks like any other message: copies still to be passed over.
-    echoes: BTreeMap<TopicName, Vec<Bytes>>,
-}
-
-impl WatchLink {
-    pub fn is_up(&self) -> bool {
-        self.protocol.is_some()
-    }
-
-    /// Notes that a restored state was published which this connection will hear.
-    pub fn expect_echo(&mut self, topic: &TopicName, payload: &Bytes) {
-        self.echoes.entry(topic.clone()).or_default().push(payload.clone());
-    }
-
-    pub fn needs_echoes(&self) -> bool {
-        self.protocol == Some(Protocol::V311)
-    }
-
-    pub fn forget_echoes_of(&mut self, topic: &TopicName) {
-        self.echoes.remove(topic);
-    }
-
-    /// Drops copies that never came, once no restored state is awaited any more.
-    pub fn forget_echoes_if(&mut self, nothing_awaited: bool) {
-        if nothing_awaited {
-            self.echoes.clear();
-        }
-    }
-
-    /// Whether the message is the copy of a restored state; each is passed over once.
-    fn swallow(&mut self, message: &Message) -> bool {
-        let Some(payloads) = self.echoes.get_mut(&message.topic) else { return false };
-        let Some(at) = payloads.iter().position(|payload| *payload == message.payload) else {
-            return false;
-        };
-        payloads.remove(at);
-        if payloads.is_empty() {
-            self.echoes.remove(&message.topic);
-        }
-        true
-    }
-}
 
 impl Monitor {
     pub(super) fn watch_connected(&mut self, turn: &mut Turn<'_>, protocol: Protocol) {
-        self.watch.protocol = Some(protocol);
-        self.watch.last_heard = turn.now.mono;
+        self.watch.connected(turn.now.mono, protocol);
         self.shared_base.connected(turn.now.mono);
         let payload = Bytes::from_static(b"online");
         turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
@@ -101,9 +35,10 @@ impl Monitor {
     }
 
     pub(super) fn watch_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[FilterRefusal]) {
-        self.watch.last_heard = turn.now.mono;
-        // Each answer speaks of all filters that were refused before, for they were asked again.
-        self.watch.told_refused = std::mem::take(&mut self.watch.refused);
+        // A broker that shows nobody what is below the base topic is none that hears less.
+        let own = self.own_word_filters();
+        let refused = refused.iter().filter(|refusal| !own.contains(&refusal.filter)).collect();
+        let news = self.watch.subscribed(turn.now.mono, refused);
         if !self.clock.is_running() {
             self.clock.resume(turn.now.mono);
             turn.watched = self.clock.at(turn.now.mono);
@@ -111,24 +46,16 @@ impl Monitor {
         }
         let orders = self.takedown.watching();
         self.take_down(turn, orders);
-        // A broker that shows nobody what is below the base topic is none that hears less.
-        let own = self.own_word_filters();
-        for refusal in refused.iter().filter(|refusal| !own.contains(&refusal.filter)) {
-            let told = self.watch.told_refused.contains(&refusal.filter);
-            if self.watch.refused.insert(refusal.filter.clone()) && !told {
-                turn.raise(AlertKind::FilterRefused, refusal_sentence(refusal));
-            }
+        for refusal in news {
+            turn.raise(AlertKind::FilterRefused, refusal_sentence(refusal));
         }
         self.judge_deafness(turn);
     }
 
     fn watching_again(&mut self, turn: &mut Turn<'_>) {
-        if self.watch.taken {
-            let due = turn.now.mono + LASTING;
-            self.watch.lasting_at = Some(due);
-            self.timers.push(due, Timer::Lasting);
-        } else {
-            self.tell_watching(turn);
+        match self.watch.resumed(turn.now.mono) {
+            Telling::Now => self.tell_watching(turn),
+            Telling::At(due) => self.timers.push(due, Timer::Lasting),
         }
         // A broker that was away may have forgotten what it retained.
         self.publish_all_statuses(turn);
@@ -136,33 +63,28 @@ impl Monitor {
 
     /// The clientid has been this monitor's own for a while.
     pub(super) fn lasting_due(&mut self, turn: &mut Turn<'_>, due: Duration) {
-        if self.watch.lasting_at == Some(due) {
-            self.watch.lasting_at = None;
-            self.watch.taken = false;
+        if self.watch.has_lasted(due) {
             self.tell_watching(turn);
         }
     }
 
     fn tell_watching(&mut self, turn: &mut Turn<'_>) {
-        let protocol = match self.watch.protocol {
-            Some(Protocol::V5) => "MQTT 5",
-            Some(Protocol::V311) | None => "MQTT 3.1.1",
+        let Return { protocol, is_again } = self.watch.tell_return();
+        let protocol = match protocol {
+            Protocol::V5 => "MQTT 5",
+            Protocol::V311 => "MQTT 3.1.1",
         };
-        let again = if self.watch.told_lost { "again " } else { "" };
+        let again = if is_again { "again " } else { "" };
         let watched =
             devices_and_agents(self.devices.len() - self.manager.agents, self.manager.agents);
         let message = format!("connected {again}to the broker ({protocol}) and watching {watched}");
         turn.raise(AlertKind::BrokerBack, message);
-        self.watch.told_lost = false;
     }
 
     pub(super) fn watch_disconnected(&mut self, turn: &mut Turn<'_>, reason: &LossReason) {
         self.shared_base.disconnected();
-        let last_watched = match reason {
-            LossReason::Silent { quiet, .. } => turn.now.mono.saturating_sub(*quiet),
-            LossReason::TakenOver | LossReason::Refused(_) | LossReason::Other(_) => turn.now.mono,
-        };
-        let last_watched = last_watched.min(self.watch.probes.sure_until(turn.now.mono));
+        let answered_until = watch_link::answered_until(turn.now.mono, reason);
+        let last_watched = answered_until.min(self.probes.sure_until(turn.now.mono));
         if self.clock.is_running() {
             self.clock.pause(last_watched);
             turn.watched = self.clock.at(turn.now.mono);
@@ -172,17 +94,12 @@ impl Monitor {
                 device.silence.begin_no_later(watched);
             }
         }
-        self.watch.protocol = None;
-        self.watch.probes.begin_anew();
-        self.watch.echoes.clear();
+        let is_to_be_told = self.watch.disconnected(reason);
+        self.probes.begin_anew();
         self.disarm_all();
         self.arm_all();
         self.save_less_watched(turn);
-        self.watch.told_lost = true;
-        self.watch.lasting_at = None;
-        let told = self.watch.taken;
-        self.watch.taken |= *reason == LossReason::TakenOver;
-        if !(told && *reason == LossReason::TakenOver) {
+        if is_to_be_told {
             turn.raise(loss_kind(reason), self.loss_sentence(reason));
         }
     }
@@ -208,13 +125,13 @@ impl Monitor {
         }
         let planned = self.watch_plan();
         // A refused filter is asked for again, since a person may have mended the broker first.
-        let refused = &mut self.watch.refused;
-        refused.retain(|filter| subscriptions::find(&planned, filter).is_some());
+        let is_planned = |filter: &TopicFilter| subscriptions::find(&planned, filter).is_some();
+        self.watch.forget_refused_unless(is_planned);
         let gone: Vec<TopicFilter> =
             subscriptions::filters_beyond(had, &planned).cloned().collect();
         let is_new = |wanted: &Subscription| {
             subscriptions::find(had, &wanted.filter) != Some(wanted)
-                || self.watch.refused.contains(&wanted.filter)
+                || self.watch.has_refused(&wanted.filter)
         };
         let wanted: Plan = planned.into_iter().filter(is_new).collect();
         self.judge_deafness(turn);
@@ -245,12 +162,12 @@ impl Monitor {
 
     /// The filters that the broker has not refused; `None` when it has refused none.
     fn granted_filters(&self) -> Option<TopicIndex<()>> {
-        if self.watch.refused.is_empty() {
+        if !self.watch.has_refused_any() {
             return None;
         }
         let mut granted = TopicIndex::new();
         for Subscription { filter, .. } in self.watch_plan() {
-            if !self.watch.refused.contains(&filter) {
+            if !self.watch.has_refused(&filter) {
                 granted.insert(&filter, ());
             }
         }
@@ -258,7 +175,7 @@ impl Monitor {
     }
 
     pub(super) fn watch_message(&mut self, turn: &mut Turn<'_>, message: &Message) {
-        self.watch.last_heard = turn.now.mono;
+        self.watch.heard(turn.now.mono);
         if message.restored {
             return;
         }
@@ -274,7 +191,7 @@ impl Monitor {
         if self.takedown.owns(&message.topic) {
             return;
         }
-        if !is_replay && !self.watch.echoes.is_empty() && self.watch.swallow(message) {
+        if !is_replay && self.watch.swallow(message) {
             return;
         }
         let mut found = std::mem::take(&mut self.found);
@@ -380,7 +297,7 @@ impl Monitor {
             self.devices[id].silence.leave_table();
             if self.is_overdue(id, watched) {
                 self.devices[id].silence.hold();
-                self.watch.probes.suspect(id);
+                self.probes.suspect(id);
             } else {
                 self.arm(id);
             }
@@ -420,7 +337,7 @@ impl Monitor {
 
     /// Drops whoever is under suspicion and the whole deadline table, before it is filled anew.
     pub(super) fn disarm_all(&mut self) {
-        self.watch.probes.forget();
+        self.probes.forget();
         self.silence.clear();
         self.holds.clear();
         for device in self.devices.iter_mut() {

@@ -11,17 +11,17 @@ impl Monitor {
     pub(super) fn note_turn(&mut self, turn: &mut Turn<'_>) {
         let before = std::mem::replace(&mut self.last_turn, turn.now).mono;
         if self.clock.is_running() {
-            self.watch.probes.note_turn(before, turn.now.mono);
+            self.probes.note_turn(before, turn.now.mono);
         }
     }
 
     /// Sends one unless one is under way, if there is anything that it could show.
     pub(super) fn send_probe(&mut self, turn: &mut Turn<'_>) {
-        if !self.watch.probes.is_wanted() {
+        if !self.probes.is_wanted() {
             return;
         }
         let token = self.new_token();
-        self.watch.probes.send(turn.now.mono, token);
+        self.probes.send(turn.now.mono, token);
         self.timers.push(turn.now.mono + PATIENCE, Timer::Probe);
         let below = format!("marker/{}/watch", self.client_id);
         let (payload, qos) = (Bytes::new(), QoS::AtLeastOnce);
@@ -29,8 +29,8 @@ impl Monitor {
     }
 
     pub(super) fn probe_succeeded(&mut self, turn: &mut Turn<'_>) {
-        self.watch.last_heard = turn.now.mono;
-        if let Answer::Silent { sent, suspects } = self.watch.probes.answered() {
+        self.watch.heard(turn.now.mono);
+        if let Answer::Silent { sent, suspects } = self.probes.answered() {
             let sent = self.clock.at(sent);
             for id in suspects.overdue {
                 self.devices[id].silence.leave_table();
@@ -50,7 +50,7 @@ impl Monitor {
     }
 
     pub(super) fn probe_overdue(&mut self, turn: &mut Turn<'_>) {
-        match self.watch.probes.judge(turn.now.mono, self.watch.last_heard) {
+        match self.probes.judge(turn.now.mono, self.watch.last_heard()) {
             Overdue::NotYet => {}
             Overdue::AsGoodAsAnswered => self.probe_succeeded(turn),
             Overdue::WaitOn => self.timers.push(turn.now.mono + PATIENCE, Timer::Probe),

@@ -38,7 +38,7 @@ impl Monitor {
         token: Option<Token>,
     ) {
         self.tell_refusal(turn, topic, reason);
-        if token.is_some_and(|token| self.watch.probes.is_answered_by(token)) {
+        if token.is_some_and(|token| self.probes.is_answered_by(token)) {
             self.probe_succeeded(turn);
         } else {
             self.restored_refused(turn, token, topic);

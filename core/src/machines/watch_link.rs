@@ -1,0 +1,268 @@
+//! The watch connection: whether devices can be heard, and what was told of that.
+
+use crate::model::message::{FilterRefusal, LossReason, Message, Protocol};
+use crate::topic::{TopicFilter, TopicName};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A connection that has held this long after a take-over is undisputed.
+const LASTING: Duration = Duration::from_secs(60);
+
+/// The state of the watch connection. Times are monotonic.
+#[derive(Debug, Default)]
+pub struct WatchLink {
+    protocol: Option<Protocol>,
+    /// Filters that it refused on this connection, or on the last one while there is none.
+    refused: BTreeSet<TopicFilter>,
+    /// The time of the last message or answer from the broker.
+    last_heard: Duration,
+    /// A loss was told, so the return is told too.
+    told_lost: bool,
+    /// Another client took the clientid, which was told. Nothing more is said of the matter before
+    /// a connection has lasted.
+    taken: bool,
+    /// When a connection after a take-over will have lasted.
+    lasting_at: Option<Duration>,
+    /// In 3.1.1 a restored state looks like any other message: copies still to be passed over.
+    echoes: BTreeMap<TopicName, Vec<Bytes>>,
+}
+
+/// When the return of the connection is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    Now,
+    /// When it has lasted until then.
+    At(Duration),
+}
+
+/// What the return of the connection is told with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Return {
+    pub protocol: Protocol,
+    /// A loss was told before.
+    pub is_again: bool,
+}
+
+impl WatchLink {
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.protocol.is_some()
+    }
+
+    pub fn connected(&mut self, now: Duration, protocol: Protocol) {
+        self.protocol = Some(protocol);
+        self.last_heard = now;
+    }
+
+    /// The broker sent something.
+    pub fn heard(&mut self, now: Duration) {
+        self.last_heard = now;
+    }
+
+    #[must_use]
+    pub fn last_heard(&self) -> Duration {
+        self.last_heard
+    }
+
+    /// Takes in which filters the broker refused. Each answer speaks of all that it refused before,
+    /// since those were asked for again. Gives back what is news.
+    pub fn subscribed<'r>(
+        &mut self,
+        now: Duration,
+        refused: Vec<&'r FilterRefusal>,
+    ) -> Vec<&'r FilterRefusal> {
+        self.last_heard = now;
+        let told = std::mem::take(&mut self.refused);
+        let is_news = |refusal: &&FilterRefusal| {
+            self.refused.insert(refusal.filter.clone()) && !told.contains(&refusal.filter)
+        };
+        refused.into_iter().filter(is_news).collect()
+    }
+
+    #[must_use]
+    pub fn has_refused_any(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    #[must_use]
+    pub fn has_refused(&self, filter: &TopicFilter) -> bool {
+        self.refused.contains(filter)
+    }
+
+    /// Forgets refused filters that are not asked for any more.
+    pub fn forget_refused_unless(&mut self, is_planned: impl Fn(&TopicFilter) -> bool) {
+        self.refused.retain(is_planned);
+    }
+
+    /// The devices can be heard again.
+    pub fn resumed(&mut self, now: Duration) -> Telling {
+        if !self.taken {
+            return Telling::Now;
+        }
+        let due = now + LASTING;
+        self.lasting_at = Some(due);
+        Telling::At(due)
+    }
+
+    /// Looks whether the connection has lasted that was to last until then.
+    pub fn has_lasted(&mut self, due: Duration) -> bool {
+        let has_lasted = self.lasting_at == Some(due);
+        if has_lasted {
+            self.lasting_at = None;
+            self.taken = false;
+        }
+        has_lasted
+    }
+
+    /// The return is told now.
+    pub fn tell_return(&mut self) -> Return {
+        let is_again = std::mem::take(&mut self.told_lost);
+        Return { protocol: self.protocol.unwrap_or(Protocol::V311), is_again }
+    }
+
+    /// The connection is lost; whether that is to be told.
+    pub fn disconnected(&mut self, reason: &LossReason) -> bool {
+        self.protocol = None;
+        self.echoes.clear();
+        self.told_lost = true;
+        self.lasting_at = None;
+        let is_taken = *reason == LossReason::TakenOver;
+        let was_taken = self.taken;
+        self.taken |= is_taken;
+        !(was_taken && is_taken)
+    }
+
+    /// Notes that a restored state was published which this connection will hear.
+    pub fn expect_echo(&mut self, topic: &TopicName, payload: &Bytes) {
+        self.echoes.entry(topic.clone()).or_default().push(payload.clone());
+    }
+
+    #[must_use]
+    pub fn needs_echoes(&self) -> bool {
+        self.protocol == Some(Protocol::V311)
+    }
+
+    pub fn forget_echoes_of(&mut self, topic: &TopicName) {
+        self.echoes.remove(topic);
+    }
+
+    /// Drops copies that never came, once no restored state is awaited any more.
+    pub fn forget_echoes_if(&mut self, nothing_awaited: bool) {
+        if nothing_awaited {
+            self.echoes.clear();
+        }
+    }
+
+    /// Whether the message is the copy of a restored state; each is passed over once.
+    pub fn swallow(&mut self, message: &Message) -> bool {
+        if self.echoes.is_empty() {
+            return false;
+        }
+        let Some(payloads) = self.echoes.get_mut(&message.topic) else { return false };
+        let Some(at) = payloads.iter().position(|payload| *payload == message.payload) else {
+            return false;
+        };
+        payloads.remove(at);
+        if payloads.is_empty() {
+            self.echoes.remove(&message.topic);
+        }
+        true
+    }
+}
+
+/// Until when the broker was known to answer, on a connection that is lost now.
+#[must_use]
+pub fn answered_until(now: Duration, reason: &LossReason) -> Duration {
+    match reason {
+        LossReason::Silent { quiet, .. } => now.saturating_sub(*quiet),
+        LossReason::TakenOver | LossReason::Refused(_) | LossReason::Other(_) => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::message::QoS;
+
+    const T: fn(u64) -> Duration = Duration::from_secs;
+
+    fn connected() -> WatchLink {
+        let mut link = WatchLink::default();
+        link.connected(T(1), Protocol::V311);
+        link
+    }
+
+    fn lost() -> LossReason {
+        LossReason::Other("the broker is gone".into())
+    }
+
+    fn refusal(filter: &str) -> FilterRefusal {
+        FilterRefusal { filter: TopicFilter::new(filter).unwrap(), reason: "not authorized".into() }
+    }
+
+    fn copy(payload: &'static str) -> Message {
+        let (topic, payload) = (TopicName::new("home/lamp").unwrap(), payload.into());
+        Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, restored: false }
+    }
+
+    #[test]
+    fn a_loss_is_told_and_so_is_the_return() {
+        let mut link = connected();
+        assert_eq!((link.is_up(), link.resumed(T(2))), (true, Telling::Now));
+        assert!(!link.tell_return().is_again);
+        assert!(link.disconnected(&lost()) && !link.is_up());
+        link.connected(T(9), Protocol::V5);
+        assert_eq!(link.tell_return(), Return { protocol: Protocol::V5, is_again: true });
+        assert!(!link.tell_return().is_again);
+    }
+
+    #[test]
+    fn a_take_over_is_told_once_until_a_connection_has_lasted() {
+        let mut link = connected();
+        assert!(link.disconnected(&LossReason::TakenOver));
+        link.connected(T(10), Protocol::V5);
+        assert_eq!(link.resumed(T(11)), Telling::At(T(71)));
+        assert!(!link.disconnected(&LossReason::TakenOver));
+        assert!(!link.has_lasted(T(71)), "that connection is gone");
+        link.connected(T(80), Protocol::V5);
+        assert_eq!(link.resumed(T(80)), Telling::At(T(140)));
+        assert!(link.has_lasted(T(140)) && link.disconnected(&LossReason::TakenOver));
+    }
+
+    #[test]
+    fn a_refused_filter_is_news_once_even_across_connections() {
+        let mut link = connected();
+        let refused = refusal("home/+/x");
+        assert_eq!(link.subscribed(T(2), vec![&refused]), [&refused]);
+        link.disconnected(&lost());
+        link.connected(T(9), Protocol::V5);
+        assert!(link.subscribed(T(10), vec![&refused]).is_empty());
+        assert!(link.has_refused_any() && link.has_refused(&refused.filter));
+        link.forget_refused_unless(|_| false);
+        assert!(!link.has_refused(&refused.filter));
+        assert!(link.subscribed(T(11), vec![]).is_empty());
+        assert_eq!(link.subscribed(T(12), vec![&refused]), [&refused], "it was granted between");
+    }
+
+    #[test]
+    fn each_copy_of_a_restored_state_is_passed_over_once_and_none_on_the_next_connection() {
+        let mut link = connected();
+        let message = copy("on");
+        assert!(link.needs_echoes() && !link.swallow(&message));
+        link.expect_echo(&message.topic, &message.payload);
+        assert!(!link.swallow(&copy("off")) && link.swallow(&message) && !link.swallow(&message));
+        link.expect_echo(&message.topic, &message.payload);
+        link.forget_echoes_if(false);
+        link.disconnected(&lost());
+        link.connected(T(9), Protocol::V311);
+        assert!(!link.swallow(&message));
+    }
+
+    #[test]
+    fn of_a_broker_that_fell_silent_only_the_time_to_its_last_packet_is_sure() {
+        let silent = LossReason::Silent { sentence: String::new(), quiet: T(45) };
+        assert_eq!(answered_until(T(100), &silent), T(55));
+        assert_eq!(answered_until(T(100), &lost()), T(100));
+    }
+}
