@@ -2,6 +2,7 @@
 //! follows from that is for the monitor to decide.
 
 pub mod agent;
+pub mod availability;
 pub mod clock;
 pub mod deadline;
 pub mod dependency;

@@ -11,7 +11,7 @@
 mod agent;
 mod alarms;
 mod alert_units;
-pub mod availability;
+mod availability;
 mod dependents;
 mod device;
 mod devices;

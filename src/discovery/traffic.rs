@@ -1,7 +1,7 @@
 //! What is remembered of each topic: counts and times, no payload.
 
 use super::Observation;
-use iotmonitor_core::monitor::availability;
+use iotmonitor_core::machines::availability;
 use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -132,7 +132,7 @@ impl Monitor {
             Some(deadline) => {
                 Some(deadline.max(self.clock.resumed_at() + device.silence.grace()) + AFTER)
             }
-            None => device.spec.has_availability.then_some(at + WILL_DUE),
+            None => device.availability.has_topic().then_some(at + WILL_DUE),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Timer;
 use crate::machines::agent::Agent;
+use crate::machines::availability::Availability;
 use crate::machines::dependency::Hold;
 use crate::machines::episode::{AlertStage, Episode};
 use crate::machines::flapping::Flaps;
@@ -22,8 +23,6 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub name: DeviceName,
-    /// Whether it says itself that it is there or gone.
-    pub has_availability: bool,
     pub records_states: bool,
     pub restore_on_start: bool,
     /// As the file says.
@@ -55,9 +54,7 @@ pub struct Device {
     pub awaited: bool,
     /// Wall clock of the last change of state, for `since` in the status.
     pub since: Duration,
-    /// What it last said of itself on its availabilityTopic; `None` when that is not known, or a
-    /// later contact belies it.
-    pub available: Option<bool>,
+    pub availability: Availability,
     /// A person's choice.
     pub enabled: Option<bool>,
     /// Its record waits to be saved.
@@ -86,7 +83,6 @@ impl Device {
         Self {
             spec: Settings {
                 name: spec.name,
-                has_availability: spec.availability.is_some(),
                 records_states: !spec.state.is_empty(),
                 restore_on_start: spec.restore_on_start,
                 enabled: spec.enabled,
@@ -98,7 +94,7 @@ impl Device {
             flaps: None,
             awaited: false,
             since: wall,
-            available: None,
+            availability: Availability::new(spec.availability.is_some()),
             enabled: None,
             dirty: false,
             status_stale: false,
@@ -143,7 +139,7 @@ impl Device {
     /// Whether it has said of itself that it is gone.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.available == Some(false)
+        self.availability.is_gone()
     }
 
     /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not. What
@@ -172,9 +168,7 @@ impl Device {
     /// that run ended at: a record cannot be younger.
     pub fn restore(&mut self, record: &DeviceRecord, watched: Duration) {
         self.silence.resume(record, watched);
-        if record.offline && self.spec.has_availability && self.available.is_none() {
-            self.available = Some(false);
-        }
+        self.availability.resume(record.offline);
         // One that has expired in this run already was told of and stays expired.
         match record.expired_since {
             Some(since) => self.episode = Episode::resumed(since, record.cause, record.untold),
@@ -193,7 +187,7 @@ impl Device {
     pub fn inherit(&mut self, before: Device) -> Option<Box<Agent>> {
         let was_enabled = before.is_enabled();
         self.silence.inherit(&before.silence, was_enabled);
-        self.available = before.available.filter(|_| self.spec.has_availability);
+        self.availability.inherit(before.availability);
         self.enabled = before.enabled;
         self.recorded = before.recorded;
         self.hellos = before.hellos;

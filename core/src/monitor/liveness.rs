@@ -3,6 +3,7 @@
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
 use super::device::Device;
+use crate::machines::availability::says;
 use crate::machines::silence::{Ended, GRACE, Grace};
 use crate::machines::subscriptions::{self, Plan};
 use crate::machines::watch_link::{self, Return, Telling};
@@ -14,7 +15,7 @@ use crate::model::message::{
 };
 use crate::model::words::devices_and_agents;
 use crate::monitor::turn::Turn;
-use crate::monitor::{Monitor, Target, Timer, availability, loss_kind};
+use crate::monitor::{Monitor, Target, Timer, loss_kind};
 use crate::topic::TopicFilter;
 use crate::topic::index::TopicIndex;
 use bytes::Bytes;
@@ -198,7 +199,7 @@ impl Monitor {
         self.index.for_each_match(&message.topic, |target| found.push(target));
         // A will is sent by the broker: it is no sign of life of anybody.
         let is_will = found.iter().any(|target| matches!(target, Target::Availability(_)))
-            && availability::says(&message.payload) == Some(false);
+            && says(&message.payload) == Some(false);
         for target in found.drain(..) {
             match target {
                 Target::Availability(id) => self.availability_told(turn, id, message),
@@ -234,7 +235,7 @@ impl Monitor {
         // After a crash it has at least this long; one that talks more rarely would be taken for
         // silent by then if the crash took this contact along.
         self.saving.hurry_if(silence > GRACE);
-        device.available = device.available.filter(|here| *here);
+        device.availability.heard();
         self.saving.changed(id, &mut device.dirty);
         if !device.silence.is_pending() {
             self.arm(id);
