@@ -37,7 +37,7 @@ mod views;
 use crate::machines::clock::WatchedClock;
 use crate::machines::deadline::DeadlineTable;
 use crate::machines::dependency::Dependencies;
-use crate::machines::echoes::Echoes;
+use crate::machines::echoes::{Echoes, Round};
 use crate::machines::pauses::Pauses;
 use crate::machines::probes::Probes;
 use crate::machines::restores::Restores;
@@ -96,7 +96,15 @@ pub struct Monitor {
     probes: Probes,
     session: StateSession,
     restores: Restores,
+    /// Copies of restored states that the state connection is to bring.
     echoes: Echoes,
+    /// The same of the watch connection, where it cannot tell them from contacts.
+    heard_echoes: Echoes,
+    /// The last round of restored states that was published, on any connection and on an earlier one.
+    last_round: Round,
+    earlier_round: Round,
+    /// With this acknowledgement the watch connection has brought the copies of the round.
+    heard_until: Option<(Token, Round)>,
     refusals: Refusals,
     saving: SaveQueue,
     /// The store has been read, or cannot be: what is found out now is news.
@@ -182,6 +190,10 @@ impl Monitor {
             session: StateSession::default(),
             restores: Restores::default(),
             echoes: Echoes::default(),
+            heard_echoes: Echoes::default(),
+            last_round: Round::default(),
+            earlier_round: Round::default(),
+            heard_until: None,
             refusals: Refusals::default(),
             saving: SaveQueue::default(),
             store_answered: false,

@@ -206,11 +206,10 @@ impl Restores {
         self.active[place.0].unkept += 1;
     }
 
-    /// Whether states of the present chunk went out at QoS 0. Returns whose.
+    /// Whether states of the present chunk went out at QoS 0.
     #[must_use]
-    pub fn has_unkept(&self, place: Place) -> Option<DeviceId> {
-        let restore = &self.active[place.0];
-        (restore.unkept > 0).then_some(restore.device)
+    pub fn has_unkept(&self, place: Place) -> bool {
+        self.active[place.0].unkept > 0
     }
 
     /// The present chunk waits for this acknowledgement.

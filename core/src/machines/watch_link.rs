@@ -1,9 +1,8 @@
 //! The watch connection: whether devices can be heard, and what was told of that.
 
-use crate::model::message::{FilterRefusal, LossReason, Message, Protocol};
-use crate::topic::{TopicFilter, TopicName};
-use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::model::message::{FilterRefusal, LossReason, Protocol};
+use crate::topic::TopicFilter;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A connection that has held this long after a take-over is undisputed.
@@ -24,8 +23,6 @@ pub struct WatchLink {
     taken: bool,
     /// When a connection after a take-over will have lasted.
     lasting_at: Option<Duration>,
-    /// In 3.1.1 a restored state looks like any other message: copies still to be passed over.
-    echoes: BTreeMap<TopicName, Vec<Bytes>>,
 }
 
 /// When the return of the connection is to be told.
@@ -48,6 +45,12 @@ impl WatchLink {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.protocol.is_some()
+    }
+
+    /// The protocol of the connection, while there is one.
+    #[must_use]
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.protocol
     }
 
     pub fn connected(&mut self, now: Duration, protocol: Protocol) {
@@ -124,50 +127,12 @@ impl WatchLink {
     /// The connection is lost; whether that is to be told.
     pub fn disconnected(&mut self, reason: &LossReason) -> bool {
         self.protocol = None;
-        self.echoes.clear();
         self.told_lost = true;
         self.lasting_at = None;
         let is_taken = *reason == LossReason::TakenOver;
         let was_taken = self.taken;
         self.taken |= is_taken;
         !(was_taken && is_taken)
-    }
-
-    /// Notes that a restored state was published which this connection will hear.
-    pub fn expect_echo(&mut self, topic: &TopicName, payload: &Bytes) {
-        self.echoes.entry(topic.clone()).or_default().push(payload.clone());
-    }
-
-    #[must_use]
-    pub fn needs_echoes(&self) -> bool {
-        self.protocol == Some(Protocol::V311)
-    }
-
-    pub fn forget_echoes_of(&mut self, topic: &TopicName) {
-        self.echoes.remove(topic);
-    }
-
-    /// Drops copies that never came, once no restored state is awaited any more.
-    pub fn forget_echoes_if(&mut self, nothing_awaited: bool) {
-        if nothing_awaited {
-            self.echoes.clear();
-        }
-    }
-
-    /// Whether the message is the copy of a restored state; each is passed over once.
-    pub fn swallow(&mut self, message: &Message) -> bool {
-        if self.echoes.is_empty() {
-            return false;
-        }
-        let Some(payloads) = self.echoes.get_mut(&message.topic) else { return false };
-        let Some(at) = payloads.iter().position(|payload| *payload == message.payload) else {
-            return false;
-        };
-        payloads.remove(at);
-        if payloads.is_empty() {
-            self.echoes.remove(&message.topic);
-        }
-        true
     }
 }
 
@@ -183,7 +148,6 @@ pub fn answered_until(now: Duration, reason: &LossReason) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::message::QoS;
 
     const T: fn(u64) -> Duration = Duration::from_secs;
 
@@ -199,11 +163,6 @@ mod tests {
 
     fn refusal(filter: &str) -> FilterRefusal {
         FilterRefusal { filter: TopicFilter::new(filter).unwrap(), reason: "not authorized".into() }
-    }
-
-    fn copy(payload: &'static str) -> Message {
-        let (topic, payload) = (TopicName::new("home/lamp").unwrap(), payload.into());
-        Message { topic, payload, qos: QoS::AtLeastOnce, retain: false, restored: false }
     }
 
     #[test]
@@ -243,20 +202,6 @@ mod tests {
         assert!(!link.has_refused(&refused.filter));
         assert!(link.subscribed(T(11), vec![]).is_empty());
         assert_eq!(link.subscribed(T(12), vec![&refused]), [&refused], "it was granted between");
-    }
-
-    #[test]
-    fn each_copy_of_a_restored_state_is_passed_over_once_and_none_on_the_next_connection() {
-        let mut link = connected();
-        let message = copy("on");
-        assert!(link.needs_echoes() && !link.swallow(&message));
-        link.expect_echo(&message.topic, &message.payload);
-        assert!(!link.swallow(&copy("off")) && link.swallow(&message) && !link.swallow(&message));
-        link.expect_echo(&message.topic, &message.payload);
-        link.forget_echoes_if(false);
-        link.disconnected(&lost());
-        link.connected(T(9), Protocol::V311);
-        assert!(!link.swallow(&message));
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Monitor {
         }
         let is_to_be_told = self.watch.disconnected(reason);
         self.probes.begin_anew();
+        self.heard_echoes.forget();
         self.disarm_all();
         self.arm_all();
         self.save_less_watched(turn);
@@ -192,7 +193,7 @@ impl Monitor {
         if self.takedown.owns(&message.topic) {
             return;
         }
-        if !is_replay && self.watch.swallow(message) {
+        if !is_replay && !self.heard_echoes.is_empty() && self.swallow_echo(message) {
             return;
         }
         let mut found = std::mem::take(&mut self.found);

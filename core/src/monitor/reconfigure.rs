@@ -65,6 +65,7 @@ impl Monitor {
         self.settle_dependents(turn);
         self.arm_all();
         self.count_expired();
+        self.echoes_reconfigured();
         self.resubscribe_watch(turn, &plans_before.watch);
         self.resubscribe_states(turn, &plans_before.state);
         for name in restoring {

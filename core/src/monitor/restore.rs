@@ -1,18 +1,22 @@
 //! Conducts restores: recorded states are given back, and never over something newer (see
 //! [`crate::machines::restores`] and [`crate::machines::echoes`]).
 
+use crate::machines::echoes::Round;
 use crate::machines::orders;
 use crate::machines::restores::{Finished, Place, Report, Step};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
-use crate::model::message::{Connection, Lifetime, Message, Publication, QoS, Token};
+use crate::model::message::{Connection, Lifetime, Message, Protocol, Publication, QoS, Token};
 use crate::model::state::{ReadId, StateRecord};
 use crate::model::words::counted;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
 use crate::topic::TopicName;
 use bytes::Bytes;
+
+/// Last level of the marker's topic behind a round of restored states.
+pub(super) const ECHO_MARKER: &str = "echo";
 
 impl Monitor {
     /// A hello, or a person, asks for a device's states.
@@ -65,6 +69,7 @@ impl Monitor {
         next: Option<TopicName>,
     ) {
         let Some((place, newer)) = self.restores.chunk_read(read, next) else { return };
+        let mut is_published = false;
         for state in states {
             if newer.contains(&state.topic)
                 || self.echoes.holds_newer(&state.topic)
@@ -84,42 +89,35 @@ impl Monitor {
                 }
             };
             self.publish_restored(turn, state, token);
+            is_published = true;
         }
-        if let Some(device) = self.restores.has_unkept(place) {
-            let token = self.new_token();
-            self.restores.awaits(place, token);
-            turn.out.push(self.end_of_unkept(device, token));
+        if is_published {
+            // States at QoS 0 have no acknowledgement; that of a publication behind them says that
+            // they have gone out, so that the next chunk does not heap up on them.
+            let token = self.restores.has_unkept(place).then(|| self.new_token());
+            if let Some(token) = token {
+                self.restores.awaits(place, token);
+            }
+            self.end_round(turn, token);
         }
         let step = self.restores.progress(place);
         self.take_step(turn, step);
     }
 
-    /// States at QoS 0 have no acknowledgement; that of a publication behind them says that they
-    /// have gone out, so that the next chunk does not heap up on them.
-    fn end_of_unkept(&self, device: DeviceId, token: Token) -> Action {
-        Action::Publish(Publication {
-            connection: Connection::State,
-            topic: self.own_topic(&format!("marker/{}/restore/{device}", self.client_id)),
-            payload: Bytes::new(),
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            restored: false,
-            lifetime: Lifetime::Connection,
-            token: Some(token),
-        })
+    /// Publishes one state that no restore waits for.
+    pub(super) fn publish_alone(&mut self, turn: &mut Turn<'_>, state: StateRecord) {
+        self.publish_restored(turn, state, None);
+        self.end_round(turn, None);
     }
 
-    pub(super) fn publish_restored(
-        &mut self,
-        turn: &mut Turn<'_>,
-        state: StateRecord,
-        token: Option<Token>,
-    ) {
-        if let Some(due) = self.echoes.expect(turn.now.mono, &state) {
-            self.timers.push(due, Timer::Echoes);
-        }
-        if self.watch.needs_echoes() && self.is_heard(&state.topic) {
-            self.watch.expect_echo(&state.topic, &state.payload);
+    /// Publishes a restored state, which [`Self::end_round`] has to follow.
+    fn publish_restored(&mut self, turn: &mut Turn<'_>, state: StateRecord, token: Option<Token>) {
+        let round = self.next_round();
+        let is_marked = self.session.protocol() == Some(Protocol::V5);
+        self.echoes.expect(round, &state, is_marked);
+        let tells_marks = self.watch.protocol() == Some(Protocol::V5);
+        if self.watch.is_up() && !(is_marked && tells_marks) && self.is_heard(&state.topic) {
+            self.heard_echoes.expect(round, &state, is_marked);
         }
         turn.out.push(Action::Publish(Publication {
             connection: Connection::State,
@@ -133,9 +131,61 @@ impl Monitor {
         }));
     }
 
+    /// The round that the next publication belongs to.
+    fn next_round(&self) -> Round {
+        Round(self.last_round.0 + 1)
+    }
+
+    /// Publishes the marker behind a round of restored states, whose return shows that no copy of
+    /// them can come any more.
+    fn end_round(&mut self, turn: &mut Turn<'_>, token: Option<Token>) {
+        self.last_round = self.next_round();
+        let due = self.echoes.close(turn.now.mono, self.last_round);
+        self.timers.push(due, Timer::Echoes);
+        if !self.heard_echoes.is_empty() {
+            self.heard_echoes.close(turn.now.mono, self.last_round);
+        }
+        turn.out.push(Action::Publish(Publication {
+            connection: Connection::State,
+            topic: self.own_topic(&format!("marker/{}/{ECHO_MARKER}", self.client_id)),
+            payload: Bytes::from(format!("{}/{}", self.session.marker(), self.last_round.0)),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            restored: false,
+            lifetime: Lifetime::Connection,
+            token,
+        }));
+    }
+
+    /// A marker came back that was published behind this round. What the broker has for the other
+    /// connection is on its way to that, ahead of the answer to what is published there now.
+    pub(super) fn round_returned(&mut self, turn: &mut Turn<'_>, round: Round) {
+        self.echoes.round_over(round);
+        if self.heard_echoes.is_empty() {
+            return;
+        }
+        let token = self.new_token();
+        let before = self.heard_until.map_or(round, |(_, before)| before);
+        self.heard_until = Some((token, round.max(before)));
+        let below = format!("marker/{}/{ECHO_MARKER}", self.client_id);
+        let (payload, qos) = (Bytes::new(), QoS::AtLeastOnce);
+        turn.out.push(self.own_publication(&below, payload, qos, false, Some(token)));
+    }
+
+    /// The watch connection has brought everything that was ahead of this acknowledgement.
+    fn heard_through(&mut self, token: Token) -> bool {
+        let round = self.heard_until.take_if(|(until, _)| *until == token);
+        if let Some((_, round)) = round {
+            self.heard_echoes.round_over(round);
+        }
+        round.is_some()
+    }
+
     pub(super) fn restored_published(&mut self, turn: &mut Turn<'_>, token: Token) {
-        let step = self.restores.acknowledged(token);
-        self.take_step(turn, step);
+        if !self.heard_through(token) {
+            let step = self.restores.acknowledged(token);
+            self.take_step(turn, step);
+        }
     }
 
     /// The broker did not take a state, or the publication behind those at QoS 0.
@@ -146,6 +196,9 @@ impl Monitor {
         topic: &TopicName,
     ) {
         let Some(token) = token else { return self.unkept_refused(topic) };
+        if self.heard_through(token) {
+            return;
+        }
         let step = self.restores.refused(token, !topic.is_below(&self.base_topic));
         self.take_step(turn, step);
     }
@@ -164,7 +217,7 @@ impl Monitor {
     /// No copy of what was published on this topic will come.
     pub(super) fn forget_echoes_of(&mut self, topic: &TopicName) {
         self.echoes.forget_topic(topic);
-        self.watch.forget_echoes_of(topic);
+        self.heard_echoes.forget_topic(topic);
     }
 
     fn take_step(&mut self, turn: &mut Turn<'_>, step: Step) {
@@ -202,8 +255,19 @@ impl Monitor {
     /// been overwritten on the wire, and is published once more.
     pub(super) fn echo_arrived(&mut self, turn: &mut Turn<'_>, echo: &Message) {
         if let Some(newer) = self.echoes.arrived(echo) {
-            self.publish_restored(turn, newer, None);
+            self.publish_alone(turn, newer);
         }
+    }
+
+    /// Whether a message on the watch connection is the copy of a restored state, where it does not
+    /// say so itself; each is passed over once.
+    pub(super) fn swallow_echo(&mut self, message: &Message) -> bool {
+        let tells_marks = self.watch.protocol() == Some(Protocol::V5);
+        let is_echo = self.heard_echoes.awaits(message, tells_marks);
+        if is_echo {
+            self.heard_echoes.arrived(message);
+        }
+        is_echo
     }
 
     /// Notes a live state, which whatever was read or published before is older than.
@@ -212,12 +276,21 @@ impl Monitor {
         self.echoes.newer_arrived(record);
     }
 
-    /// Gives up echoes that are overdue: the filter was refused, or another session took them.
+    /// Gives up echoes that are overdue: the broker returns no markers.
     pub(super) fn echoes_due(&mut self, turn: &mut Turn<'_>) {
-        let next = self.echoes.look(turn.now.mono);
-        self.watch.forget_echoes_if(self.echoes.is_empty());
-        if let Some(next) = next {
+        let now = turn.now.mono;
+        for next in [self.echoes.look(now), self.heard_echoes.look(now)].into_iter().flatten() {
             self.timers.push(next, Timer::Echoes);
         }
+    }
+
+    /// Keeps the expectations of topics that the new configuration records and watches.
+    pub(super) fn echoes_reconfigured(&mut self) {
+        let mut echoes = std::mem::take(&mut self.echoes);
+        echoes.keep(|topic| self.is_recorded(topic));
+        self.echoes = echoes;
+        let mut heard = std::mem::take(&mut self.heard_echoes);
+        heard.keep(|topic| self.is_heard(topic));
+        self.heard_echoes = heard;
     }
 }

@@ -2,6 +2,8 @@
 //! before its backlog has been taken in (see [`crate::machines::state_session`]).
 
 use super::liveness::refusal_sentence;
+use super::restore::ECHO_MARKER;
+use crate::machines::echoes::Round;
 use crate::machines::orders;
 use crate::machines::state_session::{Loss, Marker, Progress};
 use crate::machines::subscriptions::Plan;
@@ -17,6 +19,14 @@ use crate::monitor::{Monitor, Timer, loss_kind};
 use crate::topic::TopicFilter;
 use bytes::Bytes;
 use std::time::Duration;
+
+/// A marker of the present connection that came back.
+enum OwnMarker {
+    /// Around the subscriptions.
+    Backlog(Marker),
+    /// Behind a round of restored states.
+    Echo(Round),
+}
 
 impl Monitor {
     pub(super) fn session_connected(
@@ -35,6 +45,7 @@ impl Monitor {
         } else {
             self.echoes.forget();
         }
+        self.earlier_round = self.last_round;
         let plan = self.state_plan();
         self.save_session_filters(turn, &plan);
         turn.out.push(Action::Subscribe { connection: Connection::State, subscriptions: plan });
@@ -96,6 +107,7 @@ impl Monitor {
     pub(super) fn session_disconnected(&mut self, turn: &mut Turn<'_>, reason: LossReason) {
         let due = self.session.disconnected(turn.now.mono, reason);
         self.restores.interrupt();
+        self.echoes.interrupt();
         self.timers.push(due, Timer::SessionLoss);
     }
 
@@ -141,7 +153,9 @@ impl Monitor {
             return StateChange::Nothing;
         }
         let tells_restored = self.session.protocol() == Some(Protocol::V5);
-        if message.restored || (!tells_restored && self.echoes.awaits(&message)) {
+        // In 3.1.1 a set flag is a replay's.
+        let may_be_echo = tells_restored || !message.retain;
+        if message.restored || (may_be_echo && self.echoes.awaits(&message, tells_restored)) {
             self.echo_arrived(turn, &message);
             return StateChange::Nothing;
         }
@@ -168,15 +182,13 @@ impl Monitor {
     /// Moves the backlog's end on with each message, and recognizes the markers.
     fn note_backlog(&mut self, turn: &mut Turn<'_>, message: &Message) {
         if message.topic.is_below(&self.base_topic) {
-            if message.payload != self.session.marker().as_bytes() {
-                return;
-            }
-            match message.topic.as_str().chars().last() {
-                Some('1') => {
+            match self.marker_of(message) {
+                Some(OwnMarker::Backlog(Marker::First)) => {
                     self.session.marker_returned(Marker::First);
                 }
-                Some('2') => self.second_marker_returned(turn),
-                Some(_) | None => {}
+                Some(OwnMarker::Backlog(Marker::Second)) => self.second_marker_returned(turn),
+                Some(OwnMarker::Echo(round)) => return self.round_returned(turn, round),
+                None => return,
             }
         }
         let before = self.session.is_draining();
@@ -190,9 +202,26 @@ impl Monitor {
         }
     }
 
-    /// What was asked of the broker before the marker is done.
+    /// Which of this connection's markers a message below the base topic is.
+    fn marker_of(&self, message: &Message) -> Option<OwnMarker> {
+        let last = message.topic.as_str().rsplit_once('/')?.1;
+        let behind = message.payload.strip_prefix(self.session.marker().as_bytes())?;
+        match (last, behind) {
+            ("1", b"") => Some(OwnMarker::Backlog(Marker::First)),
+            ("2", b"") => Some(OwnMarker::Backlog(Marker::Second)),
+            (ECHO_MARKER, [b'/', round @ ..]) => {
+                let round = std::str::from_utf8(round).ok()?.parse().ok()?;
+                Some(OwnMarker::Echo(Round(round)))
+            }
+            _ => None,
+        }
+    }
+
+    /// What was asked of the broker before the marker is done, and what it had for this session
+    /// from earlier connections has arrived.
     fn second_marker_returned(&mut self, turn: &mut Turn<'_>) {
         let returned = self.session.marker_returned(Marker::Second);
+        self.round_returned(turn, self.earlier_round);
         if returned.filters_left {
             turn.out.push(self.session_filters_again());
         }
@@ -222,7 +251,7 @@ impl Monitor {
             );
             turn.raise(AlertKind::PublishRefused, message);
         }
-        self.echoes.forget();
+        self.round_returned(turn, self.earlier_round);
         let orders = self.takedown.session_stands(turn.now.mono);
         self.take_down(turn, orders);
         self.backlog_taken_in(turn);

@@ -77,7 +77,7 @@ impl Monitor {
         };
         turn.out.push(Action::WriteStates { write, changes, keep_newer });
         if let Some(state) = published.filter(|_| self.publishes_states()) {
-            self.publish_restored(turn, state, None);
+            self.publish_alone(turn, state);
         }
     }
 }

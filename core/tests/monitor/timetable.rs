@@ -77,6 +77,8 @@ pub struct Broker {
     pub refused: BTreeSet<TopicFilter>,
     /// What may not be published; in MQTT 3.1.1 it is dropped without a word.
     pub denied: BTreeSet<TopicFilter>,
+    /// What it takes and passes on to nobody.
+    pub lost: BTreeSet<TopicFilter>,
     /// Whether publications that are taken are reported.
     pub reports_accepted: bool,
     /// Acknowledgements that are owed.
@@ -389,6 +391,7 @@ impl House {
         );
         let topic = publication.topic.clone();
         let denied = self.broker.denied.iter().any(|filter| filter.matches(&topic));
+        let lost = denied || self.broker.lost.iter().any(|filter| filter.matches(&topic));
         if denied && publication.qos == QoS::AtLeastOnce && self.broker.protocol == Protocol::V5 {
             let (reason, token) = ("not authorized".to_owned(), publication.token);
             self.broker.reports_accepted = true;
@@ -405,7 +408,7 @@ impl House {
                 self.broker.owed.push(token);
             }
         }
-        if publication.connection != Connection::State || !self.broker.delivers || denied {
+        if publication.connection != Connection::State || !self.broker.delivers || lost {
             return;
         }
         let v5 = self.broker.protocol == Protocol::V5;
@@ -455,6 +458,7 @@ impl Broker {
             delivers: true,
             refused: BTreeSet::new(),
             denied: BTreeSet::new(),
+            lost: BTreeSet::new(),
             reports_accepted: false,
             owed: Vec::new(),
             watch_subscriptions: BTreeMap::new(),
