@@ -13,6 +13,7 @@ mod tests;
 mod units;
 
 use crate::model::alert::AlertKind;
+use crate::model::description::is_description;
 use crate::model::device_name::DeviceName;
 use crate::model::identity::{Former, Identity, IdentityRecord};
 use crate::model::message::{Delivery, FormerPart, Subscription};
@@ -108,6 +109,8 @@ pub struct Takedown {
     fresh: BTreeSet<TopicName>,
     /// Base topics of identities whose work was begun: what is said below them is this monitor's.
     bases: BTreeSet<String>,
+    /// Their clientids, under which devices were described.
+    client_ids: BTreeSet<String>,
 }
 
 /// What the store knew of the devices when it was opened.
@@ -138,6 +141,7 @@ impl Takedown {
             broker: None,
             fresh: BTreeSet::new(),
             bases: BTreeSet::new(),
+            client_ids: BTreeSet::new(),
         }
     }
 
@@ -153,12 +157,13 @@ impl Takedown {
         self.next_units().is_none()
     }
 
-    /// Whether a topic lies below a former base topic: what is said there is no news.
+    /// Whether a topic lies below a former base topic, or held a description under a former clientid:
+    /// what is said there is no news.
     #[must_use]
     pub fn owns(&self, topic: &TopicName) -> bool {
         self.bases.iter().any(|base| {
             topic.as_str().strip_prefix(base.as_str()).is_some_and(|below| below.starts_with('/'))
-        })
+        }) || self.client_ids.iter().any(|client_id| is_description(topic, client_id))
     }
 
     /// Whether a former session may still bring states that are newer than those recorded.

@@ -11,6 +11,16 @@ pub fn description_topic(prefix: &str, client_id: &str, name: &DeviceName) -> Op
     TopicName::new(format!("{prefix}/device/{node}/{object}/config")).ok()
 }
 
+/// Whether a topic is one of those, below whichever prefix: what is taken back lies below one that the
+/// configuration does not name any more.
+#[must_use]
+pub fn is_description(topic: &TopicName, client_id: &str) -> bool {
+    let Some(path) = topic.as_str().strip_suffix("/config") else { return false };
+    let Some((path, _object)) = path.rsplit_once('/') else { return false };
+    let path = path.strip_suffix(discovery_id(client_id).as_str());
+    path.is_some_and(|path| path.ends_with("/device/"))
+}
+
 /// A text in the characters that Home Assistant takes as a node or object id, `[a-zA-Z0-9_-]+`.
 /// Every other byte, and the hyphen, is written as a hyphen and two hex digits, so that two names
 /// never share an id.
@@ -30,11 +40,23 @@ pub fn discovery_id(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::discovery_id;
+    use super::*;
 
     #[test]
     fn an_id_keeps_letters_digits_and_underscores() {
         assert_eq!(discovery_id("Esp_04"), "Esp_04");
+    }
+
+    #[test]
+    fn own_descriptions_are_known_below_every_prefix() {
+        let name = DeviceName::new("lämp").unwrap();
+        for prefix in ["homeassistant", "a/b/c"] {
+            let topic = description_topic(prefix, "iot-monitor", &name).unwrap();
+            assert!(is_description(&topic, "iot-monitor") && !is_description(&topic, "monitor"));
+        }
+        for other in ["config", "x/config", "a/device/n/config", "a/sensor/n/lamp/config"] {
+            assert!(!is_description(&TopicName::new(other).unwrap(), "n"), "{other}");
+        }
     }
 
     #[test]

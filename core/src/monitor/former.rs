@@ -6,6 +6,7 @@ use crate::machines::orders;
 use crate::machines::takedown::{Known, Order};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
+use crate::model::description::is_description;
 use crate::model::identity::{Identity, IdentityRecord};
 use crate::model::message::{
     Connection, Delivery, FormerPart, Lifetime, Message, Publication, QoS,
@@ -92,7 +93,9 @@ impl Monitor {
 
     /// Whether what is said on a topic comes from this monitor, under its name or a former one.
     pub(super) fn is_own(&self, topic: &TopicName) -> bool {
-        topic.is_below(&self.base_topic) || self.takedown.owns(topic)
+        topic.is_below(&self.base_topic)
+            || self.takedown.owns(topic)
+            || is_description(topic, &self.client_id)
     }
 
     pub(super) fn take_down(&mut self, turn: &mut Turn<'_>, orders: Vec<Order>) {

@@ -190,7 +190,7 @@ impl Monitor {
             }
             return;
         }
-        if self.takedown.owns(&message.topic) {
+        if self.is_own(&message.topic) {
             return;
         }
         if !is_replay && !self.heard_echoes.is_empty() && self.swallow_echo(message) {

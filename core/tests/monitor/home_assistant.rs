@@ -1,12 +1,13 @@
 //! Home Assistant: what is announced and taken back, and which commands are followed.
 
 use super::expect::{agent, device_name, stateful, watched};
-use super::timetable::{BASE, House, message, secs, topic};
+use super::timetable::{BASE, House, filter, message, secs, topic};
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, QoS};
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::model::state::StateChange;
 use serde_json::{Value, json};
 
 const LAMP: &str = "homeassistant/device/iotmonitor/lamp/config";
@@ -224,4 +225,39 @@ fn a_command_where_none_are_allowed_does_nothing() {
     house.turn_the_page();
     command(&mut house, "lamp", "disable");
     assert!(house.log.is_empty(), "{:?}", house.log);
+}
+
+#[test]
+fn an_own_description_is_neither_a_contact_nor_a_state() {
+    let on = "homeassistant/device/iotmonitor/keeper/config";
+    let keeper = DeviceSpec {
+        watch: vec![filter("homeassistant/#")],
+        state: vec![filter("homeassistant/#")],
+        ..watched("keeper", 30)
+    };
+    let mut house = house(vec![keeper], Some("homeassistant"), false);
+    house.advance(secs(31));
+    assert_eq!(house.published("expire/keeper").len(), 1);
+    let payload = announced(&house, on).to_string();
+    for payload in [payload.as_str(), ""] {
+        house.hear_payload(on, payload);
+        house.state(on, payload);
+    }
+    house.expect_silence_on("recover/keeper");
+    assert!(house.records().iter().all(|(_, change)| **change == StateChange::Nothing));
+    // One that another program has published counts.
+    house.hear_payload("homeassistant/device/0x00/keeper/config", "{}");
+    assert_eq!(house.published("recover/keeper").len(), 1);
+}
+
+/// What is taken back comes back too, below a prefix that the file does not name any more.
+#[test]
+fn a_description_that_was_taken_back_is_no_contact() {
+    let keeper = || DeviceSpec { watch: vec![filter("#")], ..watched("keeper", 30) };
+    let mut house = house(vec![keeper()], Some("ha"), false);
+    house.advance(secs(31));
+    house.spec.home_assistant.discovery = None;
+    house.reload(vec![keeper()]);
+    house.hear_payload("ha/device/iotmonitor/keeper/config", "");
+    house.expect_silence_on("recover/keeper");
 }

@@ -148,6 +148,9 @@ impl Takedown {
                     if identity.base_topic != self.own.base_topic {
                         self.bases.insert(identity.base_topic.clone());
                     }
+                    if identity.client_id != self.own.client_id {
+                        self.client_ids.insert(identity.client_id.clone());
+                    }
                     begun = begin;
                     self.broker = Some((identity, broker));
                 }

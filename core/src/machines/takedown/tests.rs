@@ -457,6 +457,8 @@ mod at_the_broker {
         let orders = takedown.another_heard();
         assert_eq!(told(&orders), [AlertKind::LeftBehind]);
         assert!(!takedown.owns(&TopicName::new("base/status/lamp").unwrap()));
+        assert!(takedown.owns(&TopicName::new("ha/device/a/lamp/config").unwrap()));
+        assert!(!takedown.owns(&TopicName::new("ha/device/c/lamp/config").unwrap()));
     }
 
     #[test]
