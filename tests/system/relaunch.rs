@@ -179,3 +179,29 @@ fn restarts_by_hand_in_a_row_are_not_a_failure() {
     assert!(told.micros() >= limit.micros(), "{}", told.message());
     assert_eq!(sleepers(&machine), "1");
 }
+
+/// A stop by hand is one also where the program answers it with an error, as a Java program does.
+#[test]
+fn a_stop_by_hand_that_ends_with_an_error_is_not_a_failure() {
+    let machine = Machine::boot();
+    let exec = "trap 'exit 143' TERM; while :; do sleep 424242 & wait; done";
+    let bus = machine.launch(&config("auto", &format!("[agent_sleeper]\nexec = \"{exec}\"\n")));
+    bus.wait_topic(0, STARTED);
+    let from = bus.end();
+    machine.run(&["systemctl", "stop", UNIT]);
+    let told = machine.journal().wait_for_alert("agent-relaunched", "sleeper");
+    assert!(told.message().contains("was stopped"), "{}", told.message());
+    bus.wait_topic(from, STARTED);
+    assert_eq!(machine.journal().alerts(&machine, "agent-failed", "sleeper"), 0);
+}
+
+/// Nobody has asked systemd for these restarts, though each process ends as it does at a stop.
+#[test]
+fn an_agent_that_ends_itself_by_sigterm_keeps_failing() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", "[agent_sleeper]\nexec = \"kill -TERM $$\"\n"));
+    let told = machine.journal().wait_for_alert("agent-failed", "sleeper");
+    assert!(told.message().contains("killed by SIGTERM"), "{}", told.message());
+    bus.let_seconds_pass(2);
+    assert_eq!(machine.journal().alerts(&machine, "agent-relaunched", "sleeper"), 0);
+}

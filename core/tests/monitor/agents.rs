@@ -585,6 +585,7 @@ fn the_alert_of_a_failed_start_waits_for_what_systemds_own_tries_come_to() {
     assert_eq!(house.count(AlertKind::AgentFailed), 0);
     house.unit_becomes(UNIT, |report| {
         report.active = ActiveState::Failed;
+        report.restarts = 3;
         report.last_exit = Some("exited with 217 (USER: the user does not exist)".to_owned());
     });
     let alert = house.alerts(AlertKind::AgentFailed)[0].1;
@@ -630,6 +631,87 @@ fn too_many_restarts_by_hand_are_no_failure() {
     assert_eq!(house.starts(UNIT).len(), 5, "the delay does not grow");
     let alert = house.alerts(AlertKind::AgentRelaunched)[0].1;
     assert!(alert.message.contains("by hand"), "{}", alert.message);
+}
+
+/// systemd counts a restart of its own before it finds out that the limit refuses it, and one by hand
+/// not at all. What ends the process says nothing: it may end itself by SIGTERM.
+#[test]
+fn a_loop_of_processes_that_end_by_sigterm_is_a_failure() {
+    let mut house = running();
+    house.turn_the_page();
+    let failed = house.mono;
+    for _ in 0..5 {
+        house.unit_becomes(UNIT, |report| {
+            report.active = ActiveState::Failed;
+            report.main_pid = 0;
+            report.result = "start-limit-hit".to_owned();
+            report.restarts = 3;
+            report.last_exit = Some("killed by SIGTERM".to_owned());
+        });
+        let starts = house.starts(UNIT).len();
+        while house.starts(UNIT).len() == starts {
+            house.advance(millis(100));
+        }
+    }
+    assert_eq!(house.count(AlertKind::AgentFailed), 1);
+    assert_eq!(house.count(AlertKind::AgentRelaunched), 0);
+    assert!(house.mono - failed > secs(20), "the delay grows");
+}
+
+#[test]
+fn a_restart_by_hand_that_is_refused_after_restarts_of_systemds_own_is_no_failure() {
+    let mut house = running();
+    house.unit_restarted_by_systemd(UNIT);
+    house.unit_restarted_by_systemd(UNIT);
+    house.turn_the_page();
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Failed;
+        report.main_pid = 0;
+        report.result = "start-limit-hit".to_owned();
+        report.last_exit = Some("exited with 0".to_owned());
+    });
+    assert_eq!(house.count(AlertKind::AgentFailed), 0);
+    let alert = house.alerts(AlertKind::AgentRelaunched)[0].1;
+    assert!(alert.message.contains("by hand"), "{}", alert.message);
+}
+
+/// Where the process ends with an error, its result stands where the start limit would.
+#[test]
+fn a_stop_by_hand_that_the_process_answers_with_an_error_is_no_failure() {
+    let mut house = running();
+    house.turn_the_page();
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Failed;
+        report.main_pid = 0;
+        report.result = "exit-code".to_owned();
+        report.last_exit = Some("exited with 143".to_owned());
+    });
+    assert_eq!(house.count(AlertKind::AgentFailed), 0);
+    let alert = house.alerts(AlertKind::AgentRelaunched)[0].1;
+    assert!(alert.message.contains("was stopped"), "{}", alert.message);
+    house.advance(secs(2));
+    assert_eq!(house.starts(UNIT).len(), 1);
+}
+
+/// The count is of one unit, and another begins with none.
+#[test]
+fn a_new_unit_that_never_starts_is_a_failure_whatever_the_one_before_was_counted() {
+    let mut house = running();
+    for _ in 0..3 {
+        house.unit_restarted_by_systemd(UNIT);
+    }
+    house.manager.answers = false;
+    house.happen(Event::RestartRequested { device: device_name("box") });
+    house.happen(Event::StopFinished { unit: unit(), outcome: JobOutcome::Done });
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Activating;
+        report.main_pid = 0;
+        report.restarts = 1;
+    });
+    let failed = JobOutcome::Failed("it failed to start".to_owned());
+    house.happen(Event::StartFinished { unit: unit(), outcome: failed });
+    house.unit_fails(UNIT);
+    assert_eq!(house.count(AlertKind::AgentFailed), 1);
 }
 
 #[test]

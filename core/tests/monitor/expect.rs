@@ -159,7 +159,7 @@ impl House {
             report.main_pid = 0;
             // The result is that of the last process, whatever ended the tries.
             report.result = "exit-code".into();
-            report.restarts = 3;
+            report.restarts += 3;
             report.last_exit = Some("exited with 7".into());
         });
     }

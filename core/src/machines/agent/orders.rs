@@ -121,6 +121,8 @@ impl Agent {
     pub(super) fn start(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
         if context.may_start {
             self.phase = Phase::Starting;
+            // It is made anew, and systemd counts from the beginning.
+            self.restarts_at_start = 0;
             outcomes.push(Outcome::Start);
         } else {
             self.phase = Phase::Stopped;

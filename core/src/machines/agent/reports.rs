@@ -210,21 +210,20 @@ impl Agent {
             ActiveState::Deactivating if self.lingers() => {
                 self.look_when_settled(context.now.mono);
             }
-            ActiveState::Failed if self.was_restarted_by_hand() => {
-                let step = self.step;
-                let delay = self.relaunch(context);
-                self.step = step;
-                outcomes.push(Outcome::Relaunched { after: Fall::RestartedByHand, delay });
+            ActiveState::Failed if !self.has_given_up() => {
+                let after = if report.result == START_LIMIT {
+                    Fall::RestartedByHand
+                } else {
+                    Fall::Stopped
+                };
+                self.relaunch_after(after, context, outcomes);
             }
             ActiveState::Failed => {
                 let ran = self.start_trouble.take().is_none();
                 let exit = self.exit();
                 self.fail(context, outcomes, |delay| Failure::GivenUp { exit, ran, delay });
             }
-            ActiveState::Inactive => {
-                let delay = self.relaunch(context);
-                outcomes.push(Outcome::Relaunched { after: Fall::Stopped, delay });
-            }
+            ActiveState::Inactive => self.relaunch_after(Fall::Stopped, context, outcomes),
             ActiveState::Active
             | ActiveState::Reloading
             | ActiveState::Activating
@@ -236,10 +235,19 @@ impl Agent {
     fn vanish(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
         self.report = None;
         if self.phase == Phase::Running {
-            let delay = self.relaunch(context);
-            outcomes.push(Outcome::Relaunched { after: Fall::Gone, delay });
+            self.relaunch_after(Fall::Gone, context, outcomes);
             outcomes.push(Outcome::StateChanged);
         }
+    }
+
+    /// Plans the next start of an agent that has not failed.
+    fn relaunch_after(&mut self, after: Fall, context: &Context, outcomes: &mut Vec<Outcome>) {
+        let step = self.step;
+        let delay = self.relaunch(context);
+        if after == Fall::RestartedByHand {
+            self.step = step;
+        }
+        outcomes.push(Outcome::Relaunched { after, delay });
     }
 
     /// Plans the next start, and reports the first failure of several.
@@ -269,13 +277,11 @@ impl Agent {
         }
     }
 
-    /// Whether systemd refuses to start it for nothing but too many restarts by hand: those are not
-    /// counted as its own, and end the process as a stop does.
-    fn was_restarted_by_hand(&self) -> bool {
-        self.report.as_ref().is_some_and(|report| {
-            report.result == START_LIMIT
-                && (report.restarts == 0
-                    || report.last_exit.as_deref() == Some("killed by SIGTERM"))
-        })
+    /// Whether the failed unit is down since systemd no longer restarts it by itself. systemd counts
+    /// each restart of its own before it finds out that the start limit refuses it. Where the count
+    /// has stayed as it was when the process was started, somebody has asked for a stop or a restart,
+    /// whatever the process made of that.
+    fn has_given_up(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.restarts > self.restarts_at_start)
     }
 }

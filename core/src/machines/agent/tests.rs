@@ -77,9 +77,10 @@ fn running() -> Agent {
     agent
 }
 
-/// What follows when the process ends so that systemd gives up.
+/// What follows when the process ends again and again, so that systemd gives up.
 fn gives_up(agent: &mut Agent, context: &Context) -> Vec<Outcome> {
-    agent.reported(down(agent, ActiveState::Failed, "exited with 7"), context)
+    let failed = down(agent, ActiveState::Failed, "exited with 7");
+    agent.reported(UnitReport { restarts: 3, ..failed }, context)
 }
 
 #[test]
@@ -184,6 +185,31 @@ fn a_unit_that_is_stopped_or_gone_is_relaunched_without_a_failure() {
     assert_eq!(agent.removed(&at(5)), [relaunched, Outcome::StateChanged]);
     assert!(!agent.is_running() && !agent.keeps_failing());
     assert_eq!(agent.removed(&at(5)), [], "it waits already");
+}
+
+#[test]
+fn only_a_restart_that_systemd_has_counted_is_a_failure() {
+    let refused = |restarts, result: &str, exit: &str| {
+        let mut agent = running();
+        let again = UnitReport { restarts: 2, ..up(&agent, 11) };
+        agent.reported(again, &at(4));
+        let failed = down(&agent, ActiveState::Failed, exit);
+        let report = UnitReport { restarts, result: result.to_owned(), ..failed };
+        let next = agent.reported(report, &at(5)).remove(0);
+        (next, agent.step)
+    };
+    let relaunched = |after| Outcome::Relaunched { after, delay: T(1) };
+    for exit in ["killed by SIGTERM", "exited with 0"] {
+        let by_hand = refused(2, "start-limit-hit", exit);
+        assert_eq!(by_hand, (relaunched(Fall::RestartedByHand), 0), "the delay does not grow");
+        let (by_systemd, step) = refused(3, "start-limit-hit", exit);
+        assert!(matches!(by_systemd, Outcome::Failing(Failure::GivenUp { .. })), "{by_systemd:?}");
+        assert_eq!(step, 1);
+    }
+    let (stopped, _) = refused(2, "exit-code", "exited with 143");
+    assert_eq!(stopped, relaunched(Fall::Stopped));
+    let (failing, _) = refused(3, "exit-code", "exited with 143");
+    assert!(matches!(failing, Outcome::Failing(_)), "{failing:?}");
 }
 
 #[test]
