@@ -13,6 +13,7 @@ pub mod progress;
 pub mod snapshot;
 pub mod spec;
 pub mod state;
+pub mod status;
 pub mod time;
 pub mod unit;
 pub mod unit_name;

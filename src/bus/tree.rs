@@ -9,7 +9,7 @@ use crate::request::{Command, Rejection, Request};
 use futures_util::StreamExt as _;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::notice::Notice;
-use iotmonitor_core::model::view::{AgentView, DeviceView, Summary};
+use iotmonitor_core::model::view::{AgentView, DeviceView, Liveness, Summary};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ fn view(name: &str) -> DeviceView {
     });
     DeviceView {
         name: name.to_owned(),
-        state: "alive".to_owned(),
+        state: Liveness::Alive,
         reason: None,
         since: Duration::from_secs(5),
         last_contact: None,

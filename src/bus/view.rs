@@ -1,6 +1,6 @@
 //! How a [`DeviceView`] travels: as a dictionary of properties, so that one more is no new interface.
 
-use iotmonitor_core::model::view::{AgentView, DeviceView, Learned, Summary};
+use iotmonitor_core::model::view::{AgentView, DeviceView, Learned, Liveness, Summary};
 use std::collections::HashMap;
 use std::time::Duration;
 use zbus::Variant;
@@ -46,7 +46,7 @@ fn learned(learned: &Learned) -> Dictionary {
 pub(super) fn device_properties(view: &DeviceView) -> Dictionary {
     dictionary([
         ("Name", Variant::from(view.name.clone())),
-        ("State", Variant::from(view.state.clone())),
+        ("State", Variant::from(view.state.as_str())),
         ("Reason", Variant::from(view.reason.clone().unwrap_or_default())),
         ("Since", Variant::from(view.since.as_secs())),
         ("LastContact", Variant::from(view.last_contact.unwrap_or_default().as_secs())),
@@ -86,7 +86,8 @@ fn dictionary<const N: usize>(entries: [(&str, Variant<'static>); N]) -> Diction
     entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// `None` if it has no name. What else a daemon of another version leaves out is empty.
+/// `None` if it has no name. What else a daemon of another version leaves out is empty, and a state
+/// that it alone knows is unknown.
 pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Option<DeviceView> {
     let text = |key: &str| match dictionary.get(key) {
         Some(Variant::Str(text)) => Some(text.as_str().to_owned()),
@@ -104,7 +105,7 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
     let intervals = number("Intervals").and_then(|intervals| u32::try_from(intervals).ok());
     Some(DeviceView {
         name: text("Name")?,
-        state: text("State").unwrap_or_default(),
+        state: text("State").and_then(|state| Liveness::named(&state)).unwrap_or_default(),
         reason: text("Reason").filter(|reason| !reason.is_empty()),
         since: Duration::from_secs(number("Since").unwrap_or_default()),
         last_contact: number("LastContact").map(Duration::from_secs),
@@ -139,7 +140,7 @@ mod tests {
     fn a_view_arrives_as_it_was_sent() {
         let device = DeviceView {
             name: "lamp".to_owned(),
-            state: "alive".to_owned(),
+            state: Liveness::Alive,
             reason: None,
             since: Duration::from_secs(5),
             last_contact: Some(Duration::from_secs(7)),
@@ -157,7 +158,7 @@ mod tests {
             agent: None,
         };
         let agent = DeviceView {
-            state: "expired".to_owned(),
+            state: Liveness::Expired,
             reason: Some("silent".to_owned()),
             last_contact: None,
             disabled_until: None,

@@ -9,9 +9,10 @@ use crate::printable::{escaped_json, escaped_lines};
 use crate::systemd::usage::{Usage, usages};
 use clap::builder::styling::{AnsiColor, Style};
 use iotmonitor_core::model::device_name::DeviceName;
-use iotmonitor_core::model::view::{AgentView, DeviceView};
+use iotmonitor_core::model::status::DeviceStatus;
+use iotmonitor_core::model::view::{AgentView, DeviceView, Liveness};
 use iotmonitor_core::model::words::{Ago, RoundedDuration, mebibytes};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often `--watch` asks again.
@@ -105,41 +106,22 @@ fn render(StatusReport { watching, rows }: &StatusReport, alone: bool, as_json: 
     if *watching || as_json { text } else { text + DEAF }
 }
 
-/// The keys of `status/NAME`, and what only a question brings to light.
+/// The status as it is published, and what only a question brings to light.
 fn json_of((device, usage): &Row) -> Value {
-    let mut value = json!({
-        "name": device.name,
-        "kind": kind(device),
-        "state": device.state,
-        "since": device.since.as_secs(),
-        "lastContact": device.last_contact.map(|contact| contact.as_secs()),
-        "watchTimeOut": device.watch_timeout.unwrap_or_default().as_secs_f64(),
-        "hellos": device.hellos,
-    });
-    if let Some(reason) = &device.reason {
-        value["reason"] = reason.as_str().into();
-    }
-    if let Some(until) = device.disabled_until {
-        value["disabledUntil"] = until.as_secs().into();
-    }
-    if let Some(agent) = &device.agent {
-        value["agent"] = json!({
-            "unit": agent.unit,
-            "state": agent.state,
-            "mainPid": agent.main_pid,
-            "restarts": agent.restarts,
-            "memoryBytes": usage.memory,
-            "cpuSeconds": usage.cpu.map(|cpu| cpu.as_secs_f64()),
-            "lastExit": agent.last_exit,
-            "lastExitAt": agent.last_exit_at.map(|at| at.as_secs()),
-            "nextStart": agent.next_start.map(|at| at.as_secs()),
-        });
+    let mut value = serde_json::to_value(DeviceStatus::of(device)).unwrap_or_default();
+    // Always with a fraction, and always all keys of an agent: that is what scripts know.
+    value["watchTimeOut"] = device.watch_timeout.unwrap_or_default().as_secs_f64().into();
+    if device.agent.is_some() {
+        let agent = &mut value["agent"];
+        agent["memoryBytes"] = usage.memory.into();
+        agent["cpuSeconds"] = usage.cpu.map(|cpu| cpu.as_secs_f64()).into();
+        for key in ["lastExit", "lastExitAt", "nextStart"] {
+            if agent.get(key).is_none() {
+                agent[key] = Value::Null;
+            }
+        }
     }
     value
-}
-
-fn kind(device: &DeviceView) -> &'static str {
-    if device.agent.is_some() { "agent" } else { "device" }
 }
 
 const HEADINGS: [&str; 10] =
@@ -164,19 +146,19 @@ fn table_of<const COLUMNS: usize>(
 ) -> String {
     let mut table = TextTable::new(look, headings);
     for row in rows {
-        let state = style_of(&row.0.state);
+        let state = style_of(row.0.state);
         let styles = [Style::new(), state].into_iter().chain(std::iter::repeat(Style::new()));
         table.row(cells(row, now).into_iter().take(COLUMNS).zip(styles));
     }
     table.render()
 }
 
-fn style_of(state: &str) -> Style {
+fn style_of(state: Liveness) -> Style {
     match state {
-        "alive" => AnsiColor::Green.on_default(),
-        "expired" => AnsiColor::Red.on_default().bold(),
-        "unknown" => AnsiColor::Yellow.on_default(),
-        _ => Style::new().dimmed(),
+        Liveness::Alive => AnsiColor::Green.on_default(),
+        Liveness::Expired => AnsiColor::Red.on_default().bold(),
+        Liveness::Unknown => AnsiColor::Yellow.on_default(),
+        Liveness::Disabled => Style::new().dimmed(),
     }
 }
 
@@ -186,7 +168,7 @@ fn cells((device, usage): &Row, now: Duration) -> [String; 10] {
     let of_agent = |cell: fn(&AgentView) -> String| agent.map_or_else(none, cell);
     [
         device.name.clone(),
-        device.state.clone(),
+        device.state.as_str().to_owned(),
         device.last_contact.map_or_else(|| "never".to_owned(), |contact| ago(now, contact)),
         device.watch_timeout.map_or_else(none, |timeout| RoundedDuration(timeout).to_string()),
         device.hellos.to_string(),
@@ -202,8 +184,8 @@ fn description((device, usage): &Row, now: Duration) -> String {
     let mut text = format!(
         "{} ({})\n  state:        {}{}, for {}\n",
         device.name,
-        kind(device),
-        device.state,
+        device.kind(),
+        device.state.as_str(),
         device.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
         RoundedDuration(Duration::from_secs(now.as_secs().saturating_sub(device.since.as_secs())))
     );
@@ -259,7 +241,7 @@ mod tests {
     fn lamp() -> DeviceView {
         DeviceView {
             name: "lamp".to_owned(),
-            state: "expired".to_owned(),
+            state: Liveness::Expired,
             reason: Some("silent".to_owned()),
             since: Duration::from_secs(1_000),
             last_contact: Some(Duration::from_secs(940)),
@@ -280,7 +262,7 @@ mod tests {
             restarts: 3,
             ..AgentView::default()
         };
-        let (name, state) = ("pump".to_owned(), "unknown".to_owned());
+        let (name, state) = ("pump".to_owned(), Liveness::Unknown);
         DeviceView { name, state, last_contact: None, agent: Some(agent), ..lamp() }
     }
 

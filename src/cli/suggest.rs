@@ -114,12 +114,13 @@ fn json_of(device: &DeviceView) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use iotmonitor_core::model::view::Liveness;
 
     fn device(timeout: Option<u64>, longest: u64, proposed: Option<u64>) -> DeviceView {
         let secs = Duration::from_secs;
         DeviceView {
             name: "lamp".to_owned(),
-            state: "alive".to_owned(),
+            state: Liveness::Alive,
             reason: None,
             since: Duration::ZERO,
             last_contact: None,

@@ -2,88 +2,14 @@
 
 use super::recent::Told;
 use iotmonitor_core::model::alert::Priority;
-use iotmonitor_core::model::view::{AgentView, DeviceView, Summary};
-use serde::{Serialize, Serializer};
+use iotmonitor_core::model::status::DeviceStatus;
+use iotmonitor_core::model::view::{DeviceView, Liveness, Summary};
+use serde::Serialize;
 use serde_json::{Value, json};
-use std::time::Duration;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DeviceJson<'a> {
-    name: &'a str,
-    kind: &'static str,
-    state: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    /// Unix seconds of the last change of `state`.
-    since: u64,
-    /// Unix seconds; `null` if there never was one.
-    last_contact: Option<u64>,
-    /// Seconds; 0 never expires.
-    watch_time_out: Seconds,
-    hellos: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_until: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent: Option<AgentJson<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AgentJson<'a> {
-    unit: &'a str,
-    state: &'a str,
-    main_pid: u32,
-    restarts: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_exit: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_exit_at: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_start: Option<u64>,
-}
-
-/// Without a fraction where there is none.
-struct Seconds(Duration);
-
-impl Serialize for Seconds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.subsec_nanos() == 0 {
-            serializer.serialize_u64(self.0.as_secs())
-        } else {
-            serializer.serialize_f64(self.0.as_secs_f64())
-        }
-    }
-}
-
-impl<'a> From<&'a AgentView> for AgentJson<'a> {
-    fn from(agent: &'a AgentView) -> Self {
-        Self {
-            unit: &agent.unit,
-            state: &agent.state,
-            main_pid: agent.main_pid,
-            restarts: agent.restarts,
-            last_exit: agent.last_exit.as_deref(),
-            last_exit_at: agent.last_exit_at.map(|at| at.as_secs()),
-            next_start: agent.next_start.map(|at| at.as_secs()),
-        }
-    }
-}
 
 /// A device or agent.
 pub(super) fn device(view: &DeviceView) -> String {
-    text(&DeviceJson {
-        name: &view.name,
-        kind: if view.agent.is_some() { "agent" } else { "device" },
-        state: &view.state,
-        reason: view.reason.as_deref(),
-        since: view.since.as_secs(),
-        last_contact: view.last_contact.map(|contact| contact.as_secs()),
-        watch_time_out: Seconds(view.watch_timeout.unwrap_or_default()),
-        hellos: view.hellos,
-        disabled_until: view.disabled_until.map(|until| until.as_secs()),
-        agent: view.agent.as_ref().map(AgentJson::from),
-    })
+    DeviceStatus::of(view).to_json()
 }
 
 /// A device or agent as the original iotmonitor listed it.
@@ -94,7 +20,7 @@ pub(super) fn in_the_originals_form(view: &DeviceView) -> String {
         enabled: bool,
         expired: bool,
     }
-    let (enabled, expired) = (view.state != "disabled", view.state == "expired");
+    let (enabled, expired) = (view.state != Liveness::Disabled, view.state == Liveness::Expired);
     text(&Original { name: &view.name, enabled, expired })
 }
 
@@ -136,7 +62,7 @@ pub(super) fn alert(told: &Told) -> String {
     })
 }
 
-/// Texts and numbers always serialize.
+/// Strings and numbers always serialize.
 fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
@@ -144,11 +70,13 @@ fn text(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use iotmonitor_core::model::view::AgentView;
+    use std::time::Duration;
 
     fn pump() -> DeviceView {
         DeviceView {
             name: "\"pump\"</script>".to_owned(),
-            state: "expired".to_owned(),
+            state: Liveness::Expired,
             reason: Some("silent".to_owned()),
             since: Duration::from_millis(5_900),
             last_contact: None,
@@ -200,7 +128,7 @@ mod tests {
         });
         assert_eq!(value(&device(&pump())), expected);
         let lamp = DeviceView {
-            state: "alive".to_owned(),
+            state: Liveness::Alive,
             reason: None,
             last_contact: Some(Duration::from_secs(7)),
             watch_timeout: Some(Duration::from_secs(60)),
@@ -215,16 +143,12 @@ mod tests {
 
     #[test]
     fn the_originals_list_has_its_three_keys_in_its_order() {
-        let of = |state: &str| {
-            in_the_originals_form(&DeviceView {
-                name: "esp04".to_owned(),
-                state: state.to_owned(),
-                ..pump()
-            })
+        let of = |state| {
+            in_the_originals_form(&DeviceView { name: "esp04".to_owned(), state, ..pump() })
         };
-        assert_eq!(of("expired"), r#"{"name":"esp04","enabled":true,"expired":true}"#);
-        assert_eq!(of("alive"), r#"{"name":"esp04","enabled":true,"expired":false}"#);
-        assert_eq!(of("unknown"), r#"{"name":"esp04","enabled":true,"expired":false}"#);
-        assert_eq!(of("disabled"), r#"{"name":"esp04","enabled":false,"expired":false}"#);
+        assert_eq!(of(Liveness::Expired), r#"{"name":"esp04","enabled":true,"expired":true}"#);
+        assert_eq!(of(Liveness::Alive), r#"{"name":"esp04","enabled":true,"expired":false}"#);
+        assert_eq!(of(Liveness::Unknown), r#"{"name":"esp04","enabled":true,"expired":false}"#);
+        assert_eq!(of(Liveness::Disabled), r#"{"name":"esp04","enabled":false,"expired":false}"#);
     }
 }

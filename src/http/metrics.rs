@@ -9,7 +9,8 @@ use super::guard::HttpRefusal;
 use super::recent::Recent;
 use hyper::StatusCode;
 use iotmonitor_core::model::alert::AlertKind;
-use iotmonitor_core::model::view::{DeviceView, Summary};
+use iotmonitor_core::model::unit::ActiveState;
+use iotmonitor_core::model::view::{DeviceView, Liveness, Summary};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::{SysconfVar, sysconf};
@@ -24,9 +25,6 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::time::Duration;
 
-/// What `state` can be, so that each has a series from the start.
-const STATES: [&str; 4] = ["alive", "disabled", "expired", "unknown"];
-
 /// A scrape's figures.
 #[derive(Debug)]
 struct Scrape {
@@ -40,7 +38,7 @@ struct Scrape {
 #[derive(Debug)]
 struct DeviceFigures {
     name: String,
-    state: Option<usize>,
+    state: Liveness,
     last_contact: Option<Duration>,
     watch_timeout: Option<Duration>,
     hellos: u64,
@@ -56,22 +54,16 @@ struct AgentFigures {
 impl From<DeviceView> for DeviceFigures {
     fn from(view: DeviceView) -> Self {
         Self {
-            state: STATES.iter().position(|state| *state == view.state),
             name: view.name,
+            state: view.state,
             last_contact: view.last_contact,
             watch_timeout: view.watch_timeout,
             hellos: view.hellos,
             agent: view.agent.map(|agent| AgentFigures {
-                running: agent.state == "active",
+                running: agent.state == ActiveState::Active.as_str(),
                 restarts: agent.restarts,
             }),
         }
-    }
-}
-
-impl DeviceFigures {
-    fn is(&self, state: &str) -> bool {
-        self.state.is_some_and(|index| STATES[index] == state)
     }
 }
 
@@ -98,9 +90,9 @@ pub(super) async fn scrape(
     })
 }
 
-fn text_of(snapshot: Scrape) -> Result<String, fmt::Error> {
+fn text_of(scrape: Scrape) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(snapshot));
+    registry.register_collector(Box::new(scrape));
     let mut text = String::new();
     encode_registry(&mut text, &registry)?;
     Ok(text)
@@ -123,14 +115,16 @@ impl Scrape {
         let help = "Whether devices can be heard: the broker is connected and has subscribed.";
         let connected = Some(i64::from(self.summary.watching));
         out.single("iotmonitor_broker_connected", help, MetricType::Gauge, connected)?;
-        let count = |is_agent: bool, state: &str| {
-            let fits = |it: &&DeviceFigures| it.agent.is_some() == is_agent && it.is(state);
+        let count = |is_agent: bool, state: Liveness| {
+            let fits = |it: &&DeviceFigures| it.agent.is_some() == is_agent && it.state == state;
             self.devices.iter().filter(fits).count()
         };
         let by_state =
             [("device", false), ("agent", true)].into_iter().flat_map(|(kind, agent)| {
-                let series = move |state| ([("kind", kind), ("state", state)], count(agent, state));
-                STATES.into_iter().map(series)
+                // Each state has a series from the start.
+                Liveness::ALL.into_iter().map(move |state| {
+                    ([("kind", kind), ("state", state.as_str())], count(agent, state))
+                })
             });
         let help = "Configured devices and agents by their state.";
         out.gauge("iotmonitor_devices", help, by_state)?;
@@ -144,9 +138,17 @@ impl Scrape {
             self.devices.iter().map(move |device| (label(device), value(device)))
         };
         let help = "Whether a device or agent is silent past its watchTimeOut, or said to be away.";
-        out.gauge("iotmonitor_device_expired", help, each(|it| i64::from(it.is("expired"))))?;
+        out.gauge(
+            "iotmonitor_device_expired",
+            help,
+            each(|it| i64::from(it.state == Liveness::Expired)),
+        )?;
         let help = "Whether a device or agent is watched.";
-        out.gauge("iotmonitor_device_enabled", help, each(|it| i64::from(!it.is("disabled"))))?;
+        out.gauge(
+            "iotmonitor_device_enabled",
+            help,
+            each(|it| i64::from(it.state != Liveness::Disabled)),
+        )?;
         let contacts =
             self.devices.iter().filter_map(|it| Some((label(it), it.last_contact?.as_secs_f64())));
         let help = "When a device was last heard; absent if never.";
@@ -259,10 +261,10 @@ mod tests {
     use super::*;
     use iotmonitor_core::model::view::AgentView;
 
-    fn snapshot() -> Scrape {
+    fn figures() -> Scrape {
         let lamp = DeviceView {
             name: "the \"lamp\"".to_owned(),
-            state: "expired".to_owned(),
+            state: Liveness::Expired,
             reason: Some("silent".to_owned()),
             since: Duration::ZERO,
             last_contact: Some(Duration::from_millis(1_500)),
@@ -282,7 +284,7 @@ mod tests {
         };
         let pump = DeviceView {
             name: "pump".to_owned(),
-            state: "disabled".to_owned(),
+            state: Liveness::Disabled,
             last_contact: None,
             watch_timeout: None,
             agent: Some(agent),
@@ -298,7 +300,7 @@ mod tests {
 
     #[test]
     fn each_figure_is_under_its_name() {
-        let text = text_of(snapshot()).unwrap();
+        let text = text_of(figures()).unwrap();
         for line in [
             "# TYPE iotmonitor_broker_connected gauge",
             "iotmonitor_broker_connected 1",
@@ -325,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_family_without_a_series_is_left_out() {
-        let empty = Scrape { devices: Vec::new(), ..snapshot() };
+        let empty = Scrape { devices: Vec::new(), ..figures() };
         assert!(!text_of(empty).unwrap().contains("iotmonitor_agent_running"));
     }
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceView {
     pub name: String,
-    /// What `status/NAME` calls `state`: `unknown`, `alive`, `expired` or `disabled`.
-    pub state: String,
+    pub state: Liveness,
     /// Why there is an alarm, if there is one (see [`super::alert::Reason`]).
     pub reason: Option<String>,
     /// Of the last change of `state`, since the Unix epoch.
@@ -25,6 +24,14 @@ pub struct DeviceView {
     /// When a person's `disable --for` is over, since the Unix epoch.
     pub disabled_until: Option<Duration>,
     pub agent: Option<AgentView>,
+}
+
+impl DeviceView {
+    /// `device` or `agent`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        if self.agent.is_some() { "agent" } else { "device" }
+    }
 }
 
 /// The process of an agent.
@@ -57,9 +64,10 @@ pub struct Summary {
 }
 
 /// What `status/NAME` calls `state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Liveness {
     /// No contact yet.
+    #[default]
     Unknown,
     Alive,
     Expired,
@@ -67,6 +75,15 @@ pub enum Liveness {
 }
 
 impl Liveness {
+    /// In the order of their names.
+    pub const ALL: [Self; 4] = [Self::Alive, Self::Disabled, Self::Expired, Self::Unknown];
+
+    /// The state of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

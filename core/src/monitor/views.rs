@@ -22,7 +22,7 @@ impl Monitor {
         let device = &self.devices[id];
         DeviceView {
             name: device.spec.name.to_string(),
-            state: device.liveness().as_str().to_owned(),
+            state: device.liveness(),
             reason: device.reason().map(|reason| reason.as_str().to_owned()),
             since: device.since,
             last_contact: device.silence.last_contact(),

@@ -18,7 +18,7 @@ fn told(house: &House) -> Vec<String> {
                 format!("{device} recovered {}", contact.as_secs())
             }
             Notice::AgentRestarted { device, main_pid } => format!("{device} restarted {main_pid}"),
-            Notice::StateChanged(view) => format!("{} is {}", view.name, view.state),
+            Notice::StateChanged(view) => format!("{} is {}", view.name, view.state.as_str()),
             Notice::UnitChanged(view) => {
                 let agent = view.agent.as_ref().unwrap();
                 format!("{} {} {} {}", view.name, agent.state, agent.main_pid, agent.restarts)

@@ -17,7 +17,7 @@ fn pause(house: &mut House, device: &str, span: Duration) {
 }
 
 fn state(house: &House) -> String {
-    house.monitor.view(&device_name("box")).unwrap().state
+    house.monitor.view(&device_name("box")).unwrap().state.as_str().to_owned()
 }
 
 #[test]

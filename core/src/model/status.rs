@@ -1,0 +1,114 @@
+//! The JSON of a device's status: the retained `status/NAME`, the answers over HTTP and what
+//! `iotmonitor status --json` prints are all written from here.
+
+use crate::model::view::{AgentView, DeviceView};
+use serde::{Serialize, Serializer};
+use std::time::Duration;
+
+/// A device or agent. [`DeviceStatus::published`] leaves out what changes without a change of the
+/// state, or concerns this host alone.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceStatus<'a> {
+    name: &'a str,
+    kind: &'static str,
+    state: &'static str,
+    /// Why there is an alarm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// Unix seconds of the last change of `state`.
+    since: u64,
+    /// Unix seconds; `null` if there never was one.
+    last_contact: Option<u64>,
+    /// Seconds; 0 never expires.
+    watch_time_out: Seconds,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hellos: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_until: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<AgentStatus<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AgentStatus<'a> {
+    unit: &'a str,
+    /// systemd's ActiveState.
+    state: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    main_pid: Option<u32>,
+    restarts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_exit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_exit_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_start: Option<u64>,
+}
+
+/// Written without a fraction where there is none.
+#[derive(Debug)]
+struct Seconds(Duration);
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.subsec_nanos() == 0 {
+            serializer.serialize_u64(self.0.as_secs())
+        } else {
+            serializer.serialize_f64(self.0.as_secs_f64())
+        }
+    }
+}
+
+impl<'a> DeviceStatus<'a> {
+    /// All that is known.
+    #[must_use]
+    pub fn of(view: &'a DeviceView) -> Self {
+        Self {
+            name: &view.name,
+            kind: view.kind(),
+            state: view.state.as_str(),
+            reason: view.reason.as_deref(),
+            since: view.since.as_secs(),
+            last_contact: view.last_contact.map(|contact| contact.as_secs()),
+            watch_time_out: Seconds(view.watch_timeout.unwrap_or_default()),
+            hellos: Some(view.hellos),
+            disabled_until: view.disabled_until.map(|until| until.as_secs()),
+            agent: view.agent.as_ref().map(AgentStatus::of),
+        }
+    }
+
+    /// What is retained on `status/NAME`.
+    #[must_use]
+    pub fn published(view: &'a DeviceView) -> Self {
+        let agent = view.agent.as_ref().map(AgentStatus::published);
+        Self { hellos: None, disabled_until: None, agent, ..Self::of(view) }
+    }
+
+    /// One line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Strings and numbers always serialize; an empty payload would clear a retained status.
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+impl<'a> AgentStatus<'a> {
+    fn of(agent: &'a AgentView) -> Self {
+        Self {
+            unit: &agent.unit,
+            state: &agent.state,
+            main_pid: Some(agent.main_pid),
+            restarts: agent.restarts,
+            last_exit: agent.last_exit.as_deref(),
+            last_exit_at: agent.last_exit_at.map(|at| at.as_secs()),
+            next_start: agent.next_start.map(|at| at.as_secs()),
+        }
+    }
+
+    fn published(agent: &'a AgentView) -> Self {
+        let (main_pid, last_exit, last_exit_at, next_start) = (None, None, None, None);
+        Self { main_pid, last_exit, last_exit_at, next_start, ..Self::of(agent) }
+    }
+}
