@@ -54,7 +54,7 @@ pub enum Standing {
 }
 
 /// What all devices are seen against.
-struct Context<'a> {
+struct GroupingContext<'a> {
     topics: &'a Topics,
     described: &'a home_assistant::Described,
     listened: Duration,
@@ -82,7 +82,7 @@ pub fn devices(
     listened: Duration,
     taken: BTreeSet<String>,
 ) -> Vec<FoundDevice> {
-    let context = Context { topics, described, listened };
+    let context = GroupingContext { topics, described, listened };
     let mut names = UniqueNames::new(taken);
     let groups = groups(topics, described, roster).into_iter();
     let mut bridges = BTreeMap::new();
@@ -188,7 +188,7 @@ fn role_by_shape(levels: &[&str], traffic: &Traffic) -> Role {
 fn device(
     key: &str,
     mut group: Group<'_>,
-    context: &Context<'_>,
+    context: &GroupingContext<'_>,
     names: &mut UniqueNames,
 ) -> Option<FoundDevice> {
     group.topics.sort_by_key(|(topic, traffic, _)| (Reverse(traffic.live), *topic));

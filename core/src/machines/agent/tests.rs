@@ -1,3 +1,5 @@
+//! What an agent does, report by report.
+
 use super::*;
 use crate::model::spec::{Exec, Sandbox};
 use crate::model::unit::JobOutcome;

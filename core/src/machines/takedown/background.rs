@@ -1,6 +1,6 @@
 //! What former identities left at the broker, one after the other and delaying nothing.
 
-use super::broker::{Broker, End};
+use super::broker::{Broker, TakedownEnd};
 use super::{Order, RESTORE_PATIENCE, Takedown};
 use crate::model::alert::AlertKind;
 use crate::model::identity::{Former, Identity, IdentityRecord};
@@ -122,7 +122,7 @@ impl Takedown {
 
     fn with_broker(
         &mut self,
-        step: impl FnOnce(&mut Broker) -> (Vec<Order>, Option<End>),
+        step: impl FnOnce(&mut Broker) -> (Vec<Order>, Option<TakedownEnd>),
     ) -> Vec<Order> {
         let Some((identity, broker)) = &mut self.broker else { return Vec::new() };
         let (mut orders, end) = step(broker);
@@ -154,7 +154,7 @@ impl Takedown {
                     begun = begin;
                     self.broker = Some((identity, broker));
                 }
-                None => self.finish(&identity, &End::Done, orders),
+                None => self.finish(&identity, &TakedownEnd::Done, orders),
             }
         }
         orders.extend(begun);
@@ -186,19 +186,19 @@ impl Takedown {
         orders.push(Order::LetRestore);
     }
 
-    fn finish(&mut self, identity: &Identity, end: &End, orders: &mut Vec<Order>) {
+    fn finish(&mut self, identity: &Identity, end: &TakedownEnd, orders: &mut Vec<Order>) {
         let Identity { client_id, base_topic, .. } = identity;
         let names = format!("the former clientid `{client_id}` and baseTopic `{base_topic}`");
         orders.push(match end {
-            End::Done => Order::Tell(
+            TakedownEnd::Done => Order::Tell(
                 AlertKind::IdentityChanged,
                 format!("what was left at the broker under {names} has been taken down"),
             ),
-            End::InUse(how) => Order::Tell(
+            TakedownEnd::InUse(how) => Order::Tell(
                 AlertKind::LeftBehind,
                 format!("another monitor goes by {names}, for {how}: what was left is left to it"),
             ),
-            End::Unseen => Order::Tell(
+            TakedownEnd::Unseen => Order::Tell(
                 AlertKind::LeftBehind,
                 format!(
                     "the broker does not let be seen whether another monitor goes by {names}: what \

@@ -35,7 +35,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(300);
 
 /// How the work on one former identity came to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum TakedownEnd {
     /// All of it has been taken down.
     Done,
     /// Somebody goes by its names: nothing more is touched. In words, how that showed.
@@ -175,7 +175,7 @@ impl Broker {
         now: Duration,
         part: FormerPart,
         session_present: bool,
-    ) -> (Vec<Order>, Option<End>) {
+    ) -> (Vec<Order>, Option<TakedownEnd>) {
         if self.part() != Some(part) {
             return (Vec::new(), None);
         }
@@ -185,7 +185,7 @@ impl Broker {
             FormerPart::Drain => (self.end(), None),
             FormerPart::End => {
                 self.stage = TakedownStage::Over;
-                (vec![Order::Disconnect], Some(End::Done))
+                (vec![Order::Disconnect], Some(TakedownEnd::Done))
             }
         }
     }
@@ -205,9 +205,13 @@ impl Broker {
     }
 
     /// Without the subscriptions nothing is known of who is there.
-    pub fn subscribed(&mut self, part: FormerPart, refused: bool) -> (Vec<Order>, Option<End>) {
+    pub fn subscribed(
+        &mut self,
+        part: FormerPart,
+        refused: bool,
+    ) -> (Vec<Order>, Option<TakedownEnd>) {
         if refused && part == FormerPart::Look && self.part() == Some(part) {
-            return self.leave(End::Unseen);
+            return self.leave(TakedownEnd::Unseen);
         }
         (Vec::new(), None)
     }
@@ -216,7 +220,7 @@ impl Broker {
         &mut self,
         part: FormerPart,
         reason: &LossReason,
-    ) -> (Vec<Order>, Option<End>) {
+    ) -> (Vec<Order>, Option<TakedownEnd>) {
         if self.part() != Some(part) {
             return (Vec::new(), None);
         }
@@ -231,10 +235,10 @@ impl Broker {
 
     /// Whoever takes the connection away is there: no war over it. Not every broker says that it was
     /// taken, so that a second loss counts as that, too, and the first has it looked again.
-    fn lose_session(&mut self, reason: &LossReason) -> (Vec<Order>, Option<End>) {
+    fn lose_session(&mut self, reason: &LossReason) -> (Vec<Order>, Option<TakedownEnd>) {
         let was_connected = matches!(self.stage, TakedownStage::Draining { .. });
         if *reason == LossReason::TakenOver || (was_connected && self.lost) {
-            return self.leave(End::InUse("it takes the connection away"));
+            return self.leave(TakedownEnd::InUse("it takes the connection away"));
         }
         if !was_connected {
             // The broker is away, or does not let it in for now.
@@ -246,16 +250,16 @@ impl Broker {
     }
 
     /// Another monitor was heard below the base topic that both share.
-    pub fn another_heard(&mut self) -> (Vec<Order>, Option<End>) {
+    pub fn another_heard(&mut self) -> (Vec<Order>, Option<TakedownEnd>) {
         match self.stage {
             TakedownStage::Looking { .. } if self.base.is_none() => {
-                self.leave(End::InUse("another monitor publishes below the same baseTopic"))
+                self.leave(TakedownEnd::InUse("another monitor publishes below the same baseTopic"))
             }
             _ => (Vec::new(), None),
         }
     }
 
-    pub fn looked_at(&mut self, message: &Message) -> (Vec<Order>, Option<End>) {
+    pub fn looked_at(&mut self, message: &Message) -> (Vec<Order>, Option<TakedownEnd>) {
         let TakedownStage::Looking { claims_to_live, .. } = &mut self.stage else {
             return (Vec::new(), None);
         };
@@ -266,7 +270,7 @@ impl Broker {
             Some("/availability") if !is_online => *claims_to_live = false,
             Some("/up") if message.retain => {}
             Some("/up" | "/availability") => {
-                return self.leave(End::InUse("a monitor publishes below its baseTopic"));
+                return self.leave(TakedownEnd::InUse("a monitor publishes below its baseTopic"));
             }
             Some(_) | None => {}
         }
@@ -290,10 +294,10 @@ impl Broker {
     }
 
     /// The broker has acknowledged all of it.
-    pub fn cleared(&mut self) -> (Vec<Order>, Option<End>) {
+    pub fn cleared(&mut self) -> (Vec<Order>, Option<TakedownEnd>) {
         if self.session.is_none() {
             self.stage = TakedownStage::Over;
-            return (vec![Order::Disconnect], Some(End::Done));
+            return (vec![Order::Disconnect], Some(TakedownEnd::Done));
         }
         self.stage = TakedownStage::AwaitOwnSession;
         if self.records { (vec![Order::Disconnect], None) } else { (self.end(), None) }
@@ -394,7 +398,7 @@ impl Broker {
         orders
     }
 
-    pub fn time_passed(&mut self, now: Duration) -> (Vec<Order>, Option<End>) {
+    pub fn time_passed(&mut self, now: Duration) -> (Vec<Order>, Option<TakedownEnd>) {
         match &mut self.stage {
             TakedownStage::Looking { since, until, claims_to_live } if now >= *until => {
                 let long = *since + LONG_LOOK;
@@ -421,7 +425,7 @@ impl Broker {
         vec![self.connect(FormerPart::End)]
     }
 
-    fn leave(&mut self, end: End) -> (Vec<Order>, Option<End>) {
+    fn leave(&mut self, end: TakedownEnd) -> (Vec<Order>, Option<TakedownEnd>) {
         self.stage = TakedownStage::Over;
         (vec![Order::Disconnect], Some(end))
     }
