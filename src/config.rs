@@ -50,7 +50,7 @@ use device::SectionKind;
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::unit_name::{DEFAULT_CLIENT_ID, UnitTemplate};
-use report::{ByteSpan, Report};
+use report::{ByteSpan, ConfigReport};
 use section::{Field, Section};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -125,7 +125,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
         };
         ConfigErrors::Unreadable { path: path.to_owned(), source, hint }
     })?;
-    let mut report = Report::default();
+    let mut report = ConfigReport::default();
     let (text, secrets) = syntax::decode(bytes, &mut report);
     if report.has_errors() {
         let (errors, warnings) = report.into_diagnostics(path, &text, secrets);
@@ -165,7 +165,7 @@ fn check(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let text = text.as_str();
     let (root, syntax_errors) = DeTable::parse_recoverable(text);
-    let mut report = Report::default();
+    let mut report = ConfigReport::default();
     if !syntax_errors.is_empty() {
         let secrets = syntax::report(text, &syntax_errors, &mut report);
         let (errors, warnings) = report.into_diagnostics(path, text, secrets);
@@ -196,7 +196,7 @@ struct Walk<'t> {
 
 impl<'t> Walk<'t> {
     /// `None` only after an error has been reported.
-    fn config(&self, report: &mut Report) -> Option<Config> {
+    fn config(&self, report: &mut ConfigReport) -> Option<Config> {
         let mqtt = self.mqtt(report);
         let alert_unit = self.alerts(report);
         let mut devices = self.devices(&mqtt, report);
@@ -231,7 +231,7 @@ impl<'t> Walk<'t> {
         })
     }
 
-    fn mqtt(&self, report: &mut Report) -> mqtt::MqttSection {
+    fn mqtt(&self, report: &mut ConfigReport) -> mqtt::MqttSection {
         let nothing = mqtt::MqttSection::default();
         let Some(entry) = section::field_of(self.root, "mqtt") else {
             let hint = "add [mqtt] and below it serverAddress = \"tcp://localhost:1883\"";
@@ -244,25 +244,25 @@ impl<'t> Walk<'t> {
         }
     }
 
-    fn home_assistant(&self, report: &mut Report) -> HomeAssistant {
+    fn home_assistant(&self, report: &mut ConfigReport) -> HomeAssistant {
         section::field_of(self.root, "homeassistant")
             .and_then(|entry| section_of(&entry, report))
             .map(|section| home_assistant::read(&section, report))
             .unwrap_or_default()
     }
 
-    fn alerts(&self, report: &mut Report) -> Option<UnitTemplate> {
+    fn alerts(&self, report: &mut ConfigReport) -> Option<UnitTemplate> {
         let entry = section::field_of(self.root, "alerts")?;
         section_of(&entry, report).and_then(|section| alerts::read(&section, report))
     }
 
-    fn http(&self, report: &mut Report) -> Option<HttpSettings> {
+    fn http(&self, report: &mut ConfigReport) -> Option<HttpSettings> {
         let entry = section::field_of(self.root, "http")?;
         let section = section_of(&entry, report)?;
         Some(http::read(&section, self.directory, self.environment, report))
     }
 
-    fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut Report) -> Vec<DeviceSpec> {
+    fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut ConfigReport) -> Vec<DeviceSpec> {
         let mut devices = Vec::new();
         let mut names: BTreeMap<&str, ByteSpan> = BTreeMap::new();
         let mut wishes = Vec::new();
@@ -296,7 +296,7 @@ impl<'t> Walk<'t> {
 }
 
 /// A known section; reports what has its name and is none.
-fn section_of<'t>(entry: &Field<'t>, report: &mut Report) -> Option<Section<'t>> {
+fn section_of<'t>(entry: &Field<'t>, report: &mut ConfigReport) -> Option<Section<'t>> {
     let title = format!("[{}]", entry.key.escape_debug());
     if let DeValue::Table(table) = entry.value {
         return Some(Section { title, header: entry.key_span.clone(), table });
@@ -308,7 +308,7 @@ fn section_of<'t>(entry: &Field<'t>, report: &mut Report) -> Option<Section<'t>>
 
 const INCLUDE: &str = "there is no `include`: put the sections into this file";
 
-fn warn_of_unknown_section(entry: &Field<'_>, report: &mut Report) {
+fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
     let shown = entry.key.escape_debug();
     let is_section = match entry.value {
         DeValue::Table(_) => true,
@@ -355,7 +355,7 @@ fn command_line(user_manager: bool, client_id: &str) -> String {
     }
 }
 
-fn warn_of_readable_secrets(walk: &Walk<'_>, path: &Path, mode: u32, report: &mut Report) {
+fn warn_of_readable_secrets(walk: &Walk<'_>, path: &Path, mode: u32, report: &mut ConfigReport) {
     if mode & 0o077 == 0 {
         return;
     }

@@ -25,7 +25,7 @@ mod shape;
 mod traffic;
 
 pub use conventions::Convention;
-pub use grouping::{FoundDevice, Seen, Standing};
+pub use grouping::{DeviceStanding, FoundDevice, Seen};
 pub use rhythm::{Basis, Timeout};
 
 use conventions::{home_assistant, zigbee2mqtt};

@@ -47,7 +47,7 @@ const NEWS_QUEUE: usize = 8_192;
 /// What the page is told.
 #[derive(Debug)]
 enum News {
-    Alert(Box<recent::Told>),
+    Alert(Box<recent::PastAlert>),
     Device(Box<DeviceView>),
     Summary(Summary),
     /// Everything may be another.
@@ -123,7 +123,7 @@ impl HttpHandle {
         if let Some(count) = self.shared.alerts.get(alert.kind as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.tell(News::Alert(Box::new(recent::Told::new(time, alert))));
+        self.tell(News::Alert(Box::new(recent::PastAlert::new(time, alert))));
     }
 
     /// Tells who looks on of a change; never waits.

@@ -6,7 +6,7 @@
 //! access control lists; a file that only they open is called closed here.
 
 use super::Environment;
-use super::report::{ByteSpan, Report};
+use super::report::{ByteSpan, ConfigReport};
 use crate::http::settings::TOKEN;
 use crate::mqtt::settings::{PASSWORD, socket_hint};
 use std::io::{self, ErrorKind};
@@ -20,7 +20,7 @@ pub(super) fn warn_if_closed(
     credential: &str,
     path: &Path,
     span: &ByteSpan,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     if let Some(closed) = closed_part(path, READ).filter(|_| environment.for_service) {
         let message = format!(
@@ -34,7 +34,7 @@ pub(super) fn warn_if_closed(
 
 /// Warns of a file with a secret that others may read too. One in a directory that is closed to them
 /// is safe, until the directory is opened.
-pub(super) fn warn_if_open(secret: &str, path: &Path, span: &ByteSpan, report: &mut Report) {
+pub(super) fn warn_if_open(secret: &str, path: &Path, span: &ByteSpan, report: &mut ConfigReport) {
     let Ok(mode) = path.metadata().map(|meta| meta.mode() & 0o7777) else { return };
     if mode & 0o077 != 0 {
         let message =
@@ -48,7 +48,7 @@ pub(super) fn warn_if_socket_closed(
     environment: &Environment,
     path: &Path,
     span: &ByteSpan,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let Some(closed) = closed_part(path, WRITE).filter(|_| environment.for_service) else { return };
     let message = format!(

@@ -6,7 +6,7 @@
 use super::Environment;
 use super::credentials;
 use super::mqtt::MqttSection;
-use super::report::Report;
+use super::report::ConfigReport;
 use super::section::{Field, Section, Text, fields};
 use super::size::{self, Limit};
 use super::time_span::MAX_TIME_SPAN;
@@ -81,7 +81,7 @@ pub(super) fn read(
     name: &str,
     mqtt: &MqttSection,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<AgentSpec> {
     let unit = mqtt.client_id.as_deref().and_then(|id| unit(section, id, name, report));
     let user = account(section, "user", report);
@@ -156,7 +156,7 @@ fn unit(
     section: &Section<'_>,
     client_id: &str,
     name: &str,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<UnitName> {
     UnitName::for_agent(client_id, name)
         .map_err(|error| {
@@ -167,7 +167,7 @@ fn unit(
         .ok()
 }
 
-fn exec(section: &Section<'_>, report: &mut Report) -> Option<Exec> {
+fn exec(section: &Section<'_>, report: &mut ConfigReport) -> Option<Exec> {
     const HINT: &str =
         "write exec = \"command for the shell\" or exec = [\"/usr/bin/program\", \"argument\"]";
     let Some(field) = section.field("exec") else {
@@ -217,7 +217,7 @@ fn warn_of_homeless_tilde(
     exec: &Exec,
     has_user: bool,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let has_tilde = match exec {
         Exec::Shell(command) => command.contains('~'),
@@ -239,7 +239,7 @@ fn warn_of_homeless_tilde(
 }
 
 /// The name or number of a user or group, as far as systemd.exec(5) is strict about it.
-fn account(section: &Section<'_>, key: &str, report: &mut Report) -> Option<String> {
+fn account(section: &Section<'_>, key: &str, report: &mut ConfigReport) -> Option<String> {
     let text = section.text(key, report)?;
     let bad =
         text.value.chars().find(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
@@ -251,7 +251,7 @@ fn account(section: &Section<'_>, key: &str, report: &mut Report) -> Option<Stri
     None
 }
 
-fn working_directory(section: &Section<'_>, report: &mut Report) -> Option<PathBuf> {
+fn working_directory(section: &Section<'_>, report: &mut ConfigReport) -> Option<PathBuf> {
     let text = section.text("workingDirectory", report)?;
     if text.value == "~" || text.value.starts_with('/') {
         return Some(PathBuf::from(text.value));
@@ -263,7 +263,7 @@ fn working_directory(section: &Section<'_>, report: &mut Report) -> Option<PathB
 }
 
 /// The environment; no message shows a value, since many a secret is passed so.
-fn variables(section: &Section<'_>, report: &mut Report) -> BTreeMap<String, String> {
+fn variables(section: &Section<'_>, report: &mut ConfigReport) -> BTreeMap<String, String> {
     const EXAMPLE: &str = "environment = { TZ = \"Europe/Paris\" }";
     let mut variables = BTreeMap::new();
     let Some(field) = section.field("environment") else { return variables };
@@ -287,7 +287,7 @@ fn variables(section: &Section<'_>, report: &mut Report) -> BTreeMap<String, Str
     variables
 }
 
-fn variable_value(entry: &Field<'_>, report: &mut Report) -> Option<String> {
+fn variable_value(entry: &Field<'_>, report: &mut ConfigReport) -> Option<String> {
     let value = match entry.value {
         DeValue::String(_) => entry.text(report)?.to_owned(),
         DeValue::Integer(integer) => integer.to_string(),
@@ -315,7 +315,7 @@ fn is_variable_name(name: &str) -> bool {
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }
 
-fn restart_delays(section: &Section<'_>, report: &mut Report) -> (Duration, Duration) {
+fn restart_delays(section: &Section<'_>, report: &mut ConfigReport) -> (Duration, Duration) {
     let limits = LEAST_RESTART..=MAX_TIME_SPAN;
     let first = section.time_span("restartSec", &limits, report).unwrap_or(DEFAULT_RESTART);
     let Some(most) = section.time_span("restartMaxSec", &limits, report) else {
@@ -331,7 +331,7 @@ fn restart_delays(section: &Section<'_>, report: &mut Report) -> (Duration, Dura
     (first, most)
 }
 
-fn memory_max(section: &Section<'_>, report: &mut Report) -> Option<u64> {
+fn memory_max(section: &Section<'_>, report: &mut ConfigReport) -> Option<u64> {
     const HINT: &str =
         "write bytes, or a size like \"64M\" or \"1G\", or \"infinity\"; 1 MiB at least";
     let field = section.field("memoryMax")?;
@@ -363,7 +363,7 @@ fn memory_max(section: &Section<'_>, report: &mut Report) -> Option<u64> {
     }
 }
 
-fn cpu_quota(section: &Section<'_>, report: &mut Report) -> Option<u32> {
+fn cpu_quota(section: &Section<'_>, report: &mut ConfigReport) -> Option<u32> {
     let field = section.field("cpuQuota")?;
     let percent = match field.value {
         DeValue::String(text) => size::parse_percent(text),
@@ -386,7 +386,7 @@ fn cpu_quota(section: &Section<'_>, report: &mut Report) -> Option<u32> {
     percent
 }
 
-fn tasks_max(section: &Section<'_>, report: &mut Report) -> Option<u64> {
+fn tasks_max(section: &Section<'_>, report: &mut ConfigReport) -> Option<u64> {
     let field = section.field("tasksMax")?;
     if field.value.as_str() == Some("infinity") {
         return None;
@@ -403,7 +403,7 @@ fn tasks_max(section: &Section<'_>, report: &mut Report) -> Option<u64> {
     tasks
 }
 
-fn sandbox(section: &Section<'_>, report: &mut Report) -> Sandbox {
+fn sandbox(section: &Section<'_>, report: &mut ConfigReport) -> Sandbox {
     match section.text("sandbox", report) {
         Some(Text { value: "strict", .. }) => Sandbox::Strict,
         None | Some(Text { value: "none", .. }) => Sandbox::None,

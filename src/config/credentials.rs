@@ -5,7 +5,7 @@
 //! agent with that user.
 
 use super::Environment;
-use super::report::{ByteSpan, Report};
+use super::report::{ByteSpan, ConfigReport};
 use super::section;
 use crate::trusted_path::swayed_part;
 use iotmonitor_core::model::spec::{AgentSpec, DYNAMIC_USER, DeviceSpec};
@@ -23,7 +23,7 @@ pub(super) fn warn(
     root: &DeTable<'_>,
     devices: &[DeviceSpec],
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     if environment.user_manager {
         return;
@@ -62,7 +62,7 @@ fn warn_of_readers(
     agent: &AgentSpec,
     users: &BTreeMap<&str, Vec<&str>>,
     span: &ByteSpan,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let user = user_of(agent);
     let all: &[&str] = users.get(user).map_or(&[], Vec::as_slice);
@@ -90,7 +90,12 @@ fn warn_of_readers(
     report.warning(span, message, hint);
 }
 
-fn warn_of_swayed_credentials(name: &str, agent: &AgentSpec, span: &ByteSpan, report: &mut Report) {
+fn warn_of_swayed_credentials(
+    name: &str,
+    agent: &AgentSpec,
+    span: &ByteSpan,
+    report: &mut ConfigReport,
+) {
     for (credential, file) in &agent.credentials {
         if let Some(swayed) = swayed_part(file) {
             let message =

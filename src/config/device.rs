@@ -3,7 +3,7 @@
 //! Deliberately absent: the agent's process, which is [`super::agent`]'s.
 
 use super::mqtt::MqttSection;
-use super::report::Report;
+use super::report::ConfigReport;
 use super::section::{Section, Text};
 use super::time_span::MAX_TIME_SPAN;
 use super::{Environment, agent, alerts};
@@ -64,7 +64,7 @@ pub(super) fn read(
     name: &str,
     mqtt: &MqttSection,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<DeviceSpec> {
     report_unknown_keys(section, kind, name, report);
     let device_name = device_name(section, name, mqtt.base_topic.as_ref(), report);
@@ -102,7 +102,12 @@ pub(super) fn read(
     })
 }
 
-fn report_unknown_keys(section: &Section<'_>, kind: SectionKind, name: &str, report: &mut Report) {
+fn report_unknown_keys(
+    section: &Section<'_>,
+    kind: SectionKind,
+    name: &str,
+    report: &mut ConfigReport,
+) {
     match kind {
         SectionKind::Agent => {
             let known = [KEYS, agent::KEYS].concat();
@@ -126,7 +131,7 @@ fn device_name(
     section: &Section<'_>,
     name: &str,
     base_topic: Option<&TopicName>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<DeviceName> {
     let name = DeviceName::new(name)
         .map_err(|error| {
@@ -149,7 +154,7 @@ fn filters(
     section: &Section<'_>,
     key: &str,
     base_topic: Option<&TopicName>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Vec<TopicFilter> {
     let mut filters = Vec::new();
     let mut seen = HashSet::new();
@@ -174,7 +179,7 @@ fn filters(
 fn hello(
     section: &Section<'_>,
     base_topic: Option<&TopicName>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<TopicFilter> {
     let text = section.text("helloTopic", report)?;
     filter("helloTopic", &text, base_topic, report)
@@ -184,7 +189,7 @@ fn hello(
 fn availability(
     section: &Section<'_>,
     base_topic: Option<&TopicName>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<TopicName> {
     let text = section.text("availabilityTopic", report)?;
     let filter = filter("availabilityTopic", &text, base_topic, report)?;
@@ -200,7 +205,7 @@ fn filter(
     key: &str,
     text: &Text<'_>,
     base_topic: Option<&TopicName>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<TopicFilter> {
     let filter = TopicFilter::new(text.value)
         .map_err(|error| {
@@ -219,7 +224,7 @@ fn filter(
 }
 
 /// The timeout, and whether it follows from what is learned.
-fn watch_timeout(section: &Section<'_>, report: &mut Report) -> (Option<Duration>, bool) {
+fn watch_timeout(section: &Section<'_>, report: &mut ConfigReport) -> (Option<Duration>, bool) {
     let field = section.field("watchTimeOut");
     let is_auto = field.as_ref().is_some_and(|field| field.value.as_str() == Some(AUTO));
     let timeout = if is_auto {
@@ -243,7 +248,7 @@ fn zero_is_none(
     section: &Section<'_>,
     key: &str,
     limits: &RangeInclusive<Duration>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<Option<Duration>> {
     let zero_too = Duration::ZERO..=*limits.end();
     let span = section.time_span(key, &zero_too, report)?;
@@ -261,7 +266,7 @@ fn zero_is_none(
 }
 
 /// A device without topics would never be heard of; an agent is known by its process at least.
-fn report_missing_topics(section: &Section<'_>, kind: SectionKind, report: &mut Report) {
+fn report_missing_topics(section: &Section<'_>, kind: SectionKind, report: &mut ConfigReport) {
     let topics = ["watchTopics", "helloTopic", "stateTopics", "availabilityTopic"];
     if kind == SectionKind::Device && !topics.iter().any(|key| is_set(section, key)) {
         let message = format!("{} has no topics", section.title);

@@ -1,6 +1,6 @@
 //! The section `[homeassistant]`.
 
-use super::report::Report;
+use super::report::ConfigReport;
 use super::section::Section;
 use iotmonitor_core::model::spec::HomeAssistant;
 use iotmonitor_core::topic::TopicName;
@@ -12,7 +12,7 @@ pub(super) const KEYS: &[&str] = &["discovery", "discoveryPrefix", "allowCommand
 const DEFAULT_PREFIX: &str = "homeassistant";
 
 /// Reads the section; what is wrong in it is reported and left out.
-pub(super) fn read(section: &Section<'_>, report: &mut Report) -> HomeAssistant {
+pub(super) fn read(section: &Section<'_>, report: &mut ConfigReport) -> HomeAssistant {
     section.report_unknown_keys(KEYS, |_| None, report);
     let discovery = section.boolean("discovery", false, report);
     let prefix = prefix(section, report);
@@ -22,7 +22,7 @@ pub(super) fn read(section: &Section<'_>, report: &mut Report) -> HomeAssistant 
     }
 }
 
-fn prefix(section: &Section<'_>, report: &mut Report) -> Option<TopicName> {
+fn prefix(section: &Section<'_>, report: &mut ConfigReport) -> Option<TopicName> {
     let Some(text) = section.text("discoveryPrefix", report) else {
         return TopicName::new(DEFAULT_PREFIX).ok();
     };

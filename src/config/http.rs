@@ -2,7 +2,7 @@
 
 use super::Environment;
 use super::address::is_host_name;
-use super::report::Report;
+use super::report::ConfigReport;
 use super::secret::{self, Source};
 use super::section::Section;
 use crate::http::settings::{HttpSettings, TOKEN};
@@ -32,7 +32,7 @@ pub(super) fn read(
     section: &Section<'_>,
     directory: &Path,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> HttpSettings {
     section.report_unknown_keys(KEYS, |_| None, report);
     let settings = HttpSettings {
@@ -50,7 +50,7 @@ pub(super) fn read(
     settings
 }
 
-fn bind(section: &Section<'_>, report: &mut Report) -> IpAddr {
+fn bind(section: &Section<'_>, report: &mut ConfigReport) -> IpAddr {
     let Some(text) = section.text("bind", report) else { return DEFAULT_BIND };
     if text.value == "localhost" {
         return DEFAULT_BIND;
@@ -65,7 +65,7 @@ fn bind(section: &Section<'_>, report: &mut Report) -> IpAddr {
     })
 }
 
-fn port(section: &Section<'_>, environment: &Environment, report: &mut Report) -> u16 {
+fn port(section: &Section<'_>, environment: &Environment, report: &mut ConfigReport) -> u16 {
     let Some(field) = section.field("port") else { return DEFAULT_PORT };
     let port = field.unsigned().and_then(|port| u16::try_from(port).ok());
     let Some(port) = port.filter(|port| *port != 0) else {
@@ -80,7 +80,7 @@ fn port(section: &Section<'_>, environment: &Environment, report: &mut Report) -
     port
 }
 
-fn host_names(section: &Section<'_>, report: &mut Report) -> Vec<String> {
+fn host_names(section: &Section<'_>, report: &mut ConfigReport) -> Vec<String> {
     let mut names = Vec::new();
     for text in section.texts("hostNames", "pi.local", report) {
         if is_host_name(text.value) {

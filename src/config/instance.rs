@@ -4,7 +4,7 @@
 //! Deliberately absent: which monitors run. A file is taken for one whether or not its unit is
 //! enabled.
 
-use super::report::Report;
+use super::report::ConfigReport;
 use super::section::{Field, Section, field_of};
 use super::{Environment, LONGEST_FILE, address};
 use crate::mqtt::settings::BrokerAddress;
@@ -117,7 +117,7 @@ fn defaults_of(environment: &Environment) -> &Instance {
 pub(super) fn warn_of_main_defaults(
     section: &Section<'_>,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> bool {
     let instance = &environment.instance;
     let Some(name) = instance.name().filter(|_| environment.main_defaults) else { return false };
@@ -188,7 +188,7 @@ pub(super) fn warn_of_shared_names(
     root: &DeTable<'_>,
     path: &Path,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let Some(directory) = &environment.config_directory else { return };
     let Ok(path) = std::path::absolute(path) else { return };
@@ -231,7 +231,7 @@ fn other_files(path: &Path, directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn warn_at(root: &DeTable<'_>, key: &str, message: &str, report: &mut Report) {
+fn warn_at(root: &DeTable<'_>, key: &str, message: &str, report: &mut ConfigReport) {
     let Some(section) = field_of(root, "mqtt") else { return };
     let table = section.value.as_table();
     let span = table

@@ -5,7 +5,7 @@
 //! another file system than its agents do, and a look-up of users can wait for the network.
 
 use super::Environment;
-use super::report::Report;
+use super::report::ConfigReport;
 use super::section::{self, Field};
 use iotmonitor_core::model::spec::{AgentSpec, DYNAMIC_USER, DeviceSpec, Exec};
 use nix::unistd::{AccessFlags, Group, User, access};
@@ -45,7 +45,7 @@ pub(super) fn warn(
     root: &DeTable<'_>,
     devices: &[DeviceSpec],
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let mut look = Search { environment, seen: BTreeMap::new(), report };
     look.template(section::value_of(root, "alerts", "alertUnit"));
@@ -64,7 +64,7 @@ struct Search<'a> {
     environment: &'a Environment,
     /// What has been looked for before, by kind and name: many sections name the same.
     seen: BTreeMap<(&'static str, String), bool>,
-    report: &'a mut Report,
+    report: &'a mut ConfigReport,
 }
 
 impl Search<'_> {

@@ -8,7 +8,7 @@ use super::access::{self, is_denied, warn_if_closed, warn_if_socket_closed};
 use super::address;
 use super::instance::{default_base_topic, default_client_id, warn_of_main_defaults};
 use super::nearest::nearest;
-use super::report::Report;
+use super::report::ConfigReport;
 use super::secret::{self, Source};
 use super::section::Section;
 use crate::mqtt::certificates::{self, Content, FileError};
@@ -68,7 +68,7 @@ pub(super) fn read(
     section: &Section<'_>,
     directory: &Path,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> MqttSection {
     section.report_unknown_keys(KEYS, |_| None, report);
     let server = server(section, environment, report);
@@ -101,7 +101,7 @@ pub(super) fn read(
 fn server(
     section: &Section<'_>,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<BrokerAddress> {
     const EXAMPLE: &str = "serverAddress = \"tcp://localhost:1883\"";
     let Some(field) = section.field("serverAddress") else {
@@ -125,7 +125,7 @@ fn server(
 fn base_topic(
     section: &Section<'_>,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<TopicName> {
     let default = default_base_topic(environment);
     let Some(field) = section.field("baseTopic") else {
@@ -165,7 +165,7 @@ fn base_topic(
 fn client_id(
     section: &Section<'_>,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<String> {
     let Some(field) = section.field("clientid") else {
         let default = default_client_id(environment);
@@ -195,7 +195,7 @@ fn problem_of_client_id(text: &str) -> Option<String> {
     }
 }
 
-fn user(section: &Section<'_>, report: &mut Report) -> Option<String> {
+fn user(section: &Section<'_>, report: &mut ConfigReport) -> Option<String> {
     let text = section.text("user", report)?;
     secret::warn_if_reference("user", &text, "write the name itself", report);
     if text.value.len() > LONGEST_CREDENTIAL {
@@ -206,7 +206,7 @@ fn user(section: &Section<'_>, report: &mut Report) -> Option<String> {
     Some(text.value.to_owned())
 }
 
-fn protocol(section: &Section<'_>, report: &mut Report) -> ProtocolChoice {
+fn protocol(section: &Section<'_>, report: &mut ConfigReport) -> ProtocolChoice {
     const NAMES: &[&str] = &["auto", "5", "3.1.1"];
     let Some(text) = section.text("protocol", report) else { return ProtocolChoice::Auto };
     match text.value {
@@ -225,7 +225,7 @@ fn protocol(section: &Section<'_>, report: &mut Report) -> ProtocolChoice {
     ProtocolChoice::Auto
 }
 
-fn keep_alive(section: &Section<'_>, report: &mut Report) -> Duration {
+fn keep_alive(section: &Section<'_>, report: &mut ConfigReport) -> Duration {
     let limits = Duration::from_secs(*KEEP_ALIVE_SECONDS.start())
         ..=Duration::from_secs(*KEEP_ALIVE_SECONDS.end());
     let Some(span) = section.time_span("keepAlive", &limits, report) else {
@@ -245,7 +245,7 @@ fn client_certificate(
     directory: &Path,
     server: Option<&BrokerAddress>,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<(PathBuf, PathBuf)> {
     let certificate = tls_file(section, "certFile", directory, server, environment, report);
     let key = tls_file(section, "keyFile", directory, server, environment, report);
@@ -274,7 +274,7 @@ fn tls_file(
     directory: &Path,
     server: Option<&BrokerAddress>,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<PathBuf> {
     let text = section.text(key, report)?;
     let path = directory.join(text.value);
@@ -315,7 +315,7 @@ fn try_certificates(
     section: &Section<'_>,
     ca_file: Option<&Path>,
     client: Option<&(PathBuf, PathBuf)>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let authorities = ca_file.and_then(|path| certificates::check_authorities(path).err());
     let client = client.and_then(|(path, key)| certificates::check_client(path, key).err());

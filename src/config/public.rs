@@ -3,7 +3,7 @@
 //!
 //! A name decides, for a value cannot be told from another one. No message shows a value.
 
-use super::report::Report;
+use super::report::ConfigReport;
 use super::section::{self, Field};
 use iotmonitor_core::model::spec::{DeviceSpec, Exec};
 use toml::de::DeTable;
@@ -30,7 +30,7 @@ const HARMLESS: &[&str] =
 const QUOTES: [char; 2] = ['"', '\''];
 
 /// Warns of names that sound like a secret's.
-pub(super) fn warn(root: &DeTable<'_>, devices: &[DeviceSpec], report: &mut Report) {
+pub(super) fn warn(root: &DeTable<'_>, devices: &[DeviceSpec], report: &mut ConfigReport) {
     for device in devices {
         let Some(agent) = device.agent.as_deref() else { continue };
         let title = format!("agent_{}", device.name);

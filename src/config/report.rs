@@ -26,7 +26,7 @@ const ELLIPSIS: char = '…';
 
 /// All findings so far.
 #[derive(Default)]
-pub(super) struct Report {
+pub(super) struct ConfigReport {
     errors: Found,
     warnings: Found,
 }
@@ -48,7 +48,7 @@ struct Finding {
     hint: String,
 }
 
-impl Report {
+impl ConfigReport {
     pub fn error(&mut self, span: &ByteSpan, message: impl Into<String>, hint: impl Into<String>) {
         self.errors.add(span, message.into(), hint.into());
     }
@@ -229,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn one(text: &str, span: ByteSpan, secret: Option<ByteSpan>) -> Diagnostic {
-        let mut report = Report::default();
+        let mut report = ConfigReport::default();
         report.error(&span, "m", "h");
         let (errors, _) =
             report.into_diagnostics(Path::new("f"), text, secret.into_iter().collect());
@@ -276,7 +276,7 @@ mod tests {
         let secret = "s".repeat(5_000);
         let text = format!("p = '{secret}' q = 5 r = '{secret}'");
         let at = text.find("5").unwrap();
-        let mut report = Report::default();
+        let mut report = ConfigReport::default();
         report.error(&(at..at + 1), "m", "h");
         let secrets = vec![at + 6..text.len(), 4..5_006];
         let (errors, _) = report.into_diagnostics(Path::new("f"), &text, secrets);
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn the_first_are_shown_and_all_are_counted() {
         let text = "x\n".repeat(3 * MOST_SHOWN);
-        let mut report = Report::default();
+        let mut report = ConfigReport::default();
         let of = |line: usize| 2 * line..2 * line + 1;
         for line in (0..2 * MOST_SHOWN).rev() {
             report.error(&of(line), format!("{line}"), "");

@@ -5,7 +5,7 @@
 
 use super::Environment;
 use super::access::{self, is_denied, warn_if_closed, warn_if_open};
-use super::report::{ByteSpan, Report};
+use super::report::{ByteSpan, ConfigReport};
 use super::section::{Section, Text};
 use crate::secret::Secret;
 use std::io::{self, ErrorKind, Read};
@@ -32,7 +32,7 @@ pub(super) fn read(
     source: &Source,
     directory: &Path,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<Secret> {
     let written = section.text(source.key, report);
     let file = section.text(source.file_key, report);
@@ -74,7 +74,7 @@ pub(super) fn read(
 }
 
 /// Warns of what other programs replace by something else, and this one does not.
-pub(super) fn warn_if_reference(key: &str, text: &Text<'_>, hint: &str, report: &mut Report) {
+pub(super) fn warn_if_reference(key: &str, text: &Text<'_>, hint: &str, report: &mut ConfigReport) {
     let rest = text.value.strip_prefix(['$', '%']).unwrap_or_default();
     let is_variable = rest.starts_with(['{', '('])
         || !rest.is_empty()
@@ -113,7 +113,7 @@ fn accept(
     source: &Source,
     &SecretFile { what, path, span }: &SecretFile<'_>,
     environment: &Environment,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) -> Option<Secret> {
     let alone = format!("hold the {} alone, in one line", source.key);
     let (message, hint) = match result {

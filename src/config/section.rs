@@ -6,7 +6,7 @@
 //! Deliberately absent: what the keys mean.
 
 use super::nearest::nearest;
-use super::report::{ByteSpan, Report};
+use super::report::{ByteSpan, ConfigReport};
 use super::secrecy::sounds_secret;
 use super::time_span;
 use std::ops::RangeInclusive;
@@ -60,7 +60,7 @@ impl<'t> Section<'t> {
         &self,
         known: &[&str],
         elsewhere: impl Fn(&str) -> Option<String>,
-        report: &mut Report,
+        report: &mut ConfigReport,
     ) {
         for field in self.fields() {
             let key = field.key;
@@ -85,13 +85,13 @@ impl<'t> Section<'t> {
     }
 
     /// A text that is not empty; `None` when the key is absent, empty, or wrong.
-    pub fn text(&self, key: &str, report: &mut Report) -> Option<Text<'t>> {
+    pub fn text(&self, key: &str, report: &mut ConfigReport) -> Option<Text<'t>> {
         let field = self.field(key)?;
         let value = field.text(report)?;
         Some(Text { value, span: field.span })
     }
 
-    pub fn boolean(&self, key: &str, default: bool, report: &mut Report) -> bool {
+    pub fn boolean(&self, key: &str, default: bool, report: &mut ConfigReport) -> bool {
         let Some(field) = self.field(key) else { return default };
         field.value.as_bool().unwrap_or_else(|| {
             field.report_type("true or false", &format!("{key} = {default}"), report);
@@ -104,7 +104,7 @@ impl<'t> Section<'t> {
         &self,
         key: &str,
         limits: &RangeInclusive<Duration>,
-        report: &mut Report,
+        report: &mut ConfigReport,
     ) -> Option<Duration> {
         let field = self.field(key)?;
         let span = field.time_span(report)?;
@@ -119,7 +119,7 @@ impl<'t> Section<'t> {
 
     /// One text such as the example, or a list of texts; nothing when the key is absent, or wrong
     /// throughout.
-    pub fn texts(&self, key: &str, example: &str, report: &mut Report) -> Vec<Text<'t>> {
+    pub fn texts(&self, key: &str, example: &str, report: &mut ConfigReport) -> Vec<Text<'t>> {
         let Some(field) = self.field(key) else { return Vec::new() };
         match field.value {
             DeValue::Array(items) => field.items(items, report),
@@ -137,7 +137,7 @@ impl<'t> Section<'t> {
     }
 
     /// An absolute path.
-    pub fn absolute_path(&self, key: &str, report: &mut Report) -> Option<PathBuf> {
+    pub fn absolute_path(&self, key: &str, report: &mut ConfigReport) -> Option<PathBuf> {
         let text = self.text(key, report)?;
         if text.value.starts_with('/') {
             return Some(PathBuf::from(text.value));
@@ -150,7 +150,7 @@ impl<'t> Section<'t> {
 
 impl<'t> Field<'t> {
     /// A text, perhaps empty.
-    pub fn text(&self, report: &mut Report) -> Option<&'t str> {
+    pub fn text(&self, report: &mut ConfigReport) -> Option<&'t str> {
         let Some(text) = self.value.as_str() else {
             self.report_type("a text", &format!("{} = \"…\"", self.key), report);
             return None;
@@ -183,7 +183,7 @@ impl<'t> Field<'t> {
     }
 
     /// Reports a value of the wrong type, and shows it unless the key sounds like a secret's.
-    pub fn report_type(&self, expected: &str, example: &str, report: &mut Report) {
+    pub fn report_type(&self, expected: &str, example: &str, report: &mut ConfigReport) {
         let shown = if sounds_secret(self.key) { String::new() } else { self.shown() + ", " };
         let message =
             format!("{} must be {expected}, and this is {shown}{}", self.key, self.type_name());
@@ -202,7 +202,7 @@ impl<'t> Field<'t> {
         }
     }
 
-    fn time_span(&self, report: &mut Report) -> Option<Duration> {
+    fn time_span(&self, report: &mut ConfigReport) -> Option<Duration> {
         let seconds = match self.value {
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
             DeValue::Integer(_) => {
@@ -233,13 +233,13 @@ impl<'t> Field<'t> {
     }
 
     /// A number that is right, but not as times are written.
-    fn report_notation(&self, problem: &str, seconds: Option<String>, report: &mut Report) {
+    fn report_notation(&self, problem: &str, seconds: Option<String>, report: &mut ConfigReport) {
         let message = format!("{} = {} {problem}", self.key, self.shown());
         let seconds = seconds.unwrap_or_else(|| "60".to_owned());
         report.error(&self.span, message, format!("write {} = {seconds}", self.key));
     }
 
-    fn items(&self, items: &'t DeArray<'t>, report: &mut Report) -> Vec<Text<'t>> {
+    fn items(&self, items: &'t DeArray<'t>, report: &mut ConfigReport) -> Vec<Text<'t>> {
         let mut texts = Vec::new();
         for item in items.iter() {
             let element = Field {

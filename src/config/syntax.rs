@@ -3,11 +3,15 @@
 //! The parser goes on after an error, and what it says then may follow from the first one. So a line
 //! has one error, and a list that is never closed has one, where it goes wrong.
 
-use super::report::{ByteSpan, MOST_SHOWN, Report};
+use super::report::{ByteSpan, ConfigReport, MOST_SHOWN};
 use super::secrecy;
 
 /// Reports the errors of a text, as the parser gives them; returns the places not to show.
-pub(super) fn report(text: &str, errors: &[toml::de::Error], report: &mut Report) -> Vec<ByteSpan> {
+pub(super) fn report(
+    text: &str,
+    errors: &[toml::de::Error],
+    report: &mut ConfigReport,
+) -> Vec<ByteSpan> {
     let place = |error: &toml::de::Error| error.span().unwrap_or(0..0);
     let mut errors: Vec<_> = errors.iter().collect();
     errors.sort_by_key(|error| place(error).start);
@@ -94,7 +98,7 @@ fn explain_header(name: &str, line: &str) -> (Option<String>, String) {
 }
 
 /// Bytes as text, with every line reported that is no UTF-8.
-pub(super) fn decode(bytes: Vec<u8>, report: &mut Report) -> (String, Vec<ByteSpan>) {
+pub(super) fn decode(bytes: Vec<u8>, report: &mut ConfigReport) -> (String, Vec<ByteSpan>) {
     let bytes = match String::from_utf8(bytes) {
         Ok(text) => return (text, Vec::new()),
         Err(error) => error.into_bytes(),

@@ -1,7 +1,7 @@
 //! The key `dependsOn`: names of other sections, looked up when all sections are read.
 
 use super::nearest::nearest;
-use super::report::{ByteSpan, MOST_SHOWN, Report};
+use super::report::{ByteSpan, ConfigReport, MOST_SHOWN};
 use super::section::{Section, Text};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::DeviceSpec;
@@ -25,7 +25,7 @@ pub(super) struct Wish<'t> {
 }
 
 /// The names that a section gives, whether there are such devices or not.
-pub(super) fn read<'t>(section: &Section<'t>, report: &mut Report) -> Vec<Text<'t>> {
+pub(super) fn read<'t>(section: &Section<'t>, report: &mut ConfigReport) -> Vec<Text<'t>> {
     match section.field(KEY) {
         Some(field) if !matches!(field.value, DeValue::String(_) | DeValue::Array(_)) => {
             field.report_type("a name or a list of names", "dependsOn = \"gateway\"", report);
@@ -41,7 +41,7 @@ pub(super) fn relate(
     wishes: &[Wish<'_>],
     known: &BTreeMap<&str, ByteSpan>,
     devices: &mut [DeviceSpec],
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let mut places: BTreeMap<DeviceName, ByteSpan> = BTreeMap::new();
     let mut hints = Hints { known, found: HashMap::new() };
@@ -83,7 +83,7 @@ impl<'t, 'k> Hints<'t, 'k> {
     }
 }
 
-fn report_unknown<'t>(text: &Text<'t>, hints: &mut Hints<'t, '_>, report: &mut Report) {
+fn report_unknown<'t>(text: &Text<'t>, hints: &mut Hints<'t, '_>, report: &mut ConfigReport) {
     let shown = text.value.escape_debug();
     match hints.of(text.value) {
         Some(near) => {
@@ -103,7 +103,7 @@ fn report_unknown<'t>(text: &Text<'t>, hints: &mut Hints<'t, '_>, report: &mut R
 fn report_circles(
     devices: &[DeviceSpec],
     places: &BTreeMap<DeviceName, ByteSpan>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let mut open: BTreeMap<&DeviceName, Vec<&DeviceName>> = devices
         .iter()
@@ -150,7 +150,7 @@ fn report_circles(
 fn report_circle(
     circle: &[&DeviceName],
     places: &BTreeMap<DeviceName, ByteSpan>,
-    report: &mut Report,
+    report: &mut ConfigReport,
 ) {
     let Some(first) = circle.first() else { return };
     let mut names: Vec<Cow<'_, str>> =

@@ -19,12 +19,12 @@ use tokio::sync::oneshot;
 pub type CommandReply = oneshot::Sender<Result<(), Rejection>>;
 
 /// What became of a check; an error is the thread's, which could not be started or has died.
-type Outcome = std::io::Result<Result<Loaded, ConfigErrors>>;
+type LoadOutcome = std::io::Result<Result<Loaded, ConfigErrors>>;
 
 /// The check that is under way, if there is one, and who waits.
 #[derive(Default)]
 pub struct Reloads {
-    running: Option<oneshot::Receiver<Outcome>>,
+    running: Option<oneshot::Receiver<LoadOutcome>>,
     waiting: Vec<CommandReply>,
     /// Those who asked since it began, if anybody has.
     next: Option<Vec<CommandReply>>,
@@ -54,7 +54,7 @@ impl Reloads {
 
     /// The outcome of the check that is under way, whenever it comes. Dropping the wait loses
     /// nothing.
-    pub async fn outcome(&mut self) -> Outcome {
+    pub async fn outcome(&mut self) -> LoadOutcome {
         let Some(running) = &mut self.running else { return pending().await };
         let outcome = running.await;
         self.running = None;
@@ -71,7 +71,7 @@ impl Daemon<'_> {
     }
 
     /// Puts a file into force that has been checked. A broken one leaves everything as it is.
-    pub(super) fn end_reload(&mut self, outcome: Outcome) {
+    pub(super) fn end_reload(&mut self, outcome: LoadOutcome) {
         let outcome = match outcome {
             Ok(Ok(loaded)) => self.put_in_force(loaded),
             Ok(Err(errors)) => Err(errors.to_string()),

@@ -4,7 +4,7 @@
 //! and no comment holds a character that ends it or deceives its reader. No payload is shown.
 
 use super::Discovery;
-use super::grouping::{FoundDevice, Seen, Standing};
+use super::grouping::{DeviceStanding, FoundDevice, Seen};
 use super::rhythm::{Basis, Timeout};
 use crate::config::time_span;
 use crate::printable::is_printable;
@@ -147,15 +147,15 @@ fn section(text: &mut String, device: &FoundDevice) {
     }
     // A device that may be gone would only raise an alarm.
     let off = match device.standing {
-        Standing::Heard => "",
-        Standing::Gone => {
+        DeviceStanding::Heard => "",
+        DeviceStanding::Gone => {
             line(
                 text,
                 "# Its availability says that it is gone. Remove the `#` where it is to be watched:",
             );
             "# "
         }
-        Standing::Remembered => {
+        DeviceStanding::Remembered => {
             line(text, "# Nothing came from it meanwhile. Remove the `#` where it still exists:");
             "# "
         }

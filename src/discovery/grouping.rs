@@ -28,7 +28,7 @@ pub struct FoundDevice {
     pub timeout: Timeout,
     /// Its own topics, the liveliest first.
     pub seen: Vec<Seen>,
-    pub standing: Standing,
+    pub standing: DeviceStanding,
 }
 
 /// A topic and what passed there.
@@ -44,7 +44,7 @@ pub struct Seen {
 
 /// Whether there is anybody to watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum DeviceStanding {
     /// It spoke, or its availability says that it is there.
     Heard,
     /// Its availability says that it is not there.
@@ -94,7 +94,7 @@ pub fn devices(
     });
     let mut found: BTreeMap<(Convention, String), FoundDevice> = found.collect();
     // Who is not watched can be nobody's way.
-    let heard = found.iter().filter(|(_, device)| device.standing == Standing::Heard);
+    let heard = found.iter().filter(|(_, device)| device.standing == DeviceStanding::Heard);
     let heard: BTreeMap<(Convention, String), DeviceName> =
         heard.map(|(owner, device)| (owner.clone(), device.name.clone())).collect();
     for device in found.values_mut() {
@@ -236,15 +236,15 @@ fn watch(key: &str, group: &Group<'_>, topics: &Topics) -> Vec<TopicFilter> {
     }
 }
 
-fn standing(group: &Group<'_>, says: Option<bool>) -> Standing {
+fn standing(group: &Group<'_>, says: Option<bool>) -> DeviceStanding {
     let spoke = [Role::Contact, Role::Hello];
     let spoke =
         spoke.into_iter().any(|role| group.in_role(role).any(|(_, traffic)| traffic.live > 0));
     match says {
-        _ if spoke => Standing::Heard,
-        Some(true) => Standing::Heard,
-        Some(false) => Standing::Gone,
-        None => Standing::Remembered,
+        _ if spoke => DeviceStanding::Heard,
+        Some(true) => DeviceStanding::Heard,
+        Some(false) => DeviceStanding::Gone,
+        None => DeviceStanding::Remembered,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The answers as JSON: the keys of `status/NAME`, and the original's for its list.
 
-use super::recent::Told;
+use super::recent::PastAlert;
 use iotmonitor_core::model::alert::Priority;
 use iotmonitor_core::model::status::DeviceStatus;
 use iotmonitor_core::model::view::{DeviceView, Liveness, Summary};
@@ -34,7 +34,7 @@ pub(super) fn summary(summary: &Summary) -> Value {
     })
 }
 
-pub(super) fn alert(told: &Told) -> String {
+pub(super) fn alert(told: &PastAlert) -> String {
     #[derive(Serialize)]
     struct AlertJson<'a> {
         time: u64,

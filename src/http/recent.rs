@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// An alert as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct PastAlert {
     /// Wall clock, since the Unix epoch.
     pub time: Duration,
     pub kind: AlertKind,
@@ -47,7 +47,7 @@ pub(super) struct Told {
     pub message: String,
 }
 
-impl Told {
+impl PastAlert {
     pub fn new(time: Duration, alert: &Alert) -> Self {
         let end = alert.message.char_indices().nth(LONGEST_MESSAGE);
         let message = match end {
@@ -70,7 +70,7 @@ struct Frame {
 #[derive(Debug)]
 pub(super) struct Recent {
     shared: Arc<PageShared>,
-    alerts: Mutex<VecDeque<Arc<Told>>>,
+    alerts: Mutex<VecDeque<Arc<PastAlert>>>,
     live: broadcast::Sender<Arc<Frame>>,
 }
 
@@ -105,7 +105,7 @@ impl Recent {
     }
 
     /// The alerts of the last day, newest first.
-    pub fn alerts_of_the_day(&self) -> Vec<Arc<Told>> {
+    pub fn alerts_of_the_day(&self) -> Vec<Arc<PastAlert>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut alerts = self.alerts();
         forget_old(&mut alerts, now);
@@ -136,13 +136,13 @@ impl Recent {
         }))
     }
 
-    fn alerts(&self) -> MutexGuard<'_, VecDeque<Arc<Told>>> {
+    fn alerts(&self) -> MutexGuard<'_, VecDeque<Arc<PastAlert>>> {
         self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Leaves room for one more.
-fn forget_old(alerts: &mut VecDeque<Arc<Told>>, now: Duration) {
+fn forget_old(alerts: &mut VecDeque<Arc<PastAlert>>, now: Duration) {
     let oldest = now.saturating_sub(MAX_AGE);
     while alerts.len() >= MAX_ALERTS || alerts.front().is_some_and(|told| told.time < oldest) {
         alerts.pop_front();
@@ -182,7 +182,7 @@ mod tests {
     fn told(age: Duration, message: &str) -> News {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let alert = Alert::plain(AlertKind::Expired, message.to_owned());
-        News::Alert(Box::new(Told::new(now - age, &alert)))
+        News::Alert(Box::new(PastAlert::new(now - age, &alert)))
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) struct Link {
 
 /// What a step brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum LinkStep {
     Read,
     Wrote,
     /// The peer sends no more.
@@ -106,13 +106,13 @@ impl Link {
     ///
     /// # Errors
     /// Those of the stream.
-    pub(super) async fn step(&mut self, read: bool) -> io::Result<Step> {
+    pub(super) async fn step(&mut self, read: bool) -> io::Result<LinkStep> {
         poll_fn(|context| {
             let wrote = self.poll_write(context)?;
             if read && let Poll::Ready(step) = self.poll_read(context)? {
                 return Poll::Ready(Ok(step));
             }
-            if wrote { Poll::Ready(Ok(Step::Wrote)) } else { Poll::Pending }
+            if wrote { Poll::Ready(Ok(LinkStep::Wrote)) } else { Poll::Pending }
         })
         .await
     }
@@ -136,7 +136,7 @@ impl Link {
             poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await?;
             loop {
                 self.input.clear();
-                if self.step(true).await? == Step::Closed {
+                if self.step(true).await? == LinkStep::Closed {
                     return io::Result::Ok(());
                 }
             }
@@ -172,7 +172,7 @@ impl Link {
         Ok(wrote)
     }
 
-    fn poll_read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<Step>> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<LinkStep>> {
         if self.input.capacity() - self.input.len() < SMALLEST_READ {
             self.input.reserve(READ_CHUNK);
         }
@@ -181,10 +181,10 @@ impl Link {
         let read = pin!(self.stream.read_buf(&mut self.input));
         match read.poll(context)? {
             Poll::Pending => Ok(Poll::Pending),
-            Poll::Ready(0) => Ok(Poll::Ready(Step::Closed)),
+            Poll::Ready(0) => Ok(Poll::Ready(LinkStep::Closed)),
             Poll::Ready(_) => {
                 self.has_read = true;
-                Ok(Poll::Ready(Step::Read))
+                Ok(Poll::Ready(LinkStep::Read))
             }
         }
     }

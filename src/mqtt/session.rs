@@ -9,7 +9,7 @@ mod deliveries;
 mod sending;
 
 use super::ledger::Ledger;
-use super::link::{Link, Step};
+use super::link::{Link, LinkStep};
 use super::settings::BrokerAddress;
 use super::shared::ConnectionShared;
 use super::stall::StallDetector;
@@ -237,9 +237,9 @@ impl<'a> MqttSession<'a> {
         }
     }
 
-    fn on_step(&mut self, step: std::io::Result<Step>) -> Result<(), Trouble> {
+    fn on_step(&mut self, step: std::io::Result<LinkStep>) -> Result<(), Trouble> {
         match step {
-            Ok(Step::Read) => {
+            Ok(LinkStep::Read) => {
                 self.last_read = Instant::now();
                 *self.context.last_heard = self.last_read;
                 self.ping_sent = None;
@@ -250,8 +250,8 @@ impl<'a> MqttSession<'a> {
                 }
                 Ok(())
             }
-            Ok(Step::Wrote) => Ok(()),
-            Ok(Step::Closed) => Err(Trouble::Closed { server: self.context.server.clone() }),
+            Ok(LinkStep::Wrote) => Ok(()),
+            Ok(LinkStep::Closed) => Err(Trouble::Closed { server: self.context.server.clone() }),
             Err(error) => Err(Trouble::from_stream(&self.context.server, error)),
         }
     }

@@ -75,7 +75,7 @@ pub(super) struct SuspectItems {
 
 /// What is to become of a publication or a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ItemVerdict {
     Free,
     Aside,
     /// It was put aside a while ago, and may go out alone.
@@ -117,7 +117,7 @@ impl SuspectItems {
         let strikes = self.strikes.entry(item.clone()).or_default();
         *strikes = strikes.saturating_add(1);
         let strikes = *strikes;
-        if strikes >= STRIKES || self.verdict(item) != Verdict::Free {
+        if strikes >= STRIKES || self.verdict(item) != ItemVerdict::Free {
             self.put_aside(item.clone());
         }
         Some(item.clone())
@@ -163,16 +163,16 @@ impl SuspectItems {
         self.suspected.clear();
     }
 
-    pub(super) fn verdict(&self, item: &Item) -> Verdict {
+    pub(super) fn verdict(&self, item: &Item) -> ItemVerdict {
         if self.aside.is_empty() {
-            return Verdict::Free;
+            return ItemVerdict::Free;
         }
         let aside = self.aside.get(item);
         let aside = aside.or_else(|| self.aside.get(&branch_of(item)?));
         match aside {
-            None => Verdict::Free,
-            Some(aside) if Instant::now() >= aside.retry => Verdict::Retry,
-            Some(_) => Verdict::Aside,
+            None => ItemVerdict::Free,
+            Some(aside) if Instant::now() >= aside.retry => ItemVerdict::Retry,
+            Some(_) => ItemVerdict::Aside,
         }
     }
 
@@ -219,21 +219,21 @@ mod tests {
         assert!(suspects.is_careful());
         suspects.answered(&good);
         assert_eq!(suspects.closed_on(vec![vec![bad.clone()]]).as_ref(), Some(&bad));
-        assert_eq!(suspects.verdict(&bad), Verdict::Free);
+        assert_eq!(suspects.verdict(&bad), ItemVerdict::Free);
         suspects.closed_on(vec![vec![bad.clone()]]);
-        assert_eq!(suspects.verdict(&bad), Verdict::Aside);
+        assert_eq!(suspects.verdict(&bad), ItemVerdict::Aside);
         assert!(!suspects.is_careful());
         for wait in [FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY] {
             tokio::time::advance(wait - Duration::from_secs(1)).await;
-            assert_eq!(suspects.verdict(&bad), Verdict::Aside);
+            assert_eq!(suspects.verdict(&bad), ItemVerdict::Aside);
             tokio::time::advance(Duration::from_secs(1)).await;
-            assert_eq!(suspects.verdict(&bad), Verdict::Retry);
+            assert_eq!(suspects.verdict(&bad), ItemVerdict::Retry);
             suspects.closed_on(vec![vec![bad.clone()]]);
         }
         suspects.answered(&bad);
-        assert_eq!(suspects.verdict(&bad), Verdict::Free);
+        assert_eq!(suspects.verdict(&bad), ItemVerdict::Free);
         suspects.closed_on(vec![vec![bad.clone()]]);
-        assert_eq!(suspects.verdict(&bad), Verdict::Free, "the count begins anew");
+        assert_eq!(suspects.verdict(&bad), ItemVerdict::Free, "the count begins anew");
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,12 +244,12 @@ mod tests {
                 suspects.closed_on(vec![vec![topic(name)]]);
             }
         }
-        assert_eq!(suspects.verdict(&topic("expire/c")), Verdict::Aside);
-        assert_eq!(suspects.verdict(&topic("status/c")), Verdict::Free);
+        assert_eq!(suspects.verdict(&topic("expire/c")), ItemVerdict::Aside);
+        assert_eq!(suspects.verdict(&topic("status/c")), ItemVerdict::Free);
         tokio::time::advance(FIRST_RETRY).await;
-        assert_eq!(suspects.verdict(&topic("expire/c")), Verdict::Retry);
+        assert_eq!(suspects.verdict(&topic("expire/c")), ItemVerdict::Retry);
         suspects.answered(&topic("expire/c"));
-        assert_eq!(suspects.verdict(&topic("expire/a")), Verdict::Free);
+        assert_eq!(suspects.verdict(&topic("expire/a")), ItemVerdict::Free);
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod closing;
 
 use super::backoff::RetryDelays;
 use super::dial::Addresses;
-use super::link::{Link, Step};
+use super::link::{Link, LinkStep};
 use super::session::{FAREWELL, MqttSession, SessionContext, SessionEnd, TICK};
 use super::settings::{MqttSettings, ProtocolChoice};
 use super::shared::ConnectionShared;
@@ -462,8 +462,8 @@ async fn answer(
             None => {}
         }
         match link.step(true).await {
-            Ok(Step::Read | Step::Wrote) => {}
-            Ok(Step::Closed) => return Err(Trouble::ClosedUnanswered { server: server() }),
+            Ok(LinkStep::Read | LinkStep::Wrote) => {}
+            Ok(LinkStep::Closed) => return Err(Trouble::ClosedUnanswered { server: server() }),
             Err(error) => {
                 return Err(match Trouble::from_stream(&settings.server, error) {
                     Trouble::Closed { server } => Trouble::ClosedUnanswered { server },

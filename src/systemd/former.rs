@@ -2,7 +2,7 @@
 //!
 //! Its units bear its mark and no longer this monitor's, so that nobody here looks at them but this.
 
-use super::jobs::{Failure, clear};
+use super::jobs::{JobFailure, clear};
 use super::proxy::words;
 use super::reading::UnitReading;
 use super::units::ManagerSession;
@@ -28,8 +28,8 @@ pub(super) async fn stop(session: &ManagerSession, former: &FormerUnits) -> Unit
     match stop_all(session, former).await {
         Ok(Some(count)) => UnitsOutcome::Stopped { count },
         Ok(None) => UnitsOutcome::InUse,
-        Err(Failure::Call(error)) => UnitsOutcome::Failed { reason: words(&error) },
-        Err(Failure::Final(reason)) => UnitsOutcome::Failed { reason },
+        Err(JobFailure::Call(error)) => UnitsOutcome::Failed { reason: words(&error) },
+        Err(JobFailure::Final(reason)) => UnitsOutcome::Failed { reason },
     }
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn stop(session: &ManagerSession, former: &FormerUnits) -> Unit
 async fn stop_all(
     session: &ManagerSession,
     former: &FormerUnits,
-) -> Result<Option<usize>, Failure> {
+) -> Result<Option<usize>, JobFailure> {
     if let Some(name) = &former.bus_name
         && session.is_owned(name).await?
     {
@@ -50,7 +50,7 @@ async fn stop_all(
         UnitReading::Own(report) => clear(session, &unit, report.active).await.map(|()| 1),
         UnitReading::Absent | UnitReading::Foreign { .. } => Ok(0),
     };
-    let outcomes: Vec<Result<usize, Failure>> =
+    let outcomes: Vec<Result<usize, JobFailure>> =
         stream::iter(there).map(stop_one).buffer_unordered(AT_ONCE).collect().await;
     outcomes.into_iter().try_fold(0, |sum, one| Ok(sum + one?)).map(Some)
 }

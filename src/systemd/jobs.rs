@@ -29,16 +29,16 @@ enum JobGoal<'a> {
 }
 
 /// Why an operation did not come to its end.
-pub(super) enum Failure {
+pub(super) enum JobFailure {
     /// A call failed.
     Call(zbus::Error),
     /// In words, for a person.
     Final(String),
 }
 
-impl From<zbus::Error> for Failure {
+impl From<zbus::Error> for JobFailure {
     fn from(error: zbus::Error) -> Self {
-        Failure::Call(error)
+        JobFailure::Call(error)
     }
 }
 
@@ -63,8 +63,8 @@ pub(super) async fn start_existing(session: &ManagerSession, unit: &UnitName) ->
         Ok(result) => JobOutcome::Failed(format!(
             "{unit} ended as `{result}`, `systemctl status {unit}` tells more"
         )),
-        Err(Failure::Call(error)) => JobOutcome::Failed(words(&error)),
-        Err(Failure::Final(sentence)) => JobOutcome::Failed(sentence),
+        Err(JobFailure::Call(error)) => JobOutcome::Failed(words(&error)),
+        Err(JobFailure::Final(sentence)) => JobOutcome::Failed(sentence),
     }
 }
 
@@ -79,8 +79,8 @@ async fn repeat(session: &ManagerSession, unit: &UnitName, goal: JobGoal<'_>) ->
     let mut outcome = once(session, unit, goal).await;
     for _ in 1..ATTEMPTS {
         match &outcome {
-            Err(Failure::Call(error)) if meaning(error) == Meaning::ManagerAway => {}
-            Ok(()) | Err(Failure::Call(_) | Failure::Final(_)) => break,
+            Err(JobFailure::Call(error)) if meaning(error) == Meaning::ManagerAway => {}
+            Ok(()) | Err(JobFailure::Call(_) | JobFailure::Final(_)) => break,
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         let _ = tokio::time::timeout(ABSENCE_LIMIT, session.inbox.manager_present()).await;
@@ -89,14 +89,18 @@ async fn repeat(session: &ManagerSession, unit: &UnitName, goal: JobGoal<'_>) ->
     let report = session.inbox.look(unit.clone()).await.ok().flatten();
     match outcome {
         Ok(()) => JobOutcome::Done,
-        Err(Failure::Call(error)) => {
+        Err(JobFailure::Call(error)) => {
             JobOutcome::Failed(format!("systemd refused {unit}: {}", words(&error)))
         }
-        Err(Failure::Final(sentence)) => JobOutcome::Failed(with_last_exit(sentence, report)),
+        Err(JobFailure::Final(sentence)) => JobOutcome::Failed(with_last_exit(sentence, report)),
     }
 }
 
-async fn once(session: &ManagerSession, unit: &UnitName, goal: JobGoal<'_>) -> Result<(), Failure> {
+async fn once(
+    session: &ManagerSession,
+    unit: &UnitName,
+    goal: JobGoal<'_>,
+) -> Result<(), JobFailure> {
     match goal {
         JobGoal::Running(properties) => start_once(session, unit, properties).await,
         JobGoal::Gone => stop_once(session, unit).await,
@@ -114,7 +118,7 @@ async fn start_once(
     session: &ManagerSession,
     unit: &UnitName,
     properties: &[Property],
-) -> Result<(), Failure> {
+) -> Result<(), JobFailure> {
     for _ in 0..ATTEMPTS {
         match session.read(unit).await? {
             UnitReading::Absent => {}
@@ -138,12 +142,12 @@ async fn start_once(
             return Err(foreign(unit, None));
         }
     }
-    Err(Failure::Final(format!(
+    Err(JobFailure::Final(format!(
         "{unit} has ended, but systemd does not let go of it; `systemctl status {unit}` tells more"
     )))
 }
 
-async fn stop_once(session: &ManagerSession, unit: &UnitName) -> Result<(), Failure> {
+async fn stop_once(session: &ManagerSession, unit: &UnitName) -> Result<(), JobFailure> {
     match session.read(unit).await? {
         UnitReading::Absent => Ok(()),
         UnitReading::Foreign { file } => Err(foreign(unit, file)),
@@ -157,7 +161,7 @@ pub(super) async fn clear(
     session: &ManagerSession,
     unit: &UnitName,
     active: ActiveState,
-) -> Result<(), Failure> {
+) -> Result<(), JobFailure> {
     match active {
         // A failed unit stays loaded for `systemctl status`; nothing is left to stop.
         ActiveState::Failed => {}
@@ -188,7 +192,7 @@ async fn job_result(
     session: &ManagerSession,
     watch: &JobWatch<'_>,
     job: &OwnedObjectPath,
-) -> Result<String, Failure> {
+) -> Result<String, JobFailure> {
     loop {
         tokio::select! {
             result = watch.result(job) => return Ok(result),
@@ -203,7 +207,7 @@ async fn job_result(
 
 /// All results that systemd 257 knows (org.freedesktop.systemd1(5), JobRemoved), and room for
 /// those of a later one.
-fn start_outcome(unit: &UnitName, result: &str) -> Result<(), Failure> {
+fn start_outcome(unit: &UnitName, result: &str) -> Result<(), JobFailure> {
     let why = match result {
         // `gone` counts as done: the report of the unit, which comes first, tells what became of it.
         "done" | "gone" => return Ok(()),
@@ -219,12 +223,14 @@ fn start_outcome(unit: &UnitName, result: &str) -> Result<(), Failure> {
         "once" => "the unit may run only once and did",
         "frozen" => "the unit is frozen, `systemctl thaw` it first",
         "concurrency" => "its slice allows no more units at a time",
-        other => return Err(Failure::Final(format!("{unit}: systemd ended the start as {other}"))),
+        other => {
+            return Err(JobFailure::Final(format!("{unit}: systemd ended the start as {other}")));
+        }
     };
-    Err(Failure::Final(format!("{unit}: {why}")))
+    Err(JobFailure::Final(format!("{unit}: {why}")))
 }
 
-fn stop_outcome(unit: &UnitName, result: &str) -> Result<(), Failure> {
+fn stop_outcome(unit: &UnitName, result: &str) -> Result<(), JobFailure> {
     let why = match result {
         // A unit that is unloaded, or whose stop has nothing to do, is stopped.
         "done" | "gone" | "collected" | "skipped" => return Ok(()),
@@ -232,13 +238,15 @@ fn stop_outcome(unit: &UnitName, result: &str) -> Result<(), Failure> {
         "failed" | "timeout" => return Ok(()),
         "canceled" => "its stop was canceled by somebody who started it",
         "frozen" => "the unit is frozen, `systemctl thaw` it first",
-        other => return Err(Failure::Final(format!("{unit}: systemd ended the stop as {other}"))),
+        other => {
+            return Err(JobFailure::Final(format!("{unit}: systemd ended the stop as {other}")));
+        }
     };
-    Err(Failure::Final(format!("{unit}: {why}")))
+    Err(JobFailure::Final(format!("{unit}: {why}")))
 }
 
-fn foreign(unit: &UnitName, file: Option<String>) -> Failure {
-    Failure::Final(match file {
+fn foreign(unit: &UnitName, file: Option<String>) -> JobFailure {
+    JobFailure::Final(match file {
         Some(file) => format!(
             "a unit {unit} that is not iotmonitor's exists already, from {file}: remove it or \
              rename the agent"

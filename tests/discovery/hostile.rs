@@ -1,7 +1,7 @@
 //! Whatever passes, the file can be used as it is, and watches who was heard.
 
 use crate::{LISTENED, Traffic};
-use iotmonitor::discovery::Standing;
+use iotmonitor::discovery::DeviceStanding;
 use iotmonitor_core::topic::TopicName;
 use proptest::prelude::*;
 
@@ -96,7 +96,7 @@ proptest! {
         }
         // It has passed the reader in here.
         let (text, config, devices) = all.file();
-        let heard = devices.iter().filter(|device| device.standing == Standing::Heard);
+        let heard = devices.iter().filter(|device| device.standing == DeviceStanding::Heard);
         prop_assert_eq!(config.monitor.devices.len(), heard.clone().count());
         for (device, read) in heard.clone().zip(&config.monitor.devices) {
             prop_assert_eq!(&device.name, &read.name);

@@ -67,7 +67,7 @@ pub enum Standing {
 
 /// A contact, as it looks from the silence that it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedSilence {
     /// There was no contact before.
     pub is_first: bool,
     /// How long the silence was.
@@ -102,8 +102,8 @@ impl Silence {
     }
 
     /// A contact ends the silence, and another one begins.
-    pub fn end(&mut self, wall: Duration, watched: Duration, standing: Standing) -> Ended {
-        let ended = Ended {
+    pub fn end(&mut self, wall: Duration, watched: Duration, standing: Standing) -> EndedSilence {
+        let ended = EndedSilence {
             is_first: self.last_contact.is_none(),
             silence: watched.saturating_sub(self.since),
         };
@@ -344,7 +344,7 @@ mod tests {
         let mut silence = of(30);
         assert_eq!((silence.enter(), silence.enter()), (Some(T(130)), None));
         let ended = silence.end(T(1_000), T(120), Standing::Quiet);
-        assert_eq!(ended, Ended { is_first: true, silence: T(20) });
+        assert_eq!(ended, EndedSilence { is_first: true, silence: T(20) });
         assert!(silence.is_pending() && silence.has_spoken_since(T(120)));
         assert_eq!((silence.deadline(), silence.last_contact()), (Some(T(150)), Some(T(1_000))));
         silence.leave_table();

@@ -95,7 +95,7 @@ pub struct Returned {
 
 /// What has become of the backlog.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum BacklogProgress {
     /// Nothing is waited for.
     Nothing,
     /// It is to be looked at again then.
@@ -262,9 +262,9 @@ impl StateSession {
     }
 
     /// A message arrived, a marker or another, which moves the end of the backlog on.
-    pub fn message_arrived(&mut self, now: Duration) -> Progress {
+    pub fn message_arrived(&mut self, now: Duration) -> BacklogProgress {
         match &mut self.backlog {
-            Backlog::Away | Backlog::TakenIn => Progress::Nothing,
+            Backlog::Away | Backlog::TakenIn => BacklogProgress::Nothing,
             Backlog::Settling { until, latest } => {
                 *until = (now + QUIET).min(*latest);
                 self.look(now)
@@ -278,23 +278,23 @@ impl StateSession {
     }
 
     /// Nothing more is known to be on its way: a moment of quiet ends the backlog.
-    pub fn settle(&mut self, now: Duration) -> Progress {
+    pub fn settle(&mut self, now: Duration) -> BacklogProgress {
         self.backlog = Backlog::Settling { until: now + QUIET, latest: now + SETTLE_PATIENCE };
-        Progress::WaitUntil(now + QUIET)
+        BacklogProgress::WaitUntil(now + QUIET)
     }
 
     /// Looks whether the backlog is in, or given up.
-    pub fn look(&mut self, now: Duration) -> Progress {
+    pub fn look(&mut self, now: Duration) -> BacklogProgress {
         let until = match self.backlog {
-            Backlog::Away | Backlog::TakenIn => return Progress::Nothing,
+            Backlog::Away | Backlog::TakenIn => return BacklogProgress::Nothing,
             Backlog::Draining { until, .. } | Backlog::Settling { until, .. } => until,
         };
         if now < until {
-            return Progress::WaitUntil(until);
+            return BacklogProgress::WaitUntil(until);
         }
         let swallows = self.note_missing_marker(now);
         self.backlog = Backlog::TakenIn;
-        Progress::TakenIn { swallows }
+        BacklogProgress::TakenIn { swallows }
     }
 
     /// A marker that does not come back although the broker has nothing else to pass on was dropped.
@@ -335,19 +335,19 @@ mod tests {
         session
     }
 
-    const TAKEN_IN: Progress = Progress::TakenIn { swallows: false };
+    const TAKEN_IN: BacklogProgress = BacklogProgress::TakenIn { swallows: false };
 
     #[test]
     fn the_backlog_is_in_when_both_markers_are_back_and_it_was_quiet() {
         let mut session = connected(true);
         session.marker_returned(Marker::Second);
-        assert_eq!(session.message_arrived(T(101)), Progress::WaitUntil(T(111)));
+        assert_eq!(session.message_arrived(T(101)), BacklogProgress::WaitUntil(T(111)));
         session.marker_returned(Marker::First);
-        assert_eq!(session.message_arrived(T(102)), Progress::WaitUntil(T(102) + QUIET));
-        assert_eq!(session.look(T(102)), Progress::WaitUntil(T(102) + QUIET));
+        assert_eq!(session.message_arrived(T(102)), BacklogProgress::WaitUntil(T(102) + QUIET));
+        assert_eq!(session.look(T(102)), BacklogProgress::WaitUntil(T(102) + QUIET));
         assert_eq!(session.look(T(103)), TAKEN_IN);
         assert!(session.is_taken_in());
-        assert_eq!(session.message_arrived(T(104)), Progress::Nothing);
+        assert_eq!(session.message_arrived(T(104)), BacklogProgress::Nothing);
     }
 
     #[test]
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn a_marker_that_stays_away_from_a_quiet_broker_was_swallowed() {
         let mut session = connected(false);
-        assert_eq!(session.look(T(110)), Progress::TakenIn { swallows: true });
+        assert_eq!(session.look(T(110)), BacklogProgress::TakenIn { swallows: true });
         assert!(session.is_swallowed());
         session.connected(at(200), Protocol::V311, false);
         assert_eq!(session.look(T(210)), TAKEN_IN, "it is told once");

@@ -21,7 +21,7 @@ pub struct DeviceStatus<'a> {
     /// Unix seconds; `null` if there never was one.
     last_contact: Option<u64>,
     /// Seconds; 0 never expires.
-    watch_time_out: Seconds,
+    watch_time_out: JsonSeconds,
     #[serde(skip_serializing_if = "Option::is_none")]
     hellos: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,9 +49,9 @@ struct AgentStatus<'a> {
 
 /// Written without a fraction where there is none.
 #[derive(Debug)]
-struct Seconds(Duration);
+struct JsonSeconds(Duration);
 
-impl Serialize for Seconds {
+impl Serialize for JsonSeconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0.subsec_nanos() == 0 {
             serializer.serialize_u64(self.0.as_secs())
@@ -72,7 +72,7 @@ impl<'a> DeviceStatus<'a> {
             reason: view.reason.as_deref(),
             since: view.since.as_secs(),
             last_contact: view.last_contact.map(|contact| contact.as_secs()),
-            watch_time_out: Seconds(view.watch_timeout.unwrap_or_default()),
+            watch_time_out: JsonSeconds(view.watch_timeout.unwrap_or_default()),
             hellos: Some(view.hellos),
             disabled_until: view.disabled_until.map(|until| until.as_secs()),
             agent: view.agent.as_ref().map(AgentStatus::of),

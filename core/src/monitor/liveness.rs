@@ -4,7 +4,7 @@
 
 use super::device::Device;
 use crate::machines::availability::says;
-use crate::machines::silence::{Ended, GRACE, Grace};
+use crate::machines::silence::{EndedSilence, GRACE, Grace};
 use crate::machines::subscriptions::{self, Plan};
 use crate::machines::watch_link::{self, Return, Telling};
 use crate::model::action::Action;
@@ -232,7 +232,8 @@ impl Monitor {
         let watched = turn.watched;
         let device = &mut self.devices[id];
         let standing = device.standing();
-        let Ended { is_first, silence } = device.silence.end(turn.now.wall, watched, standing);
+        let EndedSilence { is_first, silence } =
+            device.silence.end(turn.now.wall, watched, standing);
         // After a crash it has at least this long; one that talks more rarely would be taken for
         // silent by then if the crash took this contact along.
         self.saving.hurry_if(silence > GRACE);

@@ -5,7 +5,7 @@ use super::liveness::refusal_sentence;
 use super::restore::ECHO_MARKER;
 use crate::machines::echoes::Round;
 use crate::machines::orders;
-use crate::machines::state_session::{Loss, Marker, Progress};
+use crate::machines::state_session::{BacklogProgress, Loss, Marker};
 use crate::machines::subscriptions::Plan;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
@@ -97,7 +97,7 @@ impl Monitor {
         let marker = self.own_topic(&format!("marker/{}/2", self.client_id));
         if self.session.is_draining()
             && self.session.has_refused(|filter| filter.matches(&marker))
-            && let Progress::WaitUntil(until) = self.session.settle(turn.now.mono)
+            && let BacklogProgress::WaitUntil(until) = self.session.settle(turn.now.mono)
         {
             // No marker can come back.
             self.timers.push(until, Timer::Session);
@@ -193,12 +193,12 @@ impl Monitor {
         }
         let before = self.session.is_draining();
         match self.session.message_arrived(turn.now.mono) {
-            Progress::WaitUntil(until) if before && !self.session.is_draining() => {
+            BacklogProgress::WaitUntil(until) if before && !self.session.is_draining() => {
                 self.timers.push(until, Timer::Session);
             }
             // A timer is set already.
-            Progress::Nothing | Progress::WaitUntil(_) => {}
-            Progress::TakenIn { swallows } => self.backlog_ended(turn, swallows),
+            BacklogProgress::Nothing | BacklogProgress::WaitUntil(_) => {}
+            BacklogProgress::TakenIn { swallows } => self.backlog_ended(turn, swallows),
         }
     }
 
@@ -235,9 +235,9 @@ impl Monitor {
     /// Looks whether the backlog is in, or given up.
     pub(super) fn session_due(&mut self, turn: &mut Turn<'_>) {
         match self.session.look(turn.now.mono) {
-            Progress::Nothing => {}
-            Progress::WaitUntil(until) => self.timers.push(until, Timer::Session),
-            Progress::TakenIn { swallows } => self.backlog_ended(turn, swallows),
+            BacklogProgress::Nothing => {}
+            BacklogProgress::WaitUntil(until) => self.timers.push(until, Timer::Session),
+            BacklogProgress::TakenIn { swallows } => self.backlog_ended(turn, swallows),
         }
     }
 

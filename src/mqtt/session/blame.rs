@@ -1,7 +1,7 @@
 //! What of a session's packets is unanswered, and what is left out of it.
 
 use super::MqttSession;
-use crate::mqtt::suspects::{self, Item, Unanswered, Verdict};
+use crate::mqtt::suspects::{self, Item, ItemVerdict, Unanswered};
 use iotmonitor_core::model::message::{FilterRefusal, Subscription};
 use iotmonitor_core::topic::TopicName;
 
@@ -53,8 +53,8 @@ impl MqttSession<'_> {
                 continue;
             }
             match self.context.suspects.verdict(&item) {
-                Verdict::Free => self.subscribing.push_back(subscription),
-                Verdict::Aside | Verdict::Retry => {
+                ItemVerdict::Free => self.subscribing.push_back(subscription),
+                ItemVerdict::Aside | ItemVerdict::Retry => {
                     let (filter, reason) =
                         (subscription.filter.clone(), suspects::REASON.to_owned());
                     self.refused.push(FilterRefusal { filter, reason });
@@ -71,7 +71,7 @@ impl MqttSession<'_> {
         }
         let item = |subscription: &Subscription| Item::Filter(subscription.filter.clone());
         let is_due = |subscription: &Subscription| {
-            self.context.suspects.verdict(&item(subscription)) == Verdict::Retry
+            self.context.suspects.verdict(&item(subscription)) == ItemVerdict::Retry
         };
         if let Some(at) = self.aside.iter().position(is_due) {
             let subscription = self.aside.swap_remove(at);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::mqtt::filters::chunk;
 use crate::mqtt::outbox::NextPacket;
-use crate::mqtt::suspects::{self, Item, Verdict};
+use crate::mqtt::suspects::{self, Item, ItemVerdict};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{FilterRefusal, Publication, QoS};
 use tokio::time::Instant;
@@ -31,12 +31,12 @@ impl MqttSession<'_> {
             }
             let item = state.outbox.next_topic().map(|topic| Item::Topic(topic.clone()));
             let verdict =
-                item.as_ref().map_or(Verdict::Free, |item| self.context.suspects.verdict(item));
+                item.as_ref().map_or(ItemVerdict::Free, |item| self.context.suspects.verdict(item));
             drop(state);
             match (verdict, item) {
-                (Verdict::Retry, _) if self.is_unanswered() => return,
-                (Verdict::Retry, Some(item)) => self.context.suspects.suspect(item),
-                (Verdict::Free | Verdict::Aside | Verdict::Retry, _) => {}
+                (ItemVerdict::Retry, _) if self.is_unanswered() => return,
+                (ItemVerdict::Retry, Some(item)) => self.context.suspects.suspect(item),
+                (ItemVerdict::Free | ItemVerdict::Aside | ItemVerdict::Retry, _) => {}
             }
             let requests = &self.requests;
             let is_used = |pkid| requests.contains_key(&pkid);
@@ -44,7 +44,7 @@ impl MqttSession<'_> {
             match next {
                 None => return,
                 Some(NextPacket::Publish { publication, pkid, .. })
-                    if verdict == Verdict::Aside =>
+                    if verdict == ItemVerdict::Aside =>
                 {
                     let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
                     let event = self.refused(publication, suspects::REASON.to_owned());

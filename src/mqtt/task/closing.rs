@@ -7,7 +7,7 @@
 use super::{ConnectionTask, Way};
 use crate::mqtt::ConnectionOptions;
 use crate::mqtt::dial::Addresses;
-use crate::mqtt::link::Step;
+use crate::mqtt::link::LinkStep;
 use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::suspects::Unanswered;
 use crate::mqtt::task::Over;
@@ -128,7 +128,10 @@ impl ConnectionTask {
                 return false;
             };
             let ended = async {
-                while matches!(established.link.step(true).await, Ok(Step::Read | Step::Wrote)) {}
+                while matches!(
+                    established.link.step(true).await,
+                    Ok(LinkStep::Read | LinkStep::Wrote)
+                ) {}
             };
             let is_kept = timeout(patience, ended).await.is_err();
             established.wire.disconnect(&mut established.link.output);
