@@ -14,6 +14,7 @@ mod former;
 mod memory;
 mod orders;
 mod reload;
+mod unrecorded;
 mod watchdog;
 
 pub use memory::keep_to_limits;
@@ -91,6 +92,10 @@ pub enum DaemonError {
          this one a `clientid` of its own"
     )]
     AnotherRuns { client_id: String, holder: Holder },
+    #[error(
+        "the store's directory was removed: the service manager starts iotmonitor again, which makes it"
+    )]
+    StoreLost,
     #[error("cannot start the runtime: {0}; the system is out of resources")]
     Runtime(std::io::Error),
 }
@@ -98,8 +103,9 @@ pub enum DaemonError {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Only what is fatal at the start: a configuration with errors, a store of a newer format, another
-/// monitor of the same clientid.
+/// What is fatal at the start: a configuration with errors, a store of a newer format, another
+/// monitor of the same clientid. Later, the loss of the store's directory under a service manager,
+/// which can make it again.
 pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     let opened = store::check_format(&options.state_directory)?;
     let environment = Environment {
@@ -123,8 +129,9 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
         let mut daemon = Daemon::start(options, loaded.config, opened, place, logger)
             .map_err(DaemonError::Runtime)?;
         daemon.run().await;
+        let is_to_restart = daemon.is_to_restart;
         daemon.stop().await;
-        Ok(())
+        if is_to_restart { Err(DaemonError::StoreLost) } else { Ok(()) }
     });
     // A look-up of the broker's name that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -182,6 +189,8 @@ struct Daemon<'a> {
     orders: Orders,
     alerts: Alerts,
     accounts: mpsc::Receiver<Accounted>,
+    /// The store's directory is gone and only a new process can have it again.
+    is_to_restart: bool,
     told: Option<Summary>,
 }
 
@@ -256,6 +265,7 @@ impl<'a> Daemon<'a> {
             orders: Orders::default(),
             alerts,
             accounts,
+            is_to_restart: false,
             told: None,
         };
         daemon.tell(AlertKind::Started, message);
@@ -300,6 +310,9 @@ impl<'a> Daemon<'a> {
                 () = &mut sleep => {}
             }
             self.look_at_time().await;
+            if self.is_to_restart {
+                return;
+            }
         }
     }
 
@@ -357,6 +370,12 @@ impl<'a> Daemon<'a> {
                 self.adapters.store_opened(&self.settings, !snapshot.session_filters.is_empty());
             }
             Event::StoreFailed { .. } => self.readiness.store = true,
+            Event::StoreLost { .. } => self.is_to_restart = notify::is_supervised(),
+            Event::StatesCommitted { .. }
+            | Event::FormerStatesCommitted { .. }
+            | Event::StatesRead { .. }
+            | Event::DevicesSaved
+            | Event::StoreRecovered => self.adapters.store_progressed(&self.settings),
             Event::Connected { connection: Connection::State, .. } => {
                 self.adapters.state_connected()
             }

@@ -14,6 +14,7 @@ mod files;
 mod pages;
 mod record;
 mod residence;
+mod scan;
 mod stuck;
 mod writer;
 
@@ -31,7 +32,7 @@ use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat};
 use iotmonitor_core::model::state::{ReadId, StateChange, WriteId};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -48,6 +49,9 @@ pub const DEFAULT_MAP_BYTES: usize = 1 << 30;
 /// The start waits for a look at the store no longer than this, far longer than a look at a large
 /// one takes.
 const CHECK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between two signs of life of a look at the store.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the store is.
 #[derive(Debug, Clone)]
@@ -93,23 +97,67 @@ pub struct StoreHandle {
     stuck: Arc<Stuck>,
 }
 
-/// A store that was found good and is open already, for a look at all of its pages takes time.
-pub struct Opened {
-    // Before the lock, to be closed before it goes.
-    disk: disk::Disk,
-    lock: files::DirectoryLock,
+/// What [`check_format`] has found, since a look at all pages of a store takes time.
+pub struct Opened(Found);
+
+enum Found {
+    /// A store that is good, and open already.
+    Good {
+        // Before the lock, to be closed before it goes.
+        disk: disk::Disk,
+        lock: files::DirectoryLock,
+    },
+    /// A large one, on a slow disk.
+    Looking(Looking),
+}
+
+/// A look at a store that is not over.
+struct Looking {
+    outcome: Receiver<Result<Option<Opened>, StoreError>>,
+    pulse: Pulse,
+    stuck: Arc<Stuck>,
+}
+
+impl Looking {
+    fn begin(directory: &Path) -> std::io::Result<Self> {
+        let (answer, outcome) = sync_channel(1);
+        let (pulse, stuck) = (Pulse::new(), Arc::new(Stuck::default()));
+        let (directory, beaten, watched) = (directory.to_owned(), pulse.clone(), stuck.clone());
+        let look = move || {
+            watched.watch_this_thread();
+            // Nobody waits any more if this fails, and the store is closed again.
+            let _ = answer.try_send(look_at(&directory, &beaten));
+        };
+        std::thread::Builder::new().name("store-check".to_owned()).spawn(look)?;
+        Ok(Self { outcome, pulse, stuck })
+    }
+
+    /// What it has found, if it is over by then. `Ok(None)` also where its thread died.
+    fn outcome(&self, within: Duration) -> Option<Result<Option<Opened>, StoreError>> {
+        match self.outcome.recv_timeout(within) {
+            Ok(outcome) => Some(outcome),
+            Err(RecvTimeoutError::Disconnected) => Some(Ok(None)),
+            Err(RecvTimeoutError::Timeout) => None,
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        self.pulse.age() < LOOK_PATIENCE
+    }
+
+    fn stuck(&self) -> &Stuck {
+        &self.stuck
+    }
 }
 
 impl Opened {
     /// Under which identity it was used; `None` where it was last used by a version before 0.4.0.
+    /// While that cannot be said, it is one that nobody has used.
     #[must_use]
     pub fn identity(&self) -> Option<IdentityRecord> {
+        let Found::Good { disk, .. } = &self.0 else { return Some(IdentityRecord::default()) };
         // What is wrong with it is told when the store's thread reads it.
-        self.disk
-            .identity()
-            .ok()
-            .and_then(Result::ok)
-            .unwrap_or_else(|| Some(IdentityRecord::default()))
+        disk.identity().ok().and_then(Result::ok).unwrap_or_else(|| Some(IdentityRecord::default()))
     }
 }
 
@@ -120,32 +168,28 @@ impl std::fmt::Debug for Opened {
 }
 
 /// Says whether this version may touch the store in `directory`; to be asked before [`spawn`].
-/// A missing, damaged, locked or unreadable store is none of its business, nor is one on a disk that
-/// does not answer in [`CHECK_PATIENCE`]; a good one comes back.
+/// A missing, damaged, locked or unreadable store is none of its business; a good one comes back, and
+/// the look at one that takes longer than [`CHECK_PATIENCE`].
 ///
 /// # Errors
 /// [`StoreError::NewerFormat`] and no other.
 pub fn check_format(directory: &Path) -> Result<Option<Opened>, StoreError> {
-    let (answer, answered) = sync_channel(1);
-    let directory = directory.to_owned();
-    let look = move || {
-        // Nobody waits any more if this fails, and the store is closed again.
-        let _ = answer.try_send(check_format_now(&directory));
-    };
-    match std::thread::Builder::new().name("store-check".to_owned()).spawn(look) {
-        Ok(_) => answered.recv_timeout(CHECK_PATIENCE).unwrap_or(Ok(None)),
-        // The store's own thread will fare no better, and says so.
-        Err(_no_thread) => Ok(None),
-    }
+    check_format_within(directory, CHECK_PATIENCE)
 }
 
-fn check_format_now(directory: &Path) -> Result<Option<Opened>, StoreError> {
+fn check_format_within(directory: &Path, patience: Duration) -> Result<Option<Opened>, StoreError> {
+    // Without a thread, the store's own will fare no better, and say so.
+    let Ok(looking) = Looking::begin(directory) else { return Ok(None) };
+    looking.outcome(patience).unwrap_or_else(|| Ok(Some(Opened(Found::Looking(looking)))))
+}
+
+fn look_at(directory: &Path, pulse: &Pulse) -> Result<Option<Opened>, StoreError> {
     if !directory.join(files::DATA_FILE).exists() {
         return Ok(None);
     }
     let Ok(lock) = files::lock(directory) else { return Ok(None) };
-    match disk::Disk::open(directory, DEFAULT_MAP_BYTES) {
-        Ok(disk) => Ok(Some(Opened { disk, lock })),
+    match disk::Disk::open(directory, DEFAULT_MAP_BYTES, files::Look::Whole, pulse) {
+        Ok(disk) => Ok(Some(Opened(Found::Good { disk, lock }))),
         Err(error @ StoreError::NewerFormat { .. }) => Err(error),
         Err(_) => Ok(None),
     }
@@ -177,10 +221,9 @@ pub fn spawn_with(
     // One message, sent as the thread's last act: never full.
     let (done, flushed) = sync_channel(1);
     let closing = Arc::new(OnceLock::new());
-    let (disk, lock) = opened.map(|Opened { disk, lock }| (disk, lock)).unzip();
     let stuck = Arc::new(Stuck::default());
     let shared = (Arc::clone(&closing), Arc::clone(&stuck));
-    let writer = writer::Writer::new(settings, events, pulse, received, shared).with(disk, lock);
+    let writer = writer::Writer::new(settings, events, pulse, received, shared).with(opened);
     let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
         let flushed = writer.run();
         // A handle that was dropped does not want to know.
@@ -229,5 +272,77 @@ impl StoreHandle {
             Ok(flushed) => thread.join().is_ok() && flushed,
             Err(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iotmonitor_core::model::message::QoS;
+    use iotmonitor_core::model::state::StateRecord;
+
+    fn state(topic: &str) -> StateRecord {
+        StateRecord {
+            topic: TopicName::new(topic).unwrap(),
+            payload: bytes::Bytes::from_static(b"on"),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            time: Duration::from_secs(1_700_000_000),
+        }
+    }
+
+    fn group(topics: impl Iterator<Item = String>) -> Vec<StoreCommand> {
+        topics
+            .map(|topic| StoreCommand::Record {
+                delivery: Delivery(1),
+                change: StateChange::Put(state(&topic)),
+            })
+            .collect()
+    }
+
+    fn open(directory: &Path) -> disk::Disk {
+        let look = files::Look::Whole;
+        disk::Disk::open(directory, DEFAULT_MAP_BYTES, look, &Pulse::new()).unwrap()
+    }
+
+    #[test]
+    fn a_look_that_takes_long_is_waited_for_and_not_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        // Some time passes before so many pages are looked at.
+        let topics = (0..50_000).map(|number| format!("home/{number}/state"));
+        open(directory.path()).commit(&group(topics)).unwrap();
+        let opened = check_format_within(directory.path(), Duration::ZERO).unwrap();
+        let (sender, mut events) = tokio::sync::mpsc::channel(8);
+        let settings = StoreSettings::new(directory.path());
+        let handle = spawn_with(opened, settings, sender, Pulse::new()).unwrap();
+        match events.blocking_recv() {
+            Some(Event::StoreOpened(_)) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(handle.close(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn the_pulse_beats_while_all_pages_are_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let topics = (0..5_000).map(|number| format!("home/{number}/state"));
+        open(directory.path()).commit(&group(topics)).unwrap();
+        let pulse = Pulse::since(Instant::now() - Duration::from_secs(60));
+        assert!(pulse.age() >= Duration::from_secs(60));
+        files::inspect(directory.path(), files::Look::Whole, &pulse).unwrap();
+        assert!(pulse.age() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_filter_that_begins_with_a_wildcard_reads_what_matches_and_little_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut disk = open(directory.path());
+        let topics = (0..20)
+            .flat_map(|room| (0..1_000).map(move |lamp| format!("room{room}/lamp{lamp}/set")));
+        disk.commit(&group(topics)).unwrap();
+        let filters = [TopicFilter::new("+/lamp7/#").unwrap()];
+        let chunk = disk.read(&filters, None, &Pulse::new()).unwrap();
+        assert_eq!((chunk.states.len(), chunk.next), (20, None));
+        assert!(chunk.examined < 1_000, "{} of 20,000 entries were looked at", chunk.examined);
     }
 }

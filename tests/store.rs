@@ -7,6 +7,8 @@ mod damage;
 mod orders;
 #[path = "store/power.rs"]
 mod power;
+#[path = "store/replaced.rs"]
+mod replaced;
 #[path = "store/small_disk.rs"]
 mod small_disk;
 

@@ -285,7 +285,10 @@ impl Monitor {
             Event::BrokerLacks { what } => self.broker_lacks(turn, what),
             Event::PublishAccepted { topic } => self.publication_accepted(turn, &topic),
             Event::StoreOpened(snapshot) => self.store_opened(turn, snapshot),
-            Event::StoreFailed { error } => self.store_failed(turn, error),
+            Event::StoreFailed { error } | Event::StoreLost { error } => {
+                self.store_failed(turn, error);
+            }
+            Event::StoreReplaced { path } => self.store_replaced(turn, &path),
             Event::StoreRecovered => self.store_recovered(turn),
             Event::StorePutAside { path, error } => {
                 self.store_put_aside(turn, &path, &error);

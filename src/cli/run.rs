@@ -35,7 +35,7 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
             match error {
                 DaemonError::Config(_) | DaemonError::AnotherRuns { .. } => EXIT_CONFIG,
                 DaemonError::Store(_) => EXIT_DATA,
-                DaemonError::Runtime(_) => EXIT_FAILURE,
+                DaemonError::Runtime(_) | DaemonError::StoreLost => EXIT_FAILURE,
             }
         }
     };
@@ -51,6 +51,7 @@ fn tell(error: &DaemonError, logger: &Logger) {
         DaemonError::Config(ConfigErrors::Unreadable { .. })
         | DaemonError::Store(_)
         | DaemonError::AnotherRuns { .. }
+        | DaemonError::StoreLost
         | DaemonError::Runtime(_) => vec![error.to_string()],
     };
     for message in messages {

@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::former::FormerLink;
+use super::unrecorded::Unrecorded;
 use crate::bus::{self, BusHandle, BusSettings, OwnedName};
 use crate::config::Config;
 use crate::dbus::Bus;
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::Alert;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, Delivery, QoS};
+use iotmonitor_core::model::message::{Connection, QoS};
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::model::unit_name::UnitTemplate;
 use iotmonitor_core::topic::TopicName;
@@ -43,9 +44,8 @@ pub struct Adapters {
     /// What the store had no room for: at most the reads and the saving that it has room for
     /// otherwise, and what people ask for, who wait for the answer. Deliveries never wait here.
     waiting: VecDeque<StoreCommand>,
-    /// The first delivery of this connection that the store had no room for. Nothing from it on is
-    /// acknowledged: the broker delivers it again on the next connection.
-    unrecorded: Option<Delivery>,
+    /// What of this connection the store had no room for.
+    unrecorded: Unrecorded,
     /// The state connection waits for it: nothing is acknowledged that cannot be recorded.
     store_is_open: bool,
     manager: ManagerHandle,
@@ -144,7 +144,7 @@ impl Adapters {
             former: FormerLink::default(),
             store,
             waiting: VecDeque::new(),
-            unrecorded: None,
+            unrecorded: Unrecorded::default(),
             store_is_open: false,
             manager,
             bus,
@@ -234,7 +234,7 @@ impl Adapters {
 
     /// The state connection stands anew: what was not acknowledged comes again.
     pub fn state_connected(&mut self) {
-        self.unrecorded = None;
+        self.unrecorded.connected();
         if let Some(state) = &self.state {
             state.attend();
         }
@@ -254,8 +254,20 @@ impl Adapters {
         }
     }
 
-    fn give_to_store(&mut self, settings: &AdapterSettings, command: StoreCommand) {
-        if let (StoreCommand::Record { .. }, Some(_)) = (&command, self.unrecorded) {
+    /// The store has done something, and so has room: what it had none for may come again.
+    pub fn store_progressed(&mut self, settings: &AdapterSettings) {
+        if self.unrecorded.has_room()
+            && let Some(state) = &self.state
+        {
+            state.reconnect(settings.mqtt.clone());
+        }
+        self.former.store_progressed();
+    }
+
+    fn give_to_store(&mut self, command: StoreCommand) {
+        if let StoreCommand::Record { .. } = &command
+            && self.unrecorded.is_behind()
+        {
             return;
         }
         if let StoreCommand::RecordFormer { .. } = &command
@@ -265,12 +277,7 @@ impl Adapters {
         }
         let Err(StoreFull(command)) = self.store.send(command) else { return };
         match *command {
-            StoreCommand::Record { delivery, .. } => {
-                self.unrecorded = Some(delivery);
-                if let Some(state) = &self.state {
-                    state.reconnect(settings.mqtt.clone());
-                }
-            }
+            StoreCommand::Record { delivery, .. } => self.unrecorded.begin(delivery),
             StoreCommand::RecordFormer { delivery, .. } => self.former.not_recorded(delivery),
             command @ (StoreCommand::ReadStates { .. }
             | StoreCommand::WriteStates { .. }
@@ -299,16 +306,17 @@ impl Adapters {
                 }
             }
             Action::Acknowledge { through } => {
-                let recorded = self.unrecorded.is_none_or(|first| through < first);
-                if let (Some(state), true) = (&self.state, recorded) {
+                if let Some(state) = &self.state
+                    && self.unrecorded.may_acknowledge(through)
+                {
                     state.acknowledge(through);
                 }
             }
             Action::Record { delivery, change } => {
-                self.give_to_store(settings, StoreCommand::Record { delivery, change });
+                self.give_to_store(StoreCommand::Record { delivery, change });
             }
             Action::RecordFormer { delivery, change } => {
-                self.give_to_store(settings, StoreCommand::RecordFormer { delivery, change });
+                self.give_to_store(StoreCommand::RecordFormer { delivery, change });
             }
             Action::ConnectFormer { part, client_id } => {
                 let settings = MqttSettings { client_id, ..settings.mqtt.clone() };
@@ -317,23 +325,20 @@ impl Adapters {
             Action::DisconnectFormer => self.former.disconnect(),
             Action::AcknowledgeFormer { through } => self.former.acknowledge(through),
             Action::ReadStates { read, filters, after } => {
-                self.give_to_store(settings, StoreCommand::ReadStates { read, filters, after });
+                self.give_to_store(StoreCommand::ReadStates { read, filters, after });
             }
             Action::WriteStates { write, changes, keep_newer } => {
                 let command = StoreCommand::WriteStates { write, changes, keep_newer };
-                self.give_to_store(settings, command);
+                self.give_to_store(command);
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
-                self.give_to_store(
-                    settings,
-                    StoreCommand::SaveDevices { heartbeat, changed, gone },
-                );
+                self.give_to_store(StoreCommand::SaveDevices { heartbeat, changed, gone });
             }
             Action::SaveIdentity(record) => {
-                self.give_to_store(settings, StoreCommand::SaveIdentity(record));
+                self.give_to_store(StoreCommand::SaveIdentity(record));
             }
             Action::SaveSessionFilters(filters) => {
-                self.give_to_store(settings, StoreCommand::SaveSessionFilters(filters));
+                self.give_to_store(StoreCommand::SaveSessionFilters(filters));
             }
             Action::StartUnit { device, agent, definition } => {
                 self.manager.start(device, agent, definition);

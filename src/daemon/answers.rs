@@ -81,7 +81,7 @@ impl Answers {
                 }
                 return None;
             }
-            Event::StoreFailed { ref error } => self.fail(error),
+            Event::StoreFailed { ref error } | Event::StoreLost { ref error } => self.fail(error),
             Event::StoreOpened(_) | Event::StoreRecovered => self.failure = None,
             _ => {}
         }

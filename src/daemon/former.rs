@@ -3,6 +3,7 @@
 //!
 //! The watchdog does not mind it: what it is there for can wait for the next start.
 
+use super::unrecorded::Unrecorded;
 use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::{self, ConnectionOptions, MqttHandle};
 use crate::pulse::Pulse;
@@ -23,9 +24,8 @@ pub struct FormerLink {
 struct Open {
     handle: MqttHandle,
     settings: MqttSettings,
-    /// The first delivery that the store had no room for. Nothing from it on is acknowledged: the
-    /// broker delivers it again on the next connection.
-    unrecorded: Option<Delivery>,
+    /// What the store had no room for.
+    unrecorded: Unrecorded,
 }
 
 impl FormerLink {
@@ -44,7 +44,7 @@ impl FormerLink {
             events,
             Pulse::new(),
         );
-        self.open = Some(Open { handle, settings, unrecorded: None });
+        self.open = Some(Open { handle, settings, unrecorded: Unrecorded::default() });
     }
 
     /// Takes leave of the broker, which nobody waits for.
@@ -62,26 +62,34 @@ impl FormerLink {
     /// It stands anew: what was not acknowledged comes again.
     pub fn connected(&mut self) {
         if let Some(open) = &mut self.open {
-            open.unrecorded = None;
+            open.unrecorded.connected();
         }
     }
 
     /// Whether a delivery may be recorded, or comes behind one that could not be.
     pub fn may_record(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.unrecorded.is_none())
+        self.open.as_ref().is_some_and(|open| !open.unrecorded.is_behind())
     }
 
     /// The store had no room for it.
     pub fn not_recorded(&mut self, delivery: Delivery) {
         if let Some(open) = &mut self.open {
-            open.unrecorded = Some(delivery);
+            open.unrecorded.begin(delivery);
+        }
+    }
+
+    /// The store has room again.
+    pub fn store_progressed(&mut self) {
+        if let Some(open) = &mut self.open
+            && open.unrecorded.has_room()
+        {
             open.handle.reconnect(open.settings.clone());
         }
     }
 
     pub fn acknowledge(&self, through: Delivery) {
         let Some(open) = &self.open else { return };
-        if open.unrecorded.is_none_or(|first| through < first) {
+        if open.unrecorded.may_acknowledge(through) {
             open.handle.acknowledge(through);
         }
     }

@@ -7,11 +7,12 @@
 
 use super::StoreCommand;
 use super::error::StoreError;
-use super::files::{self, DataFile};
-use super::record::{self, KeySpan};
+use super::files::{self, DataFile, Look, Place};
+use super::record;
+use super::scan::{self, Verdict};
 use crate::pulse::Pulse;
 use heed::types::Bytes as HeedBytes;
-use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoRange, RoTxn, RwTxn, WithoutTls};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::identity::IdentityRecord;
 use iotmonitor_core::model::message::Delivery;
@@ -44,26 +45,38 @@ struct Schema {
 
 pub(super) struct Disk {
     directory: PathBuf,
+    place: Place,
     env: Env<WithoutTls>,
     meta: Table,
     states: Table,
     devices: Table,
 }
 
+/// So many entries are passed sooner one by one than by looking for the one behind them.
+const NEAR: usize = 8;
+
 /// One chunk of recorded states.
+#[derive(Default)]
 pub(super) struct Chunk {
     pub states: Vec<StateRecord>,
     pub next: Option<TopicName>,
     /// Keys of records that fail their checksum.
     pub damaged: Vec<Vec<u8>>,
+    /// Entries that were looked at for it.
+    pub examined: usize,
 }
 
 impl Disk {
     /// Opens the store, or makes it where there is none. The directory's lock must be held.
-    pub fn open(directory: &Path, map_bytes: usize) -> Result<Self, StoreError> {
+    pub fn open(
+        directory: &Path,
+        map_bytes: usize,
+        look: Look,
+        pulse: &Pulse,
+    ) -> Result<Self, StoreError> {
         let damaged =
             |reason| StoreError::Damaged { path: directory.join(files::DATA_FILE), reason };
-        match files::inspect(directory)? {
+        match files::inspect(directory, look, pulse)? {
             DataFile::Whole => {}
             DataFile::Missing => Self::make(directory, map_bytes)?,
             DataFile::Short { expected } => files::fill_up(directory, expected)?,
@@ -114,7 +127,15 @@ impl Disk {
             .map_err(fail)?
             .commit()
             .ok_or_else(|| fail(MdbError::BadTxn.into()))?;
-        Ok(Self { directory: directory.to_owned(), env, meta, states, devices })
+        let file = env.try_clone_inner_file().map_err(fail)?;
+        let path = directory.join(files::DATA_FILE);
+        let place = Place::of(path, &file).map_err(StoreError::file("look at", directory))?;
+        Ok(Self { directory: directory.to_owned(), place, env, meta, states, devices })
+    }
+
+    /// Where the data file was when it was opened.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     fn check_schema(&self) -> Result<(), StoreError> {
@@ -269,42 +290,58 @@ impl Disk {
         pulse: &Pulse,
     ) -> Result<Chunk, StoreError> {
         let transaction = self.read_transaction()?;
-        let mut chunk = Chunk { states: Vec::new(), next: None, damaged: Vec::new() };
+        let mut chunk = Chunk::default();
         let mut bytes = 0;
-        let after = after.map(|topic| record::key(topic.as_ref()));
-        for span in record::spans(filters) {
-            let Some(range) = range_behind(&span, after.as_deref()) else { continue };
-            let entries = self
-                .states
-                .range(&transaction, &range)
-                .map_err(|error| self.fail("read", error))?;
-            for (number, entry) in entries.enumerate() {
-                if number % 1_000 == 0 {
-                    pulse.beat();
+        let after = after.map(|topic| [record::key(topic.as_ref()).as_slice(), &[0]].concat());
+        let mut bound = after.unwrap_or_default().max(record::bound(scan::start(filters)));
+        let mut entries = self.entries_from(&transaction, &bound)?;
+        let mut passed = 0;
+        while let Some(entry) = entries.next() {
+            if chunk.examined % 1_000 == 0 {
+                pulse.beat();
+            }
+            chunk.examined += 1;
+            let (key, value) = entry.map_err(|error| self.fail("read", error))?;
+            if key < bound.as_slice() {
+                passed += 1;
+                if passed == NEAR {
+                    entries = self.entries_from(&transaction, &bound)?;
                 }
-                let (key, value) = entry.map_err(|error| self.fail("read", error))?;
-                let topic =
-                    record::peek_topic(value).filter(|topic| record::key(topic.as_ref()) == key);
-                if let Some(topic) = &topic
-                    && !filters.is_empty()
-                    && !filters.iter().any(|filter| filter.matches(topic))
-                {
+                continue;
+            }
+            match judge(filters, key, value) {
+                Verdict::Matches => {}
+                Verdict::NoMore => break,
+                Verdict::NotBefore(next) => {
+                    (bound, passed) = (record::bound(&next), 0);
                     continue;
                 }
-                if chunk.states.len() >= CHUNK_STATES || bytes >= CHUNK_BYTES {
-                    chunk.next = chunk.states.last().map(|state| state.topic.clone());
-                    return Ok(chunk);
+            }
+            if chunk.states.len() >= CHUNK_STATES || bytes >= CHUNK_BYTES {
+                chunk.next = chunk.states.last().map(|state| state.topic.clone());
+                break;
+            }
+            match record::decode_state(key, value) {
+                Some(state) => {
+                    bytes += state.payload.len();
+                    chunk.states.push(state);
                 }
-                match topic.and_then(|_| record::decode_state(key, value)) {
-                    Some(state) => {
-                        bytes += state.payload.len();
-                        chunk.states.push(state);
-                    }
-                    None => chunk.damaged.push(key.to_vec()),
-                }
+                None => chunk.damaged.push(key.to_vec()),
             }
         }
         Ok(chunk)
+    }
+
+    fn entries_from<'t>(
+        &self,
+        transaction: &'t RoTxn,
+        bound: &[u8],
+    ) -> Result<RoRange<'t, HeedBytes, HeedBytes>, StoreError> {
+        // LMDB takes no empty key.
+        let start = if bound.is_empty() { Bound::Unbounded } else { Bound::Included(bound) };
+        self.states
+            .range(transaction, &(start, Bound::Unbounded))
+            .map_err(|error| self.fail("read", error))
     }
 
     /// Deletes states by key.
@@ -365,22 +402,21 @@ fn from_json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, Unreada
     serde_json::from_slice(content).map_err(|_| Unreadable)
 }
 
-type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
-
-/// The part of the span behind `after`; `None` when nothing of it is left.
-fn range_behind<'a>(span: &'a KeySpan, after: Option<&'a [u8]>) -> Option<KeyRange<'a>> {
-    let start = match after {
-        Some(after) if after >= span.start.as_slice() => Bound::Excluded(after),
-        // LMDB takes no empty key.
-        Some(_) | None if span.start.is_empty() => Bound::Unbounded,
-        Some(_) | None => Bound::Included(span.start.as_slice()),
-    };
-    let end = match &span.end {
-        Some(end) if after.is_some_and(|after| after >= end.as_slice()) => return None,
-        Some(end) => Bound::Excluded(end.as_slice()),
-        None => Bound::Unbounded,
-    };
-    Some((start, end))
+/// What the filters say of a record. One whose topic is not to be found out is damaged, and no
+/// filter is asked.
+fn judge(filters: &[TopicFilter], key: &[u8], value: &[u8]) -> Verdict {
+    if record::is_whole_topic(key) {
+        return scan::judge(filters, key);
+    }
+    match record::peek_topic(value) {
+        Some(topic)
+            if !filters.is_empty() && !filters.iter().any(|filter| filter.matches(&topic)) =>
+        {
+            // Topics that share a prefix as long as this are few.
+            Verdict::NotBefore(Vec::new())
+        }
+        Some(_) | None => Verdict::Matches,
+    }
 }
 
 /// The last delivery of a group.

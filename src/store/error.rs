@@ -20,6 +20,9 @@ pub enum StoreError {
         path.display()
     )]
     InUse { path: PathBuf },
+    /// The names of the store's files lead elsewhere by now, or nowhere.
+    #[error("the store in {} was removed or replaced while it was in use", path.display())]
+    Replaced { path: PathBuf },
     /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File { action: &'static str, path: PathBuf, source: std::io::Error },
@@ -29,6 +32,30 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the database refuses everything until it is opened anew. An error of the disk leaves
+    /// it as it was, with the failed transaction undone.
+    pub(super) fn closes_the_database(&self) -> bool {
+        match self {
+            Self::Database { source: heed::Error::Io(_), .. } => false,
+            Self::Database { .. }
+            | Self::NewerFormat { .. }
+            | Self::Damaged { .. }
+            | Self::InUse { .. }
+            | Self::Replaced { .. }
+            | Self::File { .. } => true,
+        }
+    }
+
+    /// Whether the directory is gone, and only somebody else can make it again.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+        matches!(
+            self,
+            Self::File { source, .. }
+                if matches!(source.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem)
+        )
+    }
+
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
     }

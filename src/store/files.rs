@@ -5,9 +5,10 @@
 
 use super::error::StoreError;
 use super::pages::{self, Extent, Flaw, Tree};
+use crate::pulse::Pulse;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,6 +32,46 @@ const LARGEST_SHORTFALL: u64 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _file: File,
+    place: Place,
+}
+
+impl DirectoryLock {
+    /// Whether another process would find this lock.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.place.is_kept()
+    }
+}
+
+/// An open file and the name by which it was opened. While it is open, no other file can have its
+/// number, so that one look at the name tells whether it still leads there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    pub(super) fn of(path: PathBuf, file: &File) -> std::io::Result<Self> {
+        let found = file.metadata()?;
+        Ok(Self { path, device: found.dev(), inode: found.ino() })
+    }
+
+    /// Whether the name leads to the file still. A removed one has no name; one that was replaced,
+    /// or lies below a mount, has a name that leads to another.
+    pub(super) fn is_kept(&self) -> bool {
+        fs::metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
+    }
+}
+
+/// How closely a data file is looked at before it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// At every page: nobody knows who wrote them.
+    Whole,
+    /// At the first two: this process has had the file open all the time.
+    Head,
 }
 
 /// What a look at the data file found.
@@ -63,7 +104,11 @@ pub(super) fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
         .open(&path)
         .map_err(StoreError::file("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(DirectoryLock { _file: file }),
+        Ok(()) => {
+            let place =
+                Place::of(path.clone(), &file).map_err(StoreError::file("look at", &path))?;
+            Ok(DirectoryLock { _file: file, place })
+        }
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: directory.to_owned() }),
         Err(TryLockError::Error(source)) => Err(StoreError::File { action: "lock", path, source }),
     }
@@ -122,7 +167,9 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
 
 /// Looks at the data file's size and at all pages' structure: reading a mapped page behind the
 /// file's end would be SIGBUS, and LMDB believes whatever a page says.
-pub(super) fn inspect(directory: &Path) -> Result<DataFile, StoreError> {
+///
+/// All pages of a large file on a slow disk take minutes, during which `pulse` beats.
+pub(super) fn inspect(directory: &Path, look: Look, pulse: &Pulse) -> Result<DataFile, StoreError> {
     let path = directory.join(DATA_FILE);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -147,10 +194,15 @@ pub(super) fn inspect(directory: &Path) -> Result<DataFile, StoreError> {
             return Err(StoreError::File { action: "read", path, source });
         }
     };
-    judge(&file, &first, &second, size).map_err(StoreError::file("read", &path))
+    judge(&file, &first, &second, (size, look, pulse)).map_err(StoreError::file("read", &path))
 }
 
-fn judge(file: &File, first: &Meta, second: &Meta, size: u64) -> std::io::Result<DataFile> {
+fn judge(
+    file: &File,
+    first: &Meta,
+    second: &Meta,
+    (size, look, pulse): (u64, Look, &Pulse),
+) -> std::io::Result<DataFile> {
     let known = 1;
     let damaged = |reason: String| Ok(DataFile::Damaged(reason));
     match (first.version, second.version) {
@@ -180,7 +232,11 @@ fn judge(file: &File, first: &Meta, second: &Meta, size: u64) -> std::io::Result
     }
     let extent = Extent { page_size: current.page_size as usize, in_file: size / page_size, used };
     let [free, main] = current.trees;
-    match pages::check(file, extent, free, main) {
+    let checked = match look {
+        Look::Whole => pages::check(file, extent, free, main, pulse),
+        Look::Head => Ok(()),
+    };
+    match checked {
         Ok(()) if missing == 0 => Ok(DataFile::Whole),
         Ok(()) => Ok(DataFile::Short { expected }),
         Err(Flaw::Page(page, what)) if missing == 0 => damaged(format!("page {page} {what}")),

@@ -5,6 +5,7 @@
 //! Deliberately absent: records' contents, which have checksums of their own. Layouts are those of
 //! `MDB_page`, `MDB_node` and `MDB_db` (mdb.c); numbers are native.
 
+use crate::pulse::Pulse;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -26,6 +27,8 @@ const FIRST_PAGE: u64 = 2;
 /// LMDB's cursors are no deeper (`CURSOR_STACK`).
 const DEEPEST: u16 = 32;
 const LONGEST_KEY: usize = 511;
+/// The slowest of cards read so many pages in a moment.
+const PAGES_BETWEEN_BEATS: u64 = 64;
 
 /// Size of an `MDB_db`.
 pub(super) const TABLE_BYTES: usize = 8 + 5 * WORD;
@@ -79,14 +82,24 @@ impl Tree {
 ///
 /// # Errors
 /// The first flaw, or a failed read.
-pub(super) fn check(file: &File, extent: Extent, free: Tree, main: Tree) -> Result<(), Flaw> {
+pub(super) fn check(
+    file: &File,
+    extent: Extent,
+    free: Tree,
+    main: Tree,
+    pulse: &Pulse,
+) -> Result<(), Flaw> {
     let known = usize::try_from(extent.in_file.min(extent.used)).unwrap_or(usize::MAX);
     let mut walk =
         Walk { file, extent, seen: vec![false; known], wanted: Vec::new(), free: Vec::new() };
     walk.want(0, free, FREE_LIST_FLAGS, Holds::FreeLists)?;
     walk.want(0, main, 0, Holds::Tables)?;
     let mut page = vec![0; walk.extent.page_size];
-    while let Some(wanted) = walk.wanted.pop() {
+    for number in 0_u64.. {
+        let Some(wanted) = walk.wanted.pop() else { break };
+        if number % PAGES_BETWEEN_BEATS == 0 {
+            pulse.beat();
+        }
         walk.claim(wanted.page, 1)?;
         walk.file.read_exact_at(&mut page, walk.offset(wanted.page))?;
         walk.visit(&page, &wanted)?;

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
-use iotmonitor_core::topic::{TopicFilter, TopicName};
+use iotmonitor_core::topic::TopicName;
 use siphasher::{sip::SipHasher13, sip128};
 use std::hash::Hasher;
 use std::time::Duration;
@@ -30,6 +30,16 @@ pub(super) fn key(name: &[u8]) -> Vec<u8> {
     let mut key = name[..KEY_PREFIX_BYTES].to_vec();
     key.extend_from_slice(&sip128::SipHasher13::new().hash(name).as_bytes());
     key
+}
+
+/// Whether a key is the name itself.
+pub(super) fn is_whole_topic(key: &[u8]) -> bool {
+    key.len() < KEY_PREFIX_BYTES
+}
+
+/// A bound for keys, from one for names.
+pub(super) fn bound(name: &[u8]) -> Vec<u8> {
+    name[..name.len().min(KEY_PREFIX_BYTES)].to_vec()
 }
 
 /// Puts a checksum over key and content before the content.
@@ -91,7 +101,7 @@ pub(super) fn time_of_state(key: &[u8], value: &[u8]) -> Option<Duration> {
 
 /// The state in a value; `None` when it is damaged.
 pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
-    let topic = peek_topic(value)?;
+    let topic = peek_topic(value).filter(|topic| self::key(topic.as_ref()) == key)?;
     let content = unseal(key, value)?;
     let (flags, rest) = content.split_first()?;
     let (nanos, rest) = rest.split_first_chunk::<8>()?;
@@ -105,73 +115,11 @@ pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
     })
 }
 
-/// A range of keys, `start` included, `end` excluded; without an end it runs to the last key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct KeySpan {
-    pub start: Vec<u8>,
-    pub end: Option<Vec<u8>>,
-}
-
-/// The ranges that hold every topic that any of the filters matches, in key order and disjoint; all
-/// there is where there is no filter.
-pub(super) fn spans(filters: &[TopicFilter]) -> Vec<KeySpan> {
-    if filters.is_empty() {
-        return vec![KeySpan { start: Vec::new(), end: None }];
-    }
-    let mut spans: Vec<KeySpan> = filters.iter().flat_map(filter_spans).collect();
-    spans.sort();
-    let mut merged: Vec<KeySpan> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match merged.last_mut() {
-            Some(last) if last.end.as_ref().is_none_or(|end| span.start <= *end) => {
-                last.end = match (last.end.take(), span.end) {
-                    (Some(a), Some(b)) => Some(a.max(b)),
-                    (None, _) | (_, None) => None,
-                };
-            }
-            _ => merged.push(span),
-        }
-    }
-    merged
-}
-
-fn filter_spans(filter: &TopicFilter) -> Vec<KeySpan> {
-    let text = filter.as_str();
-    let prefix = filter.literal_prefix();
-    if prefix == text {
-        return vec![exactly(text)];
-    }
-    match text.strip_suffix("/#") {
-        // `a/#` is `a` and what starts with `a/`; what starts with `ab` lies between and is left.
-        Some(parent) if parent == prefix => vec![exactly(parent), below(&format!("{parent}/"))],
-        _ => vec![below(prefix)],
-    }
-}
-
-fn exactly(topic: &str) -> KeySpan {
-    let start = key(topic.as_bytes());
-    let mut end = start.clone();
-    end.push(0);
-    KeySpan { start, end: Some(end) }
-}
-
-fn below(prefix: &str) -> KeySpan {
-    let start = prefix.as_bytes()[..prefix.len().min(KEY_PREFIX_BYTES)].to_vec();
-    // The next text that does not start with it; UTF-8 has no byte 0xFF that would carry.
-    let mut end = start.clone();
-    let end = match end.last_mut() {
-        Some(last) => {
-            *last += 1;
-            Some(end)
-        }
-        None => None,
-    };
-    KeySpan { start, end }
-}
-
 /// Takes bytes for a record, and for a state that is recorded.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(data: &[u8]) {
+    use super::scan::{self, Verdict};
+    use iotmonitor_core::topic::TopicFilter;
     let (key_length, rest) = data.split_first().unwrap_or((&0, &[]));
     let (name, content) = rest.split_at(usize::from(*key_length).min(rest.len()));
     // A record of no one's making is none, or one that would be written just so.
@@ -191,10 +139,12 @@ pub fn fuzz(data: &[u8]) {
     assert_eq!(peek_topic(&value).as_ref(), Some(&state.topic));
     assert_eq!(decode_state(&key, &value).as_ref(), Some(&state));
     for filter in ["#", "+/+", "a/#", "a/b"].map(TopicFilter::new).into_iter().flatten() {
-        let is_in =
-            |span: &KeySpan| span.start <= key && span.end.as_ref().is_none_or(|end| key < *end);
-        let within = spans(std::slice::from_ref(&filter)).iter().any(is_in);
-        assert!(within || !filter.matches(&state.topic));
+        let filter = std::slice::from_ref(&filter);
+        let is_passed_over = match scan::judge(filter, state.topic.as_ref()) {
+            Verdict::Matches => bound(scan::start(filter)) > key,
+            Verdict::NotBefore(_) | Verdict::NoMore => true,
+        };
+        assert_eq!(is_passed_over, !filter[0].matches(&state.topic));
     }
     // One flipped bit is found.
     let at = usize::from(*key_length) * 7 % value.len();

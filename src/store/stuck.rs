@@ -3,28 +3,33 @@
 //! Such a thread cannot be helped by a restart: the kernel lets no process go, not even a killed
 //! one, before the disk has answered. Deliberately absent: how long is too long, and the alert.
 
-use nix::unistd::{Pid, gettid};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use nix::unistd::gettid;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Shared between the thread and the handle.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
-    thread: OnceLock<Pid>,
+    /// 0 while there is none.
+    thread: AtomicI32,
     /// It has been told that the disk does not answer, and not yet that it does.
     told: AtomicBool,
 }
 
 impl Stuck {
     /// To be called by the thread, as its first act.
-    pub fn this_thread_is_watched(&self) {
-        let _first = self.thread.set(gettid());
+    pub fn watch_this_thread(&self) {
+        self.thread.store(gettid().as_raw(), Ordering::Relaxed);
+    }
+
+    /// Watches the thread that another one watches.
+    pub fn watch(&self, other: &Self) {
+        self.thread.store(other.thread.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Whether the thread sleeps in the kernel and no signal can wake it: state `D` of
     /// proc_pid_stat(5).
     pub fn waits_for_disk(&self) -> bool {
-        let Some(thread) = self.thread.get() else { return false };
+        let thread = self.thread.load(Ordering::Relaxed);
         std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"))
             .is_ok_and(|stat| state_of(&stat) == Some('D'))
     }
@@ -64,7 +69,7 @@ mod tests {
     fn a_thread_that_runs_waits_for_no_disk() {
         let stuck = Stuck::default();
         assert!(!stuck.waits_for_disk(), "no thread is known");
-        stuck.this_thread_is_watched();
+        stuck.watch_this_thread();
         assert!(!stuck.waits_for_disk());
         assert!(stuck.tell() && !stuck.tell());
         assert!(stuck.take_back() && !stuck.take_back());

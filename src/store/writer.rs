@@ -3,9 +3,9 @@
 
 use super::disk::{self, Disk};
 use super::error::StoreError;
-use super::files::{self, DirectoryLock};
+use super::files::{self, DirectoryLock, Look, Place};
 use super::stuck::Stuck;
-use super::{StoreCommand, StoreSettings, residence};
+use super::{Found, Looking, Opened, StoreCommand, StoreSettings, residence};
 use crate::pulse::Pulse;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::state::{ReadId, StateChange};
@@ -42,6 +42,12 @@ pub(super) struct Writer {
     /// `None` when another try must open it first. Before the lock, to be closed before it goes.
     disk: Option<Disk>,
     lock: Option<DirectoryLock>,
+    /// A look at the store that was begun before this thread.
+    looking: Option<Looking>,
+    /// The file of a database that was closed because it refused everything.
+    closed: Option<Place>,
+    /// The data file was removed or replaced, and no other one has been opened yet.
+    is_replaced: bool,
     /// Taken from the channel while there was no store to write it to.
     first: Option<StoreCommand>,
     opened: bool,
@@ -62,6 +68,15 @@ struct Work {
 /// The thread is to end before the work is done.
 struct GivenUp;
 
+/// What has been done about errors since the work began. A second time in a row would help no more
+/// than the first.
+#[derive(Default)]
+struct Mended {
+    put_aside: bool,
+    looked_for: bool,
+    opened_anew: bool,
+}
+
 impl Writer {
     pub fn new(
         settings: StoreSettings,
@@ -78,6 +93,9 @@ impl Writer {
             closing,
             disk: None,
             lock: None,
+            looking: None,
+            closed: None,
+            is_replaced: false,
             first: None,
             opened: false,
             failing: false,
@@ -86,17 +104,49 @@ impl Writer {
         }
     }
 
-    /// Begins with a store that is open already.
-    pub fn with(self, disk: Option<Disk>, lock: Option<DirectoryLock>) -> Self {
-        Self { disk, lock, ..self }
+    /// Begins with a store that is open already, or is being opened.
+    pub fn with(self, opened: Option<Opened>) -> Self {
+        match opened {
+            None => self,
+            Some(Opened(Found::Good { disk, lock })) => {
+                Self { disk: Some(disk), lock: Some(lock), ..self }
+            }
+            Some(Opened(Found::Looking(looking))) => Self { looking: Some(looking), ..self },
+        }
     }
 
     /// Works until the channel is closed and empty. Returns whether everything is on disk.
     pub fn run(mut self) -> bool {
-        self.stuck.this_thread_is_watched();
+        if self.await_look().is_err() {
+            return self.first.is_none();
+        }
+        self.stuck.watch_this_thread();
         match self.open() {
             Ok(()) => self.work().is_ok(),
             Err(GivenUp) => self.first.is_none(),
+        }
+    }
+
+    /// Waits for the look at the store that another thread has begun and this one would have to
+    /// begin anew. The pulse is that thread's meanwhile.
+    fn await_look(&mut self) -> Result<(), GivenUp> {
+        let Some(looking) = self.looking.take() else { return Ok(()) };
+        self.stuck.watch(looking.stuck());
+        loop {
+            match looking.outcome(TICK) {
+                Some(Ok(Some(Opened(Found::Good { disk, lock })))) => {
+                    (self.disk, self.lock) = (Some(disk), Some(lock));
+                    return Ok(());
+                }
+                // What is wrong is found again, and told.
+                Some(_) => return Ok(()),
+                None if looking.is_alive() => self.pulse.beat(),
+                None => {}
+            }
+            if self.closing.get().is_some() {
+                self.take_first();
+                return Err(GivenUp);
+            }
         }
     }
 
@@ -208,39 +258,39 @@ impl Writer {
         work: impl Fn(&mut Disk, &Pulse) -> Result<T, StoreError>,
     ) -> Result<T, GivenUp> {
         let mut delay = FIRST_DELAY;
-        let mut put_aside = false;
+        let mut mended = Mended::default();
         self.used = true;
         loop {
             self.pulse.beat();
-            let pulse = self.pulse.clone();
-            let result = match self.open_disk() {
-                Ok(disk) => work(disk, &pulse),
-                Err(error) => Err(error),
-            };
-            let error = match result {
+            let error = match self.try_once(&work) {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            // A database that failed once may refuse everything until it is opened anew.
-            self.disk = None;
-            // Twice in a row is no damaged file but a disk that damages them.
-            let error = match error {
-                StoreError::Damaged { .. } if !put_aside => match self.put_aside(&error) {
-                    Ok(()) => {
-                        put_aside = true;
-                        continue;
-                    }
-                    Err(error) => error,
-                },
-                error => error,
+            let error = match self.mend(error, &mut mended) {
+                Ok(()) => continue,
+                Err(error) => error,
             };
-            if !self.is_failing() {
-                self.failing = true;
-                self.report(Event::StoreFailed { error: error.to_string() });
-            }
+            self.report_failure(&error);
             self.pause(delay)?;
             delay = (delay * 2).min(LONGEST_DELAY);
         }
+    }
+
+    /// Does the work, in files that are still found where the store is: what is written into others
+    /// is lost with this process.
+    fn try_once<T>(
+        &mut self,
+        work: impl Fn(&mut Disk, &Pulse) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let pulse = self.pulse.clone();
+        let outcome = work(self.open_disk()?, &pulse);
+        let is_kept = |disk: &Disk| disk.place().is_kept();
+        if !self.disk.as_ref().is_some_and(is_kept)
+            || !self.lock.as_ref().is_some_and(DirectoryLock::is_in_place)
+        {
+            return Err(StoreError::Replaced { path: self.settings.directory.clone() });
+        }
+        outcome
     }
 
     fn open_disk(&mut self) -> Result<&mut Disk, StoreError> {
@@ -249,9 +299,68 @@ impl Writer {
         }
         let disk = match self.disk.take() {
             Some(disk) => disk,
-            None => Disk::open(&self.settings.directory, self.settings.map_bytes)?,
+            None => {
+                let is_known = self.closed.as_ref().is_some_and(Place::is_kept);
+                let look = if is_known { Look::Head } else { Look::Whole };
+                let StoreSettings { directory, map_bytes } = &self.settings;
+                let disk = Disk::open(directory, *map_bytes, look, &self.pulse)?;
+                self.closed = None;
+                if std::mem::take(&mut self.is_replaced) {
+                    let path = directory.display().to_string();
+                    self.report(Event::StoreReplaced { path });
+                }
+                disk
+            }
         };
         Ok(self.disk.insert(disk))
+    }
+
+    /// Does about an error what can be done at once. What is left of it takes time.
+    fn mend(&mut self, error: StoreError, mended: &mut Mended) -> Result<(), StoreError> {
+        if !error.closes_the_database() {
+            return Err(error);
+        }
+        let disk = self.disk.take();
+        let done = match &error {
+            StoreError::Replaced { .. } => {
+                // While it is still open, or another file could have its number.
+                self.is_replaced |= disk.as_ref().is_some_and(|disk| !disk.place().is_kept());
+                drop(disk);
+                self.lock = None;
+                &mut mended.looked_for
+            }
+            // Twice in a row is no damaged file but a disk that damages them.
+            StoreError::Damaged { .. } => {
+                drop(disk);
+                if !mended.put_aside {
+                    self.put_aside(&error)?;
+                }
+                &mut mended.put_aside
+            }
+            StoreError::Database { .. } => {
+                let Some(disk) = disk else { return Err(error) };
+                self.closed = Some(disk.place().clone());
+                &mut mended.opened_anew
+            }
+            StoreError::NewerFormat { .. } | StoreError::InUse { .. } | StoreError::File { .. } => {
+                return Err(error);
+            }
+        };
+        if std::mem::replace(done, true) { Err(error) } else { Ok(()) }
+    }
+
+    fn report_failure(&mut self, error: &StoreError) {
+        let is_lost = self.is_replaced && error.is_out_of_reach();
+        if self.is_failing() {
+            return;
+        }
+        self.failing = true;
+        self.report(if is_lost {
+            let former = StoreError::Replaced { path: self.settings.directory.clone() };
+            Event::StoreLost { error: format!("{former}: {error}") }
+        } else {
+            Event::StoreFailed { error: error.to_string() }
+        });
     }
 
     fn put_aside(&mut self, damage: &StoreError) -> Result<(), StoreError> {

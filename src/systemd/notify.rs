@@ -50,6 +50,12 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
+/// Whether a service manager started this process, and so may start it again.
+#[must_use]
+pub fn is_supervised() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 fn send(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

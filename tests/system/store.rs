@@ -67,6 +67,39 @@ fn what_could_not_be_committed_survives_a_crash_in_the_brokers_session() {
     }
 }
 
+/// The service may write into its directory alone, so that it can make another only as a new process.
+#[test]
+fn a_removed_directory_is_made_again_and_the_states_are_recorded_there() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SECTIONS));
+    machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
+    let pid = machine.monitor_pid();
+    machine.ok(&["rm", "-rf", STORE]);
+    machine.publish_with(&["-q", "1"], "home/lamp/set/colour", b"red");
+    let lost = machine.journal().wait_for_alert("store-failed", "");
+    assert!(lost.message().contains("was removed or replaced while it was in use"), "{lost:?}");
+    machine.await_new_main_pid("iotmonitor.service", pid);
+    machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
+    assert_eq!(machine.ok(&["iotmonitor", "states", "get", "home/lamp/set/colour"]).trim(), "red");
+    machine.ok(&["test", "-s", DATA]);
+}
+
+#[test]
+fn a_removed_file_is_made_again_under_the_same_process() {
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", SECTIONS));
+    machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
+    let pid = machine.monitor_pid();
+    machine.ok(&["rm", DATA]);
+    machine.publish_with(&["-q", "1"], "home/lamp/set/colour", b"red");
+    machine.journal().wait_for_alert("store-replaced", "");
+    machine.await_recording(&bus, "home/lamp/set/later", "home/lamp");
+    machine.crash_monitor();
+    machine.await_recording(&bus, "home/lamp/set/last", "home/lamp");
+    assert_eq!(machine.ok(&["iotmonitor", "states", "get", "home/lamp/set/colour"]).trim(), "red");
+    assert_ne!(machine.monitor_pid(), pid);
+}
+
 fn damaged_store_is_put_aside(damage: &str) {
     let machine = Machine::boot();
     let bus = machine.launch(&config("auto", SECTIONS));

@@ -202,6 +202,7 @@ alert_kinds! {
     StoreFailed "store-failed" Error "1b1e18b479384821b992ae6831a5c353",
     StoreBack "store-back" Notice "14ebbbc1ace446b49c57a904a231ac08",
     StorePutAside "store-put-aside" Error "d43f9a14460b4e6987792a5178145586",
+    StoreReplaced "store-replaced" Error "a799c27bbabc4025adeb5ef64642a1c2",
     ManagerLost "manager-lost" Error "5df8233e356a4393adf099d8cc849c4e",
     ManagerBack "manager-back" Notice "ebc838b6e6414fb19bedc8717279f3c6",
     BusNameRefused "bus-name-refused" Error "5748d3f734e940ffa979739e9bfb2346",

@@ -87,6 +87,16 @@ pub enum Event {
         path: String,
         error: String,
     },
+    /// The store at this path was removed, replaced or covered by a mount while it was in use, and
+    /// the one that is found there was opened, or a new one made.
+    StoreReplaced {
+        path: String,
+    },
+    /// It was removed, and this process cannot make another one, in words. Comes instead of
+    /// [`Event::StoreFailed`].
+    StoreLost {
+        error: String,
+    },
     /// Commits work again.
     StoreRecovered,
     /// Records that failed their checksum were passed over and deleted; one of them as an example.

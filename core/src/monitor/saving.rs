@@ -181,6 +181,22 @@ impl Monitor {
              recorded states start afresh"
         );
         turn.raise(AlertKind::StorePutAside, message);
+        self.save_again(turn);
+    }
+
+    /// The store's files were taken away under the monitor, or others put in their place.
+    pub(super) fn store_replaced(&mut self, turn: &mut Turn<'_>, path: &str) {
+        let message = format!(
+            "the store in {path} was removed or replaced while it was in use, or another file \
+             system was mounted there; the monitor now uses what is there, and states that were \
+             recorded before are missing unless they are there as well"
+        );
+        turn.raise(AlertKind::StoreReplaced, message);
+        self.save_again(turn);
+    }
+
+    /// Hands everything that is known to a store that knows nothing of it.
+    fn save_again(&mut self, turn: &mut Turn<'_>) {
         if self.saving.is_store_read() {
             for id in self.devices.ids() {
                 self.save_soon(id);

@@ -284,6 +284,22 @@ fn a_large_fleet_is_saved_in_batches_one_after_the_other() {
 }
 
 #[test]
+fn a_store_that_was_replaced_is_given_all_that_is_known() {
+    let mut house = House::running(vec![watched("lamp", 30), watched("pump", 30)]);
+    house.hear("home/lamp/x");
+    house.advance(secs(70));
+    let known = house.store.devices.clone();
+    assert_eq!(known.len(), 2);
+    let identity = house.store.identity.clone();
+    house.store.devices.clear();
+    house.store.identity = None;
+    house.happen(Event::StoreReplaced { path: "/var/lib/iotmonitor".to_owned() });
+    assert_eq!(house.store.devices, known);
+    assert_eq!(house.store.identity, identity);
+    assert_eq!(house.count(AlertKind::StoreReplaced), 1);
+}
+
+#[test]
 fn a_fleet_that_never_pauses_does_not_keep_the_store_writing() {
     let devices = (0..3_000).map(|number| watched(&format!("d{number}"), 3_000)).collect();
     let mut house = House::running(devices);

@@ -1,0 +1,168 @@
+//! Which of the recorded topics a reading has to look at, in the order of their keys.
+//!
+//! A filter that begins with a wildcard matches topics that lie all over the table. Where one does
+//! not match, the next that can is known in most cases, and the reading goes on from there. So it
+//! visits what matches, and about two topics more for each value of a wildcard that has literal
+//! levels behind it; in a table of a million topics these may be a few.
+
+use iotmonitor_core::topic::TopicFilter;
+
+/// What filters say of a topic.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Matches,
+    /// They match neither this topic nor any before this bound, which is greater.
+    NotBefore(Vec<u8>),
+    /// They match neither this topic nor any behind it.
+    NoMore,
+}
+
+/// No topic that any of the filters matches is less; without a filter, all match.
+pub(super) fn start(filters: &[TopicFilter]) -> &[u8] {
+    filters.iter().map(|filter| filter.literal_prefix().as_bytes()).min().unwrap_or_default()
+}
+
+/// What the filters say together. Without a filter, all topics match.
+pub(super) fn judge(filters: &[TopicFilter], topic: &[u8]) -> Verdict {
+    if filters.is_empty() {
+        return Verdict::Matches;
+    }
+    let mut nearest = Verdict::NoMore;
+    for filter in filters {
+        match (judge_one(filter.as_str(), topic), &nearest) {
+            (Verdict::Matches, _) => return Verdict::Matches,
+            (Verdict::NoMore, _) => {}
+            (Verdict::NotBefore(bound), Verdict::NotBefore(least)) if bound >= *least => {}
+            (verdict @ Verdict::NotBefore(_), _) => nearest = verdict,
+        }
+    }
+    nearest
+}
+
+fn judge_one(filter: &str, topic: &[u8]) -> Verdict {
+    if topic.starts_with(b"$") && filter.starts_with(['+', '#']) {
+        return Verdict::NotBefore(vec![b'$' + 1]);
+    }
+    // Where the level that is looked at begins; none behind the last one.
+    let mut level = Some(0);
+    // Where the level ends that the last `+` stands for.
+    let mut wildcard = None;
+    for pattern in filter.split('/') {
+        if pattern == "#" {
+            return Verdict::Matches;
+        }
+        let Some(start) = level else {
+            // With a longer value, the `+` could stand for a topic that comes before the slash.
+            let next = if wildcard == Some(topic.len()) { 0 } else { b'/' };
+            return Verdict::NotBefore([topic, &[next]].concat());
+        };
+        let rest = &topic[start..];
+        let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+        if pattern == "+" {
+            wildcard = Some(start + length);
+        } else if pattern.as_bytes() != &rest[..length] {
+            // Topics with this level lie ahead, or some that go on below it, or none.
+            let mut bound = [&topic[..start], pattern.as_bytes()].concat();
+            if bound.as_slice() < topic {
+                bound.push(b'/');
+            }
+            return if bound.as_slice() > topic {
+                Verdict::NotBefore(bound)
+            } else {
+                behind(topic, wildcard)
+            };
+        }
+        level = (length < rest.len()).then_some(start + length + 1);
+    }
+    if level.is_none() { Verdict::Matches } else { behind(topic, wildcard) }
+}
+
+/// Nothing more matches with this value of the last wildcard: on to the next value.
+fn behind(topic: &[u8], wildcard: Option<usize>) -> Verdict {
+    match wildcard {
+        Some(end) => Verdict::NotBefore([&topic[..end], &[b'/' + 1]].concat()),
+        None => Verdict::NoMore,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iotmonitor_core::topic::TopicName;
+    use proptest::prelude::{Strategy, prop, proptest};
+    use std::collections::BTreeSet;
+
+    /// Visits what has to be visited; gives what was found, and how many were looked at.
+    fn scan<'a>(topics: &'a BTreeSet<String>, filters: &[TopicFilter]) -> (Vec<&'a str>, usize) {
+        let (mut found, mut visited) = (Vec::new(), 0);
+        let mut bound = start(filters).to_vec();
+        let ahead = |bound: &[u8]| topics.iter().find(|topic| topic.as_bytes() >= bound);
+        while let Some(topic) = ahead(&bound) {
+            visited += 1;
+            bound = match judge(filters, topic.as_bytes()) {
+                Verdict::NoMore => break,
+                Verdict::NotBefore(next) => {
+                    assert!(next.as_slice() > topic.as_bytes(), "{topic}: {next:?}");
+                    next
+                }
+                Verdict::Matches => {
+                    found.push(topic.as_str());
+                    [topic.as_bytes(), &[0]].concat()
+                }
+            };
+        }
+        (found, visited)
+    }
+
+    fn filters(texts: &[&str]) -> Vec<TopicFilter> {
+        texts.iter().map(|text| TopicFilter::new(*text).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_leading_wildcard_visits_what_matches_and_little_more() {
+        let topics: BTreeSet<String> = (0..20)
+            .flat_map(|room| (0..500).map(move |lamp| format!("room{room}/lamp{lamp}/set")))
+            .collect();
+        let (found, visited) = scan(&topics, &filters(&["+/lamp7/#"]));
+        assert_eq!(found.len(), 20);
+        assert!(visited <= 3 * 20, "{visited} of {} were looked at", topics.len());
+        let (found, visited) = scan(&topics, &filters(&["room3/lamp7/+", "+/lamp9/set"]));
+        assert_eq!(found.len(), 21);
+        assert!(visited <= 4 * 20, "{visited} of {} were looked at", topics.len());
+    }
+
+    fn topic() -> impl Strategy<Value = String> {
+        let level = prop::sample::select(vec!["", "a", "a-", "a0", "b", "$s", "ü", "~"]);
+        prop::collection::vec(level, 1..5)
+            .prop_map(|levels| levels.join("/"))
+            .prop_filter("not empty", |text| !text.is_empty())
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        let level = prop::sample::select(vec!["", "a", "a-", "b", "$s", "+", "+", "+"]);
+        (prop::collection::vec(level, 0..5), proptest::bool::ANY)
+            .prop_map(|(mut levels, rest)| {
+                levels.extend(rest.then_some("#"));
+                levels.join("/")
+            })
+            .prop_filter("not empty", |text| !text.is_empty())
+    }
+
+    proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn nothing_that_matches_is_passed_over(
+            topics in prop::collection::btree_set(topic(), 0..60),
+            texts in prop::collection::vec(filter(), 1..4),
+        ) {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let filters = filters(&texts);
+            let matches = |topic: &&str| {
+                let name = TopicName::new(*topic).unwrap();
+                filters.iter().any(|filter| filter.matches(&name))
+            };
+            let expected: Vec<&str> = topics.iter().map(String::as_str).filter(matches).collect();
+            assert_eq!(scan(&topics, &filters).0, expected, "{texts:?}");
+        }
+    }
+}
