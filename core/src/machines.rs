@@ -12,6 +12,7 @@ pub mod flapping;
 pub mod orders;
 pub mod pauses;
 pub mod probes;
+pub mod random;
 pub mod restores;
 pub mod rhythm;
 pub mod save_queue;

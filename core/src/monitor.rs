@@ -12,12 +12,14 @@ mod agent;
 mod alarms;
 mod alert_units;
 mod availability;
+mod commands;
 mod dependents;
 mod device;
 mod devices;
 mod former;
 mod home_assistant;
 mod liveness;
+mod notices;
 mod pauses;
 mod probe;
 mod publishing;
@@ -28,7 +30,6 @@ mod saving;
 mod sentences;
 mod session;
 mod states;
-mod status;
 mod subscriptions;
 mod timeouts;
 mod turn;
@@ -40,6 +41,7 @@ use crate::machines::dependency::Dependencies;
 use crate::machines::echoes::{Echoes, Round};
 use crate::machines::pauses::Pauses;
 use crate::machines::probes::Probes;
+use crate::machines::random::Random;
 use crate::machines::restores::Restores;
 use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
@@ -47,16 +49,15 @@ use crate::machines::state_session::StateSession;
 use crate::machines::takedown::Takedown;
 use crate::machines::watch_link::WatchLink;
 use crate::model::action::Action;
-use crate::model::alert::{Alert, AlertKind, Reason};
+use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
-use crate::model::device_name::DeviceName;
 use crate::model::event::Event;
 use crate::model::identity::Identity;
-use crate::model::message::{Connection, Lifetime, LossReason, Publication, QoS, Token};
+use crate::model::message::{Connection, LossReason, QoS, Token};
 use crate::model::spec::{HomeAssistant, MonitorSpec};
 use crate::model::time::Now;
 use crate::model::unit_name::UnitTemplate;
-use crate::model::view::Summary;
+use crate::monitor::publishing::publication;
 use crate::monitor::turn::Turn;
 use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
@@ -125,7 +126,7 @@ pub struct Monitor {
     failing_units: BTreeSet<UnitTemplate>,
     next_token: u64,
     next_read: u64,
-    random: SplitMix,
+    random: Random,
     stopping: bool,
     /// Who is out of the monitoring for a time.
     pauses: Pauses,
@@ -207,7 +208,7 @@ impl Monitor {
             failing_units: BTreeSet::new(),
             next_token: 0,
             next_read: 0,
-            random: SplitMix(seed),
+            random: Random::new(seed),
             stopping: false,
             pauses: Pauses::default(),
             last_turn: now,
@@ -362,33 +363,6 @@ impl Monitor {
         &self.command
     }
 
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        Summary {
-            watching: self.clock.is_running(),
-            devices: self.devices.len() - self.manager.agents,
-            expired: self.expired_count,
-            agents: self.manager.agents,
-            agents_running: self.manager.running,
-        }
-    }
-
-    /// Whether a device or an agent of this name is configured.
-    #[must_use]
-    pub fn knows(&self, name: &DeviceName) -> bool {
-        self.id_named(name).is_some()
-    }
-
-    /// Whether an agent of this name is configured.
-    #[must_use]
-    pub fn knows_agent(&self, name: &DeviceName) -> bool {
-        self.id_named(name).is_some_and(|id| self.devices[id].agent.is_some())
-    }
-
-    fn id_named(&self, name: &DeviceName) -> Option<DeviceId> {
-        self.devices.named(name)
-    }
-
     fn time_passed(&mut self, turn: &mut Turn<'_>) {
         while let Some((due, timer)) = self.timers.pop_due(turn.now.mono) {
             match timer {
@@ -431,42 +405,6 @@ impl Monitor {
         turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
     }
 
-    /// A publication on the watch connection on `BASE/below`.
-    fn own_publication(
-        &self,
-        below: &str,
-        payload: Bytes,
-        qos: QoS,
-        retain: bool,
-        token: Option<Token>,
-    ) -> Action {
-        publication(self.own_topic(below), payload, qos, retain, token)
-    }
-
-    /// A QoS 1 publication on `BASE/kind/NAME`.
-    fn device_publication(
-        &self,
-        kind: &str,
-        id: DeviceId,
-        payload: String,
-        retain: bool,
-    ) -> Action {
-        let below = format!("{kind}/{}", self.devices[id].spec.name);
-        self.own_publication(&below, Bytes::from(payload), QoS::AtLeastOnce, retain, None)
-    }
-
-    /// The topic `BASE/below`. Both parts were checked when the configuration was read; should
-    /// they be too long together, the base alone is a topic that harms nobody.
-    fn own_topic(&self, below: &str) -> TopicName {
-        TopicName::new(format!("{}/{below}", self.base_topic))
-            .unwrap_or_else(|_| self.base_topic.clone())
-    }
-
-    fn new_token(&mut self) -> Token {
-        self.next_token += 1;
-        Token(self.next_token)
-    }
-
     fn published(&mut self, turn: &mut Turn<'_>, token: Token) {
         if self.probes.is_answered_by(token) {
             self.probe_succeeded(turn);
@@ -474,47 +412,6 @@ impl Monitor {
             self.restored_published(turn, token);
         }
     }
-
-    fn device_alert(&self, id: DeviceId, kind: AlertKind, message: String) -> Action {
-        self.episode_alert(id, kind, None, message)
-    }
-
-    /// The beginning or the end of an episode.
-    fn episode_alert(
-        &self,
-        id: DeviceId,
-        kind: AlertKind,
-        reason: Option<Reason>,
-        message: String,
-    ) -> Action {
-        let device = &self.devices[id];
-        let unit = device.agent.as_ref().map(|agent| agent.unit().clone());
-        let starts = device.alert_unit.clone().filter(|_| kind.starts_unit());
-        let name = Some(device.spec.name.clone());
-        let account = device.account().filter(|_| kind.wants_account()).map(Box::new);
-        Action::Raise(Alert { kind, device: name, unit, reason, starts, account, message })
-    }
-}
-
-/// A publication on the watch connection.
-fn publication(
-    topic: TopicName,
-    payload: Bytes,
-    qos: QoS,
-    retain: bool,
-    token: Option<Token>,
-) -> Action {
-    let (connection, lifetime) = (Connection::Watch, Lifetime::UntilAnswered);
-    Action::Publish(Publication {
-        connection,
-        topic,
-        payload,
-        qos,
-        retain,
-        restored: false,
-        lifetime,
-        token,
-    })
 }
 
 /// Which kind of alert a lost connection is.
@@ -523,25 +420,5 @@ fn loss_kind(reason: &LossReason) -> AlertKind {
         LossReason::TakenOver => AlertKind::ClientIdTaken,
         LossReason::Refused(_) => AlertKind::BrokerRefused,
         LossReason::Silent { .. } | LossReason::Other(_) => AlertKind::BrokerLost,
-    }
-}
-
-/// A small generator for jitter (Steele, Lea, Flood 2014), so that the core stays a function of
-/// its inputs.
-#[derive(Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in 0..=100.
-    fn percent(&mut self) -> u32 {
-        u32::try_from(self.next() % 101).unwrap_or(0)
     }
 }

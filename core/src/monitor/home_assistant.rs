@@ -1,78 +1,29 @@
-//! Home Assistant: each device announces itself by MQTT discovery, and may take commands by MQTT.
+//! Describes each device to Home Assistant by MQTT discovery.
 //!
 //! One retained message a device describes all of its entities (device discovery, Home Assistant
-//! 2024.11 and later). Their values come from the retained `status/NAME`, so nothing else is
+//! 2024.11 and later). Their values come from the retained `status/NAME`, so that nothing else is
 //! published for them but a fresh status for each device that was heard, once a minute at most.
-//! An entity that a device does not have is listed with its platform alone, which is how Home
-//! Assistant is told to drop one that it may have had.
+//! An entity that a device does not have is listed with its platform alone, which makes Home
+//! Assistant drop one that it may have had.
 //!
-//! Deliberately absent: waiting for Home Assistant's birth message. What is retained is there when
-//! it starts.
+//! Home Assistant's birth message is not waited for, since a retained description is there when it
+//! starts.
 
 use super::device::Device;
 use crate::model::description::{description_topic, discovery_id};
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
-use crate::model::message::{Message, QoS};
+use crate::model::message::QoS;
+use crate::monitor::Monitor;
+use crate::monitor::publishing::publication;
 use crate::monitor::sentences::noun;
 use crate::monitor::turn::Turn;
-use crate::monitor::{Monitor, publication};
-use crate::topic::{TopicFilter, TopicName};
+use crate::topic::TopicName;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What `command/NAME` may say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CommandPayload {
-    Restart,
-    Restore,
-    Enable,
-    Disable,
-}
-
-impl CommandPayload {
-    fn parse(payload: &[u8]) -> Option<Self> {
-        match payload {
-            b"restart" => Some(Self::Restart),
-            b"restore" => Some(Self::Restore),
-            b"enable" => Some(Self::Enable),
-            b"disable" => Some(Self::Disable),
-            _ => None,
-        }
-    }
-}
-
 impl Monitor {
-    /// The filter of the commands, when they are allowed.
-    pub(super) fn command_filter(&self) -> Option<TopicFilter> {
-        if !self.home_assistant.commands {
-            return None;
-        }
-        TopicFilter::new(format!("{}/command/+", self.base_topic)).ok()
-    }
-
-    /// Takes a command from an own topic. Whatever is no command for something configured is
-    /// passed over without a word, for anybody who may publish could fill the journal with it.
-    pub(super) fn command_message(&mut self, turn: &mut Turn<'_>, message: &Message) {
-        if !self.home_assistant.commands {
-            return;
-        }
-        let name = message.topic.as_str().strip_prefix(self.base_topic.as_str());
-        let Some(name) = name.and_then(|below| below.strip_prefix("/command/")) else { return };
-        let Ok(name) = DeviceName::new(name) else { return };
-        let Some(id) = self.id_named(&name) else { return };
-        match CommandPayload::parse(&message.payload) {
-            Some(CommandPayload::Restart) if self.knows_agent(&name) => {
-                self.restart_agent(turn, id)
-            }
-            Some(CommandPayload::Restore) => self.request_restore(turn, id),
-            Some(CommandPayload::Enable) => self.set_enabled(turn, &name, true),
-            Some(CommandPayload::Disable) => self.set_enabled(turn, &name, false),
-            Some(CommandPayload::Restart) | None => {}
-        }
-    }
-
     /// Publishes the description of a device, where discovery is on.
     pub(super) fn announce(&self, turn: &mut Turn<'_>, id: DeviceId) {
         let Some(prefix) = self.discovery_prefix() else { return };
@@ -119,6 +70,14 @@ impl Monitor {
         for id in std::mem::take(&mut self.stale_statuses) {
             self.devices[id].status_stale = false;
             turn.out.push(self.status_publication(id));
+        }
+    }
+
+    /// Publishes the status and the description of every device.
+    pub(super) fn publish_all_statuses(&self, turn: &mut Turn<'_>) {
+        for id in self.devices.ids() {
+            turn.out.push(self.status_publication(id));
+            self.announce(turn, id);
         }
     }
 

@@ -1,38 +1,93 @@
-//! What is told of a device at once: its status, and a notice for the programs that look on.
+//! Publications below the base topic, and alerts that concern a device.
 
 use super::Monitor;
 use crate::model::action::Action;
+use crate::model::alert::{Alert, AlertKind, Reason};
 use crate::model::device_id::DeviceId;
-use crate::model::notice::Notice;
-use crate::monitor::turn::Turn;
+use crate::model::message::{Connection, Lifetime, Publication, QoS, Token};
+use crate::topic::TopicName;
+use bytes::Bytes;
 
 impl Monitor {
-    /// Tells everybody of a device's new state.
-    pub(super) fn tell_state(&self, turn: &mut Turn<'_>, id: DeviceId) {
-        turn.out.push(self.status_publication(id));
-        turn.out.push(notify(Notice::StateChanged(self.view_of(id))));
+    /// A publication on the watch connection on `BASE/below`.
+    pub(super) fn own_publication(
+        &self,
+        below: &str,
+        payload: Bytes,
+        qos: QoS,
+        retain: bool,
+        token: Option<Token>,
+    ) -> Action {
+        publication(self.own_topic(below), payload, qos, retain, token)
     }
 
-    /// Tells everybody of a new state of an agent's unit.
-    pub(super) fn tell_unit(&self, turn: &mut Turn<'_>, id: DeviceId) {
-        turn.out.push(self.status_publication(id));
-        turn.out.push(notify(Notice::UnitChanged(self.view_of(id))));
+    /// A QoS 1 publication on `BASE/kind/NAME`.
+    pub(super) fn device_publication(
+        &self,
+        kind: &str,
+        id: DeviceId,
+        payload: String,
+        retain: bool,
+    ) -> Action {
+        let below = format!("{kind}/{}", self.devices[id].spec.name);
+        self.own_publication(&below, Bytes::from(payload), QoS::AtLeastOnce, retain, None)
     }
 
-    pub(super) fn tell_expired(&self, turn: &mut Turn<'_>, id: DeviceId) {
+    /// The topic `BASE/below`. Both parts were checked when the configuration was read; should
+    /// they be too long together, the base alone is a topic that harms nobody.
+    pub(super) fn own_topic(&self, below: &str) -> TopicName {
+        TopicName::new(format!("{}/{below}", self.base_topic))
+            .unwrap_or_else(|_| self.base_topic.clone())
+    }
+
+    pub(super) fn new_token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Clears a retained topic below the base (MQTT 5, 3.3.1.3).
+    pub(super) fn clearing(&self, below: &str) -> Action {
+        self.own_publication(below, Bytes::new(), QoS::AtLeastOnce, true, None)
+    }
+
+    pub(super) fn device_alert(&self, id: DeviceId, kind: AlertKind, message: String) -> Action {
+        self.episode_alert(id, kind, None, message)
+    }
+
+    /// The beginning or the end of an episode.
+    pub(super) fn episode_alert(
+        &self,
+        id: DeviceId,
+        kind: AlertKind,
+        reason: Option<Reason>,
+        message: String,
+    ) -> Action {
         let device = &self.devices[id];
-        let (device, last_contact) = (device.spec.name.to_string(), device.silence.last_contact());
-        turn.out.push(notify(Notice::Expired { device, last_contact }));
-        self.tell_state(turn, id);
-    }
-
-    pub(super) fn tell_recovered(&self, turn: &mut Turn<'_>, id: DeviceId) {
-        let device = self.devices[id].spec.name.to_string();
-        turn.out.push(notify(Notice::Recovered { device, contact: turn.now.wall }));
-        self.tell_state(turn, id);
+        let unit = device.agent.as_ref().map(|agent| agent.unit().clone());
+        let starts = device.alert_unit.clone().filter(|_| kind.starts_unit());
+        let name = Some(device.spec.name.clone());
+        let account = device.account().filter(|_| kind.wants_account()).map(Box::new);
+        Action::Raise(Alert { kind, device: name, unit, reason, starts, account, message })
     }
 }
 
-pub(super) fn notify(notice: Notice) -> Action {
-    Action::Notify(Box::new(notice))
+/// A publication on the watch connection.
+pub(super) fn publication(
+    topic: TopicName,
+    payload: Bytes,
+    qos: QoS,
+    retain: bool,
+    token: Option<Token>,
+) -> Action {
+    let (connection, lifetime) = (Connection::Watch, Lifetime::UntilAnswered);
+    Action::Publish(Publication {
+        connection,
+        topic,
+        payload,
+        qos,
+        retain,
+        restored: false,
+        lifetime,
+        token,
+    })
 }

@@ -89,4 +89,12 @@ impl Monitor {
         self.index.for_each_match(topic, |target| recorded |= matches!(target, Target::State(_)));
         recorded
     }
+
+    /// The filter of the commands, when they are allowed.
+    pub(super) fn command_filter(&self) -> Option<TopicFilter> {
+        if !self.home_assistant.commands {
+            return None;
+        }
+        TopicFilter::new(format!("{}/command/+", self.base_topic)).ok()
+    }
 }

@@ -3,9 +3,37 @@
 use super::Monitor;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
-use crate::model::view::{AgentView, DeviceView};
+use crate::model::view::{AgentView, DeviceView, Summary};
 
 impl Monitor {
+    /// Figures of the whole monitoring.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            watching: self.clock.is_running(),
+            devices: self.devices.len() - self.manager.agents,
+            expired: self.expired_count,
+            agents: self.manager.agents,
+            agents_running: self.manager.running,
+        }
+    }
+
+    /// Whether a device or an agent of this name is configured.
+    #[must_use]
+    pub fn knows(&self, name: &DeviceName) -> bool {
+        self.id_named(name).is_some()
+    }
+
+    /// Whether an agent of this name is configured.
+    #[must_use]
+    pub fn knows_agent(&self, name: &DeviceName) -> bool {
+        self.id_named(name).is_some_and(|id| self.devices[id].agent.is_some())
+    }
+
+    pub(super) fn id_named(&self, name: &DeviceName) -> Option<DeviceId> {
+        self.devices.named(name)
+    }
+
     /// The device or agent of this name.
     #[must_use]
     pub fn view(&self, name: &DeviceName) -> Option<DeviceView> {

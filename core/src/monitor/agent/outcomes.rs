@@ -7,7 +7,7 @@ use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::notice::Notice;
 use crate::monitor::Monitor;
-use crate::monitor::publishing::notify;
+use crate::monitor::notices::notify;
 use crate::monitor::turn::Turn;
 use std::time::Duration;
 

@@ -1,0 +1,45 @@
+//! What is published of a device at once: its status, and a notice to the programs that look on.
+
+use super::Monitor;
+use crate::model::action::Action;
+use crate::model::device_id::DeviceId;
+use crate::model::notice::Notice;
+use crate::model::status::DeviceStatus;
+use crate::monitor::turn::Turn;
+
+impl Monitor {
+    /// The retained `status/NAME` as it is now.
+    pub(super) fn status_publication(&self, id: DeviceId) -> Action {
+        let payload = DeviceStatus::published(&self.view_of(id)).to_json();
+        self.device_publication("status", id, payload, true)
+    }
+
+    /// Tells everybody of a device's new state.
+    pub(super) fn tell_state(&self, turn: &mut Turn<'_>, id: DeviceId) {
+        turn.out.push(self.status_publication(id));
+        turn.out.push(notify(Notice::StateChanged(self.view_of(id))));
+    }
+
+    /// Tells everybody of a new state of an agent's unit.
+    pub(super) fn tell_unit(&self, turn: &mut Turn<'_>, id: DeviceId) {
+        turn.out.push(self.status_publication(id));
+        turn.out.push(notify(Notice::UnitChanged(self.view_of(id))));
+    }
+
+    pub(super) fn tell_expired(&self, turn: &mut Turn<'_>, id: DeviceId) {
+        let device = &self.devices[id];
+        let (device, last_contact) = (device.spec.name.to_string(), device.silence.last_contact());
+        turn.out.push(notify(Notice::Expired { device, last_contact }));
+        self.tell_state(turn, id);
+    }
+
+    pub(super) fn tell_recovered(&self, turn: &mut Turn<'_>, id: DeviceId) {
+        let device = self.devices[id].spec.name.to_string();
+        turn.out.push(notify(Notice::Recovered { device, contact: turn.now.wall }));
+        self.tell_state(turn, id);
+    }
+}
+
+pub(super) fn notify(notice: Notice) -> Action {
+    Action::Notify(Box::new(notice))
+}
