@@ -12,7 +12,6 @@ mod broker;
 mod tests;
 mod units;
 
-use crate::model::alert::AlertKind;
 use crate::model::description::is_description;
 use crate::model::device_name::DeviceName;
 use crate::model::identity::{Former, Identity, IdentityRecord};
@@ -20,9 +19,9 @@ use crate::model::message::{Delivery, FormerPart, Subscription};
 use crate::model::spec::MonitorSpec;
 use crate::model::state::StateChange;
 use crate::model::unit_name::UnitName;
-use crate::model::words::counted;
 use crate::topic::TopicName;
 use broker::Broker;
+pub use broker::{Sign, TakedownEnd};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,8 +37,8 @@ const RESTORE_PATIENCE: Duration = Duration::from_secs(30);
 pub enum Order {
     /// Keep this on disk.
     Save(IdentityRecord),
-    /// Tell a person.
-    Tell(AlertKind, String),
+    /// Let a person know.
+    Report(Finding),
     /// Stop those of these units that bear the mark of the former clientid, unless a monitor of this
     /// machine goes by it, and report [`Takedown::units_stopped`].
     StopUnits {
@@ -76,6 +75,25 @@ pub enum Order {
     WakeAt(Duration),
     /// Nothing newer can come of a former session any more.
     LetRestore,
+}
+
+/// What a person should know of the former identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The store was made on another machine, to which all belongs that it speaks of.
+    CopiedStore,
+    /// This is the first start under another identity.
+    Renamed { last: Identity, now: Identity },
+    /// What was left on a broker that is no longer the configured one stays there.
+    Elsewhere { former: Former, server: String },
+    /// Agents of a former clientid were stopped, so many.
+    UnitsStopped { client_id: String, count: usize },
+    /// They cannot be stopped for now, which is tried again. Reported once.
+    UnitsNotStopped { client_id: String, reason: String },
+    /// A monitor of this machine goes by the former clientid.
+    ClientIdInUse { client_id: String },
+    /// The work at the broker has come to its end.
+    Ended { identity: Identity, end: TakedownEnd },
 }
 
 /// The former identities of one monitor.
@@ -181,18 +199,12 @@ impl Takedown {
         if record.current.as_ref().is_some_and(|last| last.is_of_another_machine(&self.own)) {
             self.is_copied = true;
             record.former.clear();
-            orders.push(Order::Tell(
-                AlertKind::LeftBehind,
-                "the store was made on another machine, which may still be in use: nothing that \
-                 was published from there is taken back. If both are to run, give one of them \
-                 another clientid and baseTopic"
-                    .to_owned(),
-            ));
+            orders.push(Order::Report(Finding::CopiedStore));
         } else {
             if let Some(last) = retire(&mut record, &self.own, known)
                 && last.server == self.own.server
             {
-                orders.push(Order::Tell(AlertKind::IdentityChanged, changed(&last, &self.own)));
+                orders.push(Order::Report(Finding::Renamed { last, now: self.own.clone() }));
             }
         }
         self.settle(record, before.as_ref(), &mut orders);
@@ -234,7 +246,8 @@ impl Takedown {
             former.units_done |= former.identity.client_id == self.own.client_id;
             if former.identity.server != self.own.server && !former.broker_done {
                 former.broker_done = true;
-                orders.push(Order::Tell(AlertKind::LeftBehind, elsewhere(former, &self.own)));
+                let server = self.own.server.clone();
+                orders.push(Order::Report(Finding::Elsewhere { former: former.clone(), server }));
             }
         }
         record.former.retain(|former| !former.is_done());
@@ -260,33 +273,6 @@ impl Takedown {
             orders.push(Order::Save(record.clone()));
         }
     }
-}
-
-/// What is left on a broker that is no longer the configured one.
-fn elsewhere(former: &Former, own: &Identity) -> String {
-    let Identity { client_id, base_topic, server, .. } = &former.identity;
-    let devices = counted(former.devices.len(), "device");
-    let described = match former.prefixes.as_slice() {
-        [] => String::new(),
-        prefixes => {
-            format!(", their descriptions below `{}/device/`", prefixes.join("/device/`, `"))
-        }
-    };
-    format!(
-        "the broker was {server} and is {} now: what iotmonitor left at the former one stays there, \
-         `{base_topic}/availability` and `{base_topic}/status/NAME` of {devices}{described}, and the \
-         session of `{client_id}-states`",
-        own.server
-    )
-}
-
-/// What a person is told at the first start under another identity.
-fn changed(last: &Identity, own: &Identity) -> String {
-    format!(
-        "the monitor went by the clientid `{}` and the baseTopic `{}`, and goes by `{}` and `{}` now: \
-         what it left under the former ones is taken down",
-        last.client_id, last.base_topic, own.client_id, own.base_topic
-    )
 }
 
 /// Has the identity of the last use join the former ones, if it is not this one, and returns it then.

@@ -1,6 +1,8 @@
 //! Former identities: what concerns them goes to [`Takedown`](crate::machines::takedown::Takedown), and what
 //! that orders becomes actions.
 
+mod findings;
+
 use super::turn::Turn;
 use crate::machines::orders;
 use crate::machines::takedown::{Known, Order};
@@ -16,6 +18,7 @@ use crate::model::spec::MonitorSpec;
 use crate::model::state::{StateChange, StateRecord};
 use crate::monitor::{Monitor, Timer};
 use crate::topic::{TopicFilter, TopicName};
+use findings::alert_of;
 
 impl Monitor {
     /// The store has told under which identity it was used.
@@ -102,7 +105,10 @@ impl Monitor {
         for order in orders {
             match order {
                 Order::Save(record) => turn.out.push(Action::SaveIdentity(record)),
-                Order::Tell(kind, message) => turn.raise(kind, message),
+                Order::Report(finding) => {
+                    let (kind, message) = alert_of(&finding);
+                    turn.raise(kind, message);
+                }
                 Order::StopUnits { client_id, units } => {
                     turn.out.push(Action::StopFormerUnits { client_id, units });
                 }

@@ -1,8 +1,7 @@
 //! What former identities left at the broker, one after the other and delaying nothing.
 
 use super::broker::{Broker, TakedownEnd};
-use super::{Order, RESTORE_PATIENCE, Takedown};
-use crate::model::alert::AlertKind;
+use super::{Finding, Order, RESTORE_PATIENCE, Takedown};
 use crate::model::identity::{Former, Identity, IdentityRecord};
 use crate::model::message::{Delivery, FormerPart, LossReason, Message};
 use crate::model::state::{StateChange, StateRecord};
@@ -129,7 +128,7 @@ impl Takedown {
         if let Some(end) = end {
             let identity = identity.clone();
             self.broker = None;
-            self.finish(&identity, &end, &mut orders);
+            self.finish(&identity, end, &mut orders);
         }
         self.go_on(&mut orders);
         orders
@@ -154,7 +153,7 @@ impl Takedown {
                     begun = begin;
                     self.broker = Some((identity, broker));
                 }
-                None => self.finish(&identity, &TakedownEnd::Done, orders),
+                None => self.finish(&identity, TakedownEnd::Done, orders),
             }
         }
         orders.extend(begun);
@@ -186,26 +185,8 @@ impl Takedown {
         orders.push(Order::LetRestore);
     }
 
-    fn finish(&mut self, identity: &Identity, end: &TakedownEnd, orders: &mut Vec<Order>) {
-        let Identity { client_id, base_topic, .. } = identity;
-        let names = format!("the former clientid `{client_id}` and baseTopic `{base_topic}`");
-        orders.push(match end {
-            TakedownEnd::Done => Order::Tell(
-                AlertKind::IdentityChanged,
-                format!("what was left at the broker under {names} has been taken down"),
-            ),
-            TakedownEnd::InUse(how) => Order::Tell(
-                AlertKind::LeftBehind,
-                format!("another monitor goes by {names}, for {how}: what was left is left to it"),
-            ),
-            TakedownEnd::Unseen => Order::Tell(
-                AlertKind::LeftBehind,
-                format!(
-                    "the broker does not let be seen whether another monitor goes by {names}: what \
-                     was left under them is not taken down"
-                ),
-            ),
-        });
+    fn finish(&mut self, identity: &Identity, end: TakedownEnd, orders: &mut Vec<Order>) {
+        orders.push(Order::Report(Finding::Ended { identity: identity.clone(), end }));
         self.change_formers(orders, |former| {
             former.broker_done |= former.identity.takes_over_from(identity);
         });

@@ -34,14 +34,25 @@ pub const HOLD: Duration = Duration::from_secs(10);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(300);
 
 /// How the work on one former identity came to an end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TakedownEnd {
     /// All of it has been taken down.
     Done,
-    /// Somebody goes by its names: nothing more is touched. In words, how that showed.
-    InUse(&'static str),
-    /// It cannot be seen whether somebody does.
+    /// Another monitor goes by its names, of which this is the sign: nothing more is touched.
+    InUse(Sign),
+    /// It cannot be seen whether another monitor does.
     Unseen,
+}
+
+/// What shows that another monitor goes by the names of a former identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// It takes the connection away.
+    TakesConnection,
+    /// It publishes below the base topic, which is this monitor's, too.
+    SharesBase,
+    /// It publishes below the former base topic.
+    Publishes,
 }
 
 /// The work on one former identity.
@@ -238,7 +249,7 @@ impl Broker {
     fn lose_session(&mut self, reason: &LossReason) -> (Vec<Order>, Option<TakedownEnd>) {
         let was_connected = matches!(self.stage, TakedownStage::Draining { .. });
         if *reason == LossReason::TakenOver || (was_connected && self.lost) {
-            return self.leave(TakedownEnd::InUse("it takes the connection away"));
+            return self.leave(TakedownEnd::InUse(Sign::TakesConnection));
         }
         if !was_connected {
             // The broker is away, or does not let it in for now.
@@ -253,7 +264,7 @@ impl Broker {
     pub fn another_heard(&mut self) -> (Vec<Order>, Option<TakedownEnd>) {
         match self.stage {
             TakedownStage::Looking { .. } if self.base.is_none() => {
-                self.leave(TakedownEnd::InUse("another monitor publishes below the same baseTopic"))
+                self.leave(TakedownEnd::InUse(Sign::SharesBase))
             }
             _ => (Vec::new(), None),
         }
@@ -270,7 +281,7 @@ impl Broker {
             Some("/availability") if !is_online => *claims_to_live = false,
             Some("/up") if message.retain => {}
             Some("/up" | "/availability") => {
-                return self.leave(TakedownEnd::InUse("a monitor publishes below its baseTopic"));
+                return self.leave(TakedownEnd::InUse(Sign::Publishes));
             }
             Some(_) | None => {}
         }

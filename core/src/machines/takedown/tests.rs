@@ -62,12 +62,21 @@ fn saved(orders: &[Order]) -> &IdentityRecord {
     saved.unwrap_or_else(|| panic!("nothing was saved: {orders:?}"))
 }
 
-fn told(orders: &[Order]) -> Vec<AlertKind> {
-    let kinds = orders.iter().filter_map(|order| match order {
-        Order::Tell(kind, _) => Some(*kind),
+/// How the work on former identities came to an end, for those of which it has.
+fn ends(orders: &[Order]) -> Vec<TakedownEnd> {
+    let ends = found(orders).into_iter().filter_map(|finding| match finding {
+        Finding::Ended { end, .. } => Some(*end),
         _ => None,
     });
-    kinds.collect()
+    ends.collect()
+}
+
+fn found(orders: &[Order]) -> Vec<&Finding> {
+    let findings = orders.iter().filter_map(|order| match order {
+        Order::Report(finding) => Some(finding),
+        _ => None,
+    });
+    findings.collect()
 }
 
 fn secs(seconds: u64) -> Duration {
@@ -112,7 +121,8 @@ mod record {
     fn names_that_were_given_up_are_remembered_until_they_are_taken_again() {
         let (first, second) = (identity("a", "base"), identity("b", "base"));
         let orders = opened(&mut takedown(&second), Some(used_by(first.clone())), known(&["lamp"]));
-        assert_eq!(told(&orders), [AlertKind::IdentityChanged]);
+        let renamed = Finding::Renamed { last: first.clone(), now: second.clone() };
+        assert_eq!(found(&orders), [&renamed]);
         let record = saved(&orders).clone();
         assert_eq!(record.current.as_ref(), Some(&second));
         assert_eq!(record.former.len(), 1);
@@ -149,7 +159,7 @@ mod record {
         let own = identity("b", "other");
         let mut takedown = takedown(&own);
         let orders = opened(&mut takedown, Some(record), known(&["lamp"]));
-        assert_eq!(told(&orders), [AlertKind::LeftBehind]);
+        assert_eq!(found(&orders), [&Finding::CopiedStore]);
         assert_eq!(saved(&orders), &used_by(own.clone()));
         assert!(takedown.is_copied());
         assert_eq!(takedown.manager_connected(), []);
@@ -178,11 +188,10 @@ mod record {
         let own = Identity { server: "tcp://new:1883".to_owned(), ..identity("a", "base") };
         let orders =
             opened(&mut takedown(&own), Some(used_by(identity("a", "base"))), known(&["lamp"]));
-        assert_eq!(told(&orders), [AlertKind::LeftBehind]);
-        let [Order::Tell(_, sentence), ..] = orders.as_slice() else { panic!("{orders:?}") };
-        for word in [HERE, "tcp://new:1883", "base/status/", "1 device", "a-states"] {
-            assert!(sentence.contains(word), "{word} is missing in {sentence}");
-        }
+        let [Finding::Elsewhere { former, server }] = found(&orders)[..] else {
+            panic!("{orders:?}")
+        };
+        assert_eq!((former.identity.server.as_str(), server.as_str()), (HERE, "tcp://new:1883"));
         assert_eq!(saved(&orders), &used_by(own));
     }
 }
@@ -216,7 +225,10 @@ mod units {
         assert!(!takedown.has_stopped_units());
         let orders = takedown.units_stopped(secs(1), "a", UnitsOutcome::Stopped { count: 2 });
         assert!(takedown.has_stopped_units());
-        assert_eq!(told(&orders), [AlertKind::AgentStopped]);
+        assert_eq!(
+            found(&orders),
+            [&Finding::UnitsStopped { client_id: "a".to_owned(), count: 2 }]
+        );
         assert!(saved(&orders).former[0].units_done && !saved(&orders).former[0].broker_done);
     }
 
@@ -255,11 +267,14 @@ mod units {
         takedown.manager_connected();
         let failed = || UnitsOutcome::Failed { reason: "busy".to_owned() };
         let orders = takedown.units_stopped(secs(1), "a", failed());
-        assert_eq!(told(&orders), [AlertKind::AgentFailed]);
+        assert_eq!(
+            found(&orders),
+            [&Finding::UnitsNotStopped { client_id: "a".to_owned(), reason: "busy".to_owned() }]
+        );
         assert!(orders.contains(&Order::WakeAt(secs(1) + UNITS_RETRY)));
         assert_eq!(takedown.time_passed(secs(2)), []);
         assert_eq!(takedown.time_passed(secs(1) + UNITS_RETRY), [stop_order()]);
-        assert_eq!(told(&takedown.units_stopped(secs(12), "a", failed())), []);
+        assert!(found(&takedown.units_stopped(secs(12), "a", failed())).is_empty());
         assert!(!takedown.has_stopped_units());
     }
 
@@ -271,7 +286,7 @@ mod units {
         takedown.watching();
         let orders = takedown.units_stopped(secs(1), "a", UnitsOutcome::InUse);
         assert!(takedown.has_stopped_units());
-        assert_eq!(told(&orders), [AlertKind::LeftBehind]);
+        assert_eq!(found(&orders), [&Finding::ClientIdInUse { client_id: "a".to_owned() }]);
         assert_eq!(saved(&orders), &used_by(identity("b", "base")));
         assert!(!orders.iter().any(|order| matches!(order, Order::Connect { .. })), "{orders:?}");
         assert!(!takedown.holds_restores());
@@ -368,7 +383,7 @@ mod at_the_broker {
         assert_eq!(orders, [connect(FormerPart::End, "a"), Order::LetRestore]);
         let orders = takedown.connected(secs(15), FormerPart::End, false);
         assert_eq!(orders[0], Order::Disconnect);
-        assert_eq!(told(&orders), [AlertKind::IdentityChanged]);
+        assert_eq!(ends(&orders), [TakedownEnd::Done]);
         assert_eq!(saved(&orders), &used_by(identity("b", "new")));
     }
 
@@ -389,7 +404,7 @@ mod at_the_broker {
             let mut takedown = moved();
             takedown.connected(secs(1), FormerPart::Look, false);
             let orders = takedown.message(secs(5), (FormerPart::Look, Delivery(1)), &live, None);
-            assert_eq!(told(&orders), [AlertKind::LeftBehind]);
+            assert_eq!(ends(&orders), [TakedownEnd::InUse(Sign::Publishes)]);
             assert!(orders.contains(&Order::Disconnect) && orders.contains(&Order::LetRestore));
             assert_eq!(saved(&orders), &used_by(identity("b", "new")));
             assert_eq!(takedown.time_passed(secs(100)), []);
@@ -412,7 +427,7 @@ mod at_the_broker {
         let mut takedown = moved();
         takedown.connected(secs(1), FormerPart::Look, false);
         let orders = takedown.subscribed(FormerPart::Look, true);
-        assert_eq!(told(&orders), [AlertKind::LeftBehind]);
+        assert_eq!(ends(&orders), [TakedownEnd::Unseen]);
         assert_eq!(saved(&orders), &used_by(identity("b", "new")));
     }
 
@@ -455,7 +470,7 @@ mod at_the_broker {
         let orders = takedown.connected(secs(0), FormerPart::Look, false);
         assert_eq!(filters(&orders).len(), 0);
         let orders = takedown.another_heard();
-        assert_eq!(told(&orders), [AlertKind::LeftBehind]);
+        assert_eq!(ends(&orders), [TakedownEnd::InUse(Sign::SharesBase)]);
         assert!(!takedown.owns(&TopicName::new("base/status/lamp").unwrap()));
         assert!(takedown.owns(&TopicName::new("ha/device/a/lamp/config").unwrap()));
         assert!(!takedown.owns(&TopicName::new("ha/device/c/lamp/config").unwrap()));
@@ -512,7 +527,7 @@ mod at_the_broker {
         assert!(!takedown.committed(secs(22), Delivery(1)).iter().any(is_acknowledgement));
         let orders = takedown.disconnected(FormerPart::Drain, &LossReason::TakenOver);
         assert_eq!(orders[0], Order::Disconnect);
-        assert_eq!(told(&orders), [AlertKind::LeftBehind]);
+        assert_eq!(ends(&orders), [TakedownEnd::InUse(Sign::TakesConnection)]);
         assert!(!orders.iter().any(|order| matches!(order, Order::Connect { .. })));
         assert_eq!(saved(&orders), &used_by(identity("b", "new")));
     }
@@ -530,7 +545,7 @@ mod at_the_broker {
         assert!(orders.contains(&connect(FormerPart::Drain, "a")), "{orders:?}");
         takedown.connected(secs(33), FormerPart::Drain, true);
         let orders = takedown.disconnected(FormerPart::Drain, &lost);
-        assert_eq!(told(&orders), [AlertKind::LeftBehind]);
+        assert_eq!(ends(&orders), [TakedownEnd::InUse(Sign::TakesConnection)]);
         assert_eq!(orders[0], Order::Disconnect);
     }
 
@@ -571,7 +586,10 @@ mod at_the_broker {
         };
         let orders = takedown.reconfigured(own.clone(), &spec, known(&["lamp"]));
         assert_eq!(orders[0], Order::Disconnect);
-        assert_eq!(told(&orders), [AlertKind::LeftBehind, AlertKind::LeftBehind]);
+        assert!(matches!(
+            found(&orders)[..],
+            [Finding::Elsewhere { .. }, Finding::Elsewhere { .. }]
+        ));
         assert_eq!(saved(&orders).former.len(), 0);
     }
 }

@@ -1,7 +1,6 @@
 //! The units of former clientids, which are stopped before any agent starts.
 
-use super::{Order, Takedown, UNITS_RETRY};
-use crate::model::alert::AlertKind;
+use super::{Finding, Order, Takedown, UNITS_RETRY};
 use crate::model::identity::Former;
 use crate::model::unit::UnitsOutcome;
 use crate::model::unit_name::UnitName;
@@ -37,15 +36,8 @@ impl Takedown {
         match outcome {
             UnitsOutcome::Stopped { count } => {
                 if count > 0 {
-                    let message = format!(
-                        "{} of the former clientid `{client_id}` stopped",
-                        if count == 1 {
-                            "1 agent was".to_owned()
-                        } else {
-                            format!("{count} agents were")
-                        }
-                    );
-                    orders.push(Order::Tell(AlertKind::AgentStopped, message));
+                    let client_id = client_id.to_owned();
+                    orders.push(Order::Report(Finding::UnitsStopped { client_id, count }));
                 }
                 self.told_units = false;
                 self.change_formers(&mut orders, |former| {
@@ -53,11 +45,8 @@ impl Takedown {
                 });
             }
             UnitsOutcome::InUse => {
-                let message = format!(
-                    "another monitor of this machine goes by the former clientid `{client_id}`: \
-                     what was left under it is left to that one"
-                );
-                orders.push(Order::Tell(AlertKind::LeftBehind, message));
+                let used = client_id.to_owned();
+                orders.push(Order::Report(Finding::ClientIdInUse { client_id: used }));
                 self.change_formers(&mut orders, |former| {
                     let is_its = former.identity.client_id == client_id;
                     former.units_done |= is_its;
@@ -66,11 +55,8 @@ impl Takedown {
             }
             UnitsOutcome::Failed { reason } => {
                 if !std::mem::replace(&mut self.told_units, true) {
-                    let message = format!(
-                        "agents of the former clientid `{client_id}` cannot be stopped ({reason}): \
-                         no agent is started before they are, it is tried again"
-                    );
-                    orders.push(Order::Tell(AlertKind::AgentFailed, message));
+                    let client_id = client_id.to_owned();
+                    orders.push(Order::Report(Finding::UnitsNotStopped { client_id, reason }));
                 }
                 let due = now + UNITS_RETRY;
                 self.retry_units_at = Some(due);
