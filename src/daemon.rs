@@ -234,9 +234,8 @@ impl<'a> Daemon<'a> {
         let surroundings =
             Surroundings { requests: request_sender, events: event_sender, started: wall };
         let adapters = Adapters::start(options, &settings, opened, place, surroundings, start)?;
-        let seed = u64::from(wall.subsec_nanos()) ^ (u64::from(std::process::id()) << 32);
         let now = Now { mono: Duration::ZERO, wall, boot: boot_clock() };
-        let monitor = Monitor::new(config.monitor, now, seed);
+        let monitor = Monitor::new(config.monitor, now, fastrand::u64(..));
         let summary = monitor.summary();
         let message = format!(
             "iotmonitor {} starts with {} on {}",

@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub mod test_bus;
 
+use iotmonitor_core::backoff::Backoff;
 use std::time::Duration;
 use zbus::connection::{Builder, Connection};
 
@@ -45,50 +46,8 @@ pub async fn connect(
     }
 }
 
-/// Delays between tries, from 0.2 s doubling to 10 s.
-#[derive(Debug)]
-pub struct Backoff {
-    next: Duration,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(200);
-    const LONGEST: Duration = Duration::from_secs(10);
-
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { next: Self::FIRST }
-    }
-
-    /// The delay before the next try; each is twice the last.
-    pub fn delay(&mut self) -> Duration {
-        let delay = self.next;
-        self.next = (delay * 2).min(Self::LONGEST);
-        delay
-    }
-
-    /// To be called once things have gone well for a while.
-    pub fn reset(&mut self) {
-        self.next = Self::FIRST;
-    }
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_up_to_ten_seconds_and_start_afresh() {
-        let mut backoff = Backoff::new();
-        let delays: Vec<u128> = (0..8).map(|_| backoff.delay().as_millis()).collect();
-        assert_eq!(delays, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        backoff.reset();
-        assert_eq!(backoff.delay(), Backoff::FIRST);
-    }
+/// The delays between tries to reach a bus, or a name on it.
+#[must_use]
+pub const fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(10))
 }

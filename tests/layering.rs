@@ -29,6 +29,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &[
             "async_tungstenite",
             "bytes",
+            "fastrand",
             "futures_util",
             "iotmonitor_core",
             "rumqttc",
@@ -70,7 +71,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "zbus",
         ],
     ),
-    ("dbus", &["dbus"], &["tokio", "zbus"]),
+    ("dbus", &["dbus"], &["iotmonitor_core", "tokio", "zbus"]),
     (
         "bus",
         &["bus", "dbus", "pulse", "request"],

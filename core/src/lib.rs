@@ -7,7 +7,8 @@
 //!
 //! Three layers, of which each imports only those above it in this list:
 //!
-//! - [`topic`] and [`model`] are the vocabulary: topic names and filters by the MQTT standard, and
+//! - [`topic`], [`backoff`] and [`model`] are the vocabulary: topic names and filters by the MQTT
+//!   standard, delays between tries, and
 //!   what there is of events, actions, messages, units and alerts.
 //! - [`machines`] are closed types that each know one matter and return outcomes.
 //! - [`monitor`] conducts: it turns events into calls of machines, and their outcomes into actions.
@@ -17,6 +18,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 #![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
 
+pub mod backoff;
 pub mod machines;
 pub mod model;
 pub mod monitor;

@@ -4,7 +4,7 @@ use super::callers::Callers;
 use super::calls::Calls;
 use super::name::{NameError, OwnedName, holder, offer};
 use super::signals::signal;
-use crate::dbus::{Backoff, Bus, CALL_TIMEOUT};
+use crate::dbus::{Bus, CALL_TIMEOUT, backoff};
 use crate::pulse::Pulse;
 use crate::request::Request;
 use futures_util::StreamExt as _;
@@ -82,7 +82,7 @@ struct BusServer {
 
 impl BusServer {
     async fn serve(self, mut place: Option<Box<OwnedName>>, mut notices: mpsc::Receiver<Notice>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = backoff();
         let mut refusal_told = false;
         while !self.requests.is_closed() {
             let offered = match place.take() {
@@ -113,7 +113,7 @@ impl BusServer {
                     }
                 }
             }
-            if self.pause(backoff.delay()).await.is_break() {
+            if self.pause(backoff.next_delay()).await.is_break() {
                 return;
             }
         }

@@ -13,6 +13,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::event::Event;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -35,7 +36,7 @@ const READER_PATIENCE: Duration = Duration::from_secs(15);
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// The first delay before the address is tried again; it doubles up to the longest.
+/// The delays before the address is tried again.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
@@ -95,7 +96,7 @@ impl PageServer {
             started: self.surroundings.started,
             scrapes: Arc::new(Semaphore::new(1)),
         });
-        let mut delay = FIRST_DELAY;
+        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let listener = loop {
             match TcpListener::bind(address).await {
                 Ok(listener) => break listener,
@@ -103,8 +104,7 @@ impl PageServer {
                     if !std::mem::replace(failing, true) {
                         self.report(Event::PageFailed { error: sentence(address, &error) }).await;
                     }
-                    tokio::time::sleep(delay).await;
-                    delay = (delay * 2).min(LONGEST_DELAY);
+                    tokio::time::sleep(backoff.next_delay()).await;
                 }
             }
         };

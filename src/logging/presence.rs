@@ -4,6 +4,7 @@
 //! here before each entry, and what comes meanwhile lies in its queue. Deliberately absent: a
 //! journald that holds its socket and does not read, which the kernel lets the writer wait for.
 
+use iotmonitor_core::backoff::Backoff;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -25,10 +26,9 @@ impl SocketProbe {
 
     /// Waits until somebody holds the socket.
     pub fn await_holder(&self, socket: &Path) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while !self.is_held(socket) {
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            std::thread::sleep(backoff.next_delay());
         }
     }
 

@@ -1,24 +1,23 @@
-//! How long to wait before the next attempt to connect: growing, jittered, capped.
-//!
-//! Deliberately absent: waiting.
+//! How long to wait before the next attempt to connect, by the kind of trouble, with jitter.
 
 use super::trouble::TroubleKind;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use iotmonitor_core::backoff::Backoff;
 use std::time::Duration;
 
-/// The first delay and the cap of each kind of trouble.
+/// The first and the longest delay of each kind of trouble.
 ///
 /// Refused credentials heal by a person's hand only, and quick tries look like an attack. After a
 /// take-over each attempt throws the other client out, so that two instances with one clientid must
 /// not come back in turn: at least 30 s, growing to ten minutes.
-const fn bounds(kind: TroubleKind) -> (Duration, Duration) {
-    match kind {
+const fn backoff(kind: TroubleKind) -> Backoff {
+    let (first, longest) = match kind {
         TroubleKind::Passing | TroubleKind::Setup => {
             (Duration::from_millis(500), Duration::from_secs(30))
         }
         TroubleKind::Refused => (Duration::from_secs(10), Duration::from_secs(300)),
         TroubleKind::TakenOver => (Duration::from_secs(30), Duration::from_secs(600)),
-    }
+    };
+    Backoff::new(first, longest)
 }
 
 /// A connection that stood this long was a good one: the delays start afresh.
@@ -27,61 +26,58 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// One that stood this long was not taken over in a struggle of two.
 const PEACE_AFTER: Duration = Duration::from_secs(15 * 60);
 
-#[derive(Debug, Default)]
+/// One row of delays for each kind, so that an outage does not make the first refusal wait for
+/// minutes.
+#[derive(Debug)]
 pub(super) struct RetryDelays {
-    failures: u32,
-    refusals: u32,
-    take_overs: u32,
+    passing: Backoff,
+    refused: Backoff,
+    taken_over: Backoff,
+}
+
+impl Default for RetryDelays {
+    fn default() -> Self {
+        Self {
+            passing: backoff(TroubleKind::Passing),
+            refused: backoff(TroubleKind::Refused),
+            taken_over: backoff(TroubleKind::TakenOver),
+        }
+    }
 }
 
 impl RetryDelays {
     /// A connection stood for `stood`.
     pub(super) fn stood(&mut self, stood: Duration) {
         if stood >= GOOD_AFTER {
-            self.failures = 0;
-            self.refusals = 0;
+            self.passing.reset();
+            self.refused.reset();
         }
         if stood >= PEACE_AFTER {
-            self.take_overs = 0;
+            self.taken_over.reset();
         }
     }
 
     /// The next connection will do without what ended the last one.
     pub(super) fn learned(&mut self) {
-        self.failures = 0;
+        self.passing.reset();
     }
 
     /// The wait after this trouble.
     pub(super) fn next(&mut self, kind: TroubleKind) -> Duration {
-        let count = match kind {
-            TroubleKind::Passing | TroubleKind::Setup => &mut self.failures,
-            // Apart from the others: an outage must not make the first refusal wait for minutes.
-            TroubleKind::Refused => &mut self.refusals,
-            TroubleKind::TakenOver => &mut self.take_overs,
-        };
-        let delay = grown(kind, *count);
-        *count = count.saturating_add(1);
         match kind {
             // Half to whole: clients of one broker do not come back all at once.
-            TroubleKind::Passing | TroubleKind::Setup | TroubleKind::Refused => {
-                delay.mul_f64(0.5 + random() / 2.0)
-            }
+            TroubleKind::Passing | TroubleKind::Setup => half_to_whole(self.passing.next_delay()),
+            TroubleKind::Refused => half_to_whole(self.refused.next_delay()),
             // Never below the delay itself.
-            TroubleKind::TakenOver => delay.mul_f64(1.0 + random() / 4.0),
+            TroubleKind::TakenOver => {
+                self.taken_over.next_delay().mul_f64(1.0 + fastrand::f64() / 4.0)
+            }
         }
     }
 }
 
-fn grown(kind: TroubleKind, count: u32) -> Duration {
-    let (first, cap) = bounds(kind);
-    first.saturating_mul(2_u32.saturating_pow(count.min(16))).min(cap)
-}
-
-/// From 0 up to 1; the standard library seeds each [`RandomState`] anew, which is random enough
-/// for a jitter.
-fn random() -> f64 {
-    let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
-    f64::from(bits) / f64::from(u32::MAX)
+fn half_to_whole(delay: Duration) -> Duration {
+    delay.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]

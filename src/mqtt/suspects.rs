@@ -8,6 +8,7 @@
 //! Deliberately absent: packets, and whether it was the broker that closed.
 
 use crate::mqtt::filters::FILTERS_PER_PACKET;
+use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -57,7 +58,7 @@ pub(super) type Unanswered = Vec<Item>;
 #[derive(Debug)]
 struct Aside {
     retry: Instant,
-    delay: Duration,
+    backoff: Backoff,
 }
 
 #[derive(Debug)]
@@ -184,12 +185,14 @@ impl SuspectItems {
 
 impl Aside {
     fn new() -> Self {
-        Self { retry: Instant::now() + FIRST_RETRY, delay: FIRST_RETRY }
+        let mut aside =
+            Self { retry: Instant::now(), backoff: Backoff::new(FIRST_RETRY, LAST_RETRY) };
+        aside.prolong();
+        aside
     }
 
     fn prolong(&mut self) {
-        self.delay = self.delay.saturating_mul(2).min(LAST_RETRY);
-        self.retry = Instant::now() + self.delay;
+        self.retry = Instant::now() + self.backoff.next_delay();
     }
 }
 

@@ -7,6 +7,7 @@ use super::files::{self, DirectoryLock, Look, Place};
 use super::stuck::Stuck;
 use super::{Found, Looking, Opened, StoreCommand, StoreSettings, residence};
 use crate::pulse::Pulse;
+use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::state::{ReadId, StateChange};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -21,7 +22,7 @@ use tokio::sync::mpsc::error::TrySendError;
 const GROUP_COMMANDS: usize = 4_096;
 const GROUP_BYTES: usize = 8 << 20;
 
-/// The delay between tries doubles from the first to the longest, which keeps "within 5 s".
+/// The delays between tries keep "within 5 s".
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(4);
 /// Between tries while the process ends, for which it has less than two seconds.
@@ -257,7 +258,7 @@ impl Writer {
         &mut self,
         work: impl Fn(&mut Disk, &Pulse) -> Result<T, StoreError>,
     ) -> Result<T, GivenUp> {
-        let mut delay = FIRST_DELAY;
+        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let mut mended = Mended::default();
         self.used = true;
         loop {
@@ -271,8 +272,7 @@ impl Writer {
                 Err(error) => error,
             };
             self.report_failure(&error);
-            self.pause(delay)?;
-            delay = (delay * 2).min(LONGEST_DELAY);
+            self.pause(backoff.next_delay())?;
         }
     }
 

@@ -11,7 +11,7 @@ use super::properties::{ManagerOwner, refuse_swayed, transient};
 use super::proxy::words;
 use super::signals::Signals;
 use super::units::{Lost, ManagerSession, UnitWatcher, beating};
-use crate::dbus::{Backoff, Bus, CALL_TIMEOUT, connect};
+use crate::dbus::{Bus, CALL_TIMEOUT, backoff, connect};
 use crate::pulse::Pulse;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
@@ -219,7 +219,7 @@ async fn keep_session(
     events: mpsc::Sender<Event>,
     pulse: Pulse,
 ) {
-    let mut backoff = Backoff::new();
+    let mut backoff = backoff();
     let mut loss_told = false;
     loop {
         let begun = Instant::now();
@@ -237,7 +237,7 @@ async fn keep_session(
                 return;
             }
         }
-        let until = Instant::now() + backoff.delay();
+        let until = Instant::now() + backoff.next_delay();
         while Instant::now() < until {
             pulse.beat();
             let pause = Duration::from_millis(500).min(until - Instant::now());

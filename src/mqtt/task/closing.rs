@@ -14,7 +14,6 @@ use crate::mqtt::task::Over;
 use crate::mqtt::transport;
 use crate::mqtt::trouble::Trouble;
 use iotmonitor_core::model::message::Connection;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -115,7 +114,7 @@ impl ConnectionTask {
         settings: &MqttSettings,
         stood: Duration,
     ) -> Result<bool, Over> {
-        let random = RandomState::new().build_hasher().finish();
+        let random = fastrand::u64(..);
         let client_id = format!("{}-{random:016x}", settings.client_id);
         let settings = MqttSettings { client_id, ..settings.clone() };
         let options = ConnectionOptions::default();

@@ -1,6 +1,7 @@
 //! What follows from an agent's section alone: when its unit has to be made anew, and how long a
 //! relaunch waits.
 
+use crate::backoff::Backoff;
 use crate::model::device_name::DeviceName;
 use crate::model::spec::{AgentSpec, Exec, Sandbox};
 use std::fmt::Write;
@@ -9,8 +10,8 @@ use std::time::Duration;
 /// The delay of a relaunch: doubling from the first to the last, and up to a quarter shorter, so
 /// that agents which failed together do not come back together.
 pub(super) fn delay_of(spec: &AgentSpec, step: u32, percent: u32) -> Duration {
-    let doubled = spec.restart_delay.saturating_mul(1_u32.checked_shl(step).unwrap_or(u32::MAX));
-    let capped = doubled.min(spec.restart_max_delay);
+    let backoff = Backoff::new(spec.restart_delay, spec.restart_max_delay);
+    let capped = backoff.delay_after(step);
     capped - capped / 400 * percent.min(100)
 }
 
