@@ -114,6 +114,7 @@ pub(super) fn interpret(
     UnitReading::Own(UnitReport {
         unit: unit.clone(),
         active: active_state(text("ActiveState")),
+        has_job: has_job(properties.get("Job")),
         main_pid: number("MainPID"),
         invocation: hex(properties.get("InvocationID")),
         restarts: number("NRestarts"),
@@ -130,6 +131,16 @@ pub(super) fn interpret(
         },
         definition: field(FIELD_DEFINITION),
     })
+}
+
+/// Whether the number of a unit's job is that of one.
+fn has_job(value: Option<&Variant<'_>>) -> bool {
+    match value {
+        Some(Variant::Structure(job)) => {
+            matches!(job.fields().first(), Some(Variant::U32(number)) if *number != 0)
+        }
+        Some(_) | None => false,
+    }
 }
 
 /// systemd's word for an active state. `maintenance` and what later versions may add count as
@@ -263,6 +274,7 @@ mod tests {
             ("LoadState".to_owned(), Variant::from("loaded")),
             ("ActiveState".to_owned(), Variant::from("active")),
             ("FragmentPath".to_owned(), Variant::from("/etc/systemd/system/x.service")),
+            ("Job".to_owned(), job(0)),
             ("MainPID".to_owned(), Variant::from(17_u32)),
             ("NRestarts".to_owned(), Variant::from(2_u32)),
             ("InvocationID".to_owned(), Variant::from(vec![0x0a_u8, 0xff])),
@@ -272,6 +284,18 @@ mod tests {
             ("ExecMainExitTimestamp".to_owned(), Variant::from(1_700_000_000_500_000_u64)),
             ("LogExtraFields".to_owned(), Variant::from(fields)),
         ])
+    }
+
+    /// A unit's job, or none with the number 0.
+    fn job(number: u32) -> Variant<'static> {
+        let path = zbus::ObjectPath::try_from(format!("/org/freedesktop/systemd1/job/{number}"));
+        Variant::from((number, path.unwrap()))
+    }
+
+    #[test]
+    fn a_unit_with_a_job_is_about_to_change() {
+        assert!(has_job(Some(&job(7))));
+        assert!(!has_job(Some(&job(0))) && !has_job(None));
     }
 
     fn lamp() -> UnitName {
@@ -288,6 +312,7 @@ mod tests {
         let report = UnitReport {
             unit: lamp(),
             active: ActiveState::Active,
+            has_job: false,
             main_pid: 17,
             invocation: "0aff".to_owned(),
             restarts: 2,

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct UnitReport {
     pub unit: UnitName,
     pub active: ActiveState,
+    /// systemd has a job for it: it is about to be started or stopped.
+    pub has_job: bool,
     /// 0 when there is no main process.
     pub main_pid: u32,
     /// Hex, 32 digits, new for each start; empty when the unit never ran.

@@ -675,6 +675,31 @@ fn a_restart_by_hand_that_is_refused_after_restarts_of_systemds_own_is_no_failur
     assert!(alert.message.contains("by hand"), "{}", alert.message);
 }
 
+/// A restart is a stop and a start in one job, and the look at the unit may come between the two.
+#[test]
+fn a_restart_by_hand_that_is_seen_between_its_stop_and_its_start_is_no_stop() {
+    let mut house = running();
+    house.turn_the_page();
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Inactive;
+        report.has_job = true;
+        report.main_pid = 0;
+        report.last_exit = Some("killed by SIGTERM".to_owned());
+    });
+    house.advance(secs(2));
+    assert!(house.starts(UNIT).is_empty(), "never two");
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Active;
+        report.has_job = false;
+        report.main_pid = 4711;
+        report.invocation = "e".repeat(32);
+    });
+    house.advance(secs(2));
+    assert_eq!(house.count(AlertKind::AgentRelaunched), 0);
+    assert_eq!(house.count(AlertKind::AgentStarted), 1);
+    assert!(house.starts(UNIT).is_empty());
+}
+
 /// Where the process ends with an error, its result stands where the start limit would.
 #[test]
 fn a_stop_by_hand_that_the_process_answers_with_an_error_is_no_failure() {

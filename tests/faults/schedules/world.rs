@@ -578,6 +578,7 @@ impl World {
         let report = UnitReport {
             unit: unit.clone(),
             active: ActiveState::Active,
+            has_job: false,
             main_pid: 100 + self.runs,
             invocation: format!("{:032x}", self.runs),
             restarts: 0,

@@ -203,10 +203,12 @@ impl Agent {
         Start { pid, is_restart, by_systemd, exit, while_failing }
     }
 
-    /// The unit is down, and systemd will not restart it.
+    /// The unit is down, and systemd does not restart it unless it has a job for it.
     fn fall(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
         let Some(report) = &self.report else { return };
         match report.active {
+            // Such as the start that a restart by hand consists of, behind its stop.
+            _ if report.has_job => {}
             ActiveState::Deactivating if self.lingers() => {
                 self.look_when_settled(context.now.mono);
             }

@@ -55,6 +55,7 @@ fn up(agent: &Agent, pid: u32) -> UnitReport {
     UnitReport {
         unit: agent.unit().clone(),
         active: ActiveState::Active,
+        has_job: false,
         main_pid: pid,
         invocation: format!("{pid:032x}"),
         restarts: 0,
@@ -212,6 +213,20 @@ fn only_a_restart_that_systemd_has_counted_is_a_failure() {
     assert_eq!(stopped, relaunched(Fall::Stopped));
     let (failing, _) = refused(3, "exit-code", "exited with 143");
     assert!(matches!(failing, Outcome::Failing(_)), "{failing:?}");
+}
+
+/// `systemctl restart` is a stop and a start in one job, and a report may come from between the two.
+#[test]
+fn a_unit_that_systemd_is_about_to_start_is_left_to_it() {
+    for active in [ActiveState::Inactive, ActiveState::Failed] {
+        let mut agent = running();
+        let between = UnitReport { has_job: true, ..down(&agent, active, "exited with 143") };
+        assert_eq!(agent.reported(between, &at(5)), [Outcome::StateChanged]);
+        assert_eq!(agent.next_start(), None);
+        let canceled = down(&agent, active, "exited with 143");
+        let relaunched = Outcome::Relaunched { after: Fall::Stopped, delay: T(1) };
+        assert_eq!(agent.reported(canceled, &at(6)), [relaunched]);
+    }
 }
 
 #[test]
