@@ -7,7 +7,7 @@
 use crate::topic::{TopicFilter, TopicName};
 
 /// The prefix of orders to Tasmota, which its full topic may have at any level but the last.
-const TASMOTA_PREFIX: &str = "cmnd";
+const TASMOTA_PREFIX: &[u8] = b"cmnd";
 
 /// What Tasmota takes for toggling and blinking, on `POWER` alone.
 const TASMOTA_TOGGLES: [&[u8]; 7] =
@@ -19,9 +19,12 @@ const QUESTION_LEVELS: [&str; 2] = ["get", "rpc"];
 /// Whether a message on this topic, with this payload, is no state.
 #[must_use]
 pub fn is_no_state(topic: &TopicName, payload: &[u8]) -> bool {
-    let Some((before, last)) = topic.as_str().rsplit_once('/') else { return false };
-    QUESTION_LEVELS.contains(&last)
-        || (before.split('/').any(|level| level == TASMOTA_PREFIX)
+    // Every state is looked at, so this works on bytes, which need not be taken for text first.
+    let topic: &[u8] = topic.as_ref();
+    let Some(at) = topic.iter().rposition(|&byte| byte == b'/') else { return false };
+    let (before, last) = (&topic[..at], &topic[at + 1..]);
+    QUESTION_LEVELS.iter().any(|level| level.as_bytes() == last)
+        || (before.split(|&byte| byte == b'/').any(|level| level == TASMOTA_PREFIX)
             && is_no_tasmota_state(last, payload.trim_ascii()))
 }
 
@@ -33,16 +36,16 @@ pub fn is_for_questions(filter: &TopicFilter) -> bool {
 }
 
 /// A sign before a number is none of a relative value: `TimeZone +1` is absolute.
-fn is_no_tasmota_state(command: &str, payload: &[u8]) -> bool {
+fn is_no_tasmota_state(command: &[u8], payload: &[u8]) -> bool {
     let is_toggle = |word: &&[u8]| payload.eq_ignore_ascii_case(word);
     matches!(payload, b"" | b"?" | b"+" | b"-")
         || (is_power(command) && TASMOTA_TOGGLES.iter().any(is_toggle))
 }
 
 /// `POWER`, and `POWER<n>` of one output or, with 0, of all.
-fn is_power(command: &str) -> bool {
-    let name = command.trim_end_matches(|c: char| c.is_ascii_digit());
-    name.eq_ignore_ascii_case("power")
+fn is_power(command: &[u8]) -> bool {
+    let digits = command.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    command[..command.len() - digits].eq_ignore_ascii_case(b"power")
 }
 
 #[cfg(test)]

@@ -141,9 +141,9 @@ impl<V: Copy> TopicIndex<V> {
     /// Calls `found` with the value of each filter that matches the name (MQTT 5, 4.7), once for
     /// each time it was inserted, in no particular order.
     pub fn for_each_match(&self, name: &TopicName, mut found: impl FnMut(V)) {
-        let name = name.as_str();
+        let name: &[u8] = name.as_ref();
         // 4.7.2: a leading wildcard does not match a topic that begins with `$`.
-        self.walk(ROOT, Some(name), name.starts_with('$'), &mut found);
+        self.walk(ROOT, Some(name), name.starts_with(b"$"), &mut found);
     }
 
     /// Whether any filter matches the name.
@@ -157,8 +157,8 @@ impl<V: Copy> TopicIndex<V> {
     /// Calls `found` with the value of each filter that covers the given one, which is every
     /// filter that matches all that it matches, itself included.
     pub fn for_each_covering(&self, filter: &TopicFilter, mut found: impl FnMut(V)) {
-        let filter = filter.as_str();
-        self.walk(ROOT, Some(filter), filter.starts_with('$'), &mut found);
+        let filter = filter.as_str().as_bytes();
+        self.walk(ROOT, Some(filter), filter.starts_with(b"$"), &mut found);
     }
 
     /// Whether any filter matches all that the given one matches.
@@ -174,7 +174,7 @@ impl<V: Copy> TopicIndex<V> {
     fn walk(
         &self,
         mut node: u32,
-        mut levels: Option<&str>,
+        mut levels: Option<&[u8]>,
         no_wildcard: bool,
         found: &mut impl FnMut(V),
     ) {
@@ -188,11 +188,8 @@ impl<V: Copy> TopicIndex<V> {
                 self.visit(here.exact, found);
                 return;
             };
-            let (level, below) = match rest.split_once('/') {
-                Some((level, below)) => (level, Some(below)),
-                None => (rest, None),
-            };
-            if level == "#" {
+            let (level, below) = split_level(rest);
+            if level == b"#" {
                 return;
             }
             let literal = self.find_child(node, level);
@@ -234,7 +231,7 @@ impl<V: Copy> TopicIndex<V> {
     }
 
     fn child(&mut self, parent: u32, level: &str) -> u32 {
-        if let Some(child) = self.find_child(parent, level) {
+        if let Some(child) = self.find_child(parent, level.as_bytes()) {
             return child;
         }
         let child = self.push_node(parent, level);
@@ -263,19 +260,28 @@ impl<V: Copy> TopicIndex<V> {
         node
     }
 
-    fn find_child(&self, parent: u32, level: &str) -> Option<u32> {
+    fn find_child(&self, parent: u32, level: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one((parent, level));
         let is_it = |&id: &u32| {
             self.nodes[id as usize].parent == parent
-                && level_of(&self.nodes, &self.levels, id) == level
+                && level_of(&self.nodes, &self.levels, id).as_bytes() == level
         };
         self.edges.find(hash, is_it).copied()
     }
 }
 
+/// The first level, and what stands below it. Levels are short, so that looking at each byte is
+/// quicker than a search that is made for long texts.
+fn split_level(levels: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match levels.iter().position(|&byte| byte == b'/') {
+        Some(at) => (&levels[..at], Some(&levels[at + 1..])),
+        None => (levels, None),
+    }
+}
+
 /// What [`TopicIndex::find_child`] looks a node up by.
 fn hash_of(hasher: &hashbrown::DefaultHashBuilder, nodes: &[Node], levels: &str, node: u32) -> u64 {
-    hasher.hash_one((nodes[node as usize].parent, level_of(nodes, levels, node)))
+    hasher.hash_one((nodes[node as usize].parent, level_of(nodes, levels, node).as_bytes()))
 }
 
 fn level_of<'t>(nodes: &[Node], levels: &'t str, node: u32) -> &'t str {
