@@ -217,6 +217,7 @@ impl<'t> Walk<'t> {
                 client_id: settings.client_id.clone(),
                 base_topic: mqtt.base_topic?,
                 devices,
+                max_subscriptions: mqtt.max_subscriptions,
                 home_assistant,
                 alert_unit,
                 origin: Origin {

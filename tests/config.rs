@@ -129,6 +129,7 @@ fn every_key_arrives() {
     assert_eq!(mqtt.password.as_ref().unwrap().reveal(), "hunter2");
     assert_eq!((mqtt.client_id.as_str(), mqtt.protocol), ("garden", ProtocolChoice::V311));
     assert_eq!(mqtt.keep_alive, seconds(60));
+    assert_eq!(loaded.config.monitor.max_subscriptions, 50);
     assert_eq!(loaded.config.monitor.client_id, "garden");
 
     let lamp = device(&loaded, "lamp");

@@ -13,6 +13,7 @@ mod alarms;
 mod alert_units;
 mod availability;
 mod commands;
+mod covering;
 mod dependents;
 mod device;
 mod devices;
@@ -22,7 +23,7 @@ mod liveness;
 mod notices;
 mod pauses;
 mod probe;
-mod publishing;
+pub mod publishing;
 mod reconfigure;
 mod refusals;
 mod restore;
@@ -36,6 +37,7 @@ mod turn;
 mod views;
 
 use crate::machines::clock::WatchedClock;
+use crate::machines::covering::Covering;
 use crate::machines::deadline::DeadlineTable;
 use crate::machines::dependency::Dependencies;
 use crate::machines::echoes::{Echoes, Round};
@@ -84,6 +86,8 @@ pub struct Monitor {
     dependencies: Dependencies,
     /// All filters of all devices.
     index: TopicIndex<Target>,
+    /// Above so many subscriptions of the watch connection, wildcards stand for many.
+    max_subscriptions: usize,
     /// What the present message means; kept for its memory.
     found: Vec<Target>,
     clock: WatchedClock,
@@ -94,6 +98,7 @@ pub struct Monitor {
     /// Everything else that waits, on monotonic time.
     timers: DeadlineTable<Timer>,
     watch: WatchLink,
+    covering: Covering,
     probes: Probes,
     session: StateSession,
     restores: Restores,
@@ -181,12 +186,14 @@ impl Monitor {
             devices: Devices::default(),
             dependencies: Dependencies::default(),
             index: TopicIndex::new(),
+            max_subscriptions: spec.max_subscriptions,
             found: Vec::new(),
             clock: WatchedClock::default(),
             silence: DeadlineTable::default(),
             holds: DeadlineTable::default(),
             timers: DeadlineTable::default(),
             watch: WatchLink::default(),
+            covering: Covering::default(),
             probes: Probes::default(),
             session: StateSession::default(),
             restores: Restores::default(),

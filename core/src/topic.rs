@@ -55,8 +55,11 @@ impl TopicName {
     /// When the bytes break a rule for topic names.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, TopicError> {
         let text = std::str::from_utf8(&bytes).map_err(|_| TopicError::NotUtf8)?;
-        check_length_and_nul(text)?;
-        if bytes.contains(&b'+') || bytes.contains(&b'#') {
+        // All bytes are looked at in one pass, which every message pays for.
+        let is_special = |byte: &u8| matches!(byte, 0 | b'+' | b'#');
+        let has_special = bytes.iter().fold(false, |any, byte| any | is_special(byte));
+        if has_special || bytes.is_empty() || bytes.len() > MAX_TOPIC_BYTES {
+            check_length_and_nul(text)?;
             return Err(TopicError::Wildcard(text.to_owned()));
         }
         Ok(Self(bytes))
@@ -161,6 +164,20 @@ impl TopicFilter {
             }
         }
         levels.next().is_none()
+    }
+
+    /// Whether a topic can match both filters. A leading wildcard counts as matching topics that
+    /// begin with `$`, since not every broker keeps these apart.
+    #[must_use]
+    pub fn overlaps(&self, other: &TopicFilter) -> bool {
+        let (mut levels, mut others) = (self.0.split('/'), other.0.split('/'));
+        loop {
+            match (levels.next(), others.next()) {
+                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+                (Some(level), Some(other)) if level == "+" || other == "+" || level == other => {}
+                (_, _) => return false,
+            }
+        }
     }
 
     /// The part before the first wildcard: every topic that matches starts with it, but for

@@ -12,6 +12,8 @@ mod alert_units;
 mod availability;
 #[path = "monitor/control.rs"]
 mod control;
+#[path = "monitor/covering.rs"]
+mod covering;
 #[path = "monitor/echoes.rs"]
 mod echoes;
 #[path = "monitor/expect.rs"]

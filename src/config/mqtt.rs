@@ -13,6 +13,7 @@ use super::secret::{self, Source};
 use super::section::Section;
 use crate::mqtt::certificates::{self, Content, FileError};
 use crate::mqtt::settings::{BrokerAddress, MqttSettings, PASSWORD, ProtocolChoice};
+use iotmonitor_core::model::spec::DEFAULT_MAX_SUBSCRIPTIONS;
 use iotmonitor_core::topic::TopicName;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub(super) const KEYS: &[&str] = &[
     "clientid",
     "protocol",
     "keepAlive",
+    "maxSubscriptions",
     "caFile",
     "certFile",
     "keyFile",
@@ -62,6 +64,7 @@ pub(super) struct MqttSection {
     pub client_id: Option<String>,
     /// Whether an instance goes by the main monitor's names in part or in whole.
     pub main_defaults: bool,
+    pub max_subscriptions: usize,
 }
 
 pub(super) fn read(
@@ -79,6 +82,7 @@ pub(super) fn read(
     let password = secret::read(section, &PASSWORD_SOURCE, directory, environment, report);
     let protocol = protocol(section, report);
     let keep_alive = keep_alive(section, report);
+    let max_subscriptions = max_subscriptions(section, report);
     let ca_file = tls_file(section, "caFile", directory, server.as_ref(), environment, report);
     let client_certificate =
         client_certificate(section, directory, server.as_ref(), environment, report);
@@ -95,7 +99,7 @@ pub(super) fn read(
         ca_file,
         client_certificate,
     });
-    MqttSection { settings, base_topic, client_id, main_defaults }
+    MqttSection { settings, base_topic, client_id, main_defaults, max_subscriptions }
 }
 
 fn server(
@@ -238,6 +242,15 @@ fn keep_alive(section: &Section<'_>, report: &mut ConfigReport) -> Duration {
         report.error(&field.span, message, "MQTT counts it in seconds: keepAlive = 30");
     }
     span
+}
+
+fn max_subscriptions(section: &Section<'_>, report: &mut Report) -> usize {
+    let Some(field) = section.field("maxSubscriptions") else { return DEFAULT_MAX_SUBSCRIPTIONS };
+    let count = field.unsigned().and_then(|count| usize::try_from(count).ok());
+    count.filter(|count| *count > 0).unwrap_or_else(|| {
+        field.report_type("a whole number from 1 on", "maxSubscriptions = 50", report);
+        DEFAULT_MAX_SUBSCRIPTIONS
+    })
 }
 
 fn client_certificate(

@@ -31,6 +31,8 @@ fn wrong_values_in_mqtt() {
         ("keepAlive = \"5500ms\"", 13, "`5500ms`", "keepAlive = 30"),
         ("keepAlive = -30", 13, "`-30`", "90s"),
         ("keepAlive = true", 13, "`true`", "keepAlive = 60"),
+        ("maxSubscriptions = 0", 20, "`0`", "maxSubscriptions = 50"),
+        ("maxSubscriptions = \"50\"", 20, "`50`, a text", "maxSubscriptions = 50"),
         ("certFile = \"/x.pem\"", 12, "certFile `/x.pem`", "keyFile"),
         ("keyFile = \"/x.pem\"", 11, "keyFile `/x.pem`", "certFile"),
         ("passwordFile = \"/nowhere/at all\"", 16, "/nowhere/at all: No such file", "alone"),

@@ -286,6 +286,22 @@ async fn the_monitors_own_two_connections_are_not_taken_for_a_rival() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_is_no_longer_wanted_is_not_tried_again() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
+    serve_with_objections(broker, is_bad);
+    let (refused, _) = through_losses(&mut client, &wanted(), |event| match event {
+        Event::Subscribed { refused, .. } => Some(refused.clone()),
+        _ => None,
+    })
+    .await;
+    client.handle.unsubscribe(refused.into_iter().map(|refusal| refusal.filter).collect());
+    // It would be due after ten minutes, and the broker would close on it.
+    let event = timeout(Duration::from_secs(24 * 3600), client.events.recv()).await;
+    assert!(event.is_err(), "{event:?}");
+}
+
 static IS_ALLOWED: AtomicBool = AtomicBool::new(false);
 
 fn is_bad_for_a_while(text: &str) -> bool {

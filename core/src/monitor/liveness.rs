@@ -19,7 +19,11 @@ use crate::monitor::{Monitor, Target, Timer, loss_kind};
 use crate::topic::TopicFilter;
 use crate::topic::index::TopicIndex;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// So many refusals for one reason are told one by one.
+const MOST_REFUSALS_TOLD: usize = 5;
 
 impl Monitor {
     pub(super) fn watch_connected(&mut self, turn: &mut Turn<'_>, protocol: Protocol) {
@@ -27,7 +31,8 @@ impl Monitor {
         self.shared_base.connected(turn.now.mono);
         let payload = Bytes::from_static(b"online");
         turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
-        let subscriptions = self.watch_plan();
+        let (subscriptions, has_wildcards) = self.watch_plan();
+        self.covering.planned(turn.now.mono, has_wildcards);
         if subscriptions.is_empty() {
             self.watch_subscribed(turn, &[]);
         } else {
@@ -38,8 +43,9 @@ impl Monitor {
     pub(super) fn watch_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[FilterRefusal]) {
         // A broker that shows nobody what is below the base topic is none that hears less.
         let own = self.own_word_filters();
-        let refused = refused.iter().filter(|refusal| !own.contains(&refusal.filter)).collect();
-        let news = self.watch.subscribed(turn.now.mono, refused);
+        let refused: Vec<&FilterRefusal> =
+            refused.iter().filter(|refusal| !own.contains(&refusal.filter)).collect();
+        let mut news = self.watch.subscribed(turn.now.mono, refused.clone());
         if !self.clock.is_running() {
             self.clock.resume(turn.now.mono);
             turn.watched = self.clock.at(turn.now.mono);
@@ -47,8 +53,10 @@ impl Monitor {
         }
         let orders = self.takedown.watching();
         self.take_down(turn, orders);
-        for refusal in news {
-            turn.raise(AlertKind::FilterRefused, refusal_sentence(refusal));
+        let unheard = self.watch_plan_answered(turn, refused);
+        news.retain(|refusal| unheard.contains(refusal));
+        for sentence in refusal_sentences(&news) {
+            turn.raise(AlertKind::FilterRefused, sentence);
         }
         self.judge_deafness(turn);
     }
@@ -98,6 +106,7 @@ impl Monitor {
         let is_to_be_told = self.watch.disconnected(reason);
         self.probes.begin_anew();
         self.heard_echoes.forget();
+        self.covering.disconnected();
         self.disarm_all();
         self.arm_all();
         self.save_less_watched(turn);
@@ -119,20 +128,29 @@ impl Monitor {
         }
     }
 
-    /// Brings the subscriptions of a living connection in line with the configuration; `had` is
-    /// what the one before asked for.
-    pub(super) fn resubscribe_watch(&mut self, turn: &mut Turn<'_>, had: &Plan) {
+    /// Brings the subscriptions of a living connection in line with the plan; `had` is what was
+    /// asked for before.
+    pub(super) fn resubscribe_watch(&mut self, turn: &mut Turn<'_>, mut had: Plan) {
         if !self.watch.is_up() {
             return;
         }
-        let planned = self.watch_plan();
+        let mut leaving = self.covering.take_leaving();
+        let is_awaited = !leaving.is_empty();
+        had.append(&mut leaving);
+        had.sort_unstable_by(|a, b| a.filter.cmp(&b.filter));
+        let (planned, has_wildcards) = self.watch_plan();
+        self.covering.planned(turn.now.mono, has_wildcards);
+        if self.watch.has_refused_any() {
+            let in_force = self.watch_plan_in_force();
+            let is_planned =
+                |filter: &TopicFilter| subscriptions::find(&in_force, filter).is_some();
+            self.watch.forget_refused_unless(is_planned);
+        }
+        let gone = had.iter().filter(|had| subscriptions::find(&planned, &had.filter).is_none());
+        self.covering.leave(gone.cloned().collect());
         // A refused filter is asked for again, since a person may have mended the broker first.
-        let is_planned = |filter: &TopicFilter| subscriptions::find(&planned, filter).is_some();
-        self.watch.forget_refused_unless(is_planned);
-        let gone: Vec<TopicFilter> =
-            subscriptions::filters_beyond(had, &planned).cloned().collect();
         let is_new = |wanted: &Subscription| {
-            subscriptions::find(had, &wanted.filter) != Some(wanted)
+            subscriptions::find(&had, &wanted.filter) != Some(wanted)
                 || self.watch.has_refused(&wanted.filter)
         };
         let wanted: Plan = planned.into_iter().filter(is_new).collect();
@@ -141,9 +159,8 @@ impl Monitor {
         if !wanted.is_empty() {
             turn.out
                 .push(Action::Subscribe { connection: Connection::Watch, subscriptions: wanted });
-        }
-        if !gone.is_empty() {
-            turn.out.push(Action::Unsubscribe { connection: Connection::Watch, filters: gone });
+        } else if !is_awaited {
+            self.unsubscribe_left(turn);
         }
     }
 
@@ -168,7 +185,7 @@ impl Monitor {
             return None;
         }
         let mut granted = TopicIndex::new();
-        for Subscription { filter, .. } in self.watch_plan() {
+        for Subscription { filter, .. } in self.watch_plan_in_force() {
             if !self.watch.has_refused(&filter) {
                 granted.insert(&filter, ());
             }
@@ -198,6 +215,12 @@ impl Monitor {
         }
         let mut found = std::mem::take(&mut self.found);
         self.index.for_each_match(&message.topic, |target| found.push(target));
+        if !is_replay {
+            self.covering.came();
+            if found.is_empty() {
+                self.came_for_nobody(turn);
+            }
+        }
         // A will is sent by the broker: it is no sign of life of anybody.
         let is_will = found.iter().any(|target| matches!(target, Target::Availability(_)))
             && says(&message.payload) == Some(false);
@@ -347,6 +370,27 @@ impl Monitor {
             device.silence.leave_table();
         }
     }
+}
+
+/// One sentence for each refusal, or for each reason where there are many.
+fn refusal_sentences(refused: &[&FilterRefusal]) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, Vec<&FilterRefusal>> = BTreeMap::new();
+    for refusal in refused {
+        by_reason.entry(&refusal.reason).or_default().push(refusal);
+    }
+    let mut sentences = Vec::new();
+    for (reason, of_it) in by_reason {
+        match of_it.as_slice() {
+            [first, ..] if of_it.len() > MOST_REFUSALS_TOLD => sentences.push(format!(
+                "the broker refused {} subscriptions, such as that to `{}` ({reason}): check the \
+                 access rights of the monitor's user, and how many subscriptions the broker allows",
+                of_it.len(),
+                first.filter
+            )),
+            few => sentences.extend(few.iter().map(|refusal| refusal_sentence(refusal))),
+        }
+    }
+    sentences
 }
 
 pub(super) fn refusal_sentence(refusal: &FilterRefusal) -> String {

@@ -5,10 +5,30 @@ use crate::model::action::Action;
 use crate::model::alert::{Alert, AlertKind, Reason};
 use crate::model::device_id::DeviceId;
 use crate::model::message::{Connection, Lifetime, Publication, QoS, Token};
-use crate::topic::TopicName;
+use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 
+/// The first levels below the base topic that are used.
+pub const OWN_LEVELS: [&str; 9] = [
+    "availability",
+    "command",
+    "expire",
+    "helloTopicCount",
+    "marker",
+    "recover",
+    "startedprocess",
+    "status",
+    "up",
+];
+
 impl Monitor {
+    /// Filters that match all that the monitor publishes of itself.
+    pub(super) fn own_filters(&self) -> Vec<TopicFilter> {
+        let below_base = OWN_LEVELS.map(|level| format!("{}/{level}/#", self.base_topic));
+        let discovery = self.home_assistant.discovery.as_ref().map(|prefix| format!("{prefix}/#"));
+        below_base.into_iter().chain(discovery).flat_map(TopicFilter::new).collect()
+    }
+
     /// A publication on the watch connection on `BASE/below`.
     pub(super) fn own_publication(
         &self,

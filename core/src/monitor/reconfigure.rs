@@ -25,6 +25,8 @@ impl Monitor {
             .map(|id| self.devices[id].spec.name.clone())
             .collect();
         let plans_before = self.plans();
+        self.max_subscriptions = spec.max_subscriptions;
+        self.covering.reloaded();
         self.identity_reconfigured(turn, &spec);
         self.disarm_all();
         self.saving.forget_devices();
@@ -66,7 +68,7 @@ impl Monitor {
         self.arm_all();
         self.count_expired();
         self.echoes_reconfigured();
-        self.resubscribe_watch(turn, &plans_before.watch);
+        self.resubscribe_watch(turn, plans_before.watch);
         self.resubscribe_states(turn, &plans_before.state);
         for name in restoring {
             if let Some(id) = self.id_named(&name) {

@@ -18,14 +18,14 @@ pub struct Plans {
 impl Monitor {
     /// What a configuration asks for that is about to be replaced.
     pub(super) fn plans(&self) -> Plans {
-        Plans { watch: self.watch_plan(), state: self.state_plan() }
+        Plans { watch: self.watch_plan().0, state: self.state_plan() }
     }
 
     /// The filters of watchTopics at QoS 0, hello and availability topics at QoS 1. A hello topic
     /// that another filter covers lifts that one to QoS 1, since two overlapping subscriptions would
     /// bring each hello twice. An availability topic stands alone, for what the broker retains on it
     /// is wanted too; that one comes twice does no harm.
-    pub(super) fn watch_plan(&self) -> Plan {
+    pub(super) fn single_watch_plan(&self) -> Plan {
         let command = self.command_filter().map(|filter| wanted(filter, QoS::AtLeastOnce));
         let devices = self.filters(|filter, target| match target {
             Target::Contact(_) => Some(wanted(filter, QoS::AtMostOnce)),

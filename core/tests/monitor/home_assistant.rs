@@ -6,7 +6,9 @@ use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, QoS};
 use iotmonitor_core::model::spec::Origin;
-use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::model::spec::{
+    DEFAULT_MAX_SUBSCRIPTIONS, DeviceSpec, HomeAssistant, MonitorSpec,
+};
 use iotmonitor_core::model::state::StateChange;
 use serde_json::{Value, json};
 
@@ -21,6 +23,7 @@ fn spec(devices: Vec<DeviceSpec>, discovery: Option<&str>, commands: bool) -> Mo
         client_id: "iotmonitor".into(),
         base_topic: topic(BASE),
         devices,
+        max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
         home_assistant: HomeAssistant { discovery: discovery.map(topic), commands },
     }
 }

@@ -14,12 +14,15 @@ use iotmonitor_core::model::message::{
 };
 use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::model::spec::Origin;
-use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::model::spec::{
+    DEFAULT_MAX_SUBSCRIPTIONS, DeviceSpec, HomeAssistant, MonitorSpec,
+};
 use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
 use iotmonitor_core::model::time::Now;
 use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
 use iotmonitor_core::model::unit_name::UnitName;
 use iotmonitor_core::monitor::Monitor;
+use iotmonitor_core::monitor::publishing::OWN_LEVELS;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -122,6 +125,7 @@ impl House {
             client_id: "iotmonitor".into(),
             base_topic: topic(BASE),
             devices,
+            max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
             home_assistant: HomeAssistant::default(),
             alert_unit: None,
             origin: Origin::default(),
@@ -390,6 +394,10 @@ impl House {
             "only QoS 1 is acknowledged"
         );
         let topic = publication.topic.clone();
+        if let Some(below) = topic.as_str().strip_prefix(BASE) {
+            let level = below.split('/').nth(1).unwrap_or_default();
+            assert!(OWN_LEVELS.contains(&level), "wildcards are kept from own topics: {topic}");
+        }
         let denied = self.broker.denied.iter().any(|filter| filter.matches(&topic));
         let lost = denied || self.broker.lost.iter().any(|filter| filter.matches(&topic));
         if denied && publication.qos == QoS::AtLeastOnce && self.broker.protocol == Protocol::V5 {

@@ -5,7 +5,9 @@ use super::world::BASE;
 use crate::plain_agent::plain_agent;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::Origin;
-use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::model::spec::{
+    DEFAULT_MAX_SUBSCRIPTIONS, DeviceSpec, HomeAssistant, MonitorSpec,
+};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +23,7 @@ pub fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
                 ..device_spec(*name, of)
             })
             .collect(),
+        max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
         home_assistant: HomeAssistant::default(),
         origin: Origin::default(),
         command: "iotmonitor".into(),

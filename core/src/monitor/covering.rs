@@ -1,0 +1,112 @@
+//! Wildcards in place of many subscriptions of the watch connection (see
+//! [`crate::machines::covering`]): when they are asked for, and what follows from their refusal.
+//!
+//! The state connection has none: what others publish would fill the queue that the broker keeps for
+//! it.
+
+use super::Monitor;
+use super::turn::Turn;
+use crate::machines::covering::{Cause, cover};
+use crate::machines::subscriptions::{Plan, find};
+use crate::model::action::Action;
+use crate::model::alert::AlertKind;
+use crate::model::message::{Connection, FilterRefusal};
+
+impl Monitor {
+    /// What is to be asked for on the watch connection, and whether there are wildcards among it.
+    pub(super) fn watch_plan(&self) -> (Plan, bool) {
+        if self.covering.is_wanted() {
+            self.covered_watch_plan()
+        } else {
+            (self.single_watch_plan(), false)
+        }
+    }
+
+    /// What brings the messages of the watch connection as long as nothing was refused.
+    pub(super) fn watch_plan_in_force(&self) -> Plan {
+        if self.covering.is_in_force() {
+            self.covered_watch_plan().0
+        } else {
+            self.single_watch_plan()
+        }
+    }
+
+    fn covered_watch_plan(&self) -> (Plan, bool) {
+        let single = self.single_watch_plan();
+        let count = single.len();
+        let covered = cover(single, self.max_subscriptions, &self.own_filters());
+        let has_wildcards = covered.len() < count;
+        (covered, has_wildcards)
+    }
+
+    /// Takes in the answer to what was asked for last. Gives the refusals that leave a device
+    /// unheard.
+    pub(super) fn watch_plan_answered<'r>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut refused: Vec<&'r FilterRefusal>,
+    ) -> Vec<&'r FilterRefusal> {
+        if refused.is_empty() || !self.covering.is_in_force() {
+            self.covering.answered(false);
+            self.unsubscribe_left(turn);
+            return refused;
+        }
+        let (single, (covered, _)) = (self.single_watch_plan(), self.covered_watch_plan());
+        let is_in = |plan: &Plan, refusal: &FilterRefusal| find(plan, &refusal.filter).is_some();
+        let is_single_refused = refused.iter().any(|refusal| !is_in(&covered, refusal));
+        let refused_wildcard = refused.iter().find(|refusal| !is_in(&single, refusal)).copied();
+        if self.covering.answered(is_single_refused) {
+            self.keep_wildcards(turn, single, &covered);
+            refused.retain(|refusal| is_in(&covered, refusal));
+        } else if self.covering.is_wanted()
+            && let Some(FilterRefusal { filter, reason }) = refused_wildcard
+        {
+            let message = format!(
+                "the broker refused the subscription to `{filter}` ({reason}), which would have \
+                 stood for many: each is made by itself, which takes longer"
+            );
+            self.give_wildcards_up(turn, Cause::Refused, message);
+            refused.retain(|refusal| is_in(&single, refusal));
+            return refused;
+        }
+        self.unsubscribe_left(turn);
+        refused
+    }
+
+    fn give_wildcards_up(&mut self, turn: &mut Turn<'_>, cause: Cause, message: String) {
+        let (had, _) = self.watch_plan();
+        self.covering.give_up(cause);
+        turn.raise(AlertKind::BrokerLimited, message);
+        self.resubscribe_watch(turn, had);
+    }
+
+    /// The broker refused to subscribe to each topic filter by itself: what it granted of these
+    /// goes again, and the wildcards, which are still there, stay.
+    fn keep_wildcards(&mut self, turn: &mut Turn<'_>, mut single: Plan, covered: &Plan) {
+        single.retain(|subscription| find(covered, &subscription.filter).is_none());
+        self.covering.leave(single);
+        self.watch.forget_refused_unless(|filter| find(covered, filter).is_some());
+        self.covering.planned(turn.now.mono, true);
+    }
+
+    /// Ends the subscriptions in whose place others were granted.
+    pub(super) fn unsubscribe_left(&mut self, turn: &mut Turn<'_>) {
+        let leaving = self.covering.take_leaving();
+        if !leaving.is_empty() {
+            let filters = leaving.into_iter().map(|subscription| subscription.filter).collect();
+            turn.out.push(Action::Unsubscribe { connection: Connection::Watch, filters });
+        }
+    }
+
+    /// A live message was for nobody, which only a wildcard brings.
+    pub(super) fn came_for_nobody(&mut self, turn: &mut Turn<'_>) {
+        if self.covering.was_for_nobody(turn.now.mono) {
+            let message =
+                "more than half of what the broker sent for 10 s was for no device, because \
+                 few subscriptions with wildcards stand for many: each is made by itself from now \
+                 on; a higher `maxSubscriptions` in [mqtt] does so from the start"
+                    .to_owned();
+            self.give_wildcards_up(turn, Cause::Surplus, message);
+        }
+    }
+}
