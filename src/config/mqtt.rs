@@ -244,7 +244,7 @@ fn keep_alive(section: &Section<'_>, report: &mut ConfigReport) -> Duration {
     span
 }
 
-fn max_subscriptions(section: &Section<'_>, report: &mut Report) -> usize {
+fn max_subscriptions(section: &Section<'_>, report: &mut ConfigReport) -> usize {
     let Some(field) = section.field("maxSubscriptions") else { return DEFAULT_MAX_SUBSCRIPTIONS };
     let count = field.unsigned().and_then(|count| usize::try_from(count).ok());
     count.filter(|count| *count > 0).unwrap_or_else(|| {
