@@ -9,6 +9,8 @@ mod orders;
 mod power;
 #[path = "store/replaced.rs"]
 mod replaced;
+#[path = "store/replays.rs"]
+mod replays;
 #[path = "store/small_disk.rs"]
 mod small_disk;
 
@@ -98,6 +100,13 @@ impl Running {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// The same behind everything that was recorded before.
+    fn read_after_commits(&mut self, filters: &[&str]) -> Vec<StateRecord> {
+        let last = self.change(StateChange::Nothing);
+        self.wait_committed(last);
+        self.read(filters).0
     }
 
     fn send_read(&mut self, filters: &[&str], after: Option<TopicName>) -> ReadId {
@@ -240,9 +249,24 @@ fn a_store_of_an_earlier_version_is_taken_over_in_place() {
     let states = running.read(&["#"]).0;
     assert_eq!((states.len(), &states[0].payload[..]), (1, &b"red"[..]));
     running.handle.send(StoreCommand::SaveIdentity(IdentityRecord::default())).unwrap();
+    // What version 0.3.0 recorded with the retain flag is what the broker retained.
+    assert!(states[0].retain);
+    let live = StateRecord { retain: false, payload: "blue".into(), ..states[0].clone() };
+    running.put(live.clone());
+    running.change(StateChange::Replay(states[0].clone()));
+    assert_eq!(running.read_after_commits(&["#"]), [live]);
+    let news = StateRecord { payload: "green".into(), ..states[0].clone() };
+    running.change(StateChange::Replay(news.clone()));
+    assert_eq!(running.read_after_commits(&["#"]), [news]);
     running.close();
     let opened = store::check_format(directory.path()).unwrap().unwrap();
     assert_eq!(opened.identity(), Some(IdentityRecord::default()));
+    drop(opened);
+    // By which version 0.3.0 knows that it must not touch it.
+    let is_new = |schema: &mut Vec<u8>| {
+        assert!(String::from_utf8_lossy(schema).contains(r#""format":2,"#), "{schema:?}");
+    };
+    damage::tamper(directory.path(), "meta", is_new, b"schema");
 }
 
 #[test]

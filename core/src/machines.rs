@@ -15,6 +15,7 @@ pub mod pauses;
 pub mod probes;
 pub mod random;
 pub mod restores;
+pub mod retained;
 pub mod rhythm;
 pub mod save_queue;
 pub mod shared_base;

@@ -283,8 +283,8 @@ impl Monitor {
             }
             Event::AnsweredLate { after } => self.clock.leave_out(after, turn.now.mono),
             Event::WatchMessage(message) => self.watch_message(turn, &message),
-            Event::StateMessage { delivery, message } => {
-                self.state_message(turn, delivery, message);
+            Event::StateMessage { delivery, message, redelivery } => {
+                self.state_message(turn, delivery, message, redelivery);
             }
             Event::Published { token } => self.published(turn, token),
             Event::PublishRefused { topic, reason, token } => {

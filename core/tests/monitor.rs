@@ -38,10 +38,14 @@ mod pauses;
 mod plain_agent;
 #[path = "monitor/reasons.rs"]
 mod reasons;
+#[path = "monitor/redelivered.rs"]
+mod redelivered;
 #[path = "monitor/refusals.rs"]
 mod refusals;
 #[path = "monitor/reload.rs"]
 mod reload;
+#[path = "monitor/replays.rs"]
+mod replays;
 #[path = "monitor/restart.rs"]
 mod restart;
 #[path = "monitor/rhythm.rs"]

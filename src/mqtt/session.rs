@@ -8,6 +8,8 @@ mod blame;
 mod deliveries;
 mod sending;
 
+pub(super) use deliveries::Reported;
+
 use super::ledger::Ledger;
 use super::link::{Link, LinkStep};
 use super::settings::BrokerAddress;
@@ -78,6 +80,8 @@ pub(super) struct SessionContext<'a> {
     pub events: &'a mpsc::Sender<Event>,
     pub pulse: &'a Pulse,
     pub next_delivery: &'a mut u64,
+    /// What earlier connections have reported and the broker may send again.
+    pub reported: &'a mut Reported,
     /// When bytes last came from the broker.
     pub last_heard: &'a mut Instant,
     /// Whether a publication was refused, so that the core wants to know of those that are not.
@@ -195,7 +199,9 @@ impl<'a> MqttSession<'a> {
     pub(super) async fn run(mut self) -> (SessionEnd, Vec<Event>) {
         let mut ticks = interval_at(Instant::now() + self.context.pulse.until_next(), TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let end = match self.serve(&mut ticks).await {
+        let served = self.serve(&mut ticks).await;
+        self.remember_reported();
+        let end = match served {
             Ok(end @ (SessionEnd::Closed | SessionEnd::Lost(Trouble::SettingsChanged, _))) => {
                 self.wire.disconnect(&mut self.link.output);
                 self.link.finish(FAREWELL).await;

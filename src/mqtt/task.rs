@@ -5,7 +5,7 @@ mod closing;
 use super::backoff::RetryDelays;
 use super::dial::Addresses;
 use super::link::{Link, LinkStep};
-use super::session::{FAREWELL, MqttSession, SessionContext, SessionEnd, TICK};
+use super::session::{FAREWELL, MqttSession, Reported, SessionContext, SessionEnd, TICK};
 use super::settings::{MqttSettings, ProtocolChoice};
 use super::shared::ConnectionShared;
 use super::suspects::SuspectItems;
@@ -60,6 +60,7 @@ pub(super) struct History {
     attempts_failed: u32,
     struggles: u32,
     deliveries: u64,
+    reported_deliveries: Reported,
     /// When bytes last came from the broker; the start of the task before.
     last_heard: Instant,
     /// Whether the broker has refused a publication.
@@ -82,6 +83,7 @@ impl History {
             attempts_failed: 0,
             struggles: 0,
             deliveries: 0,
+            reported_deliveries: Reported::default(),
             last_heard: Instant::now(),
             has_refused: false,
             suspects: SuspectItems::default(),
@@ -184,6 +186,7 @@ impl ConnectionTask {
                 self.send(Event::BrokerLacks { what }).await?;
             }
         }
+        self.history.reported_deliveries.connected(&settings.server, session_present);
         let began = Instant::now();
         self.note_standing(Some(began));
         let context = SessionContext {
@@ -195,6 +198,7 @@ impl ConnectionTask {
             events: &self.events,
             pulse: &self.pulse,
             next_delivery: &mut self.history.deliveries,
+            reported: &mut self.history.reported_deliveries,
             last_heard: &mut self.history.last_heard,
             has_refused: &mut self.history.has_refused,
             suspects: &mut self.history.suspects,

@@ -142,6 +142,8 @@ pub(super) struct Incomer {
     pub topic: Bytes,
     pub payload: Bytes,
     pub retain: bool,
+    /// It was sent to an earlier connection of the session.
+    pub dup: bool,
     /// `None` at QoS 0.
     pub pkid: Option<u16>,
     /// The clientid of the monitor that gave the state back, where the protocol tells.

@@ -13,6 +13,7 @@ use super::scan::{self, Verdict};
 use crate::pulse::Pulse;
 use heed::types::Bytes as HeedBytes;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoRange, RoTxn, RwTxn, WithoutTls};
+use iotmonitor_core::machines::retained::{Replay, Retained};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::identity::IdentityRecord;
 use iotmonitor_core::model::message::Delivery;
@@ -24,7 +25,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 /// The format that this version writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One chunk of an answer ends after this many states or payload bytes, whichever is first.
 const CHUNK_STATES: usize = 100;
@@ -121,6 +122,13 @@ impl Disk {
                     // A store without one is known by it to be of a version before 0.4.0.
                     let nobody = to_json(IDENTITY_KEY, &IdentityRecord::default())?;
                     meta.put(transaction, IDENTITY_KEY, &nobody)?;
+                } else if let Some(value) = meta.get(transaction, SCHEMA_KEY)?
+                    && let Ok(found) = from_json::<Schema>(SCHEMA_KEY, value)
+                    && found.format < FORMAT
+                {
+                    // Records of the earlier format are read as they are. A program that knows no
+                    // other must not touch the new ones.
+                    meta.put(transaction, SCHEMA_KEY, &schema())?;
                 }
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((meta, states, devices)))
             })
@@ -262,23 +270,67 @@ impl Disk {
     ) -> heed::Result<usize> {
         match change {
             StateChange::Nothing => Ok(0),
-            StateChange::Put(state) => {
+            StateChange::Put(state) | StateChange::PutUntold(state) => {
                 let key = record::key(state.topic.as_ref());
+                let tells = matches!(change, StateChange::Put(_));
+                if tells && state.retain && !keep_newer {
+                    return self.put(transaction, &key, state, &Retained::own());
+                }
+                let recorded = self.states.get(transaction, &key)?;
                 if keep_newer
-                    && let Some(recorded) = self.states.get(transaction, &key)?
-                    && let Some(time) = record::time_of_state(&key, recorded)
+                    && let Some(time) =
+                        recorded.and_then(|recorded| record::time_of_state(&key, recorded))
                     && time.as_micros() > state.time.as_micros()
                 {
                     return Ok(0);
                 }
-                self.states.put(transaction, &key, &record::encode_state(&key, state))?;
-                Ok(1)
+                let (retained, payload) = recorded
+                    .and_then(|recorded| record::retained(&key, recorded))
+                    .unwrap_or_default();
+                let retained = match (tells, state.retain) {
+                    (true, true) => Retained::own(),
+                    (true, false) => retained.replaced(payload),
+                    (false, _) => retained.replaced_untold(payload, &state.payload),
+                };
+                self.put(transaction, &key, state, &retained)
             }
+            StateChange::Replay(state) => self.replay(transaction, state),
             StateChange::Forget(topic) => {
                 let key = record::key(topic.as_ref());
                 self.states.delete(transaction, &key).map(usize::from)
             }
         }
+    }
+
+    /// Takes in what the broker retains on a topic, which may be news, or only tell what is stale.
+    fn replay(&self, transaction: &mut RwTxn, replay: &StateRecord) -> heed::Result<usize> {
+        let key = record::key(replay.topic.as_ref());
+        let recorded = self.states.get(transaction, &key)?;
+        let recorded = recorded.and_then(|value| record::decode_with_retained(&key, value));
+        let Some((state, retained)) = recorded else {
+            return self.put(transaction, &key, replay, &Retained::own());
+        };
+        match retained.replayed(&state.payload, &replay.payload) {
+            Replay::Stale(now) if now == retained => Ok(0),
+            Replay::Confirmed(now) if now == retained && state.retain => Ok(0),
+            Replay::Stale(now) => self.put(transaction, &key, &state, &now),
+            Replay::Confirmed(now) => {
+                let state = StateRecord { retain: true, ..state };
+                self.put(transaction, &key, &state, &now)
+            }
+            Replay::News(now) => self.put(transaction, &key, replay, &now),
+        }
+    }
+
+    fn put(
+        &self,
+        transaction: &mut RwTxn,
+        key: &[u8],
+        state: &StateRecord,
+        retained: &Retained,
+    ) -> heed::Result<usize> {
+        self.states.put(transaction, key, &record::encode_state(key, state, retained))?;
+        Ok(1)
     }
 
     /// Reads one chunk of the states that match any filter, or of all where there is none, in key

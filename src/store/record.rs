@@ -9,6 +9,7 @@
 //! every release and on every machine; it needs to be that, and quick, and no more.
 
 use bytes::Bytes;
+use iotmonitor_core::machines::retained::Retained;
 use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::TopicName;
@@ -21,6 +22,12 @@ const CHECKSUM_BYTES: usize = 8;
 
 const RETAINED: u8 = 1;
 const AT_LEAST_ONCE: u8 = 2;
+/// The payload may be what the broker retains; so it is where [`RETAINED`] is set and nothing else
+/// is known, which is all that format 1 had.
+const MAY_BE_RETAINED: u8 = 4;
+/// The number of hashes of others that may be, and these, follow the topic.
+const HASHES: u8 = 8;
+const HASH_BYTES: usize = 4;
 
 /// The key of a topic or of a device's name.
 pub(super) fn key(name: &[u8]) -> Vec<u8> {
@@ -63,24 +70,78 @@ fn checksum(key: &[u8], content: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hasher.finish().to_le_bytes()
 }
 
-/// The value of a state: flags, time in nanoseconds, length of the topic, topic, payload.
-pub(super) fn encode_state(key: &[u8], state: &StateRecord) -> Vec<u8> {
+/// The value of a state: flags, time in nanoseconds, length of the topic, topic, perhaps hashes,
+/// payload.
+pub(super) fn encode_state(key: &[u8], state: &StateRecord, retained: &Retained) -> Vec<u8> {
     let topic: &[u8] = state.topic.as_ref();
     let qos = match state.qos {
         QoS::AtMostOnce => 0,
         QoS::AtLeastOnce => AT_LEAST_ONCE,
     };
-    let flags = qos | if state.retain { RETAINED } else { 0 };
+    // No topic has more than a few dozen.
+    let hashes = &retained.others()[..retained.others().len().min(u8::MAX.into())];
+    let mut flags = qos;
+    flags |= if state.retain { RETAINED } else { 0 };
+    flags |= if hashes.is_empty() { 0 } else { HASHES };
+    let is_told = state.retain && hashes.is_empty();
+    flags |= if retained.is_own() && !is_told { MAY_BE_RETAINED } else { 0 };
     let nanos = u64::try_from(state.time.as_nanos()).unwrap_or(u64::MAX);
     // A topic name has at most 65,535 bytes.
     let length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
-    let mut content = Vec::with_capacity(11 + topic.len() + state.payload.len());
+    let hash_bytes = 1 + hashes.len() * HASH_BYTES;
+    let mut content = Vec::with_capacity(11 + topic.len() + hash_bytes + state.payload.len());
     content.push(flags);
     content.extend_from_slice(&nanos.to_le_bytes());
     content.extend_from_slice(&length.to_le_bytes());
     content.extend_from_slice(topic);
+    if let Some(count) = u8::try_from(hashes.len()).ok().filter(|count| *count > 0) {
+        content.push(count);
+        content.extend(hashes.iter().flat_map(|hash| hash.to_le_bytes()));
+    }
     content.extend_from_slice(&state.payload);
     seal(key, &content)
+}
+
+/// The parts of a state's content that are not the topic.
+struct Parts<'a> {
+    flags: u8,
+    nanos: u64,
+    hashes: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(content: &'a [u8]) -> Option<Self> {
+        let (&flags, rest) = content.split_first()?;
+        let (nanos, rest) = rest.split_first_chunk::<8>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let rest = rest.get(u16::from_le_bytes(*length).into()..)?;
+        let (hashes, payload) = if flags & HASHES == 0 {
+            (&rest[..0], rest)
+        } else {
+            let (&count, rest) = rest.split_first().filter(|(count, _)| **count > 0)?;
+            rest.split_at_checked(usize::from(count) * HASH_BYTES)?
+        };
+        Some(Self { flags, nanos: u64::from_le_bytes(*nanos), hashes, payload })
+    }
+
+    fn retained(&self) -> Retained {
+        let is_told = self.flags & RETAINED != 0 && self.hashes.is_empty();
+        let hashes = self.hashes.chunks_exact(HASH_BYTES);
+        let hashes = hashes.filter_map(|hash| hash.first_chunk().copied().map(u32::from_le_bytes));
+        Retained::stored(is_told || self.flags & MAY_BE_RETAINED != 0, hashes.collect())
+    }
+}
+
+/// What the broker may retain on the topic of a recorded state, and the recorded payload; `None`
+/// where nothing is known of that, which a look at the flags tells, or where the value is damaged.
+pub(super) fn retained<'a>(key: &[u8], value: &'a [u8]) -> Option<(Retained, &'a [u8])> {
+    let flags = value.get(CHECKSUM_BYTES)?;
+    if flags & (RETAINED | MAY_BE_RETAINED | HASHES) == 0 {
+        return None;
+    }
+    let parts = Parts::of(unseal(key, value)?)?;
+    Some((parts.retained(), parts.payload))
 }
 
 /// The topic in a state's value, unchecked but for being one: enough to tell whether a filter
@@ -101,18 +162,21 @@ pub(super) fn time_of_state(key: &[u8], value: &[u8]) -> Option<Duration> {
 
 /// The state in a value; `None` when it is damaged.
 pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
+    decode_with_retained(key, value).map(|(state, _)| state)
+}
+
+/// The same, and what the broker may retain on its topic.
+pub(super) fn decode_with_retained(key: &[u8], value: &[u8]) -> Option<(StateRecord, Retained)> {
     let topic = peek_topic(value).filter(|topic| self::key(topic.as_ref()) == key)?;
-    let content = unseal(key, value)?;
-    let (flags, rest) = content.split_first()?;
-    let (nanos, rest) = rest.split_first_chunk::<8>()?;
-    let payload = rest.get(2 + topic.as_ref().len()..)?;
-    Some(StateRecord {
-        payload: Bytes::copy_from_slice(payload),
-        qos: if flags & AT_LEAST_ONCE == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
-        retain: flags & RETAINED != 0,
-        time: Duration::from_nanos(u64::from_le_bytes(*nanos)),
+    let parts = Parts::of(unseal(key, value)?)?;
+    let state = StateRecord {
+        payload: Bytes::copy_from_slice(parts.payload),
+        qos: if parts.flags & AT_LEAST_ONCE == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+        retain: parts.flags & RETAINED != 0,
+        time: Duration::from_nanos(parts.nanos),
         topic,
-    })
+    };
+    Some((state, parts.retained()))
 }
 
 /// Takes bytes for a record, and for a state that is recorded.
@@ -123,8 +187,9 @@ pub fn fuzz(data: &[u8]) {
     let (key_length, rest) = data.split_first().unwrap_or((&0, &[]));
     let (name, content) = rest.split_at(usize::from(*key_length).min(rest.len()));
     // A record of no one's making is none, or one that would be written just so.
-    if let Some(state) = decode_state(name, content) {
-        assert_eq!(encode_state(name, &state)[CHECKSUM_BYTES + 1..], content[CHECKSUM_BYTES + 1..]);
+    if let Some((state, retained)) = decode_with_retained(name, content) {
+        let again = encode_state(name, &state, &retained);
+        assert_eq!(again[CHECKSUM_BYTES + 1..], content[CHECKSUM_BYTES + 1..]);
     }
     let Ok(topic) = TopicName::from_bytes(Bytes::copy_from_slice(name)) else { return };
     let state = StateRecord {
@@ -135,9 +200,14 @@ pub fn fuzz(data: &[u8]) {
         topic,
     };
     let key = key(name);
-    let mut value = encode_state(&key, &state);
+    let hashes = (0..u32::from(*key_length) % 65).collect();
+    let known = Retained::stored(content.len() % 3 == 0, hashes);
+    // A retained payload of which nothing else is known is what the broker retains.
+    let is_told = state.retain && known.others().is_empty();
+    let known = if is_told { Retained::own() } else { known };
+    let mut value = encode_state(&key, &state, &known);
     assert_eq!(peek_topic(&value).as_ref(), Some(&state.topic));
-    assert_eq!(decode_state(&key, &value).as_ref(), Some(&state));
+    assert_eq!(decode_with_retained(&key, &value), Some((state.clone(), known)));
     for filter in ["#", "+/+", "a/#", "a/b"].map(TopicFilter::new).into_iter().flatten() {
         let filter = std::slice::from_ref(&filter);
         let is_passed_over = match scan::judge(filter, state.topic.as_ref()) {

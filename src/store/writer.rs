@@ -442,10 +442,8 @@ fn needs_commit(command: &StoreCommand) -> bool {
         StoreCommand::Record { change: StateChange::Nothing, .. }
         | StoreCommand::RecordFormer { change: StateChange::Nothing, .. }
         | StoreCommand::ReadStates { .. } => false,
-        StoreCommand::Record { change: StateChange::Put(_) | StateChange::Forget(_), .. }
-        | StoreCommand::RecordFormer {
-            change: StateChange::Put(_) | StateChange::Forget(_), ..
-        }
+        StoreCommand::Record { .. }
+        | StoreCommand::RecordFormer { .. }
         | StoreCommand::WriteStates { .. }
         | StoreCommand::SaveDevices { .. }
         | StoreCommand::SaveSessionFilters(_)
@@ -454,10 +452,7 @@ fn needs_commit(command: &StoreCommand) -> bool {
 }
 
 fn payload_bytes(command: &StoreCommand) -> usize {
-    let of_change = |change: &StateChange| match change {
-        StateChange::Put(state) => state.payload.len(),
-        StateChange::Nothing | StateChange::Forget(_) => 0,
-    };
+    let of_change = |change: &StateChange| change.state().map_or(0, |state| state.payload.len());
     match command {
         StoreCommand::Record { change, .. } | StoreCommand::RecordFormer { change, .. } => {
             of_change(change)

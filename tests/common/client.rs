@@ -161,7 +161,9 @@ impl Client {
     pub async fn message(&mut self) -> (Option<Delivery>, Message) {
         self.until(|event| match event {
             Event::WatchMessage(message) => Some((None, message.clone())),
-            Event::StateMessage { delivery, message } => Some((Some(*delivery), message.clone())),
+            Event::StateMessage { delivery, message, .. } => {
+                Some((Some(*delivery), message.clone()))
+            }
             _ => None,
         })
         .await

@@ -2,7 +2,8 @@
 
 use crate::common::broker::Broker;
 use crate::common::client::{Client, VERSIONS, at_least_once, publication, settings, with_token};
-use iotmonitor_core::model::message::{Connection, Delivery};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Delivery, Redelivery};
 
 /// A broker that keeps sessions over its own orderly restart, and sends many messages before it waits for
 /// an acknowledgement.
@@ -182,5 +183,48 @@ async fn a_session_survives_the_brokers_restart() {
         broker.restart();
         assert!(client.reconnected().await, "the session is present");
         assert_eq!(payload(&mut client).await.1, "unacknowledged");
+    }
+}
+
+/// The next delivery, with what is known of its being sent again.
+async fn delivered(client: &mut Client) -> (String, Redelivery) {
+    client
+        .until(|event| match event {
+            Event::StateMessage { message, redelivery, .. } => {
+                let payload = String::from_utf8(message.payload.to_vec()).unwrap();
+                Some((payload, *redelivery))
+            }
+            _ => None,
+        })
+        .await
+}
+
+#[tokio::test]
+async fn what_comes_again_is_known_by_its_packet_identifier() {
+    for (choice, _) in VERSIONS {
+        let broker = Broker::start();
+        let mut client = Client::new(Connection::State, settings(broker.port(), choice));
+        client.connected().await;
+        client.subscribe(vec![at_least_once("s/#")]).await;
+        for text in ["one", "two"] {
+            broker.publish_bytes("s/x", false, text.as_bytes());
+            assert_eq!(delivered(&mut client).await, (text.to_owned(), Redelivery::No));
+        }
+        for _ in 0..2 {
+            client.handle.reconnect(settings(broker.port(), choice));
+            client.reconnected().await;
+            for text in ["one", "two"] {
+                assert_eq!(delivered(&mut client).await, (text.to_owned(), Redelivery::Reported));
+            }
+        }
+        broker.publish_bytes("s/x", false, b"three");
+        assert_eq!(delivered(&mut client).await, ("three".to_owned(), Redelivery::No));
+        drop(client);
+        // Another process has reported nothing.
+        let mut client = Client::new(Connection::State, settings(broker.port(), choice));
+        client.connected().await;
+        for text in ["one", "two", "three"] {
+            assert_eq!(delivered(&mut client).await, (text.to_owned(), Redelivery::Unknown));
+        }
     }
 }

@@ -60,7 +60,7 @@ fn open_table(env: &heed::Env, name: &str) -> Table {
 }
 
 /// Writes into the database behind the store's back.
-fn tamper(directory: &Path, table: &str, change: impl FnOnce(&mut Vec<u8>), key: &[u8]) {
+pub fn tamper(directory: &Path, table: &str, change: impl FnOnce(&mut Vec<u8>), key: &[u8]) {
     let mut options = heed::EnvOpenOptions::new();
     #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
     // SAFETY: the store is closed, and nobody else uses this directory.
@@ -99,7 +99,7 @@ fn a_store_of_a_newer_format_is_refused_and_left_alone() {
     assert!(check_format(directory.path()).is_ok());
     let newer = |value: &mut Vec<u8>| {
         use std::hash::Hasher;
-        let content = br#"{"format":2,"made_by":"iotmonitor 9"}"#;
+        let content = br#"{"format":3,"made_by":"iotmonitor 9"}"#;
         let mut hasher = siphasher::sip::SipHasher13::new();
         hasher.write(b"schema");
         hasher.write(content);
@@ -108,7 +108,10 @@ fn a_store_of_a_newer_format_is_refused_and_left_alone() {
     };
     tamper(directory.path(), "meta", newer, b"schema");
     match check_format(directory.path()) {
-        Err(StoreError::NewerFormat { found: 2, supported: 1, .. }) => {}
+        Err(error @ StoreError::NewerFormat { found: 3, supported: 2, .. }) => {
+            let sentence = error.to_string();
+            assert!(sentence.contains("install the newer version again"), "{sentence}");
+        }
         other => panic!("{other:?}"),
     }
     let before = fs::read(data_file(directory.path())).unwrap();

@@ -38,6 +38,8 @@ struct Restore {
     unacknowledged: BTreeSet<Token>,
     /// Topics on which something arrived since the read was asked for.
     newer: BTreeSet<TopicName>,
+    /// A replay arrived since then, of which only the store knows whether it is news.
+    outdated: bool,
     /// Of the chunks that are through.
     done: Tally,
     /// Of the present chunk, which is read again after an interruption.
@@ -68,6 +70,16 @@ struct StartRestore {
 /// The place of a restore that is under way, until one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place(usize);
+
+/// What to do with a chunk that was read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// Publish it, without these topics.
+    Publish(Place, BTreeSet<TopicName>),
+    ReadAgain(Place),
+    /// Nobody waits for it any more.
+    Unwanted,
+}
 
 /// How a restore goes on.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,6 +123,7 @@ impl Restore {
             next: None,
             unacknowledged: BTreeSet::new(),
             newer: BTreeSet::new(),
+            outdated: false,
             done: Tally::default(),
             chunk: Tally::default(),
             unkept: 0,
@@ -176,22 +189,30 @@ impl Restores {
         restore.read = read;
         restore.reading = true;
         restore.newer.clear();
+        restore.outdated = false;
         (restore.device, restore.after.clone())
     }
 
-    /// A chunk was read, behind which the next one begins. Returns the topics that are to be passed
-    /// over; `None` when nobody waits for it any more.
-    pub fn chunk_read(
-        &mut self,
-        read: ReadId,
-        next: Option<TopicName>,
-    ) -> Option<(Place, BTreeSet<TopicName>)> {
-        let at = self.active.iter().position(|r| r.reading && r.read == read)?;
+    /// A chunk was read, behind which the next one begins.
+    pub fn chunk_read(&mut self, read: ReadId, next: Option<TopicName>) -> Chunk {
+        let Some(at) = self.active.iter().position(|r| r.reading && r.read == read) else {
+            return Chunk::Unwanted;
+        };
         let restore = &mut self.active[at];
         restore.reading = false;
+        if restore.outdated {
+            return Chunk::ReadAgain(Place(at));
+        }
         restore.next = next;
         restore.unkept = 0;
-        Some((Place(at), std::mem::take(&mut restore.newer)))
+        Chunk::Publish(Place(at), std::mem::take(&mut restore.newer))
+    }
+
+    /// A replay arrived: what is being read may be older.
+    pub fn replay_arrived(&mut self) {
+        for restore in &mut self.active {
+            restore.outdated |= restore.reading;
+        }
     }
 
     /// A state of the present chunk goes out, and its acknowledgement is waited for.
@@ -342,10 +363,16 @@ mod tests {
         restores.request(lamp());
         let place = restores.begin_next().unwrap();
         assert_eq!(restores.read(place, READ(1)), (lamp(), None));
-        let (place, newer) = restores.chunk_read(READ(1), next.map(topic)).unwrap();
-        assert!(newer.is_empty());
+        let place = read(&mut restores, READ(1), next);
         (1..=states).for_each(|token| restores.publishes(place, Token(token)));
         (restores, place)
+    }
+
+    fn read(restores: &mut Restores, read: ReadId, next: Option<&str>) -> Place {
+        match restores.chunk_read(read, next.map(topic)) {
+            Chunk::Publish(place, newer) if newer.is_empty() => place,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn finished(step: Step) -> Finished {
@@ -363,7 +390,7 @@ mod tests {
         assert_eq!(restores.acknowledged(Token(9)), Step::Wait, "this is another one's");
         assert_eq!(restores.acknowledged(Token(2)), Step::Read(place));
         assert_eq!(restores.read(place, READ(2)), (lamp(), Some(topic("b"))));
-        restores.chunk_read(READ(2), None).unwrap();
+        read(&mut restores, READ(2), None);
         let finished = finished(restores.progress(place));
         assert_eq!(restores.report(&finished, false), Report::Device(2));
         assert_eq!(restores.report(&finished, true), Report::Nothing);
@@ -392,8 +419,8 @@ mod tests {
         assert_eq!(restores.acknowledged(Token(2)), Step::Wait);
         assert_eq!(restores.idle(), [place]);
         assert_eq!(restores.read(place, READ(2)), (lamp(), None));
-        assert_eq!(restores.chunk_read(READ(1), None), None, "nobody waits for it");
-        restores.chunk_read(READ(2), None).unwrap();
+        assert_eq!(restores.chunk_read(READ(1), None), Chunk::Unwanted);
+        read(&mut restores, READ(2), None);
         restores.publishes(place, Token(3));
         let finished = finished(restores.acknowledged(Token(3)));
         assert_eq!(restores.report(&finished, false), Report::Device(1));
@@ -405,8 +432,19 @@ mod tests {
         restores.pass_over(&topic("before"));
         restores.read(place, READ(2));
         restores.pass_over(&topic("a"));
-        let (_, newer) = restores.chunk_read(READ(2), None).unwrap();
-        assert_eq!(newer.into_iter().collect::<Vec<_>>(), [topic("a")]);
+        let chunk = restores.chunk_read(READ(2), None);
+        assert_eq!(chunk, Chunk::Publish(place, [topic("a")].into()));
+    }
+
+    #[test]
+    fn what_was_read_beside_a_replay_is_read_again() {
+        let (mut restores, place) = publishing(0, Some("b"));
+        restores.replay_arrived();
+        restores.read(place, READ(2));
+        restores.replay_arrived();
+        assert_eq!(restores.chunk_read(READ(2), None), Chunk::ReadAgain(place));
+        assert_eq!(restores.read(place, READ(3)), (lamp(), None));
+        read(&mut restores, READ(3), None);
     }
 
     #[test]
@@ -417,7 +455,7 @@ mod tests {
         assert_eq!(restores.begin_next(), None);
         assert_eq!(restores.acknowledged(Token(1)), Step::Read(place));
         assert_eq!(restores.read(place, READ(2)), (lamp(), None), "from the beginning");
-        restores.chunk_read(READ(2), None).unwrap();
+        read(&mut restores, READ(2), None);
         finished(restores.progress(place));
     }
 
@@ -440,7 +478,7 @@ mod tests {
         let mut reports = Vec::new();
         while let Some(place) = restores.begin_next() {
             restores.read(place, READ(1));
-            restores.chunk_read(READ(1), None).unwrap();
+            read(&mut restores, READ(1), None);
             restores.publishes(place, Token(1));
             let finished = finished(restores.acknowledged(Token(1)));
             reports.push(restores.report(&finished, false));

@@ -41,6 +41,8 @@ pub struct StateSession {
     /// Payload of this connection's markers, by which those of an earlier one are recognized.
     marker: String,
     connections: u64,
+    /// How often was subscribed to on this connection, which its second markers number.
+    subscribed: u64,
     /// What the kept session may be subscribed to beyond what the configuration asks for.
     stale: BTreeSet<TopicFilter>,
     /// The store knows all that the configuration asks for, and all that is stale.
@@ -142,10 +144,32 @@ impl StateSession {
         self.swallowed && self.protocol == Some(Protocol::V311)
     }
 
-    /// Payload of the connection's markers.
+    /// Payload of the connection's markers, to which those behind something add its number.
     #[must_use]
     pub fn marker(&self) -> &str {
         &self.marker
+    }
+
+    /// Number of the last subscription, which the second marker bears.
+    #[must_use]
+    pub fn subscription(&self) -> u64 {
+        self.subscribed
+    }
+
+    /// Whether a message with the retain flag is what the broker retains, and no live one. In MQTT
+    /// 5 the flag is kept on live ones too, so it depends on where it comes: what the broker sends
+    /// because of a subscription comes between the two markers, or a little later. Ahead of them
+    /// comes what was queued, and again what was `sent_before`, perhaps as a replay.
+    #[must_use]
+    pub fn is_replay(&self, sent_before: bool) -> bool {
+        match (self.protocol, &self.backlog) {
+            (Some(Protocol::V5), Backlog::Draining { first: true, .. }) => {
+                sent_before || self.told_swallowed
+            }
+            (Some(Protocol::V5), Backlog::Away | Backlog::TakenIn) => false,
+            (Some(Protocol::V5), Backlog::Draining { .. } | Backlog::Settling { .. })
+            | (Some(Protocol::V311) | None, _) => true,
+        }
     }
 
     /// The connection stands, with the session that the broker kept or without one.
@@ -154,6 +178,7 @@ impl StateSession {
         self.loss = None;
         self.swallowed = false;
         self.connections += 1;
+        self.subscribed = 0;
         self.marker = format!("{}-{}", now.wall.as_nanos(), self.connections);
         if !session_present && !self.stale.is_empty() {
             self.stale.clear();
@@ -162,6 +187,16 @@ impl StateSession {
         let (until, latest) = (now.mono + MARKER_PATIENCE, now.mono + BACKLOG_PATIENCE);
         self.backlog = Backlog::Draining { first: session_present, second: true, until, latest };
         Connected { is_back: std::mem::take(&mut self.told_lost), wake: until }
+    }
+
+    /// More is subscribed to, or again, and what the broker retains comes once more ahead of another
+    /// second marker. Returns when to look whether that is in.
+    pub fn subscribes_again(&mut self, now: Duration) -> Duration {
+        let first = matches!(self.backlog, Backlog::Draining { first: true, .. });
+        self.subscribed += 1;
+        let (until, latest) = (now + MARKER_PATIENCE, now + BACKLOG_PATIENCE);
+        self.backlog = Backlog::Draining { first, second: true, until, latest };
+        until
     }
 
     /// The connection is gone. Returns when to look whether that is to be told.
@@ -404,6 +439,27 @@ mod tests {
         session.leave_stale();
         assert!(session.marker_returned(Marker::Second).filters_left);
         assert!(session.stale().is_empty());
+    }
+
+    #[test]
+    fn replays_come_behind_the_first_marker_and_in_311_alone_at_any_time() {
+        let mut session = connected(true);
+        assert!(session.is_replay(false));
+        session.connected(at(200), Protocol::V5, true);
+        assert!(!session.is_replay(false) && session.is_replay(true), "it is queued");
+        session.marker_returned(Marker::First);
+        assert!(session.is_replay(false));
+        session.marker_returned(Marker::Second);
+        session.message_arrived(T(200));
+        assert!(session.is_replay(false), "some brokers are late");
+        session.look(T(201));
+        assert!(session.is_taken_in() && !session.is_replay(false));
+        let before = session.subscription();
+        assert_eq!(session.subscribes_again(T(300)), T(310));
+        assert!(session.is_replay(false) && session.subscription() != before);
+        session.marker_returned(Marker::Second);
+        session.message_arrived(T(300));
+        assert_eq!(session.look(T(301)), TAKEN_IN, "no first marker is published");
     }
 
     #[test]

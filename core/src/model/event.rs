@@ -2,7 +2,8 @@
 
 use super::device_name::DeviceName;
 use super::message::{
-    Connection, Delivery, FilterRefusal, FormerPart, LossReason, Message, Protocol, Token,
+    Connection, Delivery, FilterRefusal, FormerPart, LossReason, Message, Protocol, Redelivery,
+    Token,
 };
 use super::snapshot::Snapshot;
 use super::spec::MonitorSpec;
@@ -51,6 +52,7 @@ pub enum Event {
     StateMessage {
         delivery: Delivery,
         message: Message,
+        redelivery: Redelivery,
     },
     /// A PUBLISH on the connection for a former identity. It stays unacknowledged until
     /// [`super::action::Action::AcknowledgeFormer`] names it or a later one.

@@ -51,6 +51,17 @@ pub struct Delivery(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
+/// Whether the broker has sent a delivery before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redelivery {
+    /// This is the first time.
+    No,
+    /// It has, and this process did not receive it then.
+    Unknown,
+    /// It has, and it was reported then.
+    Reported,
+}
+
 /// One PUBLISH packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {

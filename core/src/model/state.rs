@@ -21,7 +21,14 @@ pub struct StateRecord {
 pub enum StateChange {
     /// Not a state: a marker, an echo, an own message.
     Nothing,
+    /// A new value. Its flag tells whether the broker retains it.
     Put(StateRecord),
+    /// A new value of which nothing tells whether the broker retains it, such as one that was heard
+    /// live in MQTT 3.1.1.
+    PutUntold(StateRecord),
+    /// What the broker retains, sent because of a subscription. It is put where it is news (see
+    /// [`crate::machines::retained`]).
+    Replay(StateRecord),
     /// A retained empty message in MQTT 5.
     Forget(TopicName),
 }
@@ -36,6 +43,17 @@ pub enum StateOrder {
     Import(Vec<StateRecord>),
     /// Forget it; `clear` takes the broker's retained message away too, while the broker is there.
     Forget { topic: TopicName, clear: bool },
+}
+
+impl StateChange {
+    /// The value that may be recorded.
+    #[must_use]
+    pub fn state(&self) -> Option<&StateRecord> {
+        match self {
+            Self::Put(state) | Self::PutUntold(state) | Self::Replay(state) => Some(state),
+            Self::Nothing | Self::Forget(_) => None,
+        }
+    }
 }
 
 /// Names one reading of recorded states, by who reads.

@@ -15,7 +15,7 @@ use crate::model::message::{
 };
 use crate::model::snapshot::DeviceRecord;
 use crate::model::spec::MonitorSpec;
-use crate::model::state::{StateChange, StateRecord};
+use crate::model::state::StateRecord;
 use crate::monitor::{Monitor, Timer};
 use crate::topic::{TopicFilter, TopicName};
 use findings::alert_of;
@@ -135,7 +135,7 @@ impl Monitor {
                     }));
                 }
                 Order::Record { delivery, change } => {
-                    if let StateChange::Put(state) = &change {
+                    if let Some(state) = change.state() {
                         self.newer_arrived(state);
                     }
                     turn.out.push(Action::RecordFormer { delivery, change });

@@ -3,7 +3,7 @@
 
 use crate::machines::echoes::Round;
 use crate::machines::orders;
-use crate::machines::restores::{Finished, Place, Report, Step};
+use crate::machines::restores::{Chunk, Finished, Place, Report, Step};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
@@ -68,7 +68,11 @@ impl Monitor {
         states: Vec<StateRecord>,
         next: Option<TopicName>,
     ) {
-        let Some((place, newer)) = self.restores.chunk_read(read, next) else { return };
+        let (place, newer) = match self.restores.chunk_read(read, next) {
+            Chunk::Publish(place, newer) => (place, newer),
+            Chunk::ReadAgain(place) => return self.read_chunk(turn, place),
+            Chunk::Unwanted => return,
+        };
         let mut is_published = false;
         for state in states {
             if newer.contains(&state.topic)

@@ -197,6 +197,7 @@ impl Monitor {
 
     /// Hands everything that is known to a store that knows nothing of it.
     fn save_again(&mut self, turn: &mut Turn<'_>) {
+        self.learn_states_again(turn);
         if self.saving.is_store_read() {
             for id in self.devices.ids() {
                 self.save_soon(id);

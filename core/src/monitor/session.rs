@@ -12,6 +12,7 @@ use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::message::{
     Connection, Delivery, FilterRefusal, Lifetime, LossReason, Message, Protocol, Publication, QoS,
+    Redelivery,
 };
 use crate::model::state::{StateChange, StateRecord};
 use crate::monitor::turn::Turn;
@@ -48,11 +49,33 @@ impl Monitor {
         self.earlier_round = self.last_round;
         let plan = self.state_plan();
         self.save_session_filters(turn, &plan);
-        turn.out.push(Action::Subscribe { connection: Connection::State, subscriptions: plan });
+        self.subscribe_states(turn, plan);
+        self.timers.push(connected.wake, Timer::Session);
+    }
+
+    /// Subscribes, and publishes the marker behind that. What left the configuration is unsubscribed
+    /// behind the subscriptions, so that no topic is without one between.
+    fn subscribe_states(&mut self, turn: &mut Turn<'_>, subscriptions: Plan) {
+        turn.out.push(Action::Subscribe { connection: Connection::State, subscriptions });
         self.session.leave_stale();
         self.unsubscribe_stale_filters(turn);
         turn.out.push(self.marker_publication(2));
-        self.timers.push(connected.wake, Timer::Session);
+    }
+
+    /// The same while the connection stands: what the broker retains comes again, and restores wait
+    /// for that.
+    fn subscribe_states_again(&mut self, turn: &mut Turn<'_>, subscriptions: Plan) {
+        let wake = self.session.subscribes_again(turn.now.mono);
+        self.subscribe_states(turn, subscriptions);
+        self.timers.push(wake, Timer::Session);
+    }
+
+    /// For a store that has lost its states: what the broker retains of them is learned again.
+    pub(super) fn learn_states_again(&mut self, turn: &mut Turn<'_>) {
+        if self.session.protocol().is_some() {
+            let plan = self.state_plan();
+            self.subscribe_states_again(turn, plan);
+        }
     }
 
     /// Has the store know every filter before the broker does. What left the configuration stays
@@ -68,8 +91,7 @@ impl Monitor {
         Action::SaveSessionFilters(self.session.filters(&self.state_plan()))
     }
 
-    /// Unsubscribes what the kept session has beyond the configuration. It goes out behind the
-    /// subscriptions, so that no topic is without one between.
+    /// Unsubscribes what the kept session has beyond the configuration.
     fn unsubscribe_stale_filters(&self, turn: &mut Turn<'_>) {
         let filters = self.session.stale();
         if !filters.is_empty() {
@@ -78,10 +100,11 @@ impl Monitor {
     }
 
     fn marker_publication(&self, number: u8) -> Action {
+        let (marker, subscription) = (self.session.marker(), self.session.subscription());
         Action::Publish(Publication {
             connection: Connection::State,
             topic: self.own_topic(&format!("marker/{}/{number}", self.client_id)),
-            payload: Bytes::from(self.session.marker().to_owned()),
+            payload: Bytes::from(format!("{marker}/{subscription}")),
             qos: QoS::AtLeastOnce,
             retain: false,
             restored: false,
@@ -142,32 +165,49 @@ impl Monitor {
         turn: &mut Turn<'_>,
         delivery: Delivery,
         message: Message,
+        redelivery: Redelivery,
     ) {
         self.note_backlog(turn, &message);
-        let change = self.state_change(turn, message);
+        let change = match redelivery {
+            // The store has it, or will, and perhaps something newer behind it.
+            Redelivery::Reported => StateChange::Nothing,
+            Redelivery::No | Redelivery::Unknown => {
+                let is_replay =
+                    message.retain && self.session.is_replay(redelivery == Redelivery::Unknown);
+                self.state_change(turn, message, is_replay)
+            }
+        };
         turn.out.push(Action::Record { delivery, change });
     }
 
-    fn state_change(&mut self, turn: &mut Turn<'_>, message: Message) -> StateChange {
+    fn state_change(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: Message,
+        is_replay: bool,
+    ) -> StateChange {
         if self.is_own(&message.topic) {
             return StateChange::Nothing;
         }
-        let tells_restored = self.session.protocol() == Some(Protocol::V5);
-        // In 3.1.1 a set flag is a replay's.
-        let may_be_echo = tells_restored || !message.retain;
-        if message.restored || (may_be_echo && self.echoes.awaits(&message, tells_restored)) {
+        let tells = self.session.protocol() == Some(Protocol::V5);
+        let is_echo = if is_replay {
+            // What a restore has published and the broker retains bears the property too.
+            message.restored && self.echoes.awaits(&message, false)
+        } else {
+            message.restored || self.echoes.awaits(&message, tells)
+        };
+        if is_echo {
             self.echo_arrived(turn, &message);
             return StateChange::Nothing;
         }
         if !self.is_recorded(&message.topic) {
             return StateChange::Nothing;
         }
-        let forget = tells_restored && message.retain && message.payload.is_empty();
+        let forget = tells && message.retain && message.payload.is_empty();
         if !forget && orders::is_no_state(&message.topic, &message.payload) {
             return StateChange::Nothing;
         }
-        let replay = message.retain && !self.session.is_taken_in();
-        self.takedown.state_arrived(&message.topic, replay);
+        self.takedown.state_arrived(&message.topic, is_replay);
         let record = StateRecord {
             topic: message.topic,
             payload: message.payload,
@@ -175,8 +215,16 @@ impl Monitor {
             retain: message.retain,
             time: turn.now.wall,
         };
+        if is_replay && !forget {
+            self.restores.replay_arrived();
+            return StateChange::Replay(record);
+        }
         self.newer_arrived(&record);
-        if forget { StateChange::Forget(record.topic) } else { StateChange::Put(record) }
+        match (forget, tells) {
+            (true, _) => StateChange::Forget(record.topic),
+            (false, true) => StateChange::Put(record),
+            (false, false) => StateChange::PutUntold(record),
+        }
     }
 
     /// Moves the backlog's end on with each message, and recognizes the markers.
@@ -206,13 +254,13 @@ impl Monitor {
     fn marker_of(&self, message: &Message) -> Option<OwnMarker> {
         let last = message.topic.as_str().rsplit_once('/')?.1;
         let behind = message.payload.strip_prefix(self.session.marker().as_bytes())?;
-        match (last, behind) {
-            ("1", b"") => Some(OwnMarker::Backlog(Marker::First)),
-            ("2", b"") => Some(OwnMarker::Backlog(Marker::Second)),
-            (ECHO_MARKER, [b'/', round @ ..]) => {
-                let round = std::str::from_utf8(round).ok()?.parse().ok()?;
-                Some(OwnMarker::Echo(Round(round)))
+        let number: u64 = std::str::from_utf8(behind.strip_prefix(b"/")?).ok()?.parse().ok()?;
+        match last {
+            "1" => Some(OwnMarker::Backlog(Marker::First)),
+            "2" if number == self.session.subscription() => {
+                Some(OwnMarker::Backlog(Marker::Second))
             }
+            ECHO_MARKER => Some(OwnMarker::Echo(Round(number))),
             _ => None,
         }
     }
@@ -266,10 +314,11 @@ impl Monitor {
             return;
         }
         self.save_session_filters(turn, &plan);
-        if !new.is_empty() {
-            turn.out.push(Action::Subscribe { connection: Connection::State, subscriptions: new });
+        if new.is_empty() {
+            self.unsubscribe_stale_filters(turn);
+        } else {
+            self.subscribe_states_again(turn, new);
         }
-        self.unsubscribe_stale_filters(turn);
     }
 
     /// Takes in which filters the kept session may have.

@@ -57,11 +57,11 @@ impl Monitor {
         let (changes, published) = match order {
             StateOrder::Set(state) => {
                 self.newer_arrived(&state);
-                (vec![StateChange::Put(state.clone())], Some(state))
+                (vec![given(state.clone())], Some(state))
             }
             StateOrder::Import(states) => {
                 let is_state = |state: &StateRecord| !is_no_state(&state.topic, &state.payload);
-                (states.into_iter().filter(is_state).map(StateChange::Put).collect(), None)
+                (states.into_iter().filter(is_state).map(given).collect(), None)
             }
             StateOrder::Forget { topic, clear } => {
                 self.restores.pass_over(&topic);
@@ -80,4 +80,10 @@ impl Monitor {
             self.publish_alone(turn, state);
         }
     }
+}
+
+/// A state that a person gives. Where the broker shall retain it, it does so only when it has been
+/// published, so that until then what it retained before is no news.
+fn given(state: StateRecord) -> StateChange {
+    if state.retain { StateChange::PutUntold(state) } else { StateChange::Put(state) }
 }

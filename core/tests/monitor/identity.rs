@@ -90,7 +90,7 @@ fn states_are_restored_once_the_former_session_is_drained() {
     let (part, delivery) = (FormerPart::Drain, Delivery(1));
     house.happen(Event::FormerMessage { part, delivery, message: held });
     let recorded = house.log.iter().any(|(_, action)| {
-        matches!(action, Action::RecordFormer { change: StateChange::Put(_), .. })
+        matches!(action, Action::RecordFormer { change: StateChange::PutUntold(_), .. })
     });
     assert!(recorded);
     assert_eq!(reads(&house), 0);

@@ -5,12 +5,14 @@
 //! monitor to the next, so whatever the monitor does carries its exact time.
 
 use bytes::Bytes;
+use iotmonitor_core::machines::retained::{Replay, Retained};
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::identity::IdentityRecord;
 use iotmonitor_core::model::message::{
-    Connection, Delivery, FilterRefusal, LossReason, Message, Protocol, Publication, QoS, Token,
+    Connection, Delivery, FilterRefusal, LossReason, Message, Protocol, Publication, QoS,
+    Redelivery, Subscription, Token,
 };
 use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::model::spec::Origin;
@@ -80,6 +82,8 @@ pub struct Broker {
     pub refused: BTreeSet<TopicFilter>,
     /// What may not be published; in MQTT 3.1.1 it is dropped without a word.
     pub denied: BTreeSet<TopicFilter>,
+    /// What it sends to the state connection with each subscription.
+    pub retained: BTreeMap<TopicName, Message>,
     /// What it takes and passes on to nobody.
     pub lost: BTreeSet<TopicFilter>,
     /// Whether publications that are taken are reported.
@@ -101,6 +105,7 @@ pub struct Store {
     pub session_filters: Vec<TopicFilter>,
     pub identity: Option<IdentityRecord>,
     pub states: BTreeMap<TopicName, StateRecord>,
+    pub retained: BTreeMap<TopicName, Retained>,
     pub holds_commits: bool,
     pub holds_saves: bool,
     pub holds_reads: bool,
@@ -309,9 +314,13 @@ impl House {
     }
 
     pub fn state_message(&mut self, message: Message) -> Delivery {
+        self.redelivered(message, Redelivery::No)
+    }
+
+    pub fn redelivered(&mut self, message: Message, redelivery: Redelivery) -> Delivery {
         self.deliveries += 1;
         let delivery = Delivery(self.deliveries);
-        self.happen(Event::StateMessage { delivery, message });
+        self.happen(Event::StateMessage { delivery, message, redelivery });
         delivery
     }
 
@@ -358,6 +367,9 @@ impl House {
                 let refused =
                     refused.map(|filter| FilterRefusal { filter, reason: "not authorized".into() });
                 let (connection, refused) = (*connection, refused.collect());
+                if connection == Connection::State {
+                    self.replay(subscriptions);
+                }
                 if self.broker.answers_subscribe {
                     self.queue.push_back(Event::Subscribed { connection, refused });
                 }
@@ -385,6 +397,17 @@ impl House {
                 self.queue.extend(self.manager.start(&agent.unit, definition));
             }
             Action::StopUnit { unit } => self.queue.extend(self.manager.stop(unit)),
+        }
+    }
+
+    fn replay(&mut self, subscriptions: &[Subscription]) {
+        let is_wanted = |at: &TopicName| subscriptions.iter().any(|s| s.filter.matches(at));
+        for message in self.broker.retained.values().filter(|message| is_wanted(&message.topic)) {
+            self.deliveries += 1;
+            let delivery = Delivery(self.deliveries);
+            let message = Message { retain: true, ..message.clone() };
+            let redelivery = Redelivery::No;
+            self.queue.push_back(Event::StateMessage { delivery, message, redelivery });
         }
     }
 
@@ -430,7 +453,8 @@ impl House {
         if self.broker.session.keys().any(|filter| filter.matches(&copy.topic)) {
             self.deliveries += 1;
             let delivery = Delivery(self.deliveries);
-            self.queue.push_back(Event::StateMessage { delivery, message: copy.clone() });
+            let (message, redelivery) = (copy.clone(), Redelivery::No);
+            self.queue.push_back(Event::StateMessage { delivery, message, redelivery });
         }
         if self.broker.watch_subscriptions.keys().any(|filter| filter.matches(&copy.topic)) {
             self.queue.push_back(Event::WatchMessage(Message { retain: false, ..copy }));
@@ -466,6 +490,7 @@ impl Broker {
             delivers: true,
             refused: BTreeSet::new(),
             denied: BTreeSet::new(),
+            retained: BTreeMap::new(),
             lost: BTreeSet::new(),
             reports_accepted: false,
             owed: Vec::new(),
@@ -528,16 +553,48 @@ impl Store {
     fn change(&mut self, change: &StateChange, keep_newer: bool) -> bool {
         match change {
             StateChange::Nothing => false,
-            StateChange::Put(record) => {
+            StateChange::Put(record) | StateChange::PutUntold(record) => {
                 let recorded = self.states.get(&record.topic);
-                let put = !keep_newer || recorded.is_none_or(|old| old.time <= record.time);
-                if put {
-                    self.states.insert(record.topic.clone(), record.clone());
+                if keep_newer && recorded.is_some_and(|old| old.time > record.time) {
+                    return false;
                 }
-                put
+                let before = recorded.map_or(&b""[..], |old| &old.payload);
+                let retained = match change {
+                    StateChange::Put(_) if record.retain => Retained::own(),
+                    StateChange::Put(_) => self.retained(&record.topic).replaced(before),
+                    _ => self.retained(&record.topic).replaced_untold(before, &record.payload),
+                };
+                self.put(record.clone(), retained);
+                true
+            }
+            StateChange::Replay(record) => {
+                let Some(recorded) = self.states.get(&record.topic).cloned() else {
+                    self.put(record.clone(), Retained::own());
+                    return true;
+                };
+                let retained = self.retained(&record.topic);
+                match retained.replayed(&recorded.payload, &record.payload) {
+                    Replay::Stale(retained) => self.put(recorded, retained),
+                    Replay::Confirmed(retained) => {
+                        self.put(StateRecord { retain: true, ..recorded }, retained);
+                    }
+                    Replay::News(retained) => self.put(record.clone(), retained),
+                }
+                true
             }
             StateChange::Forget(topic) => self.states.remove(topic).is_some(),
         }
+    }
+
+    fn put(&mut self, record: StateRecord, retained: Retained) {
+        self.retained.insert(record.topic.clone(), retained);
+        self.states.insert(record.topic.clone(), record);
+    }
+
+    fn retained(&self, at: &TopicName) -> Retained {
+        let is_retained = self.states.get(at).is_some_and(|state| state.retain);
+        let unknown = if is_retained { Retained::own() } else { Retained::default() };
+        self.retained.get(at).cloned().unwrap_or(unknown)
     }
 
     fn read(&self, read: ReadId, filters: &[TopicFilter], after: Option<&TopicName>) -> Event {

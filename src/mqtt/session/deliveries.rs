@@ -1,12 +1,53 @@
 //! Takes in messages, numbers those of persistent sessions, and acknowledges them in their order.
 
 use super::{MqttSession, Unacknowledged};
+use crate::mqtt::settings::BrokerAddress;
 use crate::mqtt::wire::Incomer;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, Delivery, Message, QoS};
+use iotmonitor_core::model::message::{Connection, Delivery, Message, QoS, Redelivery};
 use iotmonitor_core::topic::TopicName;
+use std::collections::BTreeSet;
+
+/// Packet identifiers of deliveries that were reported on earlier connections of a session and have
+/// no acknowledgement. The broker sends them again with the same identifiers (MQTT-4.4.0-1), ahead
+/// of everything else (MQTT-4.6.0-1).
+#[derive(Debug, Default)]
+pub(in crate::mqtt) struct Reported {
+    /// The broker that holds the session.
+    server: Option<BrokerAddress>,
+    pkids: BTreeSet<u16>,
+}
+
+impl Reported {
+    /// A connection begins. Without the session that the broker kept, nothing comes again.
+    pub fn connected(&mut self, server: &BrokerAddress, session_present: bool) {
+        if !session_present || self.server.as_ref() != Some(server) {
+            self.pkids.clear();
+            self.server = Some(server.clone());
+        }
+    }
+
+    fn redelivery(&mut self, pkid: Option<u16>, dup: bool) -> Redelivery {
+        match pkid {
+            Some(pkid) if dup && self.pkids.remove(&pkid) => Redelivery::Reported,
+            Some(_) if dup => Redelivery::Unknown,
+            Some(_) => {
+                // Those that did not come by now were acknowledged, and their identifiers are free.
+                self.pkids.clear();
+                Redelivery::No
+            }
+            None => Redelivery::No,
+        }
+    }
+}
 
 impl MqttSession<'_> {
+    /// The connection has ended.
+    pub(super) fn remember_reported(&mut self) {
+        let reported = self.unacknowledged.iter().filter(|delivery| !delivery.unreported);
+        self.context.reported.pkids.extend(reported.filter_map(|delivery| delivery.pkid));
+    }
+
     pub(super) fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
         // What another monitor gives back is no echo, nothing new and no sign of life.
         if incomer.restored_by.as_ref().is_some_and(|owner| *owner != self.context.owner) {
@@ -32,8 +73,9 @@ impl MqttSession<'_> {
                 Some(Event::WatchMessage(message))
             }
             Connection::State => {
+                let redelivery = self.context.reported.redelivery(incomer.pkid, incomer.dup);
                 let delivery = self.number(incomer.pkid, message.payload.len(), false);
-                Some(Event::StateMessage { delivery, message })
+                Some(Event::StateMessage { delivery, message, redelivery })
             }
             Connection::Former(part) => {
                 let delivery = self.number(incomer.pkid, message.payload.len(), false);

@@ -191,6 +191,7 @@ fn decode_publish(input: &mut BytesMut) -> Result<Option<Incoming>, Malformed> {
                 topic: publish.topic,
                 payload: publish.payload,
                 retain: publish.retain,
+                dup: publish.dup,
                 pkid: (publish.pkid != 0).then_some(publish.pkid),
                 restored_by,
             })))

@@ -56,7 +56,10 @@ impl Content {
     fn change(&mut self, change: &StateChange, keep_newer: bool) {
         match change {
             StateChange::Nothing => {}
-            StateChange::Put(state) => {
+            // No payload comes twice, so each replay is news.
+            StateChange::Put(state)
+            | StateChange::PutUntold(state)
+            | StateChange::Replay(state) => {
                 let recorded = self.states.get(state.topic.as_str());
                 if !keep_newer || recorded.is_none_or(|recorded| recorded.time <= state.time) {
                     self.states.insert(state.topic.as_str().to_owned(), state.clone());
@@ -97,7 +100,15 @@ fn command(place: u64, dice: &mut Dice) -> StoreCommand {
         3 => StateChange::Nothing,
         4..=5 => StateChange::Forget(topic(&name)),
         6 => StateChange::Put(state(&name, vec![b'x'; 5_000 + dice.below(20_000)])),
-        _ => StateChange::Put(state(&name, format!("{place} {}", "y".repeat(dice.below(400))))),
+        kind => {
+            let state = state(&name, format!("{place} {}", "y".repeat(dice.below(400))));
+            match kind {
+                7..=9 => StateChange::PutUntold(StateRecord { retain: false, ..state }),
+                10..=11 => StateChange::Put(StateRecord { retain: false, ..state }),
+                12 => StateChange::Replay(state),
+                _ => StateChange::Put(state),
+            }
+        }
     };
     StoreCommand::Record { delivery: Delivery(place), change }
 }

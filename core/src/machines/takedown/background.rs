@@ -79,7 +79,8 @@ impl Takedown {
             FormerPart::Drain => {
                 let is_own = self.owns(&message.topic) || self.fresh.contains(&message.topic);
                 let change = match state.filter(|_| !is_own) {
-                    Some(state) => StateChange::Put(state),
+                    // The protocol of that connection may be one that does not tell.
+                    Some(state) => StateChange::PutUntold(state),
                     None => StateChange::Nothing,
                 };
                 let mut orders = vec![Order::Record { delivery, change }];
