@@ -8,25 +8,26 @@
 //! daemon, answers come back.
 
 mod authority;
-#[cfg(test)]
-mod both_sides;
 mod callers;
 mod calls;
 mod client;
+mod error;
 mod lanes;
 mod name;
 mod object;
 mod server;
+mod settings;
 mod signals;
 mod states;
 #[cfg(test)]
-mod tree;
+mod tests;
 mod unknown;
 mod view;
 
 pub use client::{Addressee, CallError, Caller, call, call_at};
 pub use name::{Holder, NameClaim, OwnedName, claim};
-pub use server::{BusHandle, BusSettings, spawn};
+pub use server::{BusHandle, spawn};
+pub use settings::BusSettings;
 pub use states::{MAX_PAYLOAD_BYTES, RecordedState};
 
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
@@ -82,26 +83,4 @@ pub(crate) fn client_id_of(name: &str) -> Option<String> {
         Some(_) | None => label,
     };
     object::unescape(label)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_instance_has_the_plain_name_and_others_their_own() {
-        for (client_id, name) in [
-            ("iotmonitor", "org.iotmonitor.Monitor1"),
-            ("garden", "org.iotmonitor.Monitor1.garden"),
-            ("my-house.2", "org.iotmonitor.Monitor1.my_2dhouse_2e2"),
-            ("a_b", "org.iotmonitor.Monitor1.a_5fb"),
-            ("2nd", "org.iotmonitor.Monitor1.i2nd"),
-            ("ü", "org.iotmonitor.Monitor1._c3_bc"),
-            ("", "org.iotmonitor.Monitor1.i"),
-        ] {
-            assert_eq!(well_known_name(client_id).as_deref(), Some(name));
-            assert_eq!(client_id_of(name).as_deref(), Some(client_id));
-        }
-        assert_eq!(well_known_name(&"x".repeat(300)), None);
-    }
 }

@@ -25,6 +25,7 @@ mod alerts;
 mod credentials;
 mod device;
 pub mod error;
+mod exposure;
 mod home_assistant;
 mod http;
 mod instance;

@@ -10,7 +10,10 @@
 //! | [`server`] | the listening socket, its connections and their limits |
 //! | [`guard`] | who is let in: names, origins, the token; and what every answer forbids |
 //! | [`routes`] | which path is answered with what |
+//! | [`page`] | what answers are made from |
+//! | [`refusal`] | the answer to a request that is not done |
 //! | [`daemon_client`] | questions to the daemon |
+//! | [`past_alert`] | an alert as it is kept |
 //! | [`recent`] | the alerts of the last day, and who looks on live |
 //! | [`json`], [`metrics`] | how answers look |
 //!
@@ -21,7 +24,10 @@ mod daemon_client;
 mod guard;
 mod json;
 mod metrics;
+mod page;
+mod past_alert;
 mod recent;
+mod refusal;
 mod routes;
 mod server;
 pub mod settings;
@@ -47,7 +53,7 @@ const NEWS_QUEUE: usize = 8_192;
 /// What the page is told.
 #[derive(Debug)]
 enum News {
-    Alert(Box<recent::PastAlert>),
+    Alert(Box<past_alert::PastAlert>),
     Device(Box<DeviceView>),
     Summary(Summary),
     /// Everything may be another.
@@ -123,7 +129,7 @@ impl HttpHandle {
         if let Some(count) = self.shared.alerts.get(alert.kind as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.tell(News::Alert(Box::new(recent::PastAlert::new(time, alert))));
+        self.tell(News::Alert(Box::new(past_alert::PastAlert::new(time, alert))));
     }
 
     /// Tells who looks on of a change; never waits.

@@ -29,6 +29,7 @@ mod session;
 pub mod settings;
 mod shared;
 mod stall;
+mod stream;
 mod suspects;
 mod task;
 mod tls;

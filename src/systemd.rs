@@ -25,6 +25,6 @@ mod proxy;
 mod reading;
 mod signals;
 #[cfg(test)]
-mod strangers;
+mod tests;
 mod units;
 pub mod usage;

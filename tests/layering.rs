@@ -248,6 +248,41 @@ fn a_public_name_that_is_declared_twice_is_found() {
     assert_eq!(shared_names(&declared), ["Stage: a.rs, c.rs"]);
 }
 
+/// A file and its folder are one module to the outside, and a child may name what its parent holds;
+/// between files beside each other the imports go one way.
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    for folder in ["src", "core/src"] {
+        let circles = circles(&imports(sources_of(folder, "").into_iter().map(|file| {
+            let module = module_of(&file);
+            let paths = paths_of(&code_of(&file), &module);
+            (module, paths)
+        })));
+        assert!(circles.is_empty(), "{folder} has circles:\n{}", circles.join("\n"));
+    }
+}
+
+#[test]
+fn a_circle_is_found_and_a_parent_may_know_its_children() {
+    let module = |name: &str, paths: &[&str]| {
+        (name.to_owned(), paths.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>())
+    };
+    let modules = [
+        module("a", &["crate::b::f"]),
+        module("b", &["crate::c::d::T", "std::fmt"]),
+        module("c", &["crate::c::d::T"]),
+        module("c::d", &["crate::c::U", "crate::a"]),
+        module("e", &["crate::b::f"]),
+    ];
+    assert_eq!(circles(&imports(modules)), ["a, b, c"]);
+    let modules = [
+        module("c", &["crate::c::d", "crate::c::e"]),
+        module("c::d", &["crate::c::e::T", "crate::c::U"]),
+        module("c::e", &["crate::c::d::T", "crate::c::U"]),
+    ];
+    assert_eq!(circles(&imports(modules)), ["c::d, c::e"]);
+}
+
 #[test]
 fn every_walled_module_exists() {
     for (module, _, _) in WALLS {
@@ -300,6 +335,61 @@ fn declarations(
 fn shared_names(declared: &BTreeMap<String, (bool, Vec<String>)>) -> Vec<String> {
     let shared = declared.iter().filter(|(_, (is_public, files))| *is_public && files.len() > 1);
     shared.map(|(name, (_, files))| format!("{name}: {}", files.join(", "))).collect()
+}
+
+/// Which modules each module of a crate names. An import between `a::b::c` and `a::d` is one between
+/// `a::b` and `a::d`, which are beside each other; one between a module and what is below it is none.
+fn imports(
+    files: impl IntoIterator<Item = (String, BTreeSet<String>)>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let files: Vec<_> = files.into_iter().collect();
+    let modules: BTreeSet<&str> = files.iter().map(|(module, _)| module.as_str()).collect();
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, paths) in &files {
+        for path in paths.iter().filter_map(|path| path.strip_prefix("crate::")) {
+            let mut named = path;
+            while !modules.contains(named) {
+                match named.rsplit_once("::") {
+                    Some((above, _)) => named = above,
+                    None => break,
+                }
+            }
+            let (from, to): (Vec<&str>, Vec<&str>) =
+                (module.split("::").collect(), named.split("::").collect());
+            let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+            if common < from.len() && common < to.len() && modules.contains(named) {
+                let beside = |parts: &[&str]| parts[..=common].join("::");
+                imports.entry(beside(&from)).or_default().insert(beside(&to));
+            }
+        }
+    }
+    imports
+}
+
+/// The sets of modules that reach each other.
+fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let reach = |from: &str| {
+        let mut reached = BTreeSet::new();
+        let mut next = vec![from.to_owned()];
+        while let Some(module) = next.pop() {
+            for named in imports.get(&module).into_iter().flatten() {
+                if reached.insert(named.clone()) {
+                    next.push(named.clone());
+                }
+            }
+        }
+        reached
+    };
+    let reached: BTreeMap<&String, _> = imports.keys().map(|name| (name, reach(name))).collect();
+    let circles: BTreeSet<String> = reached
+        .iter()
+        .filter(|(module, reached_from_it)| reached_from_it.contains(**module))
+        .map(|(module, reached_from_it)| {
+            let back = |other: &&String| reached.get(*other).is_some_and(|it| it.contains(*module));
+            reached_from_it.iter().filter(back).cloned().collect::<Vec<_>>().join(", ")
+        })
+        .collect();
+    circles.into_iter().collect()
 }
 
 /// All source files of a module below a folder; of the whole folder for the empty name.

@@ -3,7 +3,7 @@
 //! A user's bus lets nobody else in. Deliberately absent: the right to look, which everybody has,
 //! and any memory of answers; polkit keeps those that may be kept.
 
-use super::calls::BusError;
+use super::error::BusError;
 use crate::dbus::Bus;
 use std::collections::HashMap;
 use std::time::Duration;

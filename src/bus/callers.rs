@@ -3,7 +3,8 @@
 //! Invariant: nothing of a call's body is looked at before it is its turn, and nothing here waits:
 //! while the bus's messages are not taken in, no answer of the bus comes in either.
 
-use super::calls::{BusError, Calls, purpose};
+use super::calls::{Calls, purpose};
+use super::error::BusError;
 use super::lanes::{Lane, LaneTurn, Lanes, Purpose};
 use super::unknown::Unknown;
 use crate::dbus::CALL_TIMEOUT;

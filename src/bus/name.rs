@@ -6,7 +6,7 @@
 
 use super::authority::ANSWER_TIMEOUT;
 use super::object::unescape;
-use super::server::BusSettings;
+use super::settings::BusSettings;
 use super::well_known_name;
 use crate::dbus::connect;
 use futures_util::StreamExt as _;

@@ -3,8 +3,9 @@
 use super::callers::Callers;
 use super::calls::Calls;
 use super::name::{NameError, OwnedName, holder, offer};
+use super::settings::BusSettings;
 use super::signals::signal;
-use crate::dbus::{Bus, CALL_TIMEOUT, backoff};
+use crate::dbus::{CALL_TIMEOUT, backoff};
 use crate::pulse::Pulse;
 use crate::request::Request;
 use futures_util::StreamExt as _;
@@ -16,15 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
-
-/// Which bus, and which instance.
-#[derive(Debug, Clone)]
-pub struct BusSettings {
-    pub bus: Bus,
-    pub client_id: String,
-    /// D-Bus address instead of the bus's well-known one.
-    pub bus_address: Option<String>,
-}
 
 /// Notices that wait to be told: room for ten thousand devices that fall silent together, with two
 /// notices each. Memory is taken only for those that wait. When it is full, and while the bus is

@@ -2,8 +2,9 @@
 //!
 //! Payloads may be private, so that whoever wants to read them needs the right to command.
 
-use super::calls::{BusError, Call, Calls, device_name};
+use super::calls::{Call, Calls, device_name};
 use super::client::{CallError, Caller};
+use super::error::BusError;
 use crate::request::{Forgotten, Imported, Request, Selection, StatePage};
 use bytes::Bytes;
 use iotmonitor_core::model::message::QoS;

@@ -34,13 +34,13 @@ pub(super) struct ConfigReport {
 /// The first findings of one severity, and how many there are in all.
 #[derive(Default)]
 struct Found {
-    first: BinaryHeap<Finding>,
+    first: BinaryHeap<ReportedFinding>,
     total: usize,
 }
 
 /// Ordered by place, and at the same place by the time of the finding.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Finding {
+struct ReportedFinding {
     start: usize,
     number: usize,
     end: usize,
@@ -93,7 +93,13 @@ impl Found {
         }
         let clean = |text: String| text.chars().map(printable).collect();
         let (message, hint) = (clean(message), clean(hint));
-        self.first.push(Finding { start: span.start, number, end: span.end, message, hint });
+        self.first.push(ReportedFinding {
+            start: span.start,
+            number,
+            end: span.end,
+            message,
+            hint,
+        });
     }
 
     fn into_findings(

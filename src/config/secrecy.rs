@@ -7,7 +7,7 @@
 //! below `[mqtt]` and `[http]` none is shown past its key, since a slip may have joined the secret to
 //! anything.
 
-use super::public;
+use super::exposure;
 use super::report::ByteSpan;
 use iotmonitor_core::model::spec::Exec;
 use toml::Spanned;
@@ -70,7 +70,7 @@ fn command_shows_secret(value: &DeValue<'_>) -> bool {
         }
         other => Exec::Shell(other.as_str().unwrap_or_default().to_owned()),
     };
-    public::command_shows_secret(&exec)
+    exposure::command_shows_secret(&exec)
 }
 
 /// The places of all single values: a table's own place may be no more than its header.

@@ -1,6 +1,6 @@
 //! Questions to the daemon, which holds everything.
 
-use super::guard::HttpRefusal;
+use super::refusal::HttpRefusal;
 use crate::request::{Command, Rejection, Request};
 use axum::body::{Body, Bytes};
 use futures_util::stream;
@@ -100,14 +100,4 @@ struct Position {
     begun: bool,
     /// An item is out.
     full: bool,
-}
-
-impl From<Rejection> for HttpRefusal {
-    fn from(rejection: Rejection) -> Self {
-        let status = match &rejection {
-            Rejection::UnknownDevice(_) => StatusCode::NOT_FOUND,
-            Rejection::Failed(_) => StatusCode::CONFLICT,
-        };
-        HttpRefusal::new(status, rejection.to_string())
-    }
 }

@@ -6,7 +6,8 @@
 //! bears a token that no browser adds by itself. Deliberately absent: who may look, which is whoever
 //! reaches the address.
 
-use super::routes::Page;
+use super::page::Page;
+use super::refusal::HttpRefusal;
 use crate::secret::Secret;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -14,7 +15,6 @@ use axum::response::{IntoResponse, Response};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
-use serde_json::json;
 use std::net::IpAddr;
 use subtle::ConstantTimeEq as _;
 
@@ -38,33 +38,6 @@ static HEADERS: [(HeaderName, HeaderValue); 5] = [
         HeaderValue::from_static("same-origin"),
     ),
 ];
-
-/// Why a request is not done, in words.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{sentence}")]
-pub(super) struct HttpRefusal {
-    status: StatusCode,
-    sentence: String,
-}
-
-impl HttpRefusal {
-    pub fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
-        Self { status, sentence: sentence.into() }
-    }
-}
-
-impl IntoResponse for HttpRefusal {
-    fn into_response(self) -> Response {
-        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let body = format!("{}\n", json!({ "error": self.sentence }));
-        let mut response = (self.status, [content_type], body).into_response();
-        if self.status == StatusCode::UNAUTHORIZED {
-            let bearer = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
-        }
-        response
-    }
-}
 
 /// Stands before everything.
 pub(super) async fn watch_over(State(page): State<Page>, request: Request, next: Next) -> Response {

@@ -1,6 +1,6 @@
 //! The answers as JSON: the keys of `status/NAME`, and the original's for its list.
 
-use super::recent::PastAlert;
+use super::past_alert::PastAlert;
 use iotmonitor_core::model::alert::Priority;
 use iotmonitor_core::model::status::DeviceStatus;
 use iotmonitor_core::model::view::{DeviceView, Liveness, Summary};

@@ -5,8 +5,8 @@
 //! older names of the metrics that the format OpenMetrics asks for; every Prometheus takes this one.
 
 use super::daemon_client::DaemonClient;
-use super::guard::HttpRefusal;
 use super::recent::Recent;
+use super::refusal::HttpRefusal;
 use hyper::StatusCode;
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::unit::ActiveState;

@@ -2,10 +2,11 @@
 //!
 //! Deliberately absent: alerts from before the start, which the journal has.
 
+use super::past_alert::PastAlert;
 use super::{News, PageShared, json};
 use axum::response::sse::Event;
 use futures_util::{Stream, stream};
-use iotmonitor_core::model::alert::{Alert, AlertKind, Reason};
+use iotmonitor_core::model::alert::AlertKind;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -20,9 +21,6 @@ const MAX_ALERTS: usize = 1_000;
 /// An alert is kept for so long.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// More of a message is not kept, in characters. With [`MAX_ALERTS`] it bounds the memory to a few MB.
-const LONGEST_MESSAGE: usize = 2_000;
-
 /// Who looks on live at a time; each is a connection that stays.
 const MAX_STREAMS: usize = 32;
 
@@ -34,30 +32,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How soon the browser tries again after the connection was lost, as the monitor's restart does.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// An alert as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PastAlert {
-    /// Wall clock, since the Unix epoch.
-    pub time: Duration,
-    pub kind: AlertKind,
-    pub device: Option<String>,
-    /// Why there is an alarm, where it is about one.
-    pub reason: Option<Reason>,
-    pub message: String,
-}
-
-impl PastAlert {
-    pub fn new(time: Duration, alert: &Alert) -> Self {
-        let end = alert.message.char_indices().nth(LONGEST_MESSAGE);
-        let message = match end {
-            Some((end, _)) => format!("{}…", &alert.message[..end]),
-            None => alert.message.clone(),
-        };
-        let device = alert.device.as_ref().map(ToString::to_string);
-        Self { time, kind: alert.kind, device, reason: alert.reason, message }
-    }
-}
 
 /// One event of the stream (HTML Living Standard, "Server-sent events").
 #[derive(Debug)]
@@ -169,6 +143,8 @@ impl Drop for StreamSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::past_alert::LONGEST_MESSAGE;
+    use iotmonitor_core::model::alert::Alert;
     use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
     fn recent() -> Recent {

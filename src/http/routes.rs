@@ -1,9 +1,9 @@
 //! Which path is answered with what.
 
 use super::daemon_client::DaemonClient;
-use super::guard::{self, HttpRefusal, check_token};
-use super::recent::Recent;
-use super::settings::HttpSettings;
+use super::guard::{self, check_token};
+use super::page::Page;
+use super::refusal::HttpRefusal;
 use super::{json, metrics};
 use crate::request::Command;
 use axum::Router;
@@ -17,21 +17,6 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::DeviceView;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Semaphore;
-
-/// What answers are made from.
-#[derive(Debug, Clone)]
-pub(super) struct Page {
-    pub daemon: DaemonClient,
-    pub recent: Arc<Recent>,
-    pub settings: Arc<HttpSettings>,
-    /// Wall clock of the daemon's start, since the Unix epoch.
-    pub started: Duration,
-    /// A scrape holds the figures of all devices in memory: one at a time.
-    pub scrapes: Arc<Semaphore>,
-}
 
 /// The format of [`metrics`] (Prometheus, "Exposition formats").
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -4,8 +4,9 @@
 //! and a time for everything that it is waited for. Deliberately absent: what is answered.
 
 use super::daemon_client::DaemonClient;
+use super::page::Page;
 use super::recent::Recent;
-use super::routes::{self, Page};
+use super::routes;
 use super::settings::HttpSettings;
 use super::{News, PageShared, Surroundings};
 use crate::pulse::Pulse;

@@ -1,6 +1,7 @@
 //! A stream with its two buffers; every step of it can be given up without losing a byte.
 
-use super::transport::{OpenStream, Receipts, Stream};
+use super::stream::Stream;
+use super::transport::{OpenStream, Receipts};
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;

@@ -8,7 +8,7 @@
 
 use super::certificates::{self, Trusted};
 use super::settings::MqttSettings;
-use super::transport::Stream;
+use super::stream::Stream;
 use super::trouble::Trouble;
 use rumqttc::tokio_rustls::{TlsConnector, rustls};
 use rustls::client::WebPkiServerVerifier;

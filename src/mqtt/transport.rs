@@ -4,6 +4,7 @@
 
 use super::dial::Addresses;
 use super::settings::{BrokerAddress, MqttSettings};
+use super::stream::Stream;
 use super::tls::secure;
 use super::trouble::Trouble;
 use super::websocket::WebSocket;
@@ -17,9 +18,6 @@ use rumqttc_core::{split_url_with_default_port, validate_response_headers};
 use std::os::fd::AsFd;
 use std::os::linux::net::TcpStreamExt;
 use tokio::net::UnixStream;
-
-/// What MQTT is spoken over.
-pub(super) type Stream = Box<dyn rumqttc_core::AsyncReadWrite>;
 
 /// A stream that MQTT can be spoken over.
 pub(super) struct OpenStream {

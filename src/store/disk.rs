@@ -7,9 +7,9 @@
 
 use super::StoreCommand;
 use super::error::StoreError;
-use super::files::{self, DataFile, Look, Place};
+use super::files::{self, DataFile, FileIdentity, Look};
 use super::record;
-use super::scan::{self, Verdict};
+use super::scan::{self, ScanVerdict};
 use crate::pulse::Pulse;
 use heed::types::Bytes as HeedBytes;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoRange, RoTxn, RwTxn, WithoutTls};
@@ -46,7 +46,7 @@ struct Schema {
 
 pub(super) struct Disk {
     directory: PathBuf,
-    place: Place,
+    place: FileIdentity,
     env: Env<WithoutTls>,
     meta: Table,
     states: Table,
@@ -137,12 +137,13 @@ impl Disk {
             .ok_or_else(|| fail(MdbError::BadTxn.into()))?;
         let file = env.try_clone_inner_file().map_err(fail)?;
         let path = directory.join(files::DATA_FILE);
-        let place = Place::of(path, &file).map_err(StoreError::file("look at", directory))?;
+        let place =
+            FileIdentity::of(path, &file).map_err(StoreError::file("look at", directory))?;
         Ok(Self { directory: directory.to_owned(), place, env, meta, states, devices })
     }
 
     /// Where the data file was when it was opened.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &FileIdentity {
         &self.place
     }
 
@@ -362,9 +363,9 @@ impl Disk {
                 continue;
             }
             match judge(filters, key, value) {
-                Verdict::Matches => {}
-                Verdict::NoMore => break,
-                Verdict::NotBefore(next) => {
+                ScanVerdict::Matches => {}
+                ScanVerdict::NoMore => break,
+                ScanVerdict::NotBefore(next) => {
                     (bound, passed) = (record::bound(&next), 0);
                     continue;
                 }
@@ -456,7 +457,7 @@ fn from_json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, Unreada
 
 /// What the filters say of a record. One whose topic is not to be found out is damaged, and no
 /// filter is asked.
-fn judge(filters: &[TopicFilter], key: &[u8], value: &[u8]) -> Verdict {
+fn judge(filters: &[TopicFilter], key: &[u8], value: &[u8]) -> ScanVerdict {
     if record::is_whole_topic(key) {
         return scan::judge(filters, key);
     }
@@ -465,9 +466,9 @@ fn judge(filters: &[TopicFilter], key: &[u8], value: &[u8]) -> Verdict {
             if !filters.is_empty() && !filters.iter().any(|filter| filter.matches(&topic)) =>
         {
             // Topics that share a prefix as long as this are few.
-            Verdict::NotBefore(Vec::new())
+            ScanVerdict::NotBefore(Vec::new())
         }
-        Some(_) | None => Verdict::Matches,
+        Some(_) | None => ScanVerdict::Matches,
     }
 }
 

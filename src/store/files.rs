@@ -32,7 +32,7 @@ const LARGEST_SHORTFALL: u64 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _file: File,
-    place: Place,
+    place: FileIdentity,
 }
 
 impl DirectoryLock {
@@ -45,13 +45,13 @@ impl DirectoryLock {
 /// An open file and the name by which it was opened. While it is open, no other file can have its
 /// number, so that one look at the name tells whether it still leads there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FileIdentity {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl Place {
+impl FileIdentity {
     pub(super) fn of(path: PathBuf, file: &File) -> std::io::Result<Self> {
         let found = file.metadata()?;
         Ok(Self { path, device: found.dev(), inode: found.ino() })
@@ -105,8 +105,8 @@ pub(super) fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
         .map_err(StoreError::file("open", &path))?;
     match file.try_lock() {
         Ok(()) => {
-            let place =
-                Place::of(path.clone(), &file).map_err(StoreError::file("look at", &path))?;
+            let place = FileIdentity::of(path.clone(), &file)
+                .map_err(StoreError::file("look at", &path))?;
             Ok(DirectoryLock { _file: file, place })
         }
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: directory.to_owned() }),

@@ -182,7 +182,7 @@ pub(super) fn decode_with_retained(key: &[u8], value: &[u8]) -> Option<(StateRec
 /// Takes bytes for a record, and for a state that is recorded.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(data: &[u8]) {
-    use super::scan::{self, Verdict};
+    use super::scan::{self, ScanVerdict};
     use iotmonitor_core::topic::TopicFilter;
     let (key_length, rest) = data.split_first().unwrap_or((&0, &[]));
     let (name, content) = rest.split_at(usize::from(*key_length).min(rest.len()));
@@ -211,8 +211,8 @@ pub fn fuzz(data: &[u8]) {
     for filter in ["#", "+/+", "a/#", "a/b"].map(TopicFilter::new).into_iter().flatten() {
         let filter = std::slice::from_ref(&filter);
         let is_passed_over = match scan::judge(filter, state.topic.as_ref()) {
-            Verdict::Matches => bound(scan::start(filter)) > key,
-            Verdict::NotBefore(_) | Verdict::NoMore => true,
+            ScanVerdict::Matches => bound(scan::start(filter)) > key,
+            ScanVerdict::NotBefore(_) | ScanVerdict::NoMore => true,
         };
         assert_eq!(is_passed_over, !filter[0].matches(&state.topic));
     }

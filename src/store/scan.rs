@@ -9,7 +9,7 @@ use iotmonitor_core::topic::TopicFilter;
 
 /// What filters say of a topic.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ScanVerdict {
     Matches,
     /// They match neither this topic nor any before this bound, which is greater.
     NotBefore(Vec<u8>),
@@ -23,25 +23,25 @@ pub(super) fn start(filters: &[TopicFilter]) -> &[u8] {
 }
 
 /// What the filters say together. Without a filter, all topics match.
-pub(super) fn judge(filters: &[TopicFilter], topic: &[u8]) -> Verdict {
+pub(super) fn judge(filters: &[TopicFilter], topic: &[u8]) -> ScanVerdict {
     if filters.is_empty() {
-        return Verdict::Matches;
+        return ScanVerdict::Matches;
     }
-    let mut nearest = Verdict::NoMore;
+    let mut nearest = ScanVerdict::NoMore;
     for filter in filters {
         match (judge_one(filter.as_str(), topic), &nearest) {
-            (Verdict::Matches, _) => return Verdict::Matches,
-            (Verdict::NoMore, _) => {}
-            (Verdict::NotBefore(bound), Verdict::NotBefore(least)) if bound >= *least => {}
-            (verdict @ Verdict::NotBefore(_), _) => nearest = verdict,
+            (ScanVerdict::Matches, _) => return ScanVerdict::Matches,
+            (ScanVerdict::NoMore, _) => {}
+            (ScanVerdict::NotBefore(bound), ScanVerdict::NotBefore(least)) if bound >= *least => {}
+            (verdict @ ScanVerdict::NotBefore(_), _) => nearest = verdict,
         }
     }
     nearest
 }
 
-fn judge_one(filter: &str, topic: &[u8]) -> Verdict {
+fn judge_one(filter: &str, topic: &[u8]) -> ScanVerdict {
     if topic.starts_with(b"$") && filter.starts_with(['+', '#']) {
-        return Verdict::NotBefore(vec![b'$' + 1]);
+        return ScanVerdict::NotBefore(vec![b'$' + 1]);
     }
     // Where the level that is looked at begins; none behind the last one.
     let mut level = Some(0);
@@ -49,12 +49,12 @@ fn judge_one(filter: &str, topic: &[u8]) -> Verdict {
     let mut wildcard = None;
     for pattern in filter.split('/') {
         if pattern == "#" {
-            return Verdict::Matches;
+            return ScanVerdict::Matches;
         }
         let Some(start) = level else {
             // With a longer value, the `+` could stand for a topic that comes before the slash.
             let next = if wildcard == Some(topic.len()) { 0 } else { b'/' };
-            return Verdict::NotBefore([topic, &[next]].concat());
+            return ScanVerdict::NotBefore([topic, &[next]].concat());
         };
         let rest = &topic[start..];
         let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
@@ -67,21 +67,21 @@ fn judge_one(filter: &str, topic: &[u8]) -> Verdict {
                 bound.push(b'/');
             }
             return if bound.as_slice() > topic {
-                Verdict::NotBefore(bound)
+                ScanVerdict::NotBefore(bound)
             } else {
                 behind(topic, wildcard)
             };
         }
         level = (length < rest.len()).then_some(start + length + 1);
     }
-    if level.is_none() { Verdict::Matches } else { behind(topic, wildcard) }
+    if level.is_none() { ScanVerdict::Matches } else { behind(topic, wildcard) }
 }
 
 /// Nothing more matches with this value of the last wildcard: on to the next value.
-fn behind(topic: &[u8], wildcard: Option<usize>) -> Verdict {
+fn behind(topic: &[u8], wildcard: Option<usize>) -> ScanVerdict {
     match wildcard {
-        Some(end) => Verdict::NotBefore([&topic[..end], &[b'/' + 1]].concat()),
-        None => Verdict::NoMore,
+        Some(end) => ScanVerdict::NotBefore([&topic[..end], &[b'/' + 1]].concat()),
+        None => ScanVerdict::NoMore,
     }
 }
 
@@ -100,12 +100,12 @@ mod tests {
         while let Some(topic) = ahead(&bound) {
             visited += 1;
             bound = match judge(filters, topic.as_bytes()) {
-                Verdict::NoMore => break,
-                Verdict::NotBefore(next) => {
+                ScanVerdict::NoMore => break,
+                ScanVerdict::NotBefore(next) => {
                     assert!(next.as_slice() > topic.as_bytes(), "{topic}: {next:?}");
                     next
                 }
-                Verdict::Matches => {
+                ScanVerdict::Matches => {
                     found.push(topic.as_str());
                     [topic.as_bytes(), &[0]].concat()
                 }

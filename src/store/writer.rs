@@ -3,7 +3,7 @@
 
 use super::disk::{self, Disk};
 use super::error::StoreError;
-use super::files::{self, DirectoryLock, Look, Place};
+use super::files::{self, DirectoryLock, FileIdentity, Look};
 use super::stuck::Stuck;
 use super::{Found, Looking, Opened, StoreCommand, StoreSettings, residence};
 use crate::pulse::Pulse;
@@ -46,7 +46,7 @@ pub(super) struct Writer {
     /// A look at the store that was begun before this thread.
     looking: Option<Looking>,
     /// The file of a database that was closed because it refused everything.
-    closed: Option<Place>,
+    closed: Option<FileIdentity>,
     /// The data file was removed or replaced, and no other one has been opened yet.
     is_replaced: bool,
     /// Taken from the channel while there was no store to write it to.
@@ -300,7 +300,7 @@ impl Writer {
         let disk = match self.disk.take() {
             Some(disk) => disk,
             None => {
-                let is_known = self.closed.as_ref().is_some_and(Place::is_kept);
+                let is_known = self.closed.as_ref().is_some_and(FileIdentity::is_kept);
                 let look = if is_known { Look::Head } else { Look::Whole };
                 let StoreSettings { directory, map_bytes } = &self.settings;
                 let disk = Disk::open(directory, *map_bytes, look, &self.pulse)?;

@@ -1,7 +1,7 @@
 //! Both sides over a bus of their own.
 
-use super::client::call_at;
-use super::{
+use crate::bus::client::call_at;
+use crate::bus::{
     BusHandle, BusSettings, CallError, Caller, NAME, NameClaim, OwnedName, PATH, claim, spawn,
     well_known_name,
 };

@@ -1,8 +1,8 @@
 //! The objects, their properties and their signals over a bus of their own.
 
 use super::both_sides::{offer_with, on_the_bus};
-use super::object::{AGENT, DEVICE, MONITOR, PROPERTIES, device_path};
-use super::{NAME, PAGE, PATH};
+use crate::bus::object::{AGENT, DEVICE, MONITOR, PROPERTIES, device_path};
+use crate::bus::{NAME, PAGE, PATH};
 use crate::dbus::test_bus::TestBus;
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::request::{Command, Rejection, Request};
@@ -74,7 +74,7 @@ type CommandLog = mpsc::Sender<Command>;
 /// A monitor of these devices on a bus of its own, and a caller.
 struct TestMonitor {
     _bus: TestBus,
-    handle: super::BusHandle,
+    handle: crate::bus::BusHandle,
     commands: mpsc::Receiver<Command>,
     caller: Connection,
 }

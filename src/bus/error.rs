@@ -1,0 +1,74 @@
+//! Why a call on the bus failed, and the answer that says so.
+
+use crate::request::Rejection;
+use zbus::Message;
+use zbus::message::Header;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BusError {
+    /// The caller may not command, in words.
+    #[error("{0}")]
+    Denied(String),
+    /// It was not carried out, in words.
+    #[error("{0}")]
+    Failed(String),
+    /// No device has that name.
+    #[error("{0}")]
+    UnknownDevice(String),
+    #[error("there is no object at {0}")]
+    UnknownObject(String),
+    #[error("this object has no interface `{0}`")]
+    UnknownInterface(String),
+    #[error("there is no method `{0}`")]
+    UnknownMethod(String),
+    #[error("there is no property `{0}`")]
+    UnknownProperty(String),
+    #[error("properties can be read alone")]
+    ReadOnly,
+    #[error("`{0}` takes other arguments")]
+    InvalidArguments(String),
+    #[error("too many calls of one user wait already; wait for their answers")]
+    TooMany,
+    #[error("the call is longer than any of its kind needs to be")]
+    TooLong,
+}
+
+impl BusError {
+    /// Its name on the bus.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "org.iotmonitor.Error.Denied",
+            Self::Failed(_) => "org.iotmonitor.Error.Failed",
+            Self::UnknownDevice(_) => "org.iotmonitor.Error.UnknownDevice",
+            Self::UnknownObject(_) => "org.freedesktop.DBus.Error.UnknownObject",
+            Self::UnknownInterface(_) => "org.freedesktop.DBus.Error.UnknownInterface",
+            Self::UnknownMethod(_) => "org.freedesktop.DBus.Error.UnknownMethod",
+            Self::UnknownProperty(_) => "org.freedesktop.DBus.Error.UnknownProperty",
+            Self::ReadOnly => "org.freedesktop.DBus.Error.PropertyReadOnly",
+            Self::InvalidArguments(_) => "org.freedesktop.DBus.Error.InvalidArgs",
+            Self::TooMany | Self::TooLong => "org.freedesktop.DBus.Error.LimitsExceeded",
+        }
+    }
+
+    /// The answer that says so.
+    pub fn reply(&self, call: &Header<'_>) -> zbus::Result<Message> {
+        Message::error(call, self.name()).build(&self.to_string())
+    }
+}
+
+impl From<zbus::Error> for BusError {
+    fn from(error: zbus::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<Rejection> for BusError {
+    fn from(rejection: Rejection) -> Self {
+        let sentence = rejection.to_string();
+        match rejection {
+            Rejection::UnknownDevice(_) => Self::UnknownDevice(sentence),
+            Rejection::Failed(_) => Self::Failed(sentence),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What answers are made from.
+
+use super::daemon_client::DaemonClient;
+use super::recent::Recent;
+use super::settings::HttpSettings;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Shared by all requests.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    pub daemon: DaemonClient,
+    pub recent: Arc<Recent>,
+    pub settings: Arc<HttpSettings>,
+    /// Wall clock of the daemon's start, since the Unix epoch.
+    pub started: Duration,
+    /// A scrape holds the figures of all devices in memory: one at a time.
+    pub scrapes: Arc<Semaphore>,
+}
