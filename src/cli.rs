@@ -15,6 +15,7 @@ mod table;
 use crate::bus::Addressee;
 use crate::config::{self, Environment};
 use crate::dbus::Bus;
+use crate::discovery::DevicePattern;
 use crate::machine_id::machine_id;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -62,10 +63,10 @@ enum CliCommand {
     },
     /// Listen to a broker, and print a configuration for the devices that publish there.
     ///
-    /// Devices are recognised by the conventions of Home Assistant discovery, Tasmota, Zigbee2MQTT,
-    /// ESPHome, Homie and Shelly, and otherwise by the shape of their topics. The proposed timeouts
-    /// follow from how often each device publishes. Nothing is published and nothing is changed.
-    /// Ctrl-C ends it early.
+    /// Devices are recognised by the descriptions of Home Assistant discovery, by the conventions of
+    /// two dozen firmwares and bridges, and otherwise by the shape of their topics. The proposed
+    /// timeouts follow by themselves, unless a description or a convention says how long a device is
+    /// silent. Nothing is published and nothing is changed. Ctrl-C ends it early.
     Discover {
         /// Use the broker of this configuration, and leave its devices out [default: as for run].
         file: Option<PathBuf>,
@@ -75,6 +76,10 @@ enum CliCommand {
         /// Listen for this long. Devices that rarely publish need a longer time.
         #[arg(long = "for", value_name = "SPAN", default_value = "2m", value_parser = discover::span)]
         listen_for: Duration,
+        /// Print only devices with this name, in which `*` stands for anything, or with a topic that
+        /// matches this topic filter. May be given several times.
+        #[arg(long, value_name = "PATTERN", value_parser = DevicePattern::new)]
+        only: Vec<DevicePattern>,
     },
     /// Import the states and the configuration of the original iotmonitor.
     ///
@@ -227,11 +232,11 @@ pub fn main() -> ExitCode {
             };
             check::check(&file, &environment, &mut out, &mut err)
         }
-        CliCommand::Discover { file, server, listen_for } => {
+        CliCommand::Discover { file, server, listen_for, only } => {
             let (file, environment) = surroundings(user, file, None);
             let broker =
                 server.map_or_else(|| discover::BrokerSource::Of(file), discover::BrokerSource::At);
-            discover::discover(broker, listen_for, &environment)
+            discover::discover(broker, listen_for, &only, &environment)
         }
         CliCommand::Migrate { directory, config, export, skip_damaged } => {
             let task = migrate::MigrateOptions { directory, config, export, skip_damaged };

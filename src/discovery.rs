@@ -5,30 +5,36 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`traffic`] | what is remembered of each topic, within bounds |
-//! | [`conventions`] | whose a topic is, where a firmware's or a bridge's convention tells |
-//! | [`shape`] | … and where none does |
+//! | [`traffic`], [`content`] | what is remembered of each topic, within bounds |
+//! | [`role`] | what a message on a topic means |
+//! | [`conventions`] | whose a topic is and its role, where a description or a convention tells |
+//! | [`ownership`], [`shape`] | … and where none does |
 //! | [`grouping`] | topics become devices |
-//! | [`filters`], [`rhythm`], [`naming`] | a device's `watchTopics`, its `watchTimeOut`, its name |
+//! | [`filters`], [`timeout`], [`naming`] | a device's `watchTopics`, its `watchTimeOut`, its name |
 //! | [`configuration`] | the file |
 //!
 //! Memory is bounded whatever a broker carries: topics by their number and their bytes, payloads by
-//! being read at once and never kept. Deliberately absent: the connection, time, and the terminal.
+//! being read at once. The connection, time and the terminal are the caller's.
 
 pub mod configuration;
+mod content;
 mod conventions;
 mod filters;
 mod grouping;
 mod naming;
-mod rhythm;
+mod ownership;
+mod role;
+mod selection;
 mod shape;
+mod timeout;
 mod traffic;
 
 pub use conventions::Convention;
-pub use grouping::{DeviceStanding, FoundDevice, Seen};
-pub use rhythm::{Basis, Timeout};
+pub use grouping::{DeviceStanding, Discovered, FoundDevice, Seen, UnusedAvailability};
+pub use selection::DevicePattern;
+pub use timeout::{HeardRhythm, Timeout};
 
-use conventions::{home_assistant, zigbee2mqtt};
+use conventions::{Facts, home_assistant, zigbee2mqtt};
 use iotmonitor_core::model::spec::MonitorSpec;
 use iotmonitor_core::topic::TopicName;
 use iotmonitor_core::topic::index::TopicIndex;
@@ -124,11 +130,12 @@ impl Discovery {
         }
     }
 
-    /// The devices that were found in `listened`, in the order of their topics.
+    /// What was found in `listened`, the devices in the order of their topics.
     #[must_use]
-    pub fn devices(&self, listened: Duration) -> Vec<FoundDevice> {
+    pub fn found(&self, listened: Duration) -> Discovered {
         let taken = self.names.iter().cloned().collect();
-        grouping::devices(&self.topics, &self.described, &self.zigbee, listened, taken)
+        let facts = Facts { topics: &self.topics, roster: &self.zigbee };
+        grouping::found(facts, &self.described, listened, taken)
     }
 
     /// Messages so far, also those that were left out.

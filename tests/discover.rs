@@ -107,10 +107,10 @@ fn what_passes_on_a_broker_becomes_a_configuration() {
         assert!(output.status.success(), "{errors}");
         check(&directory, &text);
         for section in [
-            "\n[device_plug1]\nwatchTopics = \"tele/plug1/+\"\nwatchTimeOut = \"10s\"",
+            "\n[device_plug1]\nwatchTopics = [\"tele/plug1/+\", \"stat/plug1/+\"]\nwatchTimeOut = \"auto\"",
             "\navailabilityTopic = \"tele/plug1/LWT\"",
             "\n[device_garage]\nwatchTopics = \"garage/+/+/state\"",
-            "\n[device_zigbee2mqtt]\nwatchTopics = \"zigbee2mqtt/bridge/+\"",
+            "\n[device_zigbee2mqtt]\navailabilityTopic = \"zigbee2mqtt/bridge/state\"",
             "\n# [device_hall]\n# watchTopics = \"zigbee2mqtt/hall\"",
             "\n[device_heater]\nwatchTopics = \"homie/heater/+/+\"",
             "\n[device_shelly1-AB]\nwatchTopics = \"shellies/shelly1-AB/relay/+\"",
@@ -124,6 +124,28 @@ fn what_passes_on_a_broker_becomes_a_configuration() {
         }
         assert!(!text.contains('\u{202e}'));
     }
+}
+
+#[test]
+fn only_what_is_asked_for_is_printed_and_a_summary_says_what_was_found() {
+    let broker = Broker::start();
+    for (topic, payload) in RETAINED {
+        broker.publish_bytes(topic, true, payload.as_bytes());
+    }
+    let server = format!("tcp://127.0.0.1:{}", broker.port());
+    let only = ["--only", "pl*1", "--only", "homie/#"];
+    let arguments = [&["--server", server.as_str(), "--for", "1s"], &only[..]].concat();
+    let (output, errors) = Run::start(&arguments).output();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let named = text.lines().filter(|line| line.contains("[device_"));
+    assert_eq!(named.collect::<Vec<_>>(), ["[device_heater]", "[device_plug1]"], "{text}{errors}");
+    assert!(errors.contains("\n2 devices of 8 found in "), "{errors}");
+    let summary: Vec<&str> = errors.lines().filter(|line| line.starts_with("  ")).collect();
+    assert_eq!(summary, ["  Homie: 1", "  Tasmota: 1"]);
+    let arguments = ["--server", server.as_str(), "--only", "a/#/b"];
+    let (output, errors) = Run::start(&arguments).output();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("in `a/#/b`, `#` must be the last level"), "{errors}");
 }
 
 #[test]

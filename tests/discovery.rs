@@ -4,12 +4,14 @@
 mod conventions;
 #[path = "discovery/hostile.rs"]
 mod hostile;
+#[path = "discovery/recorded.rs"]
+mod recorded;
 #[path = "discovery/shapes.rs"]
 mod shapes;
 
 use iotmonitor::config::{self, Config, Environment};
 use iotmonitor::discovery::configuration::{Head, write};
-use iotmonitor::discovery::{Discovery, FoundDevice, Observation};
+use iotmonitor::discovery::{Discovered, Discovery, FoundDevice, Observation};
 use iotmonitor_core::model::spec::MonitorSpec;
 use iotmonitor_core::topic::TopicName;
 use std::path::Path;
@@ -57,16 +59,20 @@ impl Traffic {
     /// The whole file, after it has passed the reader.
     pub fn file(&self) -> (String, Config, Vec<FoundDevice>) {
         let discovery = self.discovery(&nothing().monitor);
-        let devices = discovery.devices(LISTENED);
+        let found = discovery.found(LISTENED);
         let head = Head {
             mqtt: vec![("serverAddress", "\"tcp://localhost:1883\"".to_owned())],
             beside: None,
             has_password: false,
             listened: LISTENED,
         };
-        let text = write(&head, &discovery, &devices);
+        let text = write(&head, &discovery, &found);
         let config = checked(&text);
-        (text, config, devices)
+        (text, config, found.devices)
+    }
+
+    pub fn found(&self) -> Discovered {
+        self.discovery(&nothing().monitor).found(LISTENED)
     }
 
     /// The sections of the devices, without comments.

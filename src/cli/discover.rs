@@ -8,7 +8,7 @@ use super::command::{conclude, fail, in_runtime};
 use super::output::{self, OutputError, say};
 use crate::config::{self, Config, ConfigErrors, Environment, time_span};
 use crate::discovery::configuration::{self, Head, quoted};
-use crate::discovery::{Discovery, Observation};
+use crate::discovery::{DevicePattern, Discovered, Discovery, Observation};
 use crate::mqtt::settings::{MqttSettings, ProtocolChoice};
 use crate::mqtt::{ConnectionOptions, MqttHandle, spawn};
 use crate::pulse::Pulse;
@@ -80,7 +80,12 @@ pub fn span(text: &str) -> Result<Duration, String> {
 }
 
 /// Listens and prints; returns the exit code.
-pub fn discover(broker: BrokerSource, listen_for: Duration, environment: &Environment) -> u8 {
+pub fn discover(
+    broker: BrokerSource,
+    listen_for: Duration,
+    only: &[DevicePattern],
+    environment: &Environment,
+) -> u8 {
     let (config, file) = match config_of(broker, environment) {
         Ok(found) => found,
         Err(errors) => {
@@ -88,7 +93,7 @@ pub fn discover(broker: BrokerSource, listen_for: Duration, environment: &Enviro
             return EXIT_CONFIG;
         }
     };
-    conclude(in_runtime(listen_and_print(config, file, listen_for)))
+    conclude(in_runtime(listen_and_print(config, file, listen_for, only)))
 }
 
 fn config_of(
@@ -108,21 +113,35 @@ async fn listen_and_print(
     config: Config,
     file: Option<PathBuf>,
     listen_for: Duration,
+    only: &[DevicePattern],
 ) -> Result<(), DiscoverError> {
     let Config { mqtt, monitor, http: _ } = config;
     let mut discovery = Discovery::new(&monitor);
     let listened = listen(&mqtt, listen_for, &mut discovery).await?;
-    let devices = discovery.devices(listened);
+    let found = discovery.found(listened);
+    let all = found.devices.len();
+    let found = selected(found, only);
     let head = Head {
         mqtt: mqtt_section(&mqtt, monitor.base_topic.as_str()),
         beside: file.map(|file| file.display().to_string()),
         has_password: mqtt.password.is_some(),
         listened,
     };
-    let text = configuration::write(&head, &discovery, &devices);
+    let text = configuration::write(&head, &discovery, &found);
     output::print(text)?;
-    say!("{} found in {}", counted(devices.len(), "device"), RoundedDuration(listened));
+    let of_all = if only.is_empty() { String::new() } else { format!(" of {all}") };
+    let count = counted(found.devices.len(), "device");
+    say!("{count}{of_all} found in {}", RoundedDuration(listened));
+    for line in configuration::summary(&found).lines() {
+        say!("{line}");
+    }
     Ok(())
+}
+
+/// Those that one of the patterns takes, or all where there is none.
+fn selected(found: Discovered, only: &[DevicePattern]) -> Discovered {
+    let takes = |device: &_| only.is_empty() || only.iter().any(|pattern| pattern.takes(device));
+    Discovered { devices: found.devices.into_iter().filter(takes).collect(), ..found }
 }
 
 /// The section as the file needs it, without the password.

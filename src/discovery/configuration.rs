@@ -4,12 +4,14 @@
 //! and no comment holds a character that ends it or deceives its reader. No payload is shown.
 
 use super::Discovery;
-use super::grouping::{DeviceStanding, FoundDevice, Seen};
-use super::rhythm::{Basis, Timeout};
+use super::conventions::Convention;
+use super::grouping::{DeviceStanding, Discovered, FoundDevice, Seen, UnusedAvailability};
+use super::timeout::{HeardRhythm, Timeout};
 use crate::config::time_span;
 use crate::printable::is_printable;
 use iotmonitor_core::model::words::{RoundedDuration, counted};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -32,14 +34,33 @@ pub struct Head {
 
 /// Writes the file.
 #[must_use]
-pub fn write(head: &Head, discovery: &Discovery, devices: &[FoundDevice]) -> String {
+pub fn write(head: &Head, discovery: &Discovery, found: &Discovered) -> String {
     let mut text = String::new();
-    heading(&mut text, head, discovery, devices.len());
+    heading(&mut text, head, discovery, found);
     mqtt(&mut text, head);
-    for device in devices {
+    for device in &found.devices {
         section(&mut text, device);
     }
     text
+}
+
+/// How many devices of each convention were found, a line each, and how many of them are behind `#`.
+#[must_use]
+pub fn summary(found: &Discovered) -> String {
+    let mut counts: BTreeMap<Convention, (usize, usize)> = BTreeMap::new();
+    for device in &found.devices {
+        let (all, off) = counts.entry(device.convention).or_default();
+        *all += 1;
+        *off += usize::from(device.standing != DeviceStanding::Heard);
+    }
+    let lines = counts.into_iter().map(|(convention, (all, off))| {
+        let behind = if off > 0 { format!(", {off} of them behind `#`") } else { String::new() };
+        format!("  {convention}: {all}{behind}\n")
+    });
+    let passing = found.passing.iter().map(|(convention, count)| {
+        format!("  {convention}: {count} that came past or change their address, left out\n")
+    });
+    lines.chain(passing).collect()
 }
 
 /// A text as TOML's basic string (toml.io/en/v1.0.0#string).
@@ -81,7 +102,8 @@ fn plain(text: &str) -> String {
     shown
 }
 
-fn heading(text: &mut String, head: &Head, discovery: &Discovery, devices: usize) {
+fn heading(text: &mut String, head: &Head, discovery: &Discovery, found: &Discovered) {
+    let devices = found.devices.len();
     let listened = RoundedDuration(head.listened);
     let (messages, topics) = (discovery.messages(), counted(discovery.topics(), "topic"));
     line(
@@ -103,6 +125,14 @@ fn heading(text: &mut String, head: &Head, discovery: &Discovery, devices: usize
         line(
             text,
             &format!("# Left out, for {} has them: {}{more}.", plain(file), shown.join(", ")),
+        );
+    }
+    for (convention, count) in &found.passing {
+        line(
+            text,
+            &format!(
+                "# Left out, as they come past or change their address: {count} of {convention}."
+            ),
         );
     }
     if discovery.passed_over() > 0 {
@@ -138,7 +168,11 @@ fn section(text: &mut String, device: &FoundDevice) {
     line(text, "");
     let model =
         device.model.as_deref().map_or_else(String::new, |model| format!(", {}", plain(model)));
-    line(text, &format!("# {}{model}.", capital(&device.convention.to_string())));
+    let convention = match device.convention {
+        Convention::Shape => "By the shape of its topics".to_owned(),
+        convention => convention.to_string(),
+    };
+    line(text, &format!("# {convention}{model}."));
     for seen in device.seen.iter().take(MOST_SHOWN) {
         line(text, &format!("#   {}", passed(seen)));
     }
@@ -163,6 +197,10 @@ fn section(text: &mut String, device: &FoundDevice) {
     for entry in entries(device) {
         line(text, &format!("{off}{entry}"));
     }
+    if let Some((topic, why)) = &device.unused_availability {
+        let topic = quoted(topic.as_str());
+        line(text, &format!("# availabilityTopic = {topic}  # {}", unused(*why)));
+    }
     orders(text, &device.orders);
 }
 
@@ -178,9 +216,17 @@ fn entries(device: &FoundDevice) -> Vec<String> {
             quoted(topic.as_str())
         ));
     }
-    if let Some(bridge) = &device.depends_on {
-        let name = quoted(bridge.as_str());
-        entries.push(format!("dependsOn = {name}  # no alarm of its own while that is gone"));
+    let names: Vec<String> =
+        device.depends_on.iter().map(|bridge| quoted(bridge.as_str())).collect();
+    match names.as_slice() {
+        [] => {}
+        [bridge] => {
+            entries.push(format!("dependsOn = {bridge}  # no alarm of its own while that is gone"));
+        }
+        _ => entries.push(format!(
+            "dependsOn = [{}]  # no alarm of its own while one of them is gone",
+            names.join(", ")
+        )),
     }
     if let Some(topic) = &device.hello {
         entries
@@ -203,20 +249,31 @@ fn orders(text: &mut String, orders: &[TopicName]) {
     line(text, &format!("# stateTopics = [{}]", shown.join(", ")));
 }
 
-fn timeout(Timeout { span, basis }: Timeout) -> String {
-    let why = match basis {
-        Basis::Learned { longest, intervals, times } => format!(
-            "{times} times its longest silence, {} in {}",
+fn timeout(timeout: Timeout) -> String {
+    match timeout {
+        Timeout::Auto(HeardRhythm::Intervals { longest, intervals }) => format!(
+            "watchTimeOut = \"auto\"  # so far silent for at most {} in {}",
             RoundedDuration(longest),
             counted(intervals as usize, "interval")
         ),
-        Basis::Usual(why) => why.to_owned(),
-        Basis::Told(_) => "Home Assistant is told to wait so long".to_owned(),
-        Basis::Unknown => {
-            "too little was heard to know better: listen longer with --for".to_owned()
+        Timeout::Auto(HeardRhythm::TooLittle) => {
+            "watchTimeOut = \"auto\"  # too little was heard to know its rhythm".to_owned()
         }
-    };
-    format!("watchTimeOut = {}  # {why}", quoted(&time_span::format(span)))
+        Timeout::Auto(HeardRhythm::Expected(why)) => {
+            format!("watchTimeOut = \"auto\"  # {why}")
+        }
+        Timeout::Lasts(span, why) => {
+            format!("watchTimeOut = {}  # {why}", quoted(&time_span::format(span)))
+        }
+        Timeout::Never(why) => format!("watchTimeOut = 0  # {why}"),
+    }
+}
+
+fn unused(why: UnusedAvailability) -> &'static str {
+    match why {
+        UnusedAvailability::Sleeps => "it sleeps, and says each time that it is gone",
+        UnusedAvailability::UnknownWords => "it says that in words which are not known here",
+    }
 }
 
 fn passed(seen: &Seen) -> String {
@@ -244,11 +301,6 @@ fn list(filters: &[TopicFilter]) -> String {
 fn key(text: &str) -> String {
     let is_bare = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     if is_bare { text.to_owned() } else { quoted(text) }
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 fn line(text: &mut String, line: &str) {

@@ -7,14 +7,27 @@ use std::collections::BTreeSet;
 /// A section with more filters would be none that a person reads.
 const MOST_FILTERS: usize = 64;
 
-/// Filters for the topics on which a device was heard, the liveliest first: those of its convention,
-/// and what these leave out by name.
-pub fn by_convention(patterns: Vec<String>, contacts: &[&TopicName]) -> Vec<TopicFilter> {
+/// Filters for a device: those of its convention, heard or not, and what these leave out by name, the
+/// liveliest first. A filter that takes what is no sign of life gives way to the convention's narrow
+/// ones.
+pub fn by_convention(
+    patterns: Vec<String>,
+    narrow: Vec<String>,
+    contacts: &[&TopicName],
+    others: &[&TopicName],
+) -> Vec<TopicFilter> {
     let mut filters = Vec::new();
-    let patterns = patterns.into_iter().filter_map(|pattern| TopicFilter::new(pattern).ok());
-    for pattern in patterns {
-        let is_needed = contacts.iter().any(|topic| pattern.matches(topic));
-        push(&mut filters, is_needed.then_some(pattern));
+    let parsed = |patterns: Vec<String>| {
+        patterns.into_iter().filter_map(|pattern| TopicFilter::new(pattern).ok())
+    };
+    let mut is_wide = false;
+    for pattern in parsed(patterns) {
+        let takes_others = others.iter().any(|topic| pattern.matches(topic));
+        is_wide |= takes_others;
+        push(&mut filters, (!takes_others).then_some(pattern));
+    }
+    for pattern in parsed(narrow).filter(|_| is_wide) {
+        push(&mut filters, Some(pattern));
     }
     for topic in contacts {
         if !filters.iter().any(|filter| filter.matches(topic)) {
@@ -39,7 +52,7 @@ pub fn by_shape(
     {
         return vec![filter];
     }
-    by_convention(Vec::new(), contacts)
+    by_convention(Vec::new(), Vec::new(), contacts, &[])
 }
 
 fn push(filters: &mut Vec<TopicFilter>, filter: Option<TopicFilter>) {

@@ -1,10 +1,12 @@
 //! Topics become devices: each topic is claimed once, and what has the same owner is one device.
 
-use super::conventions::{Claim, Convention, Role, Roots, home_assistant, zigbee2mqtt};
-use super::naming::UniqueNames;
-use super::rhythm::{self, Timeout};
-use super::traffic::{Topics, Traffic};
-use super::{filters, shape};
+use super::conventions::home_assistant::{About, Described};
+use super::conventions::{Claim, Convention, Facts, Roots};
+use super::naming::{self, UniqueNames};
+use super::role::TopicRole;
+use super::timeout::{self, Speaks, Timeout};
+use super::traffic::Traffic;
+use super::{filters, ownership};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::cmp::Reverse;
@@ -21,14 +23,25 @@ pub struct FoundDevice {
     pub watch: Vec<TopicFilter>,
     pub hello: Option<TopicName>,
     pub availability: Option<TopicName>,
-    /// The bridge by whose way it is heard, where that is watched itself.
-    pub depends_on: Option<DeviceName>,
-    /// Where others told it what to do.
+    /// Its availability, and why it is no alarm.
+    pub unused_availability: Option<(TopicName, UnusedAvailability)>,
+    /// The devices by whose way it is heard, where these are watched themselves.
+    pub depends_on: Vec<DeviceName>,
+    /// Where others told it which value to take, and nothing else.
     pub orders: Vec<TopicName>,
     pub timeout: Timeout,
     /// Its own topics, the liveliest first.
     pub seen: Vec<Seen>,
     pub standing: DeviceStanding,
+}
+
+/// Why an availability is not to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnusedAvailability {
+    /// The device says that it goes whenever it sleeps.
+    Sleeps,
+    /// Its words are not among those that the monitor knows.
+    UnknownWords,
 }
 
 /// A topic and what passed there.
@@ -53,193 +66,339 @@ pub enum DeviceStanding {
     Remembered,
 }
 
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// In the order of their topics within their conventions.
+    pub devices: Vec<FoundDevice>,
+    /// How many came past by chance, or have an identifier that changes.
+    pub passing: BTreeMap<Convention, usize>,
+}
+
+/// Names a device within its convention.
+type Key = (Convention, String);
+
 /// What all devices are seen against.
 struct GroupingContext<'a> {
-    topics: &'a Topics,
-    described: &'a home_assistant::Described,
+    facts: Facts<'a>,
+    described: &'a Described,
     listened: Duration,
 }
 
-struct Group<'a> {
-    convention: Convention,
+struct TopicGroup<'a> {
     name: String,
-    bridge: Option<String>,
-    topics: Vec<(&'a TopicName, &'a Traffic, Role)>,
+    behind: BTreeSet<Key>,
+    is_passing: bool,
+    topics: Vec<(&'a TopicName, &'a Traffic, TopicRole)>,
+    /// What it passes on for others, among `topics`.
+    passed_on: BTreeSet<&'a TopicName>,
 }
 
-impl<'a> Group<'a> {
-    fn in_role(&self, wanted: Role) -> impl Iterator<Item = (&'a TopicName, &'a Traffic)> {
-        let topics = self.topics.iter().filter(move |(_, _, role)| *role == wanted);
+impl<'a> TopicGroup<'a> {
+    fn in_role(
+        &self,
+        wanted: impl Fn(TopicRole) -> bool,
+    ) -> impl Iterator<Item = (&'a TopicName, &'a Traffic)> {
+        let topics = self.topics.iter().filter(move |(_, _, role)| wanted(*role));
         topics.map(|(topic, traffic, _)| (*topic, *traffic))
     }
 }
 
 /// All devices, in the order of their names within their conventions.
-pub fn devices(
-    topics: &Topics,
-    described: &home_assistant::Described,
-    roster: &zigbee2mqtt::Roster,
+pub fn found(
+    facts: Facts<'_>,
+    described: &Described,
     listened: Duration,
     taken: BTreeSet<String>,
-) -> Vec<FoundDevice> {
-    let context = GroupingContext { topics, described, listened };
-    let mut names = UniqueNames::new(taken);
-    let groups = groups(topics, described, roster).into_iter();
-    let mut bridges = BTreeMap::new();
-    let found = groups.filter_map(|((convention, key), group)| {
-        let bridge = group.bridge.clone().map(|bridge| (convention, bridge));
-        let device = device(&key, group, &context, &mut names)?;
-        bridges.extend(bridge.map(|bridge| (device.name.clone(), bridge)));
-        Some(((convention, key), device))
+) -> Discovered {
+    let context = GroupingContext { facts, described, listened };
+    let mut groups = groups(&context);
+    let mut passing = BTreeMap::new();
+    groups.retain(|(convention, _), group| {
+        let is_told_of = || group.topics.iter().any(|(topic, ..)| described.owner(topic).is_some());
+        let is_kept = !group.is_passing || is_told_of();
+        if !is_kept {
+            *passing.entry(*convention).or_default() += 1;
+        }
+        is_kept
     });
-    let mut found: BTreeMap<(Convention, String), FoundDevice> = found.collect();
-    // Who is not watched can be nobody's way.
-    let heard = found.iter().filter(|(_, device)| device.standing == DeviceStanding::Heard);
-    let heard: BTreeMap<(Convention, String), DeviceName> =
-        heard.map(|(owner, device)| (owner.clone(), device.name.clone())).collect();
-    for device in found.values_mut() {
-        let bridge = bridges.get(&device.name).and_then(|bridge| heard.get(bridge));
-        device.depends_on = bridge.cloned();
+    let behind: Vec<BTreeSet<Key>> = groups.values().map(|group| group.behind.clone()).collect();
+    let keys: Vec<Key> = groups.keys().cloned().collect();
+    let drafts: Vec<Option<Draft>> = groups
+        .into_iter()
+        .map(|((convention, key), group)| draft(convention, &key, group, &context))
+        .collect();
+    let named = drafts.iter().zip(&keys).filter_map(|(draft, (convention, key))| {
+        let path = if *convention == Convention::HomeAssistant { "" } else { key };
+        draft.as_ref().map(|draft| (draft.name.clone(), path.to_owned()))
+    });
+    let mut wishes = naming::wishes(&named.collect::<Vec<_>>()).into_iter();
+    let mut names = UniqueNames::new(taken);
+    let mut devices: Vec<(FoundDevice, &BTreeSet<Key>)> = Vec::new();
+    let mut heard: BTreeMap<&Key, DeviceName> = BTreeMap::new();
+    for ((draft, key), behind) in drafts.into_iter().zip(&keys).zip(&behind) {
+        let Some(draft) = draft else { continue };
+        let name = names.give(&wishes.next().unwrap_or_default());
+        let device = draft.named(key.0, name);
+        // What is not watched can be nobody's way.
+        if device.standing == DeviceStanding::Heard {
+            heard.insert(key, device.name.clone());
+        }
+        devices.push((device, behind));
     }
-    found.into_values().collect()
+    let devices = devices.into_iter().map(|(device, behind)| {
+        let depends_on = behind.iter().filter_map(|bridge| heard.get(bridge).cloned());
+        FoundDevice {
+            depends_on: depends_on.filter(|name| *name != device.name).collect(),
+            ..device
+        }
+    });
+    Discovered { devices: devices.collect(), passing }
 }
 
-fn groups<'a>(
-    topics: &'a Topics,
-    described: &home_assistant::Described,
-    roster: &zigbee2mqtt::Roster,
-) -> BTreeMap<(Convention, String), Group<'a>> {
-    let roots = Roots::find(topics);
-    let mut groups: BTreeMap<(Convention, String), Group<'a>> = BTreeMap::new();
+fn groups<'a>(context: &GroupingContext<'a>) -> BTreeMap<Key, TopicGroup<'a>> {
+    let (facts, described) = (context.facts, context.described);
+    let roots = Roots::find(facts.topics);
+    let mut groups: BTreeMap<Key, TopicGroup<'a>> = BTreeMap::new();
     let mut unclaimed = Vec::new();
-    for (topic, traffic) in topics.iter() {
-        match roots.claim(topic.as_str(), described, roster) {
-            Some(claim) if claim.role == Role::Description => {}
-            Some(claim) => {
-                let bridge = roots.bridge(&claim, topic.as_str());
-                add(&mut groups, claim, topic, traffic).bridge = bridge;
+    for (topic, traffic) in facts.topics.iter() {
+        let told = described.role(topic);
+        if let Some((convention, claim)) = roots.claim(topic.as_str(), facts) {
+            if claim.device.is_empty() {
+                continue;
             }
-            None => unclaimed.push((topic, traffic)),
+            let role = claim.role.decided_by(told);
+            add_to_bridge(&mut groups, convention, &claim, topic, traffic);
+            add(&mut groups, convention, Claim { role, ..claim }, topic, traffic);
+        } else if let (Some((key, about)), Some(role)) = (described.owner(topic), told) {
+            add_described(&mut groups, key, about, role, topic, traffic);
+        } else {
+            unclaimed.push((topic, traffic));
         }
     }
-    for (claim, topic, traffic) in by_shape(&unclaimed) {
-        add(&mut groups, claim, topic, traffic);
+    for (owner, role, topic, traffic) in ownership::of(&unclaimed, described) {
+        match owner {
+            ownership::TopicOwner::Described(key, about) => {
+                add_described(&mut groups, key, about, role, topic, traffic);
+            }
+            ownership::TopicOwner::Shape { device, name } => {
+                let claim = Claim::new(device, name, role);
+                add(&mut groups, Convention::Shape, claim, topic, traffic);
+            }
+        }
     }
     groups
 }
 
-/// Whose the topics are that no convention knows.
-fn by_shape<'a>(
-    unclaimed: &[(&'a TopicName, &'a Traffic)],
-) -> Vec<(Claim, &'a TopicName, &'a Traffic)> {
-    let said = unclaimed.iter().map(|(topic, traffic)| {
-        let levels: Vec<&str> = topic.as_str().split('/').collect();
-        let owner = levels[..shape::device_levels(&levels, traffic.object)].join("/");
-        (topic.as_str(), (owner, role_by_shape(&levels, traffic)))
-    });
-    let said: BTreeMap<&str, (String, Role)> = said.collect();
-    let speak = said.values().filter(|(_, role)| *role != Role::Order);
-    let devices: BTreeSet<&str> = speak.map(|(owner, _)| owner.as_str()).collect();
-    // `home/lamp` beside `home/lamp/power` is that device's, and not one of `home`; and
-    // `home/lamp/power/set` is said to whoever says `home/lamp/power`.
-    let owner = |topic: &str, (owner, role): &(String, Role)| match role {
-        _ if devices.contains(topic) => topic.to_owned(),
-        Role::Order => said.get(shape::answer(topic)).map_or(owner, |(owner, _)| owner).clone(),
-        _ => owner.clone(),
-    };
-    let claims = unclaimed.iter().filter_map(|(topic, traffic)| {
-        let told = said.get(topic.as_str())?;
-        let device = owner(topic.as_str(), told);
-        let name = shape::name(&device).to_owned();
-        let claim = Claim { convention: Convention::Shape, device, name, role: told.1 };
-        Some((claim, *topic, *traffic))
-    });
-    claims.collect()
+/// A gateway that publishes what its devices say is heard with that, too.
+fn add_to_bridge<'a>(
+    groups: &mut BTreeMap<Key, TopicGroup<'a>>,
+    convention: Convention,
+    claim: &Claim,
+    topic: &'a TopicName,
+    traffic: &'a Traffic,
+) {
+    let speaks_itself = matches!(convention, Convention::SparkplugB | Convention::OpenMqttGateway);
+    if let Some(bridge) =
+        claim.behind.as_deref().filter(|_| speaks_itself && claim.role.is_contact())
+    {
+        let claim = Claim::of(bridge, TopicRole::Telemetry);
+        add(groups, convention, claim, topic, traffic).passed_on.insert(topic);
+    }
+}
+
+fn add_described<'a>(
+    groups: &mut BTreeMap<Key, TopicGroup<'a>>,
+    key: &str,
+    about: &About,
+    role: TopicRole,
+    topic: &'a TopicName,
+    traffic: &'a Traffic,
+) {
+    let claim = Claim::new(key, about.name.as_str(), role);
+    let group = add(groups, Convention::HomeAssistant, claim, topic, traffic);
+    if let Some(gateway) = &about.gateway {
+        group.behind.insert((Convention::Shape, ownership::device_of(gateway)));
+    }
 }
 
 fn add<'a, 'g>(
-    groups: &'g mut BTreeMap<(Convention, String), Group<'a>>,
+    groups: &'g mut BTreeMap<Key, TopicGroup<'a>>,
+    convention: Convention,
     claim: Claim,
     topic: &'a TopicName,
     traffic: &'a Traffic,
-) -> &'g mut Group<'a> {
-    let Claim { convention, device, name, role } = claim;
-    let group = groups.entry((convention, device));
-    let group =
-        group.or_insert_with(|| Group { convention, name, bridge: None, topics: Vec::new() });
+) -> &'g mut TopicGroup<'a> {
+    let Claim { device, name, role, behind, is_passing } = claim;
+    let group = groups.entry((convention, device)).or_insert_with(|| TopicGroup {
+        name,
+        behind: BTreeSet::new(),
+        is_passing,
+        topics: Vec::new(),
+        passed_on: BTreeSet::new(),
+    });
+    group.behind.extend(behind.map(|bridge| (convention, bridge)));
     group.topics.push((topic, traffic, role));
     group
 }
 
-fn role_by_shape(levels: &[&str], traffic: &Traffic) -> Role {
-    if shape::is_order(levels) {
-        Role::Order
-    } else if shape::is_hello(levels) {
-        Role::Hello
-    } else if shape::is_availability(levels) && traffic.in_words {
-        Role::Availability
-    } else {
-        Role::Contact
+/// A device without its name.
+struct Draft {
+    name: String,
+    model: Option<String>,
+    watch: Vec<TopicFilter>,
+    hello: Option<TopicName>,
+    availability: Option<TopicName>,
+    unused_availability: Option<(TopicName, UnusedAvailability)>,
+    orders: Vec<TopicName>,
+    timeout: Timeout,
+    seen: Vec<Seen>,
+    standing: DeviceStanding,
+}
+
+impl Draft {
+    fn named(self, convention: Convention, name: DeviceName) -> FoundDevice {
+        let Self {
+            name: _,
+            model,
+            watch,
+            hello,
+            availability,
+            unused_availability,
+            orders,
+            timeout,
+            seen,
+            standing,
+        } = self;
+        FoundDevice {
+            name,
+            convention,
+            model,
+            watch,
+            hello,
+            availability,
+            unused_availability,
+            depends_on: Vec::new(),
+            orders,
+            timeout,
+            seen,
+            standing,
+        }
     }
 }
 
 /// `None` for what cannot be watched: of which only orders passed, or whose topics nobody may
 /// subscribe to.
-fn device(
+fn draft(
+    convention: Convention,
     key: &str,
-    mut group: Group<'_>,
+    mut group: TopicGroup<'_>,
     context: &GroupingContext<'_>,
-    names: &mut UniqueNames,
-) -> Option<FoundDevice> {
+) -> Option<Draft> {
     group.topics.sort_by_key(|(topic, traffic, _)| (Reverse(traffic.live), *topic));
-    let topics = |wanted| group.in_role(wanted).map(|(topic, _)| topic);
-    let availability =
-        group.in_role(Role::Availability).max_by_key(|(_, said)| said.here.is_some());
-    let (hello, says) = (topics(Role::Hello).next(), availability.and_then(|(_, said)| said.here));
-    let availability = availability.and_then(|(topic, _)| usable(topic));
-    let hello = hello.and_then(usable);
-    let watch = watch(key, &group, context.topics);
+    let own = group.topics.iter().filter(|(topic, ..)| !group.passed_on.contains(topic));
+    let about = own.filter_map(|(topic, ..)| context.described.owner(topic));
+    let about: Vec<&About> = about.map(|(_, about)| about).collect();
+    let is_availability = |role| role == TopicRole::Availability;
+    let mut said = group.in_role(is_availability);
+    let comes_and_goes = said.any(|(_, traffic)| traffic.came_back);
+    let sleeps = comes_and_goes || convention.sleeps(key);
+    let best =
+        group.in_role(is_availability).max_by_key(|(_, said)| (said.here, Reverse(said.retained)));
+    let says = best.and_then(|(_, said)| said.here);
+    let unknown_words = best.is_some_and(|(_, said)| said.passed() && said.here.is_none())
+        || about.iter().any(|about| about.has_unknown_word);
+    let availability = best.and_then(|(topic, _)| usable(topic));
+    let (availability, unused_availability) = match availability {
+        Some(topic) if sleeps => (None, Some((topic, UnusedAvailability::Sleeps))),
+        Some(topic) if unknown_words => (None, Some((topic, UnusedAvailability::UnknownWords))),
+        availability => (availability, None),
+    };
+    let hello = group
+        .in_role(|role| role == TopicRole::Hello)
+        .map(|(topic, _)| topic)
+        .next()
+        .and_then(usable);
+    let watch = watch(convention, key, &group, context, availability.is_some());
     if watch.is_empty() && availability.is_none() && hello.is_none() {
         return None;
     }
-    let about =
-        || group.topics.iter().filter_map(|(topic, _, _)| context.described.about(topic.as_str()));
-    let timeout = rhythm::timeout(
-        group.in_role(Role::Contact).map(|(_, traffic)| traffic),
+    let contacts = group.topics.iter().filter(|(_, _, role)| role.is_contact());
+    let timeout = timeout::timeout(
+        contacts.map(|(_, traffic, role)| (*traffic, *role)),
         context.listened,
-        group.convention,
-        about().filter_map(|about| about.expires_after).max(),
+        convention.silence(key, context.facts),
+        about.iter().filter_map(|about| about.expires_after).max(),
+        match convention.reports(key) {
+            _ if sleeps => Speaks::WhenAwake,
+            Some(why) => Speaks::ByItself(why),
+            None => Speaks::AsHeard,
+        },
     );
-    Some(FoundDevice {
-        name: names.give(&group.name),
-        convention: group.convention,
-        model: about().find_map(|about| about.model.clone()),
+    let orders = group.in_role(|role| role == TopicRole::Order);
+    let orders = orders.filter(|(_, traffic)| traffic.live > 0 && !traffic.does);
+    // An address is no name where there is a better one.
+    let told = about.iter().map(|about| about.name.as_str()).find(|name| !name.is_empty());
+    let name = if group.is_passing
+        || convention == Convention::OpenMqttGateway && key.contains("toMQTT/")
+    {
+        told.map_or(group.name.clone(), str::to_owned)
+    } else {
+        group.name.clone()
+    };
+    Some(Draft {
+        name,
+        model: about.iter().find_map(|about| about.model.clone()),
         watch,
         hello,
         availability,
-        depends_on: None,
-        orders: topics(Role::Order).cloned().collect(),
+        unused_availability,
+        orders: orders.map(|(topic, _)| topic.clone()).collect(),
         timeout,
         standing: standing(&group, says),
-        seen: group.topics.iter().filter(|(_, _, role)| *role != Role::Order).map(seen).collect(),
+        seen: group.topics.iter().filter(|(_, _, role)| !role.is_said_to_it()).map(seen).collect(),
     })
 }
 
-fn watch(key: &str, group: &Group<'_>, topics: &Topics) -> Vec<TopicFilter> {
-    let contacts: Vec<&TopicName> = group.in_role(Role::Contact).map(|(topic, _)| topic).collect();
-    match group.convention {
+fn watch(
+    convention: Convention,
+    key: &str,
+    group: &TopicGroup<'_>,
+    context: &GroupingContext<'_>,
+    has_availability: bool,
+) -> Vec<TopicFilter> {
+    let contacts: Vec<&TopicName> =
+        group.in_role(TopicRole::is_contact).map(|(topic, _)| topic).collect();
+    // A will that the monitor knows as one is no contact; another one would be.
+    let is_other = |role: TopicRole| {
+        !role.is_contact()
+            && role != TopicRole::Hello
+            && !(role == TopicRole::Availability && has_availability)
+    };
+    let others: Vec<&TopicName> = group
+        .in_role(|role| is_other(role) && role != TopicRole::Description)
+        .map(|(topic, _)| topic)
+        .collect();
+    match convention {
         Convention::Shape => {
-            let own = group.topics.iter().filter(|(_, _, role)| *role != Role::Order);
-            filters::by_shape(&contacts, &own.map(|(topic, _, _)| *topic).collect(), topics)
+            let own = group.topics.iter().filter(|(_, _, role)| !is_other(*role));
+            filters::by_shape(
+                &contacts,
+                &own.map(|(topic, ..)| *topic).collect(),
+                context.facts.topics,
+            )
         }
-        convention => filters::by_convention(convention.patterns(key, &contacts), &contacts),
+        convention => {
+            let patterns = convention.filters(key, &contacts);
+            filters::by_convention(patterns, convention.narrow(key), &contacts, &others)
+        }
     }
 }
 
-fn standing(group: &Group<'_>, says: Option<bool>) -> DeviceStanding {
-    let spoke = [Role::Contact, Role::Hello];
-    let spoke =
-        spoke.into_iter().any(|role| group.in_role(role).any(|(_, traffic)| traffic.live > 0));
+fn standing(group: &TopicGroup<'_>, says: Option<bool>) -> DeviceStanding {
+    let spoke = group
+        .in_role(|role| role.is_contact() || role == TopicRole::Hello)
+        .any(|(_, traffic)| traffic.live > 0);
     match says {
         _ if spoke => DeviceStanding::Heard,
         Some(true) => DeviceStanding::Heard,
@@ -248,15 +407,9 @@ fn standing(group: &Group<'_>, says: Option<bool>) -> DeviceStanding {
     }
 }
 
-fn seen((topic, traffic, role): &(&TopicName, &Traffic, Role)) -> Seen {
+fn seen((topic, traffic, role): &(&TopicName, &Traffic, TopicRole)) -> Seen {
     let Traffic { live, longest_gap, retained, .. } = **traffic;
-    Seen {
-        topic: (*topic).clone(),
-        is_contact: *role == Role::Contact,
-        live,
-        longest_gap,
-        retained,
-    }
+    Seen { topic: (*topic).clone(), is_contact: role.is_contact(), live, longest_gap, retained }
 }
 
 /// What only looks like a shared subscription cannot be subscribed.

@@ -1,6 +1,8 @@
 //! Whose a topic is where no convention tells: most people write `place/device/what`, with levels
 //! between that only say of what kind something is.
 
+use super::content;
+
 /// Levels that name a kind of message, and no device, in lower case.
 const KINDS: [&str; 34] = [
     "sensor",
@@ -58,6 +60,13 @@ const AVAILABILITIES: [&str; 9] = [
 /// Last levels of what a device says after its start.
 const HELLOS: [&str; 4] = ["hello", "boot", "birth", "startup"];
 
+/// Levels below which a device writes its log.
+const LOGS: [&str; 8] = ["log", "logs", "logging", "logger", "debug", "console", "syslog", "trace"];
+
+/// Levels that ask, or have something done.
+const REQUESTS: [&str; 9] =
+    ["get", "request", "do", "rpc", "notify", "api", "restart", "reboot", "toggle"];
+
 /// The number of levels from the left that name the device.
 pub fn device_levels(levels: &[&str], is_object: bool) -> usize {
     let is_kind = |at: usize| one_of(&KINDS, levels[at]) || one_of(&ORDERS, levels[at]);
@@ -74,7 +83,13 @@ pub fn device_levels(levels: &[&str], is_object: bool) -> usize {
 }
 
 pub fn is_order(levels: &[&str]) -> bool {
-    levels.iter().skip(1).any(|level| one_of(&ORDERS, level)) || one_of(&["cmnd", "cmd"], levels[0])
+    let is_told = |level: &&str| {
+        one_of(&ORDERS, level)
+            || level.starts_with("set_")
+            || level.ends_with("_set")
+            || level.ends_with("_command")
+    };
+    levels.iter().skip(1).any(is_told) || one_of(&["cmnd", "cmd"], levels[0])
 }
 
 /// What an order with a level at its end is about, which is where it is answered.
@@ -87,6 +102,23 @@ pub fn answer(topic: &str) -> &str {
         rest = before;
     }
     topic
+}
+
+/// Whether a topic is one on which a device is asked, or is to do something once.
+pub fn is_request(levels: &[&str]) -> bool {
+    levels.iter().skip(1).any(|level| one_of(&REQUESTS, level))
+}
+
+pub fn is_log(levels: &[&str]) -> bool {
+    levels.iter().skip(1).any(|level| one_of(&LOGS, level))
+}
+
+/// Whether a level says what is measured or told, so that what stands before it is the device.
+pub fn is_of_a_device(level: &str) -> bool {
+    one_of(&KINDS, level)
+        || one_of(&ORDERS, level)
+        || one_of(&HELLOS, level)
+        || content::measures(level)
 }
 
 pub fn is_availability(levels: &[&str]) -> bool {

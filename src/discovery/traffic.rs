@@ -1,7 +1,9 @@
 //! What is remembered of each topic: counts and times, no payload.
 
 use super::Observation;
+use super::content::PayloadContent;
 use iotmonitor_core::machines::availability;
+use iotmonitor_core::machines::orders;
 use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,8 +18,20 @@ const MOST_NAME_BYTES: usize = 4 << 20;
 /// A longer topic is no device's.
 const LONGEST_TOPIC: usize = 1_024;
 
-/// A longer payload is no word about availability, and is not looked at to see whether it is JSON.
+/// A longer payload is no word about availability.
 const LONGEST_WORD: usize = 64;
+
+/// So many messages of a topic are parsed.
+const MOST_PARSED: u32 = 16;
+
+/// A payload that is not longer is remembered as the last word of its topic, in bytes.
+const REMEMBERED_WORD: usize = 16;
+
+/// An answer comes within this time.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Last levels on which an order to the level above is answered.
+const ANSWERS: [&str; 6] = ["state", "status", "stat", "ack", "response", "result"];
 
 /// One topic's messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,42 +43,154 @@ pub struct Traffic {
     pub last: Duration,
     /// Between two of them.
     pub longest_gap: Duration,
+    pub shortest_gap: Duration,
     /// Whether the broker replayed one.
     pub retained: bool,
-    /// Whether the last one began like a JSON object.
-    pub object: bool,
+    /// What kinds of values passed.
+    pub content: PayloadContent,
     /// What the last one said, read as a word about availability.
     pub here: Option<bool>,
     /// Whether that was a word that hardly means anything else, as `online` does and `1` does not.
     pub in_words: bool,
+    /// It said that it was gone, and afterwards that it was there again.
+    pub came_back: bool,
+    pub went: bool,
+    /// A message passed that has something done and sets nothing: it is empty, toggles or calls.
+    pub does: bool,
+    /// Messages that were followed at once by one on the level `state` or the like below.
+    pub answered: u32,
+    pub word: [u8; REMEMBERED_WORD],
+    pub word_length: u8,
 }
 
 impl Traffic {
-    /// The longest time in which nothing came, of `listened` altogether; `None` when nothing came.
-    pub fn longest_silence(&self, listened: Duration) -> Option<Duration> {
+    /// Whether anything passed, now or before.
+    pub fn passed(&self) -> bool {
+        self.live > 0 || self.retained
+    }
+
+    /// Whether each message was answered on a level below, so that it was said by somebody else.
+    pub fn is_answered(&self) -> bool {
+        self.live > 0 && self.answered >= self.live
+    }
+
+    /// The last payload, where it is short; nothing otherwise.
+    pub fn word(&self) -> &str {
+        let word = self.word.get(..usize::from(self.word_length)).unwrap_or_default();
+        std::str::from_utf8(word).unwrap_or_default()
+    }
+
+    /// Whether it came again and again in about the same interval, all the time.
+    pub fn is_regular(&self, listened: Duration) -> bool {
+        const FEWEST: u32 = 5;
         let after = listened.saturating_sub(self.last);
-        (self.live > 0).then(|| self.longest_gap.max(self.first).max(after))
+        self.live > FEWEST
+            && self.longest_gap <= self.shortest_gap * 2 + Duration::from_secs(1)
+            && self.first.max(after) <= self.longest_gap * 2
     }
 
     fn count(&mut self, observation: &Observation<'_>) {
         let Observation { payload, retained, at, .. } = *observation;
-        self.object = payload.trim_ascii_start().first() == Some(&b'{');
-        self.here = (payload.len() <= LONGEST_WORD).then(|| availability::says(payload)).flatten();
-        let first = payload.trim_ascii_start().first().map_or(b'0', u8::to_ascii_lowercase);
-        self.in_words =
-            self.here.is_some() && first.is_ascii_alphabetic() && !b"tf".contains(&first);
+        let here = says(observation.topic, payload);
+        self.in_words = here.is_some() && is_in_words(payload);
+        self.remember(payload);
+        // A flood of messages is not parsed to its end.
+        if self.live < MOST_PARSED {
+            self.content.add(payload);
+        }
         if retained {
+            self.here = here;
             self.retained = true;
             return;
         }
+        self.came_back |= self.went && here == Some(true);
+        self.went |= here == Some(false) && (self.here == Some(true) || self.live > 0);
+        self.here = here;
+        self.does |= does_something(observation.topic, payload);
         if self.live == 0 {
             self.first = at;
         } else {
-            self.longest_gap = self.longest_gap.max(at.saturating_sub(self.last));
+            let gap = at.saturating_sub(self.last);
+            self.shortest_gap = if self.live == 1 { gap } else { self.shortest_gap.min(gap) };
+            self.longest_gap = self.longest_gap.max(gap);
         }
         self.last = at;
         self.live = self.live.saturating_add(1);
     }
+
+    fn remember(&mut self, payload: &[u8]) {
+        self.word_length = 0;
+        if let Some(word) = self.word.get_mut(..payload.len()) {
+            word.copy_from_slice(payload);
+            self.word_length = u8::try_from(payload.len()).unwrap_or(0);
+        }
+    }
+}
+
+/// Whether it is neither a number nor `true` nor `false`.
+fn is_in_words(payload: &[u8]) -> bool {
+    let first = payload.trim_ascii_start().first().map_or(b'0', u8::to_ascii_lowercase);
+    first.is_ascii_alphabetic() && !b"tf".contains(&first)
+}
+
+/// What a payload says, read as a word about availability. With mqtt-smarthome `connected` is `2`
+/// where an interface and its hardware are there.
+fn says(topic: &TopicName, payload: &[u8]) -> Option<bool> {
+    if payload == b"2" && topic.as_str().ends_with("/connected") {
+        return Some(true);
+    }
+    (payload.len() <= LONGEST_WORD).then(|| availability::says(payload)).flatten()
+}
+
+/// Whether an order with this payload has something done once, so that giving it again after a start
+/// would not bring a state back.
+fn does_something(topic: &TopicName, payload: &[u8]) -> bool {
+    const VERBS: [&str; 34] = [
+        "toggle",
+        "restart",
+        "reboot",
+        "reset",
+        "refresh",
+        "get",
+        "read",
+        "update",
+        "upgrade",
+        "install",
+        "press",
+        "start",
+        "stop",
+        "pause",
+        "open",
+        "close",
+        "lock",
+        "unlock",
+        "locate",
+        "identify",
+        "clean_spot",
+        "return_to_base",
+        "next",
+        "previous",
+        "up",
+        "down",
+        "play",
+        "trigger",
+        "fire",
+        "ping",
+        "status",
+        "?",
+        "increase",
+        "decrease",
+    ];
+    let Ok(text) = std::str::from_utf8(payload) else { return true };
+    let text = text.trim();
+    let is_call = text.starts_with('{')
+        && ["\"method\"", "\"command\"", "\"action\"", "\"params\"", "\"get\"", "TOGGLE", "toggle"]
+            .iter()
+            .any(|word| text.contains(word));
+    text.is_empty()
+        || is_call
+        || VERBS.iter().any(|verb| verb.eq_ignore_ascii_case(text))
+        || orders::is_no_state(topic, payload)
 }
 
 /// All topics, in their order.
@@ -78,8 +204,28 @@ pub struct Topics {
 impl Topics {
     /// Counts a message on a topic that is known; says whether it is.
     pub fn note(&mut self, observation: &Observation<'_>) -> bool {
+        self.note_answer(observation);
         let known = self.traffic.get_mut(observation.topic);
         known.map(|traffic| traffic.count(observation)).is_some()
+    }
+
+    /// An answer shows that what came just before, a level above, was said to the device.
+    fn note_answer(&mut self, observation: &Observation<'_>) {
+        if observation.retained {
+            return;
+        }
+        let Some((above, last)) = observation.topic.as_str().rsplit_once('/') else { return };
+        let payload = observation.payload;
+        let is_will = is_in_words(payload) && says(observation.topic, payload).is_some();
+        if !ANSWERS.contains(&last) || is_will {
+            return;
+        }
+        if let Some(order) = self.traffic.get_mut(above.as_bytes())
+            && order.live > order.answered
+            && observation.at.saturating_sub(order.last) <= ANSWERS_WITHIN
+        {
+            order.answered += 1;
+        }
     }
 
     /// Takes a topic in with its first message; says whether there was room.
@@ -130,6 +276,18 @@ impl Topics {
         self.traffic.iter()
     }
 
+    pub fn get(&self, topic: &str) -> Option<&Traffic> {
+        self.traffic.get(topic.as_bytes())
+    }
+
+    /// Whether any topic lies below this level.
+    pub fn has_below(&self, level: &str) -> bool {
+        let prefix = format!("{level}/");
+        let range = (std::ops::Bound::Included(prefix.as_bytes()), std::ops::Bound::Unbounded);
+        let next = self.traffic.range::<[u8], _>(range).next();
+        next.is_some_and(|(topic, _)| topic.as_str().starts_with(&prefix))
+    }
+
     pub fn contains(&self, topic: &str) -> bool {
         self.traffic.contains_key(topic.as_bytes())
     }
@@ -155,16 +313,29 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_also_what_lies_before_the_first_message_and_after_the_last() {
+    fn a_rhythm_has_intervals_of_about_one_length_all_the_time() {
+        let regular = |times: &[u64], listened| {
+            let mut topics = Topics::default();
+            for &at in times {
+                note(&mut topics, "a", at);
+            }
+            topics.iter().all(|(_, traffic)| traffic.is_regular(Duration::from_secs(listened)))
+        };
+        assert!(regular(&[10, 20, 30, 41, 50, 60, 70], 80));
+        assert!(!regular(&[10, 20, 30, 41, 50, 60, 70], 120), "it has stopped");
+        assert!(!regular(&[10, 20, 60, 61, 70, 80], 90));
+        assert!(!regular(&[30, 60, 90], 120), "too few");
+    }
+
+    #[test]
+    fn what_is_answered_each_time_was_said_by_somebody_else() {
         let mut topics = Topics::default();
-        for at in [20, 25, 40] {
-            note(&mut topics, "a", at);
-        }
-        let (_, traffic) = topics.iter().next().unwrap();
-        let silence = |listened| traffic.longest_silence(Duration::from_secs(listened));
-        assert_eq!(silence(41), Some(Duration::from_secs(20)));
-        assert_eq!(silence(100), Some(Duration::from_secs(60)));
-        assert_eq!(Traffic::default().longest_silence(Duration::from_secs(9)), None);
+        note(&mut topics, "lamp", 5);
+        note(&mut topics, "lamp/state", 6);
+        assert!(topics.get("lamp").unwrap().is_answered());
+        note(&mut topics, "lamp", 20);
+        note(&mut topics, "lamp/state", 30);
+        assert!(!topics.get("lamp").unwrap().is_answered());
     }
 
     #[test]

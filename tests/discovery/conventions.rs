@@ -19,7 +19,7 @@ fn tasmota() {
         traffic.sections(),
         r#"[device_plug1]
 watchTopics = ["tele/plug1/+", "stat/plug1/+"]
-watchTimeOut = "30s"
+watchTimeOut = "auto"
 availabilityTopic = "tele/plug1/LWT"
 helloTopic = "tele/plug1/INFO1"
 "#
@@ -38,8 +38,8 @@ fn tasmota_with_another_order_of_levels_and_a_telemetry_that_was_not_waited_for(
     assert_eq!(
         traffic.sections(),
         r#"[device_pump]
-watchTopics = "home/pump/tele/+"
-watchTimeOut = "15min"
+watchTopics = ["home/pump/tele/+", "home/pump/stat/+"]
+watchTimeOut = "auto"
 availabilityTopic = "home/pump/tele/LWT"
 "#
     );
@@ -67,17 +67,11 @@ fn zigbee2mqtt() {
     assert_eq!(
         traffic.sections(),
         r#"[device_zigbee2mqtt]
-watchTopics = "zigbee2mqtt/bridge/+"
-watchTimeOut = "1d 1h"
 availabilityTopic = "zigbee2mqtt/bridge/state"
 [device_kitchen-floor]
 watchTopics = "zigbee2mqtt/kitchen/floor"
-watchTimeOut = "15s"
+watchTimeOut = "auto"
 availabilityTopic = "zigbee2mqtt/kitchen/floor/availability"
-dependsOn = "zigbee2mqtt"
-[device_unlisted]
-watchTopics = "zigbee2mqtt/unlisted"
-watchTimeOut = "1d 1h"
 dependsOn = "zigbee2mqtt"
 "#
     );
@@ -109,8 +103,8 @@ fn esphome() {
     assert_eq!(
         traffic.sections(),
         r#"[device_garage]
-watchTopics = ["garage/+/+/state", "garage/debug"]
-watchTimeOut = "30s"
+watchTopics = "garage/+/+/state"
+watchTimeOut = "auto"
 availabilityTopic = "garage/status"
 "#
     );
@@ -136,11 +130,11 @@ fn homie() {
         traffic.sections(),
         r#"[device_meter]
 watchTopics = "homie/5/meter/+/+"
-watchTimeOut = "15s"
+watchTimeOut = "auto"
 availabilityTopic = "homie/5/meter/$state"
 [device_heater]
 watchTopics = "homie/heater/+/+"
-watchTimeOut = "15s"
+watchTimeOut = "auto"
 availabilityTopic = "homie/heater/$state"
 "#
     );
@@ -169,12 +163,12 @@ fn shelly_of_both_generations() {
         traffic.sections(),
         r#"[device_shelly1pm-ABCDEF]
 watchTopics = ["shellies/shelly1pm-ABCDEF/relay/+", "shellies/shelly1pm-ABCDEF/relay/+/power"]
-watchTimeOut = "3min"
+watchTimeOut = "auto"
 availabilityTopic = "shellies/shelly1pm-ABCDEF/online"
 helloTopic = "shellies/shelly1pm-ABCDEF/announce"
 [device_shellyplus1-a8032abe54dc]
 watchTopics = ["shellyplus1-a8032abe54dc/events/rpc", "shellyplus1-a8032abe54dc/status/+"]
-watchTimeOut = "2min"
+watchTimeOut = "auto"
 availabilityTopic = "shellyplus1-a8032abe54dc/online"
 "#
     );
@@ -205,11 +199,13 @@ fn home_assistant_discovery() {
         traffic.sections(),
         r#"[device_Battery]
 watchTopics = "gw/battery"
-watchTimeOut = "30s"
+watchTimeOut = "auto"
+dependsOn = "gw"
 [device_Solar_Inverter]
 watchTopics = ["gw/solar/power", "gw/solar/relay"]
 watchTimeOut = "10min"
 availabilityTopic = "gw/solar/lwt"
+dependsOn = "gw"
 [device_gw]
 availabilityTopic = "gw/status"
 "#

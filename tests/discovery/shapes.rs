@@ -17,18 +17,15 @@ fn topics_with_the_same_beginning_are_one_device() {
         traffic.sections(),
         r#"[device_esp04]
 watchTopics = "home/esp04/sensors/#"
-watchTimeOut = "30s"
+watchTimeOut = "auto"
 helloTopic = "home/esp04/hello"
 [device_esp05]
-watchTopics = "home/esp05/temperature"
-watchTimeOut = "30s"
+watchTopics = "home/esp05/#"
+watchTimeOut = "auto"
 availabilityTopic = "home/esp05/status"
-[device_light]
-watchTopics = "home/esp05/light/level"
-watchTimeOut = "30s"
 [device_rain]
 watchTopics = "rain"
-watchTimeOut = "30s"
+watchTimeOut = "auto"
 "#
     );
 }
@@ -43,12 +40,15 @@ fn a_filter_takes_neither_others_nor_orders() {
         .every(10, "home/lamp/level/set", "3");
     assert_eq!(
         traffic.sections(),
-        r#"[device_home]
-watchTopics = ["home/door", "home/window"]
-watchTimeOut = "30s"
+        r#"[device_door]
+watchTopics = "home/door"
+watchTimeOut = 0
 [device_lamp]
 watchTopics = ["home/lamp/level", "home/lamp/power"]
-watchTimeOut = "30s"
+watchTimeOut = "auto"
+[device_window]
+watchTopics = "home/window"
+watchTimeOut = 0
 "#
     );
 }
@@ -98,7 +98,7 @@ fn what_is_watched_already_is_left_out_and_its_name_is_not_given_twice() {
         .every(1, "mon/up", "1")
         .every(10, "garden/lamp/power", "3")
         .discovery(&existing.monitor);
-    let devices = discovery.devices(LISTENED);
+    let devices = discovery.found(LISTENED).devices;
     let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
     assert_eq!((names, discovery.heard_again()), (vec!["lamp-2"], vec!["lamp"]));
     assert_eq!(discovery.topics(), 1);

@@ -3,8 +3,10 @@
 //! a device. Keys may be abbreviated, and `~` in a topic stands for a base.
 //! (home-assistant.io/integrations/mqtt)
 
-use super::{Claim, Convention, Role};
-use iotmonitor_core::topic::TopicName;
+use crate::discovery::role::TopicRole;
+use iotmonitor_core::machines::availability;
+use iotmonitor_core::topic::index::TopicIndex;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,12 +53,50 @@ const COMPONENTS: [&str; 29] = [
     "water_heater",
 ];
 
+/// Entities whose orders have something done, and set nothing that could be brought back.
+const DOERS: [&str; 12] = [
+    "alarm_control_panel",
+    "button",
+    "camera",
+    "cover",
+    "lawn_mower",
+    "lock",
+    "notify",
+    "scene",
+    "siren",
+    "update",
+    "vacuum",
+    "valve",
+];
+
+/// Kinds of binary sensors that say what happens.
+const HAPPENING: [&str; 15] = [
+    "carbon_monoxide",
+    "door",
+    "garage_door",
+    "gas",
+    "lock",
+    "moisture",
+    "motion",
+    "occupancy",
+    "opening",
+    "presence",
+    "smoke",
+    "sound",
+    "tamper",
+    "vibration",
+    "window",
+];
+
 /// What the descriptions say.
 #[derive(Debug, Default)]
 pub struct Described {
     devices: BTreeMap<String, About>,
     /// The first device that names a topic.
     topics: BTreeMap<String, Named>,
+    /// What is named with wildcards, by its place in `patterns`.
+    wild: TopicIndex<u32>,
+    patterns: Vec<String>,
     /// Of all texts that are kept.
     bytes: usize,
 }
@@ -64,7 +104,7 @@ pub struct Described {
 #[derive(Debug)]
 struct Named {
     device: String,
-    role: Role,
+    role: TopicRole,
     is_shared: bool,
 }
 
@@ -76,6 +116,10 @@ pub struct About {
     pub model: Option<String>,
     /// Home Assistant calls an entity unavailable after so long; of several the longest.
     pub expires_after: Option<Duration>,
+    /// The word for its absence is one that the monitor does not know.
+    pub has_unknown_word: bool,
+    /// An availability that other devices have too: that of the gateway.
+    pub gateway: Option<String>,
 }
 
 /// Whether a topic is one of Home Assistant's, and no device's.
@@ -101,7 +145,8 @@ impl Described {
         let key = told.and_then(identity).unwrap_or_else(|| node(topic));
         self.introduce(&key, topic, told, &entity);
         let mut named = Vec::new();
-        topics_of(&entity, "", &mut named);
+        let component = topic.split('/').nth(1).unwrap_or_default();
+        topics_of(&entity, component, "", &mut named);
         named
             .into_iter()
             .filter(|(topic, role)| self.file(&key, topic, *role))
@@ -130,23 +175,40 @@ impl Described {
             let model: Vec<String> = model.into_iter().flatten().collect();
             about.model = (!model.is_empty()).then(|| model.join(" "));
         }
-        let after = get(entity, "exp_aft", "expire_after").and_then(Value::as_u64);
-        about.expires_after =
-            about.expires_after.max(after.filter(|after| *after > 0).map(Duration::from_secs));
+        about.expires_after = about.expires_after.max(expires_after(entity));
+        let word = get(entity, "pl_not_avail", "payload_not_available").and_then(Value::as_str);
+        about.has_unknown_word |=
+            word.is_some_and(|word| availability::says(word.as_bytes()) != Some(false));
     }
 
-    /// Whether the topic was not known. An availability that two devices name is a bridge's.
-    fn file(&mut self, key: &str, topic: &str, role: Role) -> bool {
+    /// Whether the topic was not known. An availability that two devices name is a gateway's.
+    fn file(&mut self, key: &str, topic: &str, role: TopicRole) -> bool {
         if let Some(named) = self.topics.get_mut(topic) {
-            named.is_shared |= named.device != key && role == Role::Availability;
+            named.role = merged(named.role, role);
+            if named.device != key && role == TopicRole::Availability {
+                named.is_shared = true;
+                let first = named.device.clone();
+                for device in [first.as_str(), key] {
+                    if let Some(about) = self.devices.get_mut(device) {
+                        about.gateway.get_or_insert_with(|| topic.to_owned());
+                    }
+                }
+            }
             return false;
         }
         if !self.has_room_for(topic.len() + key.len()) {
             return false;
         }
+        let is_name = TopicName::new(topic).is_ok();
+        if !is_name {
+            let Ok(filter) = TopicFilter::new(topic) else { return false };
+            let number = u32::try_from(self.patterns.len()).unwrap_or(u32::MAX);
+            self.wild.insert(&filter, number);
+            self.patterns.push(topic.to_owned());
+        }
         let named = Named { device: key.to_owned(), role, is_shared: false };
         self.topics.insert(topic.to_owned(), named);
-        true
+        is_name
     }
 
     fn has_room_for(&mut self, bytes: usize) -> bool {
@@ -157,18 +219,45 @@ impl Described {
         fits
     }
 
-    pub fn claim(&self, topic: &str) -> Option<Claim> {
-        let Named { device, role, .. } = self.topics.get(topic).filter(|named| !named.is_shared)?;
-        let name = self.devices.get(device).map_or_else(String::new, |about| about.name.clone());
-        let device = device.clone();
-        Some(Claim { convention: Convention::HomeAssistant, device, name, role: *role })
+    fn named(&self, topic: &TopicName) -> Option<&Named> {
+        self.topics.get(topic.as_str()).or_else(|| {
+            let mut first = None;
+            self.wild.for_each_match(topic, |number| first = first.or(Some(number)));
+            self.topics.get(self.patterns.get(first? as usize)?)
+        })
     }
 
-    /// What was told about the device that names a topic.
-    pub fn about(&self, topic: &str) -> Option<&About> {
-        let named = self.topics.get(topic).filter(|named| !named.is_shared)?;
-        self.devices.get(&named.device)
+    /// The role that a description gives a topic.
+    pub fn role(&self, topic: &TopicName) -> Option<TopicRole> {
+        self.named(topic).filter(|named| !named.is_shared).map(|named| named.role)
     }
+
+    /// The device whose topic this is, by its key, and what was told about it.
+    pub fn owner(&self, topic: &TopicName) -> Option<(&str, &About)> {
+        let named = self.named(topic).filter(|named| !named.is_shared)?;
+        Some((named.device.as_str(), self.devices.get(&named.device)?))
+    }
+
+    /// Availabilities of one device each, with the key of the device.
+    pub fn availabilities(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = self.topics.iter().filter(|(_, named)| !named.is_shared);
+        own.filter(|(_, named)| named.role == TopicRole::Availability)
+            .map(|(topic, named)| (topic.as_str(), named.device.as_str()))
+    }
+}
+
+/// What an order is stays one; what is an availability, too; and readings make a rhythm.
+fn merged(before: TopicRole, role: TopicRole) -> TopicRole {
+    if before.is_contact() && role.is_contact() { before.min(role) } else { before.max(role) }
+}
+
+/// The longest that any entity waits.
+fn expires_after(entity: &Map<String, Value>) -> Option<Duration> {
+    let seconds = get(entity, "exp_aft", "expire_after").and_then(Value::as_u64);
+    let own = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let components = get(entity, "cmps", "components").and_then(Value::as_object);
+    let inner = components.into_iter().flatten().filter_map(|(_, value)| value.as_object());
+    inner.filter_map(expires_after).max().max(own)
 }
 
 /// The first identifier, or the first connection.
@@ -192,7 +281,12 @@ fn node(topic: &str) -> String {
 }
 
 /// The topics of an entity and of those inside it.
-fn topics_of(entity: &Map<String, Value>, outer_base: &str, named: &mut Vec<(String, Role)>) {
+fn topics_of(
+    entity: &Map<String, Value>,
+    component: &str,
+    outer_base: &str,
+    named: &mut Vec<(String, TopicRole)>,
+) {
     let base = entity.get("~").and_then(Value::as_str).unwrap_or(outer_base);
     let mut name = |text: &str, role| {
         let topic = match (text.strip_prefix('~'), text.strip_suffix('~')) {
@@ -200,12 +294,12 @@ fn topics_of(entity: &Map<String, Value>, outer_base: &str, named: &mut Vec<(Str
             (None, Some(rest)) => format!("{rest}{base}"),
             (None, None) => text.to_owned(),
         };
-        if TopicName::new(topic.as_str()).is_ok() {
+        if TopicFilter::new(topic.as_str()).is_ok() {
             named.push((topic, role));
         }
     };
     for (key, value) in entity {
-        if let (Some(role), Some(text)) = (role(key), value.as_str()) {
+        if let (Some(role), Some(text)) = (role(key, component, entity), value.as_str()) {
             name(text, role);
         }
     }
@@ -217,25 +311,42 @@ fn topics_of(entity: &Map<String, Value>, outer_base: &str, named: &mut Vec<(Str
     };
     for item in listed.iter().filter_map(Value::as_object) {
         if let Some(text) = get(item, "t", "topic").and_then(Value::as_str) {
-            name(text, Role::Availability);
+            name(text, TopicRole::Availability);
         }
     }
     let components = get(entity, "cmps", "components").and_then(Value::as_object);
-    for component in components.into_iter().flatten().filter_map(|(_, value)| value.as_object()) {
-        topics_of(component, base, named);
+    for inner in components.into_iter().flatten().filter_map(|(_, value)| value.as_object()) {
+        let component = get(inner, "p", "platform").and_then(Value::as_str).unwrap_or_default();
+        topics_of(inner, component, base, named);
     }
 }
 
 /// What the topic under a key is for; `None` for a key that holds no topic.
-fn role(key: &str) -> Option<Role> {
-    let is = |short: &str, long: &str| key.ends_with(short) || key.ends_with(long);
-    if is("cmd_t", "command_topic") || is("set_pos_t", "set_position_topic") {
-        Some(Role::Order)
-    } else if is("avty_t", "availability_topic") {
-        Some(Role::Availability)
-    } else {
-        (is("_t", "_topic") || key == "t" || key == "topic").then_some(Role::Contact)
+fn role(key: &str, component: &str, entity: &Map<String, Value>) -> Option<TopicRole> {
+    let is_plain = key == "t" || key == "topic";
+    if !is_plain && !key.ends_with("_t") && !key.ends_with("_topic") {
+        return None;
     }
+    let is_order = key.starts_with("set_") || key.contains("cmd_t") || key.contains("command");
+    if is_order {
+        let sets_a_value = key.contains("fan_sp") || !DOERS.contains(&component);
+        return Some(if sets_a_value { TopicRole::Order } else { TopicRole::Request });
+    }
+    if key == "avty_t" || key == "availability_topic" {
+        return Some(TopicRole::Availability);
+    }
+    let kind = get(entity, "dev_cla", "device_class").and_then(Value::as_str).unwrap_or_default();
+    let category = get(entity, "ent_cat", "entity_category").and_then(Value::as_str);
+    Some(match component {
+        "device_automation" | "device_tracker" | "event" | "tag" => TopicRole::Event,
+        "binary_sensor" if HAPPENING.contains(&kind) => TopicRole::Event,
+        "sensor" if expires_after(entity).is_some() => TopicRole::Telemetry,
+        "sensor" if kind == "battery" || category == Some("diagnostic") => TopicRole::State,
+        // Entities of a device share the topics of the whole.
+        "sensor" | "device" | "" => TopicRole::Telemetry,
+        "binary_sensor" if expires_after(entity).is_some() => TopicRole::Telemetry,
+        _ => TopicRole::State,
+    })
 }
 
 fn get<'a>(map: &'a Map<String, Value>, short: &str, long: &str) -> Option<&'a Value> {

@@ -1,37 +1,62 @@
 //! Homie: `homie/DEVICE/NODE/PROPERTY`, `…/set` for orders, and attributes whose level begins with
-//! `$`, among them `$state` as birth message and will, and `$stats/…` (up to version 3) in an
-//! interval. Version 5 has `homie/5/DEVICE/…` and all attributes in `$description`. The first level
-//! may be another. (homieiot.github.io/specification)
+//! `$`, among them `$state` as birth message and will, and `$stats/…` (up to version 3) in the
+//! interval that `$stats/interval` names in seconds. Version 5 has `homie/5/DEVICE/…` and all
+//! attributes in `$description`. The first level may be another. (homieiot.github.io/specification)
 
-use super::super::traffic::Topics;
-use super::{Claim, Convention, Role, last};
+use super::{Claim, Ecosystem, Facts, UsualSilence, last};
+use crate::discovery::role::TopicRole;
+use crate::discovery::traffic::Topics;
+use iotmonitor_core::machines::rhythm;
+use iotmonitor_core::topic::TopicName;
+use std::time::Duration;
 
-pub fn root(topic: &str, topics: &Topics) -> Option<String> {
-    let (device, attribute) = topic.rsplit_once('/')?;
-    let has = |attribute: &str| topics.contains(&format!("{device}/{attribute}"));
-    let is_device = match attribute {
-        "$homie" => true,
-        "$state" => ["$nodes", "$description"].into_iter().any(has),
-        _ => false,
-    };
-    is_device.then(|| device.to_owned())
+/// So many intervals of `$stats` are waited for.
+const INTERVALS: u32 = 3;
+
+/// A longer interval is a mistake.
+const LONGEST_INTERVAL: u64 = 7 * 86_400;
+
+pub struct Homie;
+
+impl Ecosystem for Homie {
+    fn root(&self, topic: &str, topics: &Topics) -> Option<String> {
+        let (device, attribute) = topic.rsplit_once('/')?;
+        let has = |attribute: &str| topics.contains(&format!("{device}/{attribute}"));
+        let is_device = match attribute {
+            "$homie" => true,
+            "$state" => ["$nodes", "$description"].into_iter().any(has),
+            _ => false,
+        };
+        is_device.then(|| device.to_owned())
+    }
+
+    fn claim(&self, root: &str, rest: &str, _facts: Facts<'_>) -> Option<Claim> {
+        Some(Claim::of(root, role(rest)))
+    }
+
+    fn filters(&self, device: &str, _contacts: &[&TopicName]) -> Vec<String> {
+        vec![format!("{device}/+/+")]
+    }
+
+    fn silence(&self, device: &str, facts: Facts<'_>) -> Option<UsualSilence> {
+        let interval = facts.topics.get(&format!("{device}/$stats/interval"))?.word();
+        let seconds: u64 = interval.trim().parse().ok()?;
+        (1..=LONGEST_INTERVAL).contains(&seconds).then(|| {
+            let span = rhythm::round(Duration::from_secs(seconds) * INTERVALS);
+            UsualSilence::Lasts(span, "3 times its $stats/interval")
+        })
+    }
 }
 
-pub fn claim(device: &str, rest: &str) -> Claim {
+/// The role of a topic below a device.
+pub fn role(rest: &str) -> TopicRole {
     let mut levels = rest.split('/');
-    let first = levels.next().unwrap_or_default();
-    let role = match first {
-        "$state" => Role::Availability,
-        "$stats" => Role::Contact,
-        attribute if attribute.starts_with('$') => Role::Description,
-        _ if last(rest) == "set" => Role::Order,
-        _ if levels.any(|level| level.starts_with('$')) => Role::Description,
-        _ => Role::Contact,
-    };
-    let (device, name) = (device.to_owned(), last(device).to_owned());
-    Claim { convention: Convention::Homie, device, name, role }
-}
-
-pub fn patterns(device: &str) -> Vec<String> {
-    vec![format!("{device}/+/+")]
+    match levels.next().unwrap_or_default() {
+        "$state" => TopicRole::Availability,
+        "$stats" if rest != "$stats/interval" && rest != "$stats" => TopicRole::Telemetry,
+        attribute if attribute.starts_with('$') => TopicRole::Description,
+        _ if last(rest) == "set" => TopicRole::Order,
+        _ if levels.any(|level| level.starts_with('$')) => TopicRole::Description,
+        _ => TopicRole::Telemetry,
+    }
 }

@@ -3,56 +3,106 @@
 //! follows: `STATE` and `SENSOR` each TelePeriod, `LWT`, and `INFO1` to `INFO3` after a start.
 //! `tasmota/discovery/MAC/config` describes a device. (tasmota.github.io/docs/MQTT)
 
-use super::{Claim, Convention, Role, description};
+use super::{Claim, Ecosystem, Facts, last};
+use crate::discovery::role::TopicRole;
+use crate::discovery::traffic::Topics;
+use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 const PREFIXES: [&str; 3] = ["tele", "stat", "cmnd"];
-
-/// Stands for the prefix in a device's root.
-const PREFIX: &str = "%prefix%";
 
 /// What only Tasmota sends below `tele`.
 const SIGNS: [&str; 7] = ["LWT", "STATE", "SENSOR", "INFO1", "INFO2", "INFO3", "UPTIME"];
 
-/// Three times the TelePeriod that it comes with.
-pub const USUAL_SILENCE: (Duration, &str) =
-    (Duration::from_secs(900), "Tasmota reports every 300 s (TelePeriod)");
+/// Orders that bring a value back when they are given again. All others ask, or do something.
+const SETTINGS: [&str; 20] = [
+    "power",
+    "dimmer",
+    "color",
+    "color2",
+    "hsbcolor",
+    "ct",
+    "white",
+    "channel",
+    "fanspeed",
+    "scheme",
+    "speed",
+    "fade",
+    "shutterposition",
+    "teleperiod",
+    "timezone",
+    "tempres",
+    "pulsetime",
+    "ledpower",
+    "wakeup",
+    "tempoffset",
+];
 
-pub fn root(topic: &str) -> Option<String> {
-    let (root, prefix, what) = split(topic)?;
-    (prefix == "tele" && SIGNS.contains(&what)).then_some(root)
-}
+pub struct Tasmota;
 
-pub fn claim(topic: &str, roots: &BTreeSet<String>) -> Option<Claim> {
-    if topic.starts_with("tasmota/discovery/") {
-        return Some(description(Convention::Tasmota));
+impl Ecosystem for Tasmota {
+    fn root(&self, topic: &str, _topics: &Topics) -> Option<String> {
+        let (device, prefix, what) = split(topic)?;
+        (prefix == "tele" && SIGNS.contains(&what)).then_some(device)
     }
-    let (device, prefix, what) = split(topic)?;
-    if !roots.contains(&device) {
-        return None;
+
+    fn find<'t>(&self, topic: &'t str, roots: &BTreeSet<String>) -> Option<(String, &'t str)> {
+        let (device, _, _) = split(topic)?;
+        roots.contains(&device).then_some((device, topic))
     }
-    let role = match (prefix, what) {
-        ("cmnd", _) => Role::Order,
-        ("tele", "LWT") => Role::Availability,
-        ("tele", "INFO1") => Role::Hello,
-        (_, _) => Role::Contact,
-    };
-    let mut levels = device.rsplit('/');
-    let name = levels.find(|level| *level != PREFIX).unwrap_or_default().to_owned();
-    Some(Claim { convention: Convention::Tasmota, device, name, role })
+
+    /// A device that was given another order of the levels is the same one.
+    fn claim(&self, root: &str, topic: &str, _facts: Facts<'_>) -> Option<Claim> {
+        let (_, prefix, what) = split(topic)?;
+        let role = match (prefix, what) {
+            ("cmnd", _) if is_setting(what) => TopicRole::Order,
+            ("cmnd", _) => TopicRole::Request,
+            ("tele", "LWT") => TopicRole::Availability,
+            ("tele", "INFO1") => TopicRole::Hello,
+            (_, "LOGGING") => TopicRole::Log,
+            ("tele", _) => TopicRole::Telemetry,
+            (_, _) => TopicRole::State,
+        };
+        Some(Claim::new(root, last(root), role))
+    }
+
+    fn filters(&self, _device: &str, contacts: &[&TopicName]) -> Vec<String> {
+        let layouts = contacts.iter().filter_map(|topic| layout(topic.as_str()));
+        let layouts: BTreeSet<String> = layouts.collect();
+        layouts
+            .iter()
+            .flat_map(|layout| ["tele", "stat"].map(|prefix| layout.replace(PREFIX, prefix) + "/+"))
+            .collect()
+    }
+
+    fn reports(&self, _device: &str) -> Option<&'static str> {
+        Some("Tasmota reports every 300 s (TelePeriod)")
+    }
 }
 
-pub fn patterns(device: &str) -> Vec<String> {
-    ["tele", "stat"].map(|prefix| format!("{}/+", device.replace(PREFIX, prefix))).to_vec()
+/// Stands for the prefix in a layout.
+const PREFIX: &str = "%prefix%";
+
+fn is_setting(command: &str) -> bool {
+    let name = command.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase();
+    SETTINGS.contains(&name.as_str())
 }
 
-/// Root, prefix, and last level.
+/// The levels before the last with the prefix marked.
+fn layout(topic: &str) -> Option<String> {
+    let (before, _) = topic.rsplit_once('/')?;
+    let at = before.split('/').position(|level| PREFIXES.contains(&level))?;
+    let mut levels: Vec<&str> = before.split('/').collect();
+    levels[at] = PREFIX;
+    Some(levels.join("/"))
+}
+
+/// The levels before the last without the prefix, the prefix, and the last level.
 fn split(topic: &str) -> Option<(String, &str, &str)> {
     let (before, what) = topic.rsplit_once('/')?;
     let prefix = before.split('/').find(|level| PREFIXES.contains(level))?;
     let mut levels: Vec<&str> = before.split('/').collect();
     let at = levels.iter().position(|level| *level == prefix)?;
-    levels[at] = PREFIX;
-    (levels.len() > 1).then(|| (levels.join("/"), prefix, what))
+    levels.remove(at);
+    (!levels.is_empty()).then(|| (levels.join("/"), prefix, what))
 }

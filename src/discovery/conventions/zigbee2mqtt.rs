@@ -1,19 +1,25 @@
 //! Zigbee2MQTT: below a base topic each device has its friendly name, which may hold slashes, and
 //! there its JSON; `…/availability` where that is switched on; `…/set` and `…/get` are orders. The
-//! bridge itself is `bridge/state`, `bridge/devices` and more.
-//! (zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages)
+//! bridge itself is `bridge/state`, `bridge/health`, `bridge/devices` and more. Groups have names
+//! like devices. (zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages)
 
-use super::{Claim, Convention, Role, last};
+use super::{Claim, Ecosystem, Facts, UsualSilence, last};
+use crate::discovery::role::TopicRole;
+use crate::discovery::traffic::{Topics, Traffic};
+use iotmonitor_core::topic::TopicName;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// By these the bridge is known.
 const SIGNS: [&str; 3] = ["/bridge/state", "/bridge/info", "/bridge/devices"];
 
 /// How long Zigbee2MQTT itself waits for a device on battery before it calls it offline.
-pub const USUAL_SILENCE: (Duration, &str) =
-    (Duration::from_secs(25 * 3_600), "Zigbee2MQTT itself waits so long for a device on battery");
+const ON_BATTERY: UsualSilence = UsualSilence::Lasts(
+    Duration::from_secs(25 * 3_600),
+    "Zigbee2MQTT itself waits so long for a device on battery",
+);
 
 /// Names are remembered up to this number.
 const MOST_NAMES: usize = 10_000;
@@ -21,89 +27,145 @@ const MOST_NAMES: usize = 10_000;
 /// A longer list of devices is not read, in bytes.
 const LONGEST_LIST: usize = 16 << 20;
 
-/// The devices of each bridge, by its base topic, as `bridge/devices` lists them.
+/// The devices and groups of each bridge, by its base topic, as it lists them.
 #[derive(Debug, Default)]
 pub struct Roster {
-    names: BTreeMap<String, BTreeSet<String>>,
+    names: BTreeMap<String, BTreeMap<String, Listed>>,
     count: usize,
 }
 
-#[derive(Deserialize)]
+/// What is told of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Listed {
+    is_group: bool,
+    is_on_battery: bool,
+}
+
+#[derive(Deserialize)]
+struct Entry {
     friendly_name: String,
-    #[serde(rename = "type")]
-    kind: Option<String>,
+    #[serde(rename = "type", default)]
+    kind: Value,
+    #[serde(default)]
+    power_source: Value,
 }
 
 impl Roster {
     /// Reads a list; returns the topics of the devices in it.
     pub fn read(&mut self, topic: &str, payload: &[u8]) -> Vec<String> {
-        let Some(base) = topic.strip_suffix("/bridge/devices") else { return Vec::new() };
+        let devices = topic.strip_suffix("/bridge/devices");
+        let Some(base) = devices.or_else(|| topic.strip_suffix("/bridge/groups")) else {
+            return Vec::new();
+        };
         if payload.len() > LONGEST_LIST {
             return Vec::new();
         }
-        let listed: Vec<Listed> = serde_json::from_slice(payload).unwrap_or_default();
+        let entries: Vec<Entry> = serde_json::from_slice(payload).unwrap_or_default();
+        let is_group = devices.is_none();
         let names = self.names.entry(base.to_owned()).or_default();
         let mut topics = Vec::new();
-        for Listed { friendly_name, kind } in listed {
-            if kind.as_deref() == Some("Coordinator") || friendly_name.is_empty() {
+        for Entry { friendly_name, kind, power_source } in entries {
+            if kind.as_str() == Some("Coordinator") || friendly_name.is_empty() {
                 continue;
             }
             let topic = format!("{base}/{friendly_name}");
-            if self.count < MOST_NAMES && names.insert(friendly_name) {
+            let is_on_battery = power_source.as_str() == Some("Battery");
+            if self.count < MOST_NAMES
+                && names.insert(friendly_name, Listed { is_group, is_on_battery }).is_none()
+            {
                 self.count += 1;
-                topics.push(topic);
+                if !is_group {
+                    topics.push(topic);
+                }
             }
         }
         topics
     }
 
     /// The longest name that a topic below the base begins with.
-    fn name<'a>(&self, base: &str, rest: &'a str) -> Option<&'a str> {
+    fn name<'a>(&self, base: &str, rest: &'a str) -> Option<(&'a str, Listed)> {
         let names = self.names.get(base)?;
         let ends = rest.rmatch_indices('/').map(|(at, _)| at);
         std::iter::once(rest.len())
             .chain(ends)
             .map(|end| &rest[..end])
-            .find(|name| names.contains(*name))
+            .find_map(|name| Some((name, *names.get(name)?)))
+    }
+
+    fn lists_devices(&self, base: &str) -> bool {
+        self.names.get(base).is_some_and(|names| names.values().any(|listed| !listed.is_group))
+    }
+
+    fn is_on_battery(&self, device: &str) -> bool {
+        let mut ends = device.match_indices('/').map(|(at, _)| at);
+        ends.any(|end| {
+            let names = self.names.get(&device[..end]);
+            names.and_then(|names| names.get(&device[end + 1..])).is_some_and(|it| it.is_on_battery)
+        })
     }
 }
 
-pub fn root(topic: &str) -> Option<String> {
-    SIGNS.iter().find_map(|sign| topic.strip_suffix(sign)).map(str::to_owned)
-}
+pub struct Zigbee2Mqtt;
 
-pub fn claim(base: &str, rest: &str, roster: &Roster) -> Claim {
-    let convention = Convention::Zigbee2Mqtt;
-    if rest == "bridge" || rest.starts_with("bridge/") {
-        let role = match &rest["bridge".len()..] {
-            "/state" => Role::Availability,
-            order if order.starts_with("/request/") => Role::Order,
-            _ => Role::Contact,
-        };
-        let name = last(base).to_owned();
-        return Claim { convention, device: bridge(base), name, role };
+impl Ecosystem for Zigbee2Mqtt {
+    fn root(&self, topic: &str, _topics: &Topics) -> Option<String> {
+        SIGNS.iter().find_map(|sign| topic.strip_suffix(sign)).map(str::to_owned)
     }
-    let name = roster.name(base, rest).unwrap_or_else(|| unlisted(rest));
-    let role = match rest[name.len()..].trim_start_matches('/') {
-        "availability" => Role::Availability,
-        order if ["set", "get"].contains(&order.split('/').next().unwrap_or_default()) => {
-            Role::Order
+
+    fn claim(&self, base: &str, rest: &str, facts: Facts<'_>) -> Option<Claim> {
+        let bridge = format!("{base}/bridge");
+        if rest == "bridge" || rest.starts_with("bridge/") {
+            let role = match &rest["bridge".len()..] {
+                "/state" => TopicRole::Availability,
+                "/health" => TopicRole::Telemetry,
+                "/logging" | "/log" => TopicRole::Log,
+                order if order.starts_with("/request/") => TopicRole::Request,
+                _ => TopicRole::Description,
+            };
+            return Some(Claim::new(bridge, last(base), role));
         }
-        _ => Role::Contact,
-    };
-    Claim { convention, device: format!("{base}/{name}"), name: name.to_owned(), role }
+        let listed = facts.roster.name(base, rest);
+        // A group, and what is on a complete list neither as a device nor as a group.
+        if listed.map_or(facts.roster.lists_devices(base), |(_, listed)| listed.is_group) {
+            return Some(Claim::nobody());
+        }
+        let name = listed.map_or_else(|| unlisted(rest), |(name, _)| name);
+        let device = format!("{base}/{name}");
+        let after = rest[name.len()..].trim_start_matches('/');
+        let role = match after.split('/').next().unwrap_or_default() {
+            "availability" => TopicRole::Availability,
+            "set" => TopicRole::Order,
+            "get" => TopicRole::Request,
+            "" => said(facts.topics.get(&device)),
+            what if crate::discovery::content::is_event(what) => TopicRole::Event,
+            _ => TopicRole::State,
+        };
+        Some(Claim::new(device, name, role).behind(bridge))
+    }
+
+    fn filters(&self, device: &str, _contacts: &[&TopicName]) -> Vec<String> {
+        // A bridge from version 2.2 on says in an interval how it is; earlier ones only have a will.
+        if device.ends_with("/bridge") { Vec::new() } else { vec![device.to_owned()] }
+    }
+
+    fn silence(&self, device: &str, facts: Facts<'_>) -> Option<UsualSilence> {
+        let measures = facts.topics.get(device).is_some_and(|traffic| traffic.content.measures);
+        (measures && facts.roster.is_on_battery(device)).then_some(ON_BATTERY)
+    }
 }
 
-/// The device that the bridge is.
-pub fn bridge(base: &str) -> String {
-    format!("{base}/bridge")
-}
-
-pub fn patterns(device: &str) -> Vec<String> {
-    // Orders to the bridge have one level more.
-    let is_bridge = device.ends_with("/bridge");
-    vec![if is_bridge { format!("{device}/+") } else { device.to_owned() }]
+/// What a device says with its JSON.
+fn said(traffic: Option<&Traffic>) -> TopicRole {
+    let content = traffic.map(|traffic| traffic.content).unwrap_or_default();
+    if content.measures {
+        TopicRole::Telemetry
+    } else if content.events {
+        TopicRole::Event
+    } else if content.states {
+        TopicRole::State
+    } else {
+        TopicRole::Telemetry
+    }
 }
 
 /// The name of a device that no list names: all before a level that only follows names.
