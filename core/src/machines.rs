@@ -21,6 +21,5 @@ pub mod save_queue;
 pub mod shared_base;
 pub mod silence;
 pub mod state_session;
-pub mod subscriptions;
 pub mod takedown;
 pub mod watch_link;

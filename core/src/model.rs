@@ -9,6 +9,7 @@ pub mod event;
 pub mod identity;
 pub mod message;
 pub mod notice;
+pub mod plan;
 pub mod progress;
 pub mod snapshot;
 pub mod spec;

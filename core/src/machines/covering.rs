@@ -11,8 +11,8 @@
 
 mod groups;
 
-use super::subscriptions::{Plan, wanted};
 use crate::model::message::{QoS, Subscription};
+use crate::model::plan::{Plan, wanted};
 use crate::topic::TopicFilter;
 use groups::{Group, groups};
 use std::time::Duration;

@@ -6,8 +6,8 @@
 //! moment, everything that the broker held has been seen. Without a session at the broker there is
 //! no subscription that could bring the first marker back, and no backlog before it.
 
-use crate::machines::subscriptions::{Plan, filters_beyond, find};
 use crate::model::message::{FilterRefusal, LossReason, Protocol};
+use crate::model::plan::{Plan, filters_beyond, find};
 use crate::model::time::Now;
 use crate::topic::TopicFilter;
 use std::collections::BTreeSet;
@@ -347,8 +347,8 @@ impl StateSession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machines::subscriptions::{plan, wanted};
     use crate::model::message::QoS;
+    use crate::model::plan::{plan, wanted};
 
     const T: fn(u64) -> Duration = Duration::from_secs;
 

@@ -7,10 +7,10 @@
 use super::Monitor;
 use super::turn::Turn;
 use crate::machines::covering::{Cause, cover};
-use crate::machines::subscriptions::{Plan, find};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::message::{Connection, FilterRefusal};
+use crate::model::plan::{Plan, find};
 
 impl Monitor {
     /// What is to be asked for on the watch connection, and whether there are wildcards among it.

@@ -5,7 +5,6 @@
 use super::device::Device;
 use crate::machines::availability::says;
 use crate::machines::silence::{EndedSilence, GRACE, Grace};
-use crate::machines::subscriptions::{self, Plan};
 use crate::machines::watch_link::{self, Return, Telling};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
@@ -13,6 +12,7 @@ use crate::model::device_id::DeviceId;
 use crate::model::message::{
     Connection, FilterRefusal, LossReason, Message, Protocol, QoS, Subscription,
 };
+use crate::model::plan::{self, Plan};
 use crate::model::words::devices_and_agents;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Target, Timer, loss_kind};
@@ -142,15 +142,14 @@ impl Monitor {
         self.covering.planned(turn.now.mono, has_wildcards);
         if self.watch.has_refused_any() {
             let in_force = self.watch_plan_in_force();
-            let is_planned =
-                |filter: &TopicFilter| subscriptions::find(&in_force, filter).is_some();
+            let is_planned = |filter: &TopicFilter| plan::find(&in_force, filter).is_some();
             self.watch.forget_refused_unless(is_planned);
         }
-        let gone = had.iter().filter(|had| subscriptions::find(&planned, &had.filter).is_none());
+        let gone = had.iter().filter(|had| plan::find(&planned, &had.filter).is_none());
         self.covering.leave(gone.cloned().collect());
         // A refused filter is asked for again, since a person may have mended the broker first.
         let is_new = |wanted: &Subscription| {
-            subscriptions::find(&had, &wanted.filter) != Some(wanted)
+            plan::find(&had, &wanted.filter) != Some(wanted)
                 || self.watch.has_refused(&wanted.filter)
         };
         let wanted: Plan = planned.into_iter().filter(is_new).collect();

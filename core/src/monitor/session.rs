@@ -6,7 +6,6 @@ use super::restore::ECHO_MARKER;
 use crate::machines::echoes::Round;
 use crate::machines::orders;
 use crate::machines::state_session::{BacklogProgress, Loss, Marker};
-use crate::machines::subscriptions::Plan;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
@@ -14,6 +13,7 @@ use crate::model::message::{
     Connection, Delivery, FilterRefusal, Lifetime, LossReason, Message, Protocol, Publication, QoS,
     Redelivery,
 };
+use crate::model::plan::Plan;
 use crate::model::state::{StateChange, StateRecord};
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer, loss_kind};

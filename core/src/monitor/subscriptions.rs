@@ -4,9 +4,9 @@
 //! fleet it is large.
 
 use super::{Monitor, Target};
-use crate::machines::subscriptions::{Plan, plan, wanted};
 use crate::model::device_id::DeviceId;
 use crate::model::message::{QoS, Subscription};
+use crate::model::plan::{Plan, plan, wanted};
 use crate::topic::{TopicFilter, TopicName};
 
 /// The plans of both connections.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::machines::subscriptions::plan;
+use crate::model::plan::plan;
 use proptest::prelude::*;
 
 fn filter(text: &str) -> TopicFilter {
