@@ -35,9 +35,10 @@ pub use selection::DevicePattern;
 pub use timeout::{HeardRhythm, Timeout};
 
 use conventions::{Facts, home_assistant, zigbee2mqtt};
+use iotmonitor_core::machines::availability::sparkplug;
 use iotmonitor_core::model::spec::MonitorSpec;
-use iotmonitor_core::topic::TopicName;
 use iotmonitor_core::topic::index::TopicIndex;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use traffic::Topics;
@@ -77,7 +78,9 @@ impl Discovery {
         for device in &existing.devices {
             let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
             names.push(device.name.as_str().to_owned());
-            let availability = device.availability.as_ref().and_then(TopicName::as_filter);
+            let availability = device.availability.iter().flat_map(sparkplug::topics_beside);
+            let availability: Vec<TopicFilter> =
+                availability.filter_map(|topic| topic.as_filter()).collect();
             let filters = device.watch.iter().chain(&device.state).chain(&device.hello);
             for filter in filters.chain(&availability) {
                 watched.insert(filter, number);

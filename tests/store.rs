@@ -22,7 +22,7 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::identity::IdentityRecord;
 use iotmonitor_core::model::message::{Delivery, QoS};
-use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot, SourceRecord};
 use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use proptest::prelude::{Strategy, prop, proptest};
@@ -191,6 +191,10 @@ fn what_was_saved_comes_back() {
         invocation: Some("0123456789abcdef0123456789abcdef".to_owned()),
         announced: Some("homeassistant".to_owned()),
         offline: true,
+        availability: vec![
+            SourceRecord { here: Some(false), birth: Some(7), ..SourceRecord::default() },
+            SourceRecord { is_belied: true, retains_births: true, ..SourceRecord::default() },
+        ],
         rhythm: serde_json::from_str("[9000,8000,7,20,[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,255]]")
             .unwrap(),
     };

@@ -145,7 +145,8 @@ enum Target {
     Contact(DeviceId),
     Hello(DeviceId),
     State(DeviceId),
-    Availability(DeviceId),
+    /// With the number of the topic among those of the device.
+    Availability(DeviceId, u8),
 }
 
 /// What can wait on monotonic time. A timer only says when to look.
@@ -162,6 +163,8 @@ enum Timer {
     Agent(DeviceId),
     /// A device that flaps may be stable again.
     Stable(DeviceId),
+    /// A device may be gone, and would have spoken by now if it were not.
+    Doubt(DeviceId),
     /// The state connection has been quiet for a moment, or its markers are overdue.
     Session,
     /// The state connection has been down for a while beside a living watch connection.
@@ -380,6 +383,7 @@ impl Monitor {
                 Timer::ExpireRepeat(id) => self.expire_repeat_due(turn, due, id),
                 Timer::Agent(id) => self.agent_due(turn, id),
                 Timer::Stable(id) => self.stable_due(turn, due, id),
+                Timer::Doubt(id) => self.doubt_due(turn, id),
                 Timer::Session => self.session_due(turn),
                 Timer::SessionLoss => self.session_loss_due(turn, due),
                 Timer::Echoes => self.echoes_due(turn),

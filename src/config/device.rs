@@ -7,6 +7,7 @@ use super::report::ConfigReport;
 use super::section::{Section, Text};
 use super::time_span::MAX_TIME_SPAN;
 use super::{Environment, agent, alerts};
+use iotmonitor_core::machines::availability::words::{OwnWords, is_same};
 use iotmonitor_core::machines::orders::is_for_questions;
 use iotmonitor_core::machines::rhythm;
 use iotmonitor_core::model::device_name::DeviceName;
@@ -21,6 +22,8 @@ const KEYS: &[&str] = &[
     "watchTimeOut",
     "helloTopic",
     "availabilityTopic",
+    "availabilityOffline",
+    "availabilityOnline",
     "watchTopics",
     "dependsOn",
     "stateTopics",
@@ -38,6 +41,9 @@ const DEFAULT_WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Zero has a meaning of its own; what is shorter than this would be noise.
 const WATCH_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=MAX_TIME_SPAN;
 const EXPIRE_REPEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_TIME_SPAN;
+
+/// What is known of a device is one byte for each of them in an index of all filters.
+const MOST_AVAILABILITY_TOPICS: usize = 16;
 
 /// The longest topic level that the monitor puts before a device's name, slashes included.
 const LONGEST_OWN_LEVEL: usize = "/helloTopicCount/".len();
@@ -71,6 +77,7 @@ pub(super) fn read(
     let watch = filters(section, "watchTopics", mqtt.base_topic.as_ref(), report);
     let hello = hello(section, mqtt.base_topic.as_ref(), report);
     let availability = availability(section, mqtt.base_topic.as_ref(), report);
+    let availability_words = availability_words(section, report);
     let state = filters(section, "stateTopics", mqtt.base_topic.as_ref(), report);
     let (watch_timeout, is_auto) = watch_timeout(section, report);
     let expire_repeat = zero_is_none(section, "expireRepeat", &EXPIRE_REPEAT, report).flatten();
@@ -92,6 +99,7 @@ pub(super) fn read(
         watch,
         hello,
         availability,
+        availability_words,
         // Looked up when all names are known.
         depends_on: Vec::new(),
         alert_unit: alerts::unit(section, report),
@@ -185,20 +193,59 @@ fn hello(
     filter("helloTopic", &text, base_topic, report)
 }
 
-/// One topic, for a device has one will.
+/// The topics of a device's birth message and its will, which have no wildcards.
 fn availability(
     section: &Section<'_>,
     base_topic: Option<&TopicName>,
     report: &mut ConfigReport,
-) -> Option<TopicName> {
-    let text = section.text("availabilityTopic", report)?;
-    let filter = filter("availabilityTopic", &text, base_topic, report)?;
-    TopicName::new(filter.as_str())
-        .map_err(|error| {
-            let hint = "name the one topic of its birth message and its will";
-            report.error(&text.span, format!("availabilityTopic: {error}"), hint);
-        })
-        .ok()
+) -> Vec<TopicName> {
+    const KEY: &str = "availabilityTopic";
+    let mut topics = Vec::new();
+    for text in section.texts(KEY, "tele/lamp/LWT", report) {
+        let Some(filter) = filter(KEY, &text, base_topic, report) else { continue };
+        match TopicName::new(filter.as_str()) {
+            Ok(topic) if topics.contains(&topic) => {}
+            Ok(topic) if topics.len() < MOST_AVAILABILITY_TOPICS => topics.push(topic),
+            Ok(_) => {
+                let message = format!("{KEY} lists more than {MOST_AVAILABILITY_TOPICS} topics");
+                report.error(&text.span, message, "name those of its birth message and its will");
+                break;
+            }
+            Err(error) => {
+                let hint = "name the topic of its birth message and its will, or a list of them";
+                report.error(&text.span, format!("{KEY}: {error}"), hint);
+            }
+        }
+    }
+    topics
+}
+
+/// Words that no convention knows.
+fn availability_words(section: &Section<'_>, report: &mut ConfigReport) -> Option<Box<OwnWords>> {
+    let mut words = |key: &str, example: &str| {
+        let texts = section.texts(key, example, report);
+        if let Some(field) = section.field(key)
+            && !texts.is_empty()
+            && !is_set(section, "availabilityTopic")
+        {
+            let message =
+                format!("{key} = {} has no effect without availabilityTopic", field.shown());
+            let hint = "add the topic on which the device says so";
+            report.warning(&field.key_span, message, hint);
+        }
+        texts
+    };
+    let offline = words("availabilityOffline", "gone");
+    let online = words("availabilityOnline", "here");
+    let is_gone = |word: &Text<'_>| offline.iter().any(|gone| is_same(gone.value, word.value));
+    if let Some(both) = online.iter().find(|word| is_gone(word)) {
+        let message =
+            format!("`{}` is in availabilityOffline and in availabilityOnline", both.value);
+        report.error(&both.span, message, "a word means one of the two: remove the other");
+    }
+    let owned = |texts: Vec<Text<'_>>| texts.iter().map(|text| text.value.trim().into()).collect();
+    let words = OwnWords { offline: owned(offline), online: owned(online) };
+    (words != OwnWords::default()).then(|| Box::new(words))
 }
 
 fn filter(

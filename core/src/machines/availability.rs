@@ -2,165 +2,476 @@
 //!
 //! A will is published by the broker when the device's connection breaks, so that the device is known
 //! to be gone at once. Here a retained message counts too: what was retained long ago is no sign of
-//! life, but the last word of a will is that the device is gone.
+//! life, but the last word of a will is that the device is gone. It may be the last word of another
+//! connection, though: many a device has its will retained and its birth message not. So a replayed
+//! will that the device has belied shows nothing, and one of which nothing is known is doubted where
+//! the device may be talking all the while.
+//!
+//! With several topics a device is gone as long as any of them says so.
 
-/// What firmwares and bridges call it when a device is there: Tasmota, Zigbee2MQTT, ESPHome and
-/// Home Assistant `online`, Shelly `true`, Homie `ready`, …
-const HERE: [&str; 10] =
-    ["online", "true", "1", "ready", "init", "sleeping", "alert", "connected", "up", "available"];
+pub mod sparkplug;
+pub mod words;
 
-/// And when it is not.
-const GONE: [&str; 7] = ["offline", "false", "0", "lost", "disconnected", "down", "unavailable"];
+use crate::model::snapshot::{DeviceRecord, SourceRecord};
+use crate::topic::TopicName;
+use sparkplug::Certificate;
+use std::time::Duration;
+use words::OwnWords;
+pub use words::says;
 
-/// What the payload says; `None` when it is neither.
-#[must_use]
-pub fn says(payload: &[u8]) -> Option<bool> {
-    let text = std::str::from_utf8(payload).ok()?.trim();
-    // Zigbee2MQTT: {"state":"online"}.
-    if text.starts_with('{') {
-        let object: serde_json::Value = serde_json::from_str(text).ok()?;
-        return word(object.get("state")?.as_str()?);
-    }
-    word(text)
-}
+/// The first word from behind a gateway within this time after its return may come from its memory.
+const FROM_MEMORY: Duration = Duration::from_secs(60);
 
-fn word(text: &str) -> Option<bool> {
-    let is = |word: &&str| word.eq_ignore_ascii_case(text);
-    if HERE.iter().any(is) { Some(true) } else { GONE.iter().any(is).then_some(false) }
-}
+/// A will that is doubted is believed after so much silence at the latest.
+pub const LONGEST_DOUBT: Duration = Duration::from_secs(600);
 
-/// The last word of one device.
-#[derive(Debug, Clone, Copy)]
+/// What is known from one device's own words.
+#[derive(Debug, Clone)]
 pub struct Availability {
-    has_topic: bool,
-    /// `None` when it is not known, or a later contact belies it.
+    sources: Box<[WordSource]>,
+    own_words: Option<Box<OwnWords>>,
+    /// Watched time at which it was last said anew that the device is gone, since its last contact.
+    confirmed_at: Option<Duration>,
+}
+
+/// One topic, or in Sparkplug all that speak of the same thing.
+#[derive(Debug, Clone, Default)]
+struct WordSource {
+    /// The last word; `None` before any, and when a later contact belies it.
     word: Option<bool>,
+    /// The broker may still retain that the device is gone, though it spoke after that.
+    is_belied: bool,
+    /// The broker retains birth messages, too, so that its last word is the device's.
+    retains_births: bool,
+    /// The device is gone by a replay alone, of which nothing had been known.
+    is_doubted: bool,
+    /// It is a device behind a node of Sparkplug.
+    is_behind_node: bool,
+    /// Of the node's last birth certificate.
+    birth: Option<u64>,
+}
+
+/// What a message on one of the topics says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// The broker or a gateway says that the device is gone; where there are numbers, since that birth.
+    Gone {
+        birth: Option<u64>,
+    },
+    Here {
+        birth: Option<u64>,
+    },
+    /// The node that the device is behind was born.
+    NodeHere {
+        birth: Option<u64>,
+    },
+    /// Something that is neither.
+    Other,
+    /// The retained message is removed.
+    Nothing,
+}
+
+/// How a word was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    pub is_replay: bool,
+    /// The topic speaks of other devices, too: it is not the device itself that speaks.
+    pub is_shared: bool,
+    /// Silence has a deadline, so that a doubt can be waited out.
+    pub can_wait: bool,
+    pub watched: Duration,
 }
 
 /// What a word means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
-    pub verdict: Verdict,
-    /// The last word was not the same.
+    pub meaning: WordMeaning,
+    /// Something is known that was not before.
     pub is_news: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WordMeaning {
     Gone,
+    /// It is gone unless it speaks.
+    Doubted,
     /// The device says so itself, which is a contact.
     Here,
-    /// It came back while nobody listened.
+    /// It came back while nobody listened, or another one says so.
     Returned,
-    /// It was there at some time, which shows nothing.
+    /// It was there at some time, or not, which shows nothing.
     Nothing,
 }
 
 impl Availability {
     #[must_use]
-    pub fn new(has_topic: bool) -> Self {
-        Self { has_topic, word: None }
+    pub fn new(topics: &[TopicName], own_words: Option<Box<OwnWords>>) -> Self {
+        let source = |topic: &TopicName| {
+            let certificate = Certificate::of(topic);
+            let of_device = [Some(Certificate::DeviceBirth), Some(Certificate::DeviceDeath)];
+            WordSource { is_behind_node: of_device.contains(&certificate), ..WordSource::default() }
+        };
+        Self { sources: topics.iter().map(source).collect(), own_words, confirmed_at: None }
     }
 
-    /// Takes in a word, which may be a replay of something old.
-    pub fn told(&mut self, here: bool, is_replay: bool) -> Told {
-        let before = self.word.replace(here);
-        let verdict = match (here, is_replay) {
-            (false, _) => Verdict::Gone,
-            (true, false) => Verdict::Here,
-            (true, true) if before == Some(false) => Verdict::Returned,
-            (true, true) => Verdict::Nothing,
+    /// What a message on the topic with this number, or on one beside it, says.
+    #[must_use]
+    pub fn reads(&self, source: u8, topic: &TopicName, payload: &[u8]) -> Word {
+        if let Some(certificate) = Certificate::of(topic) {
+            let birth = sparkplug::birth_number(payload);
+            return match certificate {
+                Certificate::NodeDeath => Word::Gone { birth },
+                Certificate::NodeBirth if self.is_behind_node(source) => Word::NodeHere { birth },
+                Certificate::NodeBirth => Word::Here { birth },
+                Certificate::DeviceDeath => Word::Gone { birth: None },
+                Certificate::DeviceBirth => Word::Here { birth: None },
+            };
+        }
+        let said = match &self.own_words {
+            Some(own) => own.says(payload),
+            None => says(payload),
         };
-        Told { verdict, is_news: before != Some(here) }
+        match said {
+            Some(false) => Word::Gone { birth: None },
+            Some(true) => Word::Here { birth: None },
+            None if payload.is_empty() => Word::Nothing,
+            None => Word::Other,
+        }
+    }
+
+    fn is_behind_node(&self, source: u8) -> bool {
+        self.sources.get(usize::from(source)).is_some_and(|source| source.is_behind_node)
+    }
+
+    /// Takes in a word on the topic with this number.
+    pub fn told(&mut self, number: u8, word: Word, hearing: Hearing) -> Told {
+        let was_gone = self.is_gone();
+        let Some(source) = self.sources.get_mut(usize::from(number)) else { return NOTHING };
+        let before = source.word;
+        match word {
+            Word::Nothing => return NOTHING,
+            Word::Other if hearing.is_replay => return NOTHING,
+            Word::NodeHere { birth } => {
+                source.birth = birth;
+                return NOTHING;
+            }
+            Word::Gone { birth } => {
+                let told = source.gone(birth, hearing);
+                if told.is_some_and(|told| !told.is_news) && !hearing.is_replay {
+                    self.confirmed_at = Some(hearing.watched);
+                }
+                return told.unwrap_or(NOTHING);
+            }
+            Word::Here { birth } => source.here(birth, hearing.is_replay),
+            Word::Other => source.here(None, false),
+        }
+        let is_there = !self.is_gone();
+        let speaks = !hearing.is_replay && !hearing.is_shared;
+        let meaning = match is_there {
+            true if speaks => WordMeaning::Here,
+            true if was_gone => WordMeaning::Returned,
+            true | false => WordMeaning::Nothing,
+        };
+        Told { meaning, is_news: before != Some(true) }
     }
 
     /// A contact belies that the device is gone.
     pub fn heard(&mut self) {
-        self.word = self.word.filter(|here| *here);
+        self.sources.iter_mut().for_each(WordSource::belie);
+        self.confirmed_at = None;
     }
 
-    /// Whether the device says of itself whether it is there.
-    #[must_use]
-    pub fn has_topic(&self) -> bool {
-        self.has_topic
+    /// Whether a contact that comes now may be from the memory of a gateway that came back then: it is
+    /// the first after it was said anew that the device is gone. The next one is another matter.
+    pub fn is_from_memory(&mut self, returned_at: Duration, watched: Duration) -> bool {
+        let is_confirmed = self.confirmed_at.is_some_and(|at| at >= returned_at);
+        let is_recent = watched <= returned_at + FROM_MEMORY;
+        if is_confirmed && is_recent {
+            self.confirmed_at = None;
+        }
+        is_confirmed && is_recent
     }
 
-    /// Whether it has said that it is gone.
+    /// The doubt was waited out, or the silence has become too long; whether there was one.
+    pub fn believe(&mut self) -> bool {
+        let mut was_doubted = false;
+        for source in &mut self.sources {
+            was_doubted |= std::mem::take(&mut source.is_doubted);
+        }
+        was_doubted
+    }
+
+    /// Whether the device has said that it is gone, and it is not doubted.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.word == Some(false)
+        self.sources.iter().any(|source| source.word == Some(false) && !source.is_doubted)
     }
 
-    /// Whether it has said that it is there.
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        self.sources.iter().any(|source| source.is_doubted)
+    }
+
+    /// Whether the device has said that it is there.
     #[must_use]
     pub fn is_here(&self) -> bool {
-        self.word == Some(true)
+        !self.is_gone() && self.sources.iter().any(|source| source.word == Some(true))
     }
 
-    /// Goes on where an earlier run was, unless this one knows better.
-    pub fn resume(&mut self, was_gone: bool) {
-        if was_gone && self.has_topic && self.word.is_none() {
-            self.word = Some(false);
+    /// Goes on where an earlier run was, as far as this one does not know better.
+    pub fn resume(&mut self, record: &DeviceRecord, has_spoken: bool) {
+        if record.availability.len() == self.sources.len() {
+            for (source, before) in self.sources.iter_mut().zip(&record.availability) {
+                source.resume(before, has_spoken);
+            }
+        } else if record.offline
+            && let Some(source) = self.sources.first_mut()
+        {
+            source
+                .resume(&SourceRecord { here: Some(false), ..SourceRecord::default() }, has_spoken);
         }
     }
 
     /// Goes on where the device of the same name in the configuration before was.
     pub fn inherit(&mut self, before: Self) {
-        self.word = before.word.filter(|_| self.has_topic);
+        if before.sources.len() == self.sources.len() {
+            self.sources = before.sources;
+            self.confirmed_at = before.confirmed_at;
+        } else if before.is_gone()
+            && let Some(source) = self.sources.first_mut()
+        {
+            source.word = Some(false);
+        }
+    }
+
+    /// What the store is to keep.
+    #[must_use]
+    pub fn record(&self) -> Vec<SourceRecord> {
+        self.sources.iter().map(WordSource::record).collect()
+    }
+}
+
+const NOTHING: Told = Told { meaning: WordMeaning::Nothing, is_news: false };
+
+impl WordSource {
+    /// `None` when the word shows nothing.
+    fn gone(&mut self, birth: Option<u64>, hearing: Hearing) -> Option<Told> {
+        let is_of_another = birth.is_some() && self.birth.is_some() && birth != self.birth;
+        if is_of_another || hearing.is_replay && self.is_belied {
+            return None;
+        }
+        let is_news = self.word.replace(false) != Some(false);
+        self.is_belied = false;
+        if !hearing.is_replay {
+            self.is_doubted = false;
+        } else if is_news {
+            // The birth message after it may not be retained.
+            self.is_doubted = hearing.can_wait && !self.retains_births;
+        }
+        let meaning = if self.is_doubted { WordMeaning::Doubted } else { WordMeaning::Gone };
+        Some(Told { meaning, is_news })
+    }
+
+    fn here(&mut self, birth: Option<u64>, is_replay: bool) {
+        self.birth = birth.or(self.birth);
+        self.retains_births |= is_replay;
+        self.belie();
+        self.is_belied &= !self.retains_births;
+        self.word = Some(true);
+    }
+
+    fn belie(&mut self) {
+        if self.word == Some(false) {
+            self.word = None;
+            self.is_belied = true;
+            self.is_doubted = false;
+        }
+    }
+
+    fn resume(&mut self, before: &SourceRecord, has_spoken: bool) {
+        self.birth = self.birth.or(before.birth);
+        self.retains_births |= before.retains_births;
+        let was_gone = before.here == Some(false);
+        match self.word {
+            None if self.is_belied => {}
+            None => {
+                (self.word, self.is_belied) = (before.here, before.is_belied);
+                if has_spoken {
+                    self.belie();
+                }
+            }
+            Some(true) => self.is_belied |= !self.retains_births && (before.is_belied || was_gone),
+            Some(false) if self.is_doubted && before.is_belied => self.belie(),
+            Some(false) => self.is_doubted &= !was_gone && !self.retains_births,
+        }
+    }
+
+    fn record(&self) -> SourceRecord {
+        SourceRecord {
+            // What is doubted is found out again.
+            here: self.word.filter(|_| !self.is_doubted),
+            is_belied: self.is_belied,
+            retains_births: self.retains_births,
+            birth: self.birth,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::device_name::DeviceName;
 
-    #[test]
-    fn the_words_of_common_firmwares_are_known() {
-        for here in ["online", "Online", " true\n", "ready", "{\"state\":\"online\"}", "1"] {
-            assert_eq!(says(here.as_bytes()), Some(true), "{here}");
-        }
-        for gone in ["Offline", "false", "lost", "{ \"state\": \"offline\", \"x\": 1 }", "0"] {
-            assert_eq!(says(gone.as_bytes()), Some(false), "{gone}");
-        }
-        for neither in [&b""[..], b"21.5", b"{}", b"{\"state\":1}", b"{", b"\xff"] {
-            assert_eq!(says(neither), None);
-        }
+    const T: fn(u64) -> Duration = Duration::from_secs;
+    const GONE: Word = Word::Gone { birth: None };
+    const HERE: Word = Word::Here { birth: None };
+    const LIVE: Hearing =
+        Hearing { is_replay: false, is_shared: false, can_wait: true, watched: Duration::ZERO };
+    const REPLAY: Hearing = Hearing { is_replay: true, ..LIVE };
+
+    fn of(topics: &[&str]) -> Availability {
+        let topics: Vec<TopicName> =
+            topics.iter().map(|topic| TopicName::new(*topic).unwrap()).collect();
+        Availability::new(&topics, None)
+    }
+
+    fn lamp() -> Availability {
+        of(&["lamp/LWT"])
+    }
+
+    /// The meanings on words in a row.
+    fn meanings(device: &mut Availability, words: &[(Word, Hearing)]) -> Vec<WordMeaning> {
+        words.iter().map(|(word, hearing)| device.told(0, *word, *hearing).meaning).collect()
     }
 
     #[test]
     fn the_last_word_counts_until_a_contact_belies_it() {
-        let mut device = Availability::new(true);
-        assert_eq!(device.told(true, true), Told { verdict: Verdict::Nothing, is_news: true });
-        assert_eq!(device.told(false, false), Told { verdict: Verdict::Gone, is_news: true });
-        assert_eq!(device.told(false, true), Told { verdict: Verdict::Gone, is_news: false });
+        let mut device = lamp();
+        assert_eq!(meanings(&mut device, &[(GONE, LIVE), (GONE, REPLAY)]), [WordMeaning::Gone; 2]);
         device.heard();
         assert!(!device.is_gone() && !device.is_here());
-        assert_eq!(device.told(true, false), Told { verdict: Verdict::Here, is_news: true });
+        assert_eq!(meanings(&mut device, &[(GONE, REPLAY), (HERE, LIVE)])[1], WordMeaning::Here);
         device.heard();
         assert!(device.is_here());
+        assert_eq!(
+            meanings(&mut device, &[(GONE, LIVE), (Word::Nothing, LIVE)])[0],
+            WordMeaning::Gone
+        );
+        assert!(device.is_gone(), "whoever clears what is retained says nothing");
+        assert_eq!(meanings(&mut device, &[(Word::Other, LIVE)]), [WordMeaning::Here]);
     }
 
     #[test]
-    fn a_replay_shows_a_return_only_of_one_that_was_gone() {
-        let mut device = Availability::new(true);
-        device.resume(true);
-        assert_eq!(device.told(true, true), Told { verdict: Verdict::Returned, is_news: true });
-        assert_eq!(device.told(true, true), Told { verdict: Verdict::Nothing, is_news: false });
-        device.resume(true);
-        assert!(device.is_here(), "what this run has heard is newer");
+    fn a_belied_will_is_no_news_when_it_is_replayed_but_it_is_when_it_is_live() {
+        let mut device = lamp();
+        meanings(&mut device, &[(GONE, LIVE), (HERE, LIVE)]);
+        assert_eq!(meanings(&mut device, &[(GONE, REPLAY)]), [WordMeaning::Nothing]);
+        assert_eq!(meanings(&mut device, &[(GONE, LIVE)]), [WordMeaning::Gone]);
+        // Where births are retained, too, the broker's last word is the newest.
+        meanings(&mut device, &[(HERE, REPLAY), (GONE, LIVE), (HERE, LIVE)]);
+        assert_eq!(meanings(&mut device, &[(GONE, REPLAY)]), [WordMeaning::Gone]);
     }
 
     #[test]
-    fn without_a_topic_of_its_own_nothing_is_taken_over() {
-        let mut device = Availability::new(false);
-        device.resume(true);
-        assert!(!device.has_topic() && !device.is_gone());
-        let mut before = Availability::new(true);
-        before.told(false, false);
-        device.inherit(before);
-        assert!(!device.is_gone());
-        let mut device = Availability::new(true);
-        device.inherit(before);
+    fn a_replayed_will_of_which_nothing_is_known_is_doubted_where_that_can_be_waited_out() {
+        let mut device = lamp();
+        assert_eq!(
+            device.told(0, GONE, REPLAY),
+            Told { meaning: WordMeaning::Doubted, is_news: true }
+        );
+        assert!(device.is_doubted() && !device.is_gone());
+        assert!(device.believe() && device.is_gone() && !device.believe());
+        let mut device = lamp();
+        let hearing = Hearing { can_wait: false, ..REPLAY };
+        assert_eq!(meanings(&mut device, &[(GONE, hearing)]), [WordMeaning::Gone]);
+        let mut device = lamp();
+        meanings(&mut device, &[(GONE, REPLAY)]);
+        device.heard();
+        assert_eq!(meanings(&mut device, &[(GONE, REPLAY)]), [WordMeaning::Nothing]);
+    }
+
+    #[test]
+    fn a_device_is_gone_as_long_as_any_of_its_topics_says_so() {
+        let mut device = of(&["bridge/state", "lamp/availability"]);
+        let told = |device: &mut Availability, number, word, hearing| {
+            device.told(number, word, hearing).meaning
+        };
+        let shared = Hearing { is_shared: true, ..LIVE };
+        assert_eq!(told(&mut device, 0, HERE, shared), WordMeaning::Nothing, "that is the bridge");
+        assert_eq!(told(&mut device, 0, GONE, shared), WordMeaning::Gone);
+        assert_eq!(told(&mut device, 1, GONE, LIVE), WordMeaning::Gone);
+        assert_eq!(told(&mut device, 0, HERE, shared), WordMeaning::Nothing);
         assert!(device.is_gone());
+        assert_eq!(told(&mut device, 1, HERE, REPLAY), WordMeaning::Returned);
+        assert_eq!(told(&mut device, 0, GONE, shared), WordMeaning::Gone);
+        assert_eq!(told(&mut device, 0, HERE, shared), WordMeaning::Returned);
+        assert_eq!(told(&mut device, 7, GONE, LIVE), WordMeaning::Nothing);
+    }
+
+    #[test]
+    fn the_first_contact_after_a_gateways_return_may_be_from_its_memory() {
+        let told_again = |at| {
+            let mut device = lamp();
+            device.told(0, GONE, LIVE);
+            device.told(0, GONE, Hearing { watched: T(at), ..LIVE });
+            device
+        };
+        let mut device = told_again(100);
+        assert!(device.is_from_memory(T(90), T(150)) && !device.is_from_memory(T(90), T(150)));
+        assert!(!told_again(100).is_from_memory(T(90), T(151)), "that is long ago");
+        assert!(!told_again(80).is_from_memory(T(90), T(91)), "it was said before the return");
+        let mut device = lamp();
+        device.told(0, GONE, Hearing { watched: T(100), ..LIVE });
+        assert!(!device.is_from_memory(T(90), T(101)), "it was said once");
+    }
+
+    #[test]
+    fn a_death_certificate_of_an_earlier_birth_is_late() {
+        let mut node = of(&["spBv1.0/p/NDEATH/n"]);
+        let (gone, here) = (|n| Word::Gone { birth: Some(n) }, |n| Word::Here { birth: Some(n) });
+        assert_eq!(meanings(&mut node, &[(gone(3), LIVE), (here(4), LIVE)])[0], WordMeaning::Gone);
+        assert_eq!(meanings(&mut node, &[(gone(3), LIVE)]), [WordMeaning::Nothing]);
+        assert_eq!(meanings(&mut node, &[(gone(4), LIVE)]), [WordMeaning::Gone]);
+        let topic = |kind: &str| TopicName::new(format!("spBv1.0/p/{kind}")).unwrap();
+        assert_eq!(node.reads(0, &topic("NBIRTH/n"), b""), Word::Here { birth: None });
+        let device = of(&["spBv1.0/p/DDEATH/n/d"]);
+        assert_eq!(device.reads(0, &topic("NBIRTH/n"), b""), Word::NodeHere { birth: None });
+        assert_eq!(device.reads(0, &topic("DBIRTH/n/d"), b""), HERE);
+        assert_eq!(device.reads(0, &topic("DDEATH/n/d"), b""), GONE);
+        assert_eq!(device.reads(0, &topic("NDEATH/n"), b""), GONE);
+    }
+
+    #[test]
+    fn an_earlier_run_is_gone_on_with() {
+        let record = |device: &Availability| DeviceRecord {
+            offline: device.is_gone(),
+            availability: device.record(),
+            ..DeviceRecord::new(DeviceName::new("lamp").unwrap())
+        };
+        let mut before = lamp();
+        before.told(0, GONE, LIVE);
+        // What was told then is known, whichever comes first, the replay or the store.
+        let mut device = lamp();
+        device.told(0, GONE, REPLAY);
+        device.resume(&record(&before), false);
+        assert!(device.is_gone() && !device.is_doubted());
+        let mut device = lamp();
+        device.resume(&record(&before), true);
+        assert!(!device.is_gone(), "it has spoken in this run");
+        assert_eq!(meanings(&mut device, &[(GONE, REPLAY)]), [WordMeaning::Nothing]);
+        // A version before 0.4.0 has kept no more than this.
+        let mut device = lamp();
+        device.resume(&DeviceRecord { availability: Vec::new(), ..record(&before) }, false);
+        assert!(device.is_gone());
+
+        before.heard();
+        let mut device = lamp();
+        device.told(0, GONE, REPLAY);
+        device.resume(&record(&before), false);
+        assert!(!device.is_gone() && !device.is_doubted(), "it was belied");
+
+        let mut elsewhere = of(&[]);
+        elsewhere.resume(&record(&before), false);
+        assert!(!elsewhere.is_gone() && elsewhere.record().is_empty());
     }
 }

@@ -20,6 +20,8 @@ struct Branch {
     children: Vec<DeviceId>,
     /// Watched time of its last word, while it is down.
     down_since: Option<Duration>,
+    /// Watched time at which it was up again last.
+    up_since: Option<Duration>,
 }
 
 impl Dependencies {
@@ -82,8 +84,27 @@ impl Dependencies {
 
     /// A device is up; the watched time of its last word before, if it was down to any that depends
     /// on it.
-    pub fn rose(&mut self, id: DeviceId) -> Option<Duration> {
-        self.branches.get_mut(&id)?.down_since.take()
+    pub fn rose(&mut self, id: DeviceId, watched: Duration) -> Option<Duration> {
+        let branch = self.branches.get_mut(&id)?;
+        let down_since = branch.down_since.take()?;
+        branch.up_since = Some(watched);
+        Some(down_since)
+    }
+
+    /// Watched time at which anything that a device depends on was up again last, also by way of
+    /// others; `None` when nothing of it was down in this run.
+    #[must_use]
+    pub fn returned_at(&self, id: DeviceId) -> Option<Duration> {
+        let mut seen = BTreeSet::new();
+        let mut open = self.parents(id).to_vec();
+        let mut last = None;
+        while let Some(id) = open.pop() {
+            if seen.insert(id) {
+                last = last.max(self.branches.get(&id).and_then(|branch| branch.up_since));
+                open.extend(self.parents(id));
+            }
+        }
+        last
     }
 
     /// Takes in which devices are down, each with the watched time of its last word.
@@ -169,7 +190,9 @@ mod tests {
     fn one_that_fell_is_down_until_it_rises() {
         let mut house = house();
         assert!(house.fell(ID(0), T(7)) && !house.fell(ID(0), T(9)));
-        assert_eq!((house.rose(ID(0)), house.rose(ID(0))), (Some(T(7)), None));
+        assert_eq!(house.returned_at(ID(2)), None);
+        assert_eq!((house.rose(ID(0), T(10)), house.rose(ID(0), T(11))), (Some(T(7)), None));
+        assert_eq!((house.returned_at(ID(2)), house.returned_at(ID(0))), (Some(T(10)), None));
         assert!(!house.fell(ID(2), T(1)), "nothing depends on the lamp");
     }
 

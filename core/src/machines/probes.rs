@@ -33,6 +33,8 @@ pub struct Suspects {
     pub overdue: Vec<DeviceId>,
     /// They are expired, and their alerts were due at these watched times.
     pub held: Vec<(Duration, DeviceId)>,
+    /// They may be gone, and would have spoken by now if they were not.
+    pub doubted: Vec<DeviceId>,
 }
 
 #[derive(Debug)]
@@ -90,6 +92,11 @@ impl Probes {
         self.waiting.held.push((due, id));
     }
 
+    /// The same for one that may be gone.
+    pub fn suspect_doubted(&mut self, id: DeviceId) {
+        self.waiting.doubted.push(id);
+    }
+
     /// Whether a round trip is to begin now: there is something that it could show, and none is
     /// under way.
     #[must_use]
@@ -117,6 +124,7 @@ impl Probes {
         if self.doubt.is_some_and(|doubt| sent < doubt.to) {
             self.waiting.overdue.extend(suspects.overdue);
             self.waiting.held.extend(suspects.held);
+            self.waiting.doubted.extend(suspects.doubted);
             return Answer::Nothing;
         }
         self.doubt = None;
@@ -164,7 +172,7 @@ mod tests {
     const T: fn(u64) -> Duration = Duration::from_secs;
 
     fn overdue(id: usize) -> Suspects {
-        Suspects { overdue: vec![DeviceId::at(id)], held: Vec::new() }
+        Suspects { overdue: vec![DeviceId::at(id)], ..Suspects::default() }
     }
 
     #[test]

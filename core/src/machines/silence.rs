@@ -54,6 +54,8 @@ pub struct Silence {
     is_deaf: bool,
     /// The table of deadlines holds an entry for it, or it is about to be looked at.
     is_pending: bool,
+    /// The alerts of others wait for its next word.
+    is_awaited: bool,
 }
 
 /// Whose silence a contact ends, which decides what is learned from it.
@@ -72,6 +74,8 @@ pub struct EndedSilence {
     pub is_first: bool,
     /// How long the silence was.
     pub silence: Duration,
+    /// The alerts of others have waited for it.
+    pub is_awaited: bool,
 }
 
 /// Whether a silence that is too long is forgiven for a while.
@@ -98,6 +102,7 @@ impl Silence {
             is_watched: terms.is_watched,
             is_deaf: false,
             is_pending: false,
+            is_awaited: false,
         }
     }
 
@@ -106,6 +111,7 @@ impl Silence {
         let ended = EndedSilence {
             is_first: self.last_contact.is_none(),
             silence: watched.saturating_sub(self.since),
+            is_awaited: self.is_awaited,
         };
         if ended.silence.as_secs() > 0 && !ended.is_first && !self.is_deaf {
             self.learn(ended.silence, watched, standing);
@@ -126,6 +132,16 @@ impl Silence {
             (Standing::Alarmed, None) | (Standing::Quiet, _) => Duration::MAX,
         };
         self.rhythm.note(silence.min(most), watched);
+    }
+
+    /// The alerts of others wait for the next word.
+    pub fn await_word(&mut self) {
+        self.is_awaited = true;
+    }
+
+    /// Nothing waits for it any more.
+    pub fn await_no_word(&mut self) {
+        self.is_awaited = false;
     }
 
     /// Begins anew without a contact.
@@ -344,7 +360,7 @@ mod tests {
         let mut silence = of(30);
         assert_eq!((silence.enter(), silence.enter()), (Some(T(130)), None));
         let ended = silence.end(T(1_000), T(120), Standing::Quiet);
-        assert_eq!(ended, EndedSilence { is_first: true, silence: T(20) });
+        assert_eq!(ended, EndedSilence { is_first: true, silence: T(20), is_awaited: false });
         assert!(silence.is_pending() && silence.has_spoken_since(T(120)));
         assert_eq!((silence.deadline(), silence.last_contact()), (Some(T(150)), Some(T(1_000))));
         silence.leave_table();

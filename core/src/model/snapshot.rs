@@ -60,6 +60,9 @@ pub struct DeviceRecord {
     /// It last said of itself that it is gone.
     #[serde(default)]
     pub offline: bool,
+    /// What is known from each of its availability topics, in their order.
+    #[serde(default, skip_serializing_if = "says_nothing")]
+    pub availability: Vec<SourceRecord>,
     /// How long it is silent between its contacts.
     #[serde(default, skip_serializing_if = "RhythmRecord::is_empty")]
     pub rhythm: RhythmRecord,
@@ -82,9 +85,37 @@ impl DeviceRecord {
             invocation: None,
             announced: None,
             offline: false,
+            availability: Vec::new(),
             rhythm: RhythmRecord::default(),
         }
     }
+}
+
+/// What is known from one of its availability topics (see [`crate::machines::availability`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// The last word; `None` before any, and after a contact that belies it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub here: Option<bool>,
+    /// The broker may still retain that the device is gone, though it spoke after that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_belied: bool,
+    /// The broker retains birth messages, too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub retains_births: bool,
+    /// Of Sparkplug's last birth certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub birth: Option<u64>,
+}
+
+fn says_nothing(sources: &[SourceRecord]) -> bool {
+    sources.iter().all(|source| *source == SourceRecord::default())
+}
+
+/// Serde hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What was left of a pause, at a time of the boot clock.

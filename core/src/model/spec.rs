@@ -4,6 +4,7 @@
 //! secrets, which only the MQTT adapter needs, are not part of it.
 
 use super::device_name::DeviceName;
+use crate::machines::availability::words::OwnWords;
 use crate::model::unit_name::{UnitName, UnitTemplate};
 use crate::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
@@ -77,8 +78,11 @@ pub struct DeviceSpec {
     pub watch: Vec<TopicFilter>,
     /// A message on it is a contact, and asks for the recorded states.
     pub hello: Option<TopicFilter>,
-    /// The device's own word whether it is there, mostly its birth message and its will.
-    pub availability: Option<TopicName>,
+    /// Topics of the device's own word whether it is there, mostly its birth message and its will. In
+    /// Sparkplug one certificate's stands for all that speak of the same thing.
+    pub availability: Vec<TopicName>,
+    /// Words there that no convention knows. Boxed, since few devices need any.
+    pub availability_words: Option<Box<OwnWords>>,
     /// Devices by whose way it is heard: its silence while one of them is down is theirs. The names
     /// are those of others in the same configuration, and there is no circle.
     pub depends_on: Vec<DeviceName>,

@@ -48,6 +48,9 @@ impl Monitor {
 
     fn begin_alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &mut self.devices[id];
+        if let Some(availability) = &mut device.availability {
+            availability.believe();
+        }
         device.episode.begin(turn.now.wall, device.cause_of_silence());
         device.since = turn.now.wall;
         self.expired_count += 1;
@@ -112,7 +115,7 @@ impl Monitor {
 
     /// A device speaks whose next word was awaited: what was held for it need not wait any longer.
     pub(super) fn awaited_word(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        self.devices[id].awaited = false;
+        self.devices[id].silence.await_no_word();
         for child in self.dependencies.children(id).to_vec() {
             if self.devices[child].episode.stage() != Some(AlertStage::Held) {
                 continue;
@@ -147,7 +150,7 @@ impl Monitor {
         if self.devices[id].is_down() {
             return;
         }
-        let Some(from) = self.dependencies.rose(id) else { return };
+        let Some(from) = self.dependencies.rose(id, turn.watched) else { return };
         for child in self.dependencies.descendants(id) {
             let stage = self.devices[child].episode.stage();
             if self.is_cut_off(child) || stage.is_some_and(|stage| stage != AlertStage::Upstream) {

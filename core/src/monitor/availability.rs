@@ -1,32 +1,110 @@
 //! What follows from a device's own word (see [`crate::machines::availability`]).
 
-use super::Monitor;
-use crate::machines::availability::{Told, Verdict, says};
+use super::{Monitor, Target, Timer};
+use crate::machines::availability::sparkplug::Certificate;
+use crate::machines::availability::{Hearing, LONGEST_DOUBT, Told, Word, WordMeaning};
 use crate::model::device_id::DeviceId;
 use crate::model::message::Message;
 use crate::monitor::turn::Turn;
+use std::time::Duration;
+
+/// Whether a topic speaks of several devices, as that of a bridge does.
+pub(super) fn is_shared(found: &[Target]) -> bool {
+    let own = |target: &&Target| matches!(target, Target::Availability(..));
+    found.iter().filter(own).nth(1).is_some()
+}
 
 impl Monitor {
-    /// A device's own word about itself, which is `None` when it means nothing.
+    /// Whether a message says of any device that it is gone.
+    pub(super) fn is_will(&self, found: &[Target], message: &Message) -> bool {
+        let is_death = |target: &Target| match target {
+            Target::Availability(id, source) => {
+                matches!(self.word_of(*id, *source, message), Word::Gone { .. })
+            }
+            Target::Contact(_) | Target::Hello(_) | Target::State(_) => false,
+        };
+        found.iter().any(is_death)
+            || Certificate::of(&message.topic).is_some_and(Certificate::is_death)
+    }
+
+    fn word_of(&self, id: DeviceId, source: u8, message: &Message) -> Word {
+        let availability = self.devices[id].availability.as_ref();
+        availability.map_or(Word::Nothing, |availability| {
+            availability.reads(source, &message.topic, &message.payload)
+        })
+    }
+
+    /// A word on the topic with this number among those of a device.
     pub(super) fn availability_told(
         &mut self,
         turn: &mut Turn<'_>,
-        id: DeviceId,
+        (id, source): (DeviceId, u8),
+        is_shared: bool,
         message: &Message,
     ) {
-        let Some(here) = says(&message.payload) else { return };
+        let word = self.word_of(id, source, message);
         let device = &mut self.devices[id];
-        let Told { verdict, is_news } = device.availability.told(here, message.retain);
+        let hearing = Hearing {
+            is_replay: message.retain,
+            is_shared,
+            can_wait: device.silence.has_timeout(),
+            watched: turn.watched,
+        };
+        let Some(availability) = &mut device.availability else { return };
+        let Told { meaning, is_news } = availability.told(source, word, hearing);
         if is_news {
             self.save_soon(id);
         }
-        match verdict {
-            Verdict::Gone => self.gone(turn, id, is_news),
-            Verdict::Here => self.contact(turn, id),
-            Verdict::Returned => self.back_again(turn, id),
-            Verdict::Nothing => {}
+        match meaning {
+            WordMeaning::Gone => self.gone(turn, id, is_news),
+            WordMeaning::Doubted => self.wait_in_doubt(id),
+            WordMeaning::Here => self.contact(turn, id),
+            WordMeaning::Returned => self.back_again(turn, id),
+            WordMeaning::Nothing => {}
         }
         self.flush_saves(turn);
+    }
+
+    /// Whether a contact may be from the memory of a gateway that has just come back.
+    pub(super) fn is_from_memory(&mut self, watched: Duration, id: DeviceId) -> bool {
+        let device = &mut self.devices[id];
+        if !device.episode.is_open() || !device.is_gone() {
+            return false;
+        }
+        let Some(returned_at) = self.dependencies.returned_at(id) else { return false };
+        let availability = self.devices[id].availability.as_mut();
+        availability.is_some_and(|availability| availability.is_from_memory(returned_at, watched))
+    }
+
+    /// A device that talks will do so within its timeout; a longer one is not waited for.
+    pub(super) fn wait_in_doubt(&mut self, id: DeviceId) {
+        let device = &self.devices[id];
+        if device.availability.as_ref().is_some_and(|availability| availability.is_doubted()) {
+            let time = device.silence.timeout().unwrap_or_default().min(LONGEST_DOUBT);
+            self.timers.push(self.last_turn.mono + time, Timer::Doubt(id));
+        }
+    }
+
+    /// The device has not spoken, as far as it could be heard; a round trip shows that nothing of it
+    /// is on its way.
+    pub(super) fn doubt_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let availability = self.devices.get(id).and_then(|device| device.availability.as_ref());
+        if !availability.is_some_and(|availability| availability.is_doubted()) {
+            return;
+        }
+        if self.clock.is_running() {
+            self.probes.suspect_doubted(id);
+            self.send_probe(turn);
+        } else {
+            self.wait_in_doubt(id);
+        }
+    }
+
+    pub(super) fn believe_gone(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let availability = self.devices[id].availability.as_mut();
+        if availability.is_some_and(|availability| availability.believe()) {
+            self.gone(turn, id, true);
+        }
     }
 
     fn gone(&mut self, turn: &mut Turn<'_>, id: DeviceId, is_news: bool) {
@@ -63,6 +141,7 @@ impl Monitor {
         self.store_answered = true;
         for id in self.devices.ids() {
             self.recall_availability(turn, id);
+            self.wait_in_doubt(id);
         }
     }
 }

@@ -116,7 +116,7 @@ impl Monitor {
             return false;
         }
         for &parent in parents {
-            self.devices[parent].awaited = true;
+            self.devices[parent].silence.await_word();
         }
         true
     }
@@ -132,7 +132,7 @@ impl Monitor {
             Some(deadline) => {
                 Some(deadline.max(self.clock.resumed_at() + device.silence.grace()) + AFTER)
             }
-            None => device.availability.has_topic().then_some(at + WILL_DUE),
+            None => device.availability.is_some().then_some(at + WILL_DUE),
         }
     }
 

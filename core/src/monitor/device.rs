@@ -50,11 +50,10 @@ pub struct Device {
     pub hold: Option<Box<Hold>>,
     /// Alarms of late, if there were any.
     pub flaps: Option<Box<Flaps>>,
-    /// The alerts of others wait for its next word.
-    pub awaited: bool,
     /// Wall clock of the last change of state, for `since` in the status.
     pub since: Duration,
-    pub availability: Availability,
+    /// Boxed, since few devices have availability topics.
+    pub availability: Option<Box<Availability>>,
     /// A person's choice.
     pub enabled: Option<bool>,
     /// Its record waits to be saved.
@@ -65,7 +64,7 @@ pub struct Device {
     pub recorded: bool,
     pub alert_unit: Option<UnitTemplate>,
     pub repeat: Option<Box<Repeat>>,
-    pub hellos: u64,
+    pub hellos: u32,
     pub agent: Option<Box<Agent>>,
 }
 
@@ -79,6 +78,8 @@ impl Device {
             auto: spec.auto_timeout,
             is_watched: !spec.watch.is_empty(),
         };
+        let availability = (!spec.availability.is_empty())
+            .then(|| Box::new(Availability::new(&spec.availability, spec.availability_words)));
         let repeat = spec.expire_repeat.map(|interval| Box::new(Repeat { interval, due: None }));
         Self {
             spec: Settings {
@@ -92,9 +93,8 @@ impl Device {
             episode: Episode::default(),
             hold: None,
             flaps: None,
-            awaited: false,
             since: wall,
-            availability: Availability::new(spec.availability.is_some()),
+            availability,
             enabled: None,
             dirty: false,
             status_stale: false,
@@ -139,7 +139,13 @@ impl Device {
     /// Whether it has said of itself that it is gone.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.availability.is_gone()
+        self.availability.as_ref().is_some_and(|availability| availability.is_gone())
+    }
+
+    /// Whether it has said of itself that it is there.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.availability.as_ref().is_some_and(|availability| availability.is_here())
     }
 
     /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not. What
@@ -158,6 +164,10 @@ impl Device {
     /// Takes over what holds whatever this run has found out meanwhile.
     pub fn restore_choices(&mut self, record: &DeviceRecord) {
         self.enabled = self.enabled.or(record.enabled);
+        let has_spoken = self.silence.last_contact().is_some();
+        if let Some(availability) = &mut self.availability {
+            availability.resume(record, has_spoken);
+        }
         self.silence.know(record);
         if let Some(agent) = &mut self.agent {
             agent.resume(record.invocation.as_deref());
@@ -168,7 +178,6 @@ impl Device {
     /// that run ended at: a record cannot be younger.
     pub fn restore(&mut self, record: &DeviceRecord, watched: Duration) {
         self.silence.resume(record, watched);
-        self.availability.resume(record.offline);
         // One that has expired in this run already was told of and stays expired.
         match record.expired_since {
             Some(since) => self.episode = Episode::resumed(since, record.cause, record.untold),
@@ -187,7 +196,9 @@ impl Device {
     pub fn inherit(&mut self, before: Device) -> Option<Box<Agent>> {
         let was_enabled = before.is_enabled();
         self.silence.inherit(&before.silence, was_enabled);
-        self.availability.inherit(before.availability);
+        if let (Some(availability), Some(before)) = (&mut self.availability, before.availability) {
+            availability.inherit(*before);
+        }
         self.enabled = before.enabled;
         self.recorded = before.recorded;
         self.hellos = before.hellos;
@@ -289,6 +300,7 @@ impl Device {
                 .map(str::to_owned),
             announced: announced.map(str::to_owned),
             offline: self.is_gone(),
+            availability: self.availability.as_ref().map(|own| own.record()).unwrap_or_default(),
             ..DeviceRecord::new(self.spec.name.clone())
         })
     }

@@ -3,7 +3,6 @@
 //! Nobody expires on a line that may be dead: a round trip comes first, see [`super::probe`].
 
 use super::device::Device;
-use crate::machines::availability::says;
 use crate::machines::silence::{EndedSilence, GRACE, Grace};
 use crate::machines::watch_link::{self, Return, Telling};
 use crate::model::action::Action;
@@ -14,6 +13,7 @@ use crate::model::message::{
 };
 use crate::model::plan::{self, Plan};
 use crate::model::words::devices_and_agents;
+use crate::monitor::availability::is_shared;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Target, Timer, loss_kind};
 use crate::topic::TopicFilter;
@@ -220,13 +220,16 @@ impl Monitor {
                 self.came_for_nobody(turn);
             }
         }
-        // A will is sent by the broker: it is no sign of life of anybody.
-        let is_will = found.iter().any(|target| matches!(target, Target::Availability(_)))
-            && says(&message.payload) == Some(false);
+        // A will is sent by the broker, so it never counts as a contact.
+        let is_will = self.is_will(&found, message);
+        let is_shared = is_shared(&found);
         for target in found.drain(..) {
             match target {
-                Target::Availability(id) => self.availability_told(turn, id, message),
+                Target::Availability(id, source) => {
+                    self.availability_told(turn, (id, source), is_shared, message);
+                }
                 Target::Contact(_) | Target::Hello(_) if is_replay || is_will => {}
+                Target::Contact(id) if self.is_from_memory(turn.watched, id) => {}
                 Target::Contact(id) => self.contact(turn, id),
                 Target::Hello(id) => {
                     self.contact(turn, id);
@@ -254,12 +257,14 @@ impl Monitor {
         let watched = turn.watched;
         let device = &mut self.devices[id];
         let standing = device.standing();
-        let EndedSilence { is_first, silence } =
+        let EndedSilence { is_first, silence, is_awaited } =
             device.silence.end(turn.now.wall, watched, standing);
         // After a crash it has at least this long; one that talks more rarely would be taken for
         // silent by then if the crash took this contact along.
         self.saving.hurry_if(silence > GRACE);
-        device.availability.heard();
+        if let Some(availability) = &mut device.availability {
+            availability.heard();
+        }
         self.saving.changed(id, &mut device.dirty);
         if !device.silence.is_pending() {
             self.arm(id);
@@ -268,14 +273,13 @@ impl Monitor {
         if !device.is_enabled() {
             return;
         }
-        let awaited = device.awaited;
         if device.episode.is_open() {
             self.recover(turn, id);
         } else if is_first {
             device.since = turn.now.wall;
             self.tell_state(turn, id);
         }
-        if awaited {
+        if is_awaited {
             self.awaited_word(turn, id);
         }
         self.contact_to_tell(id);
@@ -302,6 +306,7 @@ impl Monitor {
         for id in self.devices.ids() {
             self.arm(id);
             self.wait(id);
+            self.wait_in_doubt(id);
         }
     }
 

@@ -42,6 +42,9 @@ impl Monitor {
             for held in suspects.held {
                 self.judge_held(turn, sent, held);
             }
+            for id in suspects.doubted {
+                self.believe_gone(turn, id);
+            }
             self.send_probe(turn);
             self.flush_saves(turn);
         } else {

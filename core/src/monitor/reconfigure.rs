@@ -4,6 +4,7 @@ use super::agent::agent_left;
 use super::device::Device;
 use super::devices::Devices;
 use crate::machines::agent::Agent;
+use crate::machines::availability::sparkplug::topics_beside;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::spec::{DeviceSpec, MonitorSpec};
@@ -114,9 +115,13 @@ impl Monitor {
             for filter in &spec.state {
                 self.index.insert(filter, Target::State(id));
             }
-            // A topic name without wildcards is a filter that matches itself.
-            if let Some(filter) = spec.availability.as_ref().and_then(TopicName::as_filter) {
-                self.index.insert(&filter, Target::Availability(id));
+            // More topics than there are numbers have been refused with the configuration.
+            for (source, topic) in (0..u8::MAX).zip(&spec.availability) {
+                // A topic name without wildcards is a filter that matches itself.
+                let filters = topics_beside(topic);
+                for filter in filters.iter().filter_map(TopicName::as_filter) {
+                    self.index.insert(&filter, Target::Availability(id, source));
+                }
             }
             let filters = first..self.index.len();
             devices.push(Device::new(spec, filters, watched, wall));

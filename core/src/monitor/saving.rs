@@ -143,7 +143,7 @@ impl Monitor {
                 self.save_soon(id);
             }
             let device = &self.devices[id];
-            if record.offline && device.availability.is_here() && device.episode.is_open() {
+            if record.offline && device.is_here() && device.episode.is_open() {
                 // It said so before it was known that it had been gone.
                 self.expired_count += 1;
                 self.recover(turn, id);

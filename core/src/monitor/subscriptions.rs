@@ -30,7 +30,7 @@ impl Monitor {
         let devices = self.filters(|filter, target| match target {
             Target::Contact(_) => Some(wanted(filter, QoS::AtMostOnce)),
             Target::Hello(_) => Some(wanted(filter, QoS::AtLeastOnce)),
-            Target::Availability(_) => {
+            Target::Availability(..) => {
                 Some(Subscription { replay: true, ..wanted(filter, QoS::AtLeastOnce) })
             }
             Target::State(_) => None,
@@ -46,7 +46,7 @@ impl Monitor {
         let markers = TopicFilter::new(markers).ok().map(|filter| wanted(filter, QoS::AtLeastOnce));
         let devices = self.filters(|filter, target| match target {
             Target::State(_) => Some(wanted(filter, QoS::AtLeastOnce)),
-            Target::Contact(_) | Target::Hello(_) | Target::Availability(_) => None,
+            Target::Contact(_) | Target::Hello(_) | Target::Availability(..) => None,
         });
         plan(devices.chain(markers))
     }

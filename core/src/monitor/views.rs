@@ -57,7 +57,7 @@ impl Monitor {
             watch_timeout: device.silence.timeout(),
             auto_timeout: device.silence.is_auto(),
             learned: device.silence.learned(self.clock.at(self.last_turn.mono)),
-            hellos: device.hellos,
+            hellos: device.hellos.into(),
             disabled_until: self
                 .pauses
                 .left(&device.spec.name, self.last_turn.boot)

@@ -358,7 +358,7 @@ fn of_two_gateways_either_is_needed() {
 
 #[test]
 fn a_gateways_will_counts_like_its_silence() {
-    let gateway = DeviceSpec { availability: Some(topic("home/gateway/LWT")), ..device("gateway") };
+    let gateway = DeviceSpec { availability: vec![topic("home/gateway/LWT")], ..device("gateway") };
     let mut house =
         House::running(vec![behind(&["gateway"], watched("lamp", 30)), gateway.clone()]);
     house.hear("home/lamp/x");

@@ -143,6 +143,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         invocation: None,
         announced: None,
         offline: false,
+        availability: Vec::new(),
         rhythm: RhythmRecord::default(),
     };
     let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();
