@@ -14,6 +14,7 @@ pub mod orders;
 pub mod pauses;
 pub mod probes;
 pub mod random;
+pub mod refusals;
 pub mod restores;
 pub mod retained;
 pub mod rhythm;

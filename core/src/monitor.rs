@@ -44,6 +44,7 @@ use crate::machines::echoes::{Echoes, Round};
 use crate::machines::pauses::Pauses;
 use crate::machines::probes::Probes;
 use crate::machines::random::Random;
+use crate::machines::refusals::Refusals;
 use crate::machines::restores::Restores;
 use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
@@ -66,7 +67,6 @@ use crate::topic::index::TopicIndex;
 use alert_units::alerts_dropped;
 use bytes::Bytes;
 use devices::Devices;
-use refusals::Refusals;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -293,7 +293,7 @@ impl Monitor {
             Event::PublishRefused { topic, reason, token } => {
                 self.publication_refused(turn, &topic, reason, token);
             }
-            Event::BrokerLacks { what } => self.broker_lacks(turn, what),
+            Event::BrokerLacks { what } => self.broker_lacks(turn, &what),
             Event::PublishAccepted { topic } => self.publication_accepted(turn, &topic),
             Event::StoreOpened(snapshot) => self.store_opened(turn, snapshot),
             Event::StoreFailed { error } | Event::StoreLost { error } => {
