@@ -373,7 +373,14 @@ impl Way<'_> {
         self,
         addresses: &mut Addresses,
     ) -> Option<Result<Established, Trouble>> {
-        let mut older = self.establish(addresses, Protocol::V311, PROMPT).await.ok()?;
+        let mut older = match self.establish(addresses, Protocol::V311, PROMPT).await {
+            Ok(older) => older,
+            // That is an answer as well, and no other one is to be had with these credentials.
+            Err(refusal @ (Trouble::BadCredentials { .. } | Trouble::NoCredentials { .. })) => {
+                return Some(Err(refusal));
+            }
+            Err(_) => return None,
+        };
         older.wire.disconnect(&mut older.link.output);
         older.link.finish(FAREWELL).await;
         match self.establish(addresses, Protocol::V5, CONNACK_TIMEOUT).await {

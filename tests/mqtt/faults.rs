@@ -479,6 +479,23 @@ async fn auto_falls_back_where_mqtt_5_gets_no_answer_twice_and_3_1_1_does_at_onc
     }
 }
 
+/// It would otherwise be told that the broker does not answer.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_password_is_named_where_mqtt_5_gets_no_answer() {
+    let broker = FakeBroker::start().await;
+    let mut settings = settings(broker.port(), ProtocolChoice::Auto);
+    settings.user = Some("iotmonitor".to_owned());
+    let mut client = Client::new(Connection::Watch, settings);
+    let (hanging, _) = broker.connect().await;
+    let (mut refusing, protocol) = broker.connect().await;
+    assert_eq!(protocol, Protocol::V311);
+    // CONNACK: not authorized.
+    refusing.write_all(&[0x20, 2, 0, 5]).await.unwrap();
+    let reason = client.disconnected().await;
+    assert!(matches!(&reason, LossReason::Refused(_)), "{reason:?}");
+    drop(hanging);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_hung_while_mqtt_5_was_tried_is_used_with_mqtt_5() {
     let broker = FakeBroker::start().await;
