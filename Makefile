@@ -13,7 +13,7 @@ MINUTES ?= 10
 # How long `make fuzz` tries each of its targets.
 SECONDS ?= 10
 
-.PHONY: help build run test unit-test system-test soak lint fuzz bench bench-check bench-micro bench-baseline picture deps \
+.PHONY: help build run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-baseline picture deps \
 	deb deny advisories reproducible book install uninstall
 
 help: ## this list
@@ -34,6 +34,9 @@ unit-test: ## the tests that need neither root nor a container
 system-test: ## the tests under a real systemd (as root)
 	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
 
+brokers: ## the main job on each broker of docs/brokers.md, those of npm and PyPI too (as root)
+	$(CARGO) test --locked --test brokers -- --include-ignored --test-threads=$(TEST_THREADS)
+
 soak: build ## the fault tests in their long form: MINUTES=10 (as root)
 	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test faults -- --test-threads=$(TEST_THREADS)
 	SCHEDULES=1000000 $(CARGO) test --release --locked --test faults schedules
@@ -42,7 +45,7 @@ soak: build ## the fault tests in their long form: MINUTES=10 (as root)
 lint: ## formatting, clippy and shellcheck
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
-	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh \
+	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh tests/brokers/*.sh \
 		systemd/usr/share/doc/iotmonitor/examples/notify
 
 fuzz: ## try each parser with bytes of any kind for so long: SECONDS=10

@@ -35,7 +35,7 @@ is_there promtool || leave_out promtool:: "metrics as Prometheus reads them (pro
 if [[ $which == all ]]; then
     if ! why=$(packaging/container.sh); then
         arguments+=(--skip small_disk::)
-        left_out+=("full disks, the system tests and the faults under a real systemd ($why)")
+        left_out+=("full disks, brokers other than this machine's, the system tests and the faults under a real systemd ($why)")
     fi
 else
     why="unit tests"
@@ -50,12 +50,13 @@ if [[ -z $why ]]; then
     "$cargo" build --release --locked
     exec "$cargo" test --workspace --locked --no-fail-fast -- "${arguments[@]}"
 fi
-# Each file or folder of tests/ is a test program; two of them boot machines.
+# Each file or folder of tests/ is a test program; two of them boot machines, and one runs brokers in
+# root file systems of their own.
 programs=()
 for main in tests/*.rs tests/*/main.rs */tests/*.rs; do
     [[ -e $main ]] || continue
     program=$(basename "${main%/main.rs}" .rs)
-    [[ $program =~ ^(system|faults)$ ]] || programs+=(--test "$program")
+    [[ $program =~ ^(system|faults|brokers)$ ]] || programs+=(--test "$program")
 done
 failed=0
 "$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" || failed=1
