@@ -106,6 +106,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_learned_begins_the_delays_afresh_but_not_for_ever() {
+        let mut backoff = Backoff::default();
+        for _ in 0..MOST_LESSONS {
+            assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
+            backoff.learned();
+        }
+        for _ in 0..10 {
+            backoff.next(Kind::Passing);
+            backoff.learned();
+        }
+        assert!(backoff.next(Kind::Passing) >= Duration::from_secs(15));
+        backoff.stood(GOOD_AFTER);
+        backoff.next(Kind::Passing);
+        backoff.learned();
+        assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
+    }
+
+    #[test]
     fn outages_and_refusals_do_not_lengthen_each_others_delays() {
         let mut backoff = RetryDelays::default();
         for _ in 0..10 {

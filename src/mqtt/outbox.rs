@@ -1,7 +1,7 @@
 //! What is to be sent, in order, and which publications still lack their acknowledgement.
 //!
 //! Publications with QoS 1 stay here until PUBACK, across reconnections, unless they belong to their
-//! connection; everything else is dropped with the connection that it was meant for. Deliberately absent: packets, sockets, time.
+//! connection; everything else is dropped with the connection that it was meant for.
 
 use iotmonitor_core::model::message::{Lifetime, Publication, QoS, Subscription, Token};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Room for so many topics is kept when the queue has run empty.
 const KEPT_ROOM: usize = 256;
+
+/// So many publications are kept that were put aside; of more, the oldest is given up.
+const MOST_ASIDE: usize = 256;
 
 /// The queue keeps the order of the calls. Its memory is bounded by topics: a later publication
 /// replaces one of the same topic and QoS that was not sent yet, and takes its own, later place,
@@ -25,6 +28,8 @@ pub(super) struct Outbox {
     last_pkid: u16,
     /// Tokens of publications that were replaced, to be reported as published.
     replaced: VecDeque<Token>,
+    /// What the broker closes the connection on, the last of each topic, the oldest first.
+    aside: VecDeque<Publication>,
 }
 
 #[derive(Debug)]
@@ -57,6 +62,7 @@ impl Outbox {
     pub(super) fn publish(&mut self, publication: Publication) {
         let key = (publication.topic.clone(), publication.qos);
         let awaited = publication.restored;
+        self.aside.retain(|older| older.topic != publication.topic);
         let place = self.push(Queued::Publish(publication, None));
         if awaited {
             return;
@@ -81,6 +87,32 @@ impl Outbox {
         match self.queue.first_key_value()?.1 {
             Queued::Publish(publication, _) => Some(&publication.topic),
             Queued::Subscribe(_) | Queued::Unsubscribe(_) => None,
+        }
+    }
+
+    /// Keeps a publication that has been reported as refused, to be tried again later. One that
+    /// belongs to its connection is given up, and so is one with a successor on its topic.
+    pub(super) fn put_aside(&mut self, publication: Publication) {
+        let key = (publication.topic.clone(), publication.qos);
+        if !outlives_connection(&publication) || self.newest.contains_key(&key) {
+            return;
+        }
+        self.aside.retain(|older| older.topic != publication.topic);
+        self.aside.push_back(Publication { token: None, ..publication });
+        if self.aside.len() > MOST_ASIDE {
+            self.aside.pop_front();
+        }
+    }
+
+    pub(super) fn topics_aside(&self) -> impl Iterator<Item = &TopicName> {
+        self.aside.iter().map(|publication| &publication.topic)
+    }
+
+    /// Puts a publication that was put aside at the end of the queue.
+    pub(super) fn take_back(&mut self, topic: &TopicName) {
+        let place = self.aside.iter().position(|publication| publication.topic == *topic);
+        if let Some(publication) = place.and_then(|place| self.aside.remove(place)) {
+            self.publish(publication);
         }
     }
 
@@ -212,5 +244,74 @@ impl Outbox {
         if let Some(Queued::Publish(publication, _)) = self.queue.remove(&place) {
             self.replaced.extend(publication.token);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iotmonitor_core::model::message::Connection;
+
+    fn publication(topic: &str, payload: &'static str) -> Publication {
+        Publication {
+            connection: Connection::Watch,
+            topic: TopicName::new(topic).unwrap(),
+            payload: payload.into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            restored: false,
+            lifetime: Lifetime::UntilAnswered,
+            token: Some(Token(1)),
+        }
+    }
+
+    fn next(outbox: &mut Outbox) -> Option<(String, Option<Token>)> {
+        match outbox.next(100, |_| false)? {
+            NextPacket::Publish { publication, pkid, .. } => {
+                outbox.acknowledged(pkid);
+                let payload = String::from_utf8(publication.payload.to_vec()).unwrap();
+                Some((payload, publication.token))
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_put_aside_waits_for_its_turn_and_answers_no_token_twice() {
+        let mut outbox = Outbox::default();
+        outbox.put_aside(publication("a", "1"));
+        outbox.put_aside(publication("a", "2"));
+        outbox.put_aside(publication("b", "3"));
+        outbox.disconnected();
+        outbox.connected(false);
+        assert_eq!(outbox.topics_aside().count(), 2);
+        assert!(outbox.is_settled() && next(&mut outbox).is_none());
+        outbox.take_back(&TopicName::new("a").unwrap());
+        assert_eq!(next(&mut outbox), Some(("2".to_owned(), None)));
+        assert_eq!(outbox.topics_aside().count(), 1);
+    }
+
+    #[test]
+    fn the_last_word_on_a_topic_stays_the_last() {
+        let mut outbox = Outbox::default();
+        outbox.put_aside(publication("a", "old"));
+        outbox.publish(publication("a", "new"));
+        assert_eq!(outbox.topics_aside().count(), 0);
+        outbox.put_aside(publication("a", "old"));
+        assert_eq!(outbox.topics_aside().count(), 0, "its successor is in the queue");
+        assert_eq!(next(&mut outbox), Some(("new".to_owned(), Some(Token(1)))));
+    }
+
+    #[test]
+    fn what_is_put_aside_is_bounded_and_what_belongs_to_a_connection_is_given_up() {
+        let mut outbox = Outbox::default();
+        outbox.put_aside(Publication { lifetime: Lifetime::Connection, ..publication("a", "1") });
+        outbox.put_aside(Publication { qos: QoS::AtMostOnce, ..publication("a", "1") });
+        assert_eq!(outbox.topics_aside().count(), 0);
+        for number in 0..2 * MOST_ASIDE {
+            outbox.put_aside(publication(&number.to_string(), "1"));
+        }
+        assert_eq!(outbox.topics_aside().count(), MOST_ASIDE);
+        assert_eq!(outbox.topics_aside().next().unwrap().as_str(), MOST_ASIDE.to_string());
     }
 }

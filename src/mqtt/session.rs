@@ -53,6 +53,10 @@ const SUBSCRIBE_OVERHEAD: usize = 16;
 /// A SUBACK or UNSUBACK that is later than this will not come.
 const SUBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// While everything goes out one at a time, the next packet waits for an answer no longer than this:
+/// a broker may lose one, and goes on without it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Above so many unwritten bytes nothing is added, neither commands nor acknowledgements.
 const MAX_OUTPUT: usize = 256 * 1024;
 
@@ -117,6 +121,8 @@ pub(super) struct MqttSession<'a> {
     began: Instant,
     last_tick: Instant,
     ping_sent: Option<Instant>,
+    /// Since when nothing is sent before an answer comes.
+    held_since: Option<Instant>,
     closing: Option<Instant>,
 }
 
@@ -190,6 +196,7 @@ impl<'a> MqttSession<'a> {
             began: Instant::now(),
             last_tick: Instant::now(),
             ping_sent: None,
+            held_since: None,
             closing: None,
         }
     }
@@ -220,6 +227,10 @@ impl<'a> MqttSession<'a> {
             let Some(pause) = self.take_in()? else { return Ok(SessionEnd::Unheard) };
             if let Some(end) = self.obey() {
                 return Ok(end);
+            }
+            // What the commands led to is reported before anything is waited for.
+            if !self.owed.is_empty() && pause != Pause::ChannelFull {
+                continue;
             }
             let owes = self.stall.is_checking()
                 || self.ping_sent.is_some()
@@ -449,6 +460,7 @@ impl<'a> MqttSession<'a> {
             for request in self.requests.values_mut() {
                 request.sent = now;
             }
+            self.held_since = self.held_since.map(|_| now);
         }
         if self.requests.values().any(|request| now - request.sent > SUBACK_TIMEOUT) {
             let server = self.context.server.clone();
@@ -473,7 +485,13 @@ impl<'a> MqttSession<'a> {
         if now - self.began >= CAREFUL_TIME && !self.is_unanswered() {
             self.context.suspects.settle();
         }
+        // What lacks its answer for so long is not what the broker closes on.
+        if self.held_since.is_some_and(|since| now - since > ANSWER_TIMEOUT) {
+            self.held_since = None;
+            self.context.suspects.settle();
+        }
         self.retry_aside();
+        self.retry_publications();
         Ok(())
     }
 

@@ -104,16 +104,18 @@ impl SuspectItems {
         self.filters_per_packet
     }
 
-    /// The broker closed, and goes on for others. Gives what it closed on, where that is certain.
-    pub(super) fn closed_on(&mut self, unanswered: Vec<Unanswered>) -> Option<Item> {
+    /// The broker closed, and goes on for others. Gives what it closed on, where that is certain,
+    /// and whether the next connection will be used in another way than this one.
+    pub(super) fn closed_on(&mut self, unanswered: Vec<Unanswered>) -> (Option<Item>, bool) {
         let [only] = unanswered.as_slice() else {
+            let before = self.suspected.len();
             self.suspected.extend(unanswered.into_iter().flatten());
-            return None;
+            return (None, self.suspected.len() > before);
         };
         let [item] = only.as_slice() else {
             self.filters_per_packet = if only.len() > FEW_FILTERS { FEW_FILTERS } else { 1 };
             self.suspected.extend(only.iter().cloned());
-            return None;
+            return (None, true);
         };
         let strikes = self.strikes.entry(item.clone()).or_default();
         *strikes = strikes.saturating_add(1);
@@ -121,7 +123,7 @@ impl SuspectItems {
         if strikes >= STRIKES || self.verdict(item) != ItemVerdict::Free {
             self.put_aside(item.clone());
         }
-        Some(item.clone())
+        (Some(item.clone()), true)
     }
 
     fn put_aside(&mut self, item: Item) {
@@ -218,10 +220,11 @@ mod tests {
         let mut suspects = SuspectItems::default();
         let (bad, good) = (topic("a/bad"), topic("b/good"));
         let both = || vec![vec![topic("a/bad")], vec![topic("b/good")]];
-        assert_eq!(suspects.closed_on(both()), None);
+        assert_eq!(suspects.closed_on(both()), (None, true));
+        assert_eq!(suspects.closed_on(both()), (None, false), "that teaches nothing");
         assert!(suspects.is_careful());
         suspects.answered(&good);
-        assert_eq!(suspects.closed_on(vec![vec![bad.clone()]]).as_ref(), Some(&bad));
+        assert_eq!(suspects.closed_on(vec![vec![bad.clone()]]), (Some(bad.clone()), true));
         assert_eq!(suspects.verdict(&bad), ItemVerdict::Free);
         suspects.closed_on(vec![vec![bad.clone()]]);
         assert_eq!(suspects.verdict(&bad), ItemVerdict::Aside);
@@ -260,12 +263,12 @@ mod tests {
         let mut suspects = SuspectItems::default();
         let packet = |count: usize| (0..count).map(|n| filter(&n.to_string())).collect::<Vec<_>>();
         for (had, has) in [(200, 8), (8, 1)] {
-            assert_eq!(suspects.closed_on(vec![packet(had)]), None);
+            assert_eq!(suspects.closed_on(vec![packet(had)]), (None, true));
             assert_eq!(suspects.filters_per_packet(), has);
         }
-        assert_eq!(suspects.closed_on(vec![packet(1)]), Some(filter("0")));
+        assert_eq!(suspects.closed_on(vec![packet(1)]).0, Some(filter("0")));
         assert_eq!(suspects.filters_per_packet(), 1, "it may have been the number yet");
-        assert_eq!(suspects.closed_on(vec![packet(1)]), Some(filter("0")));
+        assert_eq!(suspects.closed_on(vec![packet(1)]).0, Some(filter("0")));
         assert_eq!(suspects.filters_per_packet(), FILTERS_PER_PACKET, "it was the filter");
     }
 

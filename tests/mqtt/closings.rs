@@ -302,6 +302,70 @@ async fn a_filter_that_is_no_longer_wanted_is_not_tried_again() {
     assert!(event.is_err(), "{event:?}");
 }
 
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+fn is_bad_before_it_is_taken(text: &str) -> bool {
+    is_bad(text) && !IS_TAKEN.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_that_was_put_aside_is_sent_after_a_while() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::Auto));
+    serve_with_objections(broker, is_bad_before_it_is_taken);
+    client.connected().await;
+    for name in ["bad/1", "bad/2", "bad/3"] {
+        client.handle.publish(publication(Connection::Watch, name, b"x"));
+    }
+    let mut refused = BTreeSet::new();
+    let _ = through_losses(&mut client, &[], |event| {
+        if let Event::PublishRefused { topic, .. } = event {
+            refused.insert(topic.clone());
+        }
+        (refused.len() == 3).then_some(())
+    })
+    .await;
+    IS_TAKEN.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    // One alone, and the others of its branch when it has been taken.
+    while !refused.is_empty() {
+        match client.events.recv().await {
+            Some(Event::PublishAccepted { topic }) => drop(refused.remove(&topic)),
+            Some(Event::Connected { .. }) => {}
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    assert!(began.elapsed() >= Duration::from_secs(9 * 60), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_acknowledgement_does_not_hold_the_outbox_for_ever() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::V5));
+    let mut stream = broker.welcome().await;
+    client.connected().await;
+    for name in ["a/1", "a/2"] {
+        client.handle.publish(publication(Connection::Watch, name, b"x"));
+        assert_eq!(read(&mut stream).await.unwrap().first >> 4, 3);
+    }
+    drop(stream);
+    // Both are suspected, and go out one at a time; the first one is never acknowledged.
+    let mut stream = broker.welcome().await;
+    let began = Instant::now();
+    let mut topics = Vec::new();
+    while topics.len() < 2 {
+        let packet = timeout(2 * PATIENCE, read(&mut stream)).await.expect("the second one, too");
+        let packet = packet.expect("the connection stays");
+        match packet.first >> 4 {
+            3 => topics.push(packet.body[2..5].to_vec()),
+            12 => stream.write_all(&[0xD0, 0]).await.unwrap(),
+            other => panic!("a packet of type {other}"),
+        }
+    }
+    assert_eq!(topics, [b"a/1", b"a/2"]);
+    assert!(began.elapsed() >= Duration::from_secs(29), "{:?}", began.elapsed());
+}
+
 static IS_ALLOWED: AtomicBool = AtomicBool::new(false);
 
 fn is_bad_for_a_while(text: &str) -> bool {

@@ -163,6 +163,11 @@ fn answer_of(
             rest.extend(codes);
             Some([vec![0x90], length(rest.len()), rest].concat())
         }
+        10 => Some(match protocol {
+            Protocol::V311 => vec![0xB0, 2, body[0], body[1]],
+            // An empty list of properties, and success for one filter.
+            Protocol::V5 => vec![0xB0, 4, body[0], body[1], 0, 0],
+        }),
         12 => Some(vec![0xD0, 0]),
         14 => None,
         other => panic!("a packet of type {other}"),

@@ -6,6 +6,7 @@ use iotmonitor::mqtt::settings::ProtocolChoice;
 use iotmonitor::mqtt::{ConnectionOptions, Will};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, Publication, QoS, Token};
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 const BOTH: [Connection; 2] = [Connection::Watch, Connection::State];
@@ -72,6 +73,22 @@ async fn a_publication_over_the_brokers_limit_is_refused_and_the_rest_goes_out()
             assert_eq!(client.next().await, Event::PublishAccepted { topic: topic("a/small") });
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_not_even_sent_is_reported_at_once() {
+    let broker = FakeBroker::start().await;
+    let mut client = Client::new(Connection::Watch, settings(broker.port(), ProtocolChoice::V5));
+    let (mut stream, _) = broker.connect().await;
+    stream.write_all(&[0x20, 8, 0, 0, 5, 0x27, 0, 0, 0, 100]).await.unwrap();
+    client.connected().await;
+    let began = Instant::now();
+    for _ in 0..10 {
+        client.handle.publish(publication(Connection::Watch, "a/large", &[0; 200]));
+        assert!(matches!(client.next().await, Event::PublishRefused { .. }));
+    }
+    // A report that waits for a tick of half a second takes as long each time.
+    assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

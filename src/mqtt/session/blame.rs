@@ -64,6 +64,24 @@ impl MqttSession<'_> {
         }
     }
 
+    /// Sends once more what the broker is known to take by now, and one publication of what was put
+    /// aside a while ago.
+    pub(super) fn retry_publications(&mut self) {
+        let topics: Vec<TopicName> =
+            self.context.shared.lock().outbox.topics_aside().cloned().collect();
+        let mut may_try = !topics.is_empty() && !self.is_unanswered();
+        for topic in topics {
+            let is_back = match self.context.suspects.verdict(&Item::Topic(topic.clone())) {
+                ItemVerdict::Free => true,
+                ItemVerdict::Retry => std::mem::take(&mut may_try),
+                ItemVerdict::Aside => false,
+            };
+            if is_back {
+                self.context.shared.lock().outbox.take_back(&topic);
+            }
+        }
+    }
+
     /// Asks once more, and for nothing else, for a subscription that was put aside a while ago.
     pub(super) fn retry_aside(&mut self) {
         if self.aside.is_empty() || self.is_unanswered() || !self.subscribing.is_empty() {

@@ -16,8 +16,10 @@ impl MqttSession<'_> {
         let window = PUBLISH_WINDOW.min(self.limits.receive_maximum.into());
         while self.link.output.len() <= MAX_OUTPUT {
             if self.context.suspects.is_careful() && self.is_unanswered() {
+                self.held_since.get_or_insert_with(Instant::now);
                 return;
             }
+            self.held_since = None;
             if !self.subscribing.is_empty() || !self.unsubscribing.is_empty() {
                 if self.requests.len() >= SUBSCRIBE_WINDOW {
                     return;
@@ -30,14 +32,8 @@ impl MqttSession<'_> {
                 self.owed.push_back(Event::Published { token });
             }
             let item = state.outbox.next_topic().map(|topic| Item::Topic(topic.clone()));
-            let verdict =
-                item.as_ref().map_or(ItemVerdict::Free, |item| self.context.suspects.verdict(item));
             drop(state);
-            match (verdict, item) {
-                (ItemVerdict::Retry, _) if self.is_unanswered() => return,
-                (ItemVerdict::Retry, Some(item)) => self.context.suspects.suspect(item),
-                (ItemVerdict::Free | ItemVerdict::Aside | ItemVerdict::Retry, _) => {}
-            }
+            let verdict = item.map_or(ItemVerdict::Free, |item| self.verdict_now(item));
             let requests = &self.requests;
             let is_used = |pkid| requests.contains_key(&pkid);
             let next = self.context.shared.lock().outbox.next(window, is_used);
@@ -46,7 +42,10 @@ impl MqttSession<'_> {
                 Some(NextPacket::Publish { publication, pkid, .. })
                     if verdict == ItemVerdict::Aside =>
                 {
-                    let _is_done = self.context.shared.lock().outbox.acknowledged(pkid);
+                    let mut state = self.context.shared.lock();
+                    let _is_done = state.outbox.acknowledged(pkid);
+                    state.outbox.put_aside(publication.clone());
+                    drop(state);
                     let event = self.refused(publication, suspects::REASON.to_owned());
                     self.owed.push_back(event);
                 }
@@ -61,8 +60,24 @@ impl MqttSession<'_> {
                         self.owed.extend(event);
                     }
                 }
-                Some(NextPacket::Unsubscribe(filters)) => self.unsubscribing.extend(filters),
+                Some(NextPacket::Unsubscribe(filters)) => {
+                    self.aside.retain(|aside| !filters.contains(&aside.filter));
+                    self.unsubscribing.extend(filters);
+                }
             }
+        }
+    }
+
+    /// What is to become of the next publication. What may be tried again goes out alone; where
+    /// something else lacks its answer, it is left aside for longer, so that it holds nothing up.
+    fn verdict_now(&mut self, item: Item) -> ItemVerdict {
+        match self.context.suspects.verdict(&item) {
+            ItemVerdict::Retry if self.is_unanswered() => ItemVerdict::Aside,
+            ItemVerdict::Retry => {
+                self.context.suspects.suspect(item);
+                ItemVerdict::Retry
+            }
+            verdict => verdict,
         }
     }
 

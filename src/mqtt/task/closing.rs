@@ -74,8 +74,11 @@ impl ConnectionTask {
         }
         if is_blamed {
             self.history.struggles = 0;
-            self.history.backoff.learned();
-            return Ok(match self.history.suspects.closed_on(unanswered) {
+            let (item, is_news) = self.history.suspects.closed_on(unanswered);
+            if is_news {
+                self.history.backoff.learned();
+            }
+            return Ok(match item {
                 Some(item) => Trouble::ClosedOn { server: server(), what: item.to_string() },
                 None => trouble,
             });
