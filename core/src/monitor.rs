@@ -1,40 +1,56 @@
-//! The core: events and the time in, actions out.
+//! Conducts the machines: events and the time go in, actions come out.
 //!
-//! [`Monitor::handle`] is the only way in. Liveness is in [`liveness`], what an alarm is put down to
-//! in [`episode`], [`upstream`] and [`flapping`], the state connection and the restores in [`session`] and [`restore`], agents in
-//! [`agent`], what is saved in [`saving`], what Home Assistant gets in [`home_assistant`].
+//! [`Monitor::handle`] is the only way in. The caller reads the time once a turn, carries the actions
+//! out in their order, and comes back with their results as events, at the latest at
+//! [`Monitor::next_deadline`].
 //!
-//! Deliberately absent: clocks, files, sockets, tasks, randomness and failure. Whoever drives the
-//! monitor reads the time once a turn, carries the actions out in order, and comes back with their
-//! results as events, at the latest at [`Monitor::next_deadline`].
+//! Each file below has the events of one matter. Files call downward only, in this order, which
+//! `core/tests/structure.rs` keeps free of circles:
+//!
+//! | Files | Matter |
+//! |-------|--------|
+//! | `reconfigure`, `store` | another configuration, and what earlier runs knew |
+//! | `messages`, `commands`, `control`, `refusals`, `states` | what a message or a person asks for |
+//! | `watch_connection`, `covering`, `resubscribe`, `session` | the two connections |
+//! | `probe`, `availability`, `contact` | whether a device is there |
+//! | `agent` | agents and their units |
+//! | `former`, `restore` | former identities, and recorded states that are given back |
+//! | `alarms`, `dependents` | what happens to an alarm, and whose silence it is |
+//! | `deadlines`, `timeouts`, `saving`, `subscriptions` | the tables of what is due, wanted and to be kept |
+//! | `home_assistant`, `notices`, `publishing`, `views` | what is published and shown |
 
 mod agent;
 mod alarms;
 mod alert_units;
 mod availability;
 mod commands;
+mod contact;
+mod control;
 mod covering;
+mod deadlines;
 mod dependents;
 mod device;
 mod devices;
 mod former;
 mod home_assistant;
-mod liveness;
+mod messages;
 mod notices;
-mod pauses;
 mod probe;
 pub mod publishing;
 mod reconfigure;
 mod refusals;
 mod restore;
+mod resubscribe;
 mod saving;
 mod sentences;
 mod session;
 mod states;
+mod store;
 mod subscriptions;
 mod timeouts;
 mod turn;
 mod views;
+mod watch_connection;
 
 use crate::machines::clock::WatchedClock;
 use crate::machines::covering::Covering;
@@ -56,7 +72,7 @@ use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::event::Event;
 use crate::model::identity::Identity;
-use crate::model::message::{Connection, LossReason, QoS, Token};
+use crate::model::message::{Connection, QoS, Token};
 use crate::model::spec::{HomeAssistant, MonitorSpec};
 use crate::model::time::Now;
 use crate::model::unit_name::UnitTemplate;
@@ -422,14 +438,5 @@ impl Monitor {
         } else {
             self.restored_published(turn, token);
         }
-    }
-}
-
-/// Which kind of alert a lost connection is.
-fn loss_kind(reason: &LossReason) -> AlertKind {
-    match reason {
-        LossReason::TakenOver => AlertKind::ClientIdTaken,
-        LossReason::Refused(_) => AlertKind::BrokerRefused,
-        LossReason::Silent { .. } | LossReason::Other(_) => AlertKind::BrokerLost,
     }
 }

@@ -36,7 +36,7 @@ pub struct ManagerState {
 impl Monitor {
     /// Lets an agent decide, and carries out what follows. An id of an earlier configuration that
     /// belongs to no agent any more is passed over.
-    fn drive(
+    pub(super) fn drive(
         &mut self,
         turn: &mut Turn<'_>,
         id: DeviceId,

@@ -18,15 +18,16 @@
 //! | Flapping | Told | it has been stable, and is silent |
 //! | any | none | it is back, or out of the monitoring |
 
-use super::sentences::{expired_sentence, flapping_sentence, recovered_sentence};
-use super::turn::Turn;
-use super::{Monitor, Timer};
 use crate::machines::episode::{AlertStage, Ended, Episode};
 use crate::machines::flapping::{Flap, STABLE, Stability};
 use crate::model::alert::{AlertKind, Reason};
 use crate::model::device_id::DeviceId;
 use crate::model::snapshot::DeviceRecord;
 use crate::model::words::RoundedDuration;
+use crate::monitor::device::Device;
+use crate::monitor::sentences::{expired_sentence, flapping_sentence, recovered_sentence};
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
 impl Monitor {
@@ -36,13 +37,6 @@ impl Monitor {
             self.alert_due(turn, id);
         } else {
             self.begin_alarm(turn, id);
-        }
-        let device = &mut self.devices[id];
-        let is_silent = device.silence_deadline().is_none_or(|end| end <= turn.watched);
-        let is_its_own = device.episode.stage() != Some(AlertStage::Upstream);
-        if device.restarts_on_expire() && is_its_own && is_silent {
-            device.silence.begin_anew(turn.watched);
-            self.restart_agent(turn, id);
         }
     }
 
@@ -346,5 +340,11 @@ impl Monitor {
             repeat.due = Some(due);
             self.timers.push(due, Timer::ExpireRepeat(id));
         }
+    }
+
+    /// Counts again after the devices changed.
+    pub(super) fn count_expired(&mut self) {
+        let expired = |device: &&Device| device.is_enabled() && device.episode.is_open();
+        self.expired_count = self.devices.iter().filter(expired).count();
     }
 }

@@ -1,11 +1,11 @@
 //! What follows from a device's own word (see [`crate::machines::availability`]).
 
-use super::{Monitor, Target, Timer};
 use crate::machines::availability::sparkplug::Certificate;
-use crate::machines::availability::{Hearing, LONGEST_DOUBT, Told, Word, WordMeaning};
+use crate::machines::availability::{Hearing, Told, Word, WordMeaning};
 use crate::model::device_id::DeviceId;
 use crate::model::message::Message;
 use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Target};
 use std::time::Duration;
 
 /// Whether a topic speaks of several devices, as that of a bridge does.
@@ -76,30 +76,6 @@ impl Monitor {
         availability.is_some_and(|availability| availability.is_from_memory(returned_at, watched))
     }
 
-    /// A device that talks will do so within its timeout; a longer one is not waited for.
-    pub(super) fn wait_in_doubt(&mut self, id: DeviceId) {
-        let device = &self.devices[id];
-        if device.availability.as_ref().is_some_and(|availability| availability.is_doubted()) {
-            let time = device.silence.timeout().unwrap_or_default().min(LONGEST_DOUBT);
-            self.timers.push(self.last_turn.mono + time, Timer::Doubt(id));
-        }
-    }
-
-    /// The device has not spoken, as far as it could be heard; a round trip shows that nothing of it
-    /// is on its way.
-    pub(super) fn doubt_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        let availability = self.devices.get(id).and_then(|device| device.availability.as_ref());
-        if !availability.is_some_and(|availability| availability.is_doubted()) {
-            return;
-        }
-        if self.clock.is_running() {
-            self.probes.suspect_doubted(id);
-            self.send_probe(turn);
-        } else {
-            self.wait_in_doubt(id);
-        }
-    }
-
     pub(super) fn believe_gone(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let availability = self.devices[id].availability.as_mut();
         if availability.is_some_and(|availability| availability.believe()) {
@@ -114,7 +90,7 @@ impl Monitor {
             return;
         }
         if !device.episode.is_open() {
-            self.expire(turn, id);
+            self.expire_or_restart(turn, id);
         } else if is_news {
             // The same alarm, and now it is known why.
             self.tell_state(turn, id);

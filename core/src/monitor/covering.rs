@@ -4,41 +4,14 @@
 //! The state connection has none: what others publish would fill the queue that the broker keeps for
 //! it.
 
-use super::Monitor;
-use super::turn::Turn;
-use crate::machines::covering::{Cause, cover};
-use crate::model::action::Action;
+use crate::machines::covering::Cause;
 use crate::model::alert::AlertKind;
-use crate::model::message::{Connection, FilterRefusal};
+use crate::model::message::FilterRefusal;
 use crate::model::plan::{Plan, find};
+use crate::monitor::Monitor;
+use crate::monitor::turn::Turn;
 
 impl Monitor {
-    /// What is to be asked for on the watch connection, and whether there are wildcards among it.
-    pub(super) fn watch_plan(&self) -> (Plan, bool) {
-        if self.covering.is_wanted() {
-            self.covered_watch_plan()
-        } else {
-            (self.single_watch_plan(), false)
-        }
-    }
-
-    /// What brings the messages of the watch connection as long as nothing was refused.
-    pub(super) fn watch_plan_in_force(&self) -> Plan {
-        if self.covering.is_in_force() {
-            self.covered_watch_plan().0
-        } else {
-            self.single_watch_plan()
-        }
-    }
-
-    fn covered_watch_plan(&self) -> (Plan, bool) {
-        let single = self.single_watch_plan();
-        let count = single.len();
-        let covered = cover(single, self.max_subscriptions, &self.own_filters());
-        let has_wildcards = covered.len() < count;
-        (covered, has_wildcards)
-    }
-
     /// Takes in the answer to what was asked for last. Gives the refusals that leave a device
     /// unheard.
     pub(super) fn watch_plan_answered<'r>(
@@ -87,15 +60,6 @@ impl Monitor {
         self.covering.leave(single);
         self.watch.forget_refused_unless(|filter| find(covered, filter).is_some());
         self.covering.planned(turn.now.mono, true);
-    }
-
-    /// Ends the subscriptions in whose place others were granted.
-    pub(super) fn unsubscribe_left(&mut self, turn: &mut Turn<'_>) {
-        let leaving = self.covering.take_leaving();
-        if !leaving.is_empty() {
-            let filters = leaving.into_iter().map(|subscription| subscription.filter).collect();
-            turn.out.push(Action::Unsubscribe { connection: Connection::Watch, filters });
-        }
     }
 
     /// A live message was for nobody, which only a wildcard brings.

@@ -11,7 +11,6 @@
 
 use super::Monitor;
 use super::device::Device;
-use super::turn::Turn;
 use crate::machines::dependency::Dependencies;
 use crate::machines::episode::AlertStage;
 use crate::model::device_id::DeviceId;
@@ -33,7 +32,7 @@ impl Device {
     }
 
     /// Watched time at which its alert is due, if that waits.
-    fn waits_until(&self) -> Option<Duration> {
+    pub(super) fn waits_until(&self) -> Option<Duration> {
         let waits = self.episode.waits() && self.is_enabled();
         self.hold.as_ref().filter(|_| waits).map(|hold| hold.due())
     }
@@ -64,44 +63,6 @@ impl Monitor {
         let hold = device.hold.get_or_insert_default();
         hold.begin(silence_ended.unwrap_or(watched), watched);
         self.is_held(watched, id)
-    }
-
-    /// Has a look at a device when its alert is due. Who is looked at decides by what is so then.
-    pub(super) fn wait(&mut self, id: DeviceId) {
-        if let Some(due) = self.devices[id].waits_until() {
-            self.holds.push(due, id);
-        }
-    }
-
-    /// Puts those to the test whose alert is due.
-    pub(super) fn holds_due(&mut self, watched: Duration) {
-        while let Some((due, id)) = self.holds.pop_due(watched) {
-            let device = self.devices.get(id);
-            if device.is_some_and(|device| device.waits_until() == Some(due)) {
-                self.probes.suspect_held(due, id);
-            }
-        }
-    }
-
-    /// A round trip has shown that nothing of it was on its way at a watched time.
-    pub(super) fn judge_held(
-        &mut self,
-        turn: &mut Turn<'_>,
-        sent: Duration,
-        (due, id): (Duration, DeviceId),
-    ) {
-        if self.devices[id].waits_until() != Some(due) {
-            return;
-        }
-        if let Some(end) = self.grace_end(id, sent) {
-            if let Some(hold) = &mut self.devices[id].hold {
-                hold.put_off(end);
-            }
-            self.wait(id);
-            return;
-        }
-        self.expire(turn, id);
-        self.arm(id);
     }
 
     /// Whether what a device depends on may be found down yet, and if so until when to wait.

@@ -17,7 +17,7 @@ use crate::model::snapshot::DeviceRecord;
 use crate::model::spec::MonitorSpec;
 use crate::model::state::StateRecord;
 use crate::monitor::{Monitor, Timer};
-use crate::topic::{TopicFilter, TopicName};
+use crate::topic::TopicName;
 use findings::alert_of;
 
 impl Monitor {
@@ -66,12 +66,6 @@ impl Monitor {
         });
         let orders = self.takedown.message(turn.now.mono, (part, delivery), message, state);
         self.take_down(turn, orders);
-    }
-
-    /// What a monitor says of itself, by which another one below the same base topic is heard.
-    pub(super) fn own_word_filters(&self) -> Vec<TopicFilter> {
-        let topics = ["up", "availability"].map(|below| self.own_topic(below).as_filter());
-        topics.into_iter().flatten().collect()
     }
 
     /// A live message below the own base topic.

@@ -1,10 +1,13 @@
-//! Has round trips made before anybody is taken for silent (see [`crate::machines::probes`]).
+//! Finds the devices whose time is up, and has a round trip made to the broker before any of them is
+//! taken for silent (see [`crate::machines::probes`]).
 
-use super::turn::Turn;
-use super::{Monitor, Timer};
 use crate::machines::probes::{Answer, Overdue, PATIENCE};
+use crate::model::device_id::DeviceId;
 use crate::model::message::QoS;
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
 use bytes::Bytes;
+use std::time::Duration;
 
 impl Monitor {
     /// Notes when the monitor itself was held up.
@@ -35,7 +38,7 @@ impl Monitor {
             for id in suspects.overdue {
                 self.devices[id].silence.leave_table();
                 if self.is_overdue(id, sent) {
-                    self.expire(turn, id);
+                    self.expire_or_restart(turn, id);
                 }
                 self.arm(id);
             }
@@ -57,6 +60,71 @@ impl Monitor {
             Overdue::NotYet => {}
             Overdue::AsGoodAsAnswered => self.probe_succeeded(turn),
             Overdue::WaitOn => self.timers.push(turn.now.mono + PATIENCE, Timer::Probe),
+        }
+    }
+
+    /// Looks at every device whose time has come, and puts those that seem too silent to the test.
+    pub(super) fn silence_due(&mut self, turn: &mut Turn<'_>) {
+        if !self.clock.is_running() {
+            return;
+        }
+        let watched = turn.watched;
+        while let Some((_, id)) = self.silence.pop_due(watched) {
+            self.devices[id].silence.leave_table();
+            if self.is_overdue(id, watched) {
+                self.devices[id].silence.hold();
+                self.probes.suspect(id);
+            } else {
+                self.arm(id);
+            }
+        }
+        self.holds_due(watched);
+        self.send_probe(turn);
+    }
+
+    /// Puts those to the test whose alert is due.
+    pub(super) fn holds_due(&mut self, watched: Duration) {
+        while let Some((due, id)) = self.holds.pop_due(watched) {
+            let device = self.devices.get(id);
+            if device.is_some_and(|device| device.waits_until() == Some(due)) {
+                self.probes.suspect_held(due, id);
+            }
+        }
+    }
+
+    /// A round trip has shown that nothing of it was on its way at a watched time.
+    pub(super) fn judge_held(
+        &mut self,
+        turn: &mut Turn<'_>,
+        sent: Duration,
+        (due, id): (Duration, DeviceId),
+    ) {
+        if self.devices[id].waits_until() != Some(due) {
+            return;
+        }
+        if let Some(end) = self.grace_end(id, sent) {
+            if let Some(hold) = &mut self.devices[id].hold {
+                hold.put_off(end);
+            }
+            self.wait(id);
+            return;
+        }
+        self.expire_or_restart(turn, id);
+        self.arm(id);
+    }
+
+    /// The device has not spoken, as far as it could be heard; a round trip shows that nothing of it
+    /// is on its way.
+    pub(super) fn doubt_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let availability = self.devices.get(id).and_then(|device| device.availability.as_ref());
+        if !availability.is_some_and(|availability| availability.is_doubted()) {
+            return;
+        }
+        if self.clock.is_running() {
+            self.probes.suspect_doubted(id);
+            self.send_probe(turn);
+        } else {
+            self.wait_in_doubt(id);
         }
     }
 }

@@ -6,11 +6,10 @@
 
 use crate::machines::save_queue::Batch;
 use crate::model::action::Action;
-use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
-use crate::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
+use crate::model::snapshot::{DeviceRecord, Heartbeat};
+use crate::monitor::Monitor;
 use crate::monitor::turn::Turn;
-use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
 /// How often contacts and the watched time are saved.
@@ -19,15 +18,6 @@ pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 impl Monitor {
     pub(super) fn devices_saved(&mut self, turn: &mut Turn<'_>) {
         self.saving.saved();
-        self.flush_saves(turn);
-    }
-
-    pub(super) fn save_due(&mut self, turn: &mut Turn<'_>) {
-        self.timers.push(turn.now.mono + SAVE_INTERVAL, Timer::Save);
-        self.save_pauses();
-        self.refresh_timeouts(turn);
-        self.refresh_statuses(turn);
-        self.saving.interval_passed(turn.watched);
         self.flush_saves(turn);
     }
 
@@ -68,148 +58,5 @@ impl Monitor {
         let changed = batch.changed.iter().map(record_of).collect();
         let heartbeat = Heartbeat { watched: turn.watched };
         turn.out.push(Action::SaveDevices { heartbeat, changed, gone: batch.gone });
-    }
-
-    /// Takes over what earlier runs knew. What this run has found out meanwhile is newer and stays.
-    pub(super) fn store_opened(&mut self, turn: &mut Turn<'_>, snapshot: Snapshot) {
-        if !self.saving.store_read() {
-            return;
-        }
-        let earlier = snapshot.heartbeat.watched;
-        self.clock.carry_over(earlier);
-        turn.watched = self.clock.at(turn.now.mono);
-        for device in self.devices.iter_mut() {
-            device.carry_over(earlier);
-        }
-        self.meet_identity(turn, snapshot.identity, &snapshot.devices);
-        for record in snapshot.devices {
-            if !self.takedown.is_copied() {
-                self.settle_announcement(turn, &record);
-            }
-            match self.id_named(&record.name) {
-                Some(id) => self.take_over(turn, id, &record, earlier),
-                None => {
-                    if !self.takedown.is_copied() {
-                        let below = format!("status/{}", record.name);
-                        turn.out.push(self.clearing(&below));
-                    }
-                    self.saving.left(record.name);
-                    self.saving.hurry_if(true);
-                }
-            }
-        }
-        self.settle_dependents(turn);
-        self.adopt_timeouts(turn.watched);
-        self.disarm_all();
-        self.arm_all();
-        self.count_expired();
-        // Those of another machine are its own.
-        let kept = !self.takedown.is_copied();
-        let filters = if kept { snapshot.session_filters } else { Vec::new() };
-        self.session_filters_known(filters);
-        for id in self.devices.ids() {
-            self.schedule_repeat(turn, id);
-            // Whoever has no record yet gets one, so that its retained status is cleared when it
-            // leaves the configuration while the monitor is down.
-            if !self.devices[id].recorded {
-                self.save_soon(id);
-            }
-        }
-        if self.clock.is_running() {
-            self.publish_all_statuses(turn);
-        }
-        self.settle_agents(turn);
-        self.recall_availabilities(turn);
-        self.flush_saves(turn);
-    }
-
-    fn take_over(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: DeviceId,
-        record: &DeviceRecord,
-        earlier: Duration,
-    ) {
-        self.resume_pause(turn.now, record);
-        let device = &mut self.devices[id];
-        device.recorded = true;
-        device.restore_choices(record);
-        if device.silence.last_contact().is_none() {
-            device.restore(record, earlier);
-            // What the configuration has changed meanwhile.
-            let kept = device.record(None);
-            let (expired, silent) = (record.expired_since, record.silent_since);
-            if (kept.expired_since, kept.silent_since) != (expired, silent) {
-                self.save_soon(id);
-            }
-            let device = &self.devices[id];
-            if record.offline && device.is_here() && device.episode.is_open() {
-                // It said so before it was known that it had been gone.
-                self.expired_count += 1;
-                self.recover(turn, id);
-                self.restart_silence(turn, id);
-            }
-        } else if record.expired_since.is_some() && device.is_enabled() {
-            // The contact came before it was known that somebody waits for it.
-            self.recover_from(turn, id, record);
-        }
-    }
-
-    /// Brings in line what an earlier run has shown to Home Assistant.
-    fn settle_announcement(&mut self, turn: &mut Turn<'_>, record: &DeviceRecord) {
-        let before = record.announced.as_deref();
-        self.retract_if_stale(turn, before, &record.name);
-        if before != self.discovery_prefix()
-            && let Some(id) = self.id_named(&record.name)
-        {
-            self.save_soon(id);
-        }
-    }
-
-    /// What is outstanding is retried by the store itself. Agents do not wait for it: one that a
-    /// person disabled is stopped when the store can be read.
-    pub(super) fn store_failed(&mut self, turn: &mut Turn<'_>, error: String) {
-        turn.raise(AlertKind::StoreFailed, error);
-        self.settle_agents(turn);
-        self.recall_availabilities(turn);
-    }
-
-    /// A new store has taken the place of a damaged one. What is known here is not lost with it.
-    pub(super) fn store_put_aside(&mut self, turn: &mut Turn<'_>, path: &str, error: &str) {
-        let message = format!(
-            "the store was damaged ({error}); it was put aside as {path} and a new one was made: \
-             recorded states start afresh"
-        );
-        turn.raise(AlertKind::StorePutAside, message);
-        self.save_again(turn);
-    }
-
-    /// The store's files were taken away under the monitor, or others put in their place.
-    pub(super) fn store_replaced(&mut self, turn: &mut Turn<'_>, path: &str) {
-        let message = format!(
-            "the store in {path} was removed or replaced while it was in use, or another file \
-             system was mounted there; the monitor now uses what is there, and states that were \
-             recorded before are missing unless they are there as well"
-        );
-        turn.raise(AlertKind::StoreReplaced, message);
-        self.save_again(turn);
-    }
-
-    /// Hands everything that is known to a store that knows nothing of it.
-    fn save_again(&mut self, turn: &mut Turn<'_>) {
-        self.learn_states_again(turn);
-        if self.saving.is_store_read() {
-            for id in self.devices.ids() {
-                self.save_soon(id);
-            }
-            turn.out.push(self.session_filters_again());
-            let orders = self.takedown.save_again();
-            self.take_down(turn, orders);
-            self.flush_saves(turn);
-        }
-    }
-
-    pub(super) fn store_recovered(&mut self, turn: &mut Turn<'_>) {
-        turn.raise(AlertKind::StoreBack, "the store works again, nothing was lost".to_owned());
     }
 }

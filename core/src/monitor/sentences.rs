@@ -1,10 +1,11 @@
-//! What people are told of a device, in sentences.
+//! What is reported of devices and connections, in sentences.
 
-use super::device::Device;
 use crate::machines::agent::Agent;
 use crate::machines::flapping::Flaps;
-use crate::model::alert::Reason;
+use crate::model::alert::{AlertKind, Reason};
+use crate::model::message::{FilterRefusal, LossReason};
 use crate::model::words::{RoundedDuration, counted};
+use crate::monitor::device::Device;
 use std::time::Duration;
 
 /// What a device is called: one with a process is an agent.
@@ -51,4 +52,35 @@ pub(super) fn flapping_sentence(device: &Device, what: &str, watched: Duration) 
     let (count, time) = device.flaps.as_deref().unwrap_or(&none).account(watched);
     let (noun, name, times) = (noun(device), &device.spec.name, counted(count, "time"));
     format!("{noun} `{name}` {what} {times} within {}", RoundedDuration(time))
+}
+
+/// What the loss of a connection is reported with.
+pub(super) fn loss_sentence(client_id: &str, reason: &LossReason) -> String {
+    match reason {
+        LossReason::TakenOver => format!(
+            "another program connects with the clientid `{client_id}`: give one of the two another \
+             `clientid` in [mqtt]"
+        ),
+        LossReason::Refused(text)
+        | LossReason::Silent { sentence: text, .. }
+        | LossReason::Other(text) => text.clone(),
+    }
+}
+
+/// Which kind of alert a lost connection is.
+pub(super) fn loss_kind(reason: &LossReason) -> AlertKind {
+    match reason {
+        LossReason::TakenOver => AlertKind::ClientIdTaken,
+        LossReason::Refused(_) => AlertKind::BrokerRefused,
+        LossReason::Silent { .. } | LossReason::Other(_) => AlertKind::BrokerLost,
+    }
+}
+
+/// What the refusal of a subscription is reported with.
+pub(super) fn refusal_sentence(refusal: &FilterRefusal) -> String {
+    format!(
+        "the broker refused the subscription to `{}` ({}): check the access rights of the \
+         monitor's user there",
+        refusal.filter, refusal.reason
+    )
 }

@@ -1,22 +1,21 @@
 //! Conducts the state connection: what arrives on it is recorded, and nothing is restored over it
 //! before its backlog has been taken in (see [`crate::machines::state_session`]).
 
-use super::liveness::refusal_sentence;
-use super::restore::ECHO_MARKER;
 use crate::machines::echoes::Round;
 use crate::machines::orders;
 use crate::machines::state_session::{BacklogProgress, Loss, Marker};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
-use crate::model::device_id::DeviceId;
 use crate::model::message::{
     Connection, Delivery, FilterRefusal, Lifetime, LossReason, Message, Protocol, Publication, QoS,
     Redelivery,
 };
 use crate::model::plan::Plan;
 use crate::model::state::{StateChange, StateRecord};
+use crate::monitor::restore::ECHO_MARKER;
+use crate::monitor::sentences::{loss_kind, loss_sentence, refusal_sentence};
 use crate::monitor::turn::Turn;
-use crate::monitor::{Monitor, Timer, loss_kind};
+use crate::monitor::{Monitor, Timer};
 use crate::topic::TopicFilter;
 use bytes::Bytes;
 use std::time::Duration;
@@ -155,7 +154,10 @@ impl Monitor {
                 self.client_id
             ),
             LossReason::Refused(_) | LossReason::Silent { .. } | LossReason::Other(_) => {
-                format!("states are neither recorded nor restored: {}", self.loss_sentence(reason))
+                format!(
+                    "states are neither recorded nor restored: {}",
+                    loss_sentence(&self.client_id, reason)
+                )
             }
         }
     }
@@ -325,9 +327,5 @@ impl Monitor {
     pub(super) fn session_filters_known(&mut self, filters: Vec<TopicFilter>) {
         let plan = self.state_plan();
         self.session.filters_known(filters, &plan);
-    }
-
-    pub(super) fn records_states(&self, id: DeviceId) -> bool {
-        self.devices[id].spec.records_states
     }
 }

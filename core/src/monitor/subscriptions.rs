@@ -3,10 +3,11 @@
 //! A plan follows from the configuration alone, so it is made when it is needed and not kept: for a
 //! fleet it is large.
 
-use super::{Monitor, Target};
+use crate::machines::covering::cover;
 use crate::model::device_id::DeviceId;
 use crate::model::message::{QoS, Subscription};
 use crate::model::plan::{Plan, plan, wanted};
+use crate::monitor::{Monitor, Target};
 use crate::topic::{TopicFilter, TopicName};
 
 /// The plans of both connections.
@@ -96,5 +97,41 @@ impl Monitor {
             return None;
         }
         TopicFilter::new(format!("{}/command/+", self.base_topic)).ok()
+    }
+
+    /// What a monitor says of itself, by which another one below the same base topic is heard.
+    pub(super) fn own_word_filters(&self) -> Vec<TopicFilter> {
+        let topics = ["up", "availability"].map(|below| self.own_topic(below).as_filter());
+        topics.into_iter().flatten().collect()
+    }
+
+    pub(super) fn records_states(&self, id: DeviceId) -> bool {
+        self.devices[id].spec.records_states
+    }
+
+    /// What is to be asked for on the watch connection, and whether there are wildcards among it.
+    pub(super) fn watch_plan(&self) -> (Plan, bool) {
+        if self.covering.is_wanted() {
+            self.covered_watch_plan()
+        } else {
+            (self.single_watch_plan(), false)
+        }
+    }
+
+    /// What brings the messages of the watch connection as long as nothing was refused.
+    pub(super) fn watch_plan_in_force(&self) -> Plan {
+        if self.covering.is_in_force() {
+            self.covered_watch_plan().0
+        } else {
+            self.single_watch_plan()
+        }
+    }
+
+    pub(super) fn covered_watch_plan(&self) -> (Plan, bool) {
+        let single = self.single_watch_plan();
+        let count = single.len();
+        let covered = cover(single, self.max_subscriptions, &self.own_filters());
+        let has_wildcards = covered.len() < count;
+        (covered, has_wildcards)
     }
 }

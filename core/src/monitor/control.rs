@@ -1,15 +1,61 @@
-//! Out of the monitoring for a time.
+//! What a person orders of a device: into the monitoring, out of it, or out of it for a time.
 
-use super::Monitor;
-use super::turn::Turn;
+use crate::machines::agent::Agent;
 use crate::model::alert::AlertKind;
+use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::snapshot::DeviceRecord;
 use crate::model::time::Now;
 use crate::model::words::RoundedDuration;
+use crate::monitor::Monitor;
+use crate::monitor::turn::Turn;
 use std::time::Duration;
 
 impl Monitor {
+    /// A person takes a device into the monitoring, or out of it.
+    pub(super) fn set_enabled(&mut self, turn: &mut Turn<'_>, name: &DeviceName, enabled: bool) {
+        let Some(id) = self.id_named(name) else { return };
+        self.pauses.end(name);
+        let message = if enabled {
+            format!("`{name}` is in the monitoring again")
+        } else {
+            format!("`{name}` is out of the monitoring until `{} enable {name}`", self.command)
+        };
+        self.choose(turn, id, Some(enabled), message);
+    }
+
+    /// Puts a person's choice in force, or the section's where there is none. The message is used
+    /// if that changes anything.
+    pub(super) fn choose(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: DeviceId,
+        choice: Option<bool>,
+        message: String,
+    ) {
+        let device = &mut self.devices[id];
+        let was = device.is_enabled();
+        device.enabled = choice;
+        let enabled = device.is_enabled();
+        if was == enabled {
+            self.save_soon(id);
+            self.flush_saves(turn);
+            return;
+        }
+        self.drop_alarm(turn, id);
+        self.drive(turn, id, Agent::choose);
+        self.rose(turn, id);
+        let kind = if enabled { AlertKind::Enabled } else { AlertKind::Disabled };
+        if enabled {
+            self.restart_silence(turn, id);
+        }
+        self.tell_state(turn, id);
+        turn.out.push(self.device_alert(id, kind, message));
+        self.recall_availability(turn, id);
+        self.save_soon(id);
+        self.flush_saves(turn);
+    }
+
     /// A person takes a device out of the monitoring for so long.
     pub(super) fn pause(&mut self, turn: &mut Turn<'_>, name: &DeviceName, span: Duration) {
         let Some(id) = self.id_named(name) else { return };

@@ -1,0 +1,41 @@
+//! A sign of life of a device, and what follows from it.
+
+use crate::machines::silence::{EndedSilence, GRACE};
+use crate::model::device_id::DeviceId;
+use crate::monitor::Monitor;
+use crate::monitor::turn::Turn;
+
+impl Monitor {
+    /// A sign of life.
+    pub(super) fn contact(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let watched = turn.watched;
+        let device = &mut self.devices[id];
+        let standing = device.standing();
+        let EndedSilence { is_first, silence, is_awaited } =
+            device.silence.end(turn.now.wall, watched, standing);
+        // After a crash it has at least this long; one that talks more rarely would be taken for
+        // silent by then if the crash took this contact along.
+        self.saving.hurry_if(silence > GRACE);
+        if let Some(availability) = &mut device.availability {
+            availability.heard();
+        }
+        self.saving.changed(id, &mut device.dirty);
+        if !device.silence.is_pending() {
+            self.arm(id);
+        }
+        let device = &mut self.devices[id];
+        if !device.is_enabled() {
+            return;
+        }
+        if device.episode.is_open() {
+            self.recover(turn, id);
+        } else if is_first {
+            device.since = turn.now.wall;
+            self.tell_state(turn, id);
+        }
+        if is_awaited {
+            self.awaited_word(turn, id);
+        }
+        self.contact_to_tell(id);
+    }
+}

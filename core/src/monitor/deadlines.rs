@@ -1,0 +1,91 @@
+//! The table of silence deadlines: when to look at a device, and whether its time is up then.
+
+use crate::machines::availability::LONGEST_DOUBT;
+use crate::machines::silence::Grace;
+use crate::model::device_id::DeviceId;
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
+use std::time::Duration;
+
+impl Monitor {
+    /// Makes sure that the deadline table will look at the device.
+    pub(super) fn arm(&mut self, id: DeviceId) {
+        let device = &mut self.devices[id];
+        if device.is_settled() || !device.is_enabled() {
+            return;
+        }
+        if let Some(deadline) = device.silence.enter() {
+            self.silence.push(deadline, id);
+        }
+    }
+
+    pub(super) fn arm_all(&mut self) {
+        for id in self.devices.ids() {
+            self.arm(id);
+            self.wait(id);
+            self.wait_in_doubt(id);
+        }
+    }
+
+    /// Starts the device's silence anew, without a contact: it was restarted or taken in.
+    pub(super) fn restart_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let watched = turn.watched;
+        self.devices[id].silence.begin_anew(watched);
+        self.arm(id);
+    }
+
+    /// Whether the deadline has passed and no grace is left. A device that gets a grace is armed
+    /// for its end.
+    pub(super) fn is_overdue(&mut self, id: DeviceId, watched: Duration) -> bool {
+        let device = &self.devices[id];
+        let Some(deadline) = device.silence_deadline() else { return false };
+        if device.is_settled() || deadline > watched {
+            return false;
+        }
+        let Some(end) = self.grace_end(id, watched) else { return true };
+        self.devices[id].silence.hold();
+        self.silence.push(end, id);
+        false
+    }
+
+    /// Until when it has a grace after an outage, if it has one left.
+    pub(super) fn grace_end(&mut self, id: DeviceId, watched: Duration) -> Option<Duration> {
+        let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
+        match self.devices[id].silence.grant(resumed_at, stretch, watched) {
+            Grace::None => None,
+            Grace::Until { end, is_new } => {
+                if is_new {
+                    // A monitor that is restarted again and again must hide nobody either.
+                    self.save_soon(id);
+                }
+                Some(end)
+            }
+        }
+    }
+
+    /// Drops whoever is under suspicion and the whole deadline table, before it is filled anew.
+    pub(super) fn disarm_all(&mut self) {
+        self.probes.forget();
+        self.silence.clear();
+        self.holds.clear();
+        for device in self.devices.iter_mut() {
+            device.silence.leave_table();
+        }
+    }
+
+    /// Has a look at a device when its alert is due. Who is looked at decides by what is so then.
+    pub(super) fn wait(&mut self, id: DeviceId) {
+        if let Some(due) = self.devices[id].waits_until() {
+            self.holds.push(due, id);
+        }
+    }
+
+    /// A device that talks will do so within its timeout; a longer one is not waited for.
+    pub(super) fn wait_in_doubt(&mut self, id: DeviceId) {
+        let device = &self.devices[id];
+        if device.availability.as_ref().is_some_and(|availability| availability.is_doubted()) {
+            let time = device.silence.timeout().unwrap_or_default().min(LONGEST_DOUBT);
+            self.timers.push(self.last_turn.mono + time, Timer::Doubt(id));
+        }
+    }
+}

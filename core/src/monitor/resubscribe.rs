@@ -1,0 +1,85 @@
+//! Brings the subscriptions of the watch connection in line with what is wanted, and finds the devices
+//! that cannot be heard since the broker refuses one of their filters.
+
+use crate::model::action::Action;
+use crate::model::message::{Connection, Subscription};
+use crate::model::plan::{self, Plan};
+use crate::monitor::Monitor;
+use crate::monitor::turn::Turn;
+use crate::topic::TopicFilter;
+use crate::topic::index::TopicIndex;
+
+impl Monitor {
+    /// Brings the subscriptions of a living connection in line with the plan; `had` is what was
+    /// asked for before.
+    pub(super) fn resubscribe_watch(&mut self, turn: &mut Turn<'_>, mut had: Plan) {
+        if !self.watch.is_up() {
+            return;
+        }
+        let mut leaving = self.covering.take_leaving();
+        let is_awaited = !leaving.is_empty();
+        had.append(&mut leaving);
+        had.sort_unstable_by(|a, b| a.filter.cmp(&b.filter));
+        let (planned, has_wildcards) = self.watch_plan();
+        self.covering.planned(turn.now.mono, has_wildcards);
+        if self.watch.has_refused_any() {
+            let in_force = self.watch_plan_in_force();
+            let is_planned = |filter: &TopicFilter| plan::find(&in_force, filter).is_some();
+            self.watch.forget_refused_unless(is_planned);
+        }
+        let gone = had.iter().filter(|had| plan::find(&planned, &had.filter).is_none());
+        self.covering.leave(gone.cloned().collect());
+        // A refused filter is asked for again, since a person may have mended the broker first.
+        let is_new = |wanted: &Subscription| {
+            plan::find(&had, &wanted.filter) != Some(wanted)
+                || self.watch.has_refused(&wanted.filter)
+        };
+        let wanted: Plan = planned.into_iter().filter(is_new).collect();
+        self.judge_deafness(turn);
+        // First the new and then the old, so that no filter is without a subscription between.
+        if !wanted.is_empty() {
+            turn.out
+                .push(Action::Subscribe { connection: Connection::Watch, subscriptions: wanted });
+        } else if !is_awaited {
+            self.unsubscribe_left(turn);
+        }
+    }
+
+    /// A device with a filter that the broker refused cannot be judged by its silence.
+    pub(super) fn judge_deafness(&mut self, turn: &mut Turn<'_>) {
+        let watched = turn.watched;
+        let granted = self.granted_filters();
+        for id in self.devices.ids() {
+            let filters = granted.as_ref().map(|_| self.watch_filters(id));
+            let deaf = granted.as_ref().zip(filters).is_some_and(|(granted, filters)| {
+                !filters.iter().all(|filter| granted.covers(filter))
+            });
+            if self.devices[id].silence.set_deaf(deaf, watched) {
+                self.arm(id);
+            }
+        }
+    }
+
+    /// The filters that the broker has not refused; `None` when it has refused none.
+    fn granted_filters(&self) -> Option<TopicIndex<()>> {
+        if !self.watch.has_refused_any() {
+            return None;
+        }
+        let mut granted = TopicIndex::new();
+        for Subscription { filter, .. } in self.watch_plan_in_force() {
+            if !self.watch.has_refused(&filter) {
+                granted.insert(&filter, ());
+            }
+        }
+        Some(granted)
+    }
+
+    /// Ends the subscriptions in whose place others were granted.
+    pub(super) fn unsubscribe_left(&mut self, turn: &mut Turn<'_>) {
+        let leaving = self.covering.take_leaving();
+        if !leaving.is_empty() {
+            let filters = leaving.into_iter().map(|subscription| subscription.filter).collect();
+            turn.out.push(Action::Unsubscribe { connection: Connection::Watch, filters });
+        }
+    }
+}
