@@ -116,7 +116,8 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// The crates that the core depends on: none of them does anything by itself.
-const CRATES_OF_THE_CORE: &[&str] = &["bytes", "hashbrown", "serde", "serde_json", "thiserror"];
+const CRATES_OF_THE_CORE: &[&str] =
+    &["bytes", "hashbrown", "serde", "serde_json", "siphasher", "thiserror"];
 
 /// What the core names of std: values, and nothing that looks at the world.
 const STD_OF_THE_CORE: &[&str] = &[

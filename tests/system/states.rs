@@ -17,6 +17,9 @@ for_both_protocols!(
     a_restored_state_is_no_contact,
     hellos_are_counted,
     a_question_to_tasmota_is_no_state,
+    a_retained_value_does_not_come_back_after_a_later_one,
+    a_value_that_was_retained_while_the_monitor_was_away_prevails,
+    retained_values_are_learned_again_after_the_store_was_put_aside,
 );
 
 fn launch(machine: &Machine, protocol: &str, sections: &str) -> Subscriber {
@@ -159,6 +162,71 @@ fn a_question_to_tasmota_is_no_state(protocol: &str) {
     bus.let_seconds_pass(2);
     let given: Vec<String> = plug.since(from).iter().map(|message| message.text()).collect();
     assert!(given.len() >= 2 && given.iter().all(|payload| payload == "ON"), "{given:?}");
+}
+
+/// What the lamp is given on a hello for this topic.
+fn given(machine: &Machine, bus: &Subscriber, topic: &str) -> Vec<String> {
+    let from = bus.end();
+    machine.publish("home/lamp", "hello");
+    bus.wait_topic(from, WARM_UP);
+    bus.let_seconds_pass(2);
+    on(&bus.since(from), topic).iter().map(|message| message.text()).collect()
+}
+
+fn a_retained_value_does_not_come_back_after_a_later_one(protocol: &str) {
+    let machine = Machine::boot();
+    let bus = launch(&machine, protocol, LAMP);
+    machine.publish_retained("home/lamp/set/color", "on");
+    machine.publish("home/lamp/set/color", "off");
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+    assert_eq!(given(&machine, &bus, "home/lamp/set/color"), ["off"]);
+    drop(bus);
+    // Both connections end, and the broker sends what it retains with the next ones.
+    machine.sh("systemctl restart mosquitto");
+    let bus = machine.subscribe(&["home/#"]);
+    assert!(bus.wait_exact(0, "home/lamp/set/color", "on").retain, "the broker has it still");
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+    assert_eq!(given(&machine, &bus, "home/lamp/set/color"), ["off"]);
+    let from = bus.end();
+    machine.restart_monitor();
+    bus.wait_exact(from, "home/lamp/set/color", "off");
+    bus.let_seconds_pass(2);
+    assert_eq!(given(&machine, &bus, "home/lamp/set/color"), ["off"]);
+    assert!(bus.since(from).iter().all(|message| !message.is("home/lamp/set/color", "on")));
+}
+
+fn a_value_that_was_retained_while_the_monitor_was_away_prevails(protocol: &str) {
+    let machine = Machine::boot();
+    let bus = launch(&machine, protocol, LAMP);
+    machine.publish_retained("home/lamp/set/color", "on");
+    machine.publish("home/lamp/set/color", "off");
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+    machine.stop_monitor();
+    // No broker keeps a message at QoS 0 for a session that is away.
+    machine.publish_with(&["-r", "-q", "0"], "home/lamp/set/color", b"dim");
+    let from = bus.end();
+    machine.start_monitor();
+    bus.wait_exact(from, "home/lamp/set/color", "dim");
+    assert_eq!(given(&machine, &bus, "home/lamp/set/color"), ["dim"]);
+    assert!(bus.since(from).iter().all(|message| !message.is("home/lamp/set/color", "off")));
+}
+
+fn retained_values_are_learned_again_after_the_store_was_put_aside(protocol: &str) {
+    let machine = Machine::boot();
+    let bus = launch(&machine, protocol, LAMP);
+    machine.publish_retained("home/lamp/set/color", "red");
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+    let from = bus.end();
+    machine.restart_monitor();
+    // In MQTT 5 the broker retains it from now on with the mark of a restored state.
+    bus.wait_exact(from, "home/lamp/set/color", "red");
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+    machine.stop_monitor();
+    machine.sh("truncate -s 6000 /var/lib/iotmonitor/data.mdb");
+    machine.start_monitor();
+    machine.journal().wait_for_alert("store-put-aside", "");
+    machine.await_recording(&bus, WARM_UP, "home/lamp");
+    assert_eq!(given(&machine, &bus, "home/lamp/set/color"), ["red"]);
 }
 
 fn hellos_are_counted(protocol: &str) {

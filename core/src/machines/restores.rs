@@ -69,14 +69,14 @@ struct StartRestore {
 
 /// The place of a restore that is under way, until one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place(usize);
+pub struct RestorePlace(usize);
 
 /// What to do with a chunk that was read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Chunk {
+pub enum ChunkRead {
     /// Publish it, without these topics.
-    Publish(Place, BTreeSet<TopicName>),
-    ReadAgain(Place),
+    Publish(RestorePlace, BTreeSet<TopicName>),
+    ReadAgain(RestorePlace),
     /// Nobody waits for it any more.
     Unwanted,
 }
@@ -87,7 +87,7 @@ pub enum Step {
     /// It waits for the store or for the broker.
     Wait,
     /// The next chunk is to be read, as soon as the backlog has been taken in.
-    Read(Place),
+    Read(RestorePlace),
     Finished(Finished),
 }
 
@@ -164,27 +164,27 @@ impl Restores {
     }
 
     /// Begins the restore that waits longest, if there is room for one more.
-    pub fn begin_next(&mut self) -> Option<Place> {
+    pub fn begin_next(&mut self) -> Option<RestorePlace> {
         if self.active.len() >= MAX_ACTIVE {
             return None;
         }
         let device = self.queue.pop_front()?;
         self.active.push(Restore::of(device));
-        Some(Place(self.active.len() - 1))
+        Some(RestorePlace(self.active.len() - 1))
     }
 
     /// The restores that wait for nothing, which an interruption has left.
     #[must_use]
-    pub fn idle(&self) -> Vec<Place> {
+    pub fn idle(&self) -> Vec<RestorePlace> {
         let is_idle = |at: &usize| {
             let restore = &self.active[*at];
             !restore.reading && restore.unacknowledged.is_empty()
         };
-        (0..self.active.len()).filter(is_idle).map(Place).collect()
+        (0..self.active.len()).filter(is_idle).map(RestorePlace).collect()
     }
 
     /// The present chunk is being read. Returns whose states, and behind which topic.
-    pub fn read(&mut self, place: Place, read: ReadId) -> (DeviceId, Option<TopicName>) {
+    pub fn read(&mut self, place: RestorePlace, read: ReadId) -> (DeviceId, Option<TopicName>) {
         let restore = &mut self.active[place.0];
         restore.read = read;
         restore.reading = true;
@@ -194,18 +194,18 @@ impl Restores {
     }
 
     /// A chunk was read, behind which the next one begins.
-    pub fn chunk_read(&mut self, read: ReadId, next: Option<TopicName>) -> Chunk {
+    pub fn chunk_read(&mut self, read: ReadId, next: Option<TopicName>) -> ChunkRead {
         let Some(at) = self.active.iter().position(|r| r.reading && r.read == read) else {
-            return Chunk::Unwanted;
+            return ChunkRead::Unwanted;
         };
         let restore = &mut self.active[at];
         restore.reading = false;
         if restore.outdated {
-            return Chunk::ReadAgain(Place(at));
+            return ChunkRead::ReadAgain(RestorePlace(at));
         }
         restore.next = next;
         restore.unkept = 0;
-        Chunk::Publish(Place(at), std::mem::take(&mut restore.newer))
+        ChunkRead::Publish(RestorePlace(at), std::mem::take(&mut restore.newer))
     }
 
     /// A replay arrived: what is being read may be older.
@@ -216,25 +216,25 @@ impl Restores {
     }
 
     /// A state of the present chunk goes out, and its acknowledgement is waited for.
-    pub fn publishes(&mut self, place: Place, token: Token) {
+    pub fn publishes(&mut self, place: RestorePlace, token: Token) {
         self.active[place.0].chunk.published += 1;
         self.awaits(place, token);
     }
 
     /// The same at QoS 0, where there is no acknowledgement.
-    pub fn publishes_unkept(&mut self, place: Place) {
+    pub fn publishes_unkept(&mut self, place: RestorePlace) {
         self.active[place.0].chunk.published += 1;
         self.active[place.0].unkept += 1;
     }
 
     /// Whether states of the present chunk went out at QoS 0.
     #[must_use]
-    pub fn has_unkept(&self, place: Place) -> bool {
+    pub fn has_unkept(&self, place: RestorePlace) -> bool {
         self.active[place.0].unkept > 0
     }
 
     /// The present chunk waits for this acknowledgement.
-    pub fn awaits(&mut self, place: Place, token: Token) {
+    pub fn awaits(&mut self, place: RestorePlace, token: Token) {
         self.active[place.0].unacknowledged.insert(token);
     }
 
@@ -264,12 +264,12 @@ impl Restores {
         }
     }
 
-    fn waits_for(&mut self, token: Token) -> Option<Place> {
-        self.active.iter_mut().position(|r| r.unacknowledged.remove(&token)).map(Place)
+    fn waits_for(&mut self, token: Token) -> Option<RestorePlace> {
+        self.active.iter_mut().position(|r| r.unacknowledged.remove(&token)).map(RestorePlace)
     }
 
     /// Goes on with the next chunk, or ends the restore, once the present chunk is through.
-    pub fn progress(&mut self, place: Place) -> Step {
+    pub fn progress(&mut self, place: RestorePlace) -> Step {
         let restore = &mut self.active[place.0];
         if restore.reading || !restore.unacknowledged.is_empty() {
             return Step::Wait;
@@ -358,7 +358,7 @@ mod tests {
     }
 
     /// A restore of which so many states were published, with tokens from 1 on.
-    fn publishing(states: u64, next: Option<&str>) -> (Restores, Place) {
+    fn publishing(states: u64, next: Option<&str>) -> (Restores, RestorePlace) {
         let mut restores = Restores::default();
         restores.request(lamp());
         let place = restores.begin_next().unwrap();
@@ -368,9 +368,9 @@ mod tests {
         (restores, place)
     }
 
-    fn read(restores: &mut Restores, read: ReadId, next: Option<&str>) -> Place {
+    fn read(restores: &mut Restores, read: ReadId, next: Option<&str>) -> RestorePlace {
         match restores.chunk_read(read, next.map(topic)) {
-            Chunk::Publish(place, newer) if newer.is_empty() => place,
+            ChunkRead::Publish(place, newer) if newer.is_empty() => place,
             other => panic!("{other:?}"),
         }
     }
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(restores.acknowledged(Token(2)), Step::Wait);
         assert_eq!(restores.idle(), [place]);
         assert_eq!(restores.read(place, READ(2)), (lamp(), None));
-        assert_eq!(restores.chunk_read(READ(1), None), Chunk::Unwanted);
+        assert_eq!(restores.chunk_read(READ(1), None), ChunkRead::Unwanted);
         read(&mut restores, READ(2), None);
         restores.publishes(place, Token(3));
         let finished = finished(restores.acknowledged(Token(3)));
@@ -433,7 +433,7 @@ mod tests {
         restores.read(place, READ(2));
         restores.pass_over(&topic("a"));
         let chunk = restores.chunk_read(READ(2), None);
-        assert_eq!(chunk, Chunk::Publish(place, [topic("a")].into()));
+        assert_eq!(chunk, ChunkRead::Publish(place, [topic("a")].into()));
     }
 
     #[test]
@@ -442,7 +442,7 @@ mod tests {
         restores.replay_arrived();
         restores.read(place, READ(2));
         restores.replay_arrived();
-        assert_eq!(restores.chunk_read(READ(2), None), Chunk::ReadAgain(place));
+        assert_eq!(restores.chunk_read(READ(2), None), ChunkRead::ReadAgain(place));
         assert_eq!(restores.read(place, READ(3)), (lamp(), None));
         read(&mut restores, READ(3), None);
     }

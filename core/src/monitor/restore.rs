@@ -3,7 +3,7 @@
 
 use crate::machines::echoes::Round;
 use crate::machines::orders;
-use crate::machines::restores::{Chunk, Finished, Place, Report, Step};
+use crate::machines::restores::{ChunkRead, Finished, Report, RestorePlace, Step};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
@@ -53,7 +53,7 @@ impl Monitor {
         }
     }
 
-    fn read_chunk(&mut self, turn: &mut Turn<'_>, place: Place) {
+    fn read_chunk(&mut self, turn: &mut Turn<'_>, place: RestorePlace) {
         self.next_read += 1;
         let read = ReadId::Restore(self.next_read);
         let (device, after) = self.restores.read(place, read);
@@ -69,9 +69,9 @@ impl Monitor {
         next: Option<TopicName>,
     ) {
         let (place, newer) = match self.restores.chunk_read(read, next) {
-            Chunk::Publish(place, newer) => (place, newer),
-            Chunk::ReadAgain(place) => return self.read_chunk(turn, place),
-            Chunk::Unwanted => return,
+            ChunkRead::Publish(place, newer) => (place, newer),
+            ChunkRead::ReadAgain(place) => return self.read_chunk(turn, place),
+            ChunkRead::Unwanted => return,
         };
         let mut is_published = false;
         for state in states {

@@ -174,8 +174,10 @@ impl Monitor {
             // The store has it, or will, and perhaps something newer behind it.
             Redelivery::Reported => StateChange::Nothing,
             Redelivery::No | Redelivery::Unknown => {
-                let is_replay =
-                    message.retain && self.session.is_replay(redelivery == Redelivery::Unknown);
+                // What bears the property and was sent before is an echo that an earlier process
+                // has not acknowledged.
+                let sent_before = redelivery == Redelivery::Unknown && !message.restored;
+                let is_replay = message.retain && self.session.is_replay(sent_before);
                 self.state_change(turn, message, is_replay)
             }
         };

@@ -61,4 +61,9 @@ fn a_redelivered_replay_is_one_still() {
     house.power_up();
     house.redelivered(Message { retain: true, ..kept("on") }, Redelivery::Unknown);
     assert_eq!(&house.store.states[&topic(A)].payload[..], b"off");
+    // So is what it had published itself.
+    house.state_message(message(A, "dim"));
+    let echo = Message { retain: true, restored: true, ..kept("off") };
+    house.redelivered(echo, Redelivery::Unknown);
+    assert_eq!(&house.store.states[&topic(A)].payload[..], b"dim");
 }

@@ -31,12 +31,12 @@ impl Reported {
         match pkid {
             Some(pkid) if dup && self.pkids.remove(&pkid) => Redelivery::Reported,
             Some(_) if dup => Redelivery::Unknown,
-            Some(_) => {
+            Some(_) if !self.pkids.is_empty() => {
                 // Those that did not come by now were acknowledged, and their identifiers are free.
                 self.pkids.clear();
                 Redelivery::No
             }
-            None => Redelivery::No,
+            Some(_) | None => Redelivery::No,
         }
     }
 }
