@@ -107,6 +107,14 @@ impl Dependencies {
         last
     }
 
+    /// Less time was watched than was thought: nothing happened later than now.
+    pub fn step_back(&mut self, watched: Duration) {
+        for branch in self.branches.values_mut() {
+            branch.down_since = branch.down_since.map(|since| since.min(watched));
+            branch.up_since = branch.up_since.map(|since| since.min(watched));
+        }
+    }
+
     /// Takes in which devices are down, each with the watched time of its last word.
     pub fn settle(&mut self, down_since: impl Fn(DeviceId) -> Option<Duration>) {
         for (&id, branch) in &mut self.branches {

@@ -112,7 +112,18 @@ impl Flaps {
     /// How often it was alarmed, and within what time.
     #[must_use]
     pub fn account(&self, watched: Duration) -> (usize, Duration) {
-        self.spell.as_ref().map_or((MANY, WINDOW), |spell| (spell.count, watched - spell.begun))
+        self.spell.as_ref().map_or((MANY, WINDOW), |spell| {
+            (spell.count, watched.saturating_sub(spell.begun))
+        })
+    }
+
+    /// Less time was watched than was thought: nothing happened later than now.
+    pub fn step_back(&mut self, watched: Duration) {
+        self.alarms.iter_mut().for_each(|alarm| *alarm = (*alarm).min(watched));
+        if let Some(spell) = &mut self.spell {
+            spell.begun = spell.begun.min(watched);
+            spell.last_change = spell.last_change.min(watched);
+        }
     }
 
     /// Moves its times when the watched time of earlier runs becomes known.
@@ -162,5 +173,19 @@ mod tests {
         assert_eq!(flaps.judge(MIN(100), MIN(21)), Stability::Stable);
         flaps.carry_over(MIN(60));
         assert_eq!(flaps.judge(MIN(100), MIN(81)), Stability::Stable);
+    }
+
+    #[test]
+    fn a_spell_that_began_in_time_that_was_not_watched_is_as_young_as_can_be() {
+        let mut flaps = Flaps::default();
+        for second in 0..5 {
+            flaps.note(MIN(40) + Duration::from_secs(second));
+        }
+        flaps.look_at(MIN(100));
+        assert_eq!(flaps.account(MIN(20)), (5, Duration::ZERO));
+        flaps.step_back(MIN(20));
+        assert_eq!(flaps.judge(MIN(100), MIN(34)), Stability::In(MIN(1)));
+        assert_eq!(flaps.judge(MIN(100), MIN(35)), Stability::Stable);
+        assert_eq!(flaps.account(MIN(35)), (5, MIN(15)));
     }
 }

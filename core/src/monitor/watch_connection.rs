@@ -91,7 +91,11 @@ impl Monitor {
             let watched = turn.watched;
             for device in self.devices.iter_mut() {
                 device.silence.begin_no_later(watched);
+                if let Some(flaps) = &mut device.flaps {
+                    flaps.step_back(watched);
+                }
             }
+            self.dependencies.step_back(watched);
         }
         let is_to_be_told = self.watch.disconnected(reason);
         self.probes.begin_anew();

@@ -1,9 +1,10 @@
 //! Who comes and goes is told once, and again when it is stable.
 
 use super::expect::{agent, device_name, watched};
-use super::timetable::{House, millis, secs};
+use super::timetable::{House, millis, secs, topic};
 use iotmonitor_core::model::alert::{AlertKind, Priority, Reason};
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::spec::DeviceSpec;
 
 const UNIT: &str = "iotmonitor-agent-box.service";
 const KINDS: [AlertKind; 3] = [AlertKind::Expired, AlertKind::Recovered, AlertKind::Flapping];
@@ -220,4 +221,31 @@ fn what_is_quiet_for_its_gateways_sake_does_not_count() {
     assert_eq!(flapping.len(), 1);
     assert_eq!(flapping[0].1.device, Some(device_name("gateway")));
     assert_eq!(house.status("lamp")["reason"], "upstream");
+}
+
+/// It flaps in what waits on the socket after a hold-up, and then the connection turns out to have been
+/// lost long ago.
+#[test]
+fn a_spell_in_time_that_was_not_watched_ends_after_a_quarter_of_an_hour() {
+    const LWT: &str = "home/lamp/LWT";
+    let lamp = DeviceSpec { availability: vec![topic(LWT)], ..watched("lamp", 30) };
+    let mut house = House::running(vec![DeviceSpec { watch_timeout: None, ..lamp }]);
+    house.hear("home/lamp/x");
+    house.broker.acknowledges = false;
+    house.stall(secs(20 * 60));
+    for _ in 0..5 {
+        house.hear_payload(LWT, "online");
+        house.hear_payload(LWT, "offline");
+    }
+    assert_eq!(house.count(AlertKind::Flapping), 1);
+    house.lose_watch();
+    house.broker.acknowledges = true;
+    house.connect_watch();
+    house.hear_payload(LWT, "online");
+    let back = house.mono;
+    house.turn_the_page();
+    house.advance(secs(20 * 60));
+    let (at, alert) = house.alerts(AlertKind::Recovered)[0];
+    assert_eq!(at, back + secs(15 * 60));
+    assert!(alert.message.contains("alarmed 5 times within 15 min"), "{}", alert.message);
 }
