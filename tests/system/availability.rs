@@ -9,7 +9,11 @@ const LAMP: &str = "[device_lamp]\nwatchTimeOut = 3600\nwatchTopics = \"home/lam
 const EXPIRE: &str = "home/monitoring/expire/lamp";
 const RECOVER: &str = "home/monitoring/recover/lamp";
 
-for_both_protocols!(a_device_whose_connection_breaks_expires_at_once);
+for_both_protocols!(
+    a_device_whose_connection_breaks_expires_at_once,
+    a_retained_will_beside_a_device_that_speaks_alarms_nobody,
+    what_a_gateway_remembers_of_a_dead_device_is_no_recovery,
+);
 
 fn a_device_whose_connection_breaks_expires_at_once(protocol: &str) {
     let machine = Machine::boot();
@@ -45,4 +49,49 @@ fn a_device_whose_connection_breaks_expires_at_once(protocol: &str) {
     let from = bus.end();
     machine.start_monitor();
     bus.wait_topic(from, RECOVER);
+}
+
+/// Its birth message is not retained, so the broker's last word is a will of long ago.
+fn a_retained_will_beside_a_device_that_speaks_alarms_nobody(protocol: &str) {
+    let machine = Machine::boot();
+    machine.publish_retained("home/lamp/LWT", "offline");
+    let bus = machine.launch(&config(protocol, LAMP));
+    machine.make_alive(&bus, "lamp", "home/lamp/state");
+    for _ in 0..3 {
+        machine.publish("home/lamp/state", "I am here");
+        machine.publish("home/lamp/LWT", "online");
+        let from = bus.end();
+        machine.restart_monitor();
+        bus.wait_exact(from, "home/monitoring/up", "3");
+        assert_eq!((bus.count(0, EXPIRE), bus.count(0, RECOVER)), (0, 0));
+    }
+    let from = bus.end();
+    machine.publish_retained("home/lamp/LWT", "Connection Lost");
+    bus.wait_topic(from, EXPIRE);
+}
+
+/// As Zigbee2MQTT does when it restarts: first who is gone, then the last known values.
+fn what_a_gateway_remembers_of_a_dead_device_is_no_recovery(protocol: &str) {
+    const SECTIONS: &str = "[device_gateway]\navailabilityTopic = \"z/bridge/state\"\n\
+        [device_sensor]\nwatchTimeOut = \"25h\"\nwatchTopics = \"z/sensor\"\n\
+        availabilityTopic = \"z/sensor/availability\"\ndependsOn = \"gateway\"\n";
+    const GONE: &str = "home/monitoring/expire/sensor";
+    const BACK: &str = "home/monitoring/recover/sensor";
+    let machine = Machine::boot();
+    let bus = machine.launch(&config(protocol, SECTIONS));
+    machine.make_alive(&bus, "gateway", "z/bridge/state");
+    machine.make_alive(&bus, "sensor", "z/sensor");
+    machine.publish_retained("z/sensor/availability", "{\"state\":\"offline\"}");
+    bus.wait_topic(0, GONE);
+    machine.publish_retained("z/bridge/state", "{\"state\":\"offline\"}");
+    bus.wait_topic(0, "home/monitoring/expire/gateway");
+    machine.publish_retained("z/bridge/state", "{\"state\":\"online\"}");
+    bus.wait_topic(0, "home/monitoring/recover/gateway");
+    machine.publish_retained("z/sensor/availability", "{\"state\":\"offline\"}");
+    let from = bus.end();
+    machine.publish("z/sensor", "{\"temperature\":21.5}");
+    bus.let_seconds_pass(2);
+    assert_eq!(bus.count(from, BACK), 0, "the gateway has it from memory");
+    machine.publish("z/sensor", "{\"temperature\":21.6}");
+    bus.wait_topic(from, BACK);
 }

@@ -12,7 +12,8 @@ const SLEEPER: &str = "homeassistant/device/iotmonitor/sleeper/config";
 
 for_both_protocols!(
     descriptions_are_retained_until_the_device_leaves,
-    a_press_on_restart_restarts_the_agent
+    a_press_on_restart_restarts_the_agent,
+    an_own_description_ends_no_alarm,
 );
 
 fn descriptions_are_retained_until_the_device_leaves(protocol: &str) {
@@ -46,4 +47,20 @@ fn a_press_on_restart_restarts_the_agent(protocol: &str) {
     let press = found["components"]["restart"]["payload_press"].as_str().unwrap();
     machine.publish(on, press);
     machine.await_new_main_pid(UNIT, pid);
+}
+
+/// Descriptions are published at each start, to all who watch the prefix.
+fn an_own_description_ends_no_alarm(protocol: &str) {
+    const WATCHING: &str = "[homeassistant]\ndiscovery = true\n\
+        [device_keeper]\nwatchTimeOut = 2\nwatchTopics = \"homeassistant/#\"\n";
+    let machine = Machine::boot();
+    let bus = machine.launch(&config(protocol, WATCHING));
+    bus.wait_topic(0, "home/monitoring/expire/keeper");
+    let from = bus.end();
+    machine.restart_monitor();
+    bus.wait_exact(from, "home/monitoring/up", "3");
+    assert_eq!(bus.count(0, "home/monitoring/recover/keeper"), 0);
+    // What another program publishes there is a contact.
+    machine.publish("homeassistant/sensor/tv/config", "{}");
+    bus.wait_topic(from, "home/monitoring/recover/keeper");
 }

@@ -181,6 +181,12 @@ impl Availability {
         self.confirmed_at = None;
     }
 
+    /// Whether it was said anew that the device is gone, since its last contact.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed_at.is_some()
+    }
+
     /// Whether a contact that comes now may be from the memory of a gateway that came back then: it is
     /// the first after it was said anew that the device is gone. The next one is another matter.
     pub fn is_from_memory(&mut self, returned_at: Duration, watched: Duration) -> bool {

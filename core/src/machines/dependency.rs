@@ -12,6 +12,8 @@ const LONGEST_HOLD: Duration = Duration::from_secs(300);
 pub struct Dependencies {
     parents: BTreeMap<DeviceId, Vec<DeviceId>>,
     branches: BTreeMap<DeviceId, Branch>,
+    /// Those behind one that is down, also by way of others.
+    cut_off: BTreeSet<DeviceId>,
 }
 
 /// A device that others depend on.
@@ -34,7 +36,7 @@ impl Dependencies {
                 branches.entry(parent).or_default().children.push(child);
             }
         }
-        Self { parents, branches }
+        Self { parents, branches, cut_off: BTreeSet::new() }
     }
 
     /// What a device depends on itself.
@@ -61,34 +63,64 @@ impl Dependencies {
     }
 
     /// Whether anything that a device depends on is down, also by way of others.
-    pub fn is_cut_off(&self, id: DeviceId, is_down: impl Fn(DeviceId) -> bool) -> bool {
-        let mut seen = BTreeSet::new();
-        let mut open = self.parents(id).to_vec();
+    #[must_use]
+    pub fn is_cut_off(&self, id: DeviceId) -> bool {
+        self.cut_off.contains(&id)
+    }
+
+    /// A device is down, and spoke last at this watched time. Gives those that are cut off now and were
+    /// not before.
+    pub fn fell(&mut self, id: DeviceId, last_word: Duration) -> Vec<DeviceId> {
+        let branch = self.branches.get_mut(&id).filter(|branch| branch.down_since.is_none());
+        let Some(branch) = branch else { return Vec::new() };
+        branch.down_since = Some(last_word);
+        self.cut_off_behind(id)
+    }
+
+    /// Below one that is cut off already nothing changes, so each is visited once, however many fall.
+    fn cut_off_behind(&mut self, id: DeviceId) -> Vec<DeviceId> {
+        let mut news = Vec::new();
+        let mut open = vec![id];
         while let Some(id) = open.pop() {
-            if is_down(id) {
-                return true;
-            }
-            if seen.insert(id) {
-                open.extend(self.parents(id));
+            for &child in self.branches.get(&id).map_or(&[][..], |branch| &branch.children) {
+                if self.cut_off.insert(child) {
+                    news.push(child);
+                    open.push(child);
+                }
             }
         }
-        false
+        news.sort_unstable();
+        news
     }
 
-    /// A device is down, and spoke last at this watched time; whether that is news to any that
-    /// depends on it.
-    pub fn fell(&mut self, id: DeviceId, last_word: Duration) -> bool {
-        let branch = self.branches.get_mut(&id).filter(|branch| branch.down_since.is_none());
-        branch.map(|branch| branch.down_since = Some(last_word)).is_some()
-    }
-
-    /// A device is up; the watched time of its last word before, if it was down to any that depends
-    /// on it.
-    pub fn rose(&mut self, id: DeviceId, watched: Duration) -> Option<Duration> {
+    /// A device is up. If it was down to any that depends on it, gives the watched time of its last word
+    /// before, and those that are cut off no longer.
+    pub fn rose(&mut self, id: DeviceId, watched: Duration) -> Option<(Duration, Vec<DeviceId>)> {
         let branch = self.branches.get_mut(&id)?;
         let down_since = branch.down_since.take()?;
         branch.up_since = Some(watched);
-        Some(down_since)
+        let mut news = Vec::new();
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            if self.blocks(id) {
+                continue;
+            }
+            for &child in self.branches.get(&id).map_or(&[][..], |branch| &branch.children) {
+                let is_free = !self.parents(child).iter().any(|&parent| self.blocks(parent));
+                if is_free && self.cut_off.remove(&child) {
+                    news.push(child);
+                    open.push(child);
+                }
+            }
+        }
+        news.sort_unstable();
+        Some((down_since, news))
+    }
+
+    /// Whether nothing is heard by way of a device.
+    fn blocks(&self, id: DeviceId) -> bool {
+        let is_down = self.branches.get(&id).is_some_and(|branch| branch.down_since.is_some());
+        is_down || self.cut_off.contains(&id)
     }
 
     /// Watched time at which anything that a device depends on was up again last, also by way of
@@ -117,8 +149,14 @@ impl Dependencies {
 
     /// Takes in which devices are down, each with the watched time of its last word.
     pub fn settle(&mut self, down_since: impl Fn(DeviceId) -> Option<Duration>) {
+        self.cut_off.clear();
+        let mut down = Vec::new();
         for (&id, branch) in &mut self.branches {
             branch.down_since = down_since(id);
+            down.extend(branch.down_since.map(|_| id));
+        }
+        for id in down {
+            self.cut_off_behind(id);
         }
     }
 }
@@ -188,20 +226,53 @@ mod tests {
 
     #[test]
     fn descendants_and_cuts_reach_through_others() {
-        let house = house();
+        let mut house = house();
         assert_eq!(house.descendants(ID(0)), [ID(1), ID(2), ID(3)].into());
-        assert!(house.is_cut_off(ID(2), |id| id == ID(0)));
-        assert!(!house.is_cut_off(ID(0), |_| true) && !house.is_cut_off(ID(3), |id| id == ID(1)));
+        assert_eq!(house.fell(ID(1), T(1)), [ID(2)]);
+        assert_eq!(house.fell(ID(0), T(2)), [ID(1), ID(3)], "the lamp was cut off before");
+        assert!(house.is_cut_off(ID(2)) && !house.is_cut_off(ID(0)));
+        assert_eq!(house.rose(ID(0), T(3)), Some((T(2), vec![ID(1), ID(3)])));
+        assert!(house.is_cut_off(ID(2)), "the bridge is still down");
+        assert_eq!(house.rose(ID(1), T(4)), Some((T(1), vec![ID(2)])));
+        house.settle(|id| (id == ID(0)).then_some(T(5)));
+        assert!([1, 2, 3].map(ID).iter().all(|id| house.is_cut_off(*id)));
     }
 
     #[test]
     fn one_that_fell_is_down_until_it_rises() {
         let mut house = house();
-        assert!(house.fell(ID(0), T(7)) && !house.fell(ID(0), T(9)));
+        assert!(house.fell(ID(0), T(7)).len() == 3 && house.fell(ID(0), T(9)).is_empty());
         assert_eq!(house.returned_at(ID(2)), None);
-        assert_eq!((house.rose(ID(0), T(10)), house.rose(ID(0), T(11))), (Some(T(7)), None));
+        assert!(house.rose(ID(0), T(10)).is_some() && house.rose(ID(0), T(11)).is_none());
         assert_eq!((house.returned_at(ID(2)), house.returned_at(ID(0))), (Some(T(10)), None));
-        assert!(!house.fell(ID(2), T(1)), "nothing depends on the lamp");
+        assert!(house.fell(ID(2), T(1)).is_empty(), "nothing depends on the lamp");
+    }
+
+    #[test]
+    fn with_two_ways_both_have_to_be_up() {
+        let parents = [(ID(2), vec![ID(0), ID(1)]), (ID(3), vec![ID(2)])];
+        let mut house = Dependencies::new(parents.into());
+        assert_eq!(house.fell(ID(0), T(1)), [ID(2), ID(3)]);
+        assert_eq!(house.fell(ID(1), T(1)), []);
+        assert_eq!(house.rose(ID(0), T(2)), Some((T(1), vec![])));
+        assert_eq!(house.rose(ID(1), T(2)), Some((T(1), vec![ID(2), ID(3)])));
+    }
+
+    /// In whichever order a line falls and rises, each is visited twice.
+    #[test]
+    fn a_long_line_costs_no_more_than_its_length() {
+        const LINE: usize = 10_000;
+        let parents = (1..LINE).map(|at| (ID(at), vec![ID(at - 1)])).collect();
+        let mut line = Dependencies::new(parents);
+        let down: [Vec<usize>; 2] = [(0..LINE).collect(), (0..LINE).rev().collect()];
+        for falls in &down {
+            for rises in &down {
+                let fell = falls.iter().map(|&at| line.fell(ID(at), T(1)).len());
+                assert_eq!(fell.sum::<usize>(), LINE - 1);
+                let rose = rises.iter().filter_map(|&at| line.rose(ID(at), T(2)));
+                assert_eq!(rose.map(|(_, news)| news.len()).sum::<usize>(), LINE - 1);
+            }
+        }
     }
 
     #[test]

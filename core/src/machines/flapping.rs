@@ -112,9 +112,9 @@ impl Flaps {
     /// How often it was alarmed, and within what time.
     #[must_use]
     pub fn account(&self, watched: Duration) -> (usize, Duration) {
-        self.spell.as_ref().map_or((MANY, WINDOW), |spell| {
-            (spell.count, watched.saturating_sub(spell.begun))
-        })
+        self.spell
+            .as_ref()
+            .map_or((MANY, WINDOW), |spell| (spell.count, watched.saturating_sub(spell.begun)))
     }
 
     /// Less time was watched than was thought: nothing happened later than now.

@@ -127,10 +127,7 @@ impl Monitor {
     /// A device is down from now on: those behind it are not alarmed for themselves.
     pub(super) fn fell(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let last_word = self.devices[id].silence.since().min(turn.watched);
-        if !self.dependencies.fell(id, last_word) {
-            return;
-        }
-        for child in self.dependencies.descendants(id) {
+        for child in self.dependencies.fell(id, last_word) {
             if self.devices[child].episode.waits() {
                 self.move_alert(child, AlertStage::Upstream);
                 self.save_soon(child);
@@ -144,10 +141,10 @@ impl Monitor {
         if self.devices[id].is_down() {
             return;
         }
-        let Some(from) = self.dependencies.rose(id, turn.watched) else { return };
-        for child in self.dependencies.descendants(id) {
+        let Some((from, freed)) = self.dependencies.rose(id, turn.watched) else { return };
+        for child in freed {
             let stage = self.devices[child].episode.stage();
-            if self.is_cut_off(child) || stage.is_some_and(|stage| stage != AlertStage::Upstream) {
+            if stage.is_some_and(|stage| stage != AlertStage::Upstream) {
                 continue;
             }
             let due = self.leave_out_of_silence(from, turn.watched, child);
@@ -176,7 +173,9 @@ impl Monitor {
         let device = &self.devices[id];
         let was_told = stage == AlertStage::Told && !device.is_flapping();
         let mut message = recovered_sentence(device, turn.now.wall.saturating_sub(since));
-        message.push_str(&self.followers_clause(id));
+        if was_told {
+            message.push_str(&self.followers_clause(id));
+        }
         let contact = turn.now.wall.as_secs().to_string();
         turn.out.push(self.device_publication("recover", id, contact, false));
         self.tell_recovered(turn, id);

@@ -71,9 +71,13 @@ impl Monitor {
         if !device.episode.is_open() || !device.is_gone() {
             return false;
         }
+        let Some(availability) = &mut device.availability else { return false };
+        // Whom it is behind is looked up where that matters.
+        if !availability.is_confirmed() {
+            return false;
+        }
         let Some(returned_at) = self.dependencies.returned_at(id) else { return false };
-        let availability = self.devices[id].availability.as_mut();
-        availability.is_some_and(|availability| availability.is_from_memory(returned_at, watched))
+        availability.is_from_memory(returned_at, watched)
     }
 
     pub(super) fn believe_gone(&mut self, turn: &mut Turn<'_>, id: DeviceId) {

@@ -50,7 +50,7 @@ impl Monitor {
 
     /// Whether anything that a device depends on is down, also by way of others.
     pub(super) fn is_cut_off(&self, id: DeviceId) -> bool {
-        self.dependencies.is_cut_off(id, |parent| self.devices[parent].is_down())
+        self.dependencies.is_cut_off(id)
     }
 
     /// A device has expired just now; whether its alert waits for what becomes of another.

@@ -552,3 +552,26 @@ fn a_thousand_devices_behind_one_gateway_are_one_alert() {
         assert_eq!(house.published(&format!("expire/d{at}")).len(), 1);
     }
 }
+
+#[test]
+fn a_line_of_ten_thousand_falls_and_comes_back_with_one_alert() {
+    const LINE: usize = 10_000;
+    let name = |at: usize| format!("d{at:05}");
+    let first = watched(&name(0), 30);
+    let spec = |at: usize| behind(&[&name(at - 1)], watched(&name(at), 30));
+    let mut house = House::running(std::iter::once(first).chain((1..LINE).map(spec)).collect());
+    let hear_all = |house: &mut House| {
+        for at in 0..LINE {
+            house.hear(&format!("home/{}/x", name(at)));
+        }
+    };
+    hear_all(&mut house);
+    house.turn_the_page();
+    house.advance(secs(60));
+    assert_eq!(house.monitor.summary().expired, LINE);
+    assert_eq!(alerted(&house, AlertKind::Expired), [name(0)]);
+    house.reload(house.spec.devices.clone());
+    hear_all(&mut house);
+    assert_eq!(house.monitor.summary().expired, 0);
+    assert_eq!(alerted(&house, AlertKind::Recovered), [name(0)]);
+}
