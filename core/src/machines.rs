@@ -17,7 +17,6 @@ pub mod random;
 pub mod refusals;
 pub mod restores;
 pub mod retained;
-pub mod rhythm;
 pub mod save_queue;
 pub mod shared_base;
 pub mod silence;

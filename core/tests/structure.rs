@@ -37,6 +37,43 @@ fn no_two_files_of_the_monitor_define_a_method_of_the_same_name() {
     assert_eq!(names.len(), count);
 }
 
+/// A machine returns outcomes. What follows from them, and for whom else, is for the monitor.
+#[test]
+fn machines_know_neither_actions_nor_the_monitor_nor_each_other() {
+    let mut broken = Vec::new();
+    for file in files_below("machines") {
+        let code = code_of(&file);
+        let name = name_of(&file);
+        let own = name.split('/').nth(1).unwrap().to_owned();
+        for path in paths(&code).into_iter().map(|path| from_the_root(&path, &name)) {
+            let is_foreign = path.strip_prefix("crate::machines::").is_some_and(|machine| {
+                machine.split(':').next().is_some_and(|machine| machine != own)
+            });
+            let is_above =
+                ["crate::monitor", "crate::model::action", "crate::model::alert::AlertKind"]
+                    .iter()
+                    .any(|above| path.starts_with(above));
+            if is_foreign || is_above {
+                broken.push(format!("{name} names {path}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_model_knows_neither_machines_nor_the_monitor() {
+    let mut broken = Vec::new();
+    for file in files_below("model") {
+        for path in paths(&code_of(&file)) {
+            if path.starts_with("crate::machines") || path.starts_with("crate::monitor") {
+                broken.push(format!("{} names {path}", name_of(&file)));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 #[test]
 fn every_way_to_name_a_path_and_to_call_a_method_is_seen() {
     let code = "use crate::{machines::agent::{Agent, Outcome as Of}, model};

@@ -8,7 +8,7 @@ use crate::config::time_span;
 use crate::dbus::Bus;
 use crate::printable::escaped_json;
 use clap::builder::styling::Style;
-use iotmonitor_core::machines::rhythm::{FEWEST, TIMES, UNLEARNED};
+use iotmonitor_core::machines::silence::rhythm::{FEWEST, TIMES, UNLEARNED};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::{DeviceView, Learned};
 use iotmonitor_core::model::words::RoundedDuration;

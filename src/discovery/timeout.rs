@@ -7,7 +7,7 @@
 use super::conventions::UsualSilence;
 use super::role::TopicRole;
 use super::traffic::Traffic;
-use iotmonitor_core::machines::rhythm;
+use iotmonitor_core::machines::silence::rhythm;
 use std::time::Duration;
 
 /// A proposed `watchTimeOut`.

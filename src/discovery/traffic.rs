@@ -2,8 +2,8 @@
 
 use super::Observation;
 use super::content::PayloadContent;
-use iotmonitor_core::machines::availability;
 use iotmonitor_core::machines::orders;
+use iotmonitor_core::model::availability_words;
 use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -139,7 +139,7 @@ fn says(topic: &TopicName, payload: &[u8]) -> Option<bool> {
     if payload == b"2" && topic.as_str().ends_with("/connected") {
         return Some(true);
     }
-    (payload.len() <= LONGEST_WORD).then(|| availability::says(payload)).flatten()
+    (payload.len() <= LONGEST_WORD).then(|| availability_words::says(payload)).flatten()
 }
 
 /// Whether an order with this payload has something done once, so that giving it again after a start

@@ -10,14 +10,12 @@
 //! With several topics a device is gone as long as any of them says so.
 
 pub mod sparkplug;
-pub mod words;
 
+use crate::model::availability_words::{OwnWords, says};
 use crate::model::snapshot::{DeviceRecord, SourceRecord};
 use crate::topic::TopicName;
 use sparkplug::Certificate;
 use std::time::Duration;
-use words::OwnWords;
-pub use words::says;
 
 /// The first word from behind a gateway within this time after its return may come from its memory.
 const FROM_MEMORY: Duration = Duration::from_secs(60);

@@ -4,9 +4,11 @@
 //! nobody's silence. An entry in the table of deadlines stays where it is when the device speaks:
 //! when its time comes, the device is looked at, and gets a later entry.
 
-use super::rhythm::{Rhythm, TIMES, UNLEARNED};
+pub mod rhythm;
+
 use crate::model::snapshot::DeviceRecord;
 use crate::model::view::Learned;
+use rhythm::{Rhythm, TIMES, UNLEARNED};
 use std::num::NonZeroU64;
 use std::time::Duration;
 

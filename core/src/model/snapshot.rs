@@ -129,7 +129,7 @@ pub struct PauseRecord {
     pub enabled_before: bool,
 }
 
-/// What is learned of a device's silences (see [`crate::machines::rhythm`]).
+/// What is learned of a device's silences (see [`crate::machines::silence::rhythm`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "StoredRhythm", from = "StoredRhythm")]
 pub struct RhythmRecord {

@@ -4,7 +4,7 @@
 //! secrets, which only the MQTT adapter needs, are not part of it.
 
 use super::device_name::DeviceName;
-use crate::machines::availability::words::OwnWords;
+use crate::model::availability_words::OwnWords;
 use crate::model::unit_name::{UnitName, UnitTemplate};
 use crate::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::expect::{device, device_name, watched};
 use super::timetable::{House, START, filter, message, secs, topic};
-use iotmonitor_core::machines::availability::words::OwnWords;
 use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::availability_words::OwnWords;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, Message, QoS};
 use iotmonitor_core::model::spec::DeviceSpec;

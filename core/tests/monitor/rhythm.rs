@@ -2,7 +2,7 @@
 
 use super::expect::watched;
 use super::timetable::{House, secs};
-use iotmonitor_core::machines::rhythm::{SHORTEST_EARLY, UNLEARNED};
+use iotmonitor_core::machines::silence::rhythm::{SHORTEST_EARLY, UNLEARNED};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::model::view::Learned;

@@ -4,7 +4,7 @@
 //! (home-assistant.io/integrations/mqtt)
 
 use crate::discovery::role::TopicRole;
-use iotmonitor_core::machines::availability;
+use iotmonitor_core::model::availability_words;
 use iotmonitor_core::topic::index::TopicIndex;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use serde_json::{Map, Value};
@@ -178,7 +178,7 @@ impl Described {
         about.expires_after = about.expires_after.max(expires_after(entity));
         let word = get(entity, "pl_not_avail", "payload_not_available").and_then(Value::as_str);
         about.has_unknown_word |=
-            word.is_some_and(|word| availability::says(word.as_bytes()) != Some(false));
+            word.is_some_and(|word| availability_words::says(word.as_bytes()) != Some(false));
     }
 
     /// Whether the topic was not known. An availability that two devices name is a gateway's.

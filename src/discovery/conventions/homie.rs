@@ -6,7 +6,7 @@
 use super::{Claim, Ecosystem, Facts, UsualSilence, last};
 use crate::discovery::role::TopicRole;
 use crate::discovery::traffic::Topics;
-use iotmonitor_core::machines::rhythm;
+use iotmonitor_core::machines::silence::rhythm;
 use iotmonitor_core::topic::TopicName;
 use std::time::Duration;
 
