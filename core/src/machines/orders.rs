@@ -7,7 +7,7 @@
 use crate::topic::{TopicFilter, TopicName};
 
 /// The prefix of orders to Tasmota, which its full topic may have at any level but the last.
-const TASMOTA_PREFIX: &[u8] = b"cmnd";
+const TASMOTA_PREFIX: &[u8; 4] = b"cmnd";
 
 /// What Tasmota takes for toggling and blinking, on `POWER` alone.
 const TASMOTA_TOGGLES: [&[u8]; 7] =
@@ -23,9 +23,11 @@ pub fn is_no_state(topic: &TopicName, payload: &[u8]) -> bool {
     let topic: &[u8] = topic.as_ref();
     let Some(at) = topic.iter().rposition(|&byte| byte == b'/') else { return false };
     let (before, last) = (&topic[..at], &topic[at + 1..]);
+    // Of four bytes at a time one comparison each, before anything is taken apart into levels.
+    let may_be_tasmota = || before.windows(TASMOTA_PREFIX.len()).any(|four| four == TASMOTA_PREFIX);
+    let is_tasmota = || before.split(|&byte| byte == b'/').any(|level| level == TASMOTA_PREFIX);
     QUESTION_LEVELS.iter().any(|level| level.as_bytes() == last)
-        || (before.split(|&byte| byte == b'/').any(|level| level == TASMOTA_PREFIX)
-            && is_no_tasmota_state(last, payload.trim_ascii()))
+        || (may_be_tasmota() && is_tasmota() && is_no_tasmota_state(last, payload.trim_ascii()))
 }
 
 /// Whether nothing that matches the filter is a state.

@@ -7,7 +7,7 @@
 
 use super::{TopicFilter, TopicName};
 use hashbrown::HashTable;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 
 /// End of a list, or no node.
@@ -261,7 +261,7 @@ impl<V: Copy> TopicIndex<V> {
     }
 
     fn find_child(&self, parent: u32, level: &[u8]) -> Option<u32> {
-        let hash = self.hasher.hash_one((parent, level));
+        let hash = hash_edge(&self.hasher, parent, level);
         let is_it = |&id: &u32| {
             self.nodes[id as usize].parent == parent
                 && level_of(&self.nodes, &self.levels, id).as_bytes() == level
@@ -281,7 +281,15 @@ fn split_level(levels: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// What [`TopicIndex::find_child`] looks a node up by.
 fn hash_of(hasher: &hashbrown::DefaultHashBuilder, nodes: &[Node], levels: &str, node: u32) -> u64 {
-    hasher.hash_one((nodes[node as usize].parent, level_of(nodes, levels, node).as_bytes()))
+    hash_edge(hasher, nodes[node as usize].parent, level_of(nodes, levels, node).as_bytes())
+}
+
+/// Without the level's length, which a tuple's hash would take in.
+fn hash_edge(hasher: &hashbrown::DefaultHashBuilder, parent: u32, level: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write_u32(parent);
+    hasher.write(level);
+    hasher.finish()
 }
 
 fn level_of<'t>(nodes: &[Node], levels: &'t str, node: u32) -> &'t str {
