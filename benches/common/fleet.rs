@@ -30,6 +30,21 @@ pub fn config(devices: usize, port: u16) -> String {
     text
 }
 
+/// The configuration of `devices` devices that have watchTopics and nothing else.
+#[allow(dead_code, reason = "one of the benches does without")]
+pub fn watched_config(devices: usize, port: u16) -> String {
+    let mut text =
+        format!("[mqtt]\nserverAddress = \"tcp://127.0.0.1:{port}\"\nprotocol = \"5\"\n");
+    for number in 0..devices {
+        // Writing to a text cannot fail.
+        let _ = write!(
+            text,
+            "\n[device_d{number}]\nwatchTopics=\"b/d{number}/sensors/#\"\nwatchTimeOut=86400\n"
+        );
+    }
+    text
+}
+
 pub fn watched_topic(device: usize) -> String {
     format!("b/d{device}/sensors/temperature")
 }

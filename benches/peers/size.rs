@@ -29,7 +29,7 @@ struct Wanted {
 const FLEETS: [Wanted; 3] = [
     Wanted { devices: 1_000, memory: 8.0, start: None, idle: Some(0.05) },
     Wanted { devices: 10_000, memory: 14.0, start: Some(0.25), idle: Some(0.1) },
-    Wanted { devices: 100_000, memory: 70.0, start: Some(3.0), idle: None },
+    Wanted { devices: 100_000, memory: 70.0, start: Some(1.0), idle: None },
 ];
 
 pub fn rows(settings: &Settings) -> Vec<Row> {
@@ -56,13 +56,26 @@ pub fn rows(settings: &Settings) -> Vec<Row> {
     rows
 }
 
-fn fleet_rows(settings: &Settings, wanted: &Wanted) -> [Row; 3] {
+fn fleet_rows(settings: &Settings, wanted: &Wanted) -> [Row; 4] {
     let devices = wanted.devices;
     let rounds = settings.rounds_of(devices);
     let taken: Vec<Taken> = (0..rounds).map(|round| fleet(settings, devices, round == 0)).collect();
     let watching = (0..rounds).map(|_| subscribe_alone(&[references::watch_filters(devices)]));
     let both = (0..rounds)
         .map(|_| subscribe_alone(&[references::watch_filters(devices), state_filters(devices)]));
+    let watched: Vec<(f64, f64)> = (0..rounds)
+        .map(|_| {
+            let broker = Broker::start(20);
+            let config = fleet::watched_config(devices, broker.port);
+            let (monitor, _, start) = start(&broker, &config);
+            let memory = process::resident(broker.pid());
+            monitor.stop();
+            (start, memory)
+        })
+        .collect();
+    let part = |of: &[(f64, f64)], value: fn(&(f64, f64)) -> f64, unit| {
+        Figure::new(of.iter().map(value).collect(), unit)
+    };
     let figure =
         |value: fn(&Taken) -> f64, unit| Figure::new(taken.iter().map(value).collect(), unit);
     [
@@ -77,8 +90,15 @@ fn fleet_rows(settings: &Settings, wanted: &Wanted) -> [Row; 3] {
             references: vec![
                 ("the same subscriptions alone", Figure::new(both.collect(), "s")),
                 ("those of one connection", Figure::new(watching.collect(), "s")),
+                ("the broker's memory afterwards", figure(|taken| taken.broker, "MB")),
             ],
             monitor: figure(|taken| taken.start, "s"),
+            goal: wanted.start.map(Goal::AtMost),
+        },
+        Row {
+            work: format!("start to subscribed, {devices} devices with watchTopics alone"),
+            references: vec![("the broker's memory afterwards", part(&watched, |it| it.1, "MB"))],
+            monitor: part(&watched, |it| it.0, "s"),
             goal: wanted.start.map(Goal::AtMost),
         },
         Row {
@@ -97,6 +117,8 @@ struct Taken {
     own: f64,
     /// Seconds from the start to the first status, which follows the last SUBACK.
     start: f64,
+    /// Megabytes of the broker then.
+    broker: f64,
     /// Seconds of processor time a minute.
     idle: Option<f64>,
 }
@@ -104,12 +126,8 @@ struct Taken {
 fn fleet(settings: &Settings, devices: usize, idle: bool) -> Taken {
     let broker = Broker::start(20);
     let config = fleet::config(devices, broker.port);
-    let mut observer = Client::connect(broker.port, "observer");
-    observer.subscribe("home/monitoring/#", None);
-    let began = Instant::now();
-    let monitor = Monitor::start(broker.directory(), &config, &[]);
-    while !observer.next().topic.starts_with("home/monitoring/status/") {}
-    let start = began.elapsed().as_secs_f64();
+    let (monitor, mut observer, start) = start(&broker, &config);
+    let of_broker = process::resident(broker.pid());
     until_watching(&mut observer, devices);
     let mut publisher = Client::connect(broker.port, "publisher");
     let topics: Vec<String> = (0..devices).map(fleet::watched_topic).collect();
@@ -123,10 +141,21 @@ fn fleet(settings: &Settings, devices: usize, idle: bool) -> Taken {
         megabytes: process::resident(pid),
         own: process::resident_but_for_files(pid),
         start,
+        broker: of_broker,
         idle: idle.then(|| idle_seconds(settings, pid)),
     };
     monitor.stop();
     taken
+}
+
+/// Starts a monitor, and gives the seconds until its first status, with who has heard it.
+fn start(broker: &Broker, config: &str) -> (Monitor, Client, f64) {
+    let mut observer = Client::connect(broker.port, "observer");
+    observer.subscribe("home/monitoring/#", None);
+    let began = Instant::now();
+    let monitor = Monitor::start(broker.directory(), config, &[]);
+    while !observer.next().topic.starts_with("home/monitoring/status/") {}
+    (monitor, observer, began.elapsed().as_secs_f64())
 }
 
 /// Seconds of processor time a minute, from a third of one.
