@@ -1,9 +1,8 @@
 //! The open database: one transaction for a group of changes, range scans for reading.
 //!
-//! Three tables: `meta` (the schema record, the heartbeat, the session's filters, the
-//! identity), `states` by
-//! topic, `devices` by name. Every value carries a checksum. Deliberately absent: retrying,
-//! reporting and putting aside, which are the writer's.
+//! Three tables: `meta` (the schema record, the heartbeat, the session's filters, the identity),
+//! `states` by topic, `devices` by name. Every value carries a checksum. The writer retries, reports
+//! and puts aside.
 
 use super::StoreCommand;
 use super::error::StoreError;
@@ -223,7 +222,7 @@ impl Disk {
     fn grow(&mut self) -> Result<(), StoreError> {
         let bytes = self.env.info().map_size.saturating_mul(2);
         #[expect(unsafe_code, reason = "moving a memory map is unsafe in heed")]
-        // SAFETY: `&mut self` shows that no transaction is alive, for all borrow the environment.
+        // SAFETY: `&mut self` shows that no transaction is alive, because each borrows the environment.
         let resized = unsafe { self.env.resize(bytes) };
         resized.map_err(|error| self.fail("enlarge", error))
     }

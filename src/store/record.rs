@@ -1,7 +1,5 @@
 //! Keys and values as bytes: topics of any length as LMDB keys, and a checksum in every record,
-//! since LMDB does not notice a flipped bit.
-//!
-//! Deliberately absent: the database. Numbers are little-endian.
+//! since LMDB does not notice a flipped bit. Numbers are little-endian.
 //!
 //! A name of up to 494 bytes is its own key. A longer one gives its first 495 bytes and a 16-byte
 //! hash of the whole, 511 bytes in all, so that the two kinds never meet and both lie where a scan

@@ -98,7 +98,7 @@ impl Retained {
     }
 }
 
-/// The same in every release and on every machine, for it is stored.
+/// The hash is stored, so it is the same in every release and on every machine.
 fn hash(payload: &[u8]) -> u32 {
     let mut hasher = SipHasher13::new();
     hasher.write(payload);

@@ -1,9 +1,9 @@
-//! What a person does to recorded states by hand: gives one, takes one away, brings many back.
+//! Changes of recorded states that a person orders: to set one, to forget one, to import many.
 //!
-//! A state that is given is recorded, and goes to its device at once as a restored one does: it is
-//! no contact, and should something newer come from the broker before its echo, that is published
-//! once more. Imported states are recorded alone, and never over newer ones; restores bring them to
-//! the devices. Deliberately absent: reading, which changes nothing and is the store's.
+//! A state that is set is recorded and published to its device at once, as a restore does: it does
+//! not count as a contact, and if something newer comes from the broker before its echo, that is
+//! published once more. Imported states are only recorded, and never over newer ones; restores bring
+//! them to the devices. Reading changes nothing and is the store's.
 
 use crate::machines::orders::is_no_state;
 use crate::model::action::Action;
