@@ -47,10 +47,11 @@ pub use instance::{Instance, NoInstance};
 
 use crate::http::settings::HttpSettings;
 use crate::mqtt::settings::MqttSettings;
+use alerts::AlertsSection;
 use device::SectionKind;
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
-use iotmonitor_core::model::unit_name::{DEFAULT_CLIENT_ID, UnitTemplate};
+use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use report::{ByteSpan, ConfigReport};
 use section::{Field, Section};
 use std::collections::BTreeMap;
@@ -199,7 +200,7 @@ impl<'t> Walk<'t> {
     /// `None` only after an error has been reported.
     fn config(&self, report: &mut ConfigReport) -> Option<Config> {
         let mqtt = self.mqtt(report);
-        let alert_unit = self.alerts(report);
+        let AlertsSection { unit: alert_unit, broker_grace } = self.alerts(report);
         let mut devices = self.devices(&mqtt, report);
         for device in &mut devices {
             device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
@@ -221,6 +222,7 @@ impl<'t> Walk<'t> {
                 max_subscriptions: mqtt.max_subscriptions,
                 home_assistant,
                 alert_unit,
+                broker_grace,
                 origin: Origin {
                     machine: self.environment.machine.clone(),
                     server: settings.server.to_string(),
@@ -253,9 +255,10 @@ impl<'t> Walk<'t> {
             .unwrap_or_default()
     }
 
-    fn alerts(&self, report: &mut ConfigReport) -> Option<UnitTemplate> {
-        let entry = section::field_of(self.root, "alerts")?;
-        section_of(&entry, report).and_then(|section| alerts::read(&section, report))
+    fn alerts(&self, report: &mut ConfigReport) -> AlertsSection {
+        section::field_of(self.root, "alerts")
+            .and_then(|entry| section_of(&entry, report))
+            .map_or_else(AlertsSection::default, |section| alerts::read(&section, report))
     }
 
     fn http(&self, report: &mut ConfigReport) -> Option<HttpSettings> {

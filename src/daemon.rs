@@ -27,7 +27,7 @@ use crate::request::{Rejection, Request};
 use crate::store::{self, StoreError};
 use crate::systemd::notify;
 use adapters::{AdapterSettings, Adapters};
-use alerts::{Accounted, Alerts};
+use alerts::{Accounted, Alerts, Outgoing};
 use answers::Answers;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{Alert, AlertKind};
@@ -395,11 +395,15 @@ impl<'a> Daemon<'a> {
         self.trimming.note(self.actions.len());
         let mut alerts = Vec::new();
         for action in self.actions.drain(..) {
-            if let Action::Raise(alert) = action {
-                self.adapters.show_alert(wall_clock(), &alert);
-                alerts.extend(self.alerts.take_in(alert));
-            } else {
-                self.adapters.carry_out(&self.settings, action);
+            match action {
+                Action::Raise(alert) => {
+                    self.adapters.show_alert(wall_clock(), &alert);
+                    alerts.extend(self.alerts.take_in(Outgoing::Alert(Box::new(alert))));
+                }
+                Action::SendNotification(notification) => {
+                    alerts.extend(self.alerts.take_in(Outgoing::Notification(notification)));
+                }
+                action => self.adapters.carry_out(&self.settings, action),
             }
         }
         self.tell_all(alerts);
@@ -408,13 +412,14 @@ impl<'a> Daemon<'a> {
     }
 
     /// Alerts that wait for nothing any more.
-    fn tell_all(&mut self, alerts: Vec<Alert>) {
-        for alert in alerts {
-            let general = self.settings.alert_unit.as_ref();
-            if let Some(order) = self.alerts.order(&alert, general, self.now()) {
-                self.adapters.start_alert_unit(order);
+    fn tell_all(&mut self, alerts: Vec<Outgoing>) {
+        for outgoing in alerts {
+            match outgoing {
+                Outgoing::Alert(alert) => self.logger.alert(&alert),
+                Outgoing::Notification(notification) => {
+                    self.adapters.start_alert_unit(alerts::order_of(*notification));
+                }
             }
-            self.logger.alert(&alert);
         }
     }
 

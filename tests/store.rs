@@ -22,7 +22,10 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::identity::IdentityRecord;
 use iotmonitor_core::model::message::{Delivery, QoS};
-use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot, SourceRecord};
+use iotmonitor_core::model::snapshot::{
+    AlertsRecord, DeviceRecord, Heartbeat, MuteRecord, NewsRecord, Snapshot, SourceRecord,
+    UnheardRecord,
+};
 use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use proptest::prelude::{Strategy, prop, proptest};
@@ -178,6 +181,16 @@ fn filled(directory: &Path) {
 #[test]
 fn what_was_saved_comes_back() {
     let directory = tempfile::tempdir().unwrap();
+    let unheard = UnheardRecord {
+        matter: "expired".to_owned(),
+        told: true,
+        news: Some(NewsRecord {
+            event: "recovered".to_owned(),
+            time: Duration::from_secs(9),
+            reason: Some(Reason::Silent),
+            message: "it is back".to_owned(),
+        }),
+    };
     let device = DeviceRecord {
         name: DeviceName::new("lamp".repeat(300)).unwrap(),
         last_contact: Some(Duration::new(5, 6)),
@@ -188,6 +201,7 @@ fn what_was_saved_comes_back() {
         graces: 2,
         enabled: Some(false),
         pause: None,
+        unheard: vec![unheard.clone()],
         invocation: Some("0123456789abcdef0123456789abcdef".to_owned()),
         announced: Some("homeassistant".to_owned()),
         offline: true,
@@ -200,11 +214,23 @@ fn what_was_saved_comes_back() {
     };
     let gone = DeviceRecord { name: DeviceName::new("gone").unwrap(), ..device.clone() };
     let filters = vec![TopicFilter::new("home/+/state").unwrap()];
-    let heartbeat = Heartbeat { watched: Duration::from_millis(1234) };
+    let alerts = AlertsRecord {
+        unheard: vec![UnheardRecord { news: None, ..unheard }],
+        failing: vec![("notify@.service".to_owned(), Duration::from_secs(10))],
+        mutes: vec![MuteRecord {
+            device: None,
+            left: Duration::from_secs(11),
+            at: Duration::from_secs(12),
+        }],
+    };
+    let heartbeat = Heartbeat { watched: Duration::from_millis(1234), alerts };
 
     let mut running = Running::start(directory.path());
     assert_eq!(running.wait_opened(), unused());
-    let save = |changed, gone| StoreCommand::SaveDevices { heartbeat, changed, gone };
+    let save = |changed, gone| {
+        let heartbeat = heartbeat.clone();
+        StoreCommand::SaveDevices { heartbeat, changed, gone }
+    };
     running.handle.send(save(vec![device.clone(), gone.clone()], vec![])).unwrap();
     assert_eq!(running.next(), Event::DevicesSaved);
     running.handle.send(save(vec![], vec![gone.name])).unwrap();

@@ -133,7 +133,7 @@ fn seed(directory: &Path) {
         serde_json::from_str::<DeviceRecord>(&record).unwrap()
     };
     let changed = LEARNED.map(record).to_vec();
-    let heartbeat = Heartbeat { watched: Duration::from_secs(WATCHED) };
+    let heartbeat = Heartbeat { watched: Duration::from_secs(WATCHED), ..Heartbeat::default() };
     store.send(StoreCommand::SaveDevices { heartbeat, changed, gone: Vec::new() }).unwrap();
     while events.blocking_recv().unwrap() != Event::DevicesSaved {}
     assert!(store.close(PATIENCE));

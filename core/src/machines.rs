@@ -10,6 +10,8 @@ pub mod dependency;
 pub mod echoes;
 pub mod episode;
 pub mod flapping;
+pub mod mutes;
+pub mod notifications;
 pub mod orders;
 pub mod pauses;
 pub mod probes;

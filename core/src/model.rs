@@ -10,6 +10,7 @@ pub mod event;
 pub mod identity;
 pub mod message;
 pub mod notice;
+pub mod notification;
 pub mod plan;
 pub mod progress;
 pub mod snapshot;

@@ -21,7 +21,6 @@
 
 mod agent;
 mod alarms;
-mod alert_units;
 mod availability;
 mod commands;
 mod contact;
@@ -34,7 +33,9 @@ mod devices;
 mod former;
 mod home_assistant;
 mod messages;
+mod mutes;
 mod notices;
+mod notifications;
 mod probe;
 pub mod publishing;
 mod reconfigure;
@@ -57,6 +58,8 @@ use crate::machines::covering::Covering;
 use crate::machines::deadline::DeadlineTable;
 use crate::machines::dependency::Dependencies;
 use crate::machines::echoes::{Echoes, Round};
+use crate::machines::mutes::Mutes;
+use crate::machines::notifications::Notifications;
 use crate::machines::pauses::Pauses;
 use crate::machines::probes::Probes;
 use crate::machines::random::Random;
@@ -80,10 +83,8 @@ use crate::monitor::publishing::publication;
 use crate::monitor::turn::Turn;
 use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
-use alert_units::alerts_dropped;
 use bytes::Bytes;
 use devices::Devices;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How often `up` is published.
@@ -143,8 +144,16 @@ pub struct Monitor {
     /// How many devices are expired at the moment.
     expired_count: usize,
     manager: agent::ManagerState,
-    /// Templates of alertUnit that fail, as was told.
-    failing_units: BTreeSet<UnitTemplate>,
+    /// The way of alerts that concern no device.
+    alert_unit: Option<UnitTemplate>,
+    /// How long the broker may be lost before a person hears of it.
+    broker_grace: Duration,
+    /// What people elsewhere are still to hear.
+    notifications: Notifications,
+    /// When they are looked at next, if that is on the timetable.
+    notifications_due: Option<Duration>,
+    /// Of whom nobody is told for a time.
+    mutes: Mutes,
     next_token: u64,
     next_read: u64,
     random: Random,
@@ -189,6 +198,8 @@ enum Timer {
     Echoes,
     /// What a former identity left is to be looked at again.
     Takedown,
+    /// Alerts that failed to reach a person may be tried again.
+    Notifications,
 }
 
 impl Monitor {
@@ -231,7 +242,11 @@ impl Monitor {
             up_topic: spec.base_topic.clone(),
             expired_count: 0,
             manager: agent::ManagerState::default(),
-            failing_units: BTreeSet::new(),
+            alert_unit: spec.alert_unit,
+            broker_grace: spec.broker_grace,
+            notifications: Notifications::default(),
+            notifications_due: None,
+            mutes: Mutes::default(),
             next_token: 0,
             next_read: 0,
             random: Random::new(seed),
@@ -249,8 +264,16 @@ impl Monitor {
 
     /// Takes in one event and appends what is to be done about it, in order.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
-        let turn = &mut Turn { now, watched: self.clock.at(now.mono), out };
+        let noted = out.len();
+        let turn = &mut Turn { now, watched: self.clock.at(now.mono), out, noted };
         self.note_turn(turn);
+        self.take_in(turn, event);
+        if turn.out.len() > noted {
+            self.note_alerts(turn);
+        }
+    }
+
+    fn take_in(&mut self, turn: &mut Turn<'_>, event: Event) {
         match event {
             Event::TimePassed => self.time_passed(turn),
             Event::Connected { connection: Connection::Watch, protocol, .. } => {
@@ -338,10 +361,9 @@ impl Monitor {
             Event::UnitRemoved { unit } => self.unit_removed(turn, &unit),
             Event::StartFinished { unit, outcome } => self.start_finished(turn, &unit, outcome),
             Event::StopFinished { unit, outcome } => self.stop_finished(turn, &unit, outcome),
-            Event::AlertUnitFinished { template, outcome } => {
-                self.alert_unit_finished(turn, template, outcome);
+            Event::NotificationEnded { instance, outcome } => {
+                self.notification_ended(turn, &instance, outcome)
             }
-            Event::AlertsDropped { count, template } => alerts_dropped(turn, count, template),
             Event::PageFailed { error } => turn.raise(AlertKind::PageFailed, error),
             Event::PageBack { address } => turn.raise(
                 AlertKind::PageBack,
@@ -359,6 +381,9 @@ impl Monitor {
             Event::Enabled { device } => self.set_enabled(turn, &device, true),
             Event::Disabled { device } => self.set_enabled(turn, &device, false),
             Event::Paused { device, span } => self.pause(turn, &device, span),
+            Event::Silenced { device, span } => self.silence(turn, device, span),
+            Event::Unsilenced { device } => self.unsilence(turn, device),
+            Event::NotificationTested { device } => self.test_notification(turn, device),
             Event::RestoreRequested { device } => {
                 if let Some(id) = self.id_named(&device) {
                     self.request_restore(turn, id);
@@ -380,7 +405,8 @@ impl Monitor {
         let silence = self.silence.next().and_then(of);
         let holds = self.holds.next().and_then(of);
         let pause = self.pauses.next(self.last_turn.boot).map(|left| self.last_turn.mono + left);
-        [silence, holds, pause, self.timers.next()].into_iter().flatten().min()
+        let loud = self.mutes.next(self.last_turn.boot).map(|left| self.last_turn.mono + left);
+        [silence, holds, pause, loud, self.timers.next()].into_iter().flatten().min()
     }
 
     /// The command line that reaches this monitor, without the command.
@@ -403,6 +429,7 @@ impl Monitor {
                 Timer::Session => self.session_due(turn),
                 Timer::SessionLoss => self.session_loss_due(turn, due),
                 Timer::Echoes => self.echoes_due(turn),
+                Timer::Notifications => self.notifications_due(turn),
                 Timer::Takedown => {
                     let orders = self.takedown.time_passed(turn.now.mono);
                     self.take_down(turn, orders);
@@ -410,6 +437,7 @@ impl Monitor {
             }
         }
         self.pauses_due(turn);
+        self.mutes_due(turn);
         self.silence_due(turn);
         self.flush_saves(turn);
     }

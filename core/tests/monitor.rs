@@ -6,8 +6,6 @@
 mod agents;
 #[path = "monitor/alarm.rs"]
 mod alarm;
-#[path = "monitor/alert_units.rs"]
-mod alert_units;
 #[path = "monitor/availability.rs"]
 mod availability;
 #[path = "monitor/control.rs"]
@@ -30,6 +28,8 @@ mod identity;
 mod liveness;
 #[path = "monitor/notices.rs"]
 mod notices;
+#[path = "monitor/notifications.rs"]
+mod notifications;
 #[path = "monitor/outages.rs"]
 mod outages;
 #[path = "monitor/pauses.rs"]

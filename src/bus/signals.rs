@@ -9,12 +9,13 @@ use zbus::Message;
 
 /// Properties that change without a signal: with every message, beside another one that has a signal,
 /// or with a reload alone.
-const SILENT: [&str; 10] = [
+const SILENT: [&str; 11] = [
     "Name",
     "LastContact",
     "WatchTimeOut",
     "Hellos",
     "DisabledUntil",
+    "SilencedUntil",
     "Unit",
     "LastExit",
     "LastExitTime",

@@ -15,7 +15,7 @@ pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
         dictionary.remove("LastContact");
     }
     dictionary.extend(view.agent.iter().flat_map(agent_properties));
-    for key in ["LastExit", "LastExitTime", "NextStart", "DisabledUntil"] {
+    for key in ["LastExit", "LastExitTime", "NextStart", "DisabledUntil", "SilencedUntil"] {
         let is_empty = match dictionary.get(key) {
             Some(Variant::Str(text)) => text.as_str().is_empty(),
             Some(Variant::U64(time)) => *time == 0,
@@ -53,6 +53,7 @@ pub(super) fn device_properties(view: &DeviceView) -> Dictionary {
         ("WatchTimeOut", Variant::from(view.watch_timeout.unwrap_or_default().as_secs_f64())),
         ("Hellos", Variant::from(view.hellos)),
         ("DisabledUntil", Variant::from(view.disabled_until.unwrap_or_default().as_secs())),
+        ("SilencedUntil", Variant::from(view.silenced_until.unwrap_or_default().as_secs())),
     ])
 }
 
@@ -120,6 +121,7 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
         }),
         hellos: number("Hellos").unwrap_or_default(),
         disabled_until: number("DisabledUntil").map(Duration::from_secs),
+        silenced_until: number("SilencedUntil").map(Duration::from_secs),
         agent: text("Unit").map(|unit| AgentView {
             unit,
             state: text("UnitState").unwrap_or_default(),
@@ -155,6 +157,7 @@ mod tests {
             }),
             hellos: 3,
             disabled_until: Some(Duration::from_secs(11)),
+            silenced_until: Some(Duration::from_secs(12)),
             agent: None,
         };
         let agent = DeviceView {
@@ -162,6 +165,7 @@ mod tests {
             reason: Some("silent".to_owned()),
             last_contact: None,
             disabled_until: None,
+            silenced_until: None,
             watch_timeout: None,
             auto_timeout: false,
             learned: None,

@@ -192,6 +192,9 @@ fn description((device, usage): &Row, now: Duration) -> String {
     if let Some(until) = device.disabled_until {
         text.push_str(&format!("  enabled:      {}\n", ahead(now, until)));
     }
+    if let Some(until) = device.silenced_until {
+        text.push_str(&format!("  silenced:     its alerts are told {}\n", ahead(now, until)));
+    }
     let contact = device.last_contact.map_or_else(|| "never".to_owned(), |at| ago(now, at));
     let timeout = device
         .watch_timeout
@@ -250,6 +253,7 @@ mod tests {
             learned: None,
             hellos: 2,
             disabled_until: None,
+            silenced_until: None,
             agent: None,
         }
     }
@@ -304,6 +308,7 @@ mod tests {
     fn an_agent_that_waits_for_its_next_try_says_why_and_how_long() {
         let mut view = pump();
         view.disabled_until = Some(NOW + Duration::from_secs(7_200));
+        view.silenced_until = Some(NOW + Duration::from_secs(3_600));
         let agent = view.agent.as_mut().unwrap();
         agent.last_exit = Some("exited with 7".to_owned());
         agent.last_exit_at = Some(NOW - Duration::from_secs(4));
@@ -311,6 +316,7 @@ mod tests {
         let text = description(&(view.clone(), Usage::default()), NOW);
         for line in [
             "  enabled:      in 2 h\n",
+            "  silenced:     its alerts are told in 1 h\n",
             "  last exit:    exited with 7, 4 s ago\n",
             "  next try:     in 1 min 1 s\n",
         ] {
@@ -320,6 +326,7 @@ mod tests {
         assert_eq!(value["agent"]["lastExit"], "exited with 7");
         assert_eq!(value["agent"]["nextStart"], 1_241);
         assert_eq!(value["disabledUntil"], 8_380);
+        assert_eq!(value["silencedUntil"], 4_780);
     }
 
     #[test]

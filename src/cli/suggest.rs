@@ -135,6 +135,7 @@ mod tests {
             }),
             hellos: 0,
             disabled_until: None,
+            silenced_until: None,
             agent: None,
         }
     }

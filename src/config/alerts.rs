@@ -3,13 +3,38 @@
 use super::report::ConfigReport;
 use super::section::Section;
 use iotmonitor_core::model::unit_name::UnitTemplate;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-pub(super) const KEYS: &[&str] = &["alertUnit"];
+pub(super) const KEYS: &[&str] = &["alertUnit", "brokerGrace"];
 
-/// What alerts start whose section names nothing else; what is wrong is reported and left out.
-pub(super) fn read(section: &Section<'_>, report: &mut ConfigReport) -> Option<UnitTemplate> {
+/// A broker that is away for longer is news for a person.
+const BROKER_GRACE: Duration = Duration::from_secs(60);
+
+const BROKER_GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+
+/// How people elsewhere are told.
+pub(super) struct AlertsSection {
+    /// What alerts start whose section names nothing else.
+    pub unit: Option<UnitTemplate>,
+    pub broker_grace: Duration,
+}
+
+impl Default for AlertsSection {
+    fn default() -> Self {
+        Self { unit: None, broker_grace: BROKER_GRACE }
+    }
+}
+
+/// What is wrong is reported and left out.
+pub(super) fn read(section: &Section<'_>, report: &mut ConfigReport) -> AlertsSection {
     section.report_unknown_keys(KEYS, |_| None, report);
-    unit(section, report)
+    AlertsSection {
+        unit: unit(section, report),
+        broker_grace: section
+            .time_span("brokerGrace", &BROKER_GRACES, report)
+            .unwrap_or(BROKER_GRACE),
+    }
 }
 
 /// The key `alertUnit`.

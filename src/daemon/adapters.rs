@@ -21,7 +21,6 @@ use iotmonitor_core::model::alert::Alert;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, QoS};
 use iotmonitor_core::model::notice::Notice;
-use iotmonitor_core::model::unit_name::UnitTemplate;
 use iotmonitor_core::topic::TopicName;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -68,8 +67,6 @@ pub struct AdapterSettings {
     pub base_topic: TopicName,
     /// Whether the state connection is needed.
     pub records_states: bool,
-    /// What alerts start that concern no device.
-    pub alert_unit: Option<UnitTemplate>,
     /// Where the status page is offered, if it is.
     pub http: Option<HttpSettings>,
 }
@@ -83,7 +80,6 @@ impl AdapterSettings {
             client_id: spec.client_id.clone(),
             base_topic: spec.base_topic.clone(),
             records_states: spec.records_states(),
-            alert_unit: spec.alert_unit.clone(),
             http: config.http.clone(),
         }
     }
@@ -349,7 +345,8 @@ impl Adapters {
                 self.manager.stop_former(FormerUnits { client_id, bus_name, units });
             }
             Action::Notify(notice) => self.notify(*notice),
-            Action::Raise(_) => {}
+            Action::DropNotification { instance } => self.manager.drop_alert_file(&instance),
+            Action::Raise(_) | Action::SendNotification(_) => {}
         }
     }
 

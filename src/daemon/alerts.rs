@@ -1,4 +1,5 @@
-//! Alerts on their way to people: into the journal, and to the unit that a section names.
+//! Alerts on their way to people: into the journal, and as notifications to the units that the
+//! configuration names.
 //!
 //! One about an agent that failed or hangs waits for an account of its unit, a few seconds at most, and
 //! later ones of the same agent wait behind it, so that they stay in order. All others pass at once.
@@ -6,9 +7,9 @@
 use crate::dbus::Bus;
 use crate::systemd::account;
 use crate::systemd::alert_units::AlertOrder;
-use iotmonitor_core::model::alert::{Account, Alert, AlertKind};
-use iotmonitor_core::model::time::Now;
-use iotmonitor_core::model::unit_name::{UnitName, UnitTemplate, instance_of};
+use iotmonitor_core::model::alert::{Account, Alert};
+use iotmonitor_core::model::notification::Notification;
+use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
@@ -21,16 +22,41 @@ const MOST_WAITING: usize = 16;
 /// An account that has come in.
 pub type Accounted = (UnitName, Account);
 
-/// What is known of the alerts before.
+/// What goes out, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outgoing {
+    /// Into the journal.
+    Alert(Box<Alert>),
+    /// To a person elsewhere.
+    Notification(Box<Notification>),
+}
+
+impl Outgoing {
+    /// The agent's unit that it is about.
+    fn unit(&self) -> Option<&UnitName> {
+        match self {
+            Self::Alert(alert) => alert.unit.as_ref(),
+            Self::Notification(notification) => notification.unit.as_ref(),
+        }
+    }
+
+    /// What is known already, where more is wanted.
+    fn account(&mut self) -> Option<&mut Box<Account>> {
+        match self {
+            Self::Alert(alert) => alert.account.as_mut(),
+            Self::Notification(notification) => notification.account.as_mut(),
+        }
+    }
+}
+
+/// What waits for an account.
 #[derive(Debug)]
 pub struct Alerts {
     bus: Bus,
     /// Never full: each of [`MOST_ACCOUNTS`] sends one, and is waited for.
     accounts: mpsc::Sender<Accounted>,
-    /// Alerts of a unit that wait for an account, which belongs to the first of them.
-    waiting: BTreeMap<UnitName, Vec<Alert>>,
-    /// The loss of the broker was told, so that its return is worth a message too.
-    broker_lost: bool,
+    /// By unit, in order.
+    waiting: BTreeMap<UnitName, Vec<Outgoing>>,
 }
 
 impl Alerts {
@@ -38,24 +64,24 @@ impl Alerts {
     #[must_use]
     pub fn new(bus: Bus) -> (Self, mpsc::Receiver<Accounted>) {
         let (accounts, receiver) = mpsc::channel(MOST_ACCOUNTS);
-        let waiting = BTreeMap::new();
-        (Self { bus, accounts, waiting, broker_lost: false }, receiver)
+        (Self { bus, accounts, waiting: BTreeMap::new() }, receiver)
     }
 
-    /// Gives back an alert that can be told at once.
+    /// Gives back what can go out at once.
     #[must_use]
-    pub fn take_in(&mut self, alert: Alert) -> Option<Alert> {
-        let Some(unit) = alert.unit.clone() else { return Some(alert) };
+    pub fn take_in(&mut self, mut outgoing: Outgoing) -> Option<Outgoing> {
+        let Some(unit) = outgoing.unit().cloned() else { return Some(outgoing) };
         if let Some(waiting) = self.waiting.get_mut(&unit) {
             if waiting.len() >= MOST_WAITING {
-                return Some(alert);
+                return Some(outgoing);
             }
-            waiting.push(alert);
+            waiting.push(outgoing);
             return None;
         }
-        let known = alert.account.as_deref().filter(|_| self.waiting.len() < MOST_ACCOUNTS);
-        let Some(known) = known.cloned() else { return Some(alert) };
-        self.waiting.insert(unit.clone(), vec![alert]);
+        let has_room = self.waiting.len() < MOST_ACCOUNTS;
+        let known = outgoing.account().filter(|_| has_room).map(|known| known.as_ref().clone());
+        let Some(known) = known else { return Some(outgoing) };
+        self.waiting.insert(unit.clone(), vec![outgoing]);
         let (bus, accounts) = (self.bus, self.accounts.clone());
         tokio::spawn(async move {
             let account = account::complete(bus, &unit, known).await;
@@ -65,63 +91,59 @@ impl Alerts {
         None
     }
 
-    /// The alerts that waited for an account, in order.
+    /// What waited for an account, in order; it belongs to the first alert, and to the notification
+    /// that says the same.
     #[must_use]
-    pub fn accounted(&mut self, (unit, account): Accounted) -> Vec<Alert> {
-        let mut alerts = self.waiting.remove(&unit).unwrap_or_default();
-        if let Some(first) = alerts.first_mut() {
-            first.account = Some(Box::new(account));
-        }
-        alerts
-    }
-
-    /// The alerts that wait, for there is no time left.
-    #[must_use]
-    pub fn give_up(&mut self) -> Vec<Alert> {
-        std::mem::take(&mut self.waiting).into_values().flatten().collect()
-    }
-
-    /// The unit that an alert starts, and what it is given. `general` is for alerts that concern no
-    /// device.
-    pub fn order(
-        &mut self,
-        alert: &Alert,
-        general: Option<&UnitTemplate>,
-        now: Now,
-    ) -> Option<AlertOrder> {
-        let news = match alert.kind {
-            AlertKind::BrokerLost | AlertKind::BrokerRefused | AlertKind::ClientIdTaken => {
-                self.broker_lost = true;
-                true
+    pub fn accounted(&mut self, (unit, account): Accounted) -> Vec<Outgoing> {
+        let mut all = self.waiting.remove(&unit).unwrap_or_default();
+        let (mut is_told, mut is_notified) = (false, false);
+        for outgoing in &mut all {
+            let done = match outgoing {
+                Outgoing::Alert(_) => &mut is_told,
+                Outgoing::Notification(_) => &mut is_notified,
+            };
+            if let Some(known) = outgoing.account()
+                && !std::mem::replace(done, true)
+            {
+                **known = account.clone();
             }
-            AlertKind::BrokerBack => std::mem::take(&mut self.broker_lost),
-            other => other.starts_unit(),
-        };
-        let general = general.filter(|_| alert.device.is_none());
-        let template = alert.starts.as_ref().or(general).filter(|_| news)?.clone();
-        let name = alert.device.as_ref().map_or(alert.kind.event(), |device| device.as_str());
-        Some(AlertOrder { template, instance: instance_of(name), environment: facts(alert, now) })
+        }
+        all
+    }
+
+    /// What waits, because there is no time left.
+    #[must_use]
+    pub fn give_up(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.waiting).into_values().flatten().collect()
     }
 }
 
-/// The alert as environment variables.
-fn facts(alert: &Alert, now: Now) -> Vec<(&'static str, String)> {
+/// The unit that a notification starts, and what it is given.
+#[must_use]
+pub fn order_of(notification: Notification) -> AlertOrder {
+    let environment = facts(&notification);
+    let Notification { template, instance, .. } = notification;
+    AlertOrder { template, instance, environment }
+}
+
+/// The notification as environment variables.
+fn facts(notification: &Notification) -> Vec<(&'static str, String)> {
     let mut facts = vec![
-        ("IOTMONITOR_EVENT", alert.kind.event().to_owned()),
-        ("IOTMONITOR_MESSAGE", alert.message.clone()),
-        ("IOTMONITOR_PRIORITY", (alert.kind.priority() as u8).to_string()),
-        ("IOTMONITOR_TIME", now.wall.as_secs().to_string()),
+        ("IOTMONITOR_EVENT", notification.event.to_owned()),
+        ("IOTMONITOR_MESSAGE", notification.message.clone()),
+        ("IOTMONITOR_PRIORITY", (notification.priority as u8).to_string()),
+        ("IOTMONITOR_TIME", notification.time.as_secs().to_string()),
     ];
-    if let Some(device) = &alert.device {
+    if let Some(device) = &notification.device {
         facts.push(("IOTMONITOR_DEVICE", device.to_string()));
     }
-    if let Some(reason) = alert.reason {
+    if let Some(reason) = notification.reason {
         facts.push(("IOTMONITOR_REASON", reason.as_str().to_owned()));
     }
-    if let Some(unit) = &alert.unit {
+    if let Some(unit) = &notification.unit {
         facts.push(("IOTMONITOR_UNIT", unit.to_string()));
     }
-    if let Some(account) = &alert.account {
+    if let Some(account) = &notification.account {
         facts.extend(account.exit.clone().map(|exit| ("IOTMONITOR_EXIT", exit)));
         let peak = account.memory_peak.map(|peak| peak.to_string());
         facts.extend(peak.map(|peak| ("IOTMONITOR_MEMORY_PEAK", peak)));
@@ -134,58 +156,50 @@ fn facts(alert: &Alert, now: Now) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use iotmonitor_core::model::alert::{AlertKind, Priority};
+    use iotmonitor_core::model::unit_name::UnitTemplate;
     use std::time::Duration;
 
-    const NOW: Now = Now {
-        mono: Duration::ZERO,
-        wall: Duration::from_secs(1_700_000_000),
-        boot: Duration::ZERO,
-    };
-
-    fn started(alerts: &mut Alerts, kind: AlertKind) -> Option<String> {
-        let template = UnitTemplate::new("notify@.service").unwrap();
-        let alert = Alert::plain(kind, "something".to_owned());
-        alerts.order(&alert, Some(&template), NOW).map(|order| order.instance)
+    fn unit_of(name: &str) -> UnitName {
+        UnitName::for_agent("iotmonitor", name).unwrap()
     }
 
-    #[test]
-    fn what_needs_a_person_starts_a_unit_and_so_does_its_end() {
-        let (mut alerts, _accounts) = Alerts::new(Bus::System);
-        for kind in AlertKind::ALL {
-            let is_known = started(&mut alerts, *kind).is_some();
-            assert_eq!(is_known, kind.starts_unit(), "{kind:?}");
-        }
-        assert!(!AlertKind::AlertUnitFailed.starts_unit(), "it would start itself");
-        assert!(!AlertKind::AgentStarted.starts_unit());
-    }
-
-    #[test]
-    fn a_first_connection_is_no_news() {
-        let (mut alerts, _accounts) = Alerts::new(Bus::System);
-        assert_eq!(started(&mut alerts, AlertKind::BrokerBack), None);
-        assert_eq!(started(&mut alerts, AlertKind::BrokerLost).as_deref(), Some("broker-lost"));
-        assert_eq!(started(&mut alerts, AlertKind::BrokerBack).as_deref(), Some("broker-back"));
-        assert_eq!(started(&mut alerts, AlertKind::BrokerBack), None);
-    }
-
-    fn of_agent(name: &str, kind: AlertKind) -> Alert {
+    fn of_agent(name: &str, kind: AlertKind) -> Outgoing {
         let account = kind.wants_account().then(Box::default);
-        let unit = Some(UnitName::for_agent("iotmonitor", name).unwrap());
-        Alert { unit, account, ..Alert::plain(kind, name.to_owned()) }
+        let unit = Some(unit_of(name));
+        Outgoing::Alert(Box::new(Alert { unit, account, ..Alert::plain(kind, name.to_owned()) }))
+    }
+
+    fn notification(name: &str) -> Notification {
+        Notification {
+            template: UnitTemplate::new("notify@.service").unwrap(),
+            instance: name.to_owned(),
+            event: "expired",
+            priority: Priority::Warning,
+            time: Duration::from_secs(1_700_000_000),
+            device: None,
+            reason: None,
+            unit: Some(unit_of(name)),
+            account: Some(Box::default()),
+            message: "something".to_owned(),
+        }
     }
 
     #[tokio::test]
     async fn what_follows_an_alert_that_waits_stays_behind_it() {
         let (mut alerts, _accounts) = Alerts::new(Bus::System);
+        let told = Outgoing::Notification(Box::new(notification("box")));
         assert!(alerts.take_in(of_agent("box", AlertKind::Expired)).is_none());
+        assert!(alerts.take_in(told).is_none());
         assert!(alerts.take_in(of_agent("box", AlertKind::Recovered)).is_none());
         assert!(alerts.take_in(of_agent("other", AlertKind::Recovered)).is_some());
         let account = Account { lines: vec!["last words".to_owned()], ..Account::default() };
-        let unit = UnitName::for_agent("iotmonitor", "box").unwrap();
-        let told = alerts.accounted((unit, account.clone()));
-        let kinds: Vec<AlertKind> = told.iter().map(|alert| alert.kind).collect();
-        assert_eq!(kinds, [AlertKind::Expired, AlertKind::Recovered]);
-        assert_eq!(told[0].account.as_deref(), Some(&account));
+        let mut told = alerts.accounted((unit_of("box"), account.clone()));
+        assert_eq!(told.len(), 3);
+        for outgoing in &mut told[..2] {
+            assert_eq!(outgoing.account(), Some(&mut Box::new(account.clone())));
+        }
+        assert_eq!(told[2], of_agent("box", AlertKind::Recovered));
         assert!(alerts.take_in(of_agent("box", AlertKind::Recovered)).is_some());
     }
 
@@ -199,5 +213,18 @@ mod tests {
             .count();
         assert_eq!(at_once, 1_000 - MOST_ACCOUNTS);
         assert_eq!(alerts.give_up().len(), MOST_ACCOUNTS);
+    }
+
+    #[test]
+    fn the_facts_are_variables_and_what_is_not_known_is_none() {
+        let names = |notification: &Notification| -> Vec<&str> {
+            facts(notification).into_iter().map(|(name, _)| name).collect()
+        };
+        let mut told = notification("box");
+        let all = ["EVENT", "MESSAGE", "PRIORITY", "TIME", "UNIT", "LOG"];
+        assert_eq!(names(&told), all.map(|name| format!("IOTMONITOR_{name}")));
+        (told.unit, told.account) = (None, None);
+        assert_eq!(names(&told).len(), 4);
+        assert!(facts(&told).contains(&("IOTMONITOR_PRIORITY", "4".to_owned())));
     }
 }

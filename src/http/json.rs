@@ -85,6 +85,7 @@ mod tests {
             learned: None,
             hellos: 3,
             disabled_until: None,
+            silenced_until: None,
             agent: Some(AgentView {
                 unit: "iotmonitor-agent-pump.service".to_owned(),
                 state: "active".to_owned(),

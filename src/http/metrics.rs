@@ -273,6 +273,7 @@ mod tests {
             learned: None,
             hellos: 3,
             disabled_until: None,
+            silenced_until: None,
             agent: None,
         };
         let agent = AgentView {

@@ -1,45 +1,38 @@
-//! Starts units that people have written, one for each alert that they want to hear of.
+//! Starts units that people have written, one for each notification.
 //!
 //! What has happened is in a file below the runtime directory that is named like the instance; the
-//! unit's `EnvironmentFile=` reads it when it starts, and it is removed when the start is over. Of an
-//! instance one alert is under way at a time, of all [`MOST_RUNNING`]; [`MOST_WAITING`] wait, and
-//! more than that are counted and dropped, for a burst must not start ten thousand programs.
+//! unit's `EnvironmentFile=` reads it when it starts. It is removed when the unit has succeeded; after a
+//! failure it stays, for the unit may be started again by systemd (`Restart=`) or by a person.
 //!
-//! Deliberately absent: trying again. A unit that wants that has `Restart=`.
+//! How many are started at a time, and what is tried again when, is decided by the core.
 
-use super::jobs;
+use super::jobs::{self, JobFailure};
+use super::proxy::words;
 use super::units::ManagerSession;
 use crate::printable::replaced;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::unit::JobOutcome;
 use iotmonitor_core::model::unit_name::{UnitName, UnitTemplate};
-use std::collections::{BTreeSet, VecDeque};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
-/// Units that are started at a time.
-const MOST_RUNNING: usize = 4;
-
-/// Alerts that wait for their turn.
-const MOST_WAITING: usize = 64;
-
-/// A unit that has not come to the end of its start by then is stopped.
+/// A unit that has not come to the end of its start by then is stopped, and one that systemd starts
+/// again and again is left to it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One alert on its way.
+/// One notification on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertOrder {
     pub template: UnitTemplate,
     /// As [`iotmonitor_core::model::unit_name::instance_of`] makes it.
     pub instance: String,
-    /// Names are ASCII; values may be any text.
+    /// Names are ASCII; values may be any string.
     pub environment: Vec<(&'static str, String)>,
 }
 
@@ -49,127 +42,63 @@ impl AlertOrder {
     }
 }
 
-/// Takes orders without ever waiting; cheap to clone. With the last one [`carry_out`] ends.
-#[derive(Debug, Clone)]
+/// Takes orders without ever waiting; cheap to clone.
+#[derive(Clone)]
 pub(super) struct AlertUnits {
-    backlog: Arc<Mutex<Backlog>>,
-    /// Full when the look at the backlog that it asks for is due already.
-    changed: mpsc::Sender<()>,
+    current: watch::Receiver<Option<Arc<ManagerSession>>>,
+    events: mpsc::Sender<Event>,
+    directory: Arc<Path>,
 }
 
-#[derive(Debug, Default)]
-struct Backlog {
-    waiting: VecDeque<AlertOrder>,
-    running: BTreeSet<UnitName>,
-    /// What was dropped since the last word on it.
-    dropped: Option<(UnitTemplate, u64)>,
-}
-
-/// What is to be done next.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Start(AlertOrder),
-    TellDropped(UnitTemplate, u64),
-}
-
-impl Backlog {
-    fn push(&mut self, order: AlertOrder) {
-        if self.waiting.len() < MOST_WAITING {
-            self.waiting.push_back(order);
-        } else {
-            let before = self.dropped.take().map_or(0, |(_, count)| count);
-            self.dropped = Some((order.template, before + 1));
-        }
-    }
-
-    fn next(&mut self) -> Option<Next> {
-        if self.waiting.is_empty() && self.running.is_empty() {
-            return self.dropped.take().map(|(template, count)| Next::TellDropped(template, count));
-        }
-        if self.running.len() >= MOST_RUNNING {
-            return None;
-        }
-        let free = |order: &AlertOrder| !self.running.contains(&order.unit());
-        let order = self.waiting.remove(self.waiting.iter().position(free)?)?;
-        self.running.insert(order.unit());
-        Some(Next::Start(order))
+impl fmt::Debug for AlertUnits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlertUnits").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 
 impl AlertUnits {
-    pub fn push(&self, order: AlertOrder) {
-        lock(&self.backlog).push(order);
-        let _ = self.changed.try_send(());
+    /// Orders are carried out by the session, or the next one where there is none.
+    pub fn new(
+        current: watch::Receiver<Option<Arc<ManagerSession>>>,
+        events: mpsc::Sender<Event>,
+        directory: PathBuf,
+    ) -> Self {
+        Self { current, events, directory: directory.into() }
     }
-}
 
-fn lock(backlog: &Mutex<Backlog>) -> MutexGuard<'_, Backlog> {
-    // What is behind the lock is whole whenever it is let go.
-    backlog.lock().unwrap_or_else(PoisonError::into_inner)
-}
+    /// The core has a few under way at a time, so that the tasks are few.
+    pub fn start(&self, order: AlertOrder) {
+        let Self { current, events, directory } = self.clone();
+        tokio::spawn(async move {
+            let outcome = start(current, &order, &directory).await;
+            // Fails only when the daemon ends; the core begins again with what it has not heard of.
+            let _ =
+                events.send(Event::NotificationEnded { instance: order.instance, outcome }).await;
+        });
+    }
 
-/// Carries out what is ordered by the session, or the next one where there is none.
-pub(super) fn spawn(
-    current: watch::Receiver<Option<Arc<ManagerSession>>>,
-    events: mpsc::Sender<Event>,
-    directory: PathBuf,
-) -> AlertUnits {
-    let (changed, changes) = mpsc::channel(1);
-    let backlog = Arc::new(Mutex::new(Backlog::default()));
-    tokio::spawn(carry_out(Arc::clone(&backlog), changes, current, events, directory));
-    AlertUnits { backlog, changed }
-}
-
-async fn carry_out(
-    backlog: Arc<Mutex<Backlog>>,
-    mut changes: mpsc::Receiver<()>,
-    current: watch::Receiver<Option<Arc<ManagerSession>>>,
-    events: mpsc::Sender<Event>,
-    directory: PathBuf,
-) {
-    // What a run before has left there belongs to no start any more.
-    let _ = fs::remove_dir_all(&directory);
-    let mut starts: JoinSet<(AlertOrder, JobOutcome)> = JoinSet::new();
-    loop {
-        let next = lock(&backlog).next();
-        let event = match next {
-            Some(Next::Start(order)) => {
-                starts.spawn(start(current.clone(), order, directory.clone()));
-                continue;
-            }
-            Some(Next::TellDropped(template, count)) => Event::AlertsDropped { count, template },
-            None => tokio::select! {
-                change = changes.recv() => match change {
-                    Some(()) => continue,
-                    None => return,
-                },
-                Some(ended) = starts.join_next() => {
-                    let Ok((order, outcome)) = ended else { continue };
-                    lock(&backlog).running.remove(&order.unit());
-                    Event::AlertUnitFinished { template: order.template, outcome }
-                }
-            },
-        };
-        if events.send(event).await.is_err() {
-            return;
-        }
+    /// The file of an instance is not needed any more.
+    pub fn drop_file(&self, instance: &str) {
+        let _ = fs::remove_file(self.directory.join(instance));
     }
 }
 
 async fn start(
     mut current: watch::Receiver<Option<Arc<ManagerSession>>>,
-    order: AlertOrder,
-    directory: PathBuf,
-) -> (AlertOrder, JobOutcome) {
-    let session = match current.wait_for(Option::is_some).await {
-        Ok(session) => session.clone(),
-        Err(_closed) => None,
+    order: &AlertOrder,
+    directory: &Path,
+) -> JobOutcome {
+    let session = match tokio::time::timeout(PATIENCE, current.wait_for(Option::is_some)).await {
+        Ok(Ok(session)) => session.clone(),
+        Ok(Err(_closed)) => None,
+        Err(_elapsed) => {
+            return JobOutcome::Failed("there is no connection to systemd".to_owned());
+        }
     };
-    let outcome = match session {
-        Some(session) => start_by(&session, &order, &directory).await,
+    match session {
+        Some(session) => start_by(&session, order, directory).await,
         None => JobOutcome::Failed("shutting down".to_owned()),
-    };
-    (order, outcome)
+    }
 }
 
 async fn start_by(session: &ManagerSession, order: &AlertOrder, directory: &Path) -> JobOutcome {
@@ -178,18 +107,36 @@ async fn start_by(session: &ManagerSession, order: &AlertOrder, directory: &Path
         return JobOutcome::Failed(format!("{} cannot be written: {error}", file.display()));
     }
     let unit = order.unit();
+    // So that systemd remembers what became of it until that was read.
+    let path = session.manager.load_unit(unit.as_str()).await;
+    let _ = session.manager.ref_unit(unit.as_str()).await;
     let outcome = tokio::select! {
-        outcome = jobs::start_existing(session, &unit) => outcome,
+        outcome = jobs::run_existing(session, &unit) => match outcome {
+            Ok(()) => JobOutcome::Done,
+            Err(JobFailure::Call(error)) => JobOutcome::Failed(words(&error)),
+            Err(JobFailure::Final(sentence)) => JobOutcome::Failed(sentence),
+        },
         () = session.inbox.lost() => JobOutcome::Failed("the bus was lost meanwhile".to_owned()),
-        () = tokio::time::sleep(PATIENCE) => {
-            // Whether or not that works, it is told.
-            let _ = session.manager.stop_unit(unit.as_str(), "replace").await;
-            let seconds = PATIENCE.as_secs();
-            JobOutcome::Failed(format!("{unit} has not ended within {seconds} s and was stopped"))
-        }
+        () = tokio::time::sleep(PATIENCE) => give_up(session, &unit).await,
     };
-    let _ = fs::remove_file(&file);
+    if path.is_ok() {
+        let _ = session.manager.unref_unit(unit.as_str()).await;
+    }
+    if outcome == JobOutcome::Done {
+        let _ = fs::remove_file(&file);
+    }
     outcome
+}
+
+async fn give_up(session: &ManagerSession, unit: &UnitName) -> JobOutcome {
+    let state = jobs::state_of_existing(session, unit).await;
+    if state.is_ok_and(|state| state.is_between_restarts()) {
+        return JobOutcome::Failed(format!("{unit} keeps failing, and systemd starts it again"));
+    }
+    // Whether or not that works, it is told.
+    let _ = session.manager.stop_unit(unit.as_str(), "replace").await;
+    let seconds = PATIENCE.as_secs();
+    JobOutcome::Failed(format!("{unit} has not ended within {seconds} s and was stopped"))
 }
 
 /// Whole or not at all, and for the manager's user alone.
@@ -210,7 +157,7 @@ fn write(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
 fn environment_file(environment: &[(&'static str, String)]) -> String {
     let mut text = String::new();
     for (name, value) in environment {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{name}=\"");
         for character in value.chars() {
             match character {
@@ -227,54 +174,6 @@ fn environment_file(environment: &[(&'static str, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn order(instance: &str) -> AlertOrder {
-        let template = UnitTemplate::new("notify@.service").unwrap();
-        AlertOrder { template, instance: instance.to_owned(), environment: Vec::new() }
-    }
-
-    fn started(backlog: &mut Backlog) -> Vec<String> {
-        let mut names = Vec::new();
-        while let Some(next) = backlog.next() {
-            match next {
-                Next::Start(order) => names.push(order.instance),
-                Next::TellDropped(_, count) => names.push(format!("dropped {count}")),
-            }
-        }
-        names
-    }
-
-    #[test]
-    fn four_are_started_at_a_time_and_of_an_instance_one() {
-        let mut backlog = Backlog::default();
-        for instance in ["a", "a", "b", "c", "d", "e"] {
-            backlog.push(order(instance));
-        }
-        assert_eq!(started(&mut backlog), ["a", "b", "c", "d"]);
-        backlog.running.remove(&order("b").unit());
-        assert_eq!(started(&mut backlog), ["e"], "the second of `a` waits for the first");
-        backlog.running.remove(&order("a").unit());
-        assert_eq!(started(&mut backlog), ["a"]);
-    }
-
-    #[test]
-    fn a_burst_is_bounded_and_what_was_dropped_is_told_at_its_end() {
-        let mut backlog = Backlog::default();
-        (0..10_000).for_each(|number| backlog.push(order(&format!("d{number}"))));
-        let mut all = Vec::new();
-        loop {
-            let names = started(&mut backlog);
-            if names.is_empty() {
-                break;
-            }
-            all.extend(names);
-            backlog.running.clear();
-        }
-        assert_eq!(all.len(), MOST_WAITING + 1);
-        assert_eq!(all[MOST_WAITING], format!("dropped {}", 10_000 - MOST_WAITING));
-        backlog.push(order("later"));
-        assert_eq!(started(&mut backlog), ["later"]);
-    }
 
     #[test]
     fn values_are_quoted_as_systemd_reads_them() {

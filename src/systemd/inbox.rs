@@ -253,6 +253,28 @@ impl JobWatch<'_> {
         }
     }
 
+    /// How many jobs of the unit have ended so far.
+    pub fn count(&self) -> usize {
+        self.inbox.state().jobs.get(&self.unit).map_or(0, Vec::len)
+    }
+
+    /// Waits for the end of another job than the first so many. Never ends when there is none: set a
+    /// time limit.
+    pub async fn another(&self, after: usize) -> String {
+        loop {
+            let notified = self.inbox.jobs.notified();
+            let result = {
+                let state = self.inbox.state();
+                let results = state.jobs.get(&self.unit);
+                results.and_then(|results| results.get(after)).map(|(_, result)| result.clone())
+            };
+            if let Some(result) = result {
+                return result;
+            }
+            notified.await;
+        }
+    }
+
     fn told(&self, job: &OwnedObjectPath) -> Option<String> {
         let state = self.inbox.state();
         let results = state.jobs.get(&self.unit)?;

@@ -9,8 +9,9 @@ use super::reading::UnitReading;
 use super::units::{ManagerSession, lives};
 use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
 use iotmonitor_core::model::unit_name::UnitName;
+use std::collections::HashMap;
 use std::time::Duration;
-use zbus::OwnedObjectPath;
+use zbus::{OwnedObjectPath, Variant};
 
 /// How often a job is asked for whose end has not been told.
 const JOB_CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -51,21 +52,83 @@ pub(super) async fn start(
     repeat(session, unit, JobGoal::Running(properties)).await
 }
 
-/// Starts a unit of somebody else's, and waits for the end of that: of a oneshot service, for its own.
-pub(super) async fn start_existing(session: &ManagerSession, unit: &UnitName) -> JobOutcome {
-    let result = async {
-        let watch = session.watch_jobs(unit);
-        let job = session.manager.start_unit(unit.as_str(), "replace").await?;
-        job_result(session, &watch, &job).await
-    };
-    match result.await {
-        Ok(result) if matches!(result.as_str(), "done" | "gone" | "skipped") => JobOutcome::Done,
-        Ok(result) => JobOutcome::Failed(format!(
-            "{unit} ended as `{result}`, `systemctl status {unit}` tells more"
-        )),
-        Err(JobFailure::Call(error)) => JobOutcome::Failed(words(&error)),
-        Err(JobFailure::Final(sentence)) => JobOutcome::Failed(sentence),
+/// What became of a unit of somebody else's.
+#[derive(Debug)]
+pub(super) struct ExistingUnit {
+    active: String,
+    sub: String,
+    result: String,
+    condition: bool,
+}
+
+impl ExistingUnit {
+    /// Whether it has failed, and systemd is about to start it again.
+    pub fn is_between_restarts(&self) -> bool {
+        self.sub.starts_with("auto-restart")
     }
+}
+
+/// Starts a unit of somebody else's, and waits until it has succeeded: of a oneshot service, until it
+/// has ended. One that systemd starts again by itself has not failed yet.
+pub(super) async fn run_existing(
+    session: &ManagerSession,
+    unit: &UnitName,
+) -> Result<(), JobFailure> {
+    let watch = session.watch_jobs(unit);
+    let job = session.manager.start_unit(unit.as_str(), "replace").await?;
+    let mut result = job_result(session, &watch, &job).await?;
+    loop {
+        // Most results mean the same of whatever was to be started.
+        match result.as_str() {
+            "done" | "gone" | "failed" => {}
+            "skipped" => {
+                return Err(JobFailure::Final(format!(
+                    "{unit} is active already and was not started again: it should be \
+                     Type=oneshot without RemainAfterExit="
+                )));
+            }
+            other => start_outcome(unit, other)?,
+        }
+        let ended = watch.count();
+        let state = state_of_existing(session, unit).await?;
+        if state.is_between_restarts() || state.active == "activating" {
+            result = watch.another(ended).await;
+            continue;
+        }
+        if !state.condition {
+            return Err(JobFailure::Final(format!(
+                "{unit} was skipped, since a condition of it is not met"
+            )));
+        }
+        if state.active != "failed" && matches!(state.result.as_str(), "" | "success") {
+            return Ok(());
+        }
+        return Err(JobFailure::Final(format!(
+            "{unit} ended as `failed` ({}), `systemctl status {unit}` tells more",
+            state.result
+        )));
+    }
+}
+
+/// What systemd knows of a unit of somebody else's that is loaded.
+pub(super) async fn state_of_existing(
+    session: &ManagerSession,
+    unit: &UnitName,
+) -> zbus::Result<ExistingUnit> {
+    let path = session.manager.get_unit(unit.as_str()).await?;
+    let reply = session.all_properties(&path).await?;
+    let body = reply.body();
+    let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
+    let text = |key: &str| match properties.get(key) {
+        Some(Variant::Str(text)) => text.as_str().to_owned(),
+        _ => String::new(),
+    };
+    Ok(ExistingUnit {
+        active: text("ActiveState"),
+        sub: text("SubState"),
+        result: text("Result"),
+        condition: !matches!(properties.get("ConditionResult"), Some(Variant::Bool(false))),
+    })
 }
 
 /// Stops a unit and clears it away; one that is not there is stopped.

@@ -3,7 +3,7 @@
 //! Deliberately absent: delaying a shutdown. That one is coming is learnt from the manager's own
 //! state, and a moment earlier from logind's announcement, which may be taken back.
 
-use super::alert_units::{self, AlertOrder, AlertUnits};
+use super::alert_units::{AlertOrder, AlertUnits};
 use super::former::{self, FormerUnits};
 use super::inbox::Inbox;
 use super::jobs;
@@ -94,7 +94,7 @@ pub fn spawn(
     };
     let client_id = settings.client_id.clone();
     let directory = settings.alert_directory.clone();
-    let alerts = alert_units::spawn(current.clone(), events.clone(), directory);
+    let alerts = AlertUnits::new(current.clone(), events.clone(), directory);
     tokio::spawn(carry_out(queue, current, events.clone(), client_id, owner));
     tokio::spawn(keep_session(settings, current_sender, events.clone(), pulse));
     ManagerHandle { operations, alerts, events }
@@ -119,10 +119,14 @@ impl ManagerHandle {
         self.queue(Operation::StopFormer(former));
     }
 
-    /// Starts a unit for an alert. Answered by [`Event::AlertUnitFinished`], or in the end by
-    /// [`Event::AlertsDropped`] where there are too many.
+    /// Starts a unit for a notification. Answered by [`Event::NotificationEnded`].
     pub fn alert(&self, order: AlertOrder) {
-        self.alerts.push(order);
+        self.alerts.start(order);
+    }
+
+    /// Removes the file of an instance that has failed.
+    pub fn drop_alert_file(&self, instance: &str) {
+        self.alerts.drop_file(instance);
     }
 
     fn queue(&self, operation: Operation) {

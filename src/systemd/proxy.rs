@@ -35,6 +35,12 @@ pub(super) trait Manager {
 
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
 
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
+
+    fn unref_unit(&self, name: &str) -> zbus::Result<()>;
+
     fn list_units_by_patterns(
         &self,
         states: &[&str],

@@ -91,23 +91,20 @@ impl ManagerSession {
         self.read_path(unit, &path, client_id).await
     }
 
+    /// The properties of all interfaces of a unit, at one moment.
+    pub async fn all_properties(&self, path: &OwnedObjectPath) -> zbus::Result<zbus::Message> {
+        let interface = Some("org.freedesktop.DBus.Properties");
+        // An empty interface name stands for all.
+        self.calls.call_method(Some(SYSTEMD), path, interface, "GetAll", &("")).await
+    }
+
     async fn read_path(
         &self,
         unit: &UnitName,
         path: &OwnedObjectPath,
         client_id: &str,
     ) -> zbus::Result<UnitReading> {
-        // An empty interface name gives the properties of all interfaces, at one moment.
-        let reply = self
-            .calls
-            .call_method(
-                Some(SYSTEMD),
-                path,
-                Some("org.freedesktop.DBus.Properties"),
-                "GetAll",
-                &(""),
-            )
-            .await?;
+        let reply = self.all_properties(path).await?;
         let body = reply.body();
         let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
         Ok(interpret(unit, client_id, &properties))

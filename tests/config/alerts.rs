@@ -45,3 +45,14 @@ fn the_section_is_checked_like_the_others() {
     let wrong = parsed(&format!("{MQTT}[alert]\nalertUnit = \"notify@.service\"\n"));
     assert!(wrong.warnings[0].to_string().contains("did you mean [alerts]?"));
 }
+
+#[test]
+fn a_loss_of_the_broker_is_told_after_a_minute_or_what_the_file_says() {
+    let grace = |text: &str| parsed(&format!("{MQTT}{text}")).config.monitor.broker_grace.as_secs();
+    assert_eq!(grace(""), 60);
+    assert_eq!(grace("[alerts]\nalertUnit = \"notify@.service\"\n"), 60);
+    assert_eq!(grace("[alerts]\nbrokerGrace = \"5m\"\n"), 300);
+    assert_eq!(grace("[alerts]\nbrokerGrace = 0\n"), 0);
+    let errors = errors(&format!("{MQTT}[alerts]\nbrokerGrace = \"2d\"\n"));
+    assert!(errors[0].message.contains("out of range"), "{}", errors[0].message);
+}

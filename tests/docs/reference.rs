@@ -10,7 +10,7 @@ const SECTIONS: [(&str, &str, usize); 6] = [
     ("## `[mqtt]`", "mqtt", 5),
     ("## `[device_NAME]`", "device_x", 5),
     ("## `[agent_NAME]`", "agent_x", 5),
-    ("## `[alerts]`", "alerts", 1),
+    ("## `[alerts]`", "alerts", 2),
     ("## `[homeassistant]`", "homeassistant", 3),
     ("## `[http]`", "http", 5),
 ];

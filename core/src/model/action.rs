@@ -5,6 +5,7 @@ use super::device_name::DeviceName;
 use super::identity::IdentityRecord;
 use super::message::{Connection, Delivery, FormerPart, Publication, Subscription};
 use super::notice::Notice;
+use super::notification::Notification;
 use super::snapshot::{DeviceRecord, Heartbeat};
 use super::spec::AgentSpec;
 use super::state::{ReadId, StateChange, WriteId};
@@ -105,6 +106,13 @@ pub enum Action {
 
     /// Tell a person: one journal entry.
     Raise(Alert),
+    /// Tell a person who is elsewhere: start the unit with its file beside it, and report
+    /// [`super::event::Event::NotificationEnded`]. The file is kept where that fails.
+    SendNotification(Box<Notification>),
+    /// The file of an instance that has failed is not needed any more.
+    DropNotification {
+        instance: String,
+    },
     /// Tell the programs that look on. Who does not listen misses it.
     Notify(Box<Notice>),
 }

@@ -138,6 +138,52 @@ impl AlertKind {
             other => other.priority() <= Priority::Warning,
         }
     }
+
+    /// What a person hears about with this alert: the kinds that take back or replace each other have
+    /// one matter, which is the kind that begins it.
+    #[must_use]
+    pub const fn matter(self) -> Self {
+        match self {
+            Self::Flapping | Self::Recovered => Self::Expired,
+            Self::AgentHealthy => Self::AgentFailed,
+            Self::BrokerRefused | Self::ClientIdTaken | Self::BrokerBack => Self::BrokerLost,
+            Self::PublishAccepted => Self::PublishRefused,
+            Self::StoreBack => Self::StoreFailed,
+            Self::ManagerBack => Self::ManagerLost,
+            Self::PageBack => Self::PageFailed,
+            Self::BusNameBack => Self::BusNameRefused,
+            other => other,
+        }
+    }
+
+    /// Whether it says that its matter is over.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        matches!(
+            self,
+            Self::Recovered
+                | Self::AgentHealthy
+                | Self::BrokerBack
+                | Self::PublishAccepted
+                | Self::StoreBack
+                | Self::ManagerBack
+                | Self::PageBack
+                | Self::BusNameBack
+        )
+    }
+
+    /// Whether another alert follows when it is over.
+    #[must_use]
+    pub fn has_end(self) -> bool {
+        !self.is_end()
+            && Self::ALL.iter().any(|kind| kind.is_end() && kind.matter() == self.matter())
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn of_event(event: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.event() == event)
+    }
 }
 
 /// syslog(3) priorities that are used.
@@ -212,7 +258,9 @@ alert_kinds! {
     Enabled "enabled" Notice "a149a16e16b849108203186bcf351ca8",
     Disabled "disabled" Notice "17fbbf23e8ff45fdbab7bed6ba0df8a3",
     AlertUnitFailed "alert-unit-failed" Error "dcc6fd080b5a4291a74efd1af9dbadd4",
-    AlertsDropped "alerts-dropped" Warning "b80c1b572bff45e58d88ee6dc7458712",
+    AlertUnitBack "alert-unit-back" Notice "408711c3c438459281e7331c3474a85e",
+    Silenced "silenced" Notice "e1ae3e49d0e64424a03259256223f302",
+    Unsilenced "unsilenced" Notice "ff20b62cfc4c4227b39b2d09c6aba409",
     Started "started" Info "0dc4ef58d6db4e45874a3dbfe1eb938f",
     Stopped "stopped" Info "d8990a3d055645b8b15ac3f1ad3cf042",
     Reloaded "reloaded" Notice "097eb76141524122ad7561309c053181",

@@ -9,7 +9,7 @@ use super::snapshot::Snapshot;
 use super::spec::MonitorSpec;
 use super::state::{ReadId, StateOrder, StateRecord, WriteId};
 use super::unit::{JobOutcome, UnitReport, UnitsOutcome};
-use crate::model::unit_name::{UnitName, UnitTemplate};
+use crate::model::unit_name::UnitName;
 use crate::topic::TopicName;
 use std::time::Duration;
 
@@ -158,15 +158,10 @@ pub enum Event {
         client_id: String,
         outcome: UnitsOutcome,
     },
-    /// The instance of an `alertUnit` that [`super::action::Action::Raise`] asked for has ended.
-    AlertUnitFinished {
-        template: UnitTemplate,
+    /// The answer to [`super::action::Action::SendNotification`].
+    NotificationEnded {
+        instance: String,
         outcome: JobOutcome,
-    },
-    /// So many alerts in a row started no unit, since too many waited; now none waits any more.
-    AlertsDropped {
-        count: u64,
-        template: UnitTemplate,
     },
     /// The status page cannot be offered, in words. Comes once per change.
     PageFailed {
@@ -201,6 +196,19 @@ pub enum Event {
     Paused {
         device: DeviceName,
         span: Duration,
+    },
+    /// A person wants to hear nothing for so long: of a device, or of anything.
+    Silenced {
+        device: Option<DeviceName>,
+        span: Duration,
+    },
+    /// A person wants to hear of it again.
+    Unsilenced {
+        device: Option<DeviceName>,
+    },
+    /// A person tries the way by which alerts of a device, or of what concerns none, are told.
+    NotificationTested {
+        device: Option<DeviceName>,
     },
     /// A person asked for a device's states, or for a restart of an agent.
     RestoreRequested {

@@ -18,11 +18,67 @@ pub struct Snapshot {
     pub identity: Option<IdentityRecord>,
 }
 
-/// How far the watched time has come; saved with every batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is saved with every batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Watched time in total over all runs: time in which the monitor could have heard a device.
     pub watched: Duration,
+    #[serde(default, skip_serializing_if = "AlertsRecord::is_empty")]
+    pub alerts: AlertsRecord,
+}
+
+/// What is known of alerts on their way to people, but of those about a device, which are in its own
+/// record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertsRecord {
+    /// What concerns no device and is not told yet, or has been told and is not over.
+    #[serde(default)]
+    pub unheard: Vec<UnheardRecord>,
+    /// Templates whose units fail, and for how long.
+    #[serde(default)]
+    pub failing: Vec<(String, Duration)>,
+    #[serde(default)]
+    pub mutes: Vec<MuteRecord>,
+}
+
+/// What was left of a time in which nobody is told of something, at a time of the boot clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MuteRecord {
+    /// `None` stands for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceName>,
+    pub left: Duration,
+    pub at: Duration,
+}
+
+impl AlertsRecord {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is known of one matter that a person is to hear about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnheardRecord {
+    /// The kind of alert that begins the matter (see `AlertKind::event`).
+    pub matter: String,
+    /// A person has heard that it has begun, and not that it is over.
+    #[serde(default)]
+    pub told: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub news: Option<NewsRecord>,
+}
+
+/// An alert that is not told yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewsRecord {
+    pub event: String,
+    /// Wall clock of the alert since the Unix epoch.
+    pub time: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    pub message: String,
 }
 
 /// What is known of one device.
@@ -63,6 +119,9 @@ pub struct DeviceRecord {
     /// What is known from each of its availability topics, in their order.
     #[serde(default, skip_serializing_if = "says_nothing")]
     pub availability: Vec<SourceRecord>,
+    /// What a person is still to hear about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<UnheardRecord>,
     /// How long it is silent between its contacts.
     #[serde(default, skip_serializing_if = "RhythmRecord::is_empty")]
     pub rhythm: RhythmRecord,
@@ -82,6 +141,7 @@ impl DeviceRecord {
             graces: 0,
             enabled: None,
             pause: None,
+            unheard: Vec::new(),
             invocation: None,
             announced: None,
             offline: false,

@@ -25,6 +25,8 @@ pub struct MonitorSpec {
     pub home_assistant: HomeAssistant,
     /// An instance is started for each alert that needs a person and concerns no device.
     pub alert_unit: Option<UnitTemplate>,
+    /// How long the broker may be lost before a person elsewhere hears of it.
+    pub broker_grace: Duration,
     pub origin: Origin,
     /// The command line that reaches this monitor and no other, as alerts show it: `iotmonitor`
     /// with the options that it takes.

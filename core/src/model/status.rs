@@ -27,6 +27,8 @@ pub struct DeviceStatus<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_until: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    silenced_until: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<AgentStatus<'a>>,
 }
 
@@ -75,6 +77,7 @@ impl<'a> DeviceStatus<'a> {
             watch_time_out: JsonSeconds(view.watch_timeout.unwrap_or_default()),
             hellos: Some(view.hellos),
             disabled_until: view.disabled_until.map(|until| until.as_secs()),
+            silenced_until: view.silenced_until.map(|until| until.as_secs()),
             agent: view.agent.as_ref().map(AgentStatus::of),
         }
     }
@@ -83,7 +86,7 @@ impl<'a> DeviceStatus<'a> {
     #[must_use]
     pub fn published(view: &'a DeviceView) -> Self {
         let agent = view.agent.as_ref().map(AgentStatus::published);
-        Self { hellos: None, disabled_until: None, agent, ..Self::of(view) }
+        Self { hellos: None, disabled_until: None, silenced_until: None, agent, ..Self::of(view) }
     }
 
     /// One line of JSON.

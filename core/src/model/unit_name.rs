@@ -109,17 +109,30 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'.' | b'-')
 }
 
-/// A readable name for an instance, and for a file: what systemd would have escaped becomes `_`. Two
-/// texts may have the same.
+/// A readable name for an instance, and for a file: what systemd would have escaped becomes `_`. A name
+/// that is not the string itself ends with a hash of it, so that two strings have two names.
 #[must_use]
 pub fn instance_of(text: &str) -> String {
-    let plain = text.bytes().take(LONGEST_PART);
+    let is_own = text.len() <= LONGEST_PART && text.bytes().all(is_plain);
+    if is_own && !text.starts_with('.') {
+        return text.to_owned();
+    }
+    let plain = text.bytes().take(LONGEST_PART - HASH_PART);
     let mut name: String =
         plain.map(|byte| if is_plain(byte) { char::from(byte) } else { '_' }).collect();
     if name.starts_with('.') {
         name.replace_range(..1, "_");
     }
+    name.push_str(&format!("-{:08x}", hash(text)));
     name
+}
+
+/// The bytes that a hash and the hyphen before it take.
+const HASH_PART: usize = 9;
+
+/// FNV-1a (Fowler, Noll, Vo), whose values are the same in every release.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What the names of an instance's agents begin with.
@@ -192,12 +205,17 @@ mod tests {
 
     #[test]
     fn the_name_of_an_instance_needs_no_escape_and_is_no_path() {
-        for (text, name) in
-            [("led-box", "led-box"), ("küche 1", "k__che_1"), ("..", "_."), ("a\\b*?", "a_b__")]
-        {
-            assert_eq!(instance_of(text), name);
+        assert_eq!(instance_of("led-box"), "led-box");
+        for (text, start) in [("küche 1", "k__che_1-"), ("..", "_.-"), ("a\\b*?", "a_b__-")] {
+            let name = instance_of(text);
+            assert!(name.starts_with(start) && name.len() == start.len() + 8, "{name}");
         }
-        assert_eq!(instance_of(&"x".repeat(1_000)).len(), 120);
+        let long = "x".repeat(1_000);
+        assert_eq!(instance_of(&long).len(), 120);
+        assert_eq!(instance_of(&long[..120]), long[..120]);
+        assert_ne!(instance_of(&long), instance_of(&long[..999]));
+        assert_ne!(instance_of("küche 1"), instance_of("küche?1"));
+        assert_eq!(hash("foobar"), 0xbf9c_f968, "as its authors give it");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct DeviceView {
     pub hellos: u64,
     /// When a person's `disable --for` is over, since the Unix epoch.
     pub disabled_until: Option<Duration>,
+    /// Until when nobody is told about it (`silence`), since the Unix epoch.
+    pub silenced_until: Option<Duration>,
     pub agent: Option<AgentView>,
 }
 
@@ -61,6 +63,28 @@ pub struct Summary {
     pub expired: usize,
     pub agents: usize,
     pub agents_running: usize,
+}
+
+/// How alerts reach people elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NotificationsView {
+    /// Devices and other subjects about which something is still to be told.
+    pub pending: usize,
+    /// Whether an `alertUnit` has failed and not worked since.
+    pub is_failing: bool,
+    /// How the last one ended; `None` before there was one.
+    pub last: Option<LastNotification>,
+    /// Until when nobody is told about anything, since the Unix epoch.
+    pub silenced_until: Option<Duration>,
+}
+
+/// How a notification ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastNotification {
+    /// Wall clock since the Unix epoch.
+    pub time: Duration,
+    /// In words; `None` where it has succeeded.
+    pub failure: Option<String>,
 }
 
 /// What `status/NAME` calls `state`.

@@ -324,6 +324,11 @@ impl Monitor {
         }
         if self.clock.is_running() {
             self.publish_expire(turn, id);
+            let device = &self.devices[id];
+            if device.episode.stage() == Some(AlertStage::Told) && !device.is_flapping() {
+                let sentence = expired_sentence(device, turn.now.wall);
+                self.remind(turn, id, format!("still so: {sentence}"));
+            }
         }
         self.schedule_repeat(turn, id);
     }

@@ -291,8 +291,9 @@ impl Device {
             cause: self.episode.cause(),
             untold: self.episode.is_untold(),
             enabled: self.enabled,
-            // Known elsewhere, for few have one.
+            // Known elsewhere, for few have any.
             pause: None,
+            unheard: Vec::new(),
             invocation: self
                 .agent
                 .as_ref()

@@ -51,6 +51,10 @@ impl Monitor {
         let mut pauses = std::mem::take(&mut self.pauses);
         pauses.retain(|name| self.knows(name));
         self.pauses = pauses;
+        let mut mutes = std::mem::take(&mut self.mutes);
+        mutes.retain(|name| self.knows(name));
+        self.mutes = mutes;
+        (self.alert_unit, self.broker_grace) = (spec.alert_unit, spec.broker_grace);
         // One that left in an earlier reload and is back keeps its record.
         let devices = &self.devices;
         self.saving.keep(|name| devices.named(name).is_some());
@@ -76,6 +80,7 @@ impl Monitor {
                 self.request_restore(turn, id);
             }
         }
+        self.settle_notifications(turn);
         self.flush_saves(turn);
     }
 

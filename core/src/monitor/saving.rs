@@ -35,6 +35,8 @@ impl Monitor {
     }
 
     pub(super) fn flush_saves(&mut self, turn: &mut Turn<'_>) {
+        // An alert that is still to be told is saved with what it is about.
+        self.note_alerts(turn);
         let devices = &mut self.devices;
         if let Some(batch) = self.saving.next_batch(turn.watched, |id| devices[id].dirty = false) {
             self.save(turn, batch);
@@ -43,6 +45,7 @@ impl Monitor {
 
     /// For the end, when no further batch can follow.
     pub(super) fn save_everything(&mut self, turn: &mut Turn<'_>) {
+        self.note_alerts(turn);
         let devices = &mut self.devices;
         if let Some(batch) = self.saving.last_batch(turn.watched, |id| devices[id].dirty = false) {
             self.save(turn, batch);
@@ -53,10 +56,12 @@ impl Monitor {
         let announced = self.discovery_prefix();
         let record_of = |&id: &DeviceId| {
             let record = self.devices[id].record(announced);
-            DeviceRecord { pause: self.pauses.record(&record.name, turn.now.boot), ..record }
+            let pause = self.pauses.record(&record.name, turn.now.boot);
+            DeviceRecord { pause, unheard: self.unheard_of(&record.name), ..record }
         };
         let changed = batch.changed.iter().map(record_of).collect();
-        let heartbeat = Heartbeat { watched: turn.watched };
+        let alerts = self.alerts_record(turn);
+        let heartbeat = Heartbeat { watched: turn.watched, alerts };
         turn.out.push(Action::SaveDevices { heartbeat, changed, gone: batch.gone });
     }
 }

@@ -30,6 +30,9 @@ impl Monitor {
             device.carry_over(earlier);
         }
         self.meet_identity(turn, snapshot.identity, &snapshot.devices);
+        if !self.takedown.is_copied() {
+            self.resume_alerts(turn, snapshot.heartbeat.alerts);
+        }
         for record in snapshot.devices {
             if !self.takedown.is_copied() {
                 self.settle_announcement(turn, &record);
@@ -68,6 +71,7 @@ impl Monitor {
         }
         self.settle_agents(turn);
         self.recall_availabilities(turn);
+        self.start_notifications(turn);
         self.flush_saves(turn);
     }
 
@@ -82,6 +86,8 @@ impl Monitor {
         let device = &mut self.devices[id];
         device.recorded = true;
         device.restore_choices(record);
+        self.resume_unheard(turn.now.mono, id, record);
+        let device = &mut self.devices[id];
         if device.silence.last_contact().is_none() {
             device.restore(record, earlier);
             // What the configuration has changed meanwhile.

@@ -12,6 +12,8 @@ pub(super) struct Turn<'a> {
     /// The same time as watched time, which moves where the turn finds out that it was another.
     pub watched: Duration,
     pub out: &'a mut Vec<Action>,
+    /// Alerts among those before this place are noted for people elsewhere.
+    pub noted: usize,
 }
 
 impl Turn<'_> {

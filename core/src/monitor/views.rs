@@ -3,7 +3,7 @@
 use super::Monitor;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
-use crate::model::view::{AgentView, DeviceView, Summary};
+use crate::model::view::{AgentView, DeviceView, NotificationsView, Summary};
 
 impl Monitor {
     /// Figures of the whole monitoring.
@@ -46,6 +46,18 @@ impl Monitor {
         self.devices.named_after(after).take(limit).map(|id| self.view_of(id)).collect()
     }
 
+    /// How alerts reach people elsewhere.
+    #[must_use]
+    pub fn notifications(&self) -> NotificationsView {
+        let left = self.mutes.left(None, self.last_turn.boot);
+        NotificationsView {
+            pending: self.notifications.pending(),
+            is_failing: self.notifications.is_failing(),
+            last: self.notifications.last().cloned(),
+            silenced_until: left.map(|left| self.last_turn.wall + left),
+        }
+    }
+
     pub(super) fn view_of(&self, id: DeviceId) -> DeviceView {
         let device = &self.devices[id];
         DeviceView {
@@ -61,6 +73,10 @@ impl Monitor {
             disabled_until: self
                 .pauses
                 .left(&device.spec.name, self.last_turn.boot)
+                .map(|left| self.last_turn.wall + left),
+            silenced_until: self
+                .mutes
+                .left(Some(&device.spec.name), self.last_turn.boot)
                 .map(|left| self.last_turn.wall + left),
             agent: device.agent.as_ref().map(|agent| AgentView {
                 unit: agent.unit().to_string(),

@@ -18,6 +18,7 @@ const UNIT: &str = "iotmonitor-agent-box.service";
 fn spec(devices: Vec<DeviceSpec>, discovery: Option<&str>, commands: bool) -> MonitorSpec {
     MonitorSpec {
         alert_unit: None,
+        broker_grace: std::time::Duration::from_secs(60),
         origin: Origin::default(),
         command: "iotmonitor".into(),
         client_id: "iotmonitor".into(),

@@ -14,6 +14,7 @@ use iotmonitor_core::model::message::{
     Connection, Delivery, FilterRefusal, LossReason, Message, Protocol, Publication, QoS,
     Redelivery, Subscription, Token,
 };
+use iotmonitor_core::model::notification::Notification;
 use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{
@@ -67,6 +68,7 @@ pub struct House {
     pub broker: Broker,
     pub store: Store,
     pub manager: Manager,
+    pub way: Way,
     queue: VecDeque<Event>,
     deliveries: u64,
 }
@@ -114,6 +116,29 @@ pub struct Store {
     pub chunk: usize,
 }
 
+/// The way to people elsewhere.
+pub struct Way {
+    /// Whether units end.
+    pub answers: bool,
+    /// Whether they fail.
+    pub fails: bool,
+    /// What people have heard.
+    pub told: Vec<Notification>,
+}
+
+impl Way {
+    fn answer(&mut self, notification: &Notification) -> Option<Event> {
+        let outcome = if self.fails {
+            JobOutcome::Failed(format!("{} is down", notification.template))
+        } else {
+            self.told.push(notification.clone());
+            JobOutcome::Done
+        };
+        self.answers
+            .then(|| Event::NotificationEnded { instance: notification.instance.clone(), outcome })
+    }
+}
+
 pub struct Manager {
     pub units: BTreeMap<UnitName, UnitReport>,
     /// Whether starts and stops are answered.
@@ -133,6 +158,7 @@ impl House {
             max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
             home_assistant: HomeAssistant::default(),
             alert_unit: None,
+            broker_grace: std::time::Duration::from_secs(60),
             origin: Origin::default(),
             command: "iotmonitor".into(),
         };
@@ -153,6 +179,7 @@ impl House {
             broker: Broker::new(),
             store: Store { chunk: 100, ..Store::default() },
             manager: Manager { units: BTreeMap::new(), answers: true, fails: None, runs: 0 },
+            way: Way { answers: true, fails: false, told: Vec::new() },
             queue: VecDeque::new(),
             deliveries: 0,
         }
@@ -183,7 +210,7 @@ impl House {
 
     pub fn open_store(&mut self) {
         let snapshot = Snapshot {
-            heartbeat: self.store.heartbeat,
+            heartbeat: self.store.heartbeat.clone(),
             devices: self.store.devices.values().cloned().collect(),
             session_filters: self.store.session_filters.clone(),
             identity: self.store.identity.clone(),
@@ -385,7 +412,9 @@ impl House {
             | Action::DisconnectFormer
             | Action::StopFormerUnits { .. }
             | Action::Raise(_)
+            | Action::DropNotification { .. }
             | Action::Notify(_) => {}
+            Action::SendNotification(it) => self.queue.extend(self.way.answer(it)),
             Action::Record { .. }
             | Action::ReadStates { .. }
             | Action::WriteStates { .. }
@@ -529,7 +558,7 @@ impl Store {
                 Some(self.read(*read, filters, after.as_ref()))
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
-                self.heartbeat = *heartbeat;
+                self.heartbeat = heartbeat.clone();
                 for record in changed {
                     self.devices.insert(record.name.clone(), record.clone());
                 }

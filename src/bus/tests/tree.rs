@@ -37,6 +37,7 @@ fn view(name: &str) -> DeviceView {
         learned: None,
         hellos: 3,
         disabled_until: None,
+        silenced_until: None,
         agent,
     }
 }

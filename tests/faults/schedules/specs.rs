@@ -28,6 +28,7 @@ pub fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
         origin: Origin::default(),
         command: "iotmonitor".into(),
         alert_unit: None,
+        broker_grace: Duration::from_secs(60),
     }
 }
 

@@ -407,7 +407,7 @@ impl World {
 
     fn begin(&mut self) {
         let devices = self.records.values().cloned().collect();
-        let heartbeat = self.heartbeat;
+        let heartbeat = self.heartbeat.clone();
         let snapshot = Snapshot { heartbeat, devices, ..Snapshot::default() };
         self.happen(Event::StoreOpened(snapshot));
         let units = self.units.values().cloned().collect();
@@ -494,7 +494,7 @@ impl World {
                 }
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
-                self.heartbeat = *heartbeat;
+                self.heartbeat.clone_from(heartbeat);
                 for record in changed {
                     self.records.insert(record.name.clone(), record.clone());
                 }
@@ -528,6 +528,9 @@ impl World {
             | Action::RecordFormer { .. }
             | Action::ConnectFormer { .. }
             | Action::DisconnectFormer
+            // No device has a way by which people elsewhere are told.
+            | Action::SendNotification(_)
+            | Action::DropNotification { .. }
             | Action::StopFormerUnits { .. }
             | Action::WriteStates { .. } => {}
         }

@@ -42,7 +42,7 @@ impl Content {
             }
             StoreCommand::ReadStates { .. } => {}
             StoreCommand::SaveDevices { heartbeat, changed, gone } => {
-                self.heartbeat = *heartbeat;
+                self.heartbeat.clone_from(heartbeat);
                 for device in changed {
                     self.devices.insert(device.name.clone(), device.clone());
                 }
@@ -140,6 +140,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         graces: 1,
         enabled: None,
         pause: None,
+        unheard: Vec::new(),
         invocation: None,
         announced: None,
         offline: false,
@@ -149,7 +150,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
     let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();
     let gone = (0..dice.below(2)).map(|_| name(12 + dice.below(3))).collect();
     StoreCommand::SaveDevices {
-        heartbeat: Heartbeat { watched: Duration::from_secs(place) },
+        heartbeat: Heartbeat { watched: Duration::from_secs(place), ..Heartbeat::default() },
         changed,
         gone,
     }

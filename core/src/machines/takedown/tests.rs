@@ -43,6 +43,7 @@ fn takedown_with(own: &Identity, main_defaults: bool) -> Takedown {
         max_subscriptions: crate::model::spec::DEFAULT_MAX_SUBSCRIPTIONS,
         home_assistant: HomeAssistant::default(),
         alert_unit: None,
+        broker_grace: std::time::Duration::from_secs(60),
         origin: Origin { main_defaults, ..Origin::default() },
         command: "iotmonitor".into(),
     };
@@ -583,6 +584,7 @@ mod at_the_broker {
             max_subscriptions: crate::model::spec::DEFAULT_MAX_SUBSCRIPTIONS,
             home_assistant: HomeAssistant::default(),
             alert_unit: None,
+            broker_grace: std::time::Duration::from_secs(60),
             origin: Origin::default(),
             command: "iotmonitor".into(),
         };

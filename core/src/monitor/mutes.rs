@@ -1,0 +1,77 @@
+//! Watched, published and recorded as ever, and nobody is told for a time.
+
+use super::Monitor;
+use super::turn::Turn;
+use crate::model::alert::AlertKind;
+use crate::model::device_name::DeviceName;
+use crate::model::words::RoundedDuration;
+use std::time::Duration;
+
+impl Monitor {
+    /// A person wants to hear nothing of a device, or of anything, for so long.
+    pub(super) fn silence(&mut self, turn: &mut Turn<'_>, of: Option<DeviceName>, span: Duration) {
+        let message = format!(
+            "nobody is told about {} for {}, or until `{} unsilence {}`",
+            whom(of.as_ref()),
+            RoundedDuration(span),
+            self.command,
+            of.as_ref().map_or("--all", DeviceName::as_str)
+        );
+        self.tell_mute(turn, AlertKind::Silenced, of.as_ref(), message);
+        self.mutes.set(of, turn.now.boot, span);
+        self.save_mutes(turn);
+    }
+
+    /// A person wants to hear of it again; what has happened meanwhile and is still true is told.
+    pub(super) fn unsilence(&mut self, turn: &mut Turn<'_>, of: Option<DeviceName>) {
+        if self.mutes.end(&of) {
+            self.mute_is_over(turn, of.as_ref());
+            self.save_mutes(turn);
+        }
+    }
+
+    /// Ends those whose time is over.
+    pub(super) fn mutes_due(&mut self, turn: &mut Turn<'_>) {
+        if self.mutes.next(turn.now.boot).is_none_or(|left| !left.is_zero()) {
+            return;
+        }
+        for of in self.mutes.take_ended(turn.now.boot) {
+            self.mute_is_over(turn, of.as_ref());
+        }
+        self.save_mutes(turn);
+    }
+
+    fn mute_is_over(&mut self, turn: &mut Turn<'_>, of: Option<&DeviceName>) {
+        let message = format!("alerts about {} are told again", whom(of));
+        self.tell_mute(turn, AlertKind::Unsilenced, of, message);
+        self.start_notifications(turn);
+    }
+
+    fn tell_mute(
+        &self,
+        turn: &mut Turn<'_>,
+        kind: AlertKind,
+        of: Option<&DeviceName>,
+        message: String,
+    ) {
+        match of.and_then(|name| self.id_named(name)) {
+            Some(id) => turn.out.push(self.device_alert(id, kind, message)),
+            None => turn.raise(kind, message),
+        }
+    }
+
+    fn save_mutes(&mut self, turn: &mut Turn<'_>) {
+        self.saving.hurry_if(true);
+        self.flush_saves(turn);
+    }
+
+    /// Whether alerts about a device, or about what concerns none, are told to nobody now.
+    #[must_use]
+    pub fn is_silenced(&self, of: Option<&DeviceName>) -> bool {
+        self.mutes.covers(of)
+    }
+}
+
+fn whom(of: Option<&DeviceName>) -> String {
+    of.map_or_else(|| "anything".to_owned(), |name| format!("`{name}`"))
+}
