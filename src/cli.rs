@@ -157,6 +157,26 @@ enum CliCommand {
         #[command(flatten)]
         target: DeviceArg,
     },
+    /// Tell nobody about a device or an agent for a time. It is watched, published and recorded as
+    /// always, and what is still true is told afterwards.
+    Silence {
+        #[command(flatten)]
+        scope: Scope,
+        /// Tell people again after this time, such as 2h or "1d 12h". Restarts and changes of the clock do
+        /// not affect the time; while the machine is switched off it does not count.
+        #[arg(long = "for", value_name = "SPAN", value_parser = command::pause)]
+        span: Duration,
+    },
+    /// End a silence before its time.
+    Unsilence(Scope),
+    /// Send a test alert the whole way to a person, and say what came of it.
+    Notify {
+        /// Send an alert that is marked as a test.
+        #[arg(long, required = true)]
+        test: bool,
+        /// Use the alertUnit of this device or agent [default: that of the section alerts].
+        name: Option<String>,
+    },
     /// Publish a device's recorded states now.
     Restore(DeviceArg),
     /// Stop an agent and start it again. Returns when it has started.
@@ -188,6 +208,17 @@ struct Process {
 struct DeviceArg {
     /// Name of the device or agent: what follows `device_` or `agent_` in the configuration.
     name: String,
+}
+
+/// One device, or everything.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Scope {
+    /// Name of the device or agent.
+    name: Option<String>,
+    /// All devices and agents, and what concerns none of them.
+    #[arg(long)]
+    all: bool,
 }
 
 impl CliCommand {
@@ -261,6 +292,9 @@ pub fn main() -> ExitCode {
         CliCommand::Disable { span, patience, target: DeviceArg { name } } => {
             command::disable(bus, addressee, name, span, !patience.no_block)
         }
+        CliCommand::Silence { scope, span } => command::silence(bus, addressee, scope.name, span),
+        CliCommand::Unsilence(scope) => command::unsilence(bus, addressee, scope.name),
+        CliCommand::Notify { test: _, name } => command::test_alert(bus, addressee, name),
         CliCommand::Restore(target) => command::restore(bus, addressee, target.name),
         CliCommand::Restart { patience, target: DeviceArg { name } } => {
             command::restart(bus, addressee, name, !patience.no_block)

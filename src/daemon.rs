@@ -522,8 +522,14 @@ mod tests {
 
     #[test]
     fn the_status_line_says_all_on_one_line() {
-        let summary =
-            Summary { watching: true, devices: 12, expired: 1, agents: 3, agents_running: 3 };
+        let summary = Summary {
+            watching: true,
+            devices: 12,
+            expired: 1,
+            agents: 3,
+            agents_running: 3,
+            ..Summary::default()
+        };
         assert_eq!(
             status_line(&summary, "tcp://localhost:1883"),
             "connected to tcp://localhost:1883 · 12 devices, 1 expired · 3 agents, 3 running"

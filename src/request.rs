@@ -25,6 +25,12 @@ pub enum Command {
     Restore(DeviceName),
     /// Stop an agent and start it again.
     RestartAgent(DeviceName),
+    /// Tell nobody about a device, or about anything, for so long.
+    Silence(Option<DeviceName>, Duration),
+    /// Tell people about it again.
+    Unsilence(Option<DeviceName>),
+    /// Send a test alert by the way of a device, or of what concerns none.
+    TestAlert(Option<DeviceName>),
 }
 
 impl Command {
@@ -38,6 +44,9 @@ impl Command {
             | Self::Pause(device, _)
             | Self::Restore(device)
             | Self::RestartAgent(device) => Some(device),
+            Self::Silence(device, _) | Self::Unsilence(device) | Self::TestAlert(device) => {
+                device.as_ref()
+            }
         }
     }
 }

@@ -132,6 +132,7 @@ pub struct Monitor {
     saving: SaveQueue,
     /// The store has been read, or cannot be: what is found out now is news.
     store_answered: bool,
+    store_fails: bool,
     takedown: Takedown,
     shared_base: SharedBase,
     /// The publication after whose acknowledgement nothing is retained under a former identity.
@@ -235,6 +236,7 @@ impl Monitor {
             refusals: Refusals::default(),
             saving: SaveQueue::default(),
             store_answered: false,
+            store_fails: false,
             takedown,
             shared_base: SharedBase::default(),
             cleared_by: None,

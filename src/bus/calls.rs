@@ -178,7 +178,7 @@ impl Calls {
         self.authorise(call).await?;
         let (verb, name, options): (String, String, HashMap<String, OwnedVariant>) =
             call.arguments()?;
-        let invalid = |text: &str| BusError::Failed(format!("Order: {text}"));
+        let invalid = |reason: &str| BusError::Failed(format!("Order: {reason}"));
         let (mut wait, mut span) = (false, None);
         for (key, value) in &options {
             match (key.as_str(), &**value) {
@@ -190,15 +190,13 @@ impl Calls {
                 _ => return Err(invalid(&format!("there is no option `{key}`"))),
             }
         }
-        let name = device_name(name)?;
         let command = match (verb.as_str(), span) {
-            ("disable", Some(Duration::ZERO)) => return Err(invalid("no time is none to wait")),
-            ("disable", Some(span)) => Command::Pause(name, span),
-            ("disable", None) => Command::Disable(name),
-            ("enable", None) => Command::Enable(name),
-            ("restart", None) => Command::RestartAgent(name),
-            ("enable" | "restart", Some(_)) => return Err(invalid("only `disable` takes Seconds")),
-            _ => return Err(invalid("the command is enable, disable or restart")),
+            (_, Some(Duration::ZERO)) => return Err(invalid("no time is none to wait")),
+            ("silence", Some(span)) => Command::Silence(device_or_all(name)?, span),
+            ("unsilence", None) => Command::Unsilence(device_or_all(name)?),
+            ("test-alert", None) => Command::TestAlert(device_or_all(name)?),
+            ("silence", None) => return Err(invalid("`silence` takes Seconds")),
+            (verb, span) => order_about(verb, device_name(name)?, span).map_err(invalid)?,
         };
         if !wait {
             self.ask(|reply| Request::Command { command, reply }).await?;
@@ -332,6 +330,29 @@ impl Calls {
         self.requests.send(request(reply)).await.map_err(|_| ending())?;
         Ok(answer.await.map_err(|_| ending())??)
     }
+}
+
+/// An order about one device; the error is a reason in words.
+fn order_about(
+    verb: &str,
+    name: DeviceName,
+    span: Option<Duration>,
+) -> Result<Command, &'static str> {
+    match (verb, span) {
+        ("disable", Some(span)) => Ok(Command::Pause(name, span)),
+        ("disable", None) => Ok(Command::Disable(name)),
+        ("enable", None) => Ok(Command::Enable(name)),
+        ("restart", None) => Ok(Command::RestartAgent(name)),
+        ("enable" | "restart" | "unsilence" | "test-alert", Some(_)) => {
+            Err("only `disable` and `silence` take Seconds")
+        }
+        _ => Err("the command is enable, disable, restart, silence, unsilence or test-alert"),
+    }
+}
+
+/// The empty string stands for everything.
+fn device_or_all(name: String) -> Result<Option<DeviceName>, BusError> {
+    if name.is_empty() { Ok(None) } else { device_name(name).map(Some) }
 }
 
 pub(super) fn device_name(name: String) -> Result<DeviceName, BusError> {

@@ -1,16 +1,16 @@
 //! The caller's side: one command to the daemon, with sentences for what can go wrong.
 
-use super::view::from_dictionary;
+use super::view::{from_dictionary, notifications_of};
 use super::{NAME, PAGE, PATH, client_id_of, well_known_name};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::request::Command;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
-use iotmonitor_core::model::view::DeviceView;
+use iotmonitor_core::model::view::{DeviceView, NotificationsSummary};
 use std::collections::HashMap;
 use std::time::Duration;
 use zbus::proxy::MethodFlags;
-use zbus::{Connection, DBusError as _, OwnedVariant, Variant};
+use zbus::{Connection, DBusError as _, Variant};
 
 /// A command may wait for a person's password, which polkit asks for, and for an agent to end, which
 /// takes as long as its stopTimeout.
@@ -88,6 +88,11 @@ pub async fn call_at(
     Caller::connect(bus, address, addressee).await?.send(command).await
 }
 
+/// The name of a device, or the empty string for everything.
+fn text_of(device: &Option<DeviceName>) -> &str {
+    device.as_ref().map_or("", DeviceName::as_str)
+}
+
 /// A connection to one daemon.
 #[derive(Debug)]
 pub struct Caller {
@@ -137,7 +142,15 @@ impl Caller {
             Command::Disable(device) => ("disable", device, None),
             Command::Pause(device, span) => ("disable", device, Some(span)),
             Command::RestartAgent(device) => ("restart", device, None),
-            other @ (Command::Reload | Command::Restore(_)) => return self.send(other).await,
+            Command::TestAlert(device) => {
+                return self
+                    .ask("Order", &("test-alert", text_of(&device), options(wait, None)))
+                    .await;
+            }
+            other @ (Command::Reload
+            | Command::Restore(_)
+            | Command::Silence(..)
+            | Command::Unsilence(_)) => return self.send(other).await,
         };
         match self.ask("Order", &(verb, device.as_str(), options(wait, span))).await {
             // An upgrade leaves a monitor of an earlier version running if it finds errors in its
@@ -159,6 +172,18 @@ impl Caller {
             Command::Pause(device, span) => {
                 let options = options(false, Some(*span));
                 return self.ask("Order", &("disable", device.as_str(), options)).await;
+            }
+            Command::Silence(device, span) => {
+                let options = options(false, Some(*span));
+                return self.ask("Order", &("silence", text_of(device), options)).await;
+            }
+            Command::Unsilence(device) => {
+                let options = options(false, None);
+                return self.ask("Order", &("unsilence", text_of(device), options)).await;
+            }
+            Command::TestAlert(device) => {
+                let options = options(false, None);
+                return self.ask("Order", &("test-alert", text_of(device), options)).await;
             }
             Command::Restore(device) => ("Restore", Some(device)),
             Command::RestartAgent(device) => ("RestartAgent", Some(device)),
@@ -192,22 +217,27 @@ impl Caller {
         from_dictionary(&dictionary).ok_or_else(|| self.no_answer())
     }
 
-    /// Whether the daemon is connected to the broker and hears the devices.
+    /// Whether the daemon is connected to the broker and hears the devices, and how its alerts reach
+    /// people.
     ///
     /// # Errors
     /// As [`call`].
-    pub async fn is_watching(&self) -> Result<bool, CallError> {
+    pub async fn health(&self) -> Result<(bool, NotificationsSummary), CallError> {
         let call = self.proxy.connection().call_method(
             Some(self.proxy.destination()),
             PATH,
             Some("org.freedesktop.DBus.Properties"),
-            "Get",
-            &(NAME, "Watching"),
+            "GetAll",
+            &(NAME),
         );
         let reply = call.await.map_err(|error| self.explain(error))?;
-        let watching = reply.body().deserialize::<OwnedVariant>();
-        let watching = watching.map_err(|error| self.explain(error))?;
-        bool::try_from(watching).map_err(|_| self.no_answer())
+        let body = reply.body();
+        let properties: HashMap<String, Variant<'_>> =
+            body.deserialize().map_err(|error| self.explain(error))?;
+        match properties.get("Watching") {
+            Some(Variant::Bool(watching)) => Ok((*watching, notifications_of(&properties))),
+            _ => Err(self.no_answer()),
+        }
     }
 
     /// What the daemon knows of all devices, by name.

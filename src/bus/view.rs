@@ -1,6 +1,8 @@
 //! How a [`DeviceView`] travels: as a dictionary of properties, so that one more is no new interface.
 
-use iotmonitor_core::model::view::{AgentView, DeviceView, Learned, Liveness, Summary};
+use iotmonitor_core::model::view::{
+    AgentView, DeviceView, Learned, Liveness, NotificationsSummary, Summary,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 use zbus::Variant;
@@ -80,7 +82,36 @@ pub(super) fn monitor_properties(summary: &Summary) -> Dictionary {
         ("Expired", count(summary.expired)),
         ("Agents", count(summary.agents)),
         ("AgentsRunning", count(summary.agents_running)),
+        ("StoreFails", Variant::from(summary.store_fails)),
+        ("AlertsWaiting", count(summary.notifications.pending)),
+        ("LastAlert", Variant::from(last_alert(summary.notifications))),
+        ("Silenced", Variant::from(summary.notifications.silenced)),
     ])
+}
+
+/// Whether the last alert for a person elsewhere arrived.
+fn last_alert(summary: NotificationsSummary) -> &'static str {
+    match summary.last_told {
+        None => "",
+        Some(true) => "told",
+        Some(false) => "failed",
+    }
+}
+
+/// The same read again; what a daemon of another version leaves out is empty.
+pub(super) fn notifications_of(dictionary: &HashMap<String, Variant<'_>>) -> NotificationsSummary {
+    NotificationsSummary {
+        pending: match dictionary.get("AlertsWaiting") {
+            Some(Variant::U64(count)) => usize::try_from(*count).unwrap_or(usize::MAX),
+            _ => 0,
+        },
+        last_told: match dictionary.get("LastAlert") {
+            Some(Variant::Str(word)) if word.as_str() == "told" => Some(true),
+            Some(Variant::Str(word)) if word.as_str() == "failed" => Some(false),
+            _ => None,
+        },
+        silenced: matches!(dictionary.get("Silenced"), Some(Variant::Bool(true))),
+    }
 }
 
 fn dictionary<const N: usize>(entries: [(&str, Variant<'static>); N]) -> Dictionary {
@@ -137,6 +168,16 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_alerts_arrive_is_read_as_it_was_sent() {
+        for last_told in [None, Some(true), Some(false)] {
+            let notifications = NotificationsSummary { pending: 3, last_told, silenced: true };
+            let sent = monitor_properties(&Summary { notifications, ..Summary::default() });
+            assert_eq!(notifications_of(&sent), notifications);
+        }
+        assert_eq!(notifications_of(&Dictionary::new()), NotificationsSummary::default());
+    }
 
     #[test]
     fn a_view_arrives_as_it_was_sent() {

@@ -1,7 +1,7 @@
 //! `reload`, `enable`, `disable`, `restore` and `restart`: one call to the running monitor each.
 
 use super::EXIT_FAILURE;
-use super::output::{OutputError, say};
+use super::output::{OutputError, print, say};
 use crate::bus::{Addressee, CallError, Caller};
 use crate::config::nearest::nearest;
 use crate::config::time_span::{self, MAX_TIME_SPAN};
@@ -40,6 +40,45 @@ pub fn restore(bus: Bus, addressee: Addressee, name: String) -> u8 {
 
 pub fn restart(bus: Bus, addressee: Addressee, name: String, wait: bool) -> u8 {
     order(bus, addressee, name, wait, Command::RestartAgent)
+}
+
+/// Tells nobody about a device, or about anything, for so long.
+pub fn silence(bus: Bus, addressee: Addressee, name: Option<String>, span: Duration) -> u8 {
+    send_about_any(bus, addressee, name, |name| Command::Silence(name, span))
+}
+
+pub fn unsilence(bus: Bus, addressee: Addressee, name: Option<String>) -> u8 {
+    send_about_any(bus, addressee, name, Command::Unsilence)
+}
+
+/// Sends a test alert, and says what came of it.
+pub fn test_alert(bus: Bus, addressee: Addressee, name: Option<String>) -> u8 {
+    let name = match name.map(DeviceName::new).transpose() {
+        Ok(name) => name,
+        Err(error) => return fail(&error),
+    };
+    conclude(in_runtime(async {
+        let caller = Caller::connect(bus, None, addressee).await?;
+        let outcome = caller.order(Command::TestAlert(name.clone()), true).await;
+        match &name {
+            Some(name) => suggesting(&caller, name, outcome).await?,
+            None => outcome?,
+        }
+        print("the test alert was sent, and its unit has succeeded\n")?;
+        Ok::<(), AskError>(())
+    }))
+}
+
+fn send_about_any(
+    bus: Bus,
+    addressee: Addressee,
+    name: Option<String>,
+    command: impl FnOnce(Option<DeviceName>) -> Command,
+) -> u8 {
+    match name.map(DeviceName::new).transpose() {
+        Ok(name) => send(bus, addressee, command(name)),
+        Err(error) => fail(&error),
+    }
 }
 
 /// Waits until it has happened, or has only been asked for; nothing is said about a success.

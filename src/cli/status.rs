@@ -10,8 +10,8 @@ use crate::systemd::usage::{Usage, usages};
 use clap::builder::styling::{AnsiColor, Style};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::status::DeviceStatus;
-use iotmonitor_core::model::view::{AgentView, DeviceView, Liveness};
-use iotmonitor_core::model::words::{Ago, RoundedDuration, mebibytes};
+use iotmonitor_core::model::view::{AgentView, DeviceView, Liveness, NotificationsSummary};
+use iotmonitor_core::model::words::{Ago, RoundedDuration, counted, mebibytes};
 use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -66,6 +66,7 @@ type Row = (DeviceView, Usage);
 struct StatusReport {
     /// Whether devices are heard at the moment.
     watching: bool,
+    notifications: NotificationsSummary,
     rows: Vec<Row>,
 }
 
@@ -74,7 +75,7 @@ async fn ask(
     caller: &Caller,
     name: Option<&DeviceName>,
 ) -> Result<StatusReport, CallError> {
-    let watching = caller.is_watching().await?;
+    let (watching, notifications) = caller.health().await?;
     let devices = match name {
         Some(name) => vec![suggesting(caller, name, caller.device(name).await).await?],
         None => caller.devices().await?,
@@ -90,10 +91,15 @@ async fn ask(
         let usage = if device.agent.is_some() { usages.next() } else { None };
         (device, usage.unwrap_or_default())
     };
-    Ok(StatusReport { watching, rows: devices.into_iter().map(with_usage).collect() })
+    Ok(StatusReport {
+        watching,
+        notifications,
+        rows: devices.into_iter().map(with_usage).collect(),
+    })
 }
 
-fn render(StatusReport { watching, rows }: &StatusReport, alone: bool, as_json: bool) -> String {
+fn render(report: &StatusReport, alone: bool, as_json: bool) -> String {
+    let StatusReport { watching, notifications, rows } = report;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let text = match &rows[..] {
         [row] if alone && as_json => escaped_json(format!("{}\n", json_of(row))),
@@ -103,7 +109,29 @@ fn render(StatusReport { watching, rows }: &StatusReport, alone: bool, as_json: 
         [row] if alone => escaped_lines(&description(row, now)).into_owned(),
         _ => table(rows, now, OutputStyle::of_stdout()),
     };
-    if *watching || as_json { text } else { text + DEAF }
+    if as_json {
+        return text;
+    }
+    let deaf = if *watching { "" } else { DEAF };
+    text + deaf + &hint_on(*notifications)
+}
+
+/// What is wrong with the way of alerts to people; nothing while all is well.
+fn hint_on(notifications: NotificationsSummary) -> String {
+    let mut hint = String::new();
+    if notifications.silenced {
+        hint.push_str(
+            "\nNobody is told of any alert now; `iotmonitor unsilence --all` ends that.\n",
+        );
+    }
+    if notifications.last_told == Some(false) {
+        let waiting = counted(notifications.pending, "alert");
+        hint.push_str(&format!(
+            "\nThe last alert did not reach anybody, and {waiting} wait to be told: \
+             `journalctl -u iotmonitor IOTMONITOR_EVENT=alert-unit-failed` says why.\n"
+        ));
+    }
+    hint
 }
 
 /// The status as it is published, and what only a question brings to light.
@@ -296,6 +324,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_the_way_of_alerts_is_said_below() {
+        let well = NotificationsSummary { last_told: Some(true), ..Default::default() };
+        assert_eq!(hint_on(well), "");
+        let failed = NotificationsSummary { pending: 3, last_told: Some(false), silenced: true };
+        let hint = hint_on(failed);
+        assert!(hint.contains("3 alerts wait") && hint.contains("unsilence --all"), "{hint}");
+    }
+
+    #[test]
     fn a_painted_table_has_the_same_words() {
         let rows = [(lamp(), Usage::default())];
         let painted = table(&rows, NOW, OutputStyle { coloured: true, width: None });
@@ -331,7 +368,11 @@ mod tests {
 
     #[test]
     fn json_is_printed_with_these_bytes() {
-        let report = |row: Row| StatusReport { watching: true, rows: vec![row] };
+        let report = |row: Row| StatusReport {
+            watching: true,
+            notifications: NotificationsSummary::default(),
+            rows: vec![row],
+        };
         assert_eq!(
             render(&report((lamp(), Usage::default())), true, true),
             "{\"hellos\":2,\"kind\":\"device\",\"lastContact\":940,\"name\":\"lamp\",\

@@ -15,6 +15,8 @@ const MOST_WAITING: usize = 64;
 #[derive(Debug, Default)]
 pub struct Orders {
     waiting: Vec<Waiting>,
+    /// For the end of a test alert, of which there is one at a time.
+    tester: Option<CommandReply>,
 }
 
 #[derive(Debug)]
@@ -31,7 +33,11 @@ impl Orders {
     pub fn goal_of(command: &Command, monitor: &Monitor) -> Option<(DeviceName, Goal)> {
         let device = command.device()?.clone();
         let goal = match command {
-            Command::Reload | Command::Restore(_) => return None,
+            Command::Reload
+            | Command::Restore(_)
+            | Command::Silence(..)
+            | Command::Unsilence(_)
+            | Command::TestAlert(_) => return None,
             // One that is enabled runs already, or is about to.
             Command::Enable(_) => Goal::Running,
             Command::RestartAgent(_) => Goal::Started { before: monitor.invocation(&device) },
@@ -52,6 +58,10 @@ impl Orders {
 
     /// Answers those whose waiting is over, and forgets those who are gone.
     pub fn look(&mut self, monitor: &Monitor) {
+        if let Some(reply) = self.tester.take_if(|_| !monitor.is_testing_notification()) {
+            let failure = monitor.failure_of_test().map(str::to_owned);
+            let _ = reply.send(failure.map_or(Ok(()), |reason| Err(Rejection::Failed(reason))));
+        }
         let mut at = 0;
         while let Some(waiting) = self.waiting.get(at) {
             let outcome = match monitor.progress(&waiting.device, &waiting.goal) {
@@ -79,6 +89,9 @@ impl Daemon<'_> {
 
     /// Does it, and answers when it has happened.
     pub(super) fn follow(&mut self, command: Command, reply: CommandReply) {
+        if let Command::TestAlert(_) = command {
+            return self.follow_test(command, reply);
+        }
         let Some(goal) = Orders::goal_of(&command, &self.monitor) else {
             return self.obey(command, reply);
         };
@@ -86,6 +99,16 @@ impl Daemon<'_> {
             Ok(event) => {
                 self.turn(event);
                 self.orders.push(goal, reply);
+            }
+            Err(rejection) => drop(reply.send(Err(rejection))),
+        }
+    }
+
+    fn follow_test(&mut self, command: Command, reply: CommandReply) {
+        match self.event_of(command) {
+            Ok(event) => {
+                self.orders.tester = Some(reply);
+                self.turn(event);
             }
             Err(rejection) => drop(reply.send(Err(rejection))),
         }
@@ -118,7 +141,45 @@ impl Daemon<'_> {
                 }
                 Event::RestartRequested { device }
             }
+            Command::Silence(device, span) => {
+                Event::Silenced { device: self.known_or_all(device)?, span }
+            }
+            Command::Unsilence(device) => self.unsilenced(device)?,
+            Command::TestAlert(device) => self.tested(device)?,
         })
+    }
+
+    fn unsilenced(&self, device: Option<DeviceName>) -> Result<Event, Rejection> {
+        let device = self.known_or_all(device)?;
+        if self.monitor.is_silenced_itself(device.as_ref()) {
+            return Ok(Event::Unsilenced { device });
+        }
+        Err(Rejection::Failed(match device {
+            Some(name) if self.monitor.is_silenced_itself(None) => format!(
+                "`{name}` is silenced with everything else: `{} unsilence --all` ends that",
+                self.monitor.command()
+            ),
+            Some(name) => format!("`{name}` is not silenced"),
+            None => "`silence --all` is not in force; `status NAME` shows what is silenced".into(),
+        }))
+    }
+
+    fn tested(&self, device: Option<DeviceName>) -> Result<Event, Rejection> {
+        let device = self.known_or_all(device)?;
+        if self.monitor.is_testing_notification() {
+            let sentence = "another test alert is under way, try again when it has ended";
+            return Err(Rejection::Failed(sentence.to_owned()));
+        }
+        if self.monitor.test_way(device.as_ref()).is_none() {
+            let sentence = "no unit tells anybody: set `alertUnit` in [alerts], such as \
+                            \"iotmonitor-notify@.service\", and reload the configuration";
+            return Err(Rejection::Failed(sentence.to_owned()));
+        }
+        Ok(Event::NotificationTested { device })
+    }
+
+    fn known_or_all(&self, name: Option<DeviceName>) -> Result<Option<DeviceName>, Rejection> {
+        name.map(|name| self.known(name)).transpose()
     }
 
     fn known(&self, name: DeviceName) -> Result<DeviceName, Rejection> {

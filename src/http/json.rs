@@ -31,6 +31,10 @@ pub(super) fn summary(summary: &Summary) -> Value {
         "expired": summary.expired,
         "agents": summary.agents,
         "agentsRunning": summary.agents_running,
+        "storeFails": summary.store_fails,
+        "alertsWaiting": summary.notifications.pending,
+        "lastAlertTold": summary.notifications.last_told,
+        "silenced": summary.notifications.silenced,
     })
 }
 

@@ -39,6 +39,8 @@ struct Scrape {
 struct DeviceFigures {
     name: String,
     state: Liveness,
+    reason: Option<String>,
+    silenced: bool,
     last_contact: Option<Duration>,
     watch_timeout: Option<Duration>,
     hellos: u64,
@@ -56,6 +58,8 @@ impl From<DeviceView> for DeviceFigures {
         Self {
             name: view.name,
             state: view.state,
+            reason: view.reason,
+            silenced: view.silenced_until.is_some(),
             last_contact: view.last_contact,
             watch_timeout: view.watch_timeout,
             hellos: view.hellos,
@@ -115,6 +119,16 @@ impl Scrape {
         let help = "Whether devices can be heard: the broker is connected and has subscribed.";
         let connected = Some(i64::from(self.summary.watching));
         out.single("iotmonitor_broker_connected", help, MetricType::Gauge, connected)?;
+        let store_fails = Some(i64::from(self.summary.store_fails));
+        let help = "Whether the store cannot be used, so that no states are recorded.";
+        out.single("iotmonitor_store_failing", help, MetricType::Gauge, store_fails)?;
+        let notifications = self.summary.notifications;
+        let pending = i64::try_from(notifications.pending).ok();
+        let help = "Alerts that wait to be told by their alertUnit.";
+        out.single("iotmonitor_notifications_pending", help, MetricType::Gauge, pending)?;
+        let failed = Some(i64::from(notifications.last_told == Some(false)));
+        let help = "Whether the last alertUnit that was started has failed.";
+        out.single("iotmonitor_notification_failing", help, MetricType::Gauge, failed)?;
         let count = |is_agent: bool, state: Liveness| {
             let fits = |it: &&DeviceFigures| it.agent.is_some() == is_agent && it.state == state;
             self.devices.iter().filter(fits).count()
@@ -143,6 +157,14 @@ impl Scrape {
             help,
             each(|it| i64::from(it.state == Liveness::Expired)),
         )?;
+        let alarms = self.devices.iter().filter_map(|it| {
+            Some(([("device", it.name.as_str()), ("reason", it.reason.as_deref()?)], 1_i64))
+        });
+        let help = "Why there is an alarm; absent without one.";
+        out.gauge("iotmonitor_device_alarm", help, alarms)?;
+        let silenced = self.devices.iter().filter(|it| it.silenced).map(|it| (label(it), 1_i64));
+        let help = "A person has silenced the alerts of a device; absent where they are told.";
+        out.gauge("iotmonitor_device_silenced", help, silenced)?;
         let help = "Whether a device or agent is watched.";
         out.gauge(
             "iotmonitor_device_enabled",
@@ -259,7 +281,7 @@ impl Families<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iotmonitor_core::model::view::AgentView;
+    use iotmonitor_core::model::view::{AgentView, NotificationsSummary};
 
     fn figures() -> Scrape {
         let lamp = DeviceView {
@@ -273,7 +295,7 @@ mod tests {
             learned: None,
             hellos: 3,
             disabled_until: None,
-            silenced_until: None,
+            silenced_until: Some(Duration::from_secs(9)),
             agent: None,
         };
         let agent = AgentView {
@@ -286,13 +308,26 @@ mod tests {
         let pump = DeviceView {
             name: "pump".to_owned(),
             state: Liveness::Disabled,
+            reason: None,
+            silenced_until: None,
             last_contact: None,
             watch_timeout: None,
             agent: Some(agent),
             ..lamp.clone()
         };
         Scrape {
-            summary: Summary { watching: true, devices: 1, expired: 1, ..Summary::default() },
+            summary: Summary {
+                watching: true,
+                devices: 1,
+                expired: 1,
+                store_fails: true,
+                notifications: NotificationsSummary {
+                    pending: 2,
+                    last_told: Some(false),
+                    silenced: false,
+                },
+                ..Summary::default()
+            },
             alerts: vec![(AlertKind::Expired, 7)],
             devices: [lamp, pump].into_iter().map(DeviceFigures::from).collect(),
             started: Duration::from_secs(1_795_473_762),
@@ -313,6 +348,11 @@ mod tests {
             "iotmonitor_device_expired{device=\"the \\\"lamp\\\"\"} 1",
             "iotmonitor_device_expired{device=\"pump\"} 0",
             "iotmonitor_device_enabled{device=\"pump\"} 0",
+            "iotmonitor_device_alarm{device=\"the \\\"lamp\\\"\",reason=\"silent\"} 1",
+            "iotmonitor_device_silenced{device=\"the \\\"lamp\\\"\"} 1",
+            "iotmonitor_store_failing 1",
+            "iotmonitor_notifications_pending 2",
+            "iotmonitor_notification_failing 1",
             "iotmonitor_device_last_contact_timestamp_seconds{device=\"the \\\"lamp\\\"\"} 1.5",
             "iotmonitor_device_watch_timeout_seconds{device=\"the \\\"lamp\\\"\"} 60.0",
             "iotmonitor_device_hellos_total{device=\"pump\"} 3",

@@ -88,8 +88,7 @@ fn the_rules_alert_when_they_should_and_not_before() {
                 series("iotmonitor_device_enabled", "device=\"off\"", "0x20"),
                 series("iotmonitor_agent_running", "device=\"off\"", "0x20"),
                 series("iotmonitor_agent_restarts_total", "device=\"pump\"", "0x6 1 2 4 8x20"),
-                series("iotmonitor_alerts_total", "event=\"store-failed\"", "0x15 1x9"),
-                series("iotmonitor_alerts_total", "event=\"store-back\"", "0x18 1x9"),
+                series("iotmonitor_store_failing", "", "0x15 1x2 0x9"),
             ],
             "promql_expr_test": [
                 firing(2, &[]),
@@ -107,6 +106,47 @@ fn the_rules_alert_when_they_should_and_not_before() {
                     "alertname=\"IotmonitorAgentRestarts\",device=\"pump\"",
                     "alertname=\"IotmonitorDown\"",
                     "alertname=\"IotmonitorStoreFails\"",
+                ]),
+                firing(19, &[
+                    "alertname=\"IotmonitorAgentRestarts\",device=\"pump\"",
+                    "alertname=\"IotmonitorDown\"",
+                ]),
+            ],
+        }, {
+            // What another device, flapping or a person suppresses elsewhere is suppressed here.
+            "interval": "1m",
+            "input_series": [
+                series("up", "", "1x20"),
+                series("iotmonitor_device_expired", "device=\"bridge\"", "1x20"),
+                series("iotmonitor_device_alarm", "device=\"bridge\",reason=\"silent\"", "1x20"),
+                series("iotmonitor_device_expired", "device=\"behind\"", "1x20"),
+                series("iotmonitor_device_alarm", "device=\"behind\",reason=\"upstream\"", "1x20"),
+                series("iotmonitor_device_expired", "device=\"nervous\"", "0 1x3 0x20"),
+                series(
+                    "iotmonitor_device_alarm",
+                    "device=\"nervous\",reason=\"flapping\"",
+                    "1x6 _x20",
+                ),
+                series("iotmonitor_agent_running", "device=\"nervous\"", "0x20"),
+                series("iotmonitor_device_enabled", "device=\"nervous\"", "1x4 0x20"),
+                series("iotmonitor_device_expired", "device=\"quiet\"", "1x20"),
+                series("iotmonitor_device_alarm", "device=\"quiet\",reason=\"silent\"", "1x20"),
+                series("iotmonitor_device_silenced", "device=\"quiet\"", "1x4 _x20"),
+                series("iotmonitor_notification_failing", "", "1x20"),
+            ],
+            "promql_expr_test": [
+                firing(3, &[
+                    "alertname=\"IotmonitorExpired\",device=\"bridge\"",
+                    "alertname=\"IotmonitorFlapping\",device=\"nervous\"",
+                ]),
+                firing(12, &[
+                    "alertname=\"IotmonitorExpired\",device=\"bridge\"",
+                    "alertname=\"IotmonitorExpired\",device=\"quiet\"",
+                ]),
+                firing(16, &[
+                    "alertname=\"IotmonitorAlertsNotTold\"",
+                    "alertname=\"IotmonitorExpired\",device=\"bridge\"",
+                    "alertname=\"IotmonitorExpired\",device=\"quiet\"",
                 ]),
             ],
         }, {

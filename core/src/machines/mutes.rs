@@ -50,6 +50,12 @@ impl Mutes {
                 || device.is_some_and(|name| self.ends.contains_key(&Some(name.clone()))))
     }
 
+    /// Whether there is one of just that.
+    #[must_use]
+    pub fn holds(&self, of: Option<&DeviceName>) -> bool {
+        self.ends.contains_key(&of.cloned())
+    }
+
     /// How long nobody is told of it yet.
     #[must_use]
     pub fn left(&self, device: Option<&DeviceName>, boot: Duration) -> Option<Duration> {

@@ -10,15 +10,14 @@
 //! a unit that tells and fails all the same must not do so for ever.
 
 mod entry;
+mod records;
 
-pub use self::entry::News;
-use self::entry::{Entry, FIRST_DELAY, Part, Retry};
+pub use self::entry::AlertNews;
+use self::entry::{FIRST_DELAY, Part, Retry, UnheardEntry};
 use crate::model::alert::AlertKind;
 use crate::model::device_name::DeviceName;
-use crate::model::snapshot::UnheardRecord;
 use crate::model::unit_name::{UnitTemplate, instance_of};
-use crate::model::view::LastNotification;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Notifications that are under way at a time.
@@ -43,21 +42,21 @@ pub enum Subject {
 
 /// A message that is to go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct NotificationOrder {
     pub way: UnitTemplate,
     pub instance: String,
-    pub content: Content,
+    pub content: NotificationContent,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum NotificationContent {
     /// All that is new of one subject, and whether it could have been told before.
     Digest {
         subject: Subject,
-        news: Vec<News>,
+        news: Vec<AlertNews>,
         late: bool,
     },
-    Summary(Vec<(Subject, News)>),
+    Summary(Vec<(Subject, AlertNews)>),
     /// For a person who tries the way.
     Test(Option<DeviceName>),
 }
@@ -72,11 +71,15 @@ pub enum WayChange {
 
 #[derive(Debug, Default)]
 pub struct Notifications {
-    entries: BTreeMap<Subject, Entry>,
+    entries: BTreeMap<Subject, UnheardEntry>,
+    /// Of those, the ones that have something to tell and are not under way.
+    waiting: BTreeSet<Subject>,
+    /// A crowd waits for its summary, and this is when that is looked at next.
+    crowd_until: Option<Duration>,
     ways: BTreeMap<UnitTemplate, Way>,
     /// By instance.
     flights: BTreeMap<String, Flight>,
-    last: Option<LastNotification>,
+    last_told: Option<bool>,
     test: Option<TestState>,
     /// Instances that have failed, and whose news are told otherwise or withdrawn.
     dropped: Vec<String>,
@@ -129,7 +132,7 @@ impl Notifications {
         now: Duration,
         subject: Subject,
         way: &UnitTemplate,
-        news: News,
+        news: AlertNews,
         wait: Duration,
     ) {
         let matter = news.kind.matter();
@@ -137,7 +140,7 @@ impl Notifications {
         if news.kind.is_end() && !is_device && !self.knows(&subject, matter) {
             return;
         }
-        let entry = self.entries.entry(subject).or_insert_with(|| Entry {
+        let entry = self.entries.entry(subject.clone()).or_insert_with(|| UnheardEntry {
             way: way.clone(),
             parts: Vec::new(),
             retry: Retry::default(),
@@ -147,6 +150,7 @@ impl Notifications {
         });
         entry.way = way.clone();
         let waits_already = entry.has_news();
+        entry.is_late &= waits_already;
         match entry.parts.iter_mut().find(|part| part.matter == matter) {
             Some(part) => part.hear(news),
             // Whoever was told before this run began waits for the end.
@@ -162,7 +166,7 @@ impl Notifications {
             Some(before) if waits_already => before.min(due),
             _ => due,
         });
-        self.clear_up();
+        self.settle(&subject);
     }
 
     fn knows(&self, subject: &Subject, matter: AlertKind) -> bool {
@@ -179,7 +183,7 @@ impl Notifications {
                 part.flying.is_some()
             });
         }
-        self.clear_up();
+        self.settle(subject);
     }
 
     /// Drops those of whom there is no more, and gives each of the others its way.
@@ -195,6 +199,9 @@ impl Notifications {
                 false
             }
         });
+        let entries = &self.entries;
+        self.waiting.retain(|subject| entries.contains_key(subject));
+        self.crowd_until = None;
     }
 
     /// Asks for a message that a person awaits; while one is under way there is no other.
@@ -224,14 +231,15 @@ impl Notifications {
         &mut self,
         now: Duration,
         is_silenced: impl Fn(&Subject) -> bool,
-    ) -> Vec<Order> {
+    ) -> Vec<NotificationOrder> {
         let mut orders = Vec::new();
         orders.extend(self.test_order());
+        if self.is_crowd_waiting(now) {
+            return orders;
+        }
         let mut waiting: BTreeMap<UnitTemplate, Vec<Subject>> = BTreeMap::new();
-        for (subject, entry) in &mut self.entries {
-            if !entry.waits() {
-                continue;
-            }
+        for subject in &self.waiting {
+            let Some(entry) = self.entries.get_mut(subject) else { continue };
             if is_silenced(subject) {
                 entry.is_late = true;
                 continue;
@@ -253,7 +261,18 @@ impl Notifications {
         orders
     }
 
-    fn test_order(&mut self) -> Option<Order> {
+    /// Whether a crowd waits for its summary, so that there is no need to go through it.
+    fn is_crowd_waiting(&mut self, now: Duration) -> bool {
+        let is_early = self.crowd_until.is_some_and(|until| now < until);
+        let is_crowd = self.waiting.len() > MOST_ENTRIES && self.ways.len() == 1;
+        let waits = is_crowd && (is_early || self.flights.contains_key(SUMMARY));
+        if !waits {
+            self.crowd_until = None;
+        }
+        waits
+    }
+
+    fn test_order(&mut self) -> Option<NotificationOrder> {
         let Some(TestState::Wanted { way, device }) = &self.test else { return None };
         let (way, device) = (way.clone(), device.clone());
         let instance = instance_of(device.as_ref().map_or("test", DeviceName::as_str));
@@ -261,10 +280,10 @@ impl Notifications {
             return None;
         }
         self.test = Some(TestState::Flying);
-        Some(Order { way, instance, content: Content::Test(device) })
+        Some(NotificationOrder { way, instance, content: NotificationContent::Test(device) })
     }
 
-    fn digest_order(&mut self, now: Duration, subject: &Subject) -> Option<Order> {
+    fn digest_order(&mut self, now: Duration, subject: &Subject) -> Option<NotificationOrder> {
         let entry = self.entries.get(subject).filter(|entry| entry.retry.is_due(now))?;
         let way = entry.way.clone();
         let mut kinds =
@@ -278,8 +297,9 @@ impl Notifications {
         }
         let entry = self.entries.get_mut(subject)?;
         let (news, late) = (entry.take_off(), entry.is_late);
-        let content = Content::Digest { subject: subject.clone(), news, late };
-        Some(Order { way, instance, content })
+        self.waiting.remove(subject);
+        let content = NotificationContent::Digest { subject: subject.clone(), news, late };
+        Some(NotificationOrder { way, instance, content })
     }
 
     fn summary_order(
@@ -287,18 +307,25 @@ impl Notifications {
         now: Duration,
         way: UnitTemplate,
         subjects: Vec<Subject>,
-    ) -> Option<Order> {
+    ) -> Option<NotificationOrder> {
         let summary = self.ways.entry(way.clone()).or_default().summary;
         let load = Load::Summary(subjects.clone());
+        self.crowd_until = summary.due;
         if !summary.is_due(now) || !self.take_place(SUMMARY, &way, load) {
             return None;
         }
         let mut all = Vec::new();
         for subject in subjects {
-            let news = self.entries.get_mut(&subject).map(Entry::take_off).unwrap_or_default();
+            let news =
+                self.entries.get_mut(&subject).map(UnheardEntry::take_off).unwrap_or_default();
+            self.waiting.remove(&subject);
             all.extend(news.into_iter().map(|news| (subject.clone(), news)));
         }
-        Some(Order { way, instance: SUMMARY.to_owned(), content: Content::Summary(all) })
+        Some(NotificationOrder {
+            way,
+            instance: SUMMARY.to_owned(),
+            content: NotificationContent::Summary(all),
+        })
     }
 
     /// Two messages never share an instance, and so never a file.
@@ -315,13 +342,12 @@ impl Notifications {
     pub fn finished(
         &mut self,
         now: Duration,
-        wall: Duration,
         instance: &str,
         failure: Option<String>,
     ) -> Option<(UnitTemplate, WayChange, Vec<Subject>)> {
         let Flight { way, of } = self.flights.remove(instance)?;
         let success = failure.is_none();
-        self.last = Some(LastNotification { time: wall, failure: failure.clone() });
+        self.last_told = Some(success);
         let change = self.way_showed(now, &way, success);
         let rests = self.rests(now, &way);
         let subjects = match of {
@@ -356,7 +382,7 @@ impl Notifications {
             }
         }
         self.dropped.retain(|dropped| dropped != instance || success);
-        self.clear_up();
+        subjects.iter().for_each(|subject| self.settle(subject));
         Some((way, change, subjects))
     }
 
@@ -370,6 +396,7 @@ impl Notifications {
             }
             (true, Some(_)) => {
                 *way = Way::default();
+                self.crowd_until = None;
                 for entry in self.entries.values_mut() {
                     if entry.is_late && entry.way == *name {
                         entry.retry.due = Some(now);
@@ -385,23 +412,31 @@ impl Notifications {
         failing.is_some_and(|failing| failing.lasts(now) >= LONGEST_FAILURE)
     }
 
-    /// Forgets what is told and over.
-    fn clear_up(&mut self) {
-        let dropped = &mut self.dropped;
-        self.entries.retain(|_, entry| {
-            entry.parts.retain(|part| !part.is_done());
-            if !entry.is_flying && !entry.has_news() {
-                dropped.extend(entry.failed.take());
-            }
-            entry.is_flying || !entry.parts.is_empty()
-        });
+    /// Brings what is known of a subject in line with a change: what is told and over is forgotten.
+    fn settle(&mut self, subject: &Subject) {
+        let Some(entry) = self.entries.get_mut(subject) else { return };
+        entry.parts.retain(|part| !part.is_done());
+        if !entry.is_flying && !entry.has_news() {
+            self.dropped.extend(entry.failed.take());
+        }
+        if entry.waits() {
+            self.waiting.insert(subject.clone());
+        } else {
+            self.waiting.remove(subject);
+        }
+        if !entry.is_flying && entry.parts.is_empty() {
+            self.entries.remove(subject);
+        }
     }
 
     /// When the next delay ends, on monotonic time. What is due and has not gone out waits for another
     /// event.
     #[must_use]
     pub fn next(&self, now: Duration) -> Option<Duration> {
-        let entries = self.entries.values().filter(|entry| entry.waits());
+        if let Some(until) = self.crowd_until.filter(|until| now < *until) {
+            return Some(until);
+        }
+        let entries = self.waiting.iter().filter_map(|subject| self.entries.get(subject));
         let summaries = self.ways.values().filter_map(|way| way.summary.due);
         entries.filter_map(|entry| entry.retry.due).chain(summaries).filter(|due| *due > now).min()
     }
@@ -411,88 +446,20 @@ impl Notifications {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Whether any way fails at the moment.
-    #[must_use]
-    pub fn is_failing(&self) -> bool {
-        self.ways.values().any(|way| way.failing_since.is_some())
-    }
-
     /// How many subjects wait to be told.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.entries.values().filter(|entry| entry.is_flying || entry.has_news()).count()
-    }
-
-    #[must_use]
-    pub fn last(&self) -> Option<&LastNotification> {
-        self.last.as_ref()
-    }
-
-    /// What is to be kept of a subject.
-    #[must_use]
-    pub fn records(&self, subject: &Subject) -> Vec<UnheardRecord> {
-        self.entries.get(subject).map(Entry::records).unwrap_or_default()
-    }
-
-    /// What is to be kept of all that concerns no device. What another run finds out for itself is
-    /// left out, and only the broker's return is found out by every run.
-    #[must_use]
-    pub fn records_of_matters(&self) -> Vec<UnheardRecord> {
-        let matters = self.entries.iter().filter(|(subject, _)| match subject {
-            Subject::Device(_) => false,
-            Subject::Matter(matter) => *matter == AlertKind::BrokerLost || !matter.has_end(),
+        let flying = self.flights.values().map(|flight| match &flight.of {
+            Load::Entry(_) => 1,
+            Load::Summary(subjects) => subjects.len(),
+            Load::Test => 0,
         });
-        matters.flat_map(|(_, entry)| entry.records()).collect()
+        self.waiting.len() + flying.sum::<usize>()
     }
 
-    /// The templates that fail, and for how long.
+    /// Whether the last one arrived; `None` before there was one.
     #[must_use]
-    pub fn failing(&self, now: Duration) -> Vec<(String, Duration)> {
-        let failing = |(name, way): (&UnitTemplate, &Way)| {
-            way.failing_since.map(|failing| (name.to_string(), failing.lasts(now)))
-        };
-        self.ways.iter().filter_map(failing).collect()
-    }
-
-    /// Goes on with a way that failed in an earlier run.
-    pub fn resume_failing(&mut self, now: Duration, way: UnitTemplate, before: Duration) {
-        let way = self.ways.entry(way).or_default();
-        way.failing_since.get_or_insert(Failing { before, since: now });
-    }
-
-    /// Goes on with what an earlier run has left of a subject. What this one has heard is newer.
-    pub fn resume(
-        &mut self,
-        now: Duration,
-        due: Duration,
-        subject: Subject,
-        way: &UnitTemplate,
-        records: &[UnheardRecord],
-    ) {
-        let rests = self.rests(now, way);
-        let entry = self.entries.entry(subject).or_insert_with(|| Entry {
-            way: way.clone(),
-            parts: Vec::new(),
-            retry: Retry { due: (!rests).then_some(due), delay: FIRST_DELAY },
-            is_flying: false,
-            is_late: true,
-            failed: None,
-        });
-        for record in records {
-            let Some(matter) = AlertKind::of_event(&record.matter) else { continue };
-            match entry.parts.iter_mut().find(|part| part.matter == matter) {
-                Some(part) => {
-                    part.told = record.told;
-                    part.settle();
-                }
-                None => entry.parts.push(Part {
-                    matter,
-                    told: record.told,
-                    news: record.news.as_ref().and_then(News::of_record),
-                    flying: None,
-                }),
-            }
-        }
-        self.clear_up();
+    pub fn last_told(&self) -> Option<bool> {
+        self.last_told
     }
 }

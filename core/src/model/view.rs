@@ -63,28 +63,20 @@ pub struct Summary {
     pub expired: usize,
     pub agents: usize,
     pub agents_running: usize,
+    /// The store cannot be used at the moment.
+    pub store_fails: bool,
+    pub notifications: NotificationsSummary,
 }
 
 /// How alerts reach people elsewhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NotificationsView {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NotificationsSummary {
     /// Devices and other subjects about which something is still to be told.
     pub pending: usize,
-    /// Whether an `alertUnit` has failed and not worked since.
-    pub is_failing: bool,
-    /// How the last one ended; `None` before there was one.
-    pub last: Option<LastNotification>,
-    /// Until when nobody is told about anything, since the Unix epoch.
-    pub silenced_until: Option<Duration>,
-}
-
-/// How a notification ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastNotification {
-    /// Wall clock since the Unix epoch.
-    pub time: Duration,
-    /// In words; `None` where it has succeeded.
-    pub failure: Option<String>,
+    /// Whether the last one was told; `None` before there was one.
+    pub last_told: Option<bool>,
+    /// Nobody is told about anything, for a time.
+    pub silenced: bool,
 }
 
 /// What `status/NAME` calls `state`.

@@ -18,7 +18,8 @@ impl Monitor {
             of.as_ref().map_or("--all", DeviceName::as_str)
         );
         self.tell_mute(turn, AlertKind::Silenced, of.as_ref(), message);
-        self.mutes.set(of, turn.now.boot, span);
+        self.mutes.set(of.clone(), turn.now.boot, span);
+        self.show_mute(turn, of.as_ref());
         self.save_mutes(turn);
     }
 
@@ -44,6 +45,7 @@ impl Monitor {
     fn mute_is_over(&mut self, turn: &mut Turn<'_>, of: Option<&DeviceName>) {
         let message = format!("alerts about {} are told again", whom(of));
         self.tell_mute(turn, AlertKind::Unsilenced, of, message);
+        self.show_mute(turn, of);
         self.start_notifications(turn);
     }
 
@@ -60,15 +62,22 @@ impl Monitor {
         }
     }
 
+    /// Who looks on sees it at once.
+    fn show_mute(&mut self, turn: &mut Turn<'_>, of: Option<&DeviceName>) {
+        if let Some(id) = of.and_then(|name| self.id_named(name)) {
+            self.tell_state(turn, id);
+        }
+    }
+
     fn save_mutes(&mut self, turn: &mut Turn<'_>) {
         self.saving.hurry_if(true);
         self.flush_saves(turn);
     }
 
-    /// Whether alerts about a device, or about what concerns none, are told to nobody now.
+    /// Whether a person has silenced the device, or everything, by that name.
     #[must_use]
-    pub fn is_silenced(&self, of: Option<&DeviceName>) -> bool {
-        self.mutes.covers(of)
+    pub fn is_silenced_itself(&self, of: Option<&DeviceName>) -> bool {
+        self.mutes.holds(of)
     }
 }
 

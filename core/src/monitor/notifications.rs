@@ -5,7 +5,9 @@
 
 use super::turn::Turn;
 use super::{Monitor, Timer};
-use crate::machines::notifications::{Content, News, Order, SUMMARY, Subject, WayChange};
+use crate::machines::notifications::{
+    AlertNews, NotificationContent, NotificationOrder, SUMMARY, Subject, WayChange,
+};
 use crate::model::action::Action;
 use crate::model::alert::{Alert, AlertKind, Priority};
 use crate::model::device_id::DeviceId;
@@ -54,7 +56,7 @@ impl Monitor {
             AlertKind::BrokerLost => self.broker_grace,
             _ => Duration::ZERO,
         };
-        let news = News {
+        let news = AlertNews {
             kind: alert.kind,
             time: turn.now.wall,
             reason: alert.reason,
@@ -71,7 +73,7 @@ impl Monitor {
         let Some(way) = device.alert_unit.clone() else { return };
         let subject = Subject::Device(device.spec.name.clone());
         let (kind, time, reason) = (AlertKind::Expired, turn.now.wall, device.reason());
-        let news = News { kind, time, reason, message };
+        let news = AlertNews { kind, time, reason, message };
         self.notifications.raise(turn.now.mono, subject, &way, news, Duration::ZERO);
         self.save_soon(id);
         self.start_notifications(turn);
@@ -134,9 +136,8 @@ impl Monitor {
             JobOutcome::Failed(reason) => Some(reason),
         };
         let reason = failure.clone().unwrap_or_default();
-        let (mono, wall) = (turn.now.mono, turn.now.wall);
         let Some((way, change, subjects)) =
-            self.notifications.finished(mono, wall, instance, failure)
+            self.notifications.finished(turn.now.mono, instance, failure)
         else {
             return;
         };
@@ -165,18 +166,18 @@ impl Monitor {
     fn notification_of(
         &self,
         turn: &Turn<'_>,
-        Order { way, instance, content }: Order,
+        NotificationOrder { way, instance, content }: NotificationOrder,
     ) -> Notification {
         match content {
-            Content::Digest { subject, news, late } => {
+            NotificationContent::Digest { subject, news, late } => {
                 let notification = digest(turn.now.wall, way, instance, &news, late);
                 match subject {
                     Subject::Device(name) => self.with_device(notification, name, &news),
                     Subject::Matter(_) => notification,
                 }
             }
-            Content::Summary(all) => summary(way, instance, &all, &self.command),
-            Content::Test(device) => Notification {
+            NotificationContent::Summary(all) => summary(way, instance, &all, &self.command),
+            NotificationContent::Test(device) => Notification {
                 time: turn.now.wall,
                 device,
                 ..plain(way, instance, "test", test_sentence(&self.client_id))
@@ -188,7 +189,7 @@ impl Monitor {
         &self,
         notification: Notification,
         name: DeviceName,
-        news: &[News],
+        news: &[AlertNews],
     ) -> Notification {
         let device = self.id_named(&name).map(|id| &self.devices[id]);
         let agent = device.and_then(|device| device.agent.as_ref());
@@ -310,7 +311,7 @@ fn digest(
     wall: Duration,
     way: UnitTemplate,
     instance: String,
-    news: &[News],
+    news: &[AlertNews],
     late: bool,
 ) -> Notification {
     let first = news.iter().min_by_key(|news| news.kind.priority());
@@ -324,7 +325,7 @@ fn digest(
     }
 }
 
-fn line_of(wall: Duration, news: &News, late: bool) -> String {
+fn line_of(wall: Duration, news: &AlertNews, late: bool) -> String {
     if late {
         format!("{} (told {} late)", news.message, RoundedDuration(wall.saturating_sub(news.time)))
     } else {
@@ -336,7 +337,7 @@ fn line_of(wall: Duration, news: &News, late: bool) -> String {
 fn summary(
     way: UnitTemplate,
     instance: String,
-    all: &[(Subject, News)],
+    all: &[(Subject, AlertNews)],
     command: &str,
 ) -> Notification {
     let mut names: BTreeMap<AlertKind, Vec<&str>> = BTreeMap::new();

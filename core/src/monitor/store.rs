@@ -123,6 +123,7 @@ impl Monitor {
     /// What is outstanding is retried by the store itself. Agents do not wait for it: one that a
     /// person disabled is stopped when the store can be read.
     pub(super) fn store_failed(&mut self, turn: &mut Turn<'_>, error: String) {
+        self.store_fails = true;
         turn.raise(AlertKind::StoreFailed, error);
         self.settle_agents(turn);
         self.recall_availabilities(turn);
@@ -164,6 +165,7 @@ impl Monitor {
     }
 
     pub(super) fn store_recovered(&mut self, turn: &mut Turn<'_>) {
+        self.store_fails = false;
         turn.raise(AlertKind::StoreBack, "the store works again, nothing was lost".to_owned());
     }
 }

@@ -3,7 +3,7 @@
 use super::Monitor;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
-use crate::model::view::{AgentView, DeviceView, NotificationsView, Summary};
+use crate::model::view::{AgentView, DeviceView, NotificationsSummary, Summary};
 
 impl Monitor {
     /// Figures of the whole monitoring.
@@ -15,6 +15,12 @@ impl Monitor {
             expired: self.expired_count,
             agents: self.manager.agents,
             agents_running: self.manager.running,
+            store_fails: self.store_fails,
+            notifications: NotificationsSummary {
+                pending: self.notifications.pending(),
+                last_told: self.notifications.last_told(),
+                silenced: self.mutes.covers(None),
+            },
         }
     }
 
@@ -44,18 +50,6 @@ impl Monitor {
     #[must_use]
     pub fn views_after(&self, after: Option<&DeviceName>, limit: usize) -> Vec<DeviceView> {
         self.devices.named_after(after).take(limit).map(|id| self.view_of(id)).collect()
-    }
-
-    /// How alerts reach people elsewhere.
-    #[must_use]
-    pub fn notifications(&self) -> NotificationsView {
-        let left = self.mutes.left(None, self.last_turn.boot);
-        NotificationsView {
-            pending: self.notifications.pending(),
-            is_failing: self.notifications.is_failing(),
-            last: self.notifications.last().cloned(),
-            silenced_until: left.map(|left| self.last_turn.wall + left),
-        }
     }
 
     pub(super) fn view_of(&self, id: DeviceId) -> DeviceView {

@@ -9,14 +9,23 @@ use crate::request::{Command, Rejection, Request};
 use futures_util::StreamExt as _;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::notice::Notice;
-use iotmonitor_core::model::view::{AgentView, DeviceView, Liveness, Summary};
+use iotmonitor_core::model::view::{
+    AgentView, DeviceView, Liveness, NotificationsSummary, Summary,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, Variant};
 
-const SUMMARY: Summary =
-    Summary { watching: true, devices: 2, expired: 1, agents: 1, agents_running: 1 };
+const SUMMARY: Summary = Summary {
+    watching: true,
+    devices: 2,
+    expired: 1,
+    agents: 1,
+    agents_running: 1,
+    store_fails: false,
+    notifications: NotificationsSummary { pending: 2, last_told: Some(false), silenced: false },
+};
 
 fn view(name: &str) -> DeviceView {
     let agent = name.starts_with("agent").then(|| AgentView {
@@ -246,6 +255,15 @@ async fn an_order_has_options_and_refuses_what_it_does_not_know() {
             options(&[wait(), seconds()]),
             Command::Pause(name("agent"), Duration::from_secs(90)),
         ),
+        (
+            "silence",
+            "lamp",
+            options(&[seconds()]),
+            Command::Silence(Some(name("lamp")), Duration::from_secs(90)),
+        ),
+        ("silence", "", options(&[seconds()]), Command::Silence(None, Duration::from_secs(90))),
+        ("unsilence", "", options(&[]), Command::Unsilence(None)),
+        ("test-alert", "lamp", options(&[wait()]), Command::TestAlert(Some(name("lamp")))),
     ] {
         monitor.call(PATH, MONITOR, "Order", &(verb, device, options)).await.unwrap();
         assert_eq!(monitor.commands.recv().await, Some(command));
@@ -253,6 +271,8 @@ async fn an_order_has_options_and_refuses_what_it_does_not_know() {
     for (verb, options) in [
         ("explode", options(&[])),
         ("restart", options(&[seconds()])),
+        ("silence", options(&[])),
+        ("unsilence", options(&[seconds()])),
         ("disable", options(&[("Hurry", Variant::from(true))])),
         ("disable", options(&[("Seconds", Variant::from("90"))])),
         ("disable", options(&[("Seconds", Variant::from(0_u64))])),
@@ -319,7 +339,21 @@ async fn notices_are_heard_by_everybody() {
     for (path, interface, keys) in [
         (device_path("lamp"), DEVICE, ["Reason", "Since", "State"].as_slice()),
         (device_path("agent"), AGENT, &["MainPID", "Restarts", "UnitState"]),
-        (PATH.to_owned(), MONITOR, &["Agents", "AgentsRunning", "Devices", "Expired", "Watching"]),
+        (
+            PATH.to_owned(),
+            MONITOR,
+            &[
+                "Agents",
+                "AgentsRunning",
+                "AlertsWaiting",
+                "Devices",
+                "Expired",
+                "LastAlert",
+                "Silenced",
+                "StoreFails",
+                "Watching",
+            ],
+        ),
     ] {
         let signal = next().await;
         assert_eq!(signal.header().path().unwrap().as_str(), path);

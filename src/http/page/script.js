@@ -68,7 +68,8 @@ function rank(device) {
 }
 
 function stateOf(device) {
-  const text = device.reason ? `${device.state} (${device.reason})` : device.state;
+  const quiet = device.silencedUntil > now() ? ", silenced" : "";
+  const text = (device.reason ? `${device.state} (${device.reason})` : device.state) + quiet;
   const className = rank(device) === 0 ? "bad" : { alive: "good", unknown: "odd" }[device.state] ?? "";
   return [text, className];
 }
@@ -158,8 +159,11 @@ function verdict(all) {
     return ["The broker cannot be reached: no device is heard, and none expires.", "bad"];
   }
   const alarms = all.filter((device) => rank(device) === 0).length;
-  if (alarms > 0) return [`${alarms} of ${all.length} in alarm`, "bad"];
-  return ["No alarm", "good"];
+  const text = alarms > 0 ? `${alarms} of ${all.length} in alarm` : "No alarm";
+  if (status?.lastAlertTold === false) {
+    return [`${text}; the last alert reached nobody, ${status.alertsWaiting} wait`, "bad"];
+  }
+  return [status?.silenced ? `${text}; all alerts are silenced` : text, alarms > 0 ? "bad" : "good"];
 }
 
 function showAlerts() {

@@ -11,7 +11,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
 
 /// One alert for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub struct AlertNews {
     pub kind: AlertKind,
     /// Wall clock since the Unix epoch.
     pub time: Duration,
@@ -21,7 +21,7 @@ pub struct News {
 
 /// What is still to be told of one subject.
 #[derive(Debug)]
-pub struct Entry {
+pub struct UnheardEntry {
     pub way: UnitTemplate,
     pub parts: Vec<Part>,
     pub retry: Retry,
@@ -38,9 +38,9 @@ pub struct Part {
     pub matter: AlertKind,
     /// A person has heard that it has begun, and not that it is over.
     pub told: bool,
-    pub news: Option<News>,
+    pub news: Option<AlertNews>,
     /// What is under way.
-    pub flying: Option<News>,
+    pub flying: Option<AlertNews>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ impl Retry {
 
 impl Part {
     /// Takes in what is newer. An end of what nobody has heard of withdraws it.
-    pub fn hear(&mut self, news: News) {
+    pub fn hear(&mut self, news: AlertNews) {
         self.news = Some(news);
         self.settle();
     }
@@ -100,7 +100,7 @@ impl Part {
     }
 }
 
-impl Entry {
+impl UnheardEntry {
     pub fn has_news(&self) -> bool {
         self.parts.iter().any(|part| part.news.is_some())
     }
@@ -110,7 +110,7 @@ impl Entry {
         !self.is_flying && self.has_news()
     }
 
-    pub fn take_off(&mut self) -> Vec<News> {
+    pub fn take_off(&mut self) -> Vec<AlertNews> {
         self.is_flying = true;
         let mut flying = Vec::new();
         for part in &mut self.parts {
@@ -121,7 +121,7 @@ impl Entry {
     }
 }
 
-impl Entry {
+impl UnheardEntry {
     pub fn records(&self) -> Vec<UnheardRecord> {
         self.parts.iter().map(Part::record).collect()
     }
@@ -139,7 +139,7 @@ impl Part {
     }
 }
 
-impl News {
+impl AlertNews {
     pub fn of_record(record: &NewsRecord) -> Option<Self> {
         Some(Self {
             kind: AlertKind::of_event(&record.event)?,
@@ -154,8 +154,8 @@ impl News {
 mod tests {
     use super::*;
 
-    fn news(kind: AlertKind) -> News {
-        News { kind, time: Duration::ZERO, reason: None, message: kind.event().to_owned() }
+    fn news(kind: AlertKind) -> AlertNews {
+        AlertNews { kind, time: Duration::ZERO, reason: None, message: kind.event().to_owned() }
     }
 
     fn part(told: bool) -> Part {

@@ -1,0 +1,78 @@
+//! What is kept of notifications from one run to the next.
+
+use super::entry::{AlertNews, FIRST_DELAY, Part, Retry, UnheardEntry};
+use super::{Failing, Notifications, Subject, Way};
+use crate::model::alert::AlertKind;
+use crate::model::snapshot::UnheardRecord;
+use crate::model::unit_name::UnitTemplate;
+use std::time::Duration;
+
+impl Notifications {
+    /// What is to be kept of a subject.
+    #[must_use]
+    pub fn records(&self, subject: &Subject) -> Vec<UnheardRecord> {
+        self.entries.get(subject).map(UnheardEntry::records).unwrap_or_default()
+    }
+
+    /// What is to be kept of all that concerns no device. What another run finds out for itself is
+    /// left out, and only the broker's return is found out by every run.
+    #[must_use]
+    pub fn records_of_matters(&self) -> Vec<UnheardRecord> {
+        let matters = self.entries.iter().filter(|(subject, _)| match subject {
+            Subject::Device(_) => false,
+            Subject::Matter(matter) => *matter == AlertKind::BrokerLost || !matter.has_end(),
+        });
+        matters.flat_map(|(_, entry)| entry.records()).collect()
+    }
+
+    /// The templates that fail, and for how long.
+    #[must_use]
+    pub fn failing(&self, now: Duration) -> Vec<(String, Duration)> {
+        let failing = |(name, way): (&UnitTemplate, &Way)| {
+            way.failing_since.map(|failing| (name.to_string(), failing.lasts(now)))
+        };
+        self.ways.iter().filter_map(failing).collect()
+    }
+
+    /// Goes on with a way that failed in an earlier run.
+    pub fn resume_failing(&mut self, now: Duration, way: UnitTemplate, before: Duration) {
+        let way = self.ways.entry(way).or_default();
+        way.failing_since.get_or_insert(Failing { before, since: now });
+    }
+
+    /// Goes on with what an earlier run has left of a subject. What this one has heard is newer.
+    pub fn resume(
+        &mut self,
+        now: Duration,
+        due: Duration,
+        subject: Subject,
+        way: &UnitTemplate,
+        records: &[UnheardRecord],
+    ) {
+        let rests = self.rests(now, way);
+        let entry = self.entries.entry(subject.clone()).or_insert_with(|| UnheardEntry {
+            way: way.clone(),
+            parts: Vec::new(),
+            retry: Retry { due: (!rests).then_some(due), delay: FIRST_DELAY },
+            is_flying: false,
+            is_late: records.iter().any(|record| record.news.is_some()),
+            failed: None,
+        });
+        for record in records {
+            let Some(matter) = AlertKind::of_event(&record.matter) else { continue };
+            match entry.parts.iter_mut().find(|part| part.matter == matter) {
+                Some(part) => {
+                    part.told = record.told;
+                    part.settle();
+                }
+                None => entry.parts.push(Part {
+                    matter,
+                    told: record.told,
+                    news: record.news.as_ref().and_then(AlertNews::of_record),
+                    flying: None,
+                }),
+            }
+        }
+        self.settle(&subject);
+    }
+}
