@@ -1,3 +1,5 @@
+//! The covering plan against a naive matcher, and when it is given up.
+
 use super::*;
 use crate::model::plan::plan;
 use proptest::prelude::*;
