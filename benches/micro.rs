@@ -8,7 +8,7 @@ use iotmonitor::store::{self, StoreCommand, StoreHandle, StoreSettings};
 use iotmonitor_core::machines::deadline::DeadlineTable;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Delivery, QoS};
-use iotmonitor_core::model::state::{StateChange, StateRecord};
+use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
 use iotmonitor_core::topic::index::TopicIndex;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;
@@ -89,9 +89,16 @@ impl Store {
 
     /// Records so many states and waits until they are on disk.
     fn record(&mut self, states: usize) {
-        for _ in 0..states {
+        let last = self.last;
+        let numbers = last + 1..=last + states as u64;
+        self.record_on(
+            numbers.map(|number| format!("b/d{}/actuators/lamp", number * 7_919 % 10_000)),
+        );
+    }
+
+    fn record_on(&mut self, topics: impl Iterator<Item = String>) {
+        for topic in topics {
             self.last += 1;
-            let topic = format!("b/d{}/actuators/lamp", self.last * 7_919 % 10_000);
             let state = StateRecord {
                 topic: TopicName::new(topic).expect("it is a name"),
                 payload: Bytes::from_static(b"payload of 20 bytes."),
@@ -112,6 +119,29 @@ impl Store {
             }
         }
     }
+
+    /// Reads all states that match, and counts them.
+    fn read(&mut self, filters: &[TopicFilter]) -> usize {
+        let (mut found, mut after) = (0, None);
+        loop {
+            let (read, filters) = (ReadId::Question(0), filters.to_vec());
+            let command = StoreCommand::ReadStates { read, filters, after };
+            self.handle.send(command).expect("there is room for a read");
+            after = loop {
+                match self.events.blocking_recv() {
+                    Some(Event::StatesRead { states, next, .. }) => {
+                        found += states.len();
+                        break next;
+                    }
+                    Some(_) => {}
+                    None => panic!("the store ended"),
+                }
+            };
+            if after.is_none() {
+                return found;
+            }
+        }
+    }
 }
 
 /// From the hand-over of a group to the word that it is on disk, with the disk's own time.
@@ -121,5 +151,21 @@ fn store_commit(bencher: Bencher, states: usize) {
     let mut store = Store::open(directory.path());
     store.record(1);
     bencher.counter(ItemsCount::new(states)).bench_local(|| store.record(states));
+    assert!(store.handle.close(Duration::from_secs(5)), "the store is on disk");
+}
+
+/// A thousand states of one device, found by a filter that begins with a wildcard among so many.
+#[divan::bench(args = [10_000, 100_000, 1_000_000], sample_count = 5, sample_size = 1)]
+fn store_read_behind_a_wildcard(bencher: Bencher, states: usize) {
+    const ROOMS: usize = 1_000;
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    let mut store = Store::open(directory.path());
+    for first in (0..states).step_by(4_000) {
+        let topics = (first..states.min(first + 4_000))
+            .map(|at| format!("room{}/lamp{}/set", at % ROOMS, at / ROOMS));
+        store.record_on(topics);
+    }
+    let filters = vec![TopicFilter::new("+/lamp7/#").expect("it is a filter")];
+    bencher.bench_local(|| assert_eq!(store.read(&filters), ROOMS));
     assert!(store.handle.close(Duration::from_secs(5)), "the store is on disk");
 }

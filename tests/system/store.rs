@@ -1,20 +1,23 @@
 //! A store that fails: the watching goes on, and nothing that the broker holds is lost.
 
-use super::harness::{Machine, Subscriber, config, eventually};
+use super::harness::{Machine, Publisher, Subscriber, config, eventually};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 3\nhelloTopic = \"home/lamp\"\n\
     watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n";
 const STORE: &str = "/var/lib/iotmonitor";
+const BROKER: &str = "/etc/mosquitto/conf.d/unlimited.conf";
 pub const DATA: &str = "/var/lib/iotmonitor/data.mdb";
 
 /// A monitor whose disk is full when so many states come; and the value of each, 30 kB, which is
 /// more than free pages of the file could take.
-fn full_disk(states: usize) -> (Machine, Subscriber, String) {
+fn full_disk(protocol: &str, states: usize) -> (Machine, Subscriber, String) {
     let machine = Machine::boot();
+    machine.write_file(BROKER, "max_inflight_messages 0\nmax_queued_messages 0\n");
+    machine.sh(&format!("chmod 644 {BROKER}; systemctl restart mosquitto"));
     machine.sh(&format!("mkdir -p {STORE}; mount -t tmpfs -o size=8m tmpfs {STORE}"));
-    let bus = machine.launch(&config("auto", SECTIONS));
+    let bus = machine.launch(&config(protocol, SECTIONS));
     machine.await_recording(&bus, "home/lamp/set/warm-up", "home/lamp");
     machine.run(&["dd", "if=/dev/zero", &format!("of={STORE}/filler"), "bs=4k"]);
     let big = "x".repeat(30_000);
@@ -26,7 +29,7 @@ fn full_disk(states: usize) -> (Machine, Subscriber, String) {
 
 #[test]
 fn a_full_disk_holds_back_the_states_and_not_the_watching() {
-    let (machine, bus, big) = full_disk(20);
+    let (machine, bus, big) = full_disk("auto", 20);
     let failed = machine.journal().wait_for_alert("store-failed", "");
     assert!(failed.field("PRIORITY").parse::<u8>().is_ok_and(|priority| priority <= 4));
     // Who asks for states is not kept waiting for the disk.
@@ -53,8 +56,30 @@ fn a_full_disk_holds_back_the_states_and_not_the_watching() {
 }
 
 #[test]
+fn what_waits_for_a_full_disk_is_recorded_over_a_restart_of_the_broker() {
+    let (machine, bus, big) = full_disk("3.1.1", 0);
+    let mut publisher = Publisher::connect(&machine, "many").unwrap();
+    publisher.publish("home/lamp/set/big", &big.repeat(10), false, 0).unwrap();
+    machine.journal().wait_for_alert("store-failed", "");
+    for number in 0..4_500 {
+        publisher.publish(&format!("home/lamp/set/{number}"), "x", false, 100).unwrap();
+    }
+    publisher.settle(0).unwrap();
+    drop(bus);
+    machine.ok(&["systemctl", "restart", "mosquitto"]);
+    let bus = machine.subscribe(&["home/monitoring/up"]);
+    bus.let_seconds_pass(5);
+    machine.sh(&format!("rm {STORE}/filler"));
+    machine.journal().wait_for_alert("store-back", "");
+    eventually("all states to be recorded", || {
+        let list = machine.ok(&["iotmonitor", "states", "list", "lamp"]);
+        (list.matches("home/lamp/set/").count() == 4_502).then_some(())
+    });
+}
+
+#[test]
 fn what_could_not_be_committed_survives_a_crash_in_the_brokers_session() {
-    let (machine, bus, big) = full_disk(10);
+    let (machine, bus, big) = full_disk("auto", 10);
     machine.journal().wait_for_alert("store-failed", "");
     machine.crash_monitor();
     machine.sh(&format!("rm {STORE}/filler"));
