@@ -50,6 +50,8 @@ pub struct StateSession {
     /// Unsubscribed before the second marker, so that its return proves them gone.
     leaving: BTreeSet<TopicFilter>,
     refused: BTreeSet<TopicFilter>,
+    /// The broker last refused the filter that brings markers back.
+    markers_refused: bool,
     /// A loss that is not told yet, with the time of telling.
     loss: Option<(Duration, LossReason)>,
     told_lost: bool,
@@ -159,12 +161,13 @@ impl StateSession {
     /// Whether a message with the retain flag is what the broker retains, and no live one. In MQTT
     /// 5 the flag is kept on live ones too, so it depends on where it comes: what the broker sends
     /// because of a subscription comes between the two markers, or a little later. Ahead of them
-    /// comes what was queued, and again what was `sent_before`, perhaps as a replay.
+    /// comes what was queued, and again what was `sent_before`, perhaps as a replay. Where no marker
+    /// is known to come back, nothing tells the two apart, and old values must not replace newer ones.
     #[must_use]
     pub fn is_replay(&self, sent_before: bool) -> bool {
         match (self.protocol, &self.backlog) {
             (Some(Protocol::V5), Backlog::Draining { first: true, .. }) => {
-                sent_before || self.told_swallowed
+                sent_before || self.told_swallowed || self.markers_refused
             }
             (Some(Protocol::V5), Backlog::Away | Backlog::TakenIn) => false,
             (Some(Protocol::V5), Backlog::Draining { .. } | Backlog::Settling { .. })
@@ -263,16 +266,25 @@ impl StateSession {
         self.stale.extend(stale);
     }
 
-    /// Every subscription is answered. Returns the refusals that are news.
-    pub fn subscribed<'r>(&mut self, refused: &'r [FilterRefusal]) -> Vec<&'r FilterRefusal> {
+    /// Every subscription is answered. `is_marker` tells the filter that brings markers back. Returns
+    /// the refusals that are news.
+    pub fn subscribed<'r>(
+        &mut self,
+        refused: &'r [FilterRefusal],
+        is_marker: impl Fn(&TopicFilter) -> bool,
+    ) -> Vec<&'r FilterRefusal> {
         let before = std::mem::take(&mut self.refused);
         self.refused = refused.iter().map(|refusal| refusal.filter.clone()).collect();
+        // A later subscription on the same connection may be one to other filters alone.
+        self.markers_refused &= self.subscribed > 0;
+        self.markers_refused |= self.refused.iter().any(is_marker);
         refused.iter().filter(|refusal| !before.contains(&refusal.filter)).collect()
     }
 
-    /// Whether the broker refused any filter of which this is true.
-    pub fn has_refused(&self, is_meant: impl Fn(&TopicFilter) -> bool) -> bool {
-        self.refused.iter().any(is_meant)
+    /// Whether no marker can come back, although one is waited for.
+    #[must_use]
+    pub fn waits_in_vain(&self) -> bool {
+        self.is_draining() && self.markers_refused
     }
 
     /// A marker came back.
@@ -477,11 +489,15 @@ mod tests {
     fn a_refusal_is_news_once() {
         let mut session = connected(false);
         let refused = [FilterRefusal { filter: filter("a"), reason: "not authorized".into() }];
-        assert_eq!(session.subscribed(&refused).len(), 1);
-        assert_eq!(session.subscribed(&refused).len(), 0);
-        assert!(session.has_refused(|refused| *refused == filter("a")));
-        session.subscribed(&[]);
-        assert_eq!(session.subscribed(&refused).len(), 1);
+        let is_marker = |filter: &TopicFilter| *filter == self::filter("a");
+        assert_eq!(session.subscribed(&refused, is_marker).len(), 1);
+        assert_eq!(session.subscribed(&refused, is_marker).len(), 0);
+        assert!(session.waits_in_vain());
+        session.connected(at(200), Protocol::V5, true);
+        assert!(session.is_replay(false), "it is not known to be queued");
+        session.subscribed(&[], is_marker);
+        assert!(!session.waits_in_vain() && !session.is_replay(false));
+        assert_eq!(session.subscribed(&refused, is_marker).len(), 1);
     }
 
     #[test]

@@ -113,12 +113,11 @@ impl Monitor {
     }
 
     pub(super) fn session_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[FilterRefusal]) {
-        for refusal in self.session.subscribed(refused) {
+        let marker = self.own_topic(&format!("marker/{}/2", self.client_id));
+        for refusal in self.session.subscribed(refused, |filter| filter.matches(&marker)) {
             turn.raise(AlertKind::FilterRefused, refusal_sentence(refusal));
         }
-        let marker = self.own_topic(&format!("marker/{}/2", self.client_id));
-        if self.session.is_draining()
-            && self.session.has_refused(|filter| filter.matches(&marker))
+        if self.session.waits_in_vain()
             && let BacklogProgress::WaitUntil(until) = self.session.settle(turn.now.mono)
         {
             // No marker can come back.

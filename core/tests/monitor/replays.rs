@@ -290,3 +290,16 @@ fn a_store_that_was_put_aside_before_the_connection_learns_with_it() {
     house.advance(secs(2));
     assert_eq!(recorded(&house), "on");
 }
+
+/// No marker comes back there, so nothing tells what was queued from what is retained.
+#[test]
+fn a_replay_is_one_too_where_the_broker_is_known_to_refuse_the_markers() {
+    let mut house = settled(Protocol::V5);
+    house.broker.delivers = false;
+    house.broker.refused.insert(super::timetable::filter("home/monitoring/marker/iotmonitor/+"));
+    reconnect(&mut house);
+    says(&mut house, "on", true);
+    says(&mut house, "off", false);
+    reconnect(&mut house);
+    assert_eq!(recorded(&house), "off");
+}
