@@ -4,7 +4,7 @@
 //! Commands go in through a bounded channel and are carried out in order; what waits is put into
 //! one transaction with one fsync, and then reported. When a commit fails the group stays in memory
 //! and is tried again until it succeeds, and everything behind it waits, reads too: no read misses
-//! what was sent before it. Deliberately absent: what a state means, when one is restored, and logs.
+//! what was sent before it. The core decides what a state means and when it is restored.
 //!
 //! Flags are LMDB's default, so that a commit that was reported survives a power cut.
 
@@ -168,8 +168,9 @@ impl std::fmt::Debug for Opened {
 }
 
 /// Says whether this version may touch the store in `directory`; to be asked before [`spawn`].
-/// A missing, damaged, locked or unreadable store is none of its business; a good one comes back, and
-/// the look at one that takes longer than [`CHECK_PATIENCE`].
+/// A good store is returned open, so that it is not checked twice; if the check takes longer than
+/// [`CHECK_PATIENCE`], the unfinished check is returned. A missing, damaged, locked or unreadable
+/// store gives `None`, and the store's thread reports it.
 ///
 /// # Errors
 /// [`StoreError::NewerFormat`] and no other.

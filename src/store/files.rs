@@ -1,7 +1,6 @@
 //! The store's files as files: the lock against a second process, the look at the data file that
 //! LMDB itself does not take, and putting a damaged file aside.
-//!
-//! Deliberately absent: anything that opens the database.
+//! Nothing here opens the database.
 
 use super::error::StoreError;
 use super::pages::{self, Extent, Flaw, Tree};

@@ -2,7 +2,7 @@
 //! flipped bit in a page's structure would end the process with a signal, or have it write over
 //! pages that are in use.
 //!
-//! Deliberately absent: records' contents, which have checksums of their own. Layouts are those of
+//! The contents of records are not checked here; they have checksums of their own. Layouts are those of
 //! `MDB_page`, `MDB_node` and `MDB_db` (mdb.c); numbers are native.
 
 use crate::pulse::Pulse;

@@ -2,7 +2,7 @@
 //!
 //! LMDB reads through a map of the whole file, so every page that was ever looked at stays with the
 //! process: in time the whole store, although the kernel holds it for all and takes it when it
-//! needs room. Deliberately absent: the kernel's cache of the file, which stays as it is.
+//! needs room. The kernel's cache of the file stays as it is.
 
 use super::files::DATA_FILE;
 use nix::sys::mman::{MmapAdvise, madvise};

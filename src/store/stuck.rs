@@ -1,7 +1,7 @@
 //! Whether the store's thread is stuck in the kernel, with a disk that does not answer.
 //!
 //! Such a thread cannot be helped by a restart: the kernel lets no process go, not even a killed
-//! one, before the disk has answered. Deliberately absent: how long is too long, and the alert.
+//! one, before the disk has answered. The daemon decides how long is too long, and raises the alert.
 
 use nix::unistd::gettid;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
