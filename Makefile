@@ -13,7 +13,7 @@ MINUTES ?= 10
 # How long `make fuzz` tries each of its targets.
 SECONDS ?= 10
 
-.PHONY: help build run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-baseline picture deps \
+.PHONY: help build run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-baseline rhythms picture deps \
 	deb deny advisories reproducible book install uninstall
 
 help: ## this list
@@ -62,6 +62,9 @@ bench-micro: ## time the topic index, the deadline table and the store's commits
 
 bench-baseline: ## take the present cost of a message as the baseline
 	$(CARGO) bench --locked --profile counted --bench regression -- renew
+
+rhythms: ## print how automatic timeouts fit devices of many kinds in half a year
+	RHYTHM_DAYS=180 $(CARGO) test --locked --test discovery rhythms -- --nocapture
 
 picture: ## take the README's picture of the status page anew (as root, with pngquant)
 	$(CARGO) test --locked --test system a_browser_shows

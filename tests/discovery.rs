@@ -4,8 +4,12 @@
 mod conventions;
 #[path = "discovery/hostile.rs"]
 mod hostile;
+#[path = "discovery/month.rs"]
+mod month;
 #[path = "discovery/recorded.rs"]
 mod recorded;
+#[path = "discovery/rhythms.rs"]
+mod rhythms;
 #[path = "discovery/shapes.rs"]
 mod shapes;
 

@@ -18,7 +18,8 @@ pub fn by_convention(
 ) -> Vec<TopicFilter> {
     let mut filters = Vec::new();
     let parsed = |patterns: Vec<String>| {
-        patterns.into_iter().filter_map(|pattern| TopicFilter::new(pattern).ok())
+        let patterns = patterns.into_iter().take(MOST_FILTERS);
+        patterns.filter_map(|pattern| TopicFilter::new(pattern).ok())
     };
     let mut is_wide = false;
     for pattern in parsed(patterns) {

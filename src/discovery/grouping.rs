@@ -416,3 +416,44 @@ fn seen((topic, traffic, role): &(&TopicName, &Traffic, TopicRole)) -> Seen {
 fn usable(topic: &TopicName) -> Option<TopicName> {
     topic.as_filter().map(|_| topic.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::Observation;
+    use crate::discovery::conventions::zigbee2mqtt::Roster;
+    use crate::discovery::traffic::Topics;
+
+    /// How many topics are looked at for so many devices.
+    fn steps(devices: u64, topics_of: fn(u64) -> [String; 3]) -> u64 {
+        let mut topics = Topics::default();
+        for topic in (0..devices).flat_map(topics_of) {
+            let topic = TopicName::new(topic).unwrap();
+            let at = Duration::from_secs(1);
+            let observation = Observation { topic: &topic, payload: b"1", retained: false, at };
+            topics.note(&observation);
+            topics.enter(&observation);
+        }
+        let (described, roster) = (Described::default(), Roster::default());
+        let facts = Facts { topics: &topics, roster: &roster };
+        let found = found(facts, &described, Duration::from_secs(120), BTreeSet::new());
+        assert_eq!(found.devices.len() as u64, devices);
+        topics.steps.get()
+    }
+
+    #[test]
+    fn twice_as_many_devices_of_one_kind_cost_twice_as_much() {
+        let by_shape = |number| {
+            ["temperature", "humidity", "pressure"]
+                .map(|what| format!("home/{number}/node/sensor/{what}"))
+        };
+        let by_convention =
+            |number| ["SENSOR", "STATE", "LWT"].map(|what| format!("tele/{number}/node/{what}"));
+        let named =
+            |number| ["a", "b", "hello"].map(|what| format!("{number}/lamp/sensors/{what}"));
+        for topics_of in [by_shape, by_convention, named] {
+            let (few, many) = (steps(200, topics_of), steps(2_000, topics_of));
+            assert!(many <= few * 11, "{few} for 200, {many} for 2000");
+        }
+    }
+}

@@ -199,6 +199,9 @@ pub struct Topics {
     traffic: BTreeMap<TopicName, Traffic>,
     name_bytes: usize,
     passed_over: u64,
+    /// Topics that were looked at, for the tests.
+    #[cfg(test)]
+    pub steps: std::cell::Cell<u64>,
 }
 
 impl Topics {
@@ -276,12 +279,20 @@ impl Topics {
         self.traffic.iter()
     }
 
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only the tests count"))]
+    fn step(&self) {
+        #[cfg(test)]
+        self.steps.set(self.steps.get() + 1);
+    }
+
     pub fn get(&self, topic: &str) -> Option<&Traffic> {
+        self.step();
         self.traffic.get(topic.as_bytes())
     }
 
     /// Whether any topic lies below this level.
     pub fn has_below(&self, level: &str) -> bool {
+        self.step();
         let prefix = format!("{level}/");
         let range = (std::ops::Bound::Included(prefix.as_bytes()), std::ops::Bound::Unbounded);
         let next = self.traffic.range::<[u8], _>(range).next();
@@ -289,6 +300,7 @@ impl Topics {
     }
 
     pub fn contains(&self, topic: &str) -> bool {
+        self.step();
         self.traffic.contains_key(topic.as_bytes())
     }
 
@@ -297,7 +309,11 @@ impl Topics {
         let from: &[u8] = level.as_bytes();
         let range = (std::ops::Bound::Included(from), std::ops::Bound::Unbounded);
         let begins = move |topic: &&TopicName| topic.as_str().starts_with(level);
-        self.traffic.range::<[u8], _>(range).map(|(topic, _)| topic).take_while(begins)
+        self.traffic
+            .range::<[u8], _>(range)
+            .map(|(topic, _)| topic)
+            .take_while(begins)
+            .inspect(|_| self.step())
     }
 }
 

@@ -10,8 +10,9 @@ use iotmonitor_core::machines::silence::rhythm;
 use iotmonitor_core::topic::TopicName;
 use std::time::Duration;
 
-/// So many intervals of `$stats` are waited for.
-const INTERVALS: u32 = 3;
+/// So many intervals of `$stats` are waited for. With three, two lost messages in a row are an alarm,
+/// which a house has once in a month or two.
+const INTERVALS: u32 = 5;
 
 /// A longer interval is a mistake.
 const LONGEST_INTERVAL: u64 = 7 * 86_400;
@@ -43,7 +44,7 @@ impl Ecosystem for Homie {
         let seconds: u64 = interval.trim().parse().ok()?;
         (1..=LONGEST_INTERVAL).contains(&seconds).then(|| {
             let span = rhythm::round(Duration::from_secs(seconds) * INTERVALS);
-            UsualSilence::Lasts(span, "3 times its $stats/interval")
+            UsualSilence::Lasts(span, "5 times its $stats/interval")
         })
     }
 }
