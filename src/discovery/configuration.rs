@@ -216,6 +216,12 @@ fn entries(device: &FoundDevice) -> Vec<String> {
             quoted(topic.as_str())
         ));
     }
+    for (key, word) in ["availabilityOffline", "availabilityOnline"].iter().zip(&device.words) {
+        if let Some(word) = word {
+            let word = quoted(word);
+            entries.push(format!("{key} = {word}  # as Home Assistant is told"));
+        }
+    }
     let names: Vec<String> =
         device.depends_on.iter().map(|bridge| quoted(bridge.as_str())).collect();
     match names.as_slice() {

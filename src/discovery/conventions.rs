@@ -152,6 +152,11 @@ trait Ecosystem: Sync {
         None
     }
 
+    /// The topic of its will, heard or not, where the convention says it.
+    fn will(&self, _device: &str) -> Option<String> {
+        None
+    }
+
     /// Whether such a device sleeps between its messages, and says each time that it goes.
     fn sleeps(&self, _device: &str) -> bool {
         false
@@ -238,6 +243,10 @@ impl Convention {
 
     pub fn reports(self, device: &str) -> Option<&'static str> {
         self.ecosystem()?.reports(device)
+    }
+
+    pub fn will(self, device: &str) -> Option<TopicName> {
+        TopicName::new(self.ecosystem()?.will(device)?).ok()
     }
 
     pub fn silence(self, device: &str, facts: Facts<'_>) -> Option<UsualSilence> {

@@ -23,6 +23,8 @@ pub struct FoundDevice {
     pub watch: Vec<TopicFilter>,
     pub hello: Option<TopicName>,
     pub availability: Option<TopicName>,
+    /// Words that only a description names: that it is gone, and that it is there.
+    pub words: [Option<String>; 2],
     /// Its availability, and why it is no alarm.
     pub unused_availability: Option<(TopicName, UnusedAvailability)>,
     /// The devices by whose way it is heard, where these are watched themselves.
@@ -249,6 +251,7 @@ struct Draft {
     watch: Vec<TopicFilter>,
     hello: Option<TopicName>,
     availability: Option<TopicName>,
+    words: [Option<String>; 2],
     unused_availability: Option<(TopicName, UnusedAvailability)>,
     orders: Vec<TopicName>,
     timeout: Timeout,
@@ -264,6 +267,7 @@ impl Draft {
             watch,
             hello,
             availability,
+            words,
             unused_availability,
             orders,
             timeout,
@@ -277,6 +281,7 @@ impl Draft {
             watch,
             hello,
             availability,
+            words,
             unused_availability,
             depends_on: Vec::new(),
             orders,
@@ -306,9 +311,13 @@ fn draft(
     let best =
         group.in_role(is_availability).max_by_key(|(_, said)| (said.here, Reverse(said.retained)));
     let says = best.and_then(|(_, said)| said.here);
+    let words = about.iter().find(|about| about.words.iter().any(Option::is_some));
+    let words = words.map_or([None, None], |about| about.words.clone());
+    // A retained word is one of those that were told, where it is none that is known.
     let unknown_words = best.is_some_and(|(_, said)| said.passed() && said.here.is_none())
-        || about.iter().any(|about| about.has_unknown_word);
-    let availability = best.and_then(|(topic, _)| usable(topic));
+        && words.iter().all(Option::is_none);
+    let availability = best.map(|(topic, _)| topic.clone()).or_else(|| convention.will(key));
+    let availability = availability.as_ref().and_then(usable);
     let (availability, unused_availability) = match availability {
         Some(topic) if sleeps => (None, Some((topic, UnusedAvailability::Sleeps))),
         Some(topic) if unknown_words => (None, Some((topic, UnusedAvailability::UnknownWords))),
@@ -351,6 +360,7 @@ fn draft(
         model: about.iter().find_map(|about| about.model.clone()),
         watch,
         hello,
+        words: if availability.is_some() { words } else { [None, None] },
         availability,
         unused_availability,
         orders: orders.map(|(topic, _)| topic.clone()).collect(),

@@ -91,7 +91,7 @@ impl Traffic {
 
     fn count(&mut self, observation: &Observation<'_>) {
         let Observation { payload, retained, at, .. } = *observation;
-        let here = says(observation.topic, payload);
+        let here = says(payload);
         self.in_words = here.is_some() && is_in_words(payload);
         self.remember(payload);
         // A flood of messages is not parsed to its end.
@@ -133,12 +133,8 @@ fn is_in_words(payload: &[u8]) -> bool {
     first.is_ascii_alphabetic() && !b"tf".contains(&first)
 }
 
-/// What a payload says, read as a word about availability. With mqtt-smarthome `connected` is `2`
-/// where an interface and its hardware are there.
-fn says(topic: &TopicName, payload: &[u8]) -> Option<bool> {
-    if payload == b"2" && topic.as_str().ends_with("/connected") {
-        return Some(true);
-    }
+/// What a payload says, read as a word about availability.
+fn says(payload: &[u8]) -> Option<bool> {
     (payload.len() <= LONGEST_WORD).then(|| availability_words::says(payload)).flatten()
 }
 
@@ -219,7 +215,7 @@ impl Topics {
         }
         let Some((above, last)) = observation.topic.as_str().rsplit_once('/') else { return };
         let payload = observation.payload;
-        let is_will = is_in_words(payload) && says(observation.topic, payload).is_some();
+        let is_will = is_in_words(payload) && says(payload).is_some();
         if !ANSWERS.contains(&last) || is_will {
             return;
         }

@@ -326,7 +326,7 @@ fn found<'a>(watch: &'a Watch, deaths: &BTreeMap<&'a str, u64>) -> BTreeMap<&'a 
     found
 }
 
-fn deaths<'a>(plan: &'a Plan, from_day: u64, to_day: u64) -> BTreeMap<&'a str, u64> {
+fn deaths(plan: &Plan, from_day: u64, to_day: u64) -> BTreeMap<&str, u64> {
     let mut rng = Rng::with_seed(from_day);
     let time = |_| (START + rng.u64(from_day * DAY..to_day * DAY)) * 1000;
     let times: Vec<u64> = plan.devices().iter().map(time).collect();

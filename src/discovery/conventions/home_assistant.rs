@@ -116,8 +116,8 @@ pub struct About {
     pub model: Option<String>,
     /// Home Assistant calls an entity unavailable after so long; of several the longest.
     pub expires_after: Option<Duration>,
-    /// The word for its absence is one that the monitor does not know.
-    pub has_unknown_word: bool,
+    /// Words that the monitor does not know by itself: that it is gone, and that it is there.
+    pub words: [Option<String>; 2],
     /// An availability that other devices have too: that of the gateway.
     pub gateway: Option<String>,
 }
@@ -176,9 +176,18 @@ impl Described {
             about.model = (!model.is_empty()).then(|| model.join(" "));
         }
         about.expires_after = about.expires_after.max(expires_after(entity));
-        let word = get(entity, "pl_not_avail", "payload_not_available").and_then(Value::as_str);
-        about.has_unknown_word |=
-            word.is_some_and(|word| availability_words::says(word.as_bytes()) != Some(false));
+        let keys = [("pl_not_avail", "payload_not_available"), ("pl_avail", "payload_available")];
+        for ((word, (short, long)), means) in about.words.iter_mut().zip(keys).zip([false, true]) {
+            let told = get(entity, short, long).and_then(Value::as_str).map(str::trim);
+            let told = told.filter(|told| !told.is_empty() && told.len() <= LONGEST_NAME);
+            let unknown =
+                told.filter(|told| availability_words::says(told.as_bytes()) != Some(means));
+            *word = word.take().or_else(|| unknown.map(str::to_owned));
+        }
+        // One word cannot mean both.
+        if about.words[0].is_some() && about.words[0] == about.words[1] {
+            about.words = [None, None];
+        }
     }
 
     /// Whether the topic was not known. An availability that two devices name is a gateway's.

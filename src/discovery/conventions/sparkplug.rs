@@ -59,4 +59,16 @@ impl Ecosystem for SparkplugB {
             _ => Vec::new(),
         }
     }
+
+    fn will(&self, device: &str) -> Option<String> {
+        let (root, rest) = device.split_once(&format!("{NAMESPACE}/"))?;
+        let levels: Vec<&str> = rest.split('/').collect();
+        match levels.as_slice() {
+            [group, node] => Some(format!("{root}{NAMESPACE}/{group}/NDEATH/{node}")),
+            [group, node, device] => {
+                Some(format!("{root}{NAMESPACE}/{group}/DDEATH/{node}/{device}"))
+            }
+            _ => None,
+        }
+    }
 }
