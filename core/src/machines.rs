@@ -24,4 +24,5 @@ pub mod shared_base;
 pub mod silence;
 pub mod state_session;
 pub mod takedown;
+pub mod wall_clock;
 pub mod watch_link;

@@ -69,6 +69,7 @@ use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
 use crate::machines::state_session::StateSession;
 use crate::machines::takedown::Takedown;
+use crate::machines::wall_clock::WallClock;
 use crate::machines::watch_link::WatchLink;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
@@ -108,6 +109,7 @@ pub struct Monitor {
     /// What the present message means; kept for its memory.
     found: Vec<Target>,
     clock: WatchedClock,
+    wall_clock: WallClock,
     /// Silence deadlines on watched time, at most one entry a device.
     silence: DeadlineTable<DeviceId>,
     /// When alerts are due that wait for what becomes of another device, on watched time.
@@ -220,6 +222,7 @@ impl Monitor {
             max_subscriptions: spec.max_subscriptions,
             found: Vec::new(),
             clock: WatchedClock::default(),
+            wall_clock: WallClock::new(now),
             silence: DeadlineTable::default(),
             holds: DeadlineTable::default(),
             timers: DeadlineTable::default(),

@@ -96,7 +96,8 @@ fn step(dice: &mut Dice) -> Step {
             noticed: 22_000 + dice.below(23_000) as u64,
         },
         49..=51 => Step::Stall {
-            time: 1 + dice.one_of(&[1_500, 3_000, 400_000]) * dice.below(1_000) as u64 / 1_000,
+            time: 1 + dice.one_of(&[1_500, 3_000, 400_000, 1_200_000]) * dice.below(1_000) as u64
+                / 1_000,
             talk: (0..dice.below(4)).map(|_| dice.below(6)).collect(),
             drops: dice.below(3) == 0,
         },

@@ -1,5 +1,6 @@
 //! The alarm of one device, from its beginning to its end, and where its one alert stands.
 
+use super::wall_clock::ClockStep;
 use crate::model::alert::Reason;
 use std::time::Duration;
 
@@ -67,6 +68,13 @@ impl Episode {
     pub fn put_down_to(&mut self, cause: Reason) {
         if let Some(open) = &mut self.open {
             open.cause = cause;
+        }
+    }
+
+    /// The wall clock has stepped.
+    pub fn follow_clock(&mut self, step: ClockStep) {
+        if let Some(open) = &mut self.open {
+            open.since = step.follow(open.since);
         }
     }
 

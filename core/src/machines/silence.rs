@@ -6,6 +6,7 @@
 
 pub mod rhythm;
 
+use super::wall_clock::ClockStep;
 use crate::model::snapshot::DeviceRecord;
 use crate::model::view::Learned;
 use rhythm::{Rhythm, TIMES, UNLEARNED};
@@ -144,6 +145,12 @@ impl Silence {
     /// Nothing waits for it any more.
     pub fn await_no_word(&mut self) {
         self.is_awaited = false;
+    }
+
+    /// The wall clock has stepped; whether the time of the last contact is another one now.
+    pub fn follow_clock(&mut self, step: ClockStep) -> bool {
+        let followed = self.last_contact.map(|contact| step.follow(contact));
+        std::mem::replace(&mut self.last_contact, followed) != followed
     }
 
     /// Begins anew without a contact.

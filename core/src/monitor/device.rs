@@ -7,6 +7,7 @@ use crate::machines::dependency::Hold;
 use crate::machines::episode::{AlertStage, Episode};
 use crate::machines::flapping::Flaps;
 use crate::machines::silence::{Silence, Standing, Terms};
+use crate::machines::wall_clock::ClockStep;
 use crate::model::alert::Account;
 use crate::model::alert::Reason;
 use crate::model::device_id::DeviceId;
@@ -270,6 +271,14 @@ impl Device {
     pub(super) fn stable_timer(&self, id: DeviceId) -> Option<(Duration, Timer)> {
         let look_at = self.flaps.as_ref()?.next_look()?;
         Some((look_at, Timer::Stable(id)))
+    }
+
+    /// The wall clock has stepped; whether what is shown of the device is another time now.
+    pub(super) fn follow_clock(&mut self, step: ClockStep) -> bool {
+        let since = step.follow(self.since);
+        let is_other = std::mem::replace(&mut self.since, since) != since;
+        self.episode.follow_clock(step);
+        self.silence.follow_clock(step) || is_other
     }
 
     /// Moves what is on watched time when earlier runs become known.

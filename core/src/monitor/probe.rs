@@ -2,6 +2,7 @@
 //! taken for silent (see [`crate::machines::probes`]).
 
 use crate::machines::probes::{Answer, Overdue, PATIENCE};
+use crate::machines::wall_clock::ClockStep;
 use crate::model::device_id::DeviceId;
 use crate::model::message::QoS;
 use crate::monitor::turn::Turn;
@@ -10,12 +11,28 @@ use bytes::Bytes;
 use std::time::Duration;
 
 impl Monitor {
-    /// Notes when the monitor itself was held up.
+    /// Notes when the monitor itself was held up, and when the wall clock has stepped.
     pub(super) fn note_turn(&mut self, turn: &mut Turn<'_>) {
-        let before = std::mem::replace(&mut self.last_turn, turn.now).mono;
+        let before = std::mem::replace(&mut self.last_turn, turn.now);
         if self.clock.is_running() {
-            self.probes.note_turn(before, turn.now.mono);
+            self.probes.note_turn(before.mono, turn.now.mono);
         }
+        if let Some(step) = self.wall_clock.turn(before, turn.now) {
+            self.follow_clock(turn, step);
+        }
+    }
+
+    /// What is shown of this run moves with the wall clock.
+    fn follow_clock(&mut self, turn: &mut Turn<'_>, step: ClockStep) {
+        for id in self.devices.ids() {
+            if self.devices[id].follow_clock(step) {
+                self.save_soon(id);
+                if self.clock.is_running() {
+                    turn.out.push(self.status_publication(id));
+                }
+            }
+        }
+        self.flush_saves(turn);
     }
 
     /// Sends one unless one is under way, if there is anything that it could show.

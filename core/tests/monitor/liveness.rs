@@ -1,6 +1,6 @@
 //! Contacts, silence, expiry and recovery on a connection that stands.
 
-use super::expect::{device, watched};
+use super::expect::{device, device_name, watched};
 use super::timetable::{House, START, filter, message, millis, secs};
 use iotmonitor_core::model::alert::{AlertKind, Priority};
 use iotmonitor_core::model::event::Event;
@@ -106,10 +106,12 @@ fn steps_of_the_wall_clock_change_nothing_but_what_is_shown() {
     for step in [-86_400 * 365, -31, 31, 86_400 * 365] {
         let mut house = House::running(vec![watched("lamp", 30)]);
         house.hear("home/lamp/x");
-        let contact = house.wall();
+        let contact: i64 = house.wall().parse().unwrap();
         let deadline = house.mono + secs(30);
         house.advance(secs(15));
         house.wall_step += step;
+        // A correction of less than a minute is not followed.
+        let contact = (contact + if step.abs() > 60 { step } else { 0 }).to_string();
         house.advance(secs(100));
         house.expect_published("expire/lamp", deadline, &contact);
     }
@@ -385,4 +387,36 @@ fn a_broker_that_is_held_up_again_and_again_hides_nobody() {
         house.happen(Event::AnsweredLate { after: secs(2) });
     }
     assert_eq!(house.published("expire/lamp").len(), 1);
+}
+
+/// As on a Raspberry Pi, which has no clock: it starts with a time of long ago, until the network tells it
+/// the present one.
+#[test]
+fn what_is_shown_of_this_run_follows_the_wall_clock() {
+    let mut house =
+        House::running(vec![watched("lamp", 30), watched("bell", 3600), watched("old", 0)]);
+    house.hear("home/old/x");
+    let earlier = house.monitor.view(&device_name("old")).unwrap().last_contact;
+    house.wall_step -= 10 * 365 * 86_400;
+    house.restart();
+    house.power_up();
+    house.hear("home/lamp/x");
+    house.hear("home/bell/x");
+    house.advance(secs(20));
+    house.turn_the_page();
+    house.wall_step += 10 * 365 * 86_400;
+    house.advance(secs(20));
+    let last_contact =
+        |house: &House, name: &str| house.monitor.view(&device_name(name)).unwrap().last_contact;
+    let heard = house.now().wall - secs(40);
+    assert_eq!(last_contact(&house, "bell"), Some(heard));
+    assert_eq!(house.status("bell")["lastContact"].as_u64(), Some(heard.as_secs()));
+    assert_eq!(last_contact(&house, "old"), earlier, "that was on another clock");
+    let message = &house.alerts(AlertKind::Expired)[0].1.message;
+    assert!(message.contains("last contact 30 s ago"), "{message}");
+    assert_eq!(house.payloads("expire/lamp"), [heard.as_secs().to_string()]);
+    // The record is on the new clock, too.
+    house.restart();
+    house.power_up();
+    assert_eq!(last_contact(&house, "bell"), Some(heard));
 }

@@ -1,0 +1,99 @@
+//! Steps of the wall clock, which people set and which a machine without a clock of its own learns from
+//! the network a while after it has started.
+//!
+//! No decision rests on the wall clock. But what is shown of this run, such as the time of the last
+//! contact, is to be on the same clock as the present time: after a step of years a device that spoke
+//! a minute ago spoke a minute ago.
+
+use crate::model::time::Now;
+use std::time::Duration;
+
+/// Smaller steps are not followed: they are corrections, and what is shown is rounded.
+const SMALLEST: u64 = 60;
+
+/// What is known of the wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct WallClock {
+    /// The time at which this run started.
+    started: Duration,
+}
+
+/// A step between two turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The time at which this run started, on the clock before the step.
+    started: Duration,
+    /// The present time, on the clock before the step.
+    from: Duration,
+    /// The present time.
+    to: Duration,
+}
+
+impl WallClock {
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        Self { started: now.wall }
+    }
+
+    /// Whether the clock has stepped since the turn before. In suspension both clocks go on.
+    pub fn turn(&mut self, before: Now, now: Now) -> Option<ClockStep> {
+        let moved = now.wall.as_secs().wrapping_sub(before.wall.as_secs());
+        let passed = now.boot.as_secs().wrapping_sub(before.boot.as_secs());
+        let step = moved.wrapping_sub(passed).cast_signed();
+        if step.unsigned_abs() <= SMALLEST {
+            return None;
+        }
+        let from = before.wall + now.boot.saturating_sub(before.boot);
+        let step = ClockStep { started: self.started, from, to: now.wall };
+        self.started = step.shift(self.started);
+        Some(step)
+    }
+}
+
+impl ClockStep {
+    /// Where a time is after the step: one of this run moves with the clock, and one of an earlier run
+    /// was on a clock of its own.
+    #[must_use]
+    pub fn follow(&self, wall: Duration) -> Duration {
+        if (self.started..=self.from).contains(&wall) { self.shift(wall) } else { wall }
+    }
+
+    fn shift(&self, wall: Duration) -> Duration {
+        let ago = self.from.saturating_sub(wall);
+        self.to.saturating_sub(ago)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: fn(u64) -> Duration = Duration::from_secs;
+
+    fn at(wall: u64, boot: u64) -> Now {
+        Now { mono: T(0), wall: T(wall), boot: T(boot) }
+    }
+
+    #[test]
+    fn times_of_this_run_move_with_the_clock_and_those_of_others_do_not() {
+        let mut clock = WallClock::new(at(100, 10));
+        assert_eq!(clock.turn(at(100, 10), at(130, 40)), None);
+        let step = clock.turn(at(130, 40), at(1_000_140, 50)).unwrap();
+        let followed = [100, 130, 140].map(|wall| step.follow(T(wall)));
+        assert_eq!(followed, [T(1_000_100), T(1_000_130), T(1_000_140)]);
+        assert_eq!([99, 141, 900_000].map(|wall| step.follow(T(wall))), [99, 141, 900_000].map(T));
+        // And back again.
+        let step = clock.turn(at(1_000_140, 50), at(150, 60)).unwrap();
+        assert_eq!([1_000_100, 1_000_140].map(|wall| step.follow(T(wall))), [T(100), T(140)]);
+        assert_eq!(step.follow(T(130)), T(130));
+    }
+
+    #[test]
+    fn a_suspension_and_a_correction_are_no_steps() {
+        let mut clock = WallClock::new(at(100, 10));
+        assert_eq!(clock.turn(at(100, 10), at(100_100, 100_010)), None);
+        assert_eq!(clock.turn(at(200, 110), at(140, 110)), None);
+        assert_eq!(clock.turn(at(200, 110), at(260, 110)), None);
+        assert!(clock.turn(at(200, 110), at(139, 110)).is_some());
+    }
+}
