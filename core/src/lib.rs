@@ -1,7 +1,7 @@
-//! The core of iotmonitor: events and the time in, actions out.
+//! The core of iotmonitor takes events and the time, and returns actions.
 //!
-//! It decides everything and does nothing: who is silent, what is restored, which agent is started
-//! when. It is a function of its inputs. Clocks, files, sockets, tasks and randomness are outside;
+//! It decides everything and does nothing: which device is silent, what is restored, which agent is
+//! started when. It is a function of its inputs. Clocks, files, sockets, tasks and randomness are outside;
 //! the dependencies of this package have none of them, and its `clippy.toml` keeps those of std
 //! out.
 //!

@@ -142,7 +142,7 @@ pub struct Monitor {
     /// Devices that were heard since their status was last refreshed; each once, by its flag.
     stale_statuses: Vec<DeviceId>,
     up_count: u64,
-    /// Kept, for it is needed each second.
+    /// Kept, since it is needed each second.
     up_topic: TopicName,
     /// How many devices are expired at the moment.
     expired_count: usize,
@@ -357,7 +357,7 @@ impl Monitor {
                 self.states_read(turn, read, states, next);
             }
             Event::StatesOrdered { write, order } => self.states_ordered(turn, write, order),
-            // For who ordered it.
+            // The caller of the order waits for it.
             Event::StatesWritten { .. } => {}
             Event::DevicesSaved => self.devices_saved(turn),
             Event::ManagerConnected { units } => self.manager_connected(turn, units),

@@ -2,8 +2,8 @@
 //!
 //! Everything that holds a [`TopicName`] or a [`TopicFilter`] may rely on the rules below having
 //! been checked once, at construction. Matching one filter against one name is here; matching one
-//! name against many filters is the duty of [`index`]. Deliberately absent: networking, and the
-//! `$share/` prefix, which the monitor never subscribes with.
+//! name against many filters is the duty of [`index`]. The `$share/` prefix has no
+//! meaning here, since the monitor never subscribes with it.
 
 pub mod index;
 
@@ -21,13 +21,13 @@ pub const MAX_TOPIC_BYTES: usize = 65_535;
 pub struct TopicName(Bytes);
 
 /// A topic filter: what a subscription asks for. `+` stands for one whole level, `#` for the
-/// rest, as last level only (MQTT 5, 4.7.1). Copies share one text, for the plan of subscriptions
-/// and the store name each filter of a fleet again.
+/// rest, as last level only (MQTT 5, 4.7.1). Copies share one string, since the plan of
+/// subscriptions and the store name each filter of a fleet again.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TopicFilter(Arc<str>);
 
-/// Why a text is no topic name or no topic filter.
+/// Why a string is not a topic name or not a topic filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     #[error("a topic may not be empty")]
@@ -68,7 +68,7 @@ impl TopicName {
     /// Checks a topic written by a person or built by the program.
     ///
     /// # Errors
-    /// When the text breaks a rule for topic names.
+    /// When the string breaks a rule for topic names.
     pub fn new(text: impl Into<String>) -> Result<Self, TopicError> {
         Self::from_bytes(Bytes::from(text.into()))
     }
@@ -100,7 +100,7 @@ impl TopicName {
 
 impl TopicFilter {
     /// # Errors
-    /// When the text breaks a rule for topic filters.
+    /// When the string breaks a rule for topic filters.
     pub fn new(text: impl Into<String>) -> Result<Self, TopicError> {
         let text = text.into();
         check_length_and_nul(&text)?;

@@ -57,7 +57,7 @@ pub struct Agent {
     restarts_at_start: u32,
     /// It has been seen to run, so the next start is a restart.
     seen_running: bool,
-    /// Restarts that were seen since the monitor started, whoever made them.
+    /// Restarts that were seen since the monitor started, whatever caused them.
     restarts: u64,
     ended: Option<End>,
 }
@@ -244,7 +244,7 @@ impl Agent {
         self.told_failing
     }
 
-    /// Restarts that were seen since the monitor started, whoever made them.
+    /// Restarts that were seen since the monitor started, whatever caused them.
     #[must_use]
     pub fn restarts(&self) -> u64 {
         self.restarts

@@ -1,6 +1,6 @@
 //! The two tables of what is due when: silence deadlines on watched time, timers on monotonic time.
 //!
-//! Both are lazy: an entry says when to look, and whoever looks decides by the state at hand. So a
+//! Both are lazy: an entry says when to look, and what is found then decides. So a
 //! contact stores one time and touches no table, and nothing is ever removed before it is due.
 
 use std::cmp::Reverse;

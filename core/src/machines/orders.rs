@@ -1,8 +1,9 @@
-//! Orders that are no states: questions, toggles and relative values, as the conventions know them.
+//! Recognises orders that are not states: questions, toggles and relative values, as the conventions
+//! know them.
 //!
 //! To give one back would ask, switch or dim once more instead of bringing a state back. What no
-//! convention knows stays a value, also an empty message. Deliberately absent: the topics on which
-//! devices answer.
+//! convention knows is a value, and so is an empty message. The topics on which devices answer are not
+//! looked at.
 
 use crate::topic::{TopicFilter, TopicName};
 
@@ -19,7 +20,7 @@ const QUESTION_LEVELS: [&str; 2] = ["get", "rpc"];
 /// Whether a message on this topic, with this payload, is no state.
 #[must_use]
 pub fn is_no_state(topic: &TopicName, payload: &[u8]) -> bool {
-    // Every state is looked at, so this works on bytes, which need not be taken for text first.
+    // Every state is looked at, so this works on bytes, which need not be decoded first.
     let topic: &[u8] = topic.as_ref();
     let Some(at) = topic.iter().rposition(|&byte| byte == b'/') else { return false };
     let (before, last) = (&topic[..at], &topic[at + 1..]);

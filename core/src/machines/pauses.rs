@@ -1,7 +1,7 @@
-//! Choices that hold for a time: who is out of the monitoring until when, on the boot clock.
+//! Devices that are out of the monitoring for a time, on the boot clock.
 //!
 //! A pause is counted on the clock that runs from the machine's start on, also while it is suspended,
-//! and that nobody sets. So a step of the wall clock ends no pause, and a restart of the monitor
+//! and that cannot be set. So a step of the wall clock ends no pause, and a restart of the monitor
 //! moves none. What is left is kept over a boot; the time in which the machine was off is not known
 //! and does not count.
 
@@ -45,7 +45,7 @@ impl Pauses {
         self.pauses.remove(name);
     }
 
-    /// Drops those of whom there is no more.
+    /// Drops those of devices that are gone.
     pub fn retain(&mut self, is_known: impl Fn(&DeviceName) -> bool) {
         self.pauses.retain(|name, _| is_known(name));
     }

@@ -103,7 +103,7 @@ impl SaveQueue {
         Some(self.take(watched, LARGEST_BATCH))
     }
 
-    /// Everything in one batch, for the end, when no further one can follow.
+    /// Everything in one batch, at the end, when no further one can follow.
     pub fn last_batch(&mut self, watched: Duration, leave: impl FnMut(DeviceId)) -> Option<Batch> {
         self.is_known.then(|| {
             self.begin_round(leave);

@@ -1,7 +1,7 @@
 //! Whether another monitor publishes below the same base topic.
 //!
 //! Everything that a monitor says of itself lies there, so that two that share one are each taken
-//! for the other. What comes back of this one's own words is told from another's by what it says:
+//! for the other. What comes back of this one's own words differs from another's in what it says:
 //! `up` counts the seconds from its own start, so that another's count is ahead of this one's, or
 //! behind what has come back already.
 

@@ -1,10 +1,9 @@
-//! What is to become of what a monitor left under names that it no longer has.
+//! Takes down what a monitor left under names that it no longer has.
 //!
-//! A closed machine: what happens goes in by its methods, and what is to be done comes out as
-//! [`Order`]s. An identity that is no longer in use stays in the store's record until all that it
+//! What happens goes in by the methods, and what is to be done comes out as [`Order`]s. An identity that is no longer in use stays in the store's record until all that it
 //! left has been taken down, so that a crash at any point only has it done again.
 //!
-//! Deliberately absent: what a store of another machine says is left, which is that machine's.
+//! What a store of another machine speaks of is left alone, since it belongs to that machine.
 
 mod background;
 mod broker;

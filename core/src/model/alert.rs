@@ -1,4 +1,4 @@
-//! What a person is told: one kind per event, each with its text, priority and MESSAGE_ID.
+//! Alerts to people: one kind per event, each with its name, priority and MESSAGE_ID.
 
 use super::device_name::DeviceName;
 use super::unit_name::{UnitName, UnitTemplate};
@@ -115,13 +115,13 @@ impl Alert {
 }
 
 impl AlertKind {
-    /// Whether somebody will want to know what an agent did last.
+    /// Whether the last lines that an agent has written belong to it.
     #[must_use]
     pub const fn wants_account(self) -> bool {
         matches!(self, Self::Expired | Self::AgentFailed | Self::Flapping)
     }
 
-    /// Whether it is worth a message to a person who is elsewhere: what needs one, and its end.
+    /// Whether it starts an alert unit: it needs a person, or ends what needed one.
     #[must_use]
     pub fn starts_unit(self) -> bool {
         match self {

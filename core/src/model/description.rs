@@ -21,7 +21,7 @@ pub fn is_description(topic: &TopicName, client_id: &str) -> bool {
     path.is_some_and(|path| path.ends_with("/device/"))
 }
 
-/// A text in the characters that Home Assistant takes as a node or object id, `[a-zA-Z0-9_-]+`.
+/// A string in the characters that Home Assistant takes as a node or object id, `[a-zA-Z0-9_-]+`.
 /// Every other byte, and the hyphen, is written as a hyphen and two hex digits, so that two names
 /// never share an id.
 #[must_use]

@@ -5,8 +5,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A device's name: one level of a topic and a part of a unit's name. It is a part of a text that
-/// may hold many names, for those of a fleet, each in a place of its own, would keep the memory
+/// A device's name: one level of a topic and a part of a unit's name. It is a part of a string
+/// that may hold many names: those of a fleet, each in a place of its own, would keep the memory
 /// between them from being given back.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -16,13 +16,13 @@ pub struct DeviceName {
     end: u32,
 }
 
-/// Why a text is no device name.
+/// Why a string is not a device name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceNameError {
     #[error("a device needs a name after the underscore, as in `[device_lamp]`")]
     Empty,
     #[error(
-        "the device name {name:?} may not contain {character:?}, for it becomes a level of a topic"
+        "the device name {name:?} may not contain {character:?}, because it becomes a level of a topic"
     )]
     Character { name: String, character: char },
 }
@@ -46,7 +46,7 @@ impl DeviceName {
         &self.text[self.start as usize..self.end as usize]
     }
 
-    /// The same names as parts of one text.
+    /// The same names as parts of one string.
     #[must_use]
     pub fn side_by_side<'a>(names: impl Iterator<Item = &'a Self> + Clone) -> Vec<Self> {
         let all: Arc<str> = names.clone().map(Self::as_str).collect::<String>().into();
@@ -61,7 +61,7 @@ impl DeviceName {
     }
 }
 
-/// Where a text ends. All names together are a part of a file, whose length is bounded.
+/// Where a string ends. All names together are a part of a file, whose length is bounded.
 fn end_of(text: &str) -> u32 {
     u32::try_from(text.len()).unwrap_or(u32::MAX)
 }

@@ -66,8 +66,8 @@ pub enum Event {
         token: Token,
     },
 
-    /// The broker refused a QoS 1 publication, for the reason in words, or it was not even sent,
-    /// since it is known that the broker would not take it. The token is answered by this.
+    /// The broker refused a QoS 1 publication for the reason in words, or the publication was not
+    /// even sent because the broker would not take it. This answers the token.
     PublishRefused {
         topic: TopicName,
         reason: String,
@@ -171,14 +171,14 @@ pub enum Event {
     PageBack {
         address: String,
     },
-    /// Commands do not reach the monitor, for this reason. Comes once per change.
+    /// Commands do not reach the monitor for this reason. Comes once per change.
     BusNameRefused {
         reason: String,
     },
     /// They do again.
     BusNameBack,
     /// Whether the system is going down, in which case nothing is started; with each connection
-    /// and when it changes, for a shutdown can be called off.
+    /// and when it changes, since a shutdown can be called off.
     SystemState {
         stopping: bool,
     },

@@ -1,8 +1,8 @@
-//! Under which names a monitor acts, and where: what it leaves behind when they change follows from
-//! them.
+//! The names under which a monitor acts, and where. What it leaves behind when they change follows
+//! from them.
 //!
 //! The store keeps the identity under which it was last used, and each former one until what that
-//! left has been taken down. Deliberately absent: the taking down.
+//! left has been taken down, which [`crate::machines::takedown`] does.
 
 use super::device_name::DeviceName;
 use super::spec::MonitorSpec;

@@ -18,8 +18,8 @@ pub enum Connection {
 /// What the connection for a former identity is there for; one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FormerPart {
-    /// Clean session under a clientid of this monitor: looks who is there, and removes what is
-    /// retained.
+    /// Clean session under a clientid of this monitor: finds out whether another monitor is
+    /// there, and removes what is retained.
     Look,
     /// The persistent session of the former clientid: takes in what it holds.
     Drain,

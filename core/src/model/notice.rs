@@ -1,7 +1,7 @@
-//! What programs that look on are told at once: a change as it happens, for nobody in particular.
+//! Changes as they happen, for programs that follow them.
 //!
-//! A notice is no alert, which is for people and is kept, and no publication, which the broker
-//! delivers: who is not there at the moment has missed it and asks for a view.
+//! An alert is for people and is kept, and a publication is delivered by the broker. A notice is
+//! neither: a program that is not connected at the moment misses it, and asks for a view.
 
 use super::view::{DeviceView, Summary};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub enum Notice {
     Expired { device: String, last_contact: Option<Duration> },
     /// A device is back; the time of the contact, since the Unix epoch.
     Recovered { device: String, contact: Duration },
-    /// An agent runs again in a new main process, whoever restarted it.
+    /// An agent runs again in a new main process, whatever restarted it.
     AgentRestarted { device: String, main_pid: u32 },
     /// The state of a device is another one; the whole of it as it is now.
     StateChanged(DeviceView),

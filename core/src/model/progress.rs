@@ -1,4 +1,4 @@
-//! What somebody waits for who has ordered something of an agent.
+//! The goal of an order to an agent, and how far the agent has come.
 
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -95,7 +95,7 @@ pub struct DeviceSpec {
     pub restore_on_start: bool,
     /// As the file says; a choice made at run time wins over it.
     pub enabled: bool,
-    /// Boxed, for most devices have none and it is large.
+    /// Boxed, since most devices have none and it is large.
     pub agent: Option<Box<AgentSpec>>,
 }
 
@@ -116,7 +116,7 @@ pub struct AgentSpec {
     pub unit: UnitName,
     pub exec: Exec,
     /// `None`: the unprivileged default user in the system manager, the owner in a user manager.
-    /// [`DYNAMIC_USER`] is one that nobody else has.
+    /// [`DYNAMIC_USER`] stands for one that nothing else runs as.
     pub user: Option<String>,
     pub group: Option<String>,
     pub working_directory: Option<PathBuf>,

@@ -1,8 +1,8 @@
-//! The time of a turn, which whoever drives the monitor reads once.
+//! The time of a turn, which the caller of the monitor reads once.
 
 use std::time::Duration;
 
-/// The time of one turn of the loop, read once by whoever drives the monitor.
+/// The time of one turn of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// Since an arbitrary start; never steps. All deadlines are on it.

@@ -1,7 +1,7 @@
 //! Names of units: those of agents, escaped as systemd-escape(1) does it, in the length that systemd
-//! allows, and the instances of a template that somebody else has written.
+//! allows, and the instances of templates that people have written.
 //!
-//! Pure text; whether such a unit exists is the business of the systemd adapter.
+//! Whether such a unit exists is the business of the systemd adapter.
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub struct UnitTemplate {
     prefix: Arc<str>,
 }
 
-/// A text that names no template.
+/// The string names no template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` names no template of services, as `notify@.service` does")]
 pub struct NoTemplate {
@@ -80,7 +80,7 @@ const LONGEST_PART: usize = 120;
 
 impl UnitTemplate {
     /// # Errors
-    /// When the text is anything but `NAME@.service` with a name that systemd takes, of at most 120
+    /// When the string is anything but `NAME@.service` with a name that systemd takes, of at most 120
     /// bytes.
     pub fn new(text: &str) -> Result<Self, NoTemplate> {
         let is_part = |prefix: &&str| {
@@ -144,7 +144,7 @@ fn prefix_of(client_id: &str) -> String {
     }
 }
 
-/// Escapes a text as systemd-escape(1) does without `--path`: `/` becomes `-`, ASCII letters,
+/// Escapes a string as systemd-escape(1) does without `--path`: `/` becomes `-`, ASCII letters,
 /// digits, `:`, `_` and `.` stay (a leading `.` does not), every other byte becomes `\xNN`.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

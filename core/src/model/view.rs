@@ -1,4 +1,4 @@
-//! What people and programs may see of a device: a copy, made when somebody asks.
+//! What people and programs may see of a device: a copy that is made for each request.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub struct AgentView {
     pub state: String,
     /// 0 when there is no main process.
     pub main_pid: u32,
-    /// Restarts that were seen since the monitor started, whoever made them.
+    /// Restarts that were seen since the monitor started, whatever caused them.
     pub restarts: u64,
     /// How its last process that has ended did so, in words, or why there was none.
     pub last_exit: Option<String>,

@@ -1,4 +1,4 @@
-//! What happens to one alarm, from top to bottom.
+//! Conducts one alarm, from top to bottom.
 //!
 //! An alarm begins when a device falls silent or says that it is gone. What has happened is published
 //! at once, and repeated where the section asks for it. A person gets one alert, unless the silence is
@@ -92,7 +92,7 @@ impl Monitor {
         turn.out.push(self.episode_alert(id, AlertKind::Expired, reason, message));
     }
 
-    /// The alert of one that expired before is due now, for the silence is its own.
+    /// The alert of one that expired before is due now, since the silence is its own.
     fn alert_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         match self.devices[id].episode.stage() {
             None | Some(AlertStage::Told | AlertStage::Upstream | AlertStage::Flapping) => return,
@@ -207,13 +207,15 @@ impl Monitor {
     /// A person takes it out of the monitoring, or into it: what was is over.
     pub(super) fn drop_alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         self.end_alarm(turn.now.wall, id);
-        self.devices[id].since = turn.now.wall;
-        self.devices[id].flaps = None;
+        let device = &mut self.devices[id];
+        device.since = turn.now.wall;
+        device.flaps = None;
     }
 
     fn end_alarm(&mut self, wall: Duration, id: DeviceId) -> Option<Ended> {
-        let ended = self.devices[id].episode.end()?;
-        self.devices[id].since = wall;
+        let device = &mut self.devices[id];
+        let ended = device.episode.end()?;
+        device.since = wall;
         self.expired_count -= 1;
         Some(ended)
     }
@@ -254,7 +256,7 @@ impl Monitor {
         if flap == Flap::Begins {
             self.look_for_stability(turn.now.mono + STABLE, id);
             let message = format!(
-                "{}: no more is told of that before it has been stable for {}",
+                "{}: no more alerts follow before it has been stable for {}",
                 flapping_sentence(&self.devices[id], what, turn.watched),
                 RoundedDuration(STABLE)
             );

@@ -1,4 +1,4 @@
-//! Commands by MQTT, below `command/NAME`, where the configuration allows them.
+//! Takes commands by MQTT on `command/NAME`, where the configuration allows them.
 
 use super::Monitor;
 use super::turn::Turn;

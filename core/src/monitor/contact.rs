@@ -1,4 +1,4 @@
-//! A sign of life of a device, and what follows from it.
+//! Takes in a sign of life of a device, and what follows from it.
 
 use crate::machines::silence::{EndedSilence, GRACE};
 use crate::model::device_id::DeviceId;

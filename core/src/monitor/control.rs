@@ -82,7 +82,7 @@ impl Monitor {
         }
         for (name, enabled_before) in self.pauses.take_ended(turn.now.boot) {
             if let Some(id) = self.id_named(&name) {
-                let message = format!("`{name}` is in the monitoring again, for its pause is over");
+                let message = format!("`{name}` is in the monitoring again: its pause is over");
                 self.choose(turn, id, enabled_before.then_some(true), message);
             }
         }
@@ -98,7 +98,7 @@ impl Monitor {
         }
     }
 
-    /// What is left is written down once in a while, for a boot begins the clock anew.
+    /// What is left is saved once in a while, since a boot begins the clock anew.
     pub(super) fn save_pauses(&mut self) {
         let names: Vec<DeviceName> = self.pauses.names().cloned().collect();
         for id in names.iter().filter_map(|name| self.id_named(name)).collect::<Vec<_>>() {

@@ -63,7 +63,7 @@ impl Monitor {
         }
     }
 
-    /// Drops whoever is under suspicion and the whole deadline table, before it is filled anew.
+    /// Drops all suspicion and the whole table of deadlines, before it is filled anew.
     pub(super) fn disarm_all(&mut self) {
         self.probes.forget();
         self.silence.clear();
@@ -73,7 +73,7 @@ impl Monitor {
         }
     }
 
-    /// Has a look at a device when its alert is due. Who is looked at decides by what is so then.
+    /// Makes sure that a device is looked at when its alert is due.
     pub(super) fn wait(&mut self, id: DeviceId) {
         if let Some(due) = self.devices[id].waits_until() {
             self.holds.push(due, id);

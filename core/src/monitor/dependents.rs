@@ -39,7 +39,7 @@ impl Device {
 }
 
 impl Monitor {
-    /// Takes in who depends on whom; the names were checked when the configuration was read.
+    /// Takes in which devices depend on which; the names were checked with the configuration.
     pub(super) fn relate(&mut self, dependences: Vec<(DeviceId, Vec<DeviceName>)>) {
         let ids = |names: Vec<DeviceName>| {
             names.iter().filter_map(|name| self.devices.named(name)).collect()

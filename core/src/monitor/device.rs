@@ -300,7 +300,7 @@ impl Device {
             cause: self.episode.cause(),
             untold: self.episode.is_untold(),
             enabled: self.enabled,
-            // Known elsewhere, for few have any.
+            // Known elsewhere, since few have any.
             pause: None,
             unheard: Vec::new(),
             invocation: self

@@ -54,7 +54,7 @@ impl Monitor {
     }
 
     /// The topic `BASE/below`. Both parts were checked when the configuration was read; should
-    /// they be too long together, the base alone is a topic that harms nobody.
+    /// they be too long together, the base alone is a topic that does no harm.
     pub(super) fn own_topic(&self, below: &str) -> TopicName {
         TopicName::new(format!("{}/{below}", self.base_topic))
             .unwrap_or_else(|_| self.base_topic.clone())

@@ -1,4 +1,4 @@
-//! What is reported of devices and connections, in sentences.
+//! Sentences of alerts on devices and connections.
 
 use crate::machines::agent::Agent;
 use crate::machines::flapping::Flaps;
@@ -13,7 +13,7 @@ pub(super) fn noun(device: &Device) -> &'static str {
     if device.agent.is_some() { "agent" } else { "device" }
 }
 
-/// What its expiry is told with; `wall` is the present time.
+/// The sentence of its expiry; `wall` is the present time.
 pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
     let (noun, name) = (noun(device), &device.spec.name);
     let contact = match device.silence.last_contact() {
@@ -36,7 +36,7 @@ pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
     }
 }
 
-/// What its return is told with.
+/// The sentence of its return.
 pub(super) fn recovered_sentence(device: &Device, alarmed: Duration) -> String {
     format!(
         "{} `{}` is back after {} of alarm",
@@ -54,7 +54,7 @@ pub(super) fn flapping_sentence(device: &Device, what: &str, watched: Duration) 
     format!("{noun} `{name}` {what} {times} within {}", RoundedDuration(time))
 }
 
-/// What the loss of a connection is reported with.
+/// The sentence of a lost connection.
 pub(super) fn loss_sentence(client_id: &str, reason: &LossReason) -> String {
     match reason {
         LossReason::TakenOver => format!(
@@ -76,7 +76,7 @@ pub(super) fn loss_kind(reason: &LossReason) -> AlertKind {
     }
 }
 
-/// What the refusal of a subscription is reported with.
+/// The sentence of a refused subscription.
 pub(super) fn refusal_sentence(refusal: &FilterRefusal) -> String {
     format!(
         "the broker refused the subscription to `{}` ({}): check the access rights of the \

@@ -60,7 +60,7 @@ impl Monitor {
         self.session_filters_known(filters);
         for id in self.devices.ids() {
             self.schedule_repeat(turn, id);
-            // Whoever has no record yet gets one, so that its retained status is cleared when it
+            // A device that has no record yet gets one, so that its retained status is cleared when it
             // leaves the configuration while the monitor is down.
             if !self.devices[id].recorded {
                 self.save_soon(id);
@@ -104,7 +104,7 @@ impl Monitor {
                 self.restart_silence(turn, id);
             }
         } else if record.expired_since.is_some() && device.is_enabled() {
-            // The contact came before it was known that somebody waits for it.
+            // The contact came before it was known that the device was alarmed.
             self.recover_from(turn, id, record);
         }
     }

@@ -6,14 +6,14 @@ use crate::monitor::turn::Turn;
 use std::time::Duration;
 
 impl Monitor {
-    /// Takes what was learned as the timeouts of those who are to have it so.
+    /// Takes what was learned as the timeouts of those with `watchTimeOut = "auto"`.
     pub(super) fn adopt_timeouts(&mut self, watched: Duration) -> Vec<DeviceId> {
         let mut adopted = self.devices.ids().collect::<Vec<_>>();
         adopted.retain(|&id| self.devices[id].silence.adopt_timeout(watched));
         adopted
     }
 
-    /// From time to time, while the monitor runs.
+    /// Does so from time to time while the monitor runs, and publishes what has changed.
     pub(super) fn refresh_timeouts(&mut self, turn: &mut Turn<'_>) {
         let adopted = self.adopt_timeouts(turn.watched);
         if adopted.is_empty() {

@@ -1,4 +1,4 @@
-//! What people and programs may see of a device: a copy, made when somebody asks.
+//! Answers what people and programs may see: copies that are made for each request.
 
 use super::Monitor;
 use crate::model::device_id::DeviceId;

@@ -1,4 +1,4 @@
-//! The watch connection: what is subscribed to on it, and what its loss and its return mean.
+//! Conducts the watch connection: what is subscribed to on it, and what its loss and its return mean.
 
 use crate::machines::watch_link::{self, Return, Telling};
 use crate::model::action::Action;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// So many refusals for one reason are told one by one.
+/// So many refusals for one reason are reported one by one.
 const MOST_REFUSALS_TOLD: usize = 5;
 
 impl Monitor {
@@ -31,7 +31,7 @@ impl Monitor {
     }
 
     pub(super) fn watch_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[FilterRefusal]) {
-        // A broker that shows nobody what is below the base topic is none that hears less.
+        // A broker that hides what is below the base topic hides no device.
         let own = self.own_word_filters();
         let refused: Vec<&FilterRefusal> =
             refused.iter().filter(|refusal| !own.contains(&refusal.filter)).collect();

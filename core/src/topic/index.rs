@@ -1,9 +1,9 @@
-//! Many topic filters against one topic name: a trie whose cost is the topic's depth.
+//! Matches many topic filters against one topic name, in a trie whose cost is the topic's depth.
 //!
 //! Built once for a configuration and then only read, so nothing here removes. A lookup allocates
 //! nothing. The trie is the filters' only home: a fleet has hundreds of thousands of them, whose
 //! levels are mostly alike, and [`TopicIndex::filter`] spells one out when it is asked for.
-//! Deliberately absent: any knowledge of devices; a value is whatever the user puts in.
+//! It knows nothing of devices: the caller decides what a value means.
 
 use super::{TopicFilter, TopicName};
 use hashbrown::HashTable;
@@ -25,7 +25,7 @@ pub struct TopicIndex<V> {
     hasher: hashbrown::DefaultHashBuilder,
     /// The levels' texts, one after the other; nodes whose levels are alike share one.
     levels: String,
-    /// Nodes that were the first with their level's text. Needed for building alone.
+    /// Nodes that were the first with their level's string. Needed for building alone.
     first_of_level: HashTable<u32>,
     entries: Vec<Entry<V>>,
 }
@@ -33,7 +33,7 @@ pub struct TopicIndex<V> {
 #[derive(Debug, Clone, Copy)]
 struct Node {
     parent: u32,
-    /// Where the level's text begins.
+    /// Where the level's string begins.
     start: u32,
     /// The child for `+`.
     plus: u32,
@@ -41,7 +41,7 @@ struct Node {
     exact: u32,
     /// First entry of the filters that continue with `#` from here.
     rest: u32,
-    /// Bytes of the level's text, which is no longer than a topic.
+    /// Bytes of the level's string, which is no longer than a topic.
     length: u16,
 }
 

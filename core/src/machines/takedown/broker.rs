@@ -1,10 +1,10 @@
 //! What one former identity left at the broker: looked whether it is in use, cleared, and its
 //! session drained and ended.
 //!
-//! MQTT has no way to ask whether a client is connected, and who connects under its identifier
-//! ends its connection. So nothing is done before it has been quiet: a monitor publishes `up` each
-//! second, and `availability` says `offline` once it is gone. Whoever was connected all the same
-//! comes back at once, and finds its session as it was: nothing is acknowledged before it would have.
+//! MQTT has no way to ask whether a client is connected, and a connection under its identifier ends
+//! the one that it has. So nothing is done before it has been quiet: a monitor publishes `up` each
+//! second, and `availability` says `offline` once it is gone. A client that was connected all the
+//! same comes back at once, and finds its session as it was: nothing is acknowledged before it would have.
 
 use super::Order;
 use crate::model::description::description_topic;
@@ -27,7 +27,7 @@ const QUIET: Duration = Duration::from_millis(250);
 /// A marker that has not come back this long after the last message is given up.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whoever is connected under the clientid would have taken the connection back by then.
+/// A client under the same clientid would have taken the connection back by then.
 pub const HOLD: Duration = Duration::from_secs(10);
 
 /// The end of waiting for a session in which it is never quiet.
@@ -91,7 +91,7 @@ enum TakedownStage {
     Draining {
         marker: String,
         returned: bool,
-        /// When the session is known to be nobody's.
+        /// When the session is known to be in no use.
         held_until: Duration,
         until: Duration,
         latest: Duration,
@@ -215,7 +215,7 @@ impl Broker {
         vec![subscribe(FormerPart::Look, subscriptions), Order::WakeAt(until)]
     }
 
-    /// Without the subscriptions nothing is known of who is there.
+    /// Without the subscriptions it is not known whether another monitor is there.
     pub fn subscribed(
         &mut self,
         part: FormerPart,
@@ -244,8 +244,9 @@ impl Broker {
         }
     }
 
-    /// Whoever takes the connection away is there: no war over it. Not every broker says that it was
-    /// taken, so that a second loss counts as that, too, and the first has it looked again.
+    /// A client that takes the connection away is in use, and is not fought over it. Not every broker
+    /// says that a connection was taken, so that a second loss counts as that, too, and the first
+    /// leads to another look.
     fn lose_session(&mut self, reason: &LossReason) -> (Vec<Order>, Option<TakedownEnd>) {
         let was_connected = matches!(self.stage, TakedownStage::Draining { .. });
         if *reason == LossReason::TakenOver || (was_connected && self.lost) {

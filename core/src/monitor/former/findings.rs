@@ -1,4 +1,4 @@
-//! What a person is told of former identities.
+//! Words the alerts that report what became of former identities.
 
 use crate::machines::takedown::{Finding, Sign, TakedownEnd};
 use crate::model::alert::AlertKind;
@@ -82,7 +82,7 @@ fn ended_alert(identity: &Identity, end: TakedownEnd) -> (AlertKind, String) {
             };
             (
                 AlertKind::LeftBehind,
-                format!("another monitor goes by {names}, for {sign}: what was left is left to it"),
+                format!("another monitor goes by {names} ({sign}): what was left is left to it"),
             )
         }
         TakedownEnd::Unseen => (
