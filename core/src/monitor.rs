@@ -16,12 +16,13 @@
 //! | `agent` | agents and their units |
 //! | `former`, `restore` | former identities, and recorded states that are given back |
 //! | `alarms`, `dependents` | what happens to an alarm, and whose silence it is |
-//! | `deadlines`, `timeouts`, `saving`, `subscriptions` | the tables of what is due, wanted and to be kept |
+//! | `deadlines`, `timeouts`, `saving`, `notifications`, `changes`, `subscriptions` | the tables of what is due, wanted, to be kept and to be told |
 //! | `home_assistant`, `notices`, `publishing`, `views` | what is published and shown |
 
 mod agent;
 mod alarms;
 mod availability;
+mod changes;
 mod commands;
 mod contact;
 mod control;
@@ -367,7 +368,8 @@ impl Monitor {
             Event::StartFinished { unit, outcome } => self.start_finished(turn, &unit, outcome),
             Event::StopFinished { unit, outcome } => self.stop_finished(turn, &unit, outcome),
             Event::NotificationEnded { instance, outcome } => {
-                self.notification_ended(turn, &instance, outcome)
+                self.notification_ended(turn, &instance, outcome);
+                self.flush_saves(turn);
             }
             Event::PageFailed { error } => turn.raise(AlertKind::PageFailed, error),
             Event::PageBack { address } => turn.raise(

@@ -160,7 +160,6 @@ impl Monitor {
         }
         self.saving.hurry_if(change != WayChange::None);
         self.start_notifications(turn);
-        self.flush_saves(turn);
     }
 
     fn notification_of(

@@ -28,12 +28,6 @@ impl Monitor {
         }
     }
 
-    /// Marks a device whose record should be on disk soon.
-    pub(super) fn save_soon(&mut self, id: DeviceId) {
-        self.saving.changed(id, &mut self.devices[id].dirty);
-        self.saving.hurry_if(true);
-    }
-
     pub(super) fn flush_saves(&mut self, turn: &mut Turn<'_>) {
         // An alert that is still to be told is saved with what it is about.
         self.note_alerts(turn);
