@@ -36,6 +36,11 @@ if [[ -e $config ]]; then
 elif [[ -e config.toml ]]; then
     install -D --mode=600 config.toml "$config"
 fi
+for file in notify.conf alive.conf; do
+    if [[ ! -e $(dirname "$config")/$file ]]; then
+        install -D --mode=600 "packaging/etc/$file" "$(dirname "$config")/$file"
+    fi
+done
 
 if [[ -z $destination ]]; then
     systemd-sysusers

@@ -9,6 +9,7 @@ units=(iotmonitor.service 'iotmonitor@*.service' iotmonitor.slice 'iotmonitor-*a
 if [[ -z $destination && -d /run/systemd/system ]]; then
     # Of a template that means all its instances.
     systemctl disable iotmonitor.service iotmonitor@.service || true
+    systemctl disable --now iotmonitor-alive.timer || true
     systemctl stop iotmonitor.service 'iotmonitor@*.service' || true
     # Also those of an instance that was taken away and left them running.
     systemctl list-units --plain --no-legend --state=active,activating,reloading \

@@ -75,7 +75,7 @@ fn the_example_gives_curl_what_is_secret_by_its_input() {
     machine.sh("chmod 755 /usr/local/bin/curl");
     machine.launch(&config("auto", &format!("{ALERTS}{LAMP}")));
     for line in [
-        "argument Title: lamp: expired (silent)",
+        "input header = \"Title: iotmonitor\"",
         "input url = \"https://ntfy.example/house\"",
         "input header = \"Authorization: Bearer tk_secret\"",
     ] {

@@ -23,6 +23,7 @@ mod home_assistant;
 mod identity;
 mod instances;
 mod liveness;
+mod notify;
 mod package;
 mod page;
 mod presence;

@@ -254,8 +254,8 @@ fn by_make_it_is_installed_with_its_manual_and_removed_without_a_trace() {
     }
     machine.sh("cd /root/sources; packaging/uninstall.sh /root/elsewhere /usr/local");
     assert_eq!(
-        machine.sh("cd /root/elsewhere; find . -type f"),
-        "./etc/iotmonitor/config.toml",
+        machine.sh("cd /root/elsewhere; find . -type f | sort"),
+        "./etc/iotmonitor/alive.conf\n./etc/iotmonitor/config.toml\n./etc/iotmonitor/notify.conf",
         "only the configuration stays"
     );
 
