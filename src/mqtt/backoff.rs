@@ -26,6 +26,10 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// One that stood this long was not taken over in a struggle of two.
 const PEACE_AFTER: Duration = Duration::from_secs(15 * 60);
 
+/// What was learned begins the delays afresh so many times in a row: a broker that closes whatever it
+/// is sent is not to be tried without end.
+const MOST_LESSONS: u32 = 20;
+
 /// One row of delays for each kind, so that an outage does not make the first refusal wait for
 /// minutes.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(super) struct RetryDelays {
     passing: Backoff,
     refused: Backoff,
     taken_over: Backoff,
+    /// Times that something was learned since a connection was a good one.
+    lessons: u32,
 }
 
 impl Default for RetryDelays {
@@ -41,6 +47,7 @@ impl Default for RetryDelays {
             passing: backoff(TroubleKind::Passing),
             refused: backoff(TroubleKind::Refused),
             taken_over: backoff(TroubleKind::TakenOver),
+            lessons: 0,
         }
     }
 }
@@ -51,6 +58,7 @@ impl RetryDelays {
         if stood >= GOOD_AFTER {
             self.passing.reset();
             self.refused.reset();
+            self.lessons = 0;
         }
         if stood >= PEACE_AFTER {
             self.taken_over.reset();
@@ -59,7 +67,10 @@ impl RetryDelays {
 
     /// The next connection will do without what ended the last one.
     pub(super) fn learned(&mut self) {
-        self.passing.reset();
+        if self.lessons < MOST_LESSONS {
+            self.lessons += 1;
+            self.passing.reset();
+        }
     }
 
     /// The wait after this trouble.
@@ -107,20 +118,20 @@ mod tests {
 
     #[test]
     fn what_is_learned_begins_the_delays_afresh_but_not_for_ever() {
-        let mut backoff = Backoff::default();
+        let mut backoff = RetryDelays::default();
         for _ in 0..MOST_LESSONS {
-            assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
+            assert!(backoff.next(TroubleKind::Passing) <= Duration::from_millis(500));
             backoff.learned();
         }
         for _ in 0..10 {
-            backoff.next(Kind::Passing);
+            backoff.next(TroubleKind::Passing);
             backoff.learned();
         }
-        assert!(backoff.next(Kind::Passing) >= Duration::from_secs(15));
+        assert!(backoff.next(TroubleKind::Passing) >= Duration::from_secs(15));
         backoff.stood(GOOD_AFTER);
-        backoff.next(Kind::Passing);
+        backoff.next(TroubleKind::Passing);
         backoff.learned();
-        assert!(backoff.next(Kind::Passing) <= Duration::from_millis(500));
+        assert!(backoff.next(TroubleKind::Passing) <= Duration::from_millis(500));
     }
 
     #[test]
