@@ -115,3 +115,25 @@ fn a_dead_mans_switch_is_called_only_while_devices_are_heard() {
     machine.ok(&["systemctl", "enable", "--now", "iotmonitor-alive.timer"]);
     assert!(machine.is_active("iotmonitor-alive.timer"));
 }
+
+#[test]
+fn nobody_is_told_of_what_is_silenced_until_that_is_over() {
+    let machine = with_apprise();
+    machine.write_file("/etc/iotmonitor/notify.conf", "ntfy://somewhere\n");
+    machine.launch(&config("auto", &format!("{ALERTS}{LAMP}")).replace("Out = 2", "Out = 5"));
+    machine.ok(&["iotmonitor", "silence", "lamp", "--for", "2h"]);
+    machine.journal().wait_for_alert("silenced", "lamp");
+    machine.journal().wait_for_alert("expired", "lamp");
+    let status = machine.ok(&["iotmonitor", "status", "lamp"]);
+    assert!(status.contains("silenced:     its alerts are told in "), "{status}");
+    machine.restart_monitor();
+    let status = machine.ok(&["iotmonitor", "status", "lamp"]);
+    assert!(status.contains("silenced:"), "a restart ends it: {status}");
+    assert_eq!(printed(&machine), [""; 0]);
+    let other = machine.run(&["iotmonitor", "unsilence", "--all"]);
+    assert!(!other.status.success(), "{other:?}");
+    machine.ok(&["iotmonitor", "unsilence", "lamp"]);
+    eventually("the alert to be told", || {
+        printed(&machine).iter().any(|line| line == "input lamp: expired (silent)").then_some(())
+    });
+}
