@@ -240,8 +240,7 @@ pub fn main() -> ExitCode {
     let Arguments { user, clientid, command } = Arguments::parse();
     let bus = if user { Bus::User } else { Bus::System };
     if clientid.is_some() && !command.speaks_to_a_monitor() {
-        let sentence =
-            "`--clientid` names the monitor that a command is for; this command is for none";
+        let sentence = "`--clientid` selects the monitor that a command addresses; this command addresses none";
         Arguments::command().error(ErrorKind::ArgumentConflict, sentence).exit();
     }
     let clientid = clientid.unwrap_or_else(|| DEFAULT_CLIENT_ID.to_owned());

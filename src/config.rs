@@ -123,7 +123,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
                  needs it to belong to root"
             }
             ErrorKind::FileTooLarge => "name the right file",
-            _ => "see to it that it is a readable file",
+            _ => "make it a readable file",
         };
         ConfigErrors::Unreadable { path: path.to_owned(), source, hint }
     })?;
@@ -338,7 +338,7 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
     };
     report.warning(
         &entry.key_span,
-        format!("the section [{shown}] is unknown and has no effect"),
+        format!("the section [{shown}] is unknown and is ignored"),
         if is_include { INCLUDE.to_owned() } else { hint },
     );
 }

@@ -328,8 +328,7 @@ impl<'a> Daemon<'a> {
         self.tell_status();
         if let Some(silent) = self.adapters.newly_stuck() {
             let error = format!(
-                "the disk under {} has not answered for {} s: states are not recorded until it \
-                 does, the watching goes on",
+                "the disk under {} has not answered for {} s: states are not recorded until it does; monitoring continues",
                 self.options.state_directory.display(),
                 silent.as_secs()
             );
@@ -488,8 +487,10 @@ impl<'a> Daemon<'a> {
             let message = "the last states are not on disk; the broker delivers them again";
             self.logger.alert(&Alert::plain(AlertKind::StoreFailed, message.to_owned()));
         }
-        self.logger
-            .alert(&Alert::plain(AlertKind::Stopped, "iotmonitor stops, agents go on".to_owned()));
+        self.logger.alert(&Alert::plain(
+            AlertKind::Stopped,
+            "iotmonitor stops; agents keep running".to_owned(),
+        ));
     }
 }
 

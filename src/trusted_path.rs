@@ -29,7 +29,11 @@ impl fmt::Display for Swayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = self.part.display();
         if self.owner == 0 {
-            write!(f, "{part} may be written by others than root (mode {:04o})", self.mode & 0o7777)
+            write!(
+                f,
+                "{part} is writable by users other than root (mode {:04o})",
+                self.mode & 0o7777
+            )
         } else {
             write!(f, "{part} belongs to user {} and not to root", self.owner)
         }

@@ -189,7 +189,7 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
             (4, 1, "unknown key `serverAddres`, did you mean `serverAddress`?"),
             (5, 13, "baseTopic: `home/monitoring/` ends with a slash"),
             (6, 12, "unknown protocol `4`, did you mean \"5\"?"),
-            (7, 12, "certFile `client.pem` stands without keyFile"),
+            (7, 12, "certFile `client.pem` is set without keyFile"),
             (10, 1, "unknown key `watchTimeout`, did you mean `watchTimeOut`?"),
             (
                 11,
@@ -198,7 +198,11 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
             ),
             (13, 2, "device_lamp and agent_lamp would share the name `lamp`"),
             (13, 2, "[agent_lamp] has no `exec`"),
-            (14, 16, "watchTimeOut: `5 parsecs` is no time span: `parsecs` is no unit of time"),
+            (
+                14,
+                16,
+                "watchTimeOut: `5 parsecs` is not a time span: `parsecs` is not a unit of time"
+            ),
             (16, 2, "[device_door] has no topics"),
             (17, 1, "unknown key `exec` in [device_door]"),
         ]

@@ -166,7 +166,7 @@ fn an_interrupt_ends_it_early_and_prints_what_was_heard() {
     assert!(output.status.success(), "{errors}");
     check(&directory, &text);
     assert!(text.contains("\n[device_pump]\nwatchTopics = \"home/pump/power\"\n"), "{text}");
-    let left_out = format!("\n# Left out, for {} has them: lamp.\n", file.display());
+    let left_out = format!("\n# Left out because {} has them: lamp.\n", file.display());
     assert!(text.contains(&left_out) && !text.contains("[device_lamp]"), "{text}");
     assert!(
         text.contains("\nuser = \"monitor\"\nclientid = \"house\"\n# The password is not"),
@@ -186,8 +186,8 @@ fn what_is_wrong_is_said_at_once() {
         (vec!["--server", &server, "--for", "1h"], 1, "cannot reach tcp://127.0.0.1:"),
         (vec!["--server", "http://x"], 78, "serverAddress: "),
         (vec!["/nowhere/config.toml"], 78, "cannot read the configuration /nowhere/config.toml"),
-        (vec!["--server", &server, "--for", "1ms"], 2, "it may be from 1s to 30d"),
-        (vec!["--server", &server, "--for", "soon"], 2, "`soon` is no time span"),
+        (vec!["--server", &server, "--for", "1ms"], 2, "it must be from 1s to 30d"),
+        (vec!["--server", &server, "--for", "soon"], 2, "`soon` is not a time span"),
     ] {
         let (output, errors) = Run::start(&arguments).output();
         assert_eq!(output.status.code(), Some(code), "{errors}");

@@ -286,7 +286,10 @@ fn its_states_and_its_configuration_become_files() {
     let done = run(&arguments);
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{said}");
-    assert!(said.contains("wrote 7 states to ") && said.contains("2 keys are no topics"), "{said}");
+    assert!(
+        said.contains("wrote 7 states to ") && said.contains("2 keys are not topics"),
+        "{said}"
+    );
     assert!(said.contains("`home/agents` stood for all topics that begin so"), "{said}");
     let config = fs::read_to_string(path("new.toml")).unwrap();
     assert!(!config.contains('\u{feff}'), "{config}");

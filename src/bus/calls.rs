@@ -185,13 +185,13 @@ impl Calls {
                 ("Wait", Variant::Bool(value)) => wait = *value,
                 ("Seconds", Variant::U64(seconds)) => span = Some(Duration::from_secs(*seconds)),
                 ("Wait" | "Seconds", _) => {
-                    return Err(invalid(&format!("the option `{key}` has another type")));
+                    return Err(invalid(&format!("the option `{key}` has the wrong type")));
                 }
-                _ => return Err(invalid(&format!("there is no option `{key}`"))),
+                _ => return Err(invalid(&format!("unknown option `{key}`"))),
             }
         }
         let command = match (verb.as_str(), span) {
-            (_, Some(Duration::ZERO)) => return Err(invalid("no time is none to wait")),
+            (_, Some(Duration::ZERO)) => return Err(invalid("the time must be longer than zero")),
             ("silence", Some(span)) => Command::Silence(device_or_all(name)?, span),
             ("unsilence", None) => Command::Unsilence(device_or_all(name)?),
             ("test-alert", None) => Command::TestAlert(device_or_all(name)?),

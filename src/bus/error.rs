@@ -24,13 +24,13 @@ pub(super) enum BusError {
     UnknownMethod(String),
     #[error("there is no property `{0}`")]
     UnknownProperty(String),
-    #[error("properties can be read alone")]
+    #[error("properties are read-only")]
     ReadOnly,
-    #[error("`{0}` takes other arguments")]
+    #[error("`{0}` takes different arguments")]
     InvalidArguments(String),
-    #[error("too many calls of one user wait already; wait for their answers")]
+    #[error("too many calls of this user are pending; wait for their answers")]
     TooMany,
-    #[error("the call is longer than any of its kind needs to be")]
+    #[error("the call is too long")]
     TooLong,
 }
 

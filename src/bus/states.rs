@@ -101,7 +101,7 @@ fn record((text, payload, qos, retain, micros): Given) -> Result<StateRecord, Bu
         0 => QoS::AtMostOnce,
         1 => QoS::AtLeastOnce,
         _ => {
-            let sentence = format!("QoS {qos} of `{text}` is neither 0 nor 1, which are recorded");
+            let sentence = format!("QoS {qos} of `{text}` is not recorded; only 0 and 1 are");
             return Err(BusError::Failed(sentence));
         }
     };
@@ -177,8 +177,7 @@ impl Caller {
             let payload = state.payload.as_deref().unwrap_or_default();
             if payload.len() > MAX_PAYLOAD_BYTES {
                 return Err(CallError::Rejected(format!(
-                    "the payload of `{}` has {} bytes, more than the {MAX_PAYLOAD_BYTES} that fit \
-                     through the bus",
+                    "the payload of `{}` has {} bytes, but at most {MAX_PAYLOAD_BYTES} fit through the bus",
                     state.topic,
                     payload.len()
                 )));

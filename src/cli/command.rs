@@ -110,7 +110,7 @@ pub fn pause(text: &str) -> Result<Duration, String> {
         return Ok(span);
     }
     let (least, most) = (time_span::format(*PAUSE.start()), time_span::format(*PAUSE.end()));
-    Err(format!("it may be from {least} to {most}"))
+    Err(format!("it must be from {least} to {most}"))
 }
 
 fn send_about(

@@ -48,7 +48,7 @@ pub enum BrokerSource {
 enum DiscoverError {
     #[error("{0}")]
     Unreachable(String),
-    #[error("another client took the clientid `{0}` over: try again")]
+    #[error("another client took over the clientid `{0}`: try again")]
     TakenOver(String),
     #[error(
         "the broker does not let this login subscribe to `{filter}` ({reason}): allow it, or use another login"
@@ -76,7 +76,7 @@ pub fn span(text: &str) -> Result<Duration, String> {
         return Ok(span);
     }
     let (least, most) = (time_span::format(SHORTEST), time_span::format(LONGEST));
-    Err(format!("it may be from {least} to {most}"))
+    Err(format!("it must be from {least} to {most}"))
 }
 
 /// Listens and prints; returns the exit code.

@@ -30,8 +30,7 @@ enum MigrateError {
     #[error("{0}")]
     States(#[from] StatesError),
     #[error(
-        "nothing was taken over, for {} of the database cannot be read: bring back a copy of it, or \
-         take over the rest with --skip-damaged",
+        "nothing was taken over, because {} of the database cannot be read: restore a copy of it, or take over the rest with --skip-damaged",
         counted(*.0, "part")
     )]
     Damaged(usize),
@@ -77,7 +76,7 @@ fn configuration(from: &Path, to: &Path) -> Result<(), MigrateError> {
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|source| MigrateError::Unwritable { path: to.to_owned(), source })?;
     for topic in topics {
-        say!("`{topic}` stood for all topics that begin so, and is a filter with `#` now");
+        say!("`{topic}` matched all topics that begin with it, and is now a filter with `#`");
     }
     say!("wrote {}; `iotmonitor check {}` tells what to look at", to.display(), to.display());
     Ok(())
@@ -98,7 +97,7 @@ fn tell(damage: &[Damage]) {
 /// The original knew neither QoS nor the retain flag, and published without it.
 fn states(read: States) -> Vec<RecordedState> {
     if read.passed_over > 0 {
-        say!("{} are no topics, and were left out", counted(read.passed_over, "key"));
+        say!("{} are not topics and were left out", counted(read.passed_over, "key"));
     }
     // A clock that went wrong must not make them newer than what comes.
     let time = read.time.min(unix_now());

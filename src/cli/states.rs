@@ -164,8 +164,7 @@ async fn set(
     let retain = retain.or(before.map(|state| state.retain)).unwrap_or(false);
     if !caller.set_state(topic, payload, qos, retain).await? {
         say!(
-            "iotmonitor: recorded, and not published, for the broker cannot be reached now: the \
-             device gets it with its next restore"
+            "iotmonitor: recorded but not published, because the broker cannot be reached now: the device receives it with its next restore"
         );
     }
     Ok(())
@@ -176,7 +175,7 @@ async fn forget(caller: &Caller, topic: &str) -> Result<(), StatesError> {
     let forgotten = caller.forget_state(topic, retained).await?;
     if retained && !forgotten.cleared {
         say!(
-            "iotmonitor: forgotten, but the broker cannot be reached now and goes on retaining it: \
+            "iotmonitor: forgotten, but the broker cannot be reached now and still retains it: \
              `mosquitto_pub -r -n -t TOPIC` clears it there"
         );
     }

@@ -157,7 +157,7 @@ const HEADINGS: [&str; 10] =
 
 fn table(rows: &[Row], now: Duration, look: OutputStyle) -> String {
     if rows.is_empty() {
-        return "no device and no agent is configured\n".to_owned();
+        return "no devices or agents are configured\n".to_owned();
     }
     if rows.iter().any(|(device, _)| device.agent.is_some()) {
         return table_of(rows, HEADINGS, now, look);

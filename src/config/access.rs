@@ -24,7 +24,7 @@ pub(super) fn warn_if_closed(
 ) {
     if let Some(closed) = closed_part(path, READ).filter(|_| environment.for_service) {
         let message = format!(
-            "{what}: the service cannot read {}, for {} is closed to it",
+            "{what}: the service cannot read {}, because {} is closed to it",
             path.display(),
             closed.display()
         );
@@ -52,7 +52,7 @@ pub(super) fn warn_if_socket_closed(
 ) {
     let Some(closed) = closed_part(path, WRITE).filter(|_| environment.for_service) else { return };
     let message = format!(
-        "serverAddress: the service cannot connect to {}, for {} is closed to it",
+        "serverAddress: the service cannot connect to {}, because {} is closed to it",
         path.display(),
         closed.display()
     );

@@ -21,17 +21,17 @@ pub enum AddressError {
     Userinfo,
     #[error("unknown scheme `{scheme}://`{}", suggestion(.nearest.as_deref()))]
     Scheme { scheme: String, nearest: Option<String> },
-    #[error("`{0}` is no host name")]
+    #[error("`{0}` is not a host name")]
     Host(String),
     #[error("the IPv6 address in `{0}` needs brackets")]
     Brackets(String),
-    #[error("`{0}` is no IPv6 address")]
+    #[error("`{0}` is not an IPv6 address")]
     Ipv6(String),
-    #[error("`{0}` is no port, ports are 1 to 65535")]
+    #[error("`{0}` is not a port number; ports are 1 to 65535")]
     Port(String),
     #[error("the path `{0}` has no meaning here, only ws and wss have one")]
     Path(String),
-    #[error("`{0}` is no absolute path of a socket")]
+    #[error("the path of a socket must be absolute, found `{0}`")]
     Socket(String),
 }
 

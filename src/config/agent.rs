@@ -188,7 +188,7 @@ fn exec(section: &Section<'_>, report: &mut ConfigReport) -> Option<Exec> {
             if words.first().map_or(items.is_empty(), |word| word.value.is_empty()) {
                 report.error(
                     &field.span,
-                    format!("exec of {} names no program", section.title),
+                    format!("exec of {} does not name a program", section.title),
                     HINT,
                 );
                 return None;
@@ -202,7 +202,7 @@ fn exec(section: &Section<'_>, report: &mut ConfigReport) -> Option<Exec> {
         | DeValue::Datetime(_)
         | DeValue::Table(_) => {
             field.report_type(
-                "a text or a list of texts",
+                "a string or a list of strings",
                 HINT.trim_start_matches("write "),
                 report,
             );
@@ -246,7 +246,7 @@ fn account(section: &Section<'_>, key: &str, report: &mut ConfigReport) -> Optio
     if bad.is_none() && !text.value.starts_with('-') && text.value.len() < 256 {
         return Some(text.value.to_owned());
     }
-    let message = format!("{key} `{}` is no name of a {key}", text.value.escape_debug());
+    let message = format!("`{}` is not a valid {key} name for `{key}`", text.value.escape_debug());
     report.error(&text.span, message, format!("write a name or a number: {key} = \"pi\""));
     None
 }
@@ -256,8 +256,8 @@ fn working_directory(section: &Section<'_>, report: &mut ConfigReport) -> Option
     if text.value == "~" || text.value.starts_with('/') {
         return Some(PathBuf::from(text.value));
     }
-    let message = format!("workingDirectory `{}` is no absolute path", text.value);
-    let hint = "write the whole path, from `/` on, or \"~\" alone for the home of the agent's user";
+    let message = format!("workingDirectory must be an absolute path, found `{}`", text.value);
+    let hint = "write the path from `/` on, or \"~\" alone for the home of the agent's user";
     report.error(&text.span, message, hint);
     None
 }
@@ -273,9 +273,11 @@ fn variables(section: &Section<'_>, report: &mut ConfigReport) -> BTreeMap<Strin
     };
     for entry in fields(table) {
         if !is_variable_name(entry.key) {
-            let message =
-                format!("`{}` is no name of an environment variable", entry.key.escape_debug());
-            let hint = "names have letters, digits and `_`, and start with no digit";
+            let message = format!(
+                "`{}` is not a valid name of an environment variable",
+                entry.key.escape_debug()
+            );
+            let hint = "names consist of letters, digits and `_`, and do not start with a digit";
             report.error(&entry.key_span, message, hint);
         } else if entry.key == OWN_VARIABLE {
             let message = format!("`{OWN_VARIABLE}` is set by iotmonitor to pass `exec` on");
@@ -295,8 +297,7 @@ fn variable_value(entry: &Field<'_>, report: &mut ConfigReport) -> Option<String
         DeValue::Boolean(boolean) => boolean.to_string(),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
             let found = entry.type_name();
-            let message =
-                format!("{} must be a text, and this is {found}", entry.key.escape_debug());
+            let message = format!("{} must be a string, found {found}", entry.key.escape_debug());
             report.error(&entry.span, message, format!("write it like {} = \"…\"", entry.key));
             return None;
         }
@@ -357,7 +358,7 @@ fn memory_max(section: &Section<'_>, report: &mut ConfigReport) -> Option<u64> {
             None
         }
         None => {
-            report.error(&field.span, format!("memoryMax = {} is no size", field.shown()), HINT);
+            report.error(&field.span, format!("memoryMax = {} is not a size", field.shown()), HINT);
             None
         }
     }
@@ -378,7 +379,7 @@ fn cpu_quota(section: &Section<'_>, report: &mut ConfigReport) -> Option<u32> {
         }
     };
     if percent.is_none_or(|percent| !(1..=MOST_CPU).contains(&percent)) {
-        let message = format!("cpuQuota = {} is no quota", field.shown());
+        let message = format!("cpuQuota = {} is not a quota", field.shown());
         let hint = "write percent of one processor, 1 to 100000: cpuQuota = \"50%\", or \"250%\" for two and a half";
         report.error(&field.span, message, hint);
         return None;
@@ -393,7 +394,7 @@ fn tasks_max(section: &Section<'_>, report: &mut ConfigReport) -> Option<u64> {
     }
     let tasks = field.unsigned().filter(|tasks| *tasks > 0);
     if tasks.is_none() {
-        let message = format!("tasksMax = {} is no number of tasks", field.shown());
+        let message = format!("tasksMax = {} is not a number of tasks", field.shown());
         report.error(
             &field.span,
             message,

@@ -99,7 +99,7 @@ fn warn_of_swayed_credentials(
     for (credential, file) in &agent.credentials {
         if let Some(swayed) = swayed_part(file) {
             let message =
-                format!("[agent_{name}] will not be started with {credential}, for {swayed}");
+                format!("[agent_{name}] will not be started with {credential}, because {swayed}");
             let hint = "systemd reads it as root, also where it is a link: keep the file and all \
                         directories above it in root's hands, such as below /etc/iotmonitor";
             report.warning(span, message, hint);

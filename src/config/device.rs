@@ -172,7 +172,7 @@ fn filters(
         {
             if key == "stateTopics" && is_for_questions(&filter) {
                 let message = format!("nothing that matches `{}` is a state", text.value);
-                let hint = "devices are asked there: name the topics on which they are set";
+                let hint = "these topics ask devices: name the topics that set them";
                 report.warning(&text.span, message, hint);
             }
             seen.insert(text.value);
@@ -263,7 +263,7 @@ fn filter(
         .ok()?;
     let own = base_topic.and_then(|base| TopicFilter::new(format!("{base}/#")).ok());
     if let Some(own) = own.filter(|own| own.covers(&filter)) {
-        let message = format!("{key} `{filter}` lies below baseTopic, where nothing counts");
+        let message = format!("{key} `{filter}` is below baseTopic, where no message counts");
         let hint = format!("messages on `{own}` are iotmonitor's own: choose another topic");
         report.warning(&text.span, message, hint);
     }

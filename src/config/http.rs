@@ -43,7 +43,7 @@ pub(super) fn read(
     };
     if settings.token.is_some() && !settings.bind.is_loopback() {
         let message = format!("the token goes to {} without encryption", settings.bind);
-        let hint = "whoever listens in on the way can command then: bind = \"127.0.0.1\", behind a \
+        let hint = "anyone who can read the traffic can then send commands: bind = \"127.0.0.1\", behind a \
                     proxy that speaks TLS";
         report.warning(&section.header, message, hint);
     }
@@ -57,7 +57,7 @@ fn bind(section: &Section<'_>, report: &mut ConfigReport) -> IpAddr {
     }
     let address = text.value.trim_start_matches('[').trim_end_matches(']');
     address.parse().unwrap_or_else(|_| {
-        let message = format!("bind: `{}` is no IP address", text.value.escape_debug());
+        let message = format!("bind: `{}` is not an IP address", text.value.escape_debug());
         let hint = "\"127.0.0.1\" is for this machine alone, \"0.0.0.0\" or \"::\" for every network \
                     that it is in, or write one of its addresses";
         report.error(&text.span, message, hint);
@@ -69,12 +69,12 @@ fn port(section: &Section<'_>, environment: &Environment, report: &mut ConfigRep
     let Some(field) = section.field("port") else { return DEFAULT_PORT };
     let port = field.unsigned().and_then(|port| u16::try_from(port).ok());
     let Some(port) = port.filter(|port| *port != 0) else {
-        let message = format!("port = {} is no port", field.shown());
+        let message = format!("port = {} is not a port number", field.shown());
         report.error(&field.span, message, "ports are 1 to 65535: port = 8079");
         return DEFAULT_PORT;
     };
     if port < FIRST_FREE_PORT && (environment.for_service || environment.user_manager) {
-        let message = format!("port = {port} takes a right that the service does not have");
+        let message = format!("port = {port} requires a privilege that the service does not have");
         report.warning(&field.span, message, "choose one from 1024 on");
     }
     port
@@ -86,8 +86,8 @@ fn host_names(section: &Section<'_>, report: &mut ConfigReport) -> Vec<String> {
         if is_host_name(text.value) {
             names.push(text.value.to_lowercase());
         } else {
-            let message = format!("hostNames: `{}` is no host name", text.value.escape_debug());
-            let hint = "write the name alone, as it stands in the browser between `//` and `:`";
+            let message = format!("hostNames: `{}` is not a host name", text.value.escape_debug());
+            let hint = "write only the name, as the browser shows it between `//` and `:`";
             report.error(&text.span, message, hint);
         }
     }
@@ -99,7 +99,7 @@ fn check_token(token: &str) -> Result<(), (String, &'static str)> {
     const EXAMPLE: &str = "`openssl rand -hex 32` makes a good one";
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
     if !token.chars().all(is_allowed) {
-        let message = "a token has letters of ASCII, digits and -._~+/= alone".to_owned();
+        let message = "a token consists of ASCII letters, digits and -._~+/= only".to_owned();
         return Err((message, EXAMPLE));
     }
     match token.len() {

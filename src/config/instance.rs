@@ -26,7 +26,7 @@ pub struct Instance(Option<String>);
 
 /// Why a string names no instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no instance: it is what follows the @ in `iotmonitor@garden`")]
+#[error("`{0}` is not the name of an instance: it is what follows the @ in `iotmonitor@garden`")]
 pub struct NoInstance(String);
 
 impl Instance {
@@ -210,8 +210,7 @@ pub(super) fn warn_of_shared_names(
         let same_broker = own.server == other.server;
         if same_broker && own.base_topic == other.base_topic {
             let message = format!(
-                "the monitor of {} has the baseTopic `{}` on the same broker too: what the one \
-                 says of itself would be taken for the other's",
+                "the monitor of {} has the baseTopic `{}` on the same broker too: each would take the other's messages for its own",
                 file.display(),
                 own.base_topic
             );
@@ -237,5 +236,5 @@ fn warn_at(root: &DeTable<'_>, key: &str, message: &str, report: &mut ConfigRepo
     let span = table
         .and_then(|table| field_of(table, key))
         .map_or_else(|| section.key_span.clone(), |Field { span, .. }| span);
-    report.warning(&span, message, format!("write another {key} in one of the two"));
+    report.warning(&span, message, format!("change {key} in one of the two"));
 }

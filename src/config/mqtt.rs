@@ -238,7 +238,7 @@ fn keep_alive(section: &Section<'_>, report: &mut ConfigReport) -> Duration {
     if span.subsec_nanos() != 0
         && let Some(field) = section.field("keepAlive")
     {
-        let message = format!("keepAlive = {} is no whole number of seconds", field.shown());
+        let message = format!("keepAlive = {} is not a whole number of seconds", field.shown());
         report.error(&field.span, message, "MQTT counts it in seconds: keepAlive = 30");
     }
     span
@@ -271,7 +271,7 @@ fn client_certificate(
     if let Some(field) = section.field(present)
         && section.field(missing).is_none()
     {
-        let message = format!("{present} {} stands without {missing}", field.shown());
+        let message = format!("{present} {} is set without {missing}", field.shown());
         report.error(
             &field.span,
             message,
@@ -300,7 +300,8 @@ fn tls_file(
                     let hint = if is_denied(&error) {
                         access::hint(environment, key, &path)
                     } else {
-                        "the broker cannot be reached before it is there and readable".to_owned()
+                        "the broker cannot be reached until the file exists and is readable"
+                            .to_owned()
                     };
                     report.warning(&text.span, message, hint);
                 }
@@ -340,7 +341,7 @@ fn try_certificates(
             // One that cannot be read has had its warning.
             && !matches!(error, FileError::Unreadable { .. })
         {
-            let hint = "the broker cannot be reached before it can be used";
+            let hint = "the broker cannot be reached until the file is usable";
             report.warning(&field.span, format!("{key}: {error}"), hint);
         }
     }

@@ -80,9 +80,8 @@ pub(super) fn warn_if_reference(key: &str, text: &Text<'_>, hint: &str, report: 
         || !rest.is_empty()
             && rest.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b == b'%');
     if is_variable || text.value.starts_with("!secret") || text.value.starts_with("{{") {
-        let message = format!(
-            "{key} is taken as it stands: there are no variables, `${{NAME}}` and `!secret` are text"
-        );
+        let message =
+            format!("{key} is taken literally: `${{NAME}}` and `!secret` are not expanded");
         report.warning(&text.span, message, hint);
     }
 }

@@ -113,7 +113,7 @@ impl<'t> Section<'t> {
         }
         let (least, most) = (time_span::format(*limits.start()), time_span::format(*limits.end()));
         let message = format!("{key} = {} is out of range", field.shown());
-        report.error(&field.span, message, format!("it may be from {least} to {most}"));
+        report.error(&field.span, message, format!("it must be from {least} to {most}"));
         None
     }
 
@@ -130,7 +130,7 @@ impl<'t> Section<'t> {
             | DeValue::Datetime(_)
             | DeValue::Table(_) => {
                 let example = format!("{key} = \"{example}\" or {key} = [\"{example}\"]");
-                field.report_type("a text or a list of texts", &example, report);
+                field.report_type("a string or a list of strings", &example, report);
                 Vec::new()
             }
         }
@@ -142,8 +142,8 @@ impl<'t> Section<'t> {
         if text.value.starts_with('/') {
             return Some(PathBuf::from(text.value));
         }
-        let message = format!("{key} `{}` is no absolute path", text.value);
-        report.error(&text.span, message, "write the whole path, from `/` on");
+        let message = format!("{key} must be an absolute path, found `{}`", text.value);
+        report.error(&text.span, message, "write the path from `/` on");
         None
     }
 }
@@ -152,7 +152,7 @@ impl<'t> Field<'t> {
     /// A text, perhaps empty.
     pub fn text(&self, report: &mut ConfigReport) -> Option<&'t str> {
         let Some(text) = self.value.as_str() else {
-            self.report_type("a text", &format!("{} = \"…\"", self.key), report);
+            self.report_type("a string", &format!("{} = \"…\"", self.key), report);
             return None;
         };
         if text.contains('\0') {
@@ -184,21 +184,21 @@ impl<'t> Field<'t> {
 
     /// Reports a value of the wrong type, and shows it unless the key sounds like a secret's.
     pub fn report_type(&self, expected: &str, example: &str, report: &mut ConfigReport) {
-        let shown = if sounds_secret(self.key) { String::new() } else { self.shown() + ", " };
-        let message =
-            format!("{} must be {expected}, and this is {shown}{}", self.key, self.type_name());
+        let shown =
+            if sounds_secret(self.key) { String::new() } else { format!(" {}", self.shown()) };
+        let message = format!("{} must be {expected}, found {}{shown}", self.key, self.type_name());
         report.error(&self.span, message, format!("write it like {example}"));
     }
 
     /// The type of the value in the words of a message.
     pub fn type_name(&self) -> &'static str {
         match self.value {
-            DeValue::String(_) => "a text",
-            DeValue::Integer(_) | DeValue::Float(_) => "a number",
-            DeValue::Boolean(_) => "a truth value",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
+            DeValue::String(_) => "string",
+            DeValue::Integer(_) | DeValue::Float(_) => "number",
+            DeValue::Boolean(_) => "boolean",
+            DeValue::Datetime(_) => "date",
+            DeValue::Array(_) => "list",
+            DeValue::Table(_) => "table",
         }
     }
 

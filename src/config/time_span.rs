@@ -29,9 +29,9 @@ const UNITS: &[(&[&str], u128)] = &[
 pub enum TimeSpanError {
     #[error("a time span may not be empty")]
     Empty,
-    #[error("`{text}` is no time span: `{rest}` does not start with a number")]
+    #[error("`{text}` is not a time span: `{rest}` does not start with a number")]
     NoNumber { text: String, rest: String },
-    #[error("`{text}` is no time span: `{unit}` is no unit of time")]
+    #[error("`{text}` is not a time span: `{unit}` is not a unit of time")]
     UnknownUnit { text: String, unit: String },
     #[error("`{text}` is longer than ten years")]
     TooLong { text: String },

@@ -161,5 +161,5 @@ fn report_circle(
     names.push(first.as_str().into());
     let message = format!("dependsOn goes in a circle: {}", names.join(" → "));
     let span = places.get(*first).cloned().unwrap_or(0..0);
-    report.error(&span, message, "remove the one that is not so");
+    report.error(&span, message, "remove the one that does not apply");
 }

@@ -135,7 +135,7 @@ impl Daemon<'_> {
         }
         if !self.monitor.records_topic(&state.topic) {
             let sentence = format!(
-                "no device has `{}` among its stateTopics, so nobody would ever get it back: \
+                "no device has `{}` among its stateTopics, so it would never be restored: \
                  `mosquitto_pub` publishes to any topic",
                 state.topic
             );
@@ -144,8 +144,7 @@ impl Daemon<'_> {
         }
         if self.monitor.is_no_state(&state) {
             let sentence = format!(
-                "this is a question, a toggle or a relative value on `{}`, and nothing to give \
-                 back later: `mosquitto_pub` publishes it",
+                "`{}` receives a query, a toggle or a relative value, which cannot be restored: `mosquitto_pub` publishes it",
                 state.topic
             );
             let _ = reply.send(Err(Rejection::Failed(sentence)));
@@ -184,8 +183,7 @@ impl Daemon<'_> {
     fn check_topic(&self, topic: &TopicName) -> Result<(), Rejection> {
         if self.monitor.is_own_topic(topic) {
             return Err(Rejection::Failed(format!(
-                "`{topic}` lies below baseTopic, where the monitor publishes its own: nothing \
-                 there is a state"
+                "`{topic}` is below baseTopic, where the monitor publishes: nothing there is a state"
             )));
         }
         Ok(())

@@ -52,7 +52,7 @@ impl Orders {
             return;
         }
         let sentence =
-            format!("it happens, but {MOST_WAITING} others wait for such a thing already");
+            format!("the order is carried out, but {MOST_WAITING} callers already wait for one");
         let _ = reply.send(Err(Rejection::Failed(sentence)));
     }
 
@@ -124,8 +124,7 @@ impl Daemon<'_> {
                 let device = self.known(device)?;
                 if self.monitor.is_disabled_by_its_section(&device) {
                     return Err(Rejection::Failed(format!(
-                        "`{device}` is out of the monitoring already, by `enabled = false` in its \
-                         section"
+                        "`{device}` is already disabled by `enabled = false` in its section"
                     )));
                 }
                 Event::Paused { device, span }
@@ -135,7 +134,7 @@ impl Daemon<'_> {
                 let device = self.known_agent(device)?;
                 if !self.monitor.is_enabled(&device) {
                     return Err(Rejection::Failed(format!(
-                        "`{device}` is out of the monitoring: `{} enable {device}` starts it",
+                        "`{device}` is disabled: `{} enable {device}` starts it",
                         self.monitor.command()
                     )));
                 }
@@ -192,7 +191,7 @@ impl Daemon<'_> {
             return Ok(name);
         }
         let sentence =
-            format!("`{name}` is a device without a process, there is nothing to restart");
+            format!("`{name}` is a device without a process: there is nothing to restart");
         Err(Rejection::Failed(sentence))
     }
 }

@@ -113,7 +113,7 @@ fn heading(text: &mut String, head: &Head, discovery: &Discovery, found: &Discov
             counted(devices, "device")
         ),
     );
-    line(text, "# Look it through; `iotmonitor check FILE` tells whether it can be used.");
+    line(text, "# Review it; `iotmonitor check FILE` shows whether it can be used.");
     let again = discovery.heard_again();
     if let Some(file) = &head.beside
         && !again.is_empty()
@@ -124,7 +124,7 @@ fn heading(text: &mut String, head: &Head, discovery: &Discovery, found: &Discov
             if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
         line(
             text,
-            &format!("# Left out, for {} has them: {}{more}.", plain(file), shown.join(", ")),
+            &format!("# Left out because {} has them: {}{more}.", plain(file), shown.join(", ")),
         );
     }
     for (convention, count) in &found.passing {
@@ -140,7 +140,7 @@ fn heading(text: &mut String, head: &Head, discovery: &Discovery, found: &Discov
         line(
             text,
             &format!(
-                "# Not looked at, for there were too many topics or too long ones: {count} messages."
+                "# Not examined because there were too many topics, or too long ones: {count} messages."
             ),
         );
     }
@@ -183,14 +183,11 @@ fn section(text: &mut String, device: &FoundDevice) {
     let off = match device.standing {
         DeviceStanding::Heard => "",
         DeviceStanding::Gone => {
-            line(
-                text,
-                "# Its availability says that it is gone. Remove the `#` where it is to be watched:",
-            );
+            line(text, "# Its availability says that it is gone. Remove the `#` to watch it:");
             "# "
         }
         DeviceStanding::Remembered => {
-            line(text, "# Nothing came from it meanwhile. Remove the `#` where it still exists:");
+            line(text, "# Nothing was heard from it. Remove the `#` if it still exists:");
             "# "
         }
     };
@@ -248,7 +245,7 @@ fn orders(text: &mut String, orders: &[TopicName]) {
     }
     line(
         text,
-        "# Where it was told what to do. What it forgets at a start can be recorded, and given back:",
+        "# Topics on which it received commands. What it forgets at a start can be recorded and restored:",
     );
     let shown: Vec<String> =
         orders.iter().take(MOST_SHOWN).map(|topic| quoted(topic.as_str())).collect();
@@ -285,7 +282,7 @@ fn unused(why: UnusedAvailability) -> &'static str {
 fn passed(seen: &Seen) -> String {
     let what = match (seen.live, seen.retained) {
         (0, true) => "retained".to_owned(),
-        (0, false) => "told of, and not heard".to_owned(),
+        (0, false) => "announced but not heard".to_owned(),
         (1, _) => "1 message".to_owned(),
         (live, _) => {
             format!("{live} messages, at most {} apart", RoundedDuration(seen.longest_gap))

@@ -57,7 +57,7 @@ pub fn timeout<'a>(
     by_itself: Speaks,
 ) -> Timeout {
     if let Some(told) = told {
-        return Timeout::Lasts(rhythm::round(told), "Home Assistant is told to wait so long");
+        return Timeout::Lasts(rhythm::round(told), "Home Assistant waits that long");
     }
     match convention {
         Some(UsualSilence::Lasts(span, why)) => return Timeout::Lasts(span, why),

@@ -68,7 +68,7 @@ fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), HttpRefusal> 
         return Ok(());
     }
     let sentence = format!(
-        "this page does not go by the name `{}`: use an address, or add the name to hostNames in [http]",
+        "this page is not known by the name `{}`: use an address, or add the name to hostNames in [http]",
         name.escape_debug()
     );
     Err(HttpRefusal::new(StatusCode::MISDIRECTED_REQUEST, sentence))
@@ -92,14 +92,14 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), HttpRefusal>
     if follows_link || (comes_from_here && is_own_origin) {
         return Ok(());
     }
-    Err(HttpRefusal::new(StatusCode::FORBIDDEN, "another page asks for this, which it may not"))
+    Err(HttpRefusal::new(StatusCode::FORBIDDEN, "requests from another page are refused"))
 }
 
 /// Whether this request may command.
 pub(super) fn check_token(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), HttpRefusal> {
     let Some(token) = token else {
         let sentence =
-            "no token is configured, so that nobody may command here: set tokenFile in [http]";
+            "commands are disabled because no token is configured: set tokenFile in [http]";
         return Err(HttpRefusal::new(StatusCode::FORBIDDEN, sentence));
     };
     let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
@@ -109,7 +109,7 @@ pub(super) fn check_token(headers: &HeaderMap, token: Option<&Secret>) -> Result
         return Ok(());
     }
     let sentence =
-        "to command takes the header `Authorization: Bearer TOKEN` with the token of [http]";
+        "commands require the header `Authorization: Bearer TOKEN` with the token of [http]";
     Err(HttpRefusal::new(StatusCode::UNAUTHORIZED, sentence))
 }
 

@@ -112,7 +112,7 @@ async fn alerts(State(page): State<Page>) -> Response {
 
 async fn events(State(page): State<Page>) -> Result<Response, HttpRefusal> {
     let stream = page.recent.follow().ok_or_else(|| {
-        let sentence = "as many look on as may: ask again in a while";
+        let sentence = "too many viewers are connected: try again later";
         HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
     })?;
     Ok(Sse::new(stream).into_response())
@@ -129,7 +129,7 @@ async fn healthz(State(page): State<Page>) -> Result<Response, HttpRefusal> {
     if page.daemon.summary().await?.watching {
         return Ok(with_type("text/plain; charset=utf-8", "ok\n"));
     }
-    let sentence = "the broker cannot be reached, so that no device is heard";
+    let sentence = "the broker cannot be reached, so no device is heard";
     Err(HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
 }
 
@@ -147,7 +147,7 @@ async fn command(
         "restart" => Command::RestartAgent(device),
         other => {
             let sentence = format!(
-                "there is no command `{}`, but enable, disable, restore and restart",
+                "unknown command `{}`: commands are enable, disable, restore and restart",
                 other.escape_debug()
             );
             return Err(HttpRefusal::new(StatusCode::NOT_FOUND, sentence));

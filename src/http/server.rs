@@ -159,10 +159,8 @@ async fn converse(stream: TcpStream, router: Router) {
 
 fn sentence(address: std::net::SocketAddr, error: &io::Error) -> String {
     let way_out = match error.kind() {
-        ErrorKind::AddrInUse => "another program has it, choose another `port` in [http]",
-        ErrorKind::AddrNotAvailable => {
-            "this machine does not have it, or not yet: see `bind` in [http]"
-        }
+        ErrorKind::AddrInUse => "another program uses it: choose another `port` in [http]",
+        ErrorKind::AddrNotAvailable => "this machine does not have it (yet): see `bind` in [http]",
         ErrorKind::PermissionDenied => "choose a `port` from 1024 on in [http]",
         _ => "see [http] in the configuration",
     };

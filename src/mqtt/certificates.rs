@@ -26,7 +26,7 @@ pub enum FileError {
     TooLarge { path: PathBuf, what: Content },
     #[error("{} holds no {what} in PEM format", .path.display())]
     Missing { path: PathBuf, what: Content },
-    #[error("{} holds a {found} and no {what}", .path.display())]
+    #[error("{} holds a {found} instead of a {what}", .path.display())]
     Mistaken { path: PathBuf, what: Content, found: Content },
     #[error("{} holds no usable {what}: {reason}", .path.display())]
     Unusable { path: PathBuf, what: Content, reason: String },
@@ -43,8 +43,7 @@ pub enum FileError {
     )]
     Pkcs12 { path: PathBuf, what: Content },
     #[error(
-        "the private key in {} is encrypted, and there is nobody to ask for its pass phrase: \
-         decrypt it with `{}`",
+        "the private key in {} is encrypted, and its passphrase cannot be asked for: decrypt it with `{}`",
         .path.display(),
         decrypted(.path)
     )]

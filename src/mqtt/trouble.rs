@@ -61,9 +61,9 @@ pub(super) enum Trouble {
         "the broker {server} refused a client without user name: set `user` and `password` in [mqtt]"
     )]
     NoCredentials { server: BrokerAddress },
-    #[error("the broker {server} takes no will that is retained")]
+    #[error("the broker {server} does not accept a retained will")]
     NoRetain { server: BrokerAddress },
-    #[error("the broker {server} takes no will of QoS 1")]
+    #[error("the broker {server} does not accept a will of QoS 1")]
     NoQos { server: BrokerAddress },
     #[error("the broker {server} refused the connection: {reason}")]
     Rejected { server: BrokerAddress, reason: String },
@@ -78,7 +78,7 @@ pub(super) enum Trouble {
     Objection { server: BrokerAddress, reason: String },
     #[error("the broker {server} closed the connection on {what}")]
     ClosedOn { server: BrokerAddress, what: String },
-    #[error("another client took the clientid over")]
+    #[error("another client took over the clientid")]
     TakenOver,
     #[error(
         "the broker {server} takes the two connections of iotmonitor for one client, and ends each \
@@ -90,7 +90,7 @@ pub(super) enum Trouble {
     Unanswered { server: BrokerAddress, after: Duration },
     #[error("the broker {server} did not acknowledge a subscription within {} s", .after.as_secs())]
     Unsubscribed { server: BrokerAddress, after: Duration },
-    #[error("{server} does not keep to MQTT: {what}")]
+    #[error("{server} violates the MQTT protocol: {what}")]
     Protocol { server: BrokerAddress, what: String },
     #[error("the settings changed, connecting anew")]
     SettingsChanged,

@@ -93,12 +93,11 @@ impl Limits {
     /// What is missing, in words; nothing where all is there.
     pub(super) fn lacks(&self) -> String {
         let missing = [
-            (!self.retain_available).then_some(
-                "retained messages, so nobody who subscribes later gets the last status",
-            ),
+            (!self.retain_available)
+                .then_some("retained messages, so later subscribers do not get the last status"),
             (self.max_qos == QoS::AtMostOnce)
                 .then_some("QoS 1, so messages can be lost on the way"),
-            (!self.wildcards).then_some("wildcards, so nothing comes for filters with `+` or `#`"),
+            (!self.wildcards).then_some("wildcards, so filters with `+` or `#` receive nothing"),
         ];
         missing.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }

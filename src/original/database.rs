@@ -39,15 +39,15 @@ pub struct States {
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     #[error(
-        "there is no LevelDB in {}: name the directory in which the original ran, which holds {NAME}",
+        "there is no LevelDB database in {}: name the directory in which the original ran, which holds {NAME}",
         .0.display()
     )]
     Missing(PathBuf),
-    #[error("the original still uses {} (PID {pid}): stop it first", .path.display())]
+    #[error("the original iotmonitor still uses {} (PID {pid}): stop it first", .path.display())]
     InUse { path: PathBuf, pid: i32 },
     #[error("cannot read {}: {source}", .path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{} takes more than 1 GiB, which no database of the original's does", .0.display())]
+    #[error("{} takes more than 1 GiB, more than any database of the original iotmonitor", .0.display())]
     TooLarge(PathBuf),
 }
 

@@ -305,11 +305,11 @@ impl Meta {
         let u32_at = |at| pages::u32_at(meta, at).unwrap_or(0);
         let word_at = |at| pages::word_at(meta, at).unwrap_or(0);
         if pages::u32_at(meta, 0) != Some(Self::MAGIC) {
-            return Err(MetaError::Damaged("this is no LMDB file"));
+            return Err(MetaError::Damaged("the file is not an LMDB database"));
         }
         let page_size = u32_at(Self::DATABASES);
         if !page_size.is_power_of_two() || !(512..=65_536).contains(&page_size) {
-            return Err(MetaError::Damaged("the page size makes no sense"));
+            return Err(MetaError::Damaged("the page size is invalid"));
         }
         let tree = |number: usize| {
             let table = &meta[Self::DATABASES + number * pages::TABLE_BYTES..];

@@ -34,7 +34,11 @@ fn anything_but_a_template_is_an_error() {
     {
         let errors = errors(&format!("{MQTT}[alerts]\nalertUnit = \"{wrong}\"\n"));
         assert_eq!((errors.len(), errors[0].line), (1, 4), "{wrong}");
-        assert!(errors[0].message.contains("names no template"), "{}", errors[0].message);
+        assert!(
+            errors[0].message.contains("not the name of a service template"),
+            "{}",
+            errors[0].message
+        );
     }
 }
 

@@ -49,7 +49,7 @@ fn files_that_no_connection_can_be_made_with_are_warned_of() {
         ("cert.pem", "cert.der", "key.pem", 4, "openssl x509 -inform DER"),
         ("cert.pem", "cert.pem", "other.pem", 4, "and its key do not fit"),
         ("cert.pem", "cert.pem", "locked.pem", 5, "is encrypted"),
-        ("cert.pem", "cert.pem", "cert.pem", 5, "holds a certificate and no private key"),
+        ("cert.pem", "cert.pem", "cert.pem", 5, "holds a certificate instead of a private key"),
         ("cert.pem", "cert.pem", "none.pem", 5, "cannot read"),
     ] {
         for address in [secure, "wss://broker/mqtt"] {

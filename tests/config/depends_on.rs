@@ -94,5 +94,5 @@ fn a_long_chain_is_read() {
 fn anything_else_is_refused_by_its_type() {
     let errors = errors(&house(&["lamp: 3", "bell: [1]"]));
     assert!(errors[0].message.starts_with("dependsOn must be a name or a list of names"));
-    assert!(errors[1].message.starts_with("dependsOn must be a text"), "{}", errors[1].message);
+    assert!(errors[1].message.starts_with("dependsOn must be a string"), "{}", errors[1].message);
 }

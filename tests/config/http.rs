@@ -42,17 +42,17 @@ fn every_key_of_the_section_arrives() {
 #[test]
 fn what_is_wrong_is_named_with_what_would_be_right() {
     for (lines, message, hint) in [
-        ("bind = \"pi.local\"", "bind: `pi.local` is no IP address", "0.0.0.0"),
+        ("bind = \"pi.local\"", "bind: `pi.local` is not an IP address", "0.0.0.0"),
         ("bind = 1", "bind", "bind = \"…\""),
-        ("port = 0", "port = `0` is no port", "8079"),
-        ("port = 65536", "port = `65536` is no port", "8079"),
-        ("port = \"8079\"", "port = `8079` is no port", "8079"),
-        ("hostNames = \"http://pi\"", "hostNames: `http://pi` is no host name", "`//`"),
-        ("hostNames = \"pi:8079\"", "hostNames: `pi:8079` is no host name", "`//`"),
+        ("port = 0", "port = `0` is not a port number", "8079"),
+        ("port = 65536", "port = `65536` is not a port number", "8079"),
+        ("port = \"8079\"", "port = `8079` is not a port number", "8079"),
+        ("hostNames = \"http://pi\"", "hostNames: `http://pi` is not a host name", "`//`"),
+        ("hostNames = \"pi:8079\"", "hostNames: `pi:8079` is not a host name", "`//`"),
         ("hostNames = 1", "hostNames", "pi.local"),
         ("prot = 1", "unknown key `prot`, did you mean `port`?", "knows bind"),
         ("token = \"hunter2\"", "a token of 7 characters can be guessed", "openssl rand"),
-        ("token = \"hunter2 hunter2 hunter2\"", "letters of ASCII", "openssl rand"),
+        ("token = \"hunter2 hunter2 hunter2\"", "ASCII letters", "openssl rand"),
         ("tokenFile = \"/nowhere/hunter\"", "tokenFile: cannot read /nowhere/hunter", "alone"),
     ] {
         let errors = errors(&with(lines));
@@ -101,5 +101,5 @@ fn a_token_that_others_can_read_gets_a_warning() {
 fn a_port_that_takes_a_right_gets_a_warning_from_check() {
     let service = Environment { for_service: true, ..Environment::default() };
     let loaded = parse(&with("port = 80"), Path::new("config.toml"), &service).unwrap();
-    assert!(loaded.warnings[0].message.contains("takes a right"));
+    assert!(loaded.warnings[0].message.contains("requires a privilege"));
 }

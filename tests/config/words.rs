@@ -125,7 +125,7 @@ fn a_reference_that_nothing_replaces_is_a_warning() {
     {
         let loaded = parsed(&format!("{MQTT}password = \"{value}\"\n"));
         let [warning] = loaded.warnings.as_slice() else { panic!("{value}: {}", loaded.warnings) };
-        assert!(warning.line == 3 && warning.message.contains("taken as it stands"), "{warning}");
+        assert!(warning.line == 3 && warning.message.contains("taken literally"), "{warning}");
         assert!(warning.hint.contains("LoadCredential=mqtt-password:"), "{warning}");
         assert_eq!(loaded.config.mqtt.password.as_ref().unwrap().reveal(), value);
         assert!(!warning.to_string().contains(value), "the value is a secret all the same");

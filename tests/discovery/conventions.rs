@@ -44,10 +44,7 @@ availabilityTopic = "home/pump/tele/LWT"
 "#
     );
     let (text, ..) = traffic.file();
-    assert!(
-        text.contains("gone. Remove the `#` where it is to be watched:\n# [device_old]\n"),
-        "{text}"
-    );
+    assert!(text.contains("gone. Remove the `#` to watch it:\n# [device_old]\n"), "{text}");
 }
 
 #[test]

@@ -105,11 +105,11 @@ fn an_address_that_cannot_be_had_is_told_once_and_tried_again() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let house = House::starting(port, "", SECTIONS);
-    house.until("the reason", || house.said("another program has it") == 1);
+    house.until("the reason", || house.said("another program uses it") == 1);
     house.until("the watching", || house.said("`lamp` is silent") == 1);
     drop(taken);
     house.until("the page", || house.try_get("/healthz").is_ok_and(|it| it.status == 200));
-    assert_eq!(house.said("another program has it"), 1, "once per change");
+    assert_eq!(house.said("another program uses it"), 1, "once per change");
     house.until("the good news", || house.said("the status page is offered on") == 1);
 }
 

@@ -112,7 +112,7 @@ fn outcome(event: &Event, what: &str) -> Option<Outcome> {
     match event {
         Event::WatchMessage(message) if message.topic.as_str() == "marker" => Some(Outcome::GoesOn),
         Event::Disconnected { reason: LossReason::Other(sentence), .. } => {
-            assert!(sentence.contains("does not keep to MQTT"), "{what}: {sentence}");
+            assert!(sentence.contains("violates the MQTT protocol"), "{what}: {sentence}");
             Some(Outcome::Ends)
         }
         Event::Disconnected { reason, .. } => panic!("{what}: {reason:?}"),

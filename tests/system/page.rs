@@ -69,7 +69,7 @@ fn a_port_that_is_taken_ends_nothing() {
     let taken = machine.listen(8079).expect("nobody has it yet");
     let bus = machine.launch(&config("auto", SECTIONS));
     let told = machine.journal().wait_for_alert("page-failed", "");
-    assert!(told.message().contains("another program has it"), "{}", told.message());
+    assert!(told.message().contains("another program uses it"), "{}", told.message());
     bus.wait_topic(0, "home/monitoring/expire/lamp");
     drop(taken);
     machine.journal().wait_for_alert("page-back", "");

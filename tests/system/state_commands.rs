@@ -246,7 +246,7 @@ fn a_state_is_set_and_forgotten() {
     let set = machine.run(&["iotmonitor", "states", "set", "home/lamp/set/color", "green"]);
     assert!(set.status.success());
     let said = String::from_utf8_lossy(&set.stderr).into_owned();
-    assert!(said.contains("recorded, and not published"), "{said}");
+    assert!(said.contains("recorded but not published"), "{said}");
     assert_eq!(states(&machine, &["get", "home/lamp/set/color"]), "green");
 }
 

@@ -18,7 +18,7 @@ pub struct UnitName(String);
 
 /// A unit name that systemd would refuse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the unit name `{name}` has {} bytes, systemd allows 255: choose a shorter name", name.len())]
+#[error("the unit name `{name}` has {} bytes, but systemd allows 255: choose a shorter name", name.len())]
 pub struct UnitNameTooLong {
     pub name: String,
 }
@@ -70,7 +70,7 @@ pub struct UnitTemplate {
 
 /// The string names no template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` names no template of services, as `notify@.service` does")]
+#[error("`{text}` is not the name of a service template such as `notify@.service`")]
 pub struct NoTemplate {
     pub text: String,
 }

@@ -84,8 +84,9 @@ impl Monitor {
             return;
         }
         self.manager.told_lost = true;
-        let message =
-            format!("agents cannot be started or watched for now, those that run go on: {reason}");
+        let message = format!(
+            "agents cannot be started or watched for now; running agents continue: {reason}"
+        );
         turn.raise(AlertKind::ManagerLost, message);
     }
 

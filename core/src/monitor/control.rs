@@ -17,9 +17,9 @@ impl Monitor {
         let Some(id) = self.id_named(name) else { return };
         self.pauses.end(name);
         let message = if enabled {
-            format!("`{name}` is in the monitoring again")
+            format!("`{name}` is monitored again")
         } else {
-            format!("`{name}` is out of the monitoring until `{} enable {name}`", self.command)
+            format!("`{name}` is disabled until `{} enable {name}`", self.command)
         };
         self.choose(turn, id, Some(enabled), message);
     }
@@ -63,7 +63,7 @@ impl Monitor {
         let enabled_before = self.devices[id].enabled == Some(true);
         self.pauses.set(name.clone(), turn.now.boot, span, enabled_before);
         let message = format!(
-            "`{name}` is out of the monitoring for {}, or until `{} enable {name}`",
+            "`{name}` is disabled for {}, or until `{} enable {name}`",
             RoundedDuration(span),
             self.command
         );
@@ -82,7 +82,7 @@ impl Monitor {
         }
         for (name, enabled_before) in self.pauses.take_ended(turn.now.boot) {
             if let Some(id) = self.id_named(&name) {
-                let message = format!("`{name}` is in the monitoring again: its pause is over");
+                let message = format!("`{name}` is monitored again: its pause is over");
                 self.choose(turn, id, enabled_before.then_some(true), message);
             }
         }

@@ -78,8 +78,7 @@ impl Monitor {
         }
         if self.shared_base.tell() {
             let message = format!(
-                "another monitor publishes below `{}`, as its `{below}` shows: what the one says \
-                 of itself is taken for the other's, give one of the two another `baseTopic`",
+                "another monitor publishes below `{}`, as its `{below}` shows: each takes the other's messages for its own; give one of the two another `baseTopic`",
                 self.base_topic
             );
             turn.raise(AlertKind::BaseTopicShared, message);

@@ -29,7 +29,7 @@ pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
     let hung = |agent: &&Agent| device.episode.cause() == Reason::AgentHung && agent.is_running();
     match device.agent.as_deref().filter(hung).map(Agent::main_pid) {
         Some(pid) => format!(
-            "agent `{name}` hangs, its process (PID {pid}) lives and is silent: {contact}, \
+            "agent `{name}` hangs: its process (PID {pid}) is running and silent: {contact}, \
              watchTimeOut is {timeout}"
         ),
         None => format!("{noun} `{name}` is silent: {contact}, watchTimeOut is {timeout}"),

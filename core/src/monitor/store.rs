@@ -166,6 +166,6 @@ impl Monitor {
 
     pub(super) fn store_recovered(&mut self, turn: &mut Turn<'_>) {
         self.store_fails = false;
-        turn.raise(AlertKind::StoreBack, "the store works again, nothing was lost".to_owned());
+        turn.raise(AlertKind::StoreBack, "the store works again; nothing was lost".to_owned());
     }
 }

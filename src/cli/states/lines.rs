@@ -44,13 +44,13 @@ pub enum LineError {
     Topic(#[from] iotmonitor_core::topic::TopicError),
     #[error("a state has either `payload` or `payloadBase64`")]
     Payload,
-    #[error("`payloadBase64` is no base64: {0}")]
+    #[error("`payloadBase64` is not valid base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    #[error("`qos` is {0}, only 0 and 1 are recorded")]
+    #[error("`qos` is {0}, but only 0 and 1 are recorded")]
     Qos(u8),
-    #[error("`time` is {0}, and not Unix seconds")]
+    #[error("`time` must be Unix seconds, found {0}")]
     Time(f64),
-    #[error("`time` is {0}, which are milliseconds: write Unix seconds, {seconds}", seconds = .0 / 1000.0)]
+    #[error("`time` is {0}, which is in milliseconds: write Unix seconds, {seconds}", seconds = .0 / 1000.0)]
     Milliseconds(f64),
 }
 
@@ -151,10 +151,10 @@ mod tests {
             (r#"{"topic":"a/#","payload":""}"#, "wildcards"),
             (r#"{"topic":"a"}"#, "either `payload` or `payloadBase64`"),
             (r#"{"topic":"a","payload":"","payloadBase64":""}"#, "either"),
-            (r#"{"topic":"a","payloadBase64":"?"}"#, "no base64"),
+            (r#"{"topic":"a","payloadBase64":"?"}"#, "not valid base64"),
             (r#"{"topic":"a","payload":"","qos":2}"#, "only 0 and 1"),
-            (r#"{"topic":"a","payload":"","time":-1}"#, "not Unix seconds"),
-            (r#"{"topic":"a","payload":"","time":1e300}"#, "not Unix seconds"),
+            (r#"{"topic":"a","payload":"","time":-1}"#, "must be Unix seconds"),
+            (r#"{"topic":"a","payload":"","time":1e300}"#, "must be Unix seconds"),
             (
                 r#"{"topic":"a","payload":"","time":1795473762123}"#,
                 "milliseconds: write Unix seconds, 1795473762.123",

@@ -175,7 +175,7 @@ pub async fn record(caller: &Caller, mut states: Vec<RecordedState>) -> Result<(
     }
     if sum.unclaimed > 0 {
         let unclaimed = sum.unclaimed;
-        say!("{unclaimed} match no stateTopics, so that nobody gets them for now");
+        say!("{unclaimed} match no stateTopics and are restored to no device for now");
     }
     Written { count: states.len(), left_out: all - states.len() }.conclude()
 }
@@ -184,7 +184,10 @@ fn parse(file: &Path) -> Result<Vec<RecordedState>, StatesError> {
     let bytes = read_file(file)?;
     let text = String::from_utf8(bytes).map_err(|_| StatesError::File {
         path: file.to_owned(),
-        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "this is no UTF-8 text"),
+        source: std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "the input is not valid UTF-8",
+        ),
     })?;
     let now = unix_now();
     // Editors of Windows begin a file with a byte order mark.

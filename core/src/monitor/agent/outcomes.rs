@@ -44,8 +44,7 @@ impl Monitor {
             Outcome::Lingers { exit } => (
                 AlertKind::AgentLingers,
                 format!(
-                    "the main process of agent `{name}` has ended ({exit}) and has left others \
-                     behind: systemd waits until they have ended too, then it starts the agent again"
+                    "the main process of agent `{name}` has ended ({exit}) and left other processes behind: systemd waits for them to end and then starts the agent again"
                 ),
             ),
         };
@@ -60,7 +59,7 @@ impl Monitor {
         let message = if start.by_systemd {
             // systemd may be faster than the look at what it does, and then the exit is not known.
             let exit = start.exit.as_ref().map(|exit| format!(" ({exit})")).unwrap_or_default();
-            format!("agent `{name}` has ended{exit}, systemd has restarted it (PID {pid})")
+            format!("agent `{name}` has ended{exit}; systemd has restarted it (PID {pid})")
         } else {
             format!("agent `{name}` has started (PID {pid})")
         };
@@ -89,7 +88,7 @@ impl Monitor {
 
     fn agent_is_healthy(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let message = format!(
-            "agent `{}` is healthy again, it has run for {}",
+            "agent `{}` is healthy again: it has run for {}",
             self.devices[id].spec.name,
             Seconds(HEALTHY_AFTER)
         );

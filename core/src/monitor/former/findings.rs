@@ -18,8 +18,7 @@ pub(super) fn alert_of(finding: &Finding) -> (AlertKind, String) {
         Finding::Renamed { last, now } => (
             AlertKind::IdentityChanged,
             format!(
-                "the monitor went by the clientid `{}` and the baseTopic `{}`, and goes by `{}` and \
-                 `{}` now: what it left under the former ones is taken down",
+                "the monitor had the clientid `{}` and the baseTopic `{}`, and now has `{}` and `{}`: what it left under the former ones is taken down",
                 last.client_id, last.base_topic, now.client_id, now.base_topic
             ),
         ),
@@ -42,8 +41,7 @@ pub(super) fn alert_of(finding: &Finding) -> (AlertKind, String) {
         Finding::ClientIdInUse { client_id } => (
             AlertKind::LeftBehind,
             format!(
-                "another monitor of this machine goes by the former clientid `{client_id}`: what \
-                 was left under it is left to that one"
+                "another monitor of this machine uses the former clientid `{client_id}`: what was left under it is left to that monitor"
             ),
         ),
         Finding::Ended { identity, end } => ended_alert(identity, *end),
@@ -88,8 +86,7 @@ fn ended_alert(identity: &Identity, end: TakedownEnd) -> (AlertKind, String) {
         TakedownEnd::Unseen => (
             AlertKind::LeftBehind,
             format!(
-                "the broker does not let be seen whether another monitor goes by {names}: what was \
-                 left under them is not taken down"
+                "the broker does not show whether another monitor uses {names}: what was left under them is not taken down"
             ),
         ),
     }
