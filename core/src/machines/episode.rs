@@ -1,7 +1,7 @@
 //! The alarm of one device, from its beginning to its end, and where its one alert stands.
 
-use super::wall_clock::ClockStep;
 use crate::model::alert::Reason;
+use crate::model::time::ClockStep;
 use std::time::Duration;
 
 /// Where the alert of an alarm stands.

@@ -6,8 +6,8 @@
 
 pub mod rhythm;
 
-use super::wall_clock::ClockStep;
 use crate::model::snapshot::DeviceRecord;
+use crate::model::time::ClockStep;
 use crate::model::view::Learned;
 use rhythm::{Rhythm, TIMES, UNLEARNED};
 use std::num::NonZeroU64;

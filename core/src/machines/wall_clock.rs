@@ -5,7 +5,7 @@
 //! contact, is to be on the same clock as the present time: after a step of years a device that spoke
 //! a minute ago spoke a minute ago.
 
-use crate::model::time::Now;
+use crate::model::time::{ClockStep, Now};
 use std::time::Duration;
 
 /// Smaller steps are not followed: they are corrections, and what is shown is rounded.
@@ -16,17 +16,6 @@ const SMALLEST: u64 = 60;
 pub struct WallClock {
     /// The time at which this run started.
     started: Duration,
-}
-
-/// A step between two turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockStep {
-    /// The time at which this run started, on the clock before the step.
-    started: Duration,
-    /// The present time, on the clock before the step.
-    from: Duration,
-    /// The present time.
-    to: Duration,
 }
 
 impl WallClock {
@@ -47,20 +36,6 @@ impl WallClock {
         let step = ClockStep { started: self.started, from, to: now.wall };
         self.started = step.shift(self.started);
         Some(step)
-    }
-}
-
-impl ClockStep {
-    /// Where a time is after the step: one of this run moves with the clock, and one of an earlier run
-    /// was on a clock of its own.
-    #[must_use]
-    pub fn follow(&self, wall: Duration) -> Duration {
-        if (self.started..=self.from).contains(&wall) { self.shift(wall) } else { wall }
-    }
-
-    fn shift(&self, wall: Duration) -> Duration {
-        let ago = self.from.saturating_sub(wall);
-        self.to.saturating_sub(ago)
     }
 }
 

@@ -2,9 +2,9 @@
 //! taken for silent (see [`crate::machines::probes`]).
 
 use crate::machines::probes::{Answer, Overdue, PATIENCE};
-use crate::machines::wall_clock::ClockStep;
 use crate::model::device_id::DeviceId;
 use crate::model::message::QoS;
+use crate::model::time::ClockStep;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
 use bytes::Bytes;
