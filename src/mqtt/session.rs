@@ -15,7 +15,7 @@ use super::link::{Link, LinkStep};
 use super::settings::BrokerAddress;
 use super::shared::ConnectionShared;
 use super::stall::StallDetector;
-use super::suspects::{Item, SuspectItems, Unanswered};
+use super::suspects::{SuspectItem, SuspectItems, Unanswered};
 use super::trouble::Trouble;
 use super::wire::{Accepted, Farewell, Incoming, Limits, Wire};
 use crate::pulse::{BEAT_INTERVAL, Pulse};
@@ -324,7 +324,7 @@ impl<'a> MqttSession<'a> {
                 self.answered(pkid);
                 let publication = self.context.shared.lock().outbox.acknowledged(pkid);
                 if let Some(publication) = &publication {
-                    self.context.suspects.answered(&Item::Topic(publication.topic.clone()));
+                    self.context.suspects.answered(&SuspectItem::Topic(publication.topic.clone()));
                 }
                 Ok(publication.and_then(|publication| match refused {
                     Some(reason) => Some(self.refused(publication, reason.to_owned())),
@@ -388,7 +388,7 @@ impl<'a> MqttSession<'a> {
         self.answered(pkid);
         let request = self.requests.remove(&pkid)?;
         for filter in &request.filters {
-            self.context.suspects.answered(&Item::Filter(filter.clone()));
+            self.context.suspects.answered(&SuspectItem::Filter(filter.clone()));
         }
         for (filter, reason) in request.filters.into_iter().zip(refused) {
             if let Some(reason) = reason {

@@ -35,14 +35,14 @@ pub(super) const REASON: &str = "the broker has closed the connection on it twic
 
 /// What can be unanswered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Item {
+pub(super) enum SuspectItem {
     Topic(TopicName),
     Filter(TopicFilter),
     /// All topics that have this one above their last level.
     Branch(String),
 }
 
-impl fmt::Display for Item {
+impl fmt::Display for SuspectItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic(topic) => write!(f, "a publication on `{topic}`"),
@@ -53,7 +53,7 @@ impl fmt::Display for Item {
 }
 
 /// One packet that was unanswered: a publication, or a packet of filters.
-pub(super) type Unanswered = Vec<Item>;
+pub(super) type Unanswered = Vec<SuspectItem>;
 
 #[derive(Debug)]
 struct Aside {
@@ -64,9 +64,9 @@ struct Aside {
 #[derive(Debug)]
 pub(super) struct SuspectItems {
     /// Unanswered at a closing, together with others.
-    suspected: BTreeSet<Item>,
-    strikes: BTreeMap<Item, u8>,
-    aside: BTreeMap<Item, Aside>,
+    suspected: BTreeSet<SuspectItem>,
+    strikes: BTreeMap<SuspectItem, u8>,
+    aside: BTreeMap<SuspectItem, Aside>,
     /// Shrinks when the broker closes on a packet of filters. It is whole again once one filter is
     /// found guilty, which was the cause then and not the number. Otherwise it stays small until the
     /// settings change: small packets cost little, and each attempt with a large one would cost the
@@ -106,7 +106,7 @@ impl SuspectItems {
 
     /// The broker closed, and goes on for others. Gives what it closed on, where that is certain,
     /// and whether the next connection will be used in another way than this one.
-    pub(super) fn closed_on(&mut self, unanswered: Vec<Unanswered>) -> (Option<Item>, bool) {
+    pub(super) fn closed_on(&mut self, unanswered: Vec<Unanswered>) -> (Option<SuspectItem>, bool) {
         let [only] = unanswered.as_slice() else {
             let before = self.suspected.len();
             self.suspected.extend(unanswered.into_iter().flatten());
@@ -126,9 +126,9 @@ impl SuspectItems {
         (Some(item.clone()), true)
     }
 
-    fn put_aside(&mut self, item: Item) {
+    fn put_aside(&mut self, item: SuspectItem) {
         self.suspected.remove(&item);
-        if matches!(item, Item::Filter(_)) {
+        if matches!(item, SuspectItem::Filter(_)) {
             self.filters_per_packet = FILTERS_PER_PACKET;
         }
         let branch = branch_of(&item);
@@ -149,7 +149,7 @@ impl SuspectItems {
     }
 
     /// It was answered: the broker does not object to it.
-    pub(super) fn answered(&mut self, item: &Item) {
+    pub(super) fn answered(&mut self, item: &SuspectItem) {
         if self.suspected.is_empty() && self.strikes.is_empty() {
             return;
         }
@@ -166,7 +166,7 @@ impl SuspectItems {
         self.suspected.clear();
     }
 
-    pub(super) fn verdict(&self, item: &Item) -> ItemVerdict {
+    pub(super) fn verdict(&self, item: &SuspectItem) -> ItemVerdict {
         if self.aside.is_empty() {
             return ItemVerdict::Free;
         }
@@ -180,7 +180,7 @@ impl SuspectItems {
     }
 
     /// Has everything else wait for its answer.
-    pub(super) fn suspect(&mut self, item: Item) {
+    pub(super) fn suspect(&mut self, item: SuspectItem) {
         self.suspected.insert(item);
     }
 }
@@ -198,21 +198,21 @@ impl Aside {
     }
 }
 
-fn branch_of(item: &Item) -> Option<Item> {
-    let Item::Topic(topic) = item else { return None };
-    topic.as_str().rsplit_once('/').map(|(branch, _)| Item::Branch(branch.to_owned()))
+fn branch_of(item: &SuspectItem) -> Option<SuspectItem> {
+    let SuspectItem::Topic(topic) = item else { return None };
+    topic.as_str().rsplit_once('/').map(|(branch, _)| SuspectItem::Branch(branch.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn topic(text: &str) -> Item {
-        Item::Topic(TopicName::new(text).unwrap())
+    fn topic(text: &str) -> SuspectItem {
+        SuspectItem::Topic(TopicName::new(text).unwrap())
     }
 
-    fn filter(text: &str) -> Item {
-        Item::Filter(TopicFilter::new(text).unwrap())
+    fn filter(text: &str) -> SuspectItem {
+        SuspectItem::Filter(TopicFilter::new(text).unwrap())
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! What of a session's packets is unanswered, and what is left out of it.
 
 use super::MqttSession;
-use crate::mqtt::suspects::{self, Item, ItemVerdict, Unanswered};
+use crate::mqtt::suspects::{self, ItemVerdict, SuspectItem, Unanswered};
 use iotmonitor_core::model::message::{FilterRefusal, Subscription};
 use iotmonitor_core::topic::TopicName;
 
@@ -14,10 +14,10 @@ impl MqttSession<'_> {
 
     /// The packets that were unanswered when the connection ended.
     pub(super) fn unanswered(&self) -> Vec<Unanswered> {
-        let topic = |topic: &TopicName| vec![Item::Topic(topic.clone())];
+        let topic = |topic: &TopicName| vec![SuspectItem::Topic(topic.clone())];
         let requests = self.requests.values().filter(|request| request.is_subscribe);
         let filters = requests.map(|request| {
-            request.filters.iter().map(|filter| Item::Filter(filter.clone())).collect()
+            request.filters.iter().map(|filter| SuspectItem::Filter(filter.clone())).collect()
         });
         let mut unanswered: Vec<Unanswered> = self.ledger.plain().map(topic).collect();
         unanswered.extend(self.context.shared.lock().outbox.unacknowledged().map(topic));
@@ -36,14 +36,14 @@ impl MqttSession<'_> {
 
     pub(super) fn note_taken(&mut self, topics: Vec<TopicName>) {
         for topic in topics {
-            self.context.suspects.answered(&Item::Topic(topic));
+            self.context.suspects.answered(&SuspectItem::Topic(topic));
         }
     }
 
     /// Takes up what is to be subscribed to, but for what was put aside.
     pub(super) fn take_up(&mut self, subscriptions: Vec<Subscription>) {
         for subscription in subscriptions {
-            let item = Item::Filter(subscription.filter.clone());
+            let item = SuspectItem::Filter(subscription.filter.clone());
             self.aside.retain(|aside| aside.filter != subscription.filter);
             let has_wildcard = subscription.filter.as_str().contains(['+', '#']);
             if has_wildcard && !self.limits.wildcards {
@@ -71,7 +71,7 @@ impl MqttSession<'_> {
             self.context.shared.lock().outbox.topics_aside().cloned().collect();
         let mut may_try = !topics.is_empty() && !self.is_unanswered();
         for topic in topics {
-            let is_back = match self.context.suspects.verdict(&Item::Topic(topic.clone())) {
+            let is_back = match self.context.suspects.verdict(&SuspectItem::Topic(topic.clone())) {
                 ItemVerdict::Free => true,
                 ItemVerdict::Retry => std::mem::take(&mut may_try),
                 ItemVerdict::Aside => false,
@@ -87,7 +87,7 @@ impl MqttSession<'_> {
         if self.aside.is_empty() || self.is_unanswered() || !self.subscribing.is_empty() {
             return;
         }
-        let item = |subscription: &Subscription| Item::Filter(subscription.filter.clone());
+        let item = |subscription: &Subscription| SuspectItem::Filter(subscription.filter.clone());
         let is_due = |subscription: &Subscription| {
             self.context.suspects.verdict(&item(subscription)) == ItemVerdict::Retry
         };

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::mqtt::filters::chunk;
 use crate::mqtt::outbox::NextPacket;
-use crate::mqtt::suspects::{self, Item, ItemVerdict};
+use crate::mqtt::suspects::{self, ItemVerdict, SuspectItem};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{FilterRefusal, Publication, QoS};
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ impl MqttSession<'_> {
             while let Some(token) = state.outbox.pop_replaced() {
                 self.owed.push_back(Event::Published { token });
             }
-            let item = state.outbox.next_topic().map(|topic| Item::Topic(topic.clone()));
+            let item = state.outbox.next_topic().map(|topic| SuspectItem::Topic(topic.clone()));
             drop(state);
             let verdict = item.map_or(ItemVerdict::Free, |item| self.verdict_now(item));
             let requests = &self.requests;
@@ -70,7 +70,7 @@ impl MqttSession<'_> {
 
     /// What is to become of the next publication. What may be tried again goes out alone; where
     /// something else lacks its answer, it is left aside for longer, so that it holds nothing up.
-    fn verdict_now(&mut self, item: Item) -> ItemVerdict {
+    fn verdict_now(&mut self, item: SuspectItem) -> ItemVerdict {
         match self.context.suspects.verdict(&item) {
             ItemVerdict::Retry if self.is_unanswered() => ItemVerdict::Aside,
             ItemVerdict::Retry => {
