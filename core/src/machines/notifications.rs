@@ -167,6 +167,12 @@ impl Notifications {
             _ => due,
         });
         self.settle(&subject);
+        let is_to_tell = self.waiting.contains(&subject);
+        let way = self.ways.entry(way.clone()).or_default();
+        if is_to_tell {
+            // A summary that rests waits for a change.
+            way.summary.due.get_or_insert(due);
+        }
     }
 
     fn knows(&self, subject: &Subject, matter: AlertKind) -> bool {
@@ -188,9 +194,10 @@ impl Notifications {
 
     /// Drops those of whom there is no more, and gives each of the others its way.
     pub fn retain(&mut self, way_of: impl Fn(&Subject) -> Option<UnitTemplate>) {
-        let dropped = &mut self.dropped;
+        let (dropped, ways) = (&mut self.dropped, &mut self.ways);
         self.entries.retain(|subject, entry| match way_of(subject) {
             Some(way) => {
+                ways.entry(way.clone()).or_default();
                 entry.way = way;
                 true
             }
@@ -361,7 +368,7 @@ impl Notifications {
                 if success {
                     *summary = Retry::default();
                 } else {
-                    summary.failed(now, false);
+                    summary.failed(now, rests);
                 }
                 subjects
             }
@@ -433,7 +440,8 @@ impl Notifications {
     /// event.
     #[must_use]
     pub fn next(&self, now: Duration) -> Option<Duration> {
-        if let Some(until) = self.crowd_until.filter(|until| now < *until) {
+        // Only what goes another way is due before that.
+        if let Some(until) = self.crowd_until.filter(|until| now < *until && self.ways.len() == 1) {
             return Some(until);
         }
         let entries = self.waiting.iter().filter_map(|subject| self.entries.get(subject));

@@ -179,6 +179,12 @@ impl AlertKind {
             && Self::ALL.iter().any(|kind| kind.is_end() && kind.matter() == self.matter())
     }
 
+    /// Whether it neither ends nor takes anything back.
+    #[must_use]
+    pub fn is_fact(self) -> bool {
+        !self.is_end() && !self.has_end()
+    }
+
     /// The kind of this name.
     #[must_use]
     pub fn of_event(event: &str) -> Option<Self> {

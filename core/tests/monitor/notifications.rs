@@ -5,12 +5,12 @@ use super::timetable::{House, secs};
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{AlertKind, Priority};
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::Connection;
-use iotmonitor_core::model::message::LossReason;
+use iotmonitor_core::model::message::{Connection, FilterRefusal, LossReason};
 use iotmonitor_core::model::notification::Notification;
 use iotmonitor_core::model::spec::{DeviceSpec, MonitorSpec};
 use iotmonitor_core::model::unit::JobOutcome;
 use iotmonitor_core::model::unit_name::UnitTemplate;
+use iotmonitor_core::topic::TopicFilter;
 use std::time::Duration;
 
 fn notify() -> UnitTemplate {
@@ -285,6 +285,72 @@ fn after_a_day_of_failures_only_changes_are_tried() {
     house.hear("home/lamp/x");
     house.advance(secs(31));
     assert_eq!(told(&house), ["lamp: expired", "bell: expired"]);
+}
+
+#[test]
+fn after_a_day_of_failures_a_crowd_rests_too() {
+    let mut devices = crowd(20, 30);
+    devices.push(watched("bell", 200_000));
+    let mut house = running(devices);
+    house.way.fails = true;
+    house.advance(secs(25 * 3_600));
+    house.turn_the_page();
+    house.advance(secs(24 * 3_600));
+    assert_eq!(tries(&house).len(), 0, "nothing has changed");
+    house.advance(secs(24 * 3_600));
+    assert_eq!(tries(&house).len(), 1, "the bell, once, and the others with it");
+    house.restart();
+    house.power_up();
+    house.turn_the_page();
+    house.advance(secs(3_600));
+    assert_eq!(tries(&house).len(), 0, "a restart changes nothing of that");
+    house.way.fails = false;
+    house.hear("home/d001/x");
+    house.advance(secs(31));
+    assert_eq!(told(&house), ["pending: pending"]);
+}
+
+#[test]
+fn a_crowd_of_one_way_holds_up_no_other() {
+    let ring = UnitTemplate::new("ring@.service").unwrap();
+    let mut spec = running(crowd(17, 30)).spec;
+    for (name, timeout) in [("bell", 300), ("gong", 1_000)] {
+        let alert_unit = Some(ring.clone());
+        spec.devices.push(DeviceSpec { alert_unit, ..watched(name, timeout) });
+    }
+    let mut house = House::of(spec);
+    house.power_up();
+    house.way.broken = Some(notify());
+    house.advance(secs(299));
+    house.way.fails = true;
+    house.turn_the_page();
+    house.advance(secs(70));
+    let at = |house: &House, name: &str| -> Vec<u64> {
+        let tries = tries(house).into_iter().filter(|(_, it)| it.instance == name);
+        tries.map(|(at, _)| at.as_secs()).collect()
+    };
+    let [first, rest @ ..] = &at(&house, "bell")[..] else { panic!("the bell waits") };
+    assert_eq!(rest, [first + 10, first + 30], "it has delays of its own");
+    house.way.fails = false;
+    house.advance(secs(700));
+    assert_eq!(told(&house), ["bell: expired", "gong: expired"]);
+    assert_eq!(at(&house, "gong"), [first + 700]);
+}
+
+#[test]
+fn two_facts_that_have_no_end_are_both_told() {
+    let refused = |filter: &str| {
+        let filter = TopicFilter::new(filter).unwrap();
+        FilterRefusal { filter, reason: "not authorized".to_owned() }
+    };
+    let mut house = running(vec![watched("lamp", 30), watched("bell", 30)]);
+    house.way.fails = true;
+    let refused = vec![refused("home/lamp/#"), refused("home/bell/#")];
+    house.happen(Event::Subscribed { connection: Connection::Watch, refused });
+    house.way.fails = false;
+    house.advance(secs(11));
+    let message = &house.way.told[0].message;
+    assert!(message.contains("home/lamp/#") && message.contains("home/bell/#"), "{message}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use iotmonitor_core::model::spec::{
 use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
 use iotmonitor_core::model::time::Now;
 use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
-use iotmonitor_core::model::unit_name::UnitName;
+use iotmonitor_core::model::unit_name::{UnitName, UnitTemplate};
 use iotmonitor_core::monitor::Monitor;
 use iotmonitor_core::monitor::publishing::OWN_LEVELS;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -122,13 +122,16 @@ pub struct Way {
     pub answers: bool,
     /// Whether they fail.
     pub fails: bool,
+    /// One that fails alone.
+    pub broken: Option<UnitTemplate>,
     /// What people have heard.
     pub told: Vec<Notification>,
 }
 
 impl Way {
     fn answer(&mut self, notification: &Notification) -> Option<Event> {
-        let outcome = if self.fails {
+        let is_broken = self.broken.as_ref() == Some(&notification.template);
+        let outcome = if self.fails || is_broken {
             JobOutcome::Failed(format!("{} is down", notification.template))
         } else {
             self.told.push(notification.clone());
@@ -179,7 +182,7 @@ impl House {
             broker: Broker::new(),
             store: Store { chunk: 100, ..Store::default() },
             manager: Manager { units: BTreeMap::new(), answers: true, fails: None, runs: 0 },
-            way: Way { answers: true, fails: false, told: Vec::new() },
+            way: Way { answers: true, fails: false, broken: None, told: Vec::new() },
             queue: VecDeque::new(),
             deliveries: 0,
         }

@@ -9,6 +9,9 @@ use std::time::Duration;
 pub const FIRST_DELAY: Duration = Duration::from_secs(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
 
+/// Facts of one kind are told line by line, the latest so many.
+const MOST_FACTS: usize = 16;
+
 /// One alert for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertNews {
@@ -72,7 +75,10 @@ impl Retry {
 impl Part {
     /// Takes in what is newer. An end of what nobody has heard of withdraws it.
     pub fn hear(&mut self, news: AlertNews) {
-        self.news = Some(news);
+        self.news = Some(match self.news.take() {
+            Some(before) if before.kind == news.kind && news.kind.is_fact() => before.and(news),
+            Some(_) | None => news,
+        });
         self.settle();
     }
 
@@ -88,8 +94,9 @@ impl Part {
         let Some(news) = self.flying.take() else { return };
         if success {
             self.told = news.kind.has_end();
-        } else if self.news.is_none() {
-            self.news = Some(news);
+        } else {
+            let newer = self.news.replace(news);
+            newer.into_iter().for_each(|newer| self.hear(newer));
         }
         self.settle();
     }
@@ -140,6 +147,16 @@ impl Part {
 }
 
 impl AlertNews {
+    /// Two facts, of which neither replaces the other, in one.
+    fn and(mut self, newer: Self) -> Self {
+        if !self.message.lines().any(|line| line == newer.message) {
+            let first = self.message.lines().count().saturating_sub(MOST_FACTS - 1);
+            let lines: Vec<&str> = self.message.lines().skip(first).collect();
+            self.message = [&lines[..], &[newer.message.as_str()]].concat().join("\n");
+        }
+        self
+    }
+
     pub fn of_record(record: &NewsRecord) -> Option<Self> {
         Some(Self {
             kind: AlertKind::of_event(&record.event)?,

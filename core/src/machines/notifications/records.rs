@@ -1,7 +1,7 @@
 //! What is kept of notifications from one run to the next.
 
 use super::entry::{AlertNews, FIRST_DELAY, Part, Retry, UnheardEntry};
-use super::{Failing, Notifications, Subject, Way};
+use super::{Failing, LONGEST_FAILURE, Notifications, Subject, Way};
 use crate::model::alert::AlertKind;
 use crate::model::snapshot::UnheardRecord;
 use crate::model::unit_name::UnitTemplate;
@@ -38,6 +38,9 @@ impl Notifications {
     pub fn resume_failing(&mut self, now: Duration, way: UnitTemplate, before: Duration) {
         let way = self.ways.entry(way).or_default();
         way.failing_since.get_or_insert(Failing { before, since: now });
+        if before >= LONGEST_FAILURE {
+            way.summary.due = None;
+        }
     }
 
     /// Goes on with what an earlier run has left of a subject. What this one has heard is newer.
@@ -50,6 +53,7 @@ impl Notifications {
         records: &[UnheardRecord],
     ) {
         let rests = self.rests(now, way);
+        self.ways.entry(way.clone()).or_default();
         let entry = self.entries.entry(subject.clone()).or_insert_with(|| UnheardEntry {
             way: way.clone(),
             parts: Vec::new(),
