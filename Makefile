@@ -46,7 +46,8 @@ lint: ## formatting, clippy and shellcheck
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh tests/brokers/*.sh \
-		systemd/usr/share/doc/iotmonitor/examples/notify
+		systemd/usr/share/doc/iotmonitor/examples/notify systemd/usr/share/iotmonitor/alive \
+		systemd/usr/share/iotmonitor/notify
 
 fuzz: ## try each parser with bytes of any kind for so long: SECONDS=10
 	packaging/fuzz.sh $(SECONDS)

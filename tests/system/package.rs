@@ -14,6 +14,8 @@ const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nhelloTopic = \"home/lam
 const UNIT: &str = "iotmonitor-agent-sleeper.service";
 /// Of the instance.
 const ORPHAN: &str = "iotmonitor-garden-agent-orphan.service";
+/// Of the dead man's switch.
+const ALIVE: &str = "iotmonitor-alive.timer";
 const CONFIG: &str = "/etc/iotmonitor/config.toml";
 
 /// Below /usr/share.
@@ -195,12 +197,13 @@ fn a_removal_stops_the_agents_and_keeps_the_data(machine: &Machine) {
     let start = machine.run(&["systemctl", "start", GARDEN]);
     assert!(!start.status.success() && machine.is_active(ORPHAN));
     assert_eq!(machine.property(GARDEN, "ActiveState"), "failed");
+    machine.ok(&["systemctl", "enable", "--now", ALIVE]);
 
     let said = machine.sh("dpkg --remove iotmonitor 2>&1");
     for agent in [UNIT, ORPHAN] {
         assert!(said.contains(&format!("stopping the agent {agent}")), "{said}");
     }
-    for unit in [GARDEN, "iotmonitor.service", UNIT, ORPHAN, "iotmonitor.slice"] {
+    for unit in [GARDEN, "iotmonitor.service", UNIT, ORPHAN, "iotmonitor.slice", ALIVE] {
         assert!(!machine.is_active(unit), "{unit} still runs");
     }
     assert_eq!(failed(machine), "");
@@ -213,6 +216,8 @@ fn a_purge_leaves_nothing(machine: &Machine) {
     // What administrators do to a service.
     machine.sh("cd /etc/systemd/system; mkdir -p iotmonitor.service.d; \
          printf '[Service]\\nNice=1\\n' > iotmonitor.service.d/nice.conf; \
+         cp -r iotmonitor.service.d iotmonitor-notify@.service.d; \
+         mkdir iotmonitor-alive.timer.d; printf '[Timer]\\n' > iotmonitor-alive.timer.d/none.conf; \
          echo secret > /etc/iotmonitor/password");
     machine.ok(&["dpkg", "--purge", "iotmonitor"]);
     let left = machine
