@@ -1,6 +1,6 @@
 //! The unit that the package ships for telling people, and the dead man's switch.
 
-use super::harness::{Machine, config, eventually};
+use super::harness::{GARDEN, Machine, config, eventually};
 
 const ALERTS: &str = "[alerts]\nalertUnit = \"iotmonitor-notify@.service\"\n";
 const LAMP: &str = "[device_lamp]\nwatchTimeOut = 2\nwatchTopics = \"home/lamp/#\"\n";
@@ -136,4 +136,19 @@ fn nobody_is_told_of_what_is_silenced_until_that_is_over() {
     eventually("the alert to be told", || {
         printed(&machine).iter().any(|line| line == "input lamp: expired (silent)").then_some(())
     });
+}
+
+/// By the commands of the page on alerts.
+#[test]
+fn an_instance_tells_people_by_a_copy_of_the_unit() {
+    let machine = with_apprise();
+    let page = include_str!("../../docs/alerts.md");
+    let (_, commands) = page.split_once("```sh\nsed ").expect("the page shows how");
+    let (commands, _) = commands.split_once("```").expect("the block has an end");
+    machine.sh(&format!("sed {commands}"));
+    machine.write_file("/etc/iotmonitor/notify.conf", "ntfy://somewhere\n");
+    machine.write_garden(&ALERTS.replace("notify@", "notify-garden@"));
+    machine.ok(&["systemctl", "start", GARDEN]);
+    let test = machine.ok(&["iotmonitor", "--clientid", "garden", "notify", "--test"]);
+    assert!(test.contains("has succeeded"), "{test}");
 }
