@@ -1,7 +1,7 @@
 //! Alerts to people: one kind per event, each with its name, priority and MESSAGE_ID.
 
 use super::device_name::DeviceName;
-use super::unit_name::{UnitName, UnitTemplate};
+use super::unit_name::UnitName;
 use super::words::mebibytes;
 use serde::{Deserialize, Serialize};
 
@@ -57,8 +57,6 @@ pub struct Alert {
     pub unit: Option<UnitName>,
     /// Of the episode that it begins or ends.
     pub reason: Option<Reason>,
-    /// The section's `alertUnit`, an instance of which is to be started.
-    pub starts: Option<UnitTemplate>,
     /// What more is to be told of the agent's unit, where it is worth that.
     pub account: Option<Box<Account>>,
     /// One sentence, with the way out where a person can do something.
@@ -110,7 +108,7 @@ impl Alert {
     /// One that concerns no device.
     #[must_use]
     pub fn plain(kind: AlertKind, message: String) -> Self {
-        Self { kind, device: None, unit: None, reason: None, starts: None, account: None, message }
+        Self { kind, device: None, unit: None, reason: None, account: None, message }
     }
 }
 

@@ -84,10 +84,9 @@ impl Monitor {
     ) -> Action {
         let device = &self.devices[id];
         let unit = device.agent.as_ref().map(|agent| agent.unit().clone());
-        let starts = device.alert_unit.clone().filter(|_| kind.starts_unit());
         let name = Some(device.spec.name.clone());
         let account = device.account().filter(|_| kind.wants_account()).map(Box::new);
-        Action::Raise(Alert { kind, device: name, unit, reason, starts, account, message })
+        Action::Raise(Alert { kind, device: name, unit, reason, account, message })
     }
 }
 
