@@ -3,9 +3,8 @@
 //! On the system bus (in a user manager on the user's) the daemon owns the name of
 //! [`well_known_name`] and offers the interface `org.iotmonitor.Monitor1` at the path
 //! `/org/iotmonitor/Monitor1`, and below it an object for each device and agent. The interfaces are
-//! described in their files below `/usr/share/dbus-1/interfaces`. Everybody may look; who may
-//! command is for root and polkit to say. Deliberately absent: any decision; commands go to the
-//! daemon, answers come back.
+//! described in their files below `/usr/share/dbus-1/interfaces`. Every user may read; commands
+//! require root or polkit authorization. Commands are forwarded to the daemon, which decides them.
 
 mod authority;
 mod callers;

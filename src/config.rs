@@ -1,7 +1,8 @@
-//! The configuration file: read, checked in whole, and turned into what the other parts take.
+//! The configuration file: reads it, checks it as a whole, and turns it into the settings of the
+//! other parts.
 //!
-//! A file written for the original iotmonitor is read unchanged. All errors of a file come at once,
-//! each with its place and with what would be right. What leaves here needs no further check.
+//! A file written for the original iotmonitor is accepted unchanged. All errors of a file are
+//! reported at once, each with its place and its correction. The result needs no further check.
 //!
 //! | module | duty |
 //! |---|---|
@@ -14,9 +15,9 @@
 //! | [`credentials`], [`public`], [`missing`] | what is allowed and hardly meant: secrets that others can read, names of what this machine does not have |
 //! | [`report`], [`secrecy`], [`error`] | findings, what they must not show, and how they look |
 //!
-//! The file is walked as a tree that knows its places in the text, and not deserialized into
-//! structures, for those stop at the first error. Deliberately absent: the process's environment,
-//! which the caller passes in as [`Environment`].
+//! The file is walked as a tree that keeps its places in the source rather than deserialized into
+//! structures, because deserialization stops at the first error. The caller passes in the process's
+//! environment as [`Environment`].
 
 mod access;
 mod address;
@@ -61,13 +62,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
-/// A file longer than this is none of ours; it bounds what is read, in bytes.
+/// A longer file cannot be a configuration; the limit bounds the number of bytes read.
 const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
-/// Sections that may stand once.
+/// Sections that may occur once.
 const SECTIONS: [&str; 4] = ["mqtt", "alerts", "homeassistant", "http"];
 
-/// What the loader must know of its surroundings.
+/// The surroundings that the loader needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `$CREDENTIALS_DIRECTORY` (systemd.exec(5)); the credential `mqtt-password` is looked for
@@ -75,44 +76,45 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// Whether agents will run in a user manager, as their owner.
     pub user_manager: bool,
-    /// Whether to warn of what the system service could not read, whoever reads here.
+    /// Whether to warn of files that the system service could not read.
     pub for_service: bool,
-    /// Whether to warn of what the file names and this machine does not have.
+    /// Whether to warn of names in the file that do not exist on this machine.
     pub look_around: bool,
     /// Where the broker's credentials are kept for agents, while the machine runs.
     pub runtime_directory: PathBuf,
-    /// Whose file it is.
+    /// The instance that the file belongs to.
     pub instance: Instance,
-    /// Whether an instance goes by the main monitor's names where its file does not say, because
-    /// its store was begun so.
+    /// Whether an instance uses the main monitor's names by default, because its store was created
+    /// with them.
     pub main_defaults: bool,
-    /// The number by which this machine is known; `None` where it has none.
+    /// The identifier of this machine; `None` where it has none.
     pub machine: Option<String>,
-    /// Where the files of all monitors of the machine are, to be looked at beside this one.
+    /// The directory with the files of all monitors of the machine, which are compared with this
+    /// one.
     pub config_directory: Option<PathBuf>,
 }
 
-/// A configuration that can be used as it is.
+/// A configuration that is ready for use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub mqtt: MqttSettings,
     pub monitor: MonitorSpec,
-    /// Where the status page is offered, if it is.
+    /// The address of the status page, if it is enabled.
     pub http: Option<HttpSettings>,
 }
 
-/// A configuration, and what is odd about it.
+/// A configuration and its warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     pub config: Config,
-    /// In the order of the file.
+    /// The warnings, in the order of the file.
     pub warnings: Findings,
 }
 
 /// Reads and checks a file.
 ///
 /// # Errors
-/// [`ConfigErrors::Unreadable`] when there is no such file or it may not be read;
+/// Returns [`ConfigErrors::Unreadable`] when the file does not exist or cannot be read, and
 /// [`ConfigErrors::Invalid`] with all its errors otherwise.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
     let (bytes, mode) = read(path).map_err(|source| {
@@ -136,10 +138,11 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
     check(&text, path, Some(mode), environment)
 }
 
-/// Checks a text that stands for the file at `path`; relative paths in it start from there.
+/// Checks a string as the contents of the file at `path`; relative paths in it are resolved from
+/// there.
 ///
 /// # Errors
-/// [`ConfigErrors::Invalid`] with all errors of the text.
+/// Returns [`ConfigErrors::Invalid`] with all errors.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
     check(text, path, None, environment)
 }
@@ -162,8 +165,8 @@ fn check(
     mode: Option<u32>,
     environment: &Environment,
 ) -> Result<Loaded, ConfigErrors> {
-    // TOML leaves it open what a line end in a multi-line string is; a shell would take the carriage
-    // return for a part of the command. One that is escaped is meant, and stays.
+    // TOML does not define the line ending in a multi-line string, and a shell would take the
+    // carriage return as part of the command. An escaped carriage return is intended, and stays.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let text = text.as_str();
     let (root, syntax_errors) = DeTable::parse_recoverable(text);
@@ -197,7 +200,7 @@ struct Walk<'t> {
 }
 
 impl<'t> Walk<'t> {
-    /// `None` only after an error has been reported.
+    /// Returns `None` only after an error has been reported.
     fn config(&self, report: &mut ConfigReport) -> Option<Config> {
         let mqtt = self.mqtt(report);
         let AlertsSection { unit: alert_unit, broker_grace } = self.alerts(report);
@@ -300,7 +303,7 @@ impl<'t> Walk<'t> {
     }
 }
 
-/// A known section; reports what has its name and is none.
+/// A known section; reports a key that has a section's name but is not a section.
 fn section_of<'t>(entry: &Field<'t>, report: &mut ConfigReport) -> Option<Section<'t>> {
     let title = format!("[{}]", entry.key.escape_debug());
     if let DeValue::Table(table) = entry.value {
@@ -343,7 +346,7 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
     );
 }
 
-/// The command line that reaches the monitor of this clientid, as a person types it in a shell.
+/// The command line that reaches the monitor with this clientid, as typed in a shell.
 fn command_line(user_manager: bool, client_id: &str) -> String {
     let mut line = "iotmonitor".to_owned();
     if user_manager {

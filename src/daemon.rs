@@ -1,10 +1,10 @@
 //! The one event loop, and the order of start and stop.
 //!
-//! Everything that happens arrives here as an [`Event`] and is decided by the [`Monitor`]; what it
-//! wants done goes to the adapters in order. A flood on one adapter cannot starve the others:
-//! signals and requests are looked at before each batch, and deadlines after it.
+//! Everything that happens arrives here as an [`Event`] and is decided by the [`Monitor`]; the
+//! resulting actions go to the adapters in order. A flood on one adapter cannot starve the others:
+//! signals and requests are handled before each batch, and deadlines after it.
 //!
-//! Deliberately absent: decisions about devices, states and agents.
+//! Decisions about devices, states and agents belong to the core.
 
 mod adapters;
 mod alerts;

@@ -1,7 +1,7 @@
-//! Which bus, how to reach it, and how long to wait before the next try: what every part that
-//! speaks D-Bus shares.
+//! Selects the bus, connects to it, and determines the delay before the next try. Every part that
+//! speaks D-Bus shares this module.
 //!
-//! Deliberately absent: names, paths and interfaces; each part knows its own.
+//! Names, paths and interfaces are not shared; each part defines its own.
 
 #[cfg(test)]
 pub mod test_bus;

@@ -17,8 +17,8 @@
 //! | [`recent`] | the alerts of the last day, and who looks on live |
 //! | [`json`], [`metrics`] | how answers look |
 //!
-//! Deliberately absent: TLS, which is a proxy's; and any state of a reader, who asks again for
-//! everything when something was missed.
+//! TLS is left to a proxy. The server keeps no state of a client, which requests everything again
+//! after it has missed something.
 
 mod daemon_client;
 mod guard;

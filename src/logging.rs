@@ -1,11 +1,11 @@
 //! Alerts become journal entries with fields, or lines on stderr where there is no journal.
 //!
-//! A journald that hangs blocks its writers for seconds, and one that is gone is waited for, so the
-//! entries are written by a thread of its own behind a bounded queue. When the queue is full, entries are dropped and
-//! counted, and the count is logged once entries flow again. The subscriber that speaks to the
-//! journal is known to that thread alone: what libraries log never gets into it.
+//! A journald that hangs blocks its writers for seconds, and one that is gone is waited for, so a
+//! separate thread writes the entries from a bounded queue. When the queue is full, entries are
+//! dropped and counted, and the count is logged once entries flow again. The subscriber that writes
+//! to the journal is set for that thread alone, so messages that libraries log never reach it.
 //!
-//! Deliberately absent: log levels to configure. Every alert is for a person.
+//! The log level is not configurable, because every alert is meant for a person.
 
 #[cfg(test)]
 mod catalog;

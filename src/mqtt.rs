@@ -14,8 +14,8 @@
 //! that says nothing holds up its `poll`. With packets alone, all of that is decided here.
 //! rumqttc 0.25, its forerunner, uses twice the processor time for a message and moves slowly.
 //!
-//! Deliberately absent: what to subscribe to (the core says so after each `Connected`), logging,
-//! and MQTT's QoS 2, which nothing is subscribed with.
+//! The core determines the subscriptions after each `Connected`. QoS 2 is not supported, because no
+//! subscription requests it.
 
 mod backoff;
 pub mod certificates;

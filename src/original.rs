@@ -1,6 +1,6 @@
 //! What the original iotmonitor left behind: its database of states and its configuration.
 //!
-//! Both are only read. Deliberately absent: what becomes of them.
+//! Both are only read, never changed.
 
 pub mod configuration;
 pub mod database;

@@ -1,7 +1,7 @@
-//! Proof of life of a part: it beats each time its loop has really gone round, and the watchdog is
-//! fed only while every part's last beat is young.
+//! Proof that a part is alive: each part signals every completed turn of its loop, and the watchdog
+//! is fed only while every part's last signal is recent.
 //!
-//! Deliberately absent: who is asked, and how old is too old; that is the daemon's decision.
+//! The daemon decides which parts are checked and which age is too high.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

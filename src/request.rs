@@ -1,7 +1,7 @@
-//! What people and programs ask the running daemon for, whichever adapter brings the question.
+//! Requests from people and programs to the running daemon, whichever adapter receives them.
 //!
-//! Each question carries the way back for its answer. Deliberately absent: who may ask for what,
-//! which the adapter knows that takes the question in, and how it travels.
+//! Each request carries the channel for its answer. The adapter that receives a request has already
+//! authorized it.
 
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::state::StateRecord;

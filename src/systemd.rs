@@ -10,7 +10,7 @@
 //! Invariant: the content of a signal never becomes an event. Signals only say where to look, so
 //! that sixteen of them for one restart, or a lost one, cost a look and no error.
 //!
-//! Deliberately absent: any decision. Whether an agent is to be started again is the core's.
+//! The core decides whether an agent is started again; nothing here does.
 
 pub mod account;
 pub mod alert_units;

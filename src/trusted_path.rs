@@ -1,9 +1,9 @@
-//! Whether root alone decides what a path leads to.
+//! Whether root alone controls where a path leads.
 //!
-//! The service manager reads a credential as root, whatever its path leads to. Who may write any
-//! part of the way can put a link to a secret of root's there, at any time. So each part is looked
-//! at: directories, links, where the links lead, and the file. Deliberately absent: access control
-//! lists, whose mask shows in the group's bits.
+//! The service manager reads a credential as root, wherever its path leads. A user that can write
+//! to any component of the path can place a link to one of root's secrets there at any time.
+//! Therefore each component is checked: directories, links, their targets, and the file. Access
+//! control lists need no check of their own, because their mask shows in the group's bits.
 
 use std::ffi::OsString;
 use std::fmt;

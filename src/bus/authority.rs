@@ -1,7 +1,8 @@
-//! Who may command the daemon: its own user, root, and on the system bus whoever polkit allows.
+//! Decides who may command the daemon: its own user, root, and on the system bus every user that
+//! polkit authorizes.
 //!
-//! A user's bus lets nobody else in. Deliberately absent: the right to look, which everybody has,
-//! and any memory of answers; polkit keeps those that may be kept.
+//! A user's bus admits no other user. Reading needs no authorization. Answers are not cached here;
+//! polkit keeps those that may be kept.
 
 use super::error::BusError;
 use crate::dbus::Bus;

@@ -1,7 +1,8 @@
-//! Whose call is next: calls wait in lanes, one for each user and purpose, and the lanes take turns.
+//! Decides which call is next: calls wait in lanes, one for each user and purpose, and the lanes
+//! take turns.
 //!
-//! So that whoever calls a thousand times holds up nobody but himself, and what waits has bounds.
-//! Deliberately absent: who may do what, and the bus.
+//! A user that calls a thousand times therefore delays only its own calls, and the number of
+//! waiting calls is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;

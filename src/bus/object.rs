@@ -1,7 +1,7 @@
 //! The tree of objects: which path is what, and how each describes itself.
 //!
-//! Nothing is registered anywhere: a device's object is its path, so that ten thousand of them cost
-//! nothing before somebody asks. Deliberately absent: what the methods do.
+//! Nothing is registered: a device's object is derived from its path, so ten thousand of them cost
+//! nothing until a caller asks.
 
 use super::PATH;
 use iotmonitor_core::model::device_name::DeviceName;

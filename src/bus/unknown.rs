@@ -1,7 +1,7 @@
-//! Calls of callers that the bus has not told of yet.
+//! Calls of senders whose user the bus has not reported yet.
 //!
-//! What waits has bounds, and where it reaches them, whoever has most of it waiting gives way: so
-//! that one caller's thousand calls keep out nobody's first. Deliberately absent: the bus.
+//! The waiting calls are bounded. When a bound is reached, the sender with the most waiting calls
+//! gives way, so a thousand calls of one sender never displace the first call of another.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,9 +1,9 @@
-//! Which files the system service can read, and which sockets it can connect to: it runs as root
-//! without capabilities, so that the mode decides for it as for everybody (path_resolution(7), unix(7),
-//! capabilities(7)).
+//! Determines which files the system service can read, and which sockets it can connect to. The
+//! service runs as root without capabilities, so the mode applies to it as to every user
+//! (path_resolution(7), unix(7), capabilities(7)).
 //!
-//! Whoever runs `iotmonitor check` may read more, or less, than the service. Deliberately absent:
-//! access control lists; a file that only they open is called closed here.
+//! A user that runs `iotmonitor check` may be able to read more, or less, than the service. Access
+//! control lists are not evaluated: a file that is readable only through one is reported as closed.
 
 use super::Environment;
 use super::report::{ByteSpan, ConfigReport};
@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Warns of a file that could be read here and is closed to the service.
+/// Warns of a file that is readable here and closed to the service.
 pub(super) fn warn_if_closed(
     environment: &Environment,
     what: &str,
@@ -32,8 +32,8 @@ pub(super) fn warn_if_closed(
     }
 }
 
-/// Warns of a file with a secret that others may read too. One in a directory that is closed to them
-/// is safe, until the directory is opened.
+/// Warns of a file with a secret that other users can read. A file in a directory that is closed to
+/// them is safe until the directory is opened.
 pub(super) fn warn_if_open(secret: &str, path: &Path, span: &ByteSpan, report: &mut ConfigReport) {
     let Ok(mode) = path.metadata().map(|meta| meta.mode() & 0o7777) else { return };
     if mode & 0o077 != 0 {
@@ -60,12 +60,13 @@ pub(super) fn warn_if_socket_closed(
     report.warning(span, message, hint);
 }
 
-/// What to do where permission is denied; `credential` is the name that the file would have as one.
+/// The remedy where permission is denied; `credential` is the name that the file would have as a
+/// systemd credential.
 pub(super) fn hint(environment: &Environment, credential: &str, path: &Path) -> String {
     if environment.user_manager {
         return "it is read as the user whose monitor this is: give it to that user".to_owned();
     }
-    // The credential of a secret is found by its name, another one by the path that the key has.
+    // The credential of a secret is found by its name, any other by the path that the key contains.
     let then = if [PASSWORD, TOKEN].contains(&credential) {
         String::new()
     } else {
@@ -78,7 +79,7 @@ pub(super) fn hint(environment: &Environment, credential: &str, path: &Path) -> 
     )
 }
 
-/// Whether this is an error of permission.
+/// Whether this is a permission error.
 pub(super) fn is_denied(error: &io::Error) -> bool {
     error.kind() == ErrorKind::PermissionDenied
 }
@@ -88,8 +89,8 @@ const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 const SEARCH: u32 = 0o1;
 
-/// The first part of the way to a file, or the file itself, that is closed to root without
-/// capabilities; `right` is what is needed of the file itself.
+/// The first component of the path, or the file itself, that is closed to root without
+/// capabilities; `right` is the access needed to the file itself.
 fn closed_part(path: &Path, right: u32) -> Option<PathBuf> {
     let real = path.canonicalize().ok()?;
     let mut parts: Vec<&Path> = real.ancestors().collect();

@@ -1,7 +1,7 @@
 //! The broker's address: `tcp://host:1883` and its relatives, or `host:port` as a shorthand.
 //!
-//! An address with a user or a password in it is refused, for addresses are shown in logs, in the
-//! status and in agents' environments. Deliberately absent: name resolution.
+//! An address that contains a user or a password is refused, because addresses are shown in logs,
+//! in the status and in agents' environments.
 
 use super::nearest::nearest;
 use crate::mqtt::settings::{BrokerAddress, without_query};
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 const SCHEMES: &[&str] = &["tcp", "mqtt", "ssl", "mqtts", "tls", "ws", "wss", "unix"];
 
-/// Why a text is no address of a broker. None of them shows a password.
+/// Explains why a string is not a broker address. No variant shows a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     #[error("the broker's address is empty")]
@@ -36,7 +36,7 @@ pub enum AddressError {
 }
 
 impl AddressError {
-    /// What would be right.
+    /// The correct form.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ pub fn parse(text: &str) -> Result<BrokerAddress, AddressError> {
             Err(AddressError::Socket(rest.to_owned()))
         };
     }
-    // Before anything else is said about the text, for a password may hold any character.
+    // This comes before any other error, because a password may contain any character.
     if text.contains('@') {
         return Err(AddressError::Userinfo);
     }
@@ -98,7 +98,7 @@ pub fn parse(text: &str) -> Result<BrokerAddress, AddressError> {
     }
 }
 
-/// `host[:port]`, with a lone slash at the end passed over.
+/// `host[:port]`, with a lone slash at the end ignored.
 fn socket(text: &str, default_port: u16) -> Result<(String, u16), AddressError> {
     let (authority, path) = split_path(text);
     if !matches!(path, "" | "/") {
@@ -160,7 +160,7 @@ fn host_and_port(authority: &str, default_port: u16) -> Result<(String, u16), Ad
     Ok((host.to_owned(), port))
 }
 
-/// Letters of any script, for resolvers take those too; `_` stands in names of containers.
+/// Accepts letters of any script, because resolvers do too; `_` occurs in names of containers.
 pub(super) fn is_host_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 253
@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    /// Some brokers take a token there.
+    /// Some brokers expect a token there.
     #[test]
     fn a_query_is_kept_and_not_shown() {
         let server = parse("wss://broker/mqtt?token=hunter2").unwrap();

@@ -1,7 +1,7 @@
-//! What a section `[agent_…]` says about the agent's process.
+//! Reads the keys of a section `[agent_…]` that describe the agent's process.
 //!
-//! Deliberately absent: whether users, directories and files exist. They may come later, and
-//! systemd says so when it starts the unit.
+//! Users, directories and files need not exist yet; systemd reports missing ones when it starts the
+//! unit.
 
 use super::Environment;
 use super::credentials;
@@ -36,7 +36,7 @@ pub(super) const KEYS: &[&str] = &[
     credentials::KEY,
 ];
 
-/// Keys of supervisord, pm2 and systemd, and what does the same here.
+/// Maps keys of supervisord, pm2 and systemd to the equivalent here.
 pub(super) fn hint_for_others(key: &str) -> Option<String> {
     let own = match key.to_ascii_lowercase().as_str() {
         "command" | "cmd" | "script" | "execstart" => "exec",
@@ -60,22 +60,23 @@ pub(super) fn hint_for_others(key: &str) -> Option<String> {
 const DEFAULT_RESTART: Duration = Duration::from_secs(1);
 const DEFAULT_RESTART_MAX: Duration = Duration::from_secs(60);
 
-/// Below this, an agent that fails at once would keep the machine busy with starts.
+/// With a shorter delay, an agent that fails at once would keep the machine busy with starts.
 const LEAST_RESTART: Duration = Duration::from_millis(100);
 
-/// systemd takes a stop time-out of 0 for none at all (systemd.service(5), TimeoutStopSec=).
+/// systemd treats a stop timeout of 0 as infinite (systemd.service(5), TimeoutStopSec=).
 const LEAST_STOP_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// In less than this no process starts; a number without a unit was meant, then.
+/// No process starts in less than this; such a value is probably a number whose unit is missing.
 const LEAST_MEMORY: u64 = 1 << 20;
 
 /// In percent: a thousand processors.
 const MOST_CPU: u32 = 100_000;
 
-/// The environment variable in which the monitor itself passes on what systemd would garble.
+/// The environment variable in which the monitor itself passes on arguments that systemd would
+/// alter.
 const OWN_VARIABLE: &str = "IOTMONITOR_EXEC";
 
-/// `None` when the section names no valid program or unit; that has been reported then.
+/// `None` when the section names no valid program or unit; the error has then been reported.
 pub(super) fn read(
     section: &Section<'_>,
     name: &str,
@@ -110,7 +111,7 @@ pub(super) fn read(
     let sandbox = sandbox(section, report);
     let restart_on_expire = section.boolean("restartOnExpire", false, report);
     let pass_credentials = section.boolean(credentials::KEY, false, report);
-    // Without settings, an error has been reported.
+    // Without settings, an error has already been reported.
     let broker = mqtt.settings.as_ref()?;
     Some(AgentSpec {
         unit: unit?,
@@ -137,7 +138,8 @@ pub(super) fn read(
     })
 }
 
-/// The broker's credentials where the daemon puts them, and the client certificate where it is.
+/// The broker's credentials at the paths where the daemon writes them, and the client certificate
+/// at its own path.
 fn credentials_of(
     broker: &MqttSettings,
     environment: &Environment,
@@ -211,7 +213,8 @@ fn exec(section: &Section<'_>, report: &mut ConfigReport) -> Option<Exec> {
     }
 }
 
-/// `~` means the home of whoever runs the agent; without `user` that is not the author of the file.
+/// Warns of a `~` that is not the home of the file's author: it means the home of the user that
+/// runs the agent.
 fn warn_of_homeless_tilde(
     section: &Section<'_>,
     exec: &Exec,
@@ -238,7 +241,7 @@ fn warn_of_homeless_tilde(
     }
 }
 
-/// The name or number of a user or group, as far as systemd.exec(5) is strict about it.
+/// The name or number of a user or group, as strictly as systemd.exec(5) checks it.
 fn account(section: &Section<'_>, key: &str, report: &mut ConfigReport) -> Option<String> {
     let text = section.text(key, report)?;
     let bad =
@@ -262,7 +265,7 @@ fn working_directory(section: &Section<'_>, report: &mut ConfigReport) -> Option
     None
 }
 
-/// The environment; no message shows a value, since many a secret is passed so.
+/// The environment; no message shows a value, because secrets are often passed this way.
 fn variables(section: &Section<'_>, report: &mut ConfigReport) -> BTreeMap<String, String> {
     const EXAMPLE: &str = "environment = { TZ = \"Europe/Paris\" }";
     let mut variables = BTreeMap::new();

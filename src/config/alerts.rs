@@ -8,14 +8,14 @@ use std::time::Duration;
 
 pub(super) const KEYS: &[&str] = &["alertUnit", "brokerGrace"];
 
-/// A broker that is away for longer is news for a person.
+/// A broker that is away for longer is reported to people.
 const BROKER_GRACE: Duration = Duration::from_secs(60);
 
 const BROKER_GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
 
-/// How people elsewhere are told.
+/// How alerts are forwarded to people.
 pub(super) struct AlertsSection {
-    /// What alerts start whose section names nothing else.
+    /// The unit that is started for an alert of a section that names no other.
     pub unit: Option<UnitTemplate>,
     pub broker_grace: Duration,
 }
@@ -26,7 +26,7 @@ impl Default for AlertsSection {
     }
 }
 
-/// What is wrong is reported and left out.
+/// Reads the section; errors are reported and their keys left out.
 pub(super) fn read(section: &Section<'_>, report: &mut ConfigReport) -> AlertsSection {
     section.report_unknown_keys(KEYS, |_| None, report);
     AlertsSection {

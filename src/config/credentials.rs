@@ -1,8 +1,8 @@
-//! Who else may read what `passCredentials` gives an agent, and whether root alone decides what that
-//! is.
+//! Determines which other users can read the credentials that `passCredentials` gives an agent, and
+//! whether root alone controls their sources.
 //!
-//! A credential belongs to the user that the agent runs as, and so do the processes of every other
-//! agent with that user.
+//! A credential belongs to the user that the agent runs as, and is therefore readable by every
+//! other agent of that user.
 
 use super::Environment;
 use super::report::{ByteSpan, ConfigReport};
@@ -17,8 +17,8 @@ pub(super) const KEY: &str = "passCredentials";
 /// Agents without a user run as this one.
 const SHARED_USER: &str = "iotmonitor";
 
-/// Warns of what is read by others, and of what others could have read as root. In a user manager all
-/// agents are their owner's.
+/// Warns of credentials that other agents can read, and of those through which others could read
+/// files as root. In a user manager all agents belong to its owner.
 pub(super) fn warn(
     root: &DeTable<'_>,
     devices: &[DeviceSpec],
@@ -66,14 +66,14 @@ fn warn_of_readers(
 ) {
     let user = user_of(agent);
     let all: &[&str] = users.get(user).map_or(&[], Vec::as_slice);
-    // No more than are named, of many agents that have the same user each.
+    // Only a few names are listed when many agents share a user.
     let others = |names: &[&str]| {
         let others = names.iter().filter(|other| **other != name);
         others.take(4).map(|other| format!("`{other}`")).collect::<Vec<_>>()
     };
     let count = all.len().saturating_sub(1);
     let others = others(&all[..all.len().min(5)]);
-    // Root reads everything anyway, and a user that is made up is nobody else's.
+    // Root reads everything anyway, and a dynamic user is not shared.
     if agent.is_dynamic() || user == "root" || user == "0" {
         return;
     }

@@ -1,6 +1,5 @@
-//! A section `[device_…]` or `[agent_…]`: what is watched, recorded and greeted.
-//!
-//! Deliberately absent: the agent's process, which is [`super::agent`]'s.
+//! Reads a section `[device_…]` or `[agent_…]`: the topics to watch, the states to record, and the
+//! hello topics. The agent's process is read by [`super::agent`].
 
 use super::mqtt::MqttSection;
 use super::report::ConfigReport;
@@ -33,16 +32,16 @@ const KEYS: &[&str] = &[
     "enabled",
 ];
 
-/// Instead of a time span: what follows from the silences of the device.
+/// The value that replaces a time span: the timeout is derived from the silences of the device.
 const AUTO: &str = "auto";
 
 const DEFAULT_WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Zero has a meaning of its own; what is shorter than this would be noise.
+/// Zero has a meaning of its own; a shorter timeout would only cause noise.
 const WATCH_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=MAX_TIME_SPAN;
 const EXPIRE_REPEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_TIME_SPAN;
 
-/// What is known of a device is one byte for each of them in an index of all filters.
+/// The index of all filters stores the state of a device's availability topics in one byte each.
 const MOST_AVAILABILITY_TOPICS: usize = 16;
 
 /// The longest topic level that the monitor puts before a device's name, slashes included.
@@ -63,7 +62,8 @@ impl SectionKind {
     }
 }
 
-/// `None` when the name is no name, or the process could not be read; that has been reported then.
+/// Returns `None` when the name is invalid, or the process could not be read; the error has then
+/// been reported.
 pub(super) fn read(
     section: &Section<'_>,
     kind: SectionKind,
@@ -100,7 +100,7 @@ pub(super) fn read(
         hello,
         availability,
         availability_words,
-        // Looked up when all names are known.
+        // The names are looked up when all of them are known.
         depends_on: Vec::new(),
         alert_unit: alerts::unit(section, report),
         state,
@@ -220,7 +220,7 @@ fn availability(
     topics
 }
 
-/// Words that no convention knows.
+/// Reads words that no convention defines.
 fn availability_words(section: &Section<'_>, report: &mut ConfigReport) -> Option<Box<OwnWords>> {
     let mut words = |key: &str, example: &str| {
         let texts = section.texts(key, example, report);
@@ -270,7 +270,7 @@ fn filter(
     Some(filter)
 }
 
-/// The timeout, and whether it follows from what is learned.
+/// The timeout, and whether it is derived from learned silences.
 fn watch_timeout(section: &Section<'_>, report: &mut ConfigReport) -> (Option<Duration>, bool) {
     let field = section.field("watchTimeOut");
     let is_auto = field.as_ref().is_some_and(|field| field.value.as_str() == Some(AUTO));
@@ -289,8 +289,7 @@ fn watch_timeout(section: &Section<'_>, report: &mut ConfigReport) -> (Option<Du
     (timeout.unwrap_or(Some(DEFAULT_WATCH_TIMEOUT)), is_auto)
 }
 
-/// A time span that may be 0, which then means none; the outer `None` when the key is absent or
-/// wrong.
+/// A time span for which 0 means none; the outer `None` means that the key is absent or wrong.
 fn zero_is_none(
     section: &Section<'_>,
     key: &str,
@@ -312,7 +311,8 @@ fn zero_is_none(
     Some(Some(span))
 }
 
-/// A device without topics would never be heard of; an agent is known by its process at least.
+/// Reports a device without topics, which could never be heard. An agent is known by its process at
+/// least.
 fn report_missing_topics(section: &Section<'_>, kind: SectionKind, report: &mut ConfigReport) {
     let topics = ["watchTopics", "helloTopic", "stateTopics", "availabilityTopic"];
     if kind == SectionKind::Device && !topics.iter().any(|key| is_set(section, key)) {
@@ -335,7 +335,7 @@ fn report_missing_topics(section: &Section<'_>, kind: SectionKind, report: &mut 
     }
 }
 
-/// Whether a key is there and says something, right or wrong.
+/// Whether a key is present and not empty, right or wrong.
 fn is_set(section: &Section<'_>, key: &str) -> bool {
     let items = section.field(key).map(|field| field.value.as_array());
     items.is_some_and(|items| items.is_none_or(|items| !items.is_empty()))

@@ -1,9 +1,8 @@
-//! What is wrong with a configuration, told so that a person can mend it.
+//! Errors and warnings of a configuration, shown so that a person can correct the file.
 //!
-//! A diagnostic owns all that it shows, so that it outlives the file. It is rendered here and not by
-//! annotate-snippets, which renders from the source itself: what is shown is one line that has been cut
-//! and cleared of secrets and control characters, in a dozen lines of code. Deliberately absent:
-//! secrets; the line that a diagnostic shows has been cleared of them before it comes here.
+//! A diagnostic owns everything that it shows, so that it outlives the file. It is rendered here
+//! rather than by annotate-snippets, which renders from the source itself: the line shown has
+//! already been shortened and cleared of secrets and control characters.
 
 use iotmonitor_core::model::words::counted;
 use std::fmt;
@@ -11,12 +10,12 @@ use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// The configuration cannot be used.
     Error,
-    /// It can be used, but is hardly meant so.
+    /// The configuration can be used, but is probably not what was meant.
     Warning,
 }
 
@@ -34,13 +33,13 @@ impl fmt::Display for Severity {
 pub struct Diagnostic {
     pub severity: Severity,
     pub path: PathBuf,
-    /// From 1 on.
+    /// The line, starting at 1.
     pub line: usize,
-    /// From 1 on, in characters.
+    /// The column, starting at 1, in characters.
     pub column: usize,
     /// One sentence that carries the offending value, without a full stop.
     pub message: String,
-    /// What would be right.
+    /// The correction.
     pub hint: String,
     pub(super) snippet: Snippet,
 }
@@ -50,14 +49,14 @@ pub struct Diagnostic {
 pub(super) struct Snippet {
     /// Without secrets and control characters, shortened when long.
     pub text: String,
-    /// Where the marker starts in `text`, in characters from 0 on.
+    /// The start of the marker in `text`, in characters, starting at 0.
     pub marker_start: usize,
     /// At least 1.
     pub marker_length: usize,
 }
 
 impl Diagnostic {
-    /// File, line, column, message and hint in one line, for places that have only one.
+    /// Formats file, line, column, message and hint as one line, for places that show only one.
     #[must_use]
     pub fn one_line(&self) -> String {
         format!(
@@ -71,7 +70,7 @@ impl Diagnostic {
     }
 }
 
-/// In the form that compilers use: message, place, line with a marker below, help.
+/// Formats the diagnostic as compilers do: message, place, line with a marker below, help.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = self.severity;
@@ -87,7 +86,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Findings of one severity, in the order of the file: the first ones, and how many there are.
+/// Findings of one severity, in the order of the file: the first ones, and the total number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     pub(super) shown: Vec<Diagnostic>,
@@ -101,14 +100,14 @@ impl Findings {
         &self.shown
     }
 
-    /// How many there are, the first ones among them.
+    /// The total number, including the first ones.
     #[must_use]
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// Each in the form that [`Diagnostic`] shows; the last one counts what is not shown, where
-    /// there is more.
+    /// Formats each finding as [`Diagnostic`] does; a last paragraph counts the findings that are
+    /// not shown, if there are any.
     pub fn paragraphs(&self) -> impl Iterator<Item = String> {
         self.shown.iter().map(ToString::to_string).chain(self.rest())
     }
@@ -135,7 +134,7 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Why there is no configuration.
+/// Explains why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigErrors {
     /// The file could not be read at all.
@@ -147,7 +146,7 @@ pub enum ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// The first errors at places of the file; none when it could not be read.
+    /// The first errors that have a place in the file; none when the file could not be read.
     #[must_use]
     pub fn errors(&self) -> &[Diagnostic] {
         match self {
@@ -156,7 +155,7 @@ impl ConfigErrors {
         }
     }
 
-    /// The first of what else was found.
+    /// The first of the other findings.
     #[must_use]
     pub fn warnings(&self) -> &[Diagnostic] {
         match self {

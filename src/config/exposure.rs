@@ -1,6 +1,6 @@
-//! Whether a command or a variable holds a secret itself, and not the place of one.
+//! Detects a secret in a command or a variable, as opposed to the location of one.
 //!
-//! A name decides, since a value cannot be told from another one.
+//! The name decides, because a secret value looks like any other.
 
 use iotmonitor_core::model::spec::Exec;
 
@@ -19,13 +19,13 @@ const WORDS: &[&str] = &[
     "credentials",
 ];
 
-/// Words that turn a name into that of a place or a figure: PASSWORD_FILE, TOKEN_URL.
+/// Words that turn a name into that of a location or a number: PASSWORD_FILE, TOKEN_URL.
 const HARMLESS: &[&str] =
     &["file", "path", "dir", "url", "uri", "endpoint", "name", "id", "length", "ttl", "timeout"];
 
 const QUOTES: [char; 2] = ['"', '\''];
 
-/// Whether a command is given a secret itself, and not the place of one.
+/// Whether a command contains a secret itself rather than the location of one.
 pub(super) fn command_shows_secret(exec: &Exec) -> bool {
     match exec {
         Exec::Argv(words) => words_show_secret(words.iter().map(String::as_str)),
@@ -81,7 +81,7 @@ pub(super) fn is_secret(name: &str, value: &str) -> bool {
     sounds && !words.iter().any(|word| HARMLESS.contains(word)) && is_literal(value)
 }
 
-/// Whether this is a value, and no place of one, no variable and no option.
+/// Whether this is a literal value rather than a location, a variable or an option.
 fn is_literal(value: &str) -> bool {
     let value = value.trim_matches(QUOTES);
     !value.is_empty() && !value.starts_with(['/', '$', '`', '-', '~', '%', '@'])

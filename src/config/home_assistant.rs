@@ -8,10 +8,10 @@ use iotmonitor_core::topic::TopicName;
 /// Every key of the section.
 pub(super) const KEYS: &[&str] = &["discovery", "discoveryPrefix", "allowCommands"];
 
-/// Where Home Assistant looks for descriptions unless it is told otherwise.
+/// The prefix under which Home Assistant looks for descriptions by default.
 const DEFAULT_PREFIX: &str = "homeassistant";
 
-/// Reads the section; what is wrong in it is reported and left out.
+/// Reads the section; errors are reported and their keys left out.
 pub(super) fn read(section: &Section<'_>, report: &mut ConfigReport) -> HomeAssistant {
     section.report_unknown_keys(KEYS, |_| None, report);
     let discovery = section.boolean("discovery", false, report);

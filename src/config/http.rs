@@ -1,4 +1,4 @@
-//! The section `[http]`: the status page, which is there where the section is.
+//! The section `[http]`: the status page, which is enabled by the presence of the section.
 
 use super::Environment;
 use super::address::is_host_name;
@@ -15,7 +15,8 @@ pub(super) const KEYS: &[&str] = &["bind", "port", "hostNames", "token", "tokenF
 const DEFAULT_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const DEFAULT_PORT: u16 = 8079;
 
-/// Ports below take a capability (ip(7)), unless net.ipv4.ip_unprivileged_port_start says otherwise.
+/// Ports below need a capability (ip(7)), unless net.ipv4.ip_unprivileged_port_start says
+/// otherwise.
 const FIRST_FREE_PORT: u16 = 1024;
 
 /// A shorter one could be guessed over the network, in bytes.
@@ -27,7 +28,7 @@ const LONGEST_TOKEN: usize = 4096;
 const TOKEN_SOURCE: Source =
     Source { key: "token", file_key: "tokenFile", credential: TOKEN, check: check_token };
 
-/// Reads the section; what is wrong in it is reported and left out.
+/// Reads the section; errors are reported and their keys left out.
 pub(super) fn read(
     section: &Section<'_>,
     directory: &Path,
@@ -94,7 +95,7 @@ fn host_names(section: &Section<'_>, report: &mut ConfigReport) -> Vec<String> {
     names
 }
 
-/// What stands behind `Bearer` in a request (RFC 6750, 2.1).
+/// Checks the part after `Bearer` in a request (RFC 6750, 2.1).
 fn check_token(token: &str) -> Result<(), (String, &'static str)> {
     const EXAMPLE: &str = "`openssl rand -hex 32` makes a good one";
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);

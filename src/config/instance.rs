@@ -1,8 +1,8 @@
-//! Which of several monitors on one machine a file is for: what that one is called where its file
-//! does not say, and which files share a name that each needs for itself.
+//! Determines which of several monitors on one machine a file belongs to: the default names of that
+//! monitor, and which files share a name that each monitor needs for itself.
 //!
-//! Deliberately absent: which monitors run. A file is taken for one whether or not its unit is
-//! enabled.
+//! Whether a monitor runs is not considered. Each file stands for a monitor whether or not its unit
+//! is enabled.
 
 use super::report::ConfigReport;
 use super::section::{Field, Section, field_of};
@@ -14,7 +14,7 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
-/// The main monitor's, below which everything of its own lies.
+/// The base topic of the main monitor; all of its own topics lie below it.
 const MAIN_BASE_TOPIC: &str = "home/monitoring";
 
 /// The file of the main monitor, without its extension.
@@ -24,7 +24,7 @@ const MAIN_FILE: &str = "config";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Instance(Option<String>);
 
-/// Why a string names no instance.
+/// Explains why a string does not name an instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the name of an instance: it is what follows the @ in `iotmonitor@garden`")]
 pub struct NoInstance(String);
@@ -34,7 +34,7 @@ impl Instance {
     pub const MAIN: Self = Self(None);
 
     /// # Errors
-    /// When the name is no file name.
+    /// Returns an error when the name is not a file name.
     pub fn new(name: &str) -> Result<Self, NoInstance> {
         let mut parts = Path::new(name).components();
         match (parts.next(), parts.next()) {
@@ -43,11 +43,11 @@ impl Instance {
         }
     }
 
-    /// The monitor whose file this is: that of `garden.toml` in the given directory is
-    /// `iotmonitor@garden`, every other one is the main monitor's.
+    /// The monitor that this file belongs to: `garden.toml` in the given directory belongs to
+    /// `iotmonitor@garden`, every other file to the main monitor.
     #[must_use]
     pub fn of_file(file: &Path, directory: &Path) -> Self {
-        // The file itself may be a link to wherever its owner keeps it.
+        // The file itself may be a link to another place.
         let Ok(file) = std::path::absolute(file) else { return Self::MAIN };
         let name = file.file_stem().and_then(|stem| stem.to_str());
         let is_named = file.extension().is_some_and(|extension| extension == "toml")
@@ -68,7 +68,7 @@ impl Instance {
         }
     }
 
-    /// What follows the `@`; `None` of the main monitor.
+    /// The part after the `@`; `None` for the main monitor.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.as_deref()
@@ -98,12 +98,12 @@ impl Instance {
     }
 }
 
-/// The default clientid where this file is read.
+/// The default clientid for this file.
 pub(super) fn default_client_id(environment: &Environment) -> String {
     defaults_of(environment).default_client_id()
 }
 
-/// The default baseTopic where this file is read.
+/// The default baseTopic for this file.
 pub(super) fn default_base_topic(environment: &Environment) -> String {
     defaults_of(environment).default_base_topic()
 }
@@ -112,7 +112,7 @@ fn defaults_of(environment: &Environment) -> &Instance {
     if environment.main_defaults { &Instance::MAIN } else { &environment.instance }
 }
 
-/// Warns where an instance goes by the main monitor's names, because it did when it was begun.
+/// Warns of an instance that uses the main monitor's names because its store was created with them.
 /// Returns whether it does.
 pub(super) fn warn_of_main_defaults(
     section: &Section<'_>,
@@ -146,7 +146,7 @@ pub(super) fn warn_of_main_defaults(
     true
 }
 
-/// What of a file must be unlike that of every other monitor of the machine.
+/// The names in a file that must differ from those of every other monitor of the machine.
 struct InstanceNames {
     client_id: String,
     base_topic: String,
@@ -154,7 +154,7 @@ struct InstanceNames {
 }
 
 impl InstanceNames {
-    /// Of a file that may have any errors; what is wrong in it counts as not written.
+    /// Reads a file that may contain any errors; a wrong value counts as missing.
     fn of(root: &DeTable<'_>, instance: &Instance) -> Option<Self> {
         let section = field_of(root, "mqtt")?;
         let DeValue::Table(table) = section.value else { return None };
@@ -183,7 +183,7 @@ impl InstanceNames {
 }
 
 /// Warns of every other file in the directory of configurations that has the same clientid, or the
-/// same baseTopic on the same broker. One that cannot be read is passed over.
+/// same baseTopic on the same broker. A file that cannot be read is skipped.
 pub(super) fn warn_of_shared_names(
     root: &DeTable<'_>,
     path: &Path,

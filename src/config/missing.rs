@@ -1,8 +1,9 @@
-//! What the file names and this machine does not have: users, groups, programs, directories, files
-//! and templates of units.
+//! Warns of names in the file that do not exist on this machine: users, groups, programs,
+//! directories, files and unit templates.
 //!
-//! Each may come later, so these are warnings, and only `iotmonitor check` looks: the service sees
-//! another file system than its agents do, and a look-up of users can wait for the network.
+//! Each may be created later, so these are warnings. Only `iotmonitor check` issues them: the
+//! service sees a different file system than its agents, and a user lookup can wait for the
+//! network.
 
 use super::Environment;
 use super::report::ConfigReport;
@@ -14,14 +15,14 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
-/// What runs an exec that is a string.
+/// The program that runs an exec that is a string.
 const SHELL: &str = "/bin/bash";
 
-/// Where systemd looks for a program that is named without a directory (systemd.service(5)).
+/// The directories in which systemd looks for a program named without one (systemd.service(5)).
 const PROGRAMS: &[&str] =
     &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// Where units are that a person or a package has installed (systemd.unit(5)).
+/// The directories of units that a person or a package has installed (systemd.unit(5)).
 const SYSTEM_UNITS: &[&str] = &[
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -30,7 +31,7 @@ const SYSTEM_UNITS: &[&str] = &[
     "/lib/systemd/system",
 ];
 
-/// The same for users' managers, besides the directories below their homes.
+/// The same for user managers, besides the directories below the users' homes.
 const USER_UNITS: &[&str] = &[
     "/etc/systemd/user",
     "/run/systemd/user",
@@ -40,7 +41,7 @@ const USER_UNITS: &[&str] = &[
     "/usr/share/systemd/user",
 ];
 
-/// Warns of each.
+/// Warns of each missing name.
 pub(super) fn warn(
     root: &DeTable<'_>,
     devices: &[DeviceSpec],
@@ -62,7 +63,7 @@ pub(super) fn warn(
 
 struct Search<'a> {
     environment: &'a Environment,
-    /// What has been looked for before, by kind and name: many sections name the same.
+    /// The results of earlier lookups, by kind and name, because many sections use the same names.
     seen: BTreeMap<(&'static str, String), bool>,
     report: &'a mut ConfigReport,
 }
@@ -135,13 +136,13 @@ fn is_number(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether nothing is there; what cannot be seen may be there.
+/// Whether the path does not exist; a path that cannot be seen may exist.
 fn is_missing(path: &Path) -> bool {
     path.metadata()
         .is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
 }
 
-/// What is to be executed, where the file says so plainly.
+/// The program to be executed, where the file names it plainly.
 fn program_of(exec: &Exec) -> Option<&str> {
     match exec {
         Exec::Argv(words) => words.first().map(String::as_str),
@@ -165,7 +166,7 @@ fn is_program(name: &str) -> bool {
     PROGRAMS.iter().any(|directory| is_there(&Path::new(directory).join(name)))
 }
 
-/// The first one is where a person writes units.
+/// The directories of units; the first is the one that people write to.
 fn unit_directories(user_manager: bool) -> Vec<PathBuf> {
     let fixed = |directories: &[&str]| directories.iter().map(PathBuf::from).collect::<Vec<_>>();
     if !user_manager {

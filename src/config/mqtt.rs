@@ -1,7 +1,7 @@
-//! The section `[mqtt]`: the broker's address, who logs in there, and the monitor's own topics.
+//! The section `[mqtt]`: the broker's address, the credentials, and the monitor's own topics.
 //!
-//! Deliberately absent: any connection. Certificates are only tried here; the MQTT adapter reads
-//! them at each connection, since they are renewed while it runs.
+//! No connection is made here. Certificates are only checked; the MQTT adapter reads them at each
+//! connection, because they are renewed while it runs.
 
 use super::Environment;
 use super::access::{self, is_denied, warn_if_closed, warn_if_socket_closed};
@@ -36,8 +36,8 @@ pub(super) const KEYS: &[&str] = &[
 
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// The shortest that the client library takes, the longest that a CONNECT packet can say
-/// (MQTT 5, 3.1.2.10).
+/// The shortest interval that the client library accepts and the longest that a CONNECT packet can
+/// hold (MQTT 5, 3.1.2.10).
 const KEEP_ALIVE_SECONDS: std::ops::RangeInclusive<u64> = 5..=65_535;
 
 /// The longest user name or password in bytes (MQTT 5, 3.1.3.5 and 3.1.3.6).
@@ -50,19 +50,19 @@ const PASSWORD_SOURCE: Source = Source {
     check: check_password,
 };
 
-/// The longest clientid in bytes: a text of MQTT, less what the state connection appends.
+/// The longest clientid in bytes: an MQTT string, less the suffix of the state connection.
 const LONGEST_CLIENT_ID: usize = 65_535 - "-states".len();
 
-/// The longest baseTopic in bytes: it leaves room for the own topics below it.
+/// The longest baseTopic in bytes: it leaves room for the monitor's own topics below it.
 const LONGEST_BASE_TOPIC: usize = 32_768;
 
-/// What the section says; a part that was wrong, and has been reported, is `None`.
+/// The contents of the section; a part that was wrong, and has been reported, is `None`.
 #[derive(Default)]
 pub(super) struct MqttSection {
     pub settings: Option<MqttSettings>,
     pub base_topic: Option<TopicName>,
     pub client_id: Option<String>,
-    /// Whether an instance goes by the main monitor's names in part or in whole.
+    /// Whether an instance uses the main monitor's names, in part or in whole.
     pub main_defaults: bool,
     pub max_subscriptions: usize,
 }
@@ -267,7 +267,7 @@ fn client_certificate(
         (None, Some(_)) => ("keyFile", "certFile"),
         (Some(_), Some(_)) | (None, None) => return certificate.zip(key),
     };
-    // Where the other is there and wrong, that has been told already.
+    // When the other key is present and wrong, that has already been reported.
     if let Some(field) = section.field(present)
         && section.field(missing).is_none()
     {
@@ -338,7 +338,7 @@ fn try_certificates(
     {
         let key = if error.concerns() == Content::Key { "keyFile" } else { of_certificate };
         if let Some(field) = section.field(key)
-            // One that cannot be read has had its warning.
+            // A file that cannot be read already has a warning.
             && !matches!(error, FileError::Unreadable { .. })
         {
             let hint = "the broker cannot be reached until the file is usable";

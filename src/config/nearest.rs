@@ -1,8 +1,8 @@
 //! "Did you mean": the nearest of the known words.
 
-/// The known word nearest to the given one, case passed over; `None` when none is near.
+/// The known word nearest to the given one, ignoring case; `None` when none is near.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    // A typed word is short; a longer one is near to nothing and not worth a quadratic search.
+    // Typed words are short; a longer string is near to none and not worth a quadratic search.
     if word.len() > 64 {
         return None;
     }

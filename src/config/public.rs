@@ -1,5 +1,5 @@
-//! Secrets in what systemd shows to every user of the machine: the command and the environment of an
-//! agent (`systemctl show`).
+//! Warns of secrets in properties that systemd shows to every user of the machine: the command and
+//! the environment of an agent (`systemctl show`).
 //!
 //! No message shows a value.
 
@@ -9,7 +9,7 @@ use super::section::{self, Field};
 use iotmonitor_core::model::spec::DeviceSpec;
 use toml::de::DeTable;
 
-/// Warns of names that sound like a secret's.
+/// Warns of names that suggest a secret.
 pub(super) fn warn(root: &DeTable<'_>, devices: &[DeviceSpec], report: &mut ConfigReport) {
     for device in devices {
         let Some(agent) = device.agent.as_deref() else { continue };

@@ -1,9 +1,10 @@
-//! Collects findings by their place in the text, and turns them into diagnostics at the end.
+//! Collects findings by their place in the source, and turns them into diagnostics at the end.
 //!
-//! Places are byte ranges here; lines and columns are counted once, when a diagnostic is made. Only
-//! the first findings of each severity become diagnostics and the rest are counted, so that a slip
-//! that every section of a large file has in common is still a page to read. The lines shown are
-//! cleared of secrets by [`super::secrecy`], and of long lines no more is looked at than is shown.
+//! Places are byte ranges here; lines and columns are counted once, when a diagnostic is created.
+//! Only the first findings of each severity become diagnostics and the rest are counted, so that a
+//! mistake repeated in every section of a large file still fits on a page. The lines shown are
+//! cleared of secrets by [`super::secrecy`], and only the part of a long line that is shown is
+//! examined.
 
 use super::error::{Diagnostic, Findings, Severity, Snippet};
 use crate::printable::replaced;
@@ -11,17 +12,17 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::path::Path;
 
-/// A place in the text, in bytes.
+/// A place in the source, in bytes.
 pub(super) type ByteSpan = Range<usize>;
 
-/// So many findings of one severity are shown, the first ones of the file. More nobody reads, and
-/// each takes work.
+/// The number of findings shown of one severity, the first ones of the file. More would not be
+/// read, and each costs time.
 pub(super) const MOST_SHOWN: usize = 50;
 
-/// More of a line than this is not shown, in characters.
+/// The longest part of a line that is shown, in characters.
 const LONGEST_SNIPPET: usize = 120;
 
-/// What stands for something that is not shown.
+/// The replacement for anything that is not shown.
 const ELLIPSIS: char = '…';
 
 /// All findings so far.
@@ -31,14 +32,14 @@ pub(super) struct ConfigReport {
     warnings: Found,
 }
 
-/// The first findings of one severity, and how many there are in all.
+/// The first findings of one severity, and the total number.
 #[derive(Default)]
 struct Found {
     first: BinaryHeap<ReportedFinding>,
     total: usize,
 }
 
-/// Ordered by place, and at the same place by the time of the finding.
+/// Ordered by place, and at the same place by the order of discovery.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct ReportedFinding {
     start: usize,
@@ -66,7 +67,8 @@ impl ConfigReport {
         self.errors.total > 0
     }
 
-    /// Errors and warnings, each in the order of the text. `secrets` are the places not to show.
+    /// Returns errors and warnings, each in the order of the source. `secrets` are the places not
+    /// to show.
     pub fn into_diagnostics(
         self,
         path: &Path,
@@ -109,7 +111,7 @@ impl Found {
         text: &str,
         secrets: &Secrets,
     ) -> Findings {
-        // Lines are counted from one finding to the next, and not from the top for each.
+        // Lines are counted from one finding to the next rather than from the top for each.
         let (mut counted, mut newlines) = (0, 0);
         let shown = self.first.into_sorted_vec().into_iter().map(|finding| {
             let start = char_boundary(text, finding.start);
@@ -131,7 +133,7 @@ impl Found {
     }
 }
 
-/// Places that are not shown, in order and apart from each other.
+/// Places that are not shown, in order and without overlap.
 struct Secrets(Vec<ByteSpan>);
 
 impl Secrets {
@@ -147,17 +149,17 @@ impl Secrets {
         Self(spans)
     }
 
-    /// Where the secret ends that the position lies in.
+    /// The end of the secret that contains the position.
     fn end_at(&self, position: usize) -> Option<usize> {
         let after = self.0.partition_point(|span| span.start <= position);
         self.0[..after].last().map(|span| span.end).filter(|end| position < *end)
     }
 }
 
-/// Renders one line and where the marked part of it comes to stand; of a long line, what lies
-/// around the marker.
+/// Renders one line and the position of the marked part in it; for a long line, the part around the
+/// marker.
 fn snippet(text: &str, line: ByteSpan, marked: ByteSpan, secrets: &Secrets) -> Snippet {
-    // A character is at least as long as its place on the screen, so this is far enough.
+    // A character is at least as long in bytes as it is wide on the screen, so this is far enough.
     let before = text[line.start..marked.start].char_indices().rev().nth(LONGEST_SNIPPET);
     let from = line.start + before.map_or(0, |(offset, _)| offset);
     let marked_end = marked.end.max(marked.start + 1);
@@ -168,7 +170,7 @@ fn snippet(text: &str, line: ByteSpan, marked: ByteSpan, secrets: &Secrets) -> S
         if shown.len() > 2 * LONGEST_SNIPPET + 1 {
             break;
         }
-        // A secret is one ellipsis, whatever its length.
+        // A secret becomes one ellipsis, whatever its length.
         let hidden = secrets.end_at(position);
         let next = hidden.map_or(position + character.len_utf8(), |end| {
             char_boundary(text, end).clamp(position + character.len_utf8(), line.end)
@@ -189,7 +191,8 @@ fn snippet(text: &str, line: ByteSpan, marked: ByteSpan, secrets: &Secrets) -> S
     shorten(&shown, marker, from > line.start, position < line.end)
 }
 
-/// Cuts a long line down to what lies around the marker. The flags say where it has been cut before.
+/// Shortens a long line to the part around the marker. The flags state where it has been shortened
+/// before.
 fn shorten(shown: &[char], marker: Range<usize>, cut_before: bool, cut_after: bool) -> Snippet {
     let is_whole = !cut_before && !cut_after && shown.len() <= LONGEST_SNIPPET;
     let (first, last) = if is_whole {
@@ -215,12 +218,12 @@ fn shorten(shown: &[char], marker: Range<usize>, cut_before: bool, cut_after: bo
     }
 }
 
-/// Keeps columns aligned, and a terminal from obeying what stands in a file.
+/// Keeps columns aligned, and keeps control characters of the file from the terminal.
 fn printable(character: char) -> char {
     if character == '\r' { ' ' } else { replaced(character) }
 }
 
-/// The position, or the last one before it at which a character begins.
+/// The position, or the last character boundary before it.
 fn char_boundary(text: &str, position: usize) -> usize {
     let mut position = position.min(text.len());
     while !text.is_char_boundary(position) {

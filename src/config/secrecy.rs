@@ -1,11 +1,11 @@
 //! Finds the parts of a configuration file that no diagnostic may show.
 //!
-//! It errs on the side of hiding: a value is hidden when its key sounds like a secret's, in whatever
-//! section, and so is every value of an agent's environment, a command that seems to hold a secret, every unknown key's value in `[mqtt]`
-//! and `[http]` (perhaps a misspelled `password` or `token`), and every address with a user or a query
-//! in it. Where the file is not even TOML, there are no values yet, and the line itself is judged:
-//! below `[mqtt]` and `[http]` none is shown past its key, since a slip may have joined the secret to
-//! anything.
+//! It errs on the side of hiding. These values are hidden: one whose key suggests a secret, in any
+//! section; every value of an agent's environment; a command that seems to contain a secret; the
+//! value of every unknown key in `[mqtt]` and `[http]` (perhaps a misspelled `password` or
+//! `token`); and every address that contains a user or a query. In a file that is not valid TOML
+//! there are no values yet, and the line itself is judged: below `[mqtt]` and `[http]` nothing is
+//! shown past the key, because a typing error may have joined the secret to anything.
 
 use super::exposure;
 use super::report::ByteSpan;
@@ -16,11 +16,11 @@ use toml::de::{DeTable, DeValue};
 /// Parts of keys whose values are not shown, in lower case.
 const SECRET_WORDS: &[&str] = &["pass", "secret", "token", "credential", "auth", "key", "pwd"];
 
-/// Keys that sound like it and hold no secret.
+/// Keys that contain such a word but hold no secret.
 const HARMLESS_KEYS: &[&str] = &["passwordFile", "keyFile", "tokenFile"];
 
-/// The secret places of a file that is TOML. `guarded` are the sections in which a secret stands,
-/// with the keys that they know.
+/// The secret places of a file that is valid TOML. `guarded` are the sections that contain a
+/// secret, with the keys that they know.
 pub(super) fn secret_spans(root: &DeTable<'_>, guarded: &[(&str, &[&str])]) -> Vec<ByteSpan> {
     let mut spans = Vec::new();
     for (name, known) in guarded {
@@ -90,7 +90,7 @@ fn leaves(value: &DeValue<'_>, span: ByteSpan) -> Vec<ByteSpan> {
     }
 }
 
-/// The secret place of the line at `position` in a text that is not TOML.
+/// The secret place of the line at `position` in a file that is not valid TOML.
 pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<ByteSpan> {
     let before = text.get(..position).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -103,7 +103,7 @@ pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<ByteSpa
         .find(|c: char| !(c.is_alphanumeric() || "_-.\"' \t".contains(c)))
         .unwrap_or(line.len());
     let key = line[..key_end].trim();
-    // Without an equals sign, the value may follow the key's first word at once.
+    // Without an equals sign, the value may follow the key's first word directly.
     let key_end = if line[key_end..].starts_with("= ") {
         key_end + 2
     } else if line[key_end..].starts_with('=') {
@@ -118,7 +118,7 @@ pub(super) fn secret_span_of_line(text: &str, position: usize) -> Option<ByteSpa
     hides.then_some(start + key_end..end).filter(|span| !span.is_empty())
 }
 
-/// Whether a multi-line text that began after a secret's key is still open.
+/// Whether a multi-line string that began after a secret's key is still open.
 fn within_a_secret_text(before: &str) -> bool {
     ["\"\"\"", "'''"].iter().any(|quotes| {
         before.matches(quotes).count() % 2 == 1
@@ -134,7 +134,7 @@ fn within_environment(before: &str) -> bool {
         || last_header(before).is_some_and(|header| header.contains("environment"))
 }
 
-/// Whether the last line is one below `[mqtt]` or `[http]`, and not that itself.
+/// Whether the last line is one below `[mqtt]` or `[http]`, and not the header itself.
 fn within_guarded(before: &str) -> bool {
     let is_guarded = |header: &str| ["[mqtt", "[http"].iter().any(|name| header.starts_with(name));
     last_header(before).is_some_and(|header| is_guarded(header.trim_start()))

@@ -1,7 +1,7 @@
-//! A secret of the configuration: from a systemd credential, else from a file, else from the
+//! A secret of the configuration: read from a systemd credential, else from a file, else from the
 //! configuration itself.
 //!
-//! No message shows it, nor a value that could be it.
+//! No message shows the secret, nor a value that could be the secret.
 
 use super::Environment;
 use super::access::{self, is_denied, warn_if_closed, warn_if_open};
@@ -11,22 +11,22 @@ use crate::secret::Secret;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-/// A file longer than this holds no secret of ours; it bounds what is read, in bytes.
+/// A longer file holds no secret; the limit bounds the number of bytes read.
 const LONGEST_FILE: u64 = 128 * 1024;
 
-/// One secret, and where it can come from.
+/// One secret and its possible sources.
 pub(super) struct Source {
-    /// The key that it stands in itself; in messages, what it is.
+    /// The key that holds the secret itself; messages use it as the name.
     pub key: &'static str,
     /// The key that names a file.
     pub file_key: &'static str,
     /// Its name as a systemd credential.
     pub credential: &'static str,
-    /// What is wrong with a text, without showing it, and what would be right.
+    /// Describes an invalid string, without showing it, and the correction.
     pub check: fn(&str) -> Result<(), (String, &'static str)>,
 }
 
-/// `None` when there is no such secret, or when something was wrong and has been reported.
+/// Returns `None` when there is no such secret, or when an error has been reported.
 pub(super) fn read(
     section: &Section<'_>,
     source: &Source,
@@ -73,7 +73,7 @@ pub(super) fn read(
     Some(Secret::new(written.value.to_owned()))
 }
 
-/// Warns of what other programs replace by something else, and this one does not.
+/// Warns of a reference that other programs would expand, and this one does not.
 pub(super) fn warn_if_reference(key: &str, text: &Text<'_>, hint: &str, report: &mut ConfigReport) {
     let rest = text.value.strip_prefix(['$', '%']).unwrap_or_default();
     let is_variable = rest.starts_with(['{', '('])
@@ -86,7 +86,7 @@ pub(super) fn warn_if_reference(key: &str, text: &Text<'_>, hint: &str, report: 
     }
 }
 
-/// The file's text without the newline at its end.
+/// The file's contents without the newline at the end.
 fn read_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(LONGEST_FILE).read_to_string(&mut text)?;
@@ -99,9 +99,9 @@ fn read_file(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// A file that was to hold the secret.
+/// A file that should hold the secret.
 struct SecretFile<'a> {
-    /// How messages name it.
+    /// The name of the file in messages.
     what: &'a str,
     path: &'a Path,
     span: &'a ByteSpan,

@@ -1,9 +1,9 @@
-//! A section of the file as typed keys: each reader checks one value, reports what is wrong with
-//! it, and returns nothing then, so that the next keys are still looked at.
+//! A section of the file as typed keys. Each reader checks one value, reports an error in it, and
+//! then returns nothing, so that the following keys are still checked.
 //!
-//! One rule holds for every key, whatever its type: an empty string (`user = ""`, `port = ""`) is the
-//! same as no key. Entries of lists and of `environment` are no keys of ours, and may be empty.
-//! Deliberately absent: what the keys mean.
+//! One rule holds for every key, whatever its type: an empty string (`user = ""`, `port = ""`) is
+//! the same as a missing key. Entries of lists and of `environment` are not keys in this sense, and
+//! may be empty.
 
 use super::nearest::nearest;
 use super::report::{ByteSpan, ConfigReport};
@@ -32,7 +32,7 @@ pub(super) struct Field<'t> {
     pub value: &'t DeValue<'t>,
 }
 
-/// A text and its place.
+/// A string and its place.
 pub(super) struct Text<'t> {
     pub value: &'t str,
     pub span: ByteSpan,
@@ -44,12 +44,12 @@ impl<'t> Section<'t> {
         fields(self.table)
     }
 
-    /// A key that says something.
+    /// A key whose value is not empty.
     pub fn field(&self, key: &str) -> Option<Field<'t>> {
         field_of(self.table, key).filter(|field| field.value.as_str() != Some(""))
     }
 
-    /// Where a key that is missing is empty, or the section's name.
+    /// The place of an empty key, or the section's name when the key is missing.
     pub fn gap(&self, key: &str) -> ByteSpan {
         field_of(self.table, key).map_or_else(|| self.header.clone(), |empty| empty.span)
     }
@@ -84,7 +84,7 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// A text that is not empty; `None` when the key is absent, empty, or wrong.
+    /// A string that is not empty; `None` when the key is absent, empty, or wrong.
     pub fn text(&self, key: &str, report: &mut ConfigReport) -> Option<Text<'t>> {
         let field = self.field(key)?;
         let value = field.text(report)?;
@@ -99,7 +99,7 @@ impl<'t> Section<'t> {
         })
     }
 
-    /// A time span in seconds or as text; `None` when the key is absent or wrong.
+    /// A time span in seconds or as a string; `None` when the key is absent or wrong.
     pub fn time_span(
         &self,
         key: &str,
@@ -117,7 +117,7 @@ impl<'t> Section<'t> {
         None
     }
 
-    /// One text such as the example, or a list of texts; nothing when the key is absent, or wrong
+    /// One string such as the example, or a list of strings; empty when the key is absent, or wrong
     /// throughout.
     pub fn texts(&self, key: &str, example: &str, report: &mut ConfigReport) -> Vec<Text<'t>> {
         let Some(field) = self.field(key) else { return Vec::new() };
@@ -149,7 +149,7 @@ impl<'t> Section<'t> {
 }
 
 impl<'t> Field<'t> {
-    /// A text, perhaps empty.
+    /// A string, perhaps empty.
     pub fn text(&self, report: &mut ConfigReport) -> Option<&'t str> {
         let Some(text) = self.value.as_str() else {
             self.report_type("a string", &format!("{} = \"…\"", self.key), report);
@@ -169,7 +169,7 @@ impl<'t> Field<'t> {
         u64::from_str_radix(integer.as_str(), integer.radix()).ok()
     }
 
-    /// The value in the words of a message.
+    /// The value as messages show it.
     pub fn shown(&self) -> String {
         match self.value {
             DeValue::String(text) => format!("`{}`", abbreviated(text)),
@@ -190,7 +190,7 @@ impl<'t> Field<'t> {
         report.error(&self.span, message, format!("write it like {example}"));
     }
 
-    /// The type of the value in the words of a message.
+    /// The type of the value as messages name it.
     pub fn type_name(&self) -> &'static str {
         match self.value {
             DeValue::String(_) => "string",
@@ -232,7 +232,7 @@ impl<'t> Field<'t> {
             .ok()
     }
 
-    /// A number that is right, but not as times are written.
+    /// Reports a number that is valid, but not written as times are.
     fn report_notation(&self, problem: &str, seconds: Option<String>, report: &mut ConfigReport) {
         let message = format!("{} = {} {problem}", self.key, self.shown());
         let seconds = seconds.unwrap_or_else(|| "60".to_owned());
@@ -261,7 +261,7 @@ pub(super) fn field_of<'t>(table: &'t DeTable<'t>, key: &str) -> Option<Field<'t
     table.get_key_value(key).map(field)
 }
 
-/// A key of a section, wherever that is looked for.
+/// A key of a section, wherever that section is found.
 pub(super) fn value_of<'t>(root: &'t DeTable<'t>, section: &str, key: &str) -> Option<Field<'t>> {
     let DeValue::Table(table) = field_of(root, section)?.value else { return None };
     field_of(table, key)

@@ -1,16 +1,17 @@
 //! Sizes and quotas of systemd.resource-control(5): `"64M"`, `"1.5G"`, `"50%"`, `"infinity"`.
 //!
-//! Deliberately absent: memory as a share of the machine's, which means something else on each.
+//! A percentage of the machine's memory is not accepted as a size, because it means something else
+//! on each machine.
 
-/// A limit as written: none, or so much.
+/// A limit as written: none, or a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     Infinity,
     At(u64),
 }
 
-/// Reads a memory size in bytes; K, M, G, T and P count by 1024, as in systemd.
-/// `None` when the text is no size.
+/// Reads a memory size in bytes; K, M, G, T and P count by 1024, as in systemd. `None` when the
+/// string is not a size.
 #[must_use]
 pub fn parse_memory(text: &str) -> Option<Limit> {
     let text = text.trim();
@@ -39,7 +40,7 @@ pub fn parse_memory(text: &str) -> Option<Limit> {
     u64::try_from(bytes).ok().map(Limit::At)
 }
 
-/// Reads a quota such as `50%`, in percent of one processor; `None` when the text is no quota.
+/// Reads a quota such as `50%`, in percent of one processor; `None` when the string is not a quota.
 #[must_use]
 pub fn parse_percent(text: &str) -> Option<u32> {
     text.trim().strip_suffix('%')?.trim_end().parse().ok()

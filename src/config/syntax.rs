@@ -1,12 +1,14 @@
-//! Files that are not TOML, or not even text: every line with an error, and what was probably meant.
+//! Reports every line with an error of a file that is not valid TOML or UTF-8, and what was
+//! probably meant.
 //!
-//! The parser goes on after an error, and what it says then may follow from the first one. So a line
-//! has one error, and a list that is never closed has one, where it goes wrong.
+//! The parser continues after an error, and what it reports then may be a consequence of the first
+//! one. Therefore a line has one error, and a list that is never closed has one, at the place where
+//! it goes wrong.
 
 use super::report::{ByteSpan, ConfigReport, MOST_SHOWN};
 use super::secrecy;
 
-/// Reports the errors of a text, as the parser gives them; returns the places not to show.
+/// Reports the errors of a file, as the parser returns them; returns the places not to show.
 pub(super) fn report(
     text: &str,
     errors: &[toml::de::Error],
@@ -28,7 +30,7 @@ pub(super) fn report(
         if lines.last() == Some(&line) {
             continue;
         }
-        // What is not shown needs no look at all that stands before it.
+        // An error that is not shown does not need the text before it examined.
         let secret = (lines.len() < MOST_SHOWN)
             .then(|| secrecy::secret_span_of_line(text, span.start))
             .flatten();
@@ -46,7 +48,7 @@ fn line_at(text: &str, position: usize) -> ByteSpan {
     start..end
 }
 
-/// A better message where there is one, and what would be right.
+/// A better message where there is one, and the correction.
 fn explain(message: &str, line: &str, hides: bool) -> (Option<String>, String) {
     let value = line.split_once('=').map_or("", |(_, value)| value.trim());
     let header = line.strip_prefix('[').map(|rest| rest.trim_matches(['[', ']', ' ', '\t']));
@@ -97,7 +99,7 @@ fn explain_header(name: &str, line: &str) -> (Option<String>, String) {
     (Some(message.to_owned()), format!("write [\"{name}\"]{comment}"))
 }
 
-/// Bytes as text, with every line reported that is no UTF-8.
+/// Decodes bytes as UTF-8, and reports every line that is not valid.
 pub(super) fn decode(bytes: Vec<u8>, report: &mut ConfigReport) -> (String, Vec<ByteSpan>) {
     let bytes = match String::from_utf8(bytes) {
         Ok(text) => return (text, Vec::new()),

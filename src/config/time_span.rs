@@ -1,12 +1,11 @@
 //! Time spans as people write them: `30`, `"90s"`, `"5m"`, `"1h 30min"`.
 //!
 //! The syntax is that of systemd.time(7), section "Parsing time spans"; a number without a unit
-//! counts seconds. Deliberately absent: `infinity`, since each key says itself how "never" is
-//! written, and points in time.
+//! counts seconds. `infinity` is not accepted, because each key has its own notation for "never".
 
 use std::time::Duration;
 
-/// The longest span that a key may hold, ten years: a longer one is a slip of the hand.
+/// The longest span that a key may hold, ten years: a longer one is certainly a typing error.
 pub const MAX_TIME_SPAN: Duration = Duration::from_secs(10 * 31_557_600);
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
@@ -24,7 +23,7 @@ const UNITS: &[(&[&str], u128)] = &[
     (&["years", "year", "y"], 31_557_600 * NANOS_PER_SECOND),
 ];
 
-/// Why a text is no time span.
+/// Explains why a string is not a time span.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimeSpanError {
     #[error("a time span may not be empty")]
@@ -40,8 +39,7 @@ pub enum TimeSpanError {
 /// Reads a time span.
 ///
 /// # Errors
-/// When the text is empty, holds something else than numbers and units, or passes
-/// [`MAX_TIME_SPAN`].
+/// When the string is empty, contains anything but numbers and units, or exceeds [`MAX_TIME_SPAN`].
 pub fn parse(text: &str) -> Result<Duration, TimeSpanError> {
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -67,14 +65,14 @@ pub fn parse(text: &str) -> Result<Duration, TimeSpanError> {
             .ok_or_else(|| TimeSpanError::TooLong { text: text.to_owned() })?;
         rest = after.trim_start();
     }
-    // The limit above is far below what a Duration holds, so neither conversion is cut short.
+    // The limit above is far below the range of a Duration, so neither conversion truncates.
     let seconds = u64::try_from(total / NANOS_PER_SECOND).unwrap_or(u64::MAX);
     let nanos = u32::try_from(total % NANOS_PER_SECOND).unwrap_or(0);
     Ok(Duration::new(seconds, nanos))
 }
 
-/// Writes a span so that [`parse`] reads the same back: `1h 30min`, `500ms`, `0`. What is below a
-/// microsecond is left out.
+/// Writes a span so that [`parse`] reads the same back: `1h 30min`, `500ms`, `0`. Fractions of a
+/// microsecond are dropped.
 #[must_use]
 pub fn format(span: Duration) -> String {
     let mut micros = span.as_micros();
@@ -107,7 +105,7 @@ impl Decimal {
     }
 }
 
-/// Splits a number off the front; `None` when there is none, or one of absurd length.
+/// Splits a number off the front; `None` when there is none, or when it is absurdly long.
 fn split_number(text: &str) -> Option<(Decimal, &str)> {
     let is_digit = |c: char| c.is_ascii_digit();
     let whole_end = text.find(|c| !is_digit(c)).unwrap_or(text.len());
@@ -120,7 +118,7 @@ fn split_number(text: &str) -> Option<(Decimal, &str)> {
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    // Nanoseconds are the grain, of a year too: twelve decimals say all that can be told.
+    // The resolution is a nanosecond, even in a year: twelve decimals are enough.
     let fraction = &fraction[..fraction.len().min(12)];
     let digits = format!("{whole}{fraction}").parse().ok()?;
     let divisor = 10_u128.pow(u32::try_from(fraction.len()).ok()?);

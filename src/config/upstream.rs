@@ -11,20 +11,20 @@ use toml::de::DeValue;
 
 pub(super) const KEY: &str = "dependsOn";
 
-/// So many names are compared with wrong ones, which takes a second on a slow machine.
+/// The number of names that are compared with wrong ones, which takes a second on a slow machine.
 const MOST_LOOKED_AT: usize = 1_000_000;
 
-/// So many names of a circle are shown.
+/// The number of names of a cycle that are shown.
 const LONGEST_WAY: usize = 20;
 
-/// What the key of one section says.
+/// The value of the key in one section.
 pub(super) struct Wish<'t> {
-    /// Index of the device that was read from the section.
+    /// The index of the device that was read from the section.
     pub device: usize,
     pub names: Vec<Text<'t>>,
 }
 
-/// The names that a section gives, whether there are such devices or not.
+/// The names that a section lists, whether or not such devices exist.
 pub(super) fn read<'t>(section: &Section<'t>, report: &mut ConfigReport) -> Vec<Text<'t>> {
     match section.field(KEY) {
         Some(field) if !matches!(field.value, DeValue::String(_) | DeValue::Array(_)) => {
@@ -36,7 +36,7 @@ pub(super) fn read<'t>(section: &Section<'t>, report: &mut ConfigReport) -> Vec<
     }
 }
 
-/// Gives each device what it depends on. `known` are the names of all sections.
+/// Resolves the dependencies of each device. `known` are the names of all sections.
 pub(super) fn relate(
     wishes: &[Wish<'_>],
     known: &BTreeMap<&str, ByteSpan>,
@@ -53,7 +53,7 @@ pub(super) fn relate(
                 report_unknown(text, &mut hints, report);
                 continue;
             }
-            // One that is known and no name has been reported for its own sake.
+            // A known section whose name is invalid has already been reported.
             let Ok(name) = DeviceName::new(text.value) else { continue };
             if given.insert(text.value) {
                 places.entry(device.name.clone()).or_insert_with(|| text.span.clone());
@@ -64,9 +64,9 @@ pub(super) fn relate(
     report_circles(devices, &places, report);
 }
 
-/// The nearest known name of each wrong one. It is looked for among all, so each wrong name is looked
-/// up once, and no more of them than can be shown: sections come in the order of the file. In a very
-/// large file it is fewer.
+/// The nearest known name of each wrong one. All known names are compared, so each wrong name is
+/// looked up once, and only as many as can be shown: sections come in the order of the file. In a
+/// very large file it is fewer.
 struct Hints<'t, 'k> {
     known: &'k BTreeMap<&'k str, ByteSpan>,
     found: HashMap<&'t str, Option<&'k str>>,
@@ -99,7 +99,8 @@ fn report_unknown<'t>(text: &Text<'t>, hints: &mut Hints<'t, '_>, report: &mut C
     }
 }
 
-/// Who depends on itself, at last, would never be told of.
+/// Reports cycles: a device that depends on itself, directly or indirectly, would never be
+/// reported.
 fn report_circles(
     devices: &[DeviceSpec],
     places: &BTreeMap<DeviceName, ByteSpan>,
@@ -118,7 +119,7 @@ fn report_circles(
     }
     let mut waits: BTreeMap<&DeviceName, usize> =
         open.iter().map(|(name, parents)| (*name, parents.len())).collect();
-    // Takes away whoever depends on nothing that is left; what remains are circles and their tails.
+    // Removes each device that depends on nothing that is left; cycles and their tails remain.
     while let Some(done) = ready.pop() {
         for child in children.remove(done).unwrap_or_default() {
             if let Some(count) = waits.get_mut(child) {
@@ -134,7 +135,7 @@ fn report_circles(
         let (mut way, mut begins) = (vec![first], BTreeMap::from([(first, 0)]));
         let next =
             |last| open.get(last)?.iter().find(|parent| open.contains_key(**parent)).copied();
-        // Without a next one it leads to a circle that has been reported.
+        // Without a next device, the path leads to a cycle that has been reported.
         while let Some(name) = next(way[way.len() - 1]) {
             if let Some(&begin) = begins.get(name) {
                 report_circle(&way[begin..], places, report);

@@ -1,7 +1,7 @@
-//! Recorded states for people: requests that the store answers later.
+//! Requests for recorded states, which the store answers later.
 //!
-//! Deliberately absent: what becomes of restores when a state is given or taken away, which is the
-//! monitor's; it gets every change, and reading alone passes it by.
+//! Reads go to the store alone. The monitor receives every change, because a state that is set or
+//! removed affects pending restores.
 
 use super::Daemon;
 use crate::request::{Forgotten, Imported, Rejection, Selection, StatePage};

@@ -1,8 +1,8 @@
-//! The broker's credentials as files, for systemd to hand to the agents that are given them.
+//! Writes the broker's credentials as files, which systemd hands to the agents that request them.
 //!
-//! The files lie in a runtime directory (systemd.exec(5), RuntimeDirectory=), in memory and open to
-//! the monitor's user alone. They stay there when the monitor ends, for systemd starts agents anew
-//! while it is down. Deliberately absent: which agent is given what; its unit says that.
+//! The files lie in a runtime directory (systemd.exec(5), RuntimeDirectory=), in memory and
+//! accessible to the monitor's user alone. They remain when the monitor ends, because systemd
+//! restarts agents while it is down. Each agent's unit states which of them it receives.
 
 use crate::mqtt::settings::MqttSettings;
 use iotmonitor_core::model::spec::MonitorSpec;

@@ -1,10 +1,10 @@
-//! Who is let in, and what every answer forbids the browser.
+//! Admits or refuses requests, and sets the headers that restrict the browser in every answer.
 //!
-//! A page of somebody else, open in a browser of this house, must neither read this one nor command:
-//! the name that it was asked for must be one of its own (a name that was bent to this machine's
-//! address is not), requests that the browser says come from elsewhere are refused, and a command
-//! bears a token that no browser adds by itself. Deliberately absent: who may look, which is whoever
-//! reaches the address.
+//! A foreign page, open in a browser of the same network, must neither read this one nor send
+//! commands. The host name in the request must be one of the monitor's own (a name rebound to this
+//! machine's address is not), requests that the browser marks as cross-site are refused, and a
+//! command carries a token that no browser adds by itself. Reading needs no token: every client
+//! that can reach the address may read.
 
 use super::page::Page;
 use super::refusal::HttpRefusal;

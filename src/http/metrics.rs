@@ -1,8 +1,8 @@
-//! The metrics in Prometheus's text format, version 0.0.4.
+//! The metrics in the Prometheus text format, version 0.0.4.
 //!
-//! The figures are made anew at each scrape from what the daemon holds. Whatever has one series for
-//! each device bears its name alone; every other label has a few known values. Deliberately absent: the
-//! older names of the metrics that the format OpenMetrics asks for; every Prometheus takes this one.
+//! The figures are computed at each scrape from the daemon's state. A metric with one series for
+//! each device has only the device's name as a label; every other label has a few known values. The
+//! `_created` series of OpenMetrics are not written; every Prometheus accepts this format.
 
 use super::daemon_client::DaemonClient;
 use super::recent::Recent;

@@ -1,6 +1,6 @@
-//! The alerts of the last day, and what is told to those who look on live.
+//! The alerts of the last day, and the stream of events for connected clients.
 //!
-//! Deliberately absent: alerts from before the start, which the journal has.
+//! Alerts from before the start are in the journal only.
 
 use super::past_alert::PastAlert;
 use super::{News, PageShared, json};

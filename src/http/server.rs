@@ -1,7 +1,7 @@
 //! The listening socket and its connections.
 //!
-//! How much a reader can take is bounded: so many connections, a small buffer for each request's head,
-//! and a time for everything that it is waited for. Deliberately absent: what is answered.
+//! The resources of a client are bounded: the number of connections, the buffer for a request's
+//! head, and the time of every wait.
 
 use super::daemon_client::DaemonClient;
 use super::page::Page;

@@ -1,8 +1,8 @@
-//! Whether anybody takes in the journal's entries.
+//! Whether a process holds the journal's socket.
 //!
-//! An entry for a socket that nobody holds is lost without a word. So the writing thread waits
-//! here before each entry, and what comes meanwhile lies in its queue. Deliberately absent: a
-//! journald that holds its socket and does not read, which the kernel lets the writer wait for.
+//! An entry for a socket that no process holds is lost silently. Therefore the writing thread waits
+//! here before each entry, and new entries stay in its queue. A journald that holds its socket
+//! without reading is not detected here; the kernel makes the writer wait for it.
 
 use iotmonitor_core::backoff::Backoff;
 use std::io::ErrorKind;

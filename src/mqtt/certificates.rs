@@ -1,7 +1,7 @@
 //! The files of certificates and keys that `[mqtt]` names.
 //!
-//! What people have is often the right thing in the wrong format, so each refusal names the command
-//! that turns it into what is needed. Deliberately absent: connections.
+//! A file often has the right contents in the wrong format, so each error names the command that
+//! converts it.
 
 use rumqttc::tokio_rustls::rustls;
 use rustls::RootCertStore;

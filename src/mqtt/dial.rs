@@ -1,11 +1,12 @@
 //! TCP to the first of a name's addresses that answers (RFC 8305, "happy eyeballs").
 //!
-//! Connecting to one address after the other would have a dead one hold up all that follow it for
-//! minutes. So the next address is tried a moment after the one before, and the first connection
-//! that stands is taken. Only this is a race: what is spoken over TCP is spoken once, because a
-//! broker that gets two CONNECT packets with one clientid ends the connection of the first.
+//! With one address after the other, a dead one would delay all that follow it for minutes.
+//! Therefore the next address is tried a moment after the previous one, and the first connection
+//! that is established wins. Only the connection is raced; the protocol above TCP is spoken once,
+//! because a broker that receives two CONNECT packets with one clientid ends the connection of the
+//! first.
 //!
-//! Deliberately absent: TLS, websockets, MQTT, the limit on the time that all of it may take.
+//! The caller limits the time that the whole connection takes, including TLS, websocket and MQTT.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,8 +1,7 @@
-//! What the broker owes: an answer that is late tells that it was held up.
+//! Tracks the answers that the broker owes; a late one shows that the broker was stalled.
 //!
-//! While a broker is held up, what others send to it waits, and afterwards it may answer before it
-//! passes that on. Deliberately absent: what follows from that, and when a silent broker is lost,
-//! which the keep alive decides.
+//! While a broker is stalled, messages from other clients wait in it, and afterwards it may answer
+//! before it delivers them. A silent broker is declared lost by the keep alive, not here.
 
 use std::time::Duration;
 use tokio::time::Instant;

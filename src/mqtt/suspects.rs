@@ -1,11 +1,9 @@
 //! What the broker has closed the connection on.
 //!
 //! Many brokers answer a publication or a subscription that they do not allow by closing the
-//! connection, and say nothing. What was unanswered then is suspected, and goes out one at a time at
-//! the next connection. What was alone at two closings is put aside: the rest goes on without it, and
-//! it is tried again, alone, after a while.
-//!
-//! Deliberately absent: packets, and whether it was the broker that closed.
+//! connection without a reason. Whatever was unanswered at that time becomes a suspect and is sent
+//! one at a time at the next connection. A suspect that was alone at two closings is set aside: the
+//! rest continues without it, and it is tried again, alone, after a while.
 
 use crate::mqtt::filters::FILTERS_PER_PACKET;
 use iotmonitor_core::backoff::Backoff;

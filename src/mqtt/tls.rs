@@ -1,10 +1,10 @@
-//! TLS to the broker: whom it is trusted to be.
+//! TLS to the broker, and the verification of its certificate.
 //!
-//! A broker in a house often has a certificate that it signed itself. Where `caFile` names exactly
-//! that certificate, the broker is who it should be, though webpki takes no certificate of an
-//! authority for that of a server; its dates and its names count all the same.
+//! A broker in a home often has a self-signed certificate. Where `caFile` contains exactly that
+//! certificate, the broker is accepted, although webpki rejects a certificate authority's
+//! certificate as a server's; its dates and names are verified all the same.
 //!
-//! Deliberately absent: whatever would trust a certificate that no file names.
+//! A certificate that no file names is never trusted.
 
 use super::certificates::{self, Trusted};
 use super::settings::MqttSettings;

@@ -1,6 +1,6 @@
 //! The byte stream below MQTT: TCP, TLS, websocket, Unix socket.
 //!
-//! Deliberately absent: MQTT, retries, time-outs.
+//! Retries and timeouts belong to the callers.
 
 use super::dial::Addresses;
 use super::settings::{BrokerAddress, MqttSettings};

@@ -1,7 +1,7 @@
 //! A websocket as the byte stream that MQTT is spoken over.
 //!
-//! Only binary messages carry MQTT (MQTT 5, 6.0.0-1); pings are answered by the library, and its
-//! own reader would pass their data on. Deliberately absent: the handshake.
+//! Only binary messages carry MQTT (MQTT 5, 6.0.0-1). The library answers pings; its own reader
+//! would pass their data on.
 
 use async_tungstenite::bytes::ByteWriter;
 use async_tungstenite::tungstenite::{Error, Message};

@@ -1,7 +1,7 @@
-//! Packets in terms of neither protocol version: what the connection's logic works with.
+//! Packets independent of the protocol version, as the connection's logic handles them.
 //!
-//! [`Wire`] has one implementation a version; each only translates. Deliberately absent: sockets,
-//! time, and any memory of what was sent before.
+//! [`Wire`] has one implementation for each version. Each only translates and keeps no memory of
+//! earlier packets.
 
 pub(super) mod v311;
 pub(super) mod v5;

@@ -1,10 +1,10 @@
-//! Reads a LevelDB from its files, and tells what of them cannot be read.
+//! Reads a LevelDB from its files, and reports what cannot be read.
 //!
-//! A library would be there for it, `rusty-leveldb`; but it passes over each block whose checksum is
-//! wrong, and over a whole table whose index is, and says nothing. Here every checksum is verified,
-//! and what fails is counted. Pure: from bytes to entries (google/leveldb, doc/impl.md).
+//! The library `rusty-leveldb` silently skips each block whose checksum is wrong, and a whole table
+//! whose index is damaged. Here every checksum is verified, and failures are counted. The module is
+//! pure: from bytes to entries (google/leveldb, doc/impl.md).
 //!
-//! Deliberately absent: writing, and any comparator but that of bytes.
+//! Only the bytewise comparator is supported.
 
 mod coding;
 mod log;

@@ -1,11 +1,11 @@
 //! What is worth knowing of a unit that an alert is about: its last lines in the journal, and the most
 //! memory that it took.
 //!
-//! journalctl reads the journal in a process of its own, which has a limit in time and in what is
-//! taken of its output, so that a large or a damaged journal holds up nobody. What an agent prints is
-//! its own affair, secrets included; it is passed on as it is, but for what is no text.
+//! journalctl reads the journal in a separate process, with a limit on its time and on the output
+//! that is read, so a large or damaged journal delays nothing else. An agent's output may contain
+//! secrets; it is passed on unchanged, except for bytes that are not valid UTF-8.
 //!
-//! Deliberately absent: how its process ended, which the reports say.
+//! How the agent's process ended is part of the unit reports, not of this account.
 
 use super::usage::usages;
 use crate::dbus::Bus;

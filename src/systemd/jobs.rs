@@ -1,7 +1,7 @@
-//! Starts and stops units, and waits for the jobs' ends.
+//! Starts and stops units, and waits until the jobs end.
 //!
-//! Deliberately absent: whether to try again. Only what systemd's absence cut short is repeated
-//! here, since both operations are such that a repetition does no harm.
+//! An operation is repeated here only when systemd's absence interrupted it, because repeating
+//! either operation is harmless. All other retries are decided by the core.
 
 use super::inbox::JobWatch;
 use super::proxy::{Meaning, Property, meaning, words};

@@ -1,7 +1,7 @@
-//! The door to systemd: keeps a session alive, and hands it what is to be started and stopped.
+//! The interface to systemd: keeps a session alive, and passes it the units to start and stop.
 //!
-//! Deliberately absent: delaying a shutdown. That one is coming is learnt from the manager's own
-//! state, and a moment earlier from logind's announcement, which may be taken back.
+//! A shutdown is never delayed. The manager's own state shows that one is coming; logind's
+//! announcement shows it a moment earlier, but may be withdrawn.
 
 use super::alert_units::{AlertOrder, AlertUnits};
 use super::former::{self, FormerUnits};

@@ -1,9 +1,8 @@
-//! What the service tells its service manager (sd_notify(3)).
+//! Notifications from the service to its service manager (sd_notify(3)).
 //!
-//! Each call is one datagram and does nothing outside of systemd. A notification that cannot be
-//! sent is passed over: there is nobody left to tell, and the manager's own timeouts decide then.
-//! Deliberately absent: taking `NOTIFY_SOCKET` out of the environment. That is for processes that
-//! have children; this one has none, for its agents are started by systemd.
+//! Each call sends one datagram and does nothing outside of systemd. A notification that cannot be
+//! sent is ignored; the manager's own timeouts then apply. `NOTIFY_SOCKET` stays in the
+//! environment, because the process has no children: systemd starts its agents.
 
 use sd_notify::NotifyState;
 use std::time::Duration;

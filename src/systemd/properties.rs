@@ -1,8 +1,8 @@
-//! The properties of an agent's transient unit: pure, from a definition to what StartTransientUnit
-//! takes.
+//! The properties of an agent's transient unit: a pure function from a definition to the arguments
+//! of StartTransientUnit.
 //!
-//! Deliberately absent: BindsTo=, PartOf= and After= on the monitor's unit, for an agent outlives
-//! it; DefaultDependencies=no, for an agent ends with the system.
+//! The unit has no BindsTo=, PartOf= or After= on the monitor's unit, because an agent outlives the
+//! monitor, and no DefaultDependencies=no, because an agent ends with the system.
 
 use super::command::{CommandLine, environment};
 use super::proxy::Property;
