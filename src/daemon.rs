@@ -56,23 +56,24 @@ const EVENT_QUEUE: usize = 4_096;
 /// Events handled before deadlines are looked at again.
 const BATCH: usize = 256;
 
-/// A request over D-Bus waits for its turn; when this many wait, the next caller waits to be queued.
+/// A D-Bus request waits for its turn; when this many wait, the next caller waits to be queued.
 const REQUEST_QUEUE: usize = 16;
 
-/// To read and check a large file takes a slow machine longer than systemd waits for a usual start.
+/// Reading and checking a large file on a slow machine takes longer than systemd's usual start
+/// timeout.
 const START_PATIENCE: Duration = Duration::from_secs(300);
 
-/// systemd waits for the first word no longer than this, whatever D-Bus and the disk do.
+/// systemd waits for the first notification no longer than this, whatever D-Bus and the disk do.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Last words to the broker and the last commit get this long together.
+/// The time limit for the last messages to the broker and the last commit together.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_000);
 
-/// Twice as many file descriptors are more than the runtime needs, and what the thread that logs
-/// opens at that time.
+/// Twice this number of file descriptors is more than the runtime needs, together with those that
+/// the logging thread opens at that time.
 const RUNTIME_PAIRS: usize = 6;
 
-/// What `iotmonitor run` was asked to do.
+/// The arguments of `iotmonitor run`.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub config_file: PathBuf,
@@ -80,7 +81,7 @@ pub struct Options {
     pub environment: Environment,
 }
 
-/// Why the daemon did not start, or had to end.
+/// Explains why the daemon did not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     #[error("{0}")]
@@ -103,9 +104,9 @@ pub enum DaemonError {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What is fatal at the start: a configuration with errors, a store of a newer format, another
-/// monitor of the same clientid. Later, the loss of the store's directory under a service manager,
-/// which can make it again.
+/// Returns an error that is fatal at the start: a configuration with errors, a store of a newer
+/// format, or another monitor of the same clientid. Later, only the loss of the store's directory
+/// under a service manager is fatal, because the manager can create it again.
 pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     let opened = store::check_format(&options.state_directory)?;
     let environment = Environment {
@@ -124,7 +125,7 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::Runtime)?;
     let outcome = runtime.block_on(async {
-        // Before any unit is touched.
+        // This happens before any unit is touched.
         let place = claim_place(options, &loaded.config.monitor.client_id).await?;
         let mut daemon = Daemon::start(options, loaded.config, opened, place, logger)
             .map_err(DaemonError::Runtime)?;
@@ -133,12 +134,12 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
         daemon.stop().await;
         if is_to_restart { Err(DaemonError::StoreLost) } else { Ok(()) }
     });
-    // A look-up of the broker's name that hangs must not hold up the end.
+    // A hanging lookup of the broker's name must not delay the end.
     runtime.shutdown_background();
     outcome
 }
 
-/// The place on the bus, or none where it can only be had later: the watching begins without.
+/// The place on the bus, or none where it is only available later: the watching begins without it.
 async fn claim_place(
     options: &Options,
     client_id: &str,
@@ -152,14 +153,14 @@ async fn claim_place(
     }
 }
 
-/// Whether the store was begun when an instance went by the main monitor's names where its file did
-/// not say, as before version 0.4.0, and has not had names of its own since.
+/// Whether the store was created when an instance still used the main monitor's names by default,
+/// as before version 0.4.0, and has not had names of its own since.
 fn goes_by_main_defaults(opened: &store::Opened) -> bool {
     opened.identity().is_none_or(|record| record.main_defaults)
 }
 
-/// Makes sure of the file descriptors that the runtime takes at its start, for it panics where it
-/// gets none for its signals.
+/// Ensures that the file descriptors that the runtime needs at its start are available, because it
+/// panics when it gets none for its signals.
 fn check_descriptors() -> std::io::Result<()> {
     let pairs: std::io::Result<Vec<_>> = (0..RUNTIME_PAIRS).map(|_| UnixStream::pair()).collect();
     pairs.map(drop)
@@ -179,23 +180,23 @@ struct Daemon<'a> {
     watchdog: Watchdog,
     trimming: Trimming,
     readiness: Readiness,
-    /// Origin of monotonic time.
+    /// The origin of monotonic time.
     start: Instant,
     actions: Vec<Action>,
-    /// For people who wait for the store.
+    /// Callers that wait for the store.
     answers: Answers,
     reloads: Reloads,
-    /// For people who wait for an agent.
+    /// Callers that wait for an agent.
     orders: Orders,
     alerts: Alerts,
     accounts: mpsc::Receiver<Accounted>,
-    /// The store's directory is gone and only a new process can have it again.
+    /// The store's directory is gone, and only a new process can get it back.
     is_to_restart: bool,
     told: Option<Summary>,
 }
 
-/// What systemd is still to hear: the store has been opened or has failed, and the agents' units
-/// have been asked for or cannot be.
+/// The notifications that systemd still expects: that the store has been opened or has failed, and
+/// that the agents' units have been requested or cannot be.
 #[derive(Debug)]
 struct Readiness {
     store: bool,
@@ -203,7 +204,7 @@ struct Readiness {
     told: bool,
 }
 
-/// Before any agent starts that is given them.
+/// This happens before any agent starts that receives the credentials.
 fn keep_credentials(options: &Options, config: &Config, logger: &Logger) {
     let directory = &options.environment.runtime_directory;
     if let Err(error) = credentials::keep(directory, &config.mqtt, &config.monitor) {
@@ -285,12 +286,12 @@ impl<'a> Daemon<'a> {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
-                    // Nobody waits for the outcome, which is in the journal.
+                    // No caller waits for the result, which is in the journal.
                     self.reload(None);
                 }
                 Some(request) = self.requests.recv() => {
                     self.answer(request);
-                    // However many ask, what happens has its turn.
+                    // However many requests arrive, events have their turn.
                     self.take_in(BATCH);
                 }
                 Some(account) = self.accounts.recv() => {
@@ -315,7 +316,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Lets deadlines pass, once everything that has arrived before them was handled.
+    /// Processes deadlines, once everything that arrived before them has been handled.
     async fn look_at_time(&mut self) {
         let due = self.monitor.next_deadline().is_some_and(|due| due <= self.start.elapsed());
         if due {
@@ -324,7 +325,7 @@ impl<'a> Daemon<'a> {
             self.turn(Event::TimePassed);
         }
         self.orders.look(&self.monitor);
-        // Each time, for who has asked meanwhile knows more than was told.
+        // This is repeated each time, because the state may have changed since the last report.
         self.tell_status();
         if let Some(silent) = self.adapters.newly_stuck() {
             let error = format!(
@@ -339,7 +340,7 @@ impl<'a> Daemon<'a> {
         self.trimming.trim_if_due();
     }
 
-    /// Handles so many of the events that wait.
+    /// Handles up to this many of the waiting events.
     fn take_in(&mut self, most: usize) {
         for _ in 0..most {
             let Ok(event) = self.events.try_recv() else { break };
@@ -358,7 +359,7 @@ impl<'a> Daemon<'a> {
             .unwrap_or(far)
     }
 
-    /// One event in, its actions out.
+    /// Passes one event to the monitor and its actions to the adapters.
     fn turn(&mut self, event: Event) {
         self.adapters.retry();
         let Some(event) = self.answers.pass_on(event) else { return };
@@ -410,7 +411,7 @@ impl<'a> Daemon<'a> {
         self.actions.shrink_to(LARGE_TURN);
     }
 
-    /// Alerts that wait for nothing any more.
+    /// Delivers alerts that no longer wait for anything.
     fn tell_all(&mut self, alerts: Vec<Outgoing>) {
         for outgoing in alerts {
             match outgoing {
@@ -422,7 +423,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// An alert of the daemon's own.
+    /// Raises an alert of the daemon's own.
     fn tell(&self, kind: AlertKind, message: String) {
         let alert = Alert::plain(kind, message);
         self.logger.alert(&alert);
@@ -443,8 +444,8 @@ impl<'a> Daemon<'a> {
         notify::ready();
     }
 
-    /// One live line for `systemctl status`, and the same figures for who looks on, sent when they
-    /// change.
+    /// Updates the status line for `systemctl status`, and sends the same figures to connected
+    /// clients, when they change.
     fn tell_status(&mut self) {
         let summary = self.monitor.summary();
         if self.told != Some(summary) {
@@ -455,7 +456,7 @@ impl<'a> Daemon<'a> {
     }
 
     fn answer(&mut self, request: Request) {
-        // Who asked may have gone away meanwhile.
+        // The caller may have gone away meanwhile.
         match request {
             Request::Command { command, reply } => self.obey(command, reply),
             Request::Order { command, reply } => self.follow(command, reply),
@@ -476,7 +477,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Last words, last commit, farewell.
+    /// Sends the last messages, commits, and disconnects.
     async fn stop(mut self) {
         notify::stopping();
         self.turn(Event::Stopping);
@@ -505,15 +506,15 @@ fn status_line(summary: &Summary, server: &str) -> String {
     line
 }
 
-/// Time since the machine was switched on, with that in which it was suspended (clock_gettime(2)).
+/// The time since the machine was switched on, including suspension (clock_gettime(2)).
 fn boot_clock() -> Duration {
-    // Linux has had the clock since 2.6.39; without it a pause counts from the start on.
+    // Linux has had the clock since 2.6.39; without it a suspension is not counted.
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
         .map_or(Duration::ZERO, Duration::from)
 }
 
 fn wall_clock() -> Duration {
-    // A clock before 1970 counts as 1970: wall time is only shown.
+    // A clock before 1970 counts as 1970, because wall time is only displayed.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

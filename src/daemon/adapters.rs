@@ -1,4 +1,4 @@
-//! The adapters of a running daemon, and which action goes to which.
+//! The adapters of a running daemon, and the mapping of actions to adapters.
 
 use super::Options;
 use super::former::FormerLink;
@@ -27,39 +27,42 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// A disk that answers no sooner is worth an alert. Slow ones take a second or two for a commit.
+/// A disk that does not answer for this long is worth an alert. A slow one takes a second or two
+/// for a commit.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Everything that was started.
+/// Everything that has been started.
 pub struct Adapters {
     events: mpsc::Sender<Event>,
     watch: MqttHandle,
-    /// What the two connections know of each other.
+    /// The state that the two connections share.
     pair: Pair,
-    /// Only where there is something to record, or to unsubscribe.
+    /// Present only where there is something to record, or to unsubscribe.
     state: Option<MqttHandle>,
     former: FormerLink,
     store: StoreHandle,
-    /// What the store had no room for: at most the reads and the saving that it has room for
-    /// otherwise, and what people ask for, who wait for the answer. Deliveries never wait here.
+    /// Commands for which the store had no room: at most the reads and the saving for which it
+    /// reserves room, and people's requests, whose callers wait for the answer. Deliveries never
+    /// wait here.
     waiting: VecDeque<StoreCommand>,
-    /// What of this connection the store had no room for.
+    /// Deliveries of this connection for which the store had no room.
     unrecorded: Unrecorded,
-    /// The state connection waits for it: nothing is acknowledged that cannot be recorded.
+    /// The state connection waits for the store: a delivery is acknowledged only once it is
+    /// recorded.
     store_is_open: bool,
     manager: ManagerHandle,
     bus: BusHandle,
-    /// Only where the status page is configured, with its pulse.
+    /// Present only where the status page is configured, with its pulse.
     http: Option<(HttpHandle, Pulse)>,
     surroundings: Surroundings,
     state_pulse: Pulse,
     store_pulse: Pulse,
-    /// Pulses of what else always runs.
+    /// Pulses of the other parts, which always run.
     pulses: Vec<Pulse>,
 }
 
-/// What the adapters need of a configuration. The devices, which can be many, belong to the monitor
-/// alone.
+/// The part of a configuration that the adapters need. The devices, which can be many, belong to
+/// the monitor alone.
 #[derive(Debug)]
 pub struct AdapterSettings {
     pub mqtt: MqttSettings,
@@ -67,7 +70,7 @@ pub struct AdapterSettings {
     pub base_topic: TopicName,
     /// Whether the state connection is needed.
     pub records_states: bool,
-    /// Where the status page is offered, if it is.
+    /// The address of the status page, if it is enabled.
     pub http: Option<HttpSettings>,
 }
 
@@ -86,7 +89,8 @@ impl AdapterSettings {
 }
 
 impl Adapters {
-    /// Starts all adapters but the state connection, with the place on the bus if there is one yet. `start` is the daemon's, as in `surroundings`.
+    /// Starts all adapters except the state connection, with the place on the bus if there is one
+    /// yet. `start` is the daemon's, as in `surroundings`.
     pub fn start(
         options: &Options,
         settings: &AdapterSettings,
@@ -154,7 +158,7 @@ impl Adapters {
         Ok(adapters)
     }
 
-    /// Offers the status page as it is configured, or no more.
+    /// Opens the status page as configured, or closes it.
     fn offer_page(&mut self, settings: &AdapterSettings) {
         let Some(settings) = settings.http.clone() else {
             self.http = None;
@@ -171,15 +175,15 @@ impl Adapters {
                 let error = format!(
                     "the status page cannot be offered: {error}; the system is out of resources"
                 );
-                // A queue that is full at a start or a reload has worse to tell.
+                // When the queue is full at a start or a reload, there are worse problems to
+                // report.
                 let _ = self.events.try_send(Event::PageFailed { error });
             }
         }
     }
 
-    /// Proofs of life of all parts. That of a part which does not run yet is none. A store that
-    /// waits for the disk counts as alive: a restart would not end the wait, and would end the
-    /// watching.
+    /// The pulses of all parts. A part that does not run yet has none. A store that waits for the
+    /// disk counts as alive: a restart would not end the wait, but would end the watching.
     pub fn are_alive(&self, within: Duration) -> bool {
         let state = self.state.as_ref().map(|_| &self.state_pulse);
         let http = self.http.as_ref().map(|(_, pulse)| pulse);
@@ -187,13 +191,14 @@ impl Adapters {
             && (self.store_pulse.age() < within || self.store.waits_for_disk())
     }
 
-    /// How long the disk has not answered the store, once it is long enough to be told.
+    /// The time for which the disk has not answered the store, once it is long enough to be
+    /// reported.
     pub fn newly_stuck(&self) -> Option<Duration> {
         let silent = self.store_pulse.age();
         (silent >= DISK_PATIENCE && self.store.is_newly_stuck()).then_some(silent)
     }
 
-    /// The store is open: what is recorded there may come in.
+    /// The store is open, so topics to record may be subscribed to.
     pub fn store_opened(&mut self, settings: &AdapterSettings, session_is_kept: bool) {
         self.store_is_open = true;
         if session_is_kept || settings.records_states {
@@ -214,7 +219,8 @@ impl Adapters {
         }
     }
 
-    /// Connects anew where the way to the broker has changed, and to record where that is new.
+    /// Reconnects where the settings of the broker have changed, and starts the state connection
+    /// where it is newly needed.
     pub fn reconfigure(&mut self, old: &AdapterSettings, new: &AdapterSettings) {
         if old.mqtt != new.mqtt {
             self.watch.reconnect(new.mqtt.clone());
@@ -228,7 +234,8 @@ impl Adapters {
         self.offer_page(new);
     }
 
-    /// The state connection stands anew: what was not acknowledged comes again.
+    /// The state connection is established again: the broker repeats everything that was not
+    /// acknowledged.
     pub fn state_connected(&mut self) {
         self.unrecorded.connected();
         if let Some(state) = &self.state {
@@ -240,7 +247,7 @@ impl Adapters {
         self.former.connected();
     }
 
-    /// Gives the store what it had no room for before.
+    /// Gives the store the commands for which it had no room before.
     pub fn retry(&mut self) {
         while let Some(command) = self.waiting.pop_front() {
             if let Err(StoreFull(command)) = self.store.send(command) {
@@ -250,7 +257,8 @@ impl Adapters {
         }
     }
 
-    /// The store has done something, and so has room: what it had none for may come again.
+    /// The store has completed something, and so has room: the deliveries that it refused may come
+    /// again.
     pub fn store_progressed(&mut self, settings: &AdapterSettings) {
         if self.unrecorded.has_room()
             && let Some(state) = &self.state
@@ -283,7 +291,7 @@ impl Adapters {
         }
     }
 
-    /// Hands an action to its adapter. [`Action::Raise`] is the daemon's own.
+    /// Hands an action to its adapter. The daemon itself carries out [`Action::Raise`].
     pub fn carry_out(&mut self, settings: &AdapterSettings, action: Action) {
         match action {
             Action::Publish(publication) => {
@@ -355,7 +363,7 @@ impl Adapters {
         self.manager.alert(order);
     }
 
-    /// Tells the programs that look on.
+    /// Notifies connected D-Bus clients.
     pub fn notify(&self, notice: Notice) {
         if let Some((page, _)) = &self.http {
             page.notify(&notice);
@@ -363,14 +371,14 @@ impl Adapters {
         self.bus.notify(notice);
     }
 
-    /// Tells the status page of an alert.
+    /// Reports an alert to the status page.
     pub fn show_alert(&self, time: Duration, alert: &Alert) {
         if let Some((page, _)) = &self.http {
             page.alert(time, alert);
         }
     }
 
-    /// Tells the status page that devices may have come and gone.
+    /// Reports to the status page that devices may have been added or removed.
     pub fn show_reload(&self) {
         if let Some((page, _)) = &self.http {
             page.reloaded();
@@ -385,8 +393,8 @@ impl Adapters {
         }
     }
 
-    /// Commits what is pending, sends what is queued, and says goodbye. Returns whether everything
-    /// that was to be kept is on disk.
+    /// Commits pending changes, sends queued messages, and disconnects. Returns whether everything
+    /// that had to be kept is on disk.
     pub async fn close(self, deadline: Instant) -> bool {
         let within = deadline.saturating_duration_since(Instant::now());
         let store = self.store;
@@ -401,17 +409,17 @@ impl Adapters {
     }
 }
 
-/// Where systemd is, and who asks for the monitor.
+/// The location of systemd, and the identity of this monitor.
 pub fn bus_of(options: &Options) -> Bus {
     if options.environment.user_manager { Bus::User } else { Bus::System }
 }
 
-/// Where commands reach a monitor of this clientid.
+/// The topic on which a monitor of this clientid receives commands.
 pub fn bus_settings(options: &Options, client_id: &str) -> BusSettings {
     BusSettings { bus: bus_of(options), client_id: client_id.to_owned(), bus_address: None }
 }
 
-/// The broker says `offline` when the monitor cannot.
+/// The will: the broker publishes `offline` when the monitor cannot.
 fn will_of(settings: &AdapterSettings) -> Option<Will> {
     let topic = TopicName::new(format!("{}/availability", settings.base_topic)).ok()?;
     Some(Will {

@@ -1,8 +1,9 @@
-//! Alerts on their way to people: into the journal, and as notifications to the units that the
+//! Delivers alerts to people: to the journal, and as notifications to the units that the
 //! configuration names.
 //!
-//! One about an agent that failed or hangs waits for an account of its unit, a few seconds at most, and
-//! later ones of the same agent wait behind it, so that they stay in order. All others pass at once.
+//! An alert about an agent that failed or hangs waits for an account of its unit, a few seconds at
+//! most, and later alerts of the same agent wait behind it, so that they stay in order. All others
+//! pass at once.
 
 use crate::dbus::Bus;
 use crate::systemd::account;
@@ -13,26 +14,26 @@ use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
-/// Accounts that are asked for at a time; a further alert goes without.
+/// The number of accounts requested at a time; a further alert goes out without one.
 const MOST_ACCOUNTS: usize = 8;
 
-/// Alerts of one agent that wait; a further one overtakes them.
+/// The number of waiting alerts of one agent; a further one overtakes them.
 const MOST_WAITING: usize = 16;
 
-/// An account that has come in.
+/// An account that has arrived.
 pub type Accounted = (UnitName, Account);
 
-/// What goes out, in order.
+/// The output, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {
-    /// Into the journal.
+    /// An entry for the journal.
     Alert(Box<Alert>),
-    /// To a person elsewhere.
+    /// A notification to people elsewhere.
     Notification(Box<Notification>),
 }
 
 impl Outgoing {
-    /// The agent's unit that it is about.
+    /// The agent's unit that the alert concerns.
     fn unit(&self) -> Option<&UnitName> {
         match self {
             Self::Alert(alert) => alert.unit.as_ref(),
@@ -40,7 +41,7 @@ impl Outgoing {
         }
     }
 
-    /// What is known already, where more is wanted.
+    /// The known part, where an account is still expected.
     fn account(&mut self) -> Option<&mut Box<Account>> {
         match self {
             Self::Alert(alert) => alert.account.as_mut(),
@@ -49,25 +50,25 @@ impl Outgoing {
     }
 }
 
-/// What waits for an account.
+/// Alerts that wait for an account.
 #[derive(Debug)]
 pub struct Alerts {
     bus: Bus,
-    /// Never full: each of [`MOST_ACCOUNTS`] sends one, and is waited for.
+    /// Never full: each of [`MOST_ACCOUNTS`] tasks sends one, and is waited for.
     accounts: mpsc::Sender<Accounted>,
-    /// By unit, in order.
+    /// The waiting alerts by unit, in order.
     waiting: BTreeMap<UnitName, Vec<Outgoing>>,
 }
 
 impl Alerts {
-    /// With the channel on which accounts come in.
+    /// Creates the state and the channel on which accounts arrive.
     #[must_use]
     pub fn new(bus: Bus) -> (Self, mpsc::Receiver<Accounted>) {
         let (accounts, receiver) = mpsc::channel(MOST_ACCOUNTS);
         (Self { bus, accounts, waiting: BTreeMap::new() }, receiver)
     }
 
-    /// Gives back what can go out at once.
+    /// Returns the alerts that can go out at once.
     #[must_use]
     pub fn take_in(&mut self, mut outgoing: Outgoing) -> Option<Outgoing> {
         let Some(unit) = outgoing.unit().cloned() else { return Some(outgoing) };
@@ -85,14 +86,14 @@ impl Alerts {
         let (bus, accounts) = (self.bus, self.accounts.clone());
         tokio::spawn(async move {
             let account = account::complete(bus, &unit, known).await;
-            // Fails only when the daemon ends, which tells the alert without it.
+            // This fails only when the daemon ends, which delivers the alert without an account.
             let _ = accounts.send((unit, account)).await;
         });
         None
     }
 
-    /// What waited for an account, in order; it belongs to the first alert, and to the notification
-    /// that says the same.
+    /// Returns the alerts that waited for an account, in order. The account belongs to the first
+    /// alert, and to the notification of the same event.
     #[must_use]
     pub fn accounted(&mut self, (unit, account): Accounted) -> Vec<Outgoing> {
         let mut all = self.waiting.remove(&unit).unwrap_or_default();
@@ -111,14 +112,14 @@ impl Alerts {
         all
     }
 
-    /// What waits, because there is no time left.
+    /// Returns all waiting alerts, because there is no time left.
     #[must_use]
     pub fn give_up(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.waiting).into_values().flatten().collect()
     }
 }
 
-/// The unit that a notification starts, and what it is given.
+/// The unit that a notification starts, and its environment.
 #[must_use]
 pub fn order_of(notification: Notification) -> AlertOrder {
     let environment = facts(&notification);

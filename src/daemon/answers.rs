@@ -14,26 +14,28 @@ use tokio::sync::oneshot;
 
 type Reply<T> = oneshot::Sender<Result<T, Rejection>>;
 
-/// Who waits for which answer of the store. While the store fails nobody is kept waiting: it holds
-/// back what it was asked until it works again, which may be never. One whose answer never comes
-/// is dropped with the daemon, which tells who waits that it has ended.
+/// The callers that wait for an answer of the store. While the store fails, no caller is kept
+/// waiting, because the store holds its commands back until it works again, which may be never. A
+/// caller whose answer never comes is dropped with the daemon, and learns that the daemon has
+/// ended.
 #[derive(Default)]
 pub struct Answers {
     asked: u64,
     reads: BTreeMap<ReadId, Reply<StatePage>>,
     writes: BTreeMap<WriteId, Written>,
-    /// Why the store cannot be used at the moment.
+    /// The reason why the store cannot be used at the moment.
     failure: Option<String>,
 }
 
-/// Takes how many states were changed.
+/// Receives the number of states that were changed.
 type Written = Box<dyn FnOnce(Result<usize, Rejection>)>;
 
 impl Answers {
-    /// Notes who waits for a page; `None` when there is nothing to wait for, and they know.
+    /// Registers a caller that waits for a page; `None` when there is nothing to wait for, and the
+    /// caller has been answered.
     fn await_read(&mut self, reply: Reply<StatePage>) -> Option<ReadId> {
         if let Some(rejection) = self.rejection() {
-            // Who asked may have gone away meanwhile; here and below.
+            // The caller may have gone away meanwhile, here and below.
             let _ = reply.send(Err(rejection));
             return None;
         }
@@ -65,7 +67,7 @@ impl Answers {
         Some(Rejection::Failed(format!("the store cannot be used at the moment: {failure}")))
     }
 
-    /// Takes the events that are answers, and gives back all others.
+    /// Takes the events that are answers, and returns all others.
     pub fn pass_on(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::StatesRead { read, states, next } => match self.reads.remove(&read) {
@@ -88,7 +90,8 @@ impl Answers {
         Some(event)
     }
 
-    /// Tells all who wait. A change that was ordered before is made when the store works again.
+    /// Answers all waiting callers. A change that was requested before is made when the store works
+    /// again.
     fn fail(&mut self, error: &str) {
         self.failure = Some(error.to_owned());
         let Some(rejection) = self.rejection() else { return };
@@ -113,7 +116,7 @@ impl Daemon<'_> {
             Selection::Filter(filter) => vec![filter],
             Selection::Device(name) => match self.monitor.state_filters_of(&name) {
                 Some(filters) if !filters.is_empty() => filters,
-                // No filter would mean everything.
+                // No filter would match everything.
                 Some(_) => {
                     let _ = reply.send(Ok(StatePage { states: Vec::new(), next: None }));
                     return;
@@ -207,7 +210,7 @@ mod tests {
         let (reply, mut doubled) = oneshot::channel();
         let write = answers.await_write(reply, |changed| changed * 2).unwrap();
 
-        // A restore's own reading, and what is no answer.
+        // A read for a restore, or an event that is not an answer.
         let restore =
             Event::StatesRead { read: ReadId::Restore(1), states: Vec::new(), next: None };
         assert_eq!(answers.pass_on(restore.clone()), Some(restore));
@@ -237,7 +240,7 @@ mod tests {
         assert_eq!(answers.await_read(reply), None);
         assert!(said(page.try_recv().unwrap().unwrap_err()));
 
-        // What comes late is for nobody, and then all is well again.
+        // A late answer has no recipient, and everything works again.
         let late = Event::StatesRead { read, states: Vec::new(), next: None };
         assert!(answers.pass_on(late).is_some());
         for mended in [Event::StoreRecovered, Event::StoreOpened(Snapshot::default())] {

@@ -11,10 +11,10 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// Writes what agents are given, or removes it where none is given anything.
+/// Writes the credentials of the agents, or removes them where no agent receives any.
 ///
 /// # Errors
-/// When the directory cannot be written to.
+/// Returns an error when the directory cannot be written to.
 pub fn keep(directory: &Path, broker: &MqttSettings, spec: &MonitorSpec) -> io::Result<()> {
     let wanted = spec
         .devices
@@ -31,7 +31,7 @@ pub fn keep(directory: &Path, broker: &MqttSettings, spec: &MonitorSpec) -> io::
     Ok(())
 }
 
-/// At once: an agent that starts meanwhile finds the old one or the new one.
+/// The replacement is atomic: an agent that starts meanwhile finds the old file or the new one.
 fn write(file: &Path, text: &str) -> io::Result<()> {
     if let Some(directory) = file.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;

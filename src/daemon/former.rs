@@ -1,7 +1,7 @@
-//! The connection for a former identity, beside the two that always are: one at a time, and only for
-//! as long as something is to be done there.
+//! The connection for a former identity, beside the two permanent ones. There is one at a time, and
+//! only for as long as there is something to do.
 //!
-//! The watchdog does not mind it: what it is there for can wait for the next start.
+//! The watchdog does not cover it, because its work can wait for the next start.
 
 use super::unrecorded::Unrecorded;
 use crate::mqtt::settings::MqttSettings;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// A farewell gets this long.
+/// The time limit of the disconnection.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -24,12 +24,12 @@ pub struct FormerLink {
 struct Open {
     handle: MqttHandle,
     settings: MqttSettings,
-    /// What the store had no room for.
+    /// Deliveries for which the store had no room.
     unrecorded: Unrecorded,
 }
 
 impl FormerLink {
-    /// Connects in place of an earlier connection.
+    /// Connects, in place of an earlier connection.
     pub fn connect(
         &mut self,
         part: FormerPart,
@@ -47,31 +47,33 @@ impl FormerLink {
         self.open = Some(Open { handle, settings, unrecorded: Unrecorded::default() });
     }
 
-    /// Takes leave of the broker, which nobody waits for.
+    /// Disconnects from the broker without waiting.
     pub fn disconnect(&mut self) {
         if let Some(Open { handle, .. }) = self.open.take() {
             tokio::spawn(async move { handle.close(Instant::now() + FAREWELL).await });
         }
     }
 
-    /// For publications and subscriptions.
+    /// Returns the connection for publications and subscriptions.
     pub fn handle(&self) -> Option<&MqttHandle> {
         self.open.as_ref().map(|open| &open.handle)
     }
 
-    /// It stands anew: what was not acknowledged comes again.
+    /// The connection is established again: the broker repeats everything that was not
+    /// acknowledged.
     pub fn connected(&mut self) {
         if let Some(open) = &mut self.open {
             open.unrecorded.connected();
         }
     }
 
-    /// Whether a delivery may be recorded, or comes behind one that could not be.
+    /// Whether a delivery may be recorded, as opposed to one that follows a delivery that could not
+    /// be.
     pub fn may_record(&self) -> bool {
         self.open.as_ref().is_some_and(|open| !open.unrecorded.is_behind())
     }
 
-    /// The store had no room for it.
+    /// The store had no room for this delivery.
     pub fn not_recorded(&mut self, delivery: Delivery) {
         if let Some(open) = &mut self.open {
             open.unrecorded.begin(delivery);

@@ -1,28 +1,29 @@
-//! Gives memory back that a fleet needed for a moment.
+//! Returns memory to the system that a fleet needed for a moment.
 //!
 //! A configuration of thousands of devices, their subscriptions and their statuses pass through
-//! memory once, in small pieces between others that stay. The allocator keeps those holes for
-//! itself unless it is asked; at 100,000 devices they are a third of what is resident. Deliberately
-//! absent: any regular trimming, since in between nothing large comes and goes.
+//! memory once, in small pieces between others that stay. The allocator keeps these holes unless it
+//! is asked to release them; at 100,000 devices they are a third of the resident memory. Memory is
+//! not trimmed regularly, because in between nothing large is allocated.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A turn with more actions than this concerned a fleet.
+/// A turn with more actions than this concerns a fleet.
 pub const LARGE_TURN: usize = 256;
 
-/// By then its actions have mostly been carried out.
+/// After this time most of the actions have been carried out.
 const DELAY: Duration = Duration::from_secs(5);
 
-/// From this size on a block of memory is mapped by itself, and given back as soon as it is free.
-/// Left to itself, the allocator raises the limit to the size of whatever large block was freed, and
-/// then clears with its own hands what LMDB asks for and never uses.
+/// A block of memory of at least this size is mapped by itself, and returned as soon as it is free.
+/// By default the allocator raises the limit to the size of whatever large block was freed, and
+/// then clears memory that LMDB requests and never uses.
 const LARGE_BLOCK: i32 = 128 * 1024;
 
-/// So much free memory at its end the allocator keeps, for a flood takes and frees all the time.
+/// The amount of free memory that the allocator keeps at its end, because a flood allocates and
+/// frees all the time.
 const KEPT: i32 = 512 * 1024;
 
-/// When memory is to be given back next.
+/// The time at which memory is returned next.
 #[derive(Debug, Default)]
 pub struct Trimming {
     due: Option<Instant>,
@@ -48,7 +49,7 @@ impl Trimming {
     }
 }
 
-/// Has the allocator keep to the limits above; to be called before there is a second thread.
+/// Makes the allocator keep to the limits above. It must be called before there is a second thread.
 #[cfg(target_env = "gnu")]
 pub fn keep_to_limits() {
     for (parameter, value) in

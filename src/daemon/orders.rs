@@ -1,4 +1,4 @@
-//! What people order: which event it is, and who waits until it has happened.
+//! Commands from people: the event of each, and the callers that wait until it has happened.
 
 use super::Daemon;
 use super::reload::CommandReply;
@@ -8,14 +8,15 @@ use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::progress::{Goal, Progress};
 use iotmonitor_core::monitor::Monitor;
 
-/// Who waits beyond that is told so; what was ordered happens all the same.
+/// A caller beyond this number is answered that it cannot wait; the command is carried out all the
+/// same.
 const MOST_WAITING: usize = 64;
 
-/// Those who wait, looked at after each turn.
+/// The waiting callers, checked after each turn.
 #[derive(Debug, Default)]
 pub struct Orders {
     waiting: Vec<Waiting>,
-    /// For the end of a test alert, of which there is one at a time.
+    /// The caller that waits for the end of a test alert, of which there is one at a time.
     tester: Option<CommandReply>,
 }
 
@@ -27,8 +28,8 @@ struct Waiting {
 }
 
 impl Orders {
-    /// What a command has to bring about before its caller is answered; `None` where it has happened
-    /// as soon as it is obeyed. To be asked before that.
+    /// The condition that a command must bring about before its caller is answered; `None` where
+    /// the command takes effect at once. It must be determined before the command is carried out.
     #[must_use]
     pub fn goal_of(command: &Command, monitor: &Monitor) -> Option<(DeviceName, Goal)> {
         let device = command.device()?.clone();
@@ -38,7 +39,7 @@ impl Orders {
             | Command::Silence(..)
             | Command::Unsilence(_)
             | Command::TestAlert(_) => return None,
-            // One that is enabled runs already, or is about to.
+            // An enabled agent runs already, or is about to.
             Command::Enable(_) => Goal::Running,
             Command::RestartAgent(_) => Goal::Started { before: monitor.invocation(&device) },
             Command::Disable(_) | Command::Pause(..) => Goal::Stopped,
@@ -56,7 +57,7 @@ impl Orders {
         let _ = reply.send(Err(Rejection::Failed(sentence)));
     }
 
-    /// Answers those whose waiting is over, and forgets those who are gone.
+    /// Answers callers whose condition is met, and drops those that have gone away.
     pub fn look(&mut self, monitor: &Monitor) {
         if let Some(reply) = self.tester.take_if(|_| !monitor.is_testing_notification()) {
             let failure = monitor.failure_of_test().map(str::to_owned);
@@ -78,16 +79,16 @@ impl Orders {
 }
 
 impl Daemon<'_> {
-    /// Does it, and answers at once; a reload when it is done.
+    /// Carries out the command, and answers at once; a reload is answered when it is done.
     pub(super) fn obey(&mut self, command: Command, reply: CommandReply) {
         if command == Command::Reload {
             return self.reload(Some(reply));
         }
-        // Who asked may have gone away meanwhile.
+        // The caller may have gone away meanwhile.
         let _ = reply.send(self.event_of(command).map(|event| self.turn(event)));
     }
 
-    /// Does it, and answers when it has happened.
+    /// Carries out the command, and answers when its effect has happened.
     pub(super) fn follow(&mut self, command: Command, reply: CommandReply) {
         if let Command::TestAlert(_) = command {
             return self.follow_test(command, reply);
@@ -116,7 +117,7 @@ impl Daemon<'_> {
 
     fn event_of(&self, command: Command) -> Result<Event, Rejection> {
         Ok(match command {
-            // It is none for the monitor.
+            // This command is not for the monitor.
             Command::Reload => Event::TimePassed,
             Command::Enable(device) => Event::Enabled { device: self.known(device)? },
             Command::Disable(device) => Event::Disabled { device: self.known(device)? },

@@ -1,8 +1,8 @@
-//! Reloading: the file is read and checked in a thread of its own, and put into force by the loop.
+//! Reloading: a separate thread reads and checks the file, and the loop puts it into force.
 //!
-//! A large file, or a disk that does not answer, takes time, in which devices go on to be heard and
-//! the watchdog to be fed. Whoever asks while a check is under way may have written the file after
-//! it was read: it is read once more then, for all of them together.
+//! A large file, or a disk that does not answer, takes time, during which devices must still be
+//! heard and the watchdog fed. A caller that asks while a check is running may have written the
+//! file after it was read; it is then read once more, for all such callers together.
 
 use super::{AdapterSettings, Daemon, keep_credentials};
 use crate::config::{self, ConfigErrors, Environment, Loaded};
@@ -15,23 +15,23 @@ use std::future::pending;
 use std::path::PathBuf;
 use tokio::sync::oneshot;
 
-/// The way back to a person who asked.
+/// The channel for the answer to a caller.
 pub type CommandReply = oneshot::Sender<Result<(), Rejection>>;
 
-/// What became of a check; an error is the thread's, which could not be started or has died.
+/// The result of a check; the error is that of a thread that could not be started or has died.
 type LoadOutcome = std::io::Result<Result<Loaded, ConfigErrors>>;
 
-/// The check that is under way, if there is one, and who waits.
+/// The running check, if there is one, and the callers that wait for it.
 #[derive(Default)]
 pub struct Reloads {
     running: Option<oneshot::Receiver<LoadOutcome>>,
     waiting: Vec<CommandReply>,
-    /// Those who asked since it began, if anybody has.
+    /// The callers that have asked since the check began.
     next: Option<Vec<CommandReply>>,
 }
 
 impl Reloads {
-    /// Has a file checked, at once or after the check that is under way.
+    /// Checks a file, at once or after the running check.
     fn ask(&mut self, reply: Option<CommandReply>, file: PathBuf, environment: Environment) {
         if self.running.is_some() {
             self.next.get_or_insert_default().extend(reply);
@@ -42,7 +42,7 @@ impl Reloads {
         self.running = Some(receiver);
         let thread = std::thread::Builder::new().name("config".to_owned());
         let started = thread.spawn(move || {
-            // A daemon that has ended meanwhile wants no outcome.
+            // A daemon that has ended meanwhile does not need the result.
             let _ = sender.send(Ok(config::load(&file, &environment)));
         });
         if let Err(error) = started {
@@ -52,8 +52,7 @@ impl Reloads {
         }
     }
 
-    /// The outcome of the check that is under way, whenever it comes. Dropping the wait loses
-    /// nothing.
+    /// Returns the result of the running check when it arrives. Dropping the future loses nothing.
     pub async fn outcome(&mut self) -> LoadOutcome {
         let Some(running) = &mut self.running else { return pending().await };
         let outcome = running.await;
@@ -63,14 +62,14 @@ impl Reloads {
 }
 
 impl Daemon<'_> {
-    /// Has the file read again. What comes of it is in the journal, and told to who waits for it.
+    /// Reads the file again. The result is logged, and reported to the callers that wait for it.
     pub(super) fn reload(&mut self, reply: Option<CommandReply>) {
         notify::reloading();
         let (file, environment) = (&self.options.config_file, &self.options.environment);
         self.reloads.ask(reply, file.clone(), environment.clone());
     }
 
-    /// Puts a file into force that has been checked. A broken one leaves everything as it is.
+    /// Puts a checked file into force. A broken one leaves everything unchanged.
     pub(super) fn end_reload(&mut self, outcome: LoadOutcome) {
         let outcome = match outcome {
             Ok(Ok(loaded)) => self.put_in_force(loaded),
@@ -84,7 +83,7 @@ impl Daemon<'_> {
             Err(message) => self.tell(AlertKind::ReloadFailed, message.clone()),
         }
         for reply in std::mem::take(&mut self.reloads.waiting) {
-            // Who asked may have gone away meanwhile.
+            // The caller may have gone away meanwhile.
             let _ = reply.send(outcome.clone().map(drop).map_err(Rejection::Failed));
         }
         match self.reloads.next.take() {
@@ -128,7 +127,7 @@ impl Daemon<'_> {
     }
 }
 
-/// What restarts the unit that speaks.
+/// The command that restarts this unit.
 fn restart_command(options: &super::Options) -> String {
     match (options.environment.user_manager, options.environment.instance.name()) {
         (true, _) => "systemctl --user restart iotmonitor".to_owned(),

@@ -1,25 +1,25 @@
-//! Deliveries that the store had no room for: nothing from the first of them on is acknowledged, so
-//! that the broker delivers them again on the next connection. That one waits until the store has
-//! taken something in, since the broker would only deliver into a full store otherwise, again and
-//! again.
+//! Tracks deliveries for which the store had no room. Nothing from the first of them on is
+//! acknowledged, so that the broker repeats them on the next connection. That connection waits
+//! until the store has accepted something; otherwise the broker would repeat them into a full store
+//! again and again.
 
 use iotmonitor_core::model::message::Delivery;
 
-/// Of one connection.
+/// The state of one connection.
 #[derive(Debug, Default)]
 pub struct Unrecorded {
     first: Option<Delivery>,
-    /// The connection is being made anew.
+    /// The connection is being replaced.
     is_reconnecting: bool,
 }
 
 impl Unrecorded {
-    /// The store had no room for this delivery, the first one to be so.
+    /// Notes the first delivery for which the store had no room.
     pub fn begin(&mut self, delivery: Delivery) {
         self.first.get_or_insert(delivery);
     }
 
-    /// Whether a delivery comes behind one that could not be recorded, and so cannot be either.
+    /// Whether a delivery follows one that could not be recorded, and so cannot be recorded either.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.first.is_some()
@@ -31,13 +31,14 @@ impl Unrecorded {
         self.first.is_none_or(|first| through < first)
     }
 
-    /// The store has taken something in. Returns whether the connection is to be made anew now.
+    /// The store has accepted something. Returns whether to reconnect now.
     #[must_use]
     pub fn has_room(&mut self) -> bool {
         self.first.is_some() && !std::mem::replace(&mut self.is_reconnecting, true)
     }
 
-    /// The connection stands anew: what was not acknowledged comes again.
+    /// The connection is established again: the broker repeats everything that was not
+    /// acknowledged.
     pub fn connected(&mut self) {
         *self = Self::default();
     }

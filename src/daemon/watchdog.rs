@@ -1,12 +1,12 @@
-//! systemd's watchdog, fed only while the loop goes round and every part has shown life.
+//! Feeds systemd's watchdog, only while the loop turns and every part is alive.
 //!
-//! Being asked at all proves the loop; the parts prove themselves by their pulses.
+//! A call of this module proves that the loop turns; the parts prove themselves by their pulses.
 
 use crate::systemd::notify;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Knows when the watchdog wants to be fed.
+/// Determines when to feed the watchdog.
 #[derive(Debug)]
 pub struct Watchdog {
     /// systemd's WatchdogSec; `None` without a watchdog.
@@ -19,13 +19,13 @@ impl Watchdog {
         Self { interval, next: Instant::now() }
     }
 
-    /// When to be asked next.
+    /// The time of the next call.
     pub fn next(&self) -> Option<Instant> {
         self.interval.map(|_| self.next)
     }
 
-    /// Feeds at a third of the interval, if every part has shown life within the interval. Where
-    /// one has not, systemd is left to notice.
+    /// Feeds the watchdog at a third of the interval, if every part was alive within the interval.
+    /// Otherwise systemd notices the missing notification.
     pub fn feed_if(&mut self, alive: impl Fn(Duration) -> bool) {
         let Some(interval) = self.interval else { return };
         let now = Instant::now();
