@@ -1,18 +1,19 @@
 //! The MQTT adapter: packets become events, actions become packets.
 //!
 //! Each connection is one task ([`spawn`]) and a handle. The handle's methods never wait: commands
-//! lie in an outbox behind a mutex that is held for moments only. The task goes round attempts
-//! (`task`), sessions (`session`) and waits (`backoff`); a `link` is a stream with two buffers,
-//! `dial` and `transport` open it, and `wire` translates packets of MQTT 5 and 3.1.1 into common ones.
+//! lie in an outbox behind a mutex that is held only briefly. The task alternates between attempts
+//! (`task`), sessions (`session`) and delays (`backoff`); a `link` is a stream with two buffers,
+//! `dial` and `transport` open it, and `wire` translates packets of MQTT 5 and 3.1.1 into common
+//! ones.
 //!
 //! The packets are those of rumqttc-next, the continuation of rumqttc, in its two crates for the
-//! two versions; its event loop is not used. It has its own mind in the very things that matter
-//! here: it sends subscriptions and publications from two queues, so their order is not that of
-//! the calls; it has no way to stop reading and go on writing; after a restart of the process it
-//! rejects what is published and subscribed in a session that only the broker remembers; it keeps
-//! and resends publications beside the outbox, and drops them when the session is gone; a peer
-//! that says nothing holds up its `poll`. With packets alone, all of that is decided here.
-//! rumqttc 0.25, its forerunner, uses twice the processor time for a message and moves slowly.
+//! two versions; its event loop is not used. The event loop lacks what is needed here: it sends
+//! subscriptions and publications from two queues, so their order is not that of the calls; it
+//! cannot stop reading and continue writing; after a restart of the process it rejects publications
+//! and subscriptions of a session that only the broker remembers; it keeps and resends publications
+//! beside the outbox, and drops them when the session is gone; a silent peer blocks its `poll`.
+//! With packets alone, all of that is decided here. rumqttc 0.25, its predecessor, uses twice the
+//! processor time for a message and is rarely updated.
 //!
 //! The core determines the subscriptions after each `Connected`. QoS 2 is not supported, because no
 //! subscription requests it.
@@ -58,12 +59,12 @@ use task::{ConnectionTask, History};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-/// What one connection has that the other has not.
+/// The differences between the two connections.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionOptions {
-    /// What the broker publishes when the connection ends without a farewell.
+    /// The message that the broker publishes when the connection ends without a DISCONNECT.
     pub will: Option<Will>,
-    /// What tells it of the monitor's other connection, where there is one.
+    /// The link to the monitor's other connection, where there is one.
     pub pair: Option<Pair>,
 }
 
@@ -76,18 +77,18 @@ pub struct Will {
     pub qos: QoS,
 }
 
-/// Commands one connection; clones command the same one. No method waits but [`Self::close`].
+/// A handle to one connection; clones refer to the same one. No method waits but [`Self::close`].
 #[derive(Clone)]
 pub struct MqttHandle {
     shared: Arc<ConnectionShared>,
     done: watch::Receiver<bool>,
 }
 
-/// Starts a connection's task on the present runtime. It connects, and connects again whenever it
-/// has to, until it is closed or nobody receives its events.
+/// Starts a connection's task on the present runtime. It connects, and reconnects whenever
+/// necessary, until it is closed or the receiver of its events is gone.
 ///
 /// `events` is bounded: when it is full, the task stops reading from the broker until there is
-/// room, and goes on with commands, pings and `pulse`.
+/// room, and continues with commands, pings and `pulse`.
 pub fn spawn(
     connection: Connection,
     settings: MqttSettings,
@@ -112,8 +113,9 @@ pub fn spawn(
 
 impl MqttHandle {
     /// Sends a message, in the order of the calls on this connection. At QoS 1 it is kept until
-    /// acknowledged, across reconnections where its lifetime is not that of its connection, and gives way to a later one on the same topic as long
-    /// as it was not sent; at QoS 0 it is dropped when there is no connection.
+    /// acknowledged, across reconnections unless its lifetime is that of its connection, and is
+    /// replaced by a later one on the same topic as long as it has not been sent; at QoS 0 it is
+    /// dropped when there is no connection.
     pub fn publish(&self, publication: Publication) {
         let mut state = self.shared.lock();
         let is_dropped = match publication.lifetime {
@@ -128,15 +130,15 @@ impl MqttHandle {
         self.shared.wake();
     }
 
-    /// Notes that what is commanded from now on answers to the next [`Event::Connected`]: called
-    /// once for each, by whoever publishes what belongs to its connection.
+    /// Notes that the following commands answer the next [`Event::Connected`]. It is called once
+    /// for each, by the caller that publishes messages belonging to the connection.
     pub fn attend(&self) {
         self.shared.lock().heard += 1;
     }
 
-    /// Subscribes, after what was published before and before what is published later; then comes
-    /// [`Event::Subscribed`], once for all calls that were not answered yet. Without a connection
-    /// nothing happens, since the next [`Event::Connected`] asks for it anyway.
+    /// Subscribes, after earlier publications and before later ones; then [`Event::Subscribed`]
+    /// follows, once for all calls that were not answered yet. Without a connection nothing
+    /// happens, because the next [`Event::Connected`] leads to the same request.
     pub fn subscribe(&self, subscriptions: Vec<Subscription>) {
         let mut state = self.shared.lock();
         if state.connected {
@@ -156,8 +158,8 @@ impl MqttHandle {
         }
     }
 
-    /// Acknowledges everything up to this delivery, in the order of receipt (MQTT-4.6.0-2). One
-    /// of an earlier connection changes nothing: the broker sends that message again.
+    /// Acknowledges everything up to this delivery, in the order of receipt (MQTT-4.6.0-2). A
+    /// delivery of an earlier connection is ignored: the broker sends that message again.
     pub fn acknowledge(&self, through: Delivery) {
         let mut state = self.shared.lock();
         state.acknowledged = state.acknowledged.max(Some(through));
@@ -165,7 +167,8 @@ impl MqttHandle {
         self.shared.wake();
     }
 
-    /// Takes leave of the broker and connects with other settings. What is unacknowledged stays.
+    /// Disconnects from the broker and connects with other settings. Unacknowledged publications
+    /// stay.
     pub fn reconnect(&self, settings: MqttSettings) {
         let mut state = self.shared.lock();
         state.settings = settings;
@@ -174,20 +177,21 @@ impl MqttHandle {
         self.shared.wake();
     }
 
-    /// Waits until everything published is acknowledged, at most until the deadline, and takes
-    /// leave cleanly, so that the will is not published. Without a connection it ends at once.
+    /// Waits until everything published is acknowledged, at most until the deadline, and
+    /// disconnects cleanly, so that the will is not published. Without a connection it returns at
+    /// once.
     pub async fn close(&self, deadline: Instant) {
         self.shared.lock().closing = Some(deadline);
         self.shared.wake();
         let mut done = self.done.clone();
-        // Past the deadline comes only the farewell, which has its own limit; should the task be
+        // After the deadline only the DISCONNECT remains, which has its own limit; if the task is
         // gone, there is nothing to wait for either.
         let _ended =
             timeout_at(deadline + Duration::from_secs(1), done.wait_for(|done| *done)).await;
     }
 
-    /// How many messages were dropped since the start because they broke MQTT's rules for topics,
-    /// or were larger than the broker takes.
+    /// The number of messages dropped since the start because they violated MQTT's rules for
+    /// topics, or were larger than the broker accepts.
     #[must_use]
     pub fn discarded(&self) -> u64 {
         self.shared.lock().discarded

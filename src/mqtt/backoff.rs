@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt to connect, by the kind of trouble, with jitter.
+//! The delay before the next connection attempt, by kind of trouble, with jitter.
 
 use super::trouble::TroubleKind;
 use iotmonitor_core::backoff::Backoff;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 /// The first and the longest delay of each kind of trouble.
 ///
-/// Refused credentials heal by a person's hand only, and quick tries look like an attack. After a
-/// take-over each attempt throws the other client out, so that two instances with one clientid must
-/// not come back in turn: at least 30 s, growing to ten minutes.
+/// Refused credentials are fixed only by a person, and quick tries look like an attack. After a
+/// takeover each attempt disconnects the other client, so two instances with one clientid must not
+/// alternate quickly: the delay is at least 30 s, growing to ten minutes.
 const fn backoff(kind: TroubleKind) -> Backoff {
     let (first, longest) = match kind {
         TroubleKind::Passing | TroubleKind::Setup => {
@@ -20,24 +20,24 @@ const fn backoff(kind: TroubleKind) -> Backoff {
     Backoff::new(first, longest)
 }
 
-/// A connection that stood this long was a good one: the delays start afresh.
+/// A connection that lasted this long was good: the delays are reset.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
-/// One that stood this long was not taken over in a struggle of two.
+/// A connection that lasted this long was not taken over by a competing client.
 const PEACE_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// What was learned begins the delays afresh so many times in a row: a broker that closes whatever it
-/// is sent is not to be tried without end.
+/// The number of times in a row that new knowledge resets the delays: a broker that closes on
+/// whatever it receives must not be tried endlessly.
 const MOST_LESSONS: u32 = 20;
 
-/// One row of delays for each kind, so that an outage does not make the first refusal wait for
+/// Separate delays for each kind, so that an outage does not make the first refusal wait for
 /// minutes.
 #[derive(Debug)]
 pub(super) struct RetryDelays {
     passing: Backoff,
     refused: Backoff,
     taken_over: Backoff,
-    /// Times that something was learned since a connection was a good one.
+    /// The number of times that something was learned since the last good connection.
     lessons: u32,
 }
 
@@ -53,7 +53,7 @@ impl Default for RetryDelays {
 }
 
 impl RetryDelays {
-    /// A connection stood for `stood`.
+    /// Notes that a connection lasted for `stood`.
     pub(super) fn stood(&mut self, stood: Duration) {
         if stood >= GOOD_AFTER {
             self.passing.reset();
@@ -65,7 +65,7 @@ impl RetryDelays {
         }
     }
 
-    /// The next connection will do without what ended the last one.
+    /// The next connection avoids what ended the last one.
     pub(super) fn learned(&mut self) {
         if self.lessons < MOST_LESSONS {
             self.lessons += 1;
@@ -73,10 +73,11 @@ impl RetryDelays {
         }
     }
 
-    /// The wait after this trouble.
+    /// The delay after this trouble.
     pub(super) fn next(&mut self, kind: TroubleKind) -> Duration {
         match kind {
-            // Half to whole: clients of one broker do not come back all at once.
+            // Between half and the whole, so that the clients of one broker do not return all at
+            // once.
             TroubleKind::Passing | TroubleKind::Setup => half_to_whole(self.passing.next_delay()),
             TroubleKind::Refused => half_to_whole(self.refused.next_delay()),
             // Never below the delay itself.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// More than the certificates of all public authorities together.
 const LARGEST_FILE: u64 = 4 << 20;
 
-/// Why a file is of no use for TLS.
+/// Explains why a file cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("cannot read {}: {source}", .path.display())]
@@ -53,7 +53,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// What the file was to hold.
+    /// The expected contents of the file.
     #[must_use]
     pub fn concerns(&self) -> Content {
         match self {
@@ -70,7 +70,7 @@ impl FileError {
     }
 }
 
-/// What is looked for in a file.
+/// The object that is searched for in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     Certificate,
@@ -86,18 +86,18 @@ impl fmt::Display for Content {
     }
 }
 
-/// Whom to trust.
+/// The certificates to trust.
 #[derive(Debug)]
 pub(super) struct Trusted {
     pub authorities: RootCertStore,
-    /// The certificates of the file as they are: a broker may have one of them itself.
+    /// The certificates of the file as they are, because a broker may present one of them itself.
     pub named: Vec<CertificateDer<'static>>,
 }
 
 /// Reads the file that `caFile` names.
 ///
 /// # Errors
-/// When no certificate of it can be used.
+/// Returns an error when no certificate in it can be used.
 pub(super) fn trusted(path: &Path) -> Result<Trusted, FileError> {
     let named = certificates(path)?;
     let mut authorities = RootCertStore::empty();
@@ -114,10 +114,10 @@ pub(super) fn trusted(path: &Path) -> Result<Trusted, FileError> {
     Ok(Trusted { authorities, named })
 }
 
-/// Reads a client's certificate, with those that lead to its authority, and its key.
+/// Reads a client's certificate, its chain, and its key.
 ///
 /// # Errors
-/// When one of the files cannot be used, or they do not belong together.
+/// Returns an error when one of the files cannot be used, or they do not belong together.
 pub(super) fn client(
     certificate: &Path,
     key: &Path,
@@ -133,18 +133,18 @@ pub(super) fn client(
         .map_err(|source| FileError::Pair { path: certificate.to_owned(), source })
 }
 
-/// Looks whether the file that `caFile` names can be used.
+/// Checks whether the file that `caFile` names can be used.
 ///
 /// # Errors
-/// With what stands in the way.
+/// Returns the obstacle.
 pub fn check_authorities(path: &Path) -> Result<(), FileError> {
     trusted(path).map(|_| ())
 }
 
-/// Looks whether the files that `certFile` and `keyFile` name can be used.
+/// Checks whether the files that `certFile` and `keyFile` name can be used.
 ///
 /// # Errors
-/// With what stands in the way.
+/// Returns the obstacle.
 pub fn check_client(certificate: &Path, key: &Path) -> Result<(), FileError> {
     client(certificate, key, &ring::default_provider()).map(|_| ())
 }
@@ -167,7 +167,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     let what = Content::Key;
     let bytes = read(path, what)?;
     let path = path.to_owned();
-    // PKCS#8 says it in the label (RFC 7468, 11), the older formats in a header (RFC 1421, 4.6).
+    // PKCS#8 names it in the label (RFC 7468, 11), the older formats in a header (RFC 1421, 4.6).
     if holds(&bytes, "BEGIN ENCRYPTED PRIVATE KEY") || holds(&bytes, "4,ENCRYPTED") {
         return Err(FileError::Encrypted { path });
     }
@@ -185,7 +185,7 @@ fn damaged(path: &Path, what: Content, error: &pem::Error) -> FileError {
     FileError::Unusable { path: path.to_owned(), what, reason: error.to_string() }
 }
 
-/// What a file without PEM holds instead.
+/// The contents of a file that is not PEM.
 fn no_pem(path: &Path, bytes: &[u8], what: Content) -> FileError {
     let path = path.to_owned();
     match first_in_sequence(bytes) {
@@ -198,7 +198,7 @@ fn no_pem(path: &Path, bytes: &[u8], what: Content) -> FileError {
     }
 }
 
-/// What a sequence begins with that takes up all the bytes (X.690, 8.1).
+/// The start of a sequence that takes up all the bytes (X.690, 8.1).
 fn first_in_sequence(bytes: &[u8]) -> Option<&[u8]> {
     let rest = bytes.strip_prefix(&[0x30])?;
     let (&first, rest) = rest.split_first()?;
@@ -252,7 +252,7 @@ fn decrypted(path: &Path) -> String {
     format!("openssl pkey -in {old} -out {new}")
 }
 
-/// A file and the one to make of it, as a shell wants them.
+/// A file and the one to create from it, quoted for a shell.
 fn names(path: &Path) -> (String, String) {
     let old = path.display().to_string();
     let new = format!("{old}.pem");

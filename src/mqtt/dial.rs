@@ -15,24 +15,25 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// How much of a head start an address has (RFC 8305, 5 and 8).
+/// The head start of an address (RFC 8305, 5 and 8).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How long the others have before an address is tried that has failed above TCP: such a one is
-/// quick to take connections, and would win each race against a slow line.
+/// The head start of the others before an address is tried that has failed above TCP: such an
+/// address accepts connections quickly, and would win each race against a slow line.
 const LONG_HEAD_START: Duration = Duration::from_secs(2);
 
-/// What is known of the addresses of one name.
+/// The history of the addresses of one name.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    /// Where the present connection goes.
+    /// The address of the present connection.
     used: Option<SocketAddr>,
-    /// Those that took a connection over which nothing came about, the latest at the end.
+    /// Addresses that accepted a connection on which the broker never answered, the latest at the
+    /// end.
     failed: Vec<SocketAddr>,
 }
 
 impl Addresses {
-    /// Nothing came about over the connection to the address that was used last, if there was one.
+    /// Notes that the connection to the address that was used last, if any, led to nothing.
     pub(super) fn fail_used(&mut self) {
         if let Some(address) = self.used.take() {
             self.failed.retain(|failed| *failed != address);
@@ -40,16 +41,17 @@ impl Addresses {
         }
     }
 
-    /// The broker has accepted a connection there.
+    /// The broker has accepted a connection at the address that was used last.
     pub(super) fn approve_used(&mut self) {
         if let Some(address) = self.used.take() {
             self.failed.retain(|failed| *failed != address);
         }
     }
 
-    /// The addresses in the order in which they are tried, and how many of them have not failed.
+    /// The addresses in the order in which they are tried, and the number of those that have not
+    /// failed.
     fn sort(&mut self, found: Vec<SocketAddr>) -> (Vec<SocketAddr>, usize) {
-        // A name's addresses change; what is no longer one of them is of no interest.
+        // A name's addresses change; addresses that no longer belong to it are forgotten.
         self.failed.retain(|failed| found.contains(failed));
         let (last, first): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|address| self.failed.contains(address));
@@ -62,7 +64,7 @@ impl Addresses {
     /// Connects to one of the addresses of `host`.
     ///
     /// # Errors
-    /// When the name has no address, or none of them takes a connection.
+    /// Returns an error when the name has no address, or none of them accepts a connection.
     pub(super) async fn dial(&mut self, host: &str, port: u16) -> io::Result<TcpStream> {
         self.used = None;
         let found = lookup_host((host, port)).await?.collect();
@@ -73,8 +75,8 @@ impl Addresses {
     }
 }
 
-/// Both families in turn, beginning with the one that the resolver prefers (RFC 8305, 4), so that
-/// one of them that leads nowhere costs a single head start.
+/// Alternates the two families, beginning with the one that the resolver prefers (RFC 8305, 4), so
+/// that an unreachable family costs a single head start.
 fn alternate(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let count = found.len();
     let prefers_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
@@ -89,7 +91,7 @@ fn alternate(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     sorted
 }
 
-/// The first connection that stands; the attempts that are still under way end with the race.
+/// Returns the first established connection; the other attempts end with the race.
 async fn race(addresses: &[SocketAddr], fresh: usize) -> io::Result<(TcpStream, SocketAddr)> {
     let mut attempts = JoinSet::new();
     let mut failures = Vec::new();
@@ -101,7 +103,7 @@ async fn race(addresses: &[SocketAddr], fresh: usize) -> io::Result<(TcpStream, 
                 Ok((address, Ok(stream))) => return Ok((stream, address)),
                 Ok((address, Err(error))) => {
                     failures.push((address, error));
-                    // The next one need not wait, but for one that is tried only when all else fails.
+                    // The next one need not wait, unless it is only tried when all others fail.
                     let is_fresh = waiting.peek().is_some_and(|&(place, _)| place < fresh);
                     if is_fresh || attempts.is_empty() {
                         next_start = Instant::now();
@@ -122,7 +124,7 @@ async fn race(addresses: &[SocketAddr], fresh: usize) -> io::Result<(TcpStream, 
     }
 }
 
-/// One error for all: that of the only address, or each with its own.
+/// Combines the errors: that of the only address, or each with its own.
 fn summary(mut failures: Vec<(SocketAddr, io::Error)>) -> io::Error {
     match failures.len() {
         0 => io::Error::new(io::ErrorKind::NotFound, "the host name has no address"),
@@ -214,7 +216,7 @@ mod tests {
         let began = Instant::now();
         let (_, address) = race(&[dead.address, alive], 2).await.unwrap();
         assert_eq!(address, alive);
-        // By far less than what TCP itself takes until it gives an address up.
+        // This is far less than the time after which TCP itself gives an address up.
         let took = began.elapsed();
         assert!(took >= HEAD_START && took < Duration::from_secs(5), "{took:?}");
     }

@@ -1,16 +1,17 @@
-//! Cuts the filters of a fleet into packets that a broker takes.
+//! Splits the filters of a fleet into packets that a broker accepts.
 
 use iotmonitor_core::topic::TopicFilter;
 use std::collections::VecDeque;
 
-/// Filters in one packet. MQTT sets no limit but brokers do; two hundred is far below the smallest
-/// known of those that make sense here, and ten thousand filters still need only fifty packets.
+/// The number of filters in one packet. MQTT sets no limit but brokers do; two hundred is far below
+/// the smallest reasonable limit that is known, and ten thousand filters still need only fifty
+/// packets.
 pub(super) const FILTERS_PER_PACKET: usize = 200;
 
 /// What one filter adds to its own length: two bytes of length and one of options.
 const FILTER_OVERHEAD: usize = 3;
 
-/// Takes as many from the front as one packet holds, but always one.
+/// Takes as many from the front as fit into one packet, but always one.
 pub(super) fn chunk<T>(
     from: &mut VecDeque<T>,
     most_filters: usize,

@@ -1,12 +1,12 @@
-//! Which of the packets that went out are answered.
+//! Tracks which of the packets sent have been answered.
 //!
-//! A publication at QoS 0 has no answer of its own, but a broker handles what a client sends in its
-//! order: the answer to something later shows that it has taken the publication.
+//! A publication at QoS 0 has no answer of its own, but a broker handles the packets of a client in
+//! order: the answer to a later packet shows that it has received the publication.
 
 use iotmonitor_core::topic::TopicName;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Publications at QoS 0 that are remembered; of a flood the last count.
+/// The number of publications at QoS 0 that are remembered; in a flood only the last ones are.
 const MOST_PLAIN: usize = 64;
 
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Ledger {
     sent: u64,
     plain: VecDeque<(u64, TopicName)>,
     by_pkid: BTreeMap<u16, u64>,
-    /// Pings without their answer, which come in the order of the pings.
+    /// Unanswered pings; answers come in the order of the pings.
     pings: VecDeque<u64>,
 }
 
@@ -37,7 +37,8 @@ impl Ledger {
         self.pings.push_back(self.sent);
     }
 
-    /// An answer with this packet identifier came. Gives the publications at QoS 0 that it proves.
+    /// An answer with this packet identifier arrived. Returns the publications at QoS 0 that it
+    /// confirms.
     pub(super) fn answered(&mut self, pkid: u16) -> Vec<TopicName> {
         self.by_pkid.remove(&pkid).map(|at| self.taken_before(at)).unwrap_or_default()
     }
@@ -46,7 +47,7 @@ impl Ledger {
         self.pings.pop_front().map(|at| self.taken_before(at)).unwrap_or_default()
     }
 
-    /// Publications at QoS 0 of which nothing is known.
+    /// Publications at QoS 0 that are not confirmed.
     pub(super) fn plain(&self) -> impl Iterator<Item = &TopicName> {
         self.plain.iter().map(|(_, topic)| topic)
     }

@@ -1,4 +1,4 @@
-//! A stream with its two buffers; every step of it can be given up without losing a byte.
+//! A stream with its two buffers; every step can be cancelled without losing a byte.
 
 use super::stream::Stream;
 use super::transport::{OpenStream, Receipts};
@@ -11,25 +11,25 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
-/// One read takes up to this many bytes, so that a flood costs one system call per some hundred
+/// One read takes up to this many bytes, so that a flood costs one system call per several hundred
 /// messages.
 const READ_CHUNK: usize = 64 * 1024;
 
 /// A new block of memory is taken only when less than this is free in the old one.
 const SMALLEST_READ: usize = 4 * 1024;
 
-/// The least time between two acknowledgements out of turn: each has the peer send what it has, so
-/// that a flood would come message by message instead of hundreds at once.
+/// The least time between two immediate acknowledgements: each makes the peer send what it has, so
+/// that a flood would arrive message by message instead of hundreds at once.
 const RECEIPT_INTERVAL: Duration = Duration::from_millis(1);
 
 pub(super) struct Link {
     stream: Stream,
     receipts: Option<Receipts>,
-    /// Whether something was read since the last acknowledgement out of turn.
+    /// Whether something was read since the last immediate acknowledgement.
     has_read: bool,
-    /// When that was.
+    /// The time of the last immediate acknowledgement.
     last_receipt: Instant,
-    /// Whether what is read is to be acknowledged so.
+    /// Whether the next read is to be acknowledged immediately.
     owed: bool,
     /// Bytes from the broker that are not yet decoded.
     pub input: BytesMut,
@@ -40,12 +40,12 @@ pub(super) struct Link {
     stalled_since: Option<Instant>,
 }
 
-/// What a step brought.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkStep {
     Read,
     Wrote,
-    /// The peer sends no more.
+    /// The peer has closed its side.
     Closed,
 }
 
@@ -70,24 +70,24 @@ impl Link {
         self.last_write
     }
 
-    /// Since when bytes wait of which the stream takes none.
+    /// The time since which bytes wait and the stream accepts none.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         self.stalled_since
     }
 
-    /// Counts a stall afresh: what was held up so far is not the peer's fault.
+    /// Restarts the measurement of a stall: the delay so far is not the peer's fault.
     pub(super) fn forgive_stall(&mut self) {
         self.stalled_since = self.stalled_since.map(|_| Instant::now());
     }
 
-    /// Whether everything written is on its way.
+    /// Whether everything written has been sent.
     pub(super) fn is_flushed(&self) -> bool {
         self.output.is_empty() && !self.unflushed
     }
 
-    /// Has the peer go on at once while it owes an answer, and once after that, for what the answer
-    /// was awaited for comes behind it; see [`Receipts`]. Returns when to call again, if nothing
-    /// happens before.
+    /// Makes the peer continue at once while it owes an answer, and once after that, because the
+    /// messages for which the answer was awaited come behind it; see [`Receipts`]. Returns the time
+    /// of the next call, if nothing happens before.
     pub(super) fn hurry(&mut self, owes: bool) -> Option<Instant> {
         let is_awaited = std::mem::replace(&mut self.owed, owes) || owes;
         let receipts = self.receipts.as_ref().filter(|_| is_awaited && self.has_read)?;
@@ -102,11 +102,11 @@ impl Link {
         None
     }
 
-    /// Writes what can be written, reads once if asked to, and waits until one of it was possible.
-    /// Safe to cancel: progress lies in the buffers, never in the future.
+    /// Writes what can be written, reads once if requested, and waits until one of them was
+    /// possible. Safe to cancel: progress lies in the buffers, never in the future.
     ///
     /// # Errors
-    /// Those of the stream.
+    /// Returns the errors of the stream.
     pub(super) async fn step(&mut self, read: bool) -> io::Result<LinkStep> {
         poll_fn(|context| {
             let wrote = self.poll_write(context)?;
@@ -121,7 +121,7 @@ impl Link {
     /// Writes everything out.
     ///
     /// # Errors
-    /// Those of the stream.
+    /// Returns the errors of the stream.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         while !self.is_flushed() {
             self.step(false).await?;
@@ -129,8 +129,8 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the stream in good order: what was written arrives. Closing a socket with unread bytes
-    /// would send a reset that can overtake them, so those are read until the peer closes.
+    /// Ends the stream gracefully, so that everything written arrives. Closing a socket with unread
+    /// bytes would send a reset that can overtake them, so those are read until the peer closes.
     pub(super) async fn finish(mut self, at_most: Duration) {
         let last = async {
             self.flush().await?;
@@ -142,7 +142,7 @@ impl Link {
                 }
             }
         };
-        // An error or the time's end both mean that there is no more to be done for it.
+        // After an error or the timeout, nothing more can be done for it.
         let _ended = timeout(at_most, last).await;
     }
 

@@ -1,4 +1,4 @@
-//! What is to be sent, in order, and which publications still lack their acknowledgement.
+//! The messages to send, in order, and the publications that still lack their acknowledgement.
 //!
 //! Publications with QoS 1 stay here until PUBACK, across reconnections, unless they belong to their
 //! connection; everything else is dropped with the connection that it was meant for.
@@ -7,17 +7,17 @@ use iotmonitor_core::model::message::{Lifetime, Publication, QoS, Subscription, 
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// Room for so many topics is kept when the queue has run empty.
+/// Room for this many topics is kept when the queue has become empty.
 const KEPT_ROOM: usize = 256;
 
-/// So many publications are kept that were put aside; of more, the oldest is given up.
+/// The number of refused publications that are kept; beyond it, the oldest is dropped.
 const MOST_ASIDE: usize = 256;
 
 /// The queue keeps the order of the calls. Its memory is bounded by topics: a later publication
-/// replaces one of the same topic and QoS that was not sent yet, and takes its own, later place,
-/// so that the last word stays last. Only one that stands before a (un)subscription is left alone,
-/// because the order around those carries meaning (markers), and a restored state, whose echo the
-/// core waits for: of those it has only a few on their way.
+/// replaces an unsent one of the same topic and QoS, and takes its own, later place, so that the
+/// last value stays last. A publication before a subscription or unsubscription is not replaced,
+/// because the order around those carries meaning (markers); neither is a restored state, whose
+/// echo the core waits for, because the core has only a few of them in flight.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     queue: BTreeMap<u64, Queued>,
@@ -28,20 +28,21 @@ pub(super) struct Outbox {
     last_pkid: u16,
     /// Tokens of publications that were replaced, to be reported as published.
     replaced: VecDeque<Token>,
-    /// What the broker closes the connection on, the last of each topic, the oldest first.
+    /// Publications on which the broker closes the connection, the last of each topic, the oldest
+    /// first.
     aside: VecDeque<Publication>,
 }
 
 #[derive(Debug)]
 enum Queued {
-    /// With the packet identifier of its first sending when it has to be sent again in a session
-    /// that goes on.
+    /// The packet identifier of its first sending, when it has to be sent again in a session that
+    /// continues.
     Publish(Publication, Option<u16>),
     Subscribe(Vec<Subscription>),
     Unsubscribe(Vec<TopicFilter>),
 }
 
-/// What comes next on the wire.
+/// The next packet to send.
 #[derive(Debug)]
 pub(super) enum NextPacket {
     /// `pkid` is 0 at QoS 0.
@@ -82,7 +83,7 @@ impl Outbox {
         self.push(Queued::Unsubscribe(filters));
     }
 
-    /// The topic of what comes next, if that is a publication.
+    /// The topic of the next packet, if that is a publication.
     pub(super) fn next_topic(&self) -> Option<&TopicName> {
         match self.queue.first_key_value()?.1 {
             Queued::Publish(publication, _) => Some(&publication.topic),
@@ -91,7 +92,7 @@ impl Outbox {
     }
 
     /// Keeps a publication that has been reported as refused, to be tried again later. One that
-    /// belongs to its connection is given up, and so is one with a successor on its topic.
+    /// belongs to its connection is dropped, and so is one with a successor on its topic.
     pub(super) fn put_aside(&mut self, publication: Publication) {
         let key = (publication.topic.clone(), publication.qos);
         if !outlives_connection(&publication) || self.newest.contains_key(&key) {
@@ -108,7 +109,7 @@ impl Outbox {
         self.aside.iter().map(|publication| &publication.topic)
     }
 
-    /// Puts a publication that was put aside at the end of the queue.
+    /// Puts a refused publication at the end of the queue.
     pub(super) fn take_back(&mut self, topic: &TopicName) {
         let place = self.aside.iter().position(|publication| publication.topic == *topic);
         if let Some(publication) = place.and_then(|place| self.aside.remove(place)) {
@@ -116,7 +117,7 @@ impl Outbox {
         }
     }
 
-    /// The topics of what lacks its acknowledgement.
+    /// The topics of the unacknowledged publications.
     pub(super) fn unacknowledged(&self) -> impl Iterator<Item = &TopicName> {
         self.in_flight.values().map(|(_, publication)| &publication.topic)
     }
@@ -125,8 +126,8 @@ impl Outbox {
         !self.in_flight.is_empty()
     }
 
-    /// Takes what comes next, when fewer than `window` publications are unacknowledged;
-    /// `is_used` tells which packet identifiers are taken by others.
+    /// Takes the next packet, when fewer than `window` publications are unacknowledged; `is_used`
+    /// reports the packet identifiers in use by others.
     pub(super) fn next(
         &mut self,
         window: usize,
@@ -164,8 +165,8 @@ impl Outbox {
         })
     }
 
-    /// A packet identifier that neither a publication in flight nor `is_used` holds. There always
-    /// is one, because both are limited to a few hundred.
+    /// A packet identifier that neither a publication in flight nor `is_used` holds. One always
+    /// exists, because both are limited to a few hundred.
     pub(super) fn free_pkid(&mut self, is_used: impl Fn(u16) -> bool) -> u16 {
         loop {
             self.last_pkid = self.last_pkid.checked_add(1).unwrap_or(1);
@@ -175,13 +176,13 @@ impl Outbox {
         }
     }
 
-    /// PUBACK, whatever its reason: sending again would be refused again. Gives the publication,
-    /// if there was one.
+    /// Handles PUBACK, whatever its reason: sending again would be refused again. Returns the
+    /// publication, if there was one.
     pub(super) fn acknowledged(&mut self, pkid: u16) -> Option<Publication> {
         self.in_flight.remove(&pkid).map(|(_, publication)| publication)
     }
 
-    /// The connection is gone: what was meant for it alone goes too.
+    /// The connection is gone, and with it everything that was meant for it alone.
     pub(super) fn disconnected(&mut self) {
         self.in_flight.retain(|_, (_, publication)| outlives_connection(publication));
         let mut kept = HashMap::new();
@@ -200,10 +201,10 @@ impl Outbox {
         }
     }
 
-    /// A new connection stands: everything unacknowledged is to be sent again, before anything
-    /// newer. In a session that goes on that is done with the identifiers of the first sending
-    /// (MQTT 5, 4.4); in a new one they are publications like others, and those that have a
-    /// successor on their topic need not be sent.
+    /// A new connection is established: everything unacknowledged is sent again, before anything
+    /// newer. A session that continues requires the identifiers of the first sending (MQTT 5, 4.4);
+    /// in a new one they are ordinary publications, and those that have a successor on their topic
+    /// need not be sent.
     pub(super) fn connected(&mut self, session_present: bool) {
         for (pkid, (place, publication)) in std::mem::take(&mut self.in_flight) {
             let key = (publication.topic.clone(), publication.qos);

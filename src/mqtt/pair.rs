@@ -1,20 +1,20 @@
-//! What the two connections of one monitor know of each other.
+//! The state that the two connections of one monitor share.
 //!
-//! A broker that tells clients apart by their user names ends each of the two when the other one
-//! connects, which looks like a struggle with another program.
+//! A broker that identifies clients by their user names ends each of the two when the other one
+//! connects, which looks like a conflict with another program.
 
 use iotmonitor_core::model::message::Connection;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So close together are the end of a connection and the beginning of the one that displaced it.
+/// The longest time between the end of a connection and the beginning of the one that displaced it.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// Longer than the longest wait after a displacement.
+/// Longer than the longest delay after a displacement.
 const RECENT: Duration = Duration::from_secs(30 * 60);
 
-/// Shared by two connections; clones speak of the same two.
+/// Shared by two connections; clones refer to the same two.
 #[derive(Debug, Clone, Default)]
 pub struct Pair(Arc<Mutex<Both>>);
 
@@ -26,9 +26,9 @@ struct Both {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct One {
-    /// Since when it has stood.
+    /// The time since which the connection has been established.
     since: Option<Instant>,
-    /// When it last ended as the other one began.
+    /// The last time that it ended as the other one began.
     displaced: Option<Instant>,
 }
 
@@ -39,7 +39,8 @@ impl Pair {
         }
     }
 
-    /// Notes that the broker closed a connection. Gives whether the other one began then, and stands.
+    /// Notes that the broker closed a connection. Returns whether the other one began then, and is
+    /// established.
     pub(super) fn note_end(&self, connection: Connection, ended: Instant) -> bool {
         let mut both = self.lock();
         let other = match connection {
@@ -55,7 +56,8 @@ impl Pair {
         is_displaced
     }
 
-    /// Whether each has displaced the other: once may be chance, when both have just connected.
+    /// Whether each has displaced the other: a single displacement may be coincidence, when both
+    /// have just connected.
     pub(super) fn is_proven(&self) -> bool {
         let both = self.lock();
         let is_recent = |one: One| one.displaced.is_some_and(|at| at.elapsed() < RECENT);
@@ -63,7 +65,7 @@ impl Pair {
     }
 
     fn lock(&self) -> MutexGuard<'_, Both> {
-        // A panic elsewhere leaves no half-done change worth stopping for.
+        // A panic elsewhere leaves no partial change that would matter.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
 //! An established connection, from CONNACK to its end.
 //!
-//! One loop owns the socket, so that nothing it waits for can hold up the rest: a full event
-//! channel or a full window stops the reading (and with it, through TCP, the broker), while
-//! commands, pings and the pulse go on. Connecting, and what follows the end, are the task's.
+//! One loop owns the socket, so that none of its waits can delay the rest: a full event channel or
+//! a full window stops the reading (and with it, through TCP, the broker), while commands, pings
+//! and the pulse continue. The task makes the connection and handles its end.
 
 mod blame;
 mod deliveries;
@@ -30,14 +30,14 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-/// Deliveries without acknowledgement; at so many the reading stops.
+/// The number of unacknowledged deliveries at which the reading stops.
 pub(super) const DELIVERY_WINDOW: usize = 4_096;
 
-/// Bytes of their payloads; from so many on the reading stops too. At QoS 0 nothing else would stop
-/// a flood of large messages.
+/// The number of bytes of their payloads at which the reading stops. At QoS 0 nothing else would
+/// stop a flood of large messages.
 const DELIVERY_BYTES: usize = 16 << 20;
 
-/// QoS 1 publications without PUBACK, or fewer where the broker says so.
+/// QoS 1 publications without PUBACK, or fewer where the broker requires it.
 const PUBLISH_WINDOW: usize = 100;
 
 /// SUBSCRIBE and UNSUBSCRIBE packets without answer.
@@ -53,27 +53,27 @@ const SUBSCRIBE_OVERHEAD: usize = 16;
 /// A SUBACK or UNSUBACK that is later than this will not come.
 const SUBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// While everything goes out one at a time, the next packet waits for an answer no longer than this:
-/// a broker may lose one, and goes on without it.
+/// While packets are sent one at a time, the next packet waits for an answer no longer than this: a
+/// broker may lose an answer, and continue without it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Above so many unwritten bytes nothing is added, neither commands nor acknowledgements.
+/// With more unwritten bytes than this nothing is added, neither commands nor acknowledgements.
 const MAX_OUTPUT: usize = 256 * 1024;
 
-/// A connection that has stood this long with everything answered has done without what the broker
+/// A connection that has lasted this long with everything answered has avoided what the broker
 /// closed on before.
 const CAREFUL_TIME: Duration = Duration::from_secs(10);
 
-/// How often pulse, keep alive and time-outs are looked at.
+/// The interval at which pulse, keep alive and timeouts are checked.
 pub(super) const TICK: Duration = BEAT_INTERVAL;
 
 /// Ticks further apart than this mean that the process was stopped or starved between them.
 const MAX_TICK_DISTANCE: Duration = TICK.saturating_mul(3);
 
-/// How long the last bytes may take, and the broker's closing after a DISCONNECT.
+/// The time limit for the last bytes, and for the broker's closing after a DISCONNECT.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
-/// What a session needs from the task that made it.
+/// The inputs of a session from the task that created it.
 pub(super) struct SessionContext<'a> {
     pub connection: Connection,
     pub server: BrokerAddress,
@@ -84,11 +84,12 @@ pub(super) struct SessionContext<'a> {
     pub events: &'a mpsc::Sender<Event>,
     pub pulse: &'a Pulse,
     pub next_delivery: &'a mut u64,
-    /// What earlier connections have reported and the broker may send again.
+    /// Deliveries that earlier connections have reported and the broker may send again.
     pub reported: &'a mut Reported,
-    /// When bytes last came from the broker.
+    /// The last time that bytes arrived from the broker.
     pub last_heard: &'a mut Instant,
-    /// Whether a publication was refused, so that the core wants to know of those that are not.
+    /// Whether a publication was refused, so that the core also needs reports of those that are
+    /// not.
     pub has_refused: &'a mut bool,
     pub suspects: &'a mut SuspectItems,
 }
@@ -99,7 +100,7 @@ pub(super) struct MqttSession<'a> {
     link: Link,
     limits: Limits,
     keep_alive: Duration,
-    /// What happened apart from packets and waits for room in the channel.
+    /// Events other than packets, which wait for room in the channel.
     owed: VecDeque<Event>,
     unacknowledged: VecDeque<Unacknowledged>,
     /// The sum of their payloads' bytes.
@@ -111,9 +112,9 @@ pub(super) struct MqttSession<'a> {
     /// Whether a call of `subscribe` has not been reported as done yet.
     reporting: bool,
     refused: Vec<FilterRefusal>,
-    /// What the last report named.
+    /// The contents of the last report.
     told_refused: Vec<FilterRefusal>,
-    /// Subscriptions that are not asked for, since the broker closes on them.
+    /// Subscriptions that are not requested, because the broker closes on them.
     aside: Vec<Subscription>,
     ledger: Ledger,
     last_read: Instant,
@@ -121,7 +122,7 @@ pub(super) struct MqttSession<'a> {
     began: Instant,
     last_tick: Instant,
     ping_sent: Option<Instant>,
-    /// Since when nothing is sent before an answer comes.
+    /// The time since which nothing is sent before an answer arrives.
     held_since: Option<Instant>,
     closing: Option<Instant>,
 }
@@ -129,10 +130,10 @@ pub(super) struct MqttSession<'a> {
 /// A delivery that the core has not acknowledged yet.
 struct Unacknowledged {
     delivery: Delivery,
-    /// `None` at QoS 0, which takes a place in the window but no PUBACK.
+    /// `None` at QoS 0, which takes a place in the window but has no PUBACK.
     pkid: Option<u16>,
     bytes: usize,
-    /// Never reported, so never acknowledged by the core: done as soon as those before it are.
+    /// Never reported, so never acknowledged by the core: complete as soon as those before it are.
     unreported: bool,
 }
 
@@ -142,21 +143,21 @@ struct FilterRequest {
     sent: Instant,
 }
 
-/// How a session ends.
+/// The end of a session.
 #[derive(Debug)]
 pub(super) enum SessionEnd {
-    /// With what was unanswered.
+    /// The end by the broker or an error, with the unanswered packets.
     Lost(Trouble, Vec<Unanswered>),
     /// Closed as asked.
     Closed,
-    /// Nobody listens to events any more.
+    /// The receiver of events is gone.
     Unheard,
 }
 
-/// Why the reading of packets stopped.
+/// The reason why the reading of packets stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pause {
-    /// No whole packet is there: read on.
+    /// No complete packet is buffered: read on.
     Starved,
     /// The event channel is full.
     ChannelFull,
@@ -201,8 +202,8 @@ impl<'a> MqttSession<'a> {
         }
     }
 
-    /// Serves the connection until it ends. Gives with its end what has become of publications and
-    /// was not reported, because the channel was full or the end came first.
+    /// Serves the connection until it ends. Returns its end together with the results of
+    /// publications that were not reported, because the channel was full or the end came first.
     pub(super) async fn run(mut self) -> (SessionEnd, Vec<Event>) {
         let mut ticks = interval_at(Instant::now() + self.context.pulse.until_next(), TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -228,7 +229,7 @@ impl<'a> MqttSession<'a> {
             if let Some(end) = self.obey() {
                 return Ok(end);
             }
-            // What the commands led to is reported before anything is waited for.
+            // The results of the commands are reported before any wait.
             if !self.owed.is_empty() && pause != Pause::ChannelFull {
                 continue;
             }
@@ -238,7 +239,7 @@ impl<'a> MqttSession<'a> {
                 || self.context.shared.lock().outbox.has_unacknowledged();
             self.stall.note(owes && pause == Pause::Starved);
             let hurry = self.link.hurry(owes);
-            // Either only has the loop go round.
+            // Either only makes the loop turn.
             let wake = self.closing.into_iter().chain(hurry).min();
             tokio::select! {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
@@ -273,15 +274,15 @@ impl<'a> MqttSession<'a> {
         }
     }
 
-    /// Turns all packets that are there into events, as far as the channel and the window allow.
-    /// `None` when nobody listens.
+    /// Turns all buffered packets into events, as far as the channel and the window allow. Returns
+    /// `None` when the receiver is gone.
     fn take_in(&mut self) -> Result<Option<Pause>, Trouble> {
         loop {
             let permit = match self.context.events.try_reserve() {
                 Ok(permit) => Some(permit),
                 Err(TrySendError::Closed(())) => return Ok(None),
-                // The daemon's loop no longer reads while it closes: the acknowledgements that
-                // are waited for come in nevertheless, and the events are dropped.
+                // The daemon's loop no longer reads while it closes: the expected acknowledgements
+                // still arrive, and the events are dropped.
                 Err(TrySendError::Full(())) if self.closing.is_some() => None,
                 Err(TrySendError::Full(())) => return Ok(Some(Pause::ChannelFull)),
             };
@@ -304,7 +305,7 @@ impl<'a> MqttSession<'a> {
                 Ok(None) => return Ok(Some(Pause::Starved)),
                 Err(error) => return Err(self.protocol_error(error.to_string())),
             };
-            // The permit borrows the sender and not the session, so handling may change both.
+            // The permit borrows the sender rather than the session, so handling may change both.
             if let Some(event) = self.on_packet(packet)?
                 && let Some(permit) = permit
             {
@@ -341,7 +342,7 @@ impl<'a> MqttSession<'a> {
                 self.stall.ping_answered();
                 let taken = self.ledger.ping_answered();
                 self.note_taken(taken);
-                // One check at a time: what went out behind it needs another.
+                // One check at a time: packets sent after it need another.
                 if self.ledger.plain().next().is_some() {
                     self.check();
                 }
@@ -398,7 +399,7 @@ impl<'a> MqttSession<'a> {
         self.subscribed()
     }
 
-    /// The report that everything subscribed to is acknowledged, once it is.
+    /// Reports, once, that all subscriptions are acknowledged.
     fn subscribed(&mut self) -> Option<Event> {
         let waits = self.requests.values().any(|request| request.is_subscribe);
         if !self.reporting || waits || !self.subscribing.is_empty() {
@@ -410,7 +411,7 @@ impl<'a> MqttSession<'a> {
         Some(Event::Subscribed { connection: self.context.connection, refused })
     }
 
-    /// Carries out the commands that wait, in their order, as far as the windows allow.
+    /// Carries out the waiting commands in order, as far as the windows allow.
     fn obey(&mut self) -> Option<SessionEnd> {
         let shared = self.context.shared;
         let mut state = shared.lock();
@@ -434,13 +435,15 @@ impl<'a> MqttSession<'a> {
         None
     }
 
-    /// Keep alive and time-outs. While nothing is read (`pause`), an answer cannot be seen, so none
-    /// is missed; pings go on, which is all that the broker needs to keep the connection. A broker
-    /// that takes no bytes is lost, unless it may be waiting for this side to read.
+    /// Checks keep alive and timeouts. While nothing is read (`pause`), an answer cannot be seen,
+    /// so none counts as missing; pings continue, which is all that the broker needs to keep the
+    /// connection. A broker that accepts no bytes is lost, unless it may be waiting for this side
+    /// to read.
     fn on_tick(&mut self, pause: Pause) -> Result<(), Trouble> {
         let now = Instant::now();
         let since_tick = now - std::mem::replace(&mut self.last_tick, now);
-        // The process was held up: what came meanwhile is read before anything counts as missing.
+        // The process was held up: the bytes that arrived meanwhile are read before anything counts
+        // as missing.
         if since_tick > MAX_TICK_DISTANCE {
             return Ok(());
         }
@@ -466,8 +469,8 @@ impl<'a> MqttSession<'a> {
             let server = self.context.server.clone();
             return Err(Trouble::Unsubscribed { server, after: SUBACK_TIMEOUT });
         }
-        // Three quarters to the ping and three quarters for its answer: a dead link is noticed
-        // after one and a half times the keep alive, which is also what a broker grants.
+        // Three quarters of the interval to the ping and three quarters for its answer: a dead link
+        // is noticed after one and a half times the keep alive, which is also what a broker grants.
         let patience = self.keep_alive.mul_f32(0.75);
         if let Some(sent) = self.ping_sent
             && now - sent >= patience
@@ -476,7 +479,8 @@ impl<'a> MqttSession<'a> {
             return Err(Trouble::Unanswered { server: self.context.server.clone(), after });
         }
         let idle = now - self.link.last_write().min(self.last_read);
-        // Behind a full output a ping would not reach the broker any sooner than what is there.
+        // Behind a full output a ping would not reach the broker any sooner than the bytes before
+        // it.
         if self.ping_sent.is_none() && idle >= patience && pause != Pause::OutputFull {
             self.ledger.ping_sent();
             self.wire.pingreq(&mut self.link.output);
@@ -485,7 +489,7 @@ impl<'a> MqttSession<'a> {
         if now - self.began >= CAREFUL_TIME && !self.is_unanswered() {
             self.context.suspects.settle();
         }
-        // What lacks its answer for so long is not what the broker closes on.
+        // A packet that has been unanswered for so long is not the one that the broker closes on.
         if self.held_since.is_some_and(|since| now - since > ANSWER_TIMEOUT) {
             self.held_since = None;
             self.context.suspects.settle();
@@ -500,7 +504,7 @@ impl<'a> MqttSession<'a> {
     }
 }
 
-/// Whether an event says what has become of a publication, which is not sent again.
+/// Whether an event reports the result of a publication, which is not sent again.
 fn is_outcome(event: &Event) -> bool {
     matches!(
         event,

@@ -1,4 +1,4 @@
-//! How to reach the broker: the validated `[mqtt]` section, but for the topics.
+//! The connection settings of the broker: the validated `[mqtt]` section except for the topics.
 
 use crate::secret::Secret;
 use std::collections::BTreeMap;
@@ -6,8 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Name of the password as a systemd credential (systemd.exec(5), LoadCredential=): of the
-/// monitor's own, and of that which an agent is given.
+/// The name of the password as a systemd credential (systemd.exec(5), LoadCredential=), both of the
+/// monitor's own and of the one that an agent receives.
 pub const PASSWORD: &str = "mqtt-password";
 
 /// Everything needed to connect.
@@ -19,7 +19,7 @@ pub struct MqttSettings {
     /// Client identifier of the watch connection; the state connection appends `-states`.
     pub client_id: String,
     pub protocol: ProtocolChoice,
-    /// 5 s to 65,535 s.
+    /// Between 5 s and 65,535 s.
     pub keep_alive: Duration,
     /// Certificate authorities in PEM; `None` uses the system's.
     pub ca_file: Option<PathBuf>,
@@ -28,11 +28,12 @@ pub struct MqttSettings {
 }
 
 impl MqttSettings {
-    /// The names of all that [`Self::credentials`] can hold.
+    /// The names of all credentials that [`Self::credentials`] can contain.
     pub const CREDENTIALS: [&str; 3] = ["mqtt-server", "mqtt-user", PASSWORD];
 
-    /// What another client needs to log in as this one, by the names of systemd credentials:
-    /// `mqtt-server` is the whole address, also what [`BrokerAddress`]'s text leaves out.
+    /// The values that another client needs to log in as this one, by the names of systemd
+    /// credentials: `mqtt-server` is the whole address, including what the display of
+    /// [`BrokerAddress`] leaves out.
     #[must_use]
     pub fn credentials(&self) -> BTreeMap<&'static str, Secret> {
         let server = match &self.server {
@@ -74,7 +75,7 @@ pub enum BrokerAddress {
     },
 }
 
-/// What opens a broker's socket that is closed to the system's service, after its subject.
+/// The remedy for a broker's socket that is closed to the system service, after its subject.
 #[must_use]
 pub fn socket_hint(path: &Path) -> String {
     format!(
@@ -89,14 +90,14 @@ pub fn socket_hint(path: &Path) -> String {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolChoice {
-    /// 5 first, 3.1.1 where the broker does not speak it.
+    /// Tries 5 first, then 3.1.1 where the broker does not support it.
     Auto,
     V5,
     V311,
 }
 
-/// As a person writes it in `serverAddress`, without what can be secret: user, password, and the
-/// query of a websocket's address, in which some brokers want a token.
+/// Displays the address as written in `serverAddress`, without the parts that can be secret: user,
+/// password, and the query of a websocket's address, in which some brokers expect a token.
 impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! What a handle and its task share: the commands that wait.
+//! The state that a handle and its task share: the waiting commands.
 
 use super::outbox::Outbox;
 use super::settings::MqttSettings;
@@ -14,23 +14,23 @@ pub(super) struct ConnectionShared {
 
 pub(super) struct ConnectionState {
     pub outbox: Outbox,
-    /// Whether commands for the present connection have one to go to.
+    /// Whether there is a connection for commands that belong to the present one.
     pub connected: bool,
-    /// Connections that were reported, and reports that the core is about to hear of. Between the
-    /// two it still speaks of an earlier connection.
+    /// The number of connections that were reported, and the number of reports that the core is
+    /// about to process. Between the two, the core's commands still concern an earlier connection.
     pub reported: u64,
     pub heard: u64,
-    /// The newest acknowledgement that was not carried out yet; each covers all before it.
+    /// The newest acknowledgement that has not been carried out yet; each covers all before it.
     pub acknowledged: Option<Delivery>,
     pub settings: MqttSettings,
     pub settings_changed: bool,
-    /// The deadline of the closing, once it is asked for.
+    /// The deadline of the closing, once it has been requested.
     pub closing: Option<Instant>,
     pub discarded: u64,
 }
 
 impl ConnectionState {
-    /// Whether what the core asks for now, and for the present connection alone, is meant for it.
+    /// Whether a command of the core that belongs to the present connection alone is meant for it.
     pub(super) fn is_attended(&self) -> bool {
         self.connected && self.reported == self.heard
     }
@@ -54,7 +54,7 @@ impl ConnectionShared {
 
     /// Never held across an await.
     pub(super) fn lock(&self) -> MutexGuard<'_, ConnectionState> {
-        // A panic elsewhere leaves no half-done change worth stopping for.
+        // A panic elsewhere leaves no partial change that would matter.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -62,12 +62,12 @@ impl ConnectionShared {
         self.wake.notify_one();
     }
 
-    /// Waits for a command that came since the last look.
+    /// Waits for a command that arrived since the last check.
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
     }
 
-    /// A token of a publication that was replaced before it was sent.
+    /// Takes a token of a publication that was replaced before it was sent.
     pub(super) fn pop_replaced(&self) -> Option<Token> {
         self.lock().outbox.pop_replaced()
     }

@@ -6,24 +6,24 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A broker that sends nothing for longer than this while it owes an answer was held up.
+/// A broker that sends nothing for longer than this while it owes an answer was stalled.
 const HELD_UP: Duration = Duration::from_millis(500);
 
-/// On a slow line, so many times its quickest answer.
+/// On a slow line, the limit is this multiple of its quickest answer.
 const HELD_UP_FACTOR: u32 = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct StallDetector {
-    /// Since when the broker owes an answer and nothing has been read.
+    /// The time since which the broker owes an answer and nothing has been read.
     since: Option<Instant>,
-    /// When a ping went out that only asks whether the broker goes on.
+    /// The time at which a ping was sent that only checks the broker.
     check: Option<Instant>,
-    /// The shortest time in which it has answered one.
+    /// The shortest time in which it has answered such a ping.
     quickest: Option<Duration>,
 }
 
 impl StallDetector {
-    /// Whether a check may go out now; then it has to. One at a time.
+    /// Whether a check may be sent now; the caller must then send it. There is one at a time.
     pub(super) fn begin_check(&mut self) -> bool {
         let free = self.check.is_none();
         self.check.get_or_insert_with(Instant::now);
@@ -34,7 +34,7 @@ impl StallDetector {
         self.check.is_some()
     }
 
-    /// Notes whether the broker owes an answer, as far as this side would read it.
+    /// Notes whether the broker owes an answer that this side would read.
     pub(super) fn note(&mut self, owes: bool) {
         self.since = owes.then(|| self.since.unwrap_or_else(Instant::now));
     }
@@ -47,7 +47,7 @@ impl StallDetector {
         }
     }
 
-    /// Something was read; returns for how long the broker was held up, if it was.
+    /// Something was read; returns how long the broker was stalled, if it was.
     pub(super) fn heard(&mut self, now: Instant) -> Option<Duration> {
         let silence = now - self.since.take()?;
         let usual = self.quickest.unwrap_or_default().saturating_mul(HELD_UP_FACTOR);

@@ -1,4 +1,4 @@
-//! What MQTT is spoken over: TCP, TLS, a websocket or a Unix socket.
+//! The streams that carry MQTT: TCP, TLS, a websocket or a Unix socket.
 
-/// What MQTT is spoken over.
+/// A stream that carries MQTT.
 pub(super) type Stream = Box<dyn rumqttc_core::AsyncReadWrite>;

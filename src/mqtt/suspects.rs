@@ -1,4 +1,4 @@
-//! What the broker has closed the connection on.
+//! Publications and subscriptions on which the broker has closed the connection.
 //!
 //! Many brokers answer a publication or a subscription that they do not allow by closing the
 //! connection without a reason. Whatever was unanswered at that time becomes a suspect and is sent
@@ -13,30 +13,31 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So many closings with nothing else unanswered convict.
+/// This many closings with nothing else unanswered prove a suspect guilty.
 const STRIKES: u8 = 2;
 
-/// When what was put aside is tried again, at first and at last.
+/// The first and the longest delay before something set aside is tried again.
 const FIRST_RETRY: Duration = Duration::from_secs(10 * 60);
 const LAST_RETRY: Duration = Duration::from_secs(6 * 3600);
 
-/// Filters in one packet where the broker has closed on a larger one: AWS IoT takes no more.
+/// The number of filters in one packet after the broker has closed on a larger one: AWS IoT accepts
+/// no more.
 const FEW_FILTERS: usize = 8;
 
-/// So many topics of one branch put the whole branch aside: a broker rarely objects to one alone,
-/// and each costs two connections.
+/// After this many topics of one branch the whole branch is set aside: a broker rarely objects to
+/// one alone, and each costs two connections.
 const BRANCH: usize = 2;
 
-/// Why something is not sent.
+/// The reason why something is not sent.
 pub(super) const REASON: &str = "the broker has closed the connection on it twice; let its access \
     control list allow it to the user of [mqtt]";
 
-/// What can be unanswered.
+/// The kinds of things that can be unanswered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SuspectItem {
     Topic(TopicName),
     Filter(TopicFilter),
-    /// All topics that have this one above their last level.
+    /// All topics that share this prefix up to their last level.
     Branch(String),
 }
 
@@ -66,18 +67,18 @@ pub(super) struct SuspectItems {
     strikes: BTreeMap<SuspectItem, u8>,
     aside: BTreeMap<SuspectItem, Aside>,
     /// Shrinks when the broker closes on a packet of filters. It is whole again once one filter is
-    /// found guilty, which was the cause then and not the number. Otherwise it stays small until the
-    /// settings change: small packets cost little, and each attempt with a large one would cost the
-    /// connection.
+    /// found guilty, because the filter was then the cause rather than the number. Otherwise it
+    /// stays small until the settings change: small packets cost little, and each attempt with a
+    /// large one would cost the connection.
     filters_per_packet: usize,
 }
 
-/// What is to become of a publication or a filter.
+/// The decision about a publication or a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ItemVerdict {
     Free,
     Aside,
-    /// It was put aside a while ago, and may go out alone.
+    /// It was set aside a while ago, and may be sent alone.
     Retry,
 }
 
@@ -93,7 +94,7 @@ impl Default for SuspectItems {
 }
 
 impl SuspectItems {
-    /// Whether everything goes out one at a time.
+    /// Whether packets are sent one at a time.
     pub(super) fn is_careful(&self) -> bool {
         !self.suspected.is_empty()
     }
@@ -102,8 +103,8 @@ impl SuspectItems {
         self.filters_per_packet
     }
 
-    /// The broker closed, and goes on for others. Gives what it closed on, where that is certain,
-    /// and whether the next connection will be used in another way than this one.
+    /// The broker closed the connection but still serves others. Returns what it closed on, where
+    /// that is certain, and whether the next connection will be used differently from this one.
     pub(super) fn closed_on(&mut self, unanswered: Vec<Unanswered>) -> (Option<SuspectItem>, bool) {
         let [only] = unanswered.as_slice() else {
             let before = self.suspected.len();
@@ -146,7 +147,7 @@ impl SuspectItems {
         }
     }
 
-    /// It was answered: the broker does not object to it.
+    /// An answer arrived: the broker does not object to this one.
     pub(super) fn answered(&mut self, item: &SuspectItem) {
         if self.suspected.is_empty() && self.strikes.is_empty() {
             return;
@@ -159,7 +160,7 @@ impl SuspectItems {
         }
     }
 
-    /// Everything that was to be sent is answered, so that what is suspected was not among it.
+    /// Everything that was to be sent is answered, so the suspects were not the cause.
     pub(super) fn settle(&mut self) {
         self.suspected.clear();
     }
@@ -177,7 +178,7 @@ impl SuspectItems {
         }
     }
 
-    /// Has everything else wait for its answer.
+    /// Makes everything else wait for its answer.
     pub(super) fn suspect(&mut self, item: SuspectItem) {
         self.suspected.insert(item);
     }

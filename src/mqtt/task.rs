@@ -1,4 +1,4 @@
-//! The life of one connection: attempts, sessions, waits, and what is reported of them.
+//! The life of one connection: attempts, sessions, delays, and the reports about them.
 
 mod closing;
 
@@ -22,20 +22,20 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-/// For a connection to one of the broker's addresses.
+/// The timeout of a connection to one of the broker's addresses.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For TLS and the websocket.
+/// The timeout of TLS and the websocket.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For the answer to CONNECT.
+/// The timeout of the answer to CONNECT.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An answer within this time is one at once.
+/// An answer within this time counts as immediate.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// What a peer begins with that wants TLS and says so: a record of type alert (RFC 8446, 5.1). In
-/// MQTT it would be a CONNECT with flags that are not allowed.
+/// The first byte of a peer that requires TLS: a record of type alert (RFC 8446, 5.1). In MQTT it
+/// would be a CONNECT with invalid flags.
 const TLS_ALERT: &[u8] = &[0x15, 3];
 
 pub(super) struct ConnectionTask {
@@ -48,10 +48,10 @@ pub(super) struct ConnectionTask {
     pub history: History,
 }
 
-/// What is remembered from one connection to the next.
+/// The state that is kept from one connection to the next.
 #[derive(Debug)]
 pub(super) struct History {
-    /// The version that the broker is known to speak, where the settings leave the choice.
+    /// The version that the broker is known to support, where the settings leave the choice.
     settled: Option<Protocol>,
     backoff: RetryDelays,
     addresses: Addresses,
@@ -61,7 +61,7 @@ pub(super) struct History {
     struggles: u32,
     deliveries: u64,
     reported_deliveries: Reported,
-    /// When bytes last came from the broker; the start of the task before.
+    /// The last time that bytes arrived from the broker; before that, the start of the task.
     last_heard: Instant,
     /// Whether the broker has refused a publication.
     has_refused: bool,
@@ -69,7 +69,7 @@ pub(super) struct History {
     /// The broker has refused a will that is retained, or one of QoS 1.
     lacks_retain: bool,
     lacks_qos: bool,
-    /// What the broker does not offer, as it was reported.
+    /// The features that the broker lacks, as reported.
     lacks: String,
 }
 
@@ -94,17 +94,17 @@ impl History {
     }
 }
 
-/// A connection that stands.
+/// An established connection.
 struct Established {
     link: Link,
     wire: Box<dyn Wire>,
     accepted: Accepted,
-    /// Whether the version is known from the broker's answers, and not only guessed from a closing
-    /// without one, which a broker that restarts makes as well.
+    /// Whether the version is known from the broker's answers, rather than guessed from a closing
+    /// without one, which also happens when a broker restarts.
     is_certain: bool,
 }
 
-/// The task is to end: it was closed, or nobody listens.
+/// The task must end: it was closed, or the receiver is gone.
 struct Over;
 
 impl ConnectionTask {
@@ -116,7 +116,7 @@ impl ConnectionTask {
         self.done.send_replace(true);
     }
 
-    /// One attempt, and the session or the wait that follows it.
+    /// Makes one attempt, and then serves the session or waits.
     async fn live_once(&mut self) -> Result<(), Over> {
         let settings = self.take_settings();
         let mut addresses = std::mem::take(&mut self.history.addresses);
@@ -227,7 +227,7 @@ impl ConnectionTask {
         Ok(trouble)
     }
 
-    /// Does without what the broker has refused a will for; gives whether that is new.
+    /// Avoids the property for which the broker has refused a will; returns whether that is new.
     fn concede(&mut self, trouble: &Trouble) -> bool {
         let lacks = match trouble {
             Trouble::NoRetain { .. } => &mut self.history.lacks_retain,
@@ -237,7 +237,7 @@ impl ConnectionTask {
         !std::mem::replace(lacks, true)
     }
 
-    /// Tells the other connection since when this one stands.
+    /// Reports to the other connection since when this one has been established.
     fn note_standing(&self, since: Option<Instant>) {
         if let Some(pair) = &self.options.pair {
             pair.stands(self.connection, since);
@@ -250,7 +250,7 @@ impl ConnectionTask {
         self.send(Event::Disconnected { connection: self.connection, reason }).await
     }
 
-    /// Waits for room in the channel; there is no socket that could be held up by it.
+    /// Waits for room in the channel; no socket can be delayed by it.
     async fn send(&self, event: Event) -> Result<(), Over> {
         let mut send = pin!(self.events.send(event));
         let mut ticks = interval(TICK);
@@ -267,7 +267,7 @@ impl ConnectionTask {
         }
     }
 
-    /// Runs a future while the pulse beats; `None` when the settings changed before it was done.
+    /// Runs a future while the pulse beats; `None` when the settings changed before it completed.
     async fn unless_disturbed<T>(
         &self,
         future: impl Future<Output = T>,
@@ -278,8 +278,8 @@ impl ConnectionTask {
         loop {
             {
                 let state = self.shared.lock();
-                // Without a connection there is nothing that closing could wait for: what is
-                // unacknowledged has nowhere to go.
+                // Without a connection there is nothing to wait for: unacknowledged publications
+                // cannot be sent.
                 if state.closing.is_some() {
                     return Err(Over);
                 }
@@ -327,7 +327,7 @@ impl ConnectionTask {
     }
 }
 
-/// What an attempt needs to know.
+/// The inputs of an attempt.
 #[derive(Clone, Copy)]
 struct Way<'a> {
     connection: Connection,
@@ -336,9 +336,9 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Makes a connection in the version that the settings name; `auto` tries 5 first, and 3.1.1
-    /// when the broker's answer shows that it does not know 5. A closing without an answer may come
-    /// of that too, so it is followed by 3.1.1 for this once, as long as 5 has not worked.
+    /// Connects with the version that the settings name; `auto` tries 5 first, and 3.1.1 when the
+    /// broker's answer shows that it does not support 5. A closing without an answer may have the
+    /// same cause, so it is followed by 3.1.1 for this once, as long as 5 has not worked.
     async fn attempt(
         self,
         addresses: &mut Addresses,
@@ -366,8 +366,8 @@ impl Way<'_> {
         Ok(Established { is_certain, ..older })
     }
 
-    /// A broker that has said nothing to MQTT 5 may know 3.1.1 alone, or hang. It knows 3.1.1 alone
-    /// if it answers that at once, and says nothing to MQTT 5 once more. That is not remembered:
+    /// A broker that does not answer MQTT 5 may support 3.1.1 alone, or hang. It supports 3.1.1
+    /// alone if it answers that at once, and again does not answer MQTT 5. This is not remembered:
     /// a broker that hung in between, as at the start of its machine, is asked anew each time.
     async fn answers_only_the_older(
         self,
@@ -375,7 +375,7 @@ impl Way<'_> {
     ) -> Option<Result<Established, Trouble>> {
         let mut older = match self.establish(addresses, Protocol::V311, PROMPT).await {
             Ok(older) => older,
-            // That is an answer as well, and no other one is to be had with these credentials.
+            // That is an answer as well, and no other can be had with these credentials.
             Err(refusal @ (Trouble::BadCredentials { .. } | Trouble::NoCredentials { .. })) => {
                 return Some(Err(refusal));
             }

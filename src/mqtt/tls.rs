@@ -24,10 +24,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Speaks TLS over a stream.
+/// Establishes TLS over a stream.
 ///
 /// # Errors
-/// With the file or the certificate that stands in the way.
+/// Returns an error with the file or the certificate that prevents it.
 pub(super) async fn secure(
     settings: &MqttSettings,
     host: &str,
@@ -38,7 +38,7 @@ pub(super) async fn secure(
         ca_file: settings.ca_file.clone(),
         client_certificate: settings.client_certificate.clone(),
     };
-    // Files may lie on a slow disk: read them off the loop.
+    // Files may lie on a slow disk, so they are read off the loop.
     let config = match tokio::task::spawn_blocking(move || files.load()).await {
         Ok(config) => config?,
         Err(error) => {
@@ -57,7 +57,7 @@ pub(super) async fn secure(
     }
 }
 
-/// Read at each attempt, so that renewed ones are used at the next reconnection.
+/// The files are read at each attempt, so that renewed ones are used at the next reconnection.
 struct TlsFiles {
     ca_file: Option<PathBuf>,
     client_certificate: Option<(PathBuf, PathBuf)>,
@@ -81,7 +81,7 @@ impl TlsFiles {
     }
 
     /// The file's authorities alone, or the system's. Single ones of the system's that cannot be
-    /// read are passed over, as every TLS client does.
+    /// read are skipped, as every TLS client does.
     fn trusted(&self) -> Result<Trusted, Trouble> {
         if let Some(path) = &self.ca_file {
             return Ok(certificates::trusted(path)?);
@@ -95,7 +95,7 @@ impl TlsFiles {
     }
 }
 
-/// Trusts what webpki trusts, and the very certificates that the file names.
+/// Trusts what webpki trusts, and exactly the certificates that the file contains.
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -162,8 +162,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether all that is wrong with a certificate is who issued it. webpki looks at the dates before
-/// that, so they are right then.
+/// Whether the issuer is the only thing wrong with a certificate. webpki checks the dates before
+/// that, so they are valid then.
 fn is_want_of_issuer(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,

@@ -19,24 +19,25 @@ use std::os::fd::AsFd;
 use std::os::linux::net::TcpStreamExt;
 use tokio::net::UnixStream;
 
-/// A stream that MQTT can be spoken over.
+/// A stream that can carry MQTT.
 pub(super) struct OpenStream {
     pub stream: Stream,
-    /// Where there is TCP below it.
+    /// The connection, where the stream runs over TCP.
     pub receipts: Option<Receipts>,
 }
 
 /// TCP's own acknowledgements of a connection, which the kernel holds back for up to 40 ms.
 ///
 /// A broker that writes its small packets one by one, and does not set `TCP_NODELAY` (mosquitto
-/// sets it only where it is told to), sends none while the one before it is unacknowledged.
+/// sets it only where configured to), sends none while the one before it is unacknowledged.
 pub(super) struct Receipts(std::net::TcpStream);
 
 impl Receipts {
-    /// Sends what is held back (`TCP_QUICKACK` in tcp(7)), and lets the kernel hold back again: else
-    /// it would acknowledge each small packet, and the broker send each by itself.
+    /// Sends the acknowledgements that are held back (`TCP_QUICKACK` in tcp(7)), and lets the
+    /// kernel hold them back again: otherwise it would acknowledge each small packet, and the
+    /// broker would send each by itself.
     pub(super) fn send_now(&self) {
-        // It is a matter of speed alone, and a socket that is broken says so when it is read.
+        // An error here affects only the speed, and a broken socket is noticed when it is read.
         let _sent = self.0.set_quickack(true).and_then(|()| self.0.set_quickack(false));
     }
 }
@@ -50,7 +51,7 @@ pub(super) struct Dialled {
 /// Connects to the socket that the settings name.
 ///
 /// # Errors
-/// With the address that stands in the way.
+/// Returns an error with the address that failed.
 pub(super) async fn dial(
     settings: &MqttSettings,
     addresses: &mut Addresses,
@@ -75,16 +76,16 @@ pub(super) async fn dial(
         }
     };
     let stream = addresses.dial(&host, port).await.map_err(unreachable)?;
-    // Packets are gathered before they are written, so waiting for more would only delay alerts.
+    // Packets are collected before they are written, so a further delay would only delay alerts.
     stream.set_nodelay(true).map_err(unreachable)?;
     let same = stream.as_fd().try_clone_to_owned().map_err(unreachable)?;
     Ok(Dialled { stream: Box::new(stream), receipts: Some(Receipts(same.into())) })
 }
 
-/// Makes a connection one that MQTT can be spoken over: TLS and websocket, as the settings say.
+/// Prepares a connection to carry MQTT: TLS and websocket, as the settings require.
 ///
 /// # Errors
-/// With the file, certificate or address that stands in the way.
+/// Returns an error with the file, certificate or address that prevents it.
 pub(super) async fn open(settings: &MqttSettings, dialled: Dialled) -> Result<OpenStream, Trouble> {
     let Dialled { stream, receipts } = dialled;
     let stream = match &settings.server {
@@ -121,8 +122,8 @@ async fn upgrade(settings: &MqttSettings, url: &str, stream: Stream) -> Result<S
     let mut request = url.into_client_request().map_err(|error| trouble(error.to_string()))?;
     // MQTT 5, 6: the subprotocol is `mqtt` for all versions.
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
-    // A frame may hold the largest packet; a bound there is, because memory is taken for a frame as
-    // soon as its length is known.
+    // A frame may hold the largest packet. The size is bounded because memory is allocated for a
+    // frame as soon as its length is known.
     let most = Some(MAX_PACKET_BYTES as usize);
     let config = WebSocketConfig::default().max_message_size(most).max_frame_size(most);
     let (socket, response) =

@@ -1,4 +1,4 @@
-//! What can go wrong with a connection, in sentences that name the thing and the way out.
+//! Connection troubles, described in sentences that name the object and the remedy.
 
 use super::certificates::FileError;
 use super::settings::{BrokerAddress, socket_hint};
@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a connection could not be made or was lost.
+/// Explains why a connection could not be made or was lost.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
     #[error("cannot reach {server}: {source}")]
@@ -73,7 +73,7 @@ pub(super) enum Trouble {
     Broken { server: BrokerAddress, source: io::Error },
     #[error("the broker {server} closed the connection: {reason}")]
     Farewell { server: BrokerAddress, reason: String },
-    /// The broker said that it closes for what this side has sent.
+    /// The broker stated that it closes because of something that this side has sent.
     #[error("the broker {server} closed the connection: {reason}")]
     Objection { server: BrokerAddress, reason: String },
     #[error("the broker {server} closed the connection on {what}")]
@@ -96,13 +96,13 @@ pub(super) enum Trouble {
     SettingsChanged,
 }
 
-/// Troubles that are one change to a person: a broker that restarts is first gone and then
-/// unreachable, which is one story.
+/// Groups troubles that are one change to a person: a broker that restarts is first gone and then
+/// unreachable, which is one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TroubleKind {
-    /// Time may heal it: not reachable, lost, silent.
+    /// Trouble that may pass by itself: not reachable, lost, silent.
     Passing,
-    /// A person must act: certificates, protocol, client identifier.
+    /// Trouble that a person must fix: certificates, protocol, client identifier.
     Setup,
     Refused,
     TakenOver,
@@ -140,12 +140,12 @@ impl Trouble {
             | Self::Rejected { .. }
             | Self::Protocol { .. } => TroubleKind::Setup,
             Self::BadCredentials { .. } | Self::NoCredentials { .. } => TroubleKind::Refused,
-            // The watching is worth more than the recording, which gives way.
+            // Watching matters more than recording, so the state connection gives way.
             Self::TakenOver | Self::OwnPair { .. } => TroubleKind::TakenOver,
         }
     }
 
-    /// `quiet` is how long ago anything came from the broker.
+    /// `quiet` is the time since anything arrived from the broker.
     pub(super) fn loss_reason(&self, quiet: Duration) -> LossReason {
         if self.is_silence() {
             return LossReason::Silent { sentence: self.to_string(), quiet };
@@ -160,7 +160,7 @@ impl Trouble {
         }
     }
 
-    /// Whether the broker stopped answering, so that nobody knows since when it was gone.
+    /// Whether the broker stopped answering, so that the time at which it went away is unknown.
     fn is_silence(&self) -> bool {
         match self {
             Self::Broken { source, .. } => matches!(
@@ -176,7 +176,7 @@ impl Trouble {
         }
     }
 
-    /// An error of the stream once it stands; rustls hides its own inside.
+    /// Describes an error of an established stream; rustls wraps its own.
     pub(super) fn from_stream(server: &BrokerAddress, source: io::Error) -> Self {
         let server = server.clone();
         match tls_error(&source) {
@@ -263,6 +263,6 @@ fn tls_hint(error: &rustls::Error) -> Cow<'static, str> {
     })
 }
 
-/// How a broker gets a certificate that works; the names follow.
+/// The remedy for a broker's certificate; the names follow.
 const NEW_CERTIFICATE: &str = "make the broker a new certificate with `openssl req -x509 -newkey \
     rsa:2048 -nodes -days 3650 -keyout broker.key -out broker.crt -subj /CN=broker -addext";

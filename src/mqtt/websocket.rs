@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct WebSocket<S> {
     receiver: WebSocketReceiver<S>,
     writer: ByteWriter<WebSocketSender<S>>,
-    /// What of the last message was not asked for yet.
+    /// The part of the last message that has not been read yet.
     rest: Bytes,
 }
 

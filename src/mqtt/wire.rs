@@ -18,7 +18,7 @@ use std::time::Duration;
 pub(super) const MAX_PACKET_BYTES: u32 = 268_435_455 + 5;
 
 /// How long the broker keeps the state connection's session in MQTT 5: a week, so that a monitor
-/// that was off over a holiday still gets what was kept for it.
+/// that was off over a holiday still receives the messages kept for it.
 pub(super) const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many QoS 1 messages the broker may have unacknowledged on the state connection in MQTT 5.
@@ -26,7 +26,7 @@ pub(super) const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// announce; there the broker's own applies (mosquitto: 20).
 pub(super) const STATE_RECEIVE_MAXIMUM: u16 = 100;
 
-/// What a CONNECT packet says.
+/// The contents of a CONNECT packet.
 pub(super) struct Hello<'a> {
     pub connection: Connection,
     pub client_id: String,
@@ -42,17 +42,17 @@ pub(super) enum Incoming {
     Accepted(Accepted),
     Rejected(ConnackRejection),
     Publish(Incomer),
-    /// A PUBLISH that breaks MQTT's rules for topics or properties, but whose packet identifier
-    /// can be told (`None` at QoS 0).
+    /// A PUBLISH that violates MQTT's rules for topics or properties, but whose packet identifier
+    /// is known (`None` at QoS 0).
     BadPublish {
         pkid: Option<u16>,
     },
-    /// With the reason in words where the publication was refused.
+    /// With a description of the reason where the publication was refused.
     PubAck {
         pkid: u16,
         refused: Option<&'static str>,
     },
-    /// A reason in words for each filter that was refused, in the order of the SUBSCRIBE.
+    /// The reason for each filter that was refused, in the order of the SUBSCRIBE.
     SubAck {
         pkid: u16,
         refused: Vec<Option<&'static str>>,
@@ -61,7 +61,7 @@ pub(super) enum Incoming {
         pkid: u16,
     },
     PingResp,
-    /// The broker says why it closes (MQTT 5 only).
+    /// The broker states why it closes (MQTT 5 only).
     Disconnect(Farewell),
     /// A packet that a broker has no reason to send.
     Unexpected(&'static str),
@@ -74,7 +74,7 @@ pub(super) struct Accepted {
     pub limits: Limits,
 }
 
-/// What the broker can take, as its CONNACK says it; in 3.1.1 the protocol's own bounds.
+/// The broker's limits as its CONNACK states them; in 3.1.1 the protocol's own bounds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Unacknowledged QoS 1 publications.
@@ -90,7 +90,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// What is missing, in words; nothing where all is there.
+    /// The missing features, in words; empty when all are supported.
     pub(super) fn lacks(&self) -> String {
         let missing = [
             (!self.retain_available)
@@ -115,11 +115,11 @@ impl Limits {
 /// CONNACK without success.
 #[derive(Debug)]
 pub(super) enum ConnackRejection {
-    /// The broker does not speak this version.
+    /// The broker does not support this version.
     Version,
     /// Bad user name or password, or not authorized.
     Credentials,
-    /// The will was to be retained, or was of QoS 1, which the broker cannot do.
+    /// The will is retained, or of QoS 1, which the broker does not support.
     NoRetain,
     NoQos,
     /// Anything else, in words.
@@ -130,7 +130,7 @@ pub(super) enum ConnackRejection {
 pub(super) enum Farewell {
     TakenOver,
     NotAuthorized,
-    /// Something that this side has sent.
+    /// An objection to something that this side has sent.
     Objection(String),
     Other(String),
 }
@@ -141,15 +141,15 @@ pub(super) struct Incomer {
     pub topic: Bytes,
     pub payload: Bytes,
     pub retain: bool,
-    /// It was sent to an earlier connection of the session.
+    /// Whether it was sent to an earlier connection of the session.
     pub dup: bool,
     /// `None` at QoS 0.
     pub pkid: Option<u16>,
-    /// The clientid of the monitor that gave the state back, where the protocol tells.
+    /// The clientid of the monitor that restored the state, where the protocol carries it.
     pub restored_by: Option<String>,
 }
 
-/// A packet that breaks the protocol; the connection is of no use after it.
+/// A packet that violates the protocol; the connection cannot be used after it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Malformed(pub String);
@@ -166,7 +166,7 @@ pub(super) trait Wire: Send + Sync {
     /// Takes the next whole packet out of the buffer; `None` when there is none yet.
     ///
     /// # Errors
-    /// When the bytes are no MQTT.
+    /// Returns an error when the bytes are not MQTT.
     fn decode(&self, input: &mut BytesMut) -> Result<Option<Incoming>, Malformed>;
 
     fn connect(&self, hello: &Hello<'_>, out: &mut BytesMut) -> Result<(), Unwritable>;
@@ -207,7 +207,7 @@ pub(super) trait Wire: Send + Sync {
         out.put_slice(&[0xC0, 0]);
     }
 
-    /// A clean farewell, upon which the broker forgets the will (MQTT 5, 3.14.4).
+    /// A clean DISCONNECT, upon which the broker discards the will (MQTT 5, 3.14.4).
     fn disconnect(&self, out: &mut BytesMut) {
         out.put_slice(&[0xE0, 0]);
     }
@@ -225,8 +225,8 @@ fn is_publish(input: &BytesMut) -> bool {
     input.first().is_some_and(|byte| byte >> 4 == 3)
 }
 
-/// The packet identifier of a PUBLISH whose other parts are broken: it follows the topic
-/// (MQTT 5, 3.3.2). `None` when it cannot be told, `Some(None)` at QoS 0.
+/// The packet identifier of a PUBLISH whose other parts are broken: it follows the topic (MQTT 5,
+/// 3.3.2). `None` when it cannot be determined, `Some(None)` at QoS 0.
 fn pkid_of_broken_publish(frame: &[u8]) -> Option<Option<u16>> {
     let qos = (frame.first()? >> 1) & 0b11;
     if qos == 0 {
@@ -258,7 +258,7 @@ fn write_whole<E: std::fmt::Display>(
     }
 }
 
-/// Takes bytes for what a broker sends, in both versions.
+/// Decodes bytes as packets of a broker, in both versions.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(data: &[u8]) {
     for protocol in [Protocol::V5, Protocol::V311] {

@@ -1,4 +1,4 @@
-//! What of a session's packets is unanswered, and what is left out of it.
+//! Tracks the unanswered packets of a session, and the ones it leaves out.
 
 use super::MqttSession;
 use crate::mqtt::suspects::{self, ItemVerdict, SuspectItem, Unanswered};
@@ -28,7 +28,7 @@ impl MqttSession<'_> {
         unanswered
     }
 
-    /// An answer with this packet identifier came.
+    /// An answer with this packet identifier arrived.
     pub(super) fn answered(&mut self, pkid: u16) {
         let taken = self.ledger.answered(pkid);
         self.note_taken(taken);
@@ -40,7 +40,7 @@ impl MqttSession<'_> {
         }
     }
 
-    /// Takes up what is to be subscribed to, but for what was put aside.
+    /// Takes the filters to subscribe to, except for those set aside.
     pub(super) fn take_up(&mut self, subscriptions: Vec<Subscription>) {
         for subscription in subscriptions {
             let item = SuspectItem::Filter(subscription.filter.clone());
@@ -64,7 +64,7 @@ impl MqttSession<'_> {
         }
     }
 
-    /// Sends once more what the broker is known to take by now, and one publication of what was put
+    /// Sends once more what the broker is now known to accept, and one publication that was set
     /// aside a while ago.
     pub(super) fn retry_publications(&mut self) {
         let topics: Vec<TopicName> =
@@ -82,7 +82,7 @@ impl MqttSession<'_> {
         }
     }
 
-    /// Asks once more, and for nothing else, for a subscription that was put aside a while ago.
+    /// Requests once more, and alone, a subscription that was set aside a while ago.
     pub(super) fn retry_aside(&mut self) {
         if self.aside.is_empty() || self.is_unanswered() || !self.subscribing.is_empty() {
             return;

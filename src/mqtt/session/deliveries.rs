@@ -1,4 +1,4 @@
-//! Takes in messages, numbers those of persistent sessions, and acknowledges them in their order.
+//! Receives messages, numbers those of persistent sessions, and acknowledges them in order.
 
 use super::{MqttSession, Unacknowledged};
 use crate::mqtt::settings::BrokerAddress;
@@ -9,8 +9,8 @@ use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeSet;
 
 /// Packet identifiers of deliveries that were reported on earlier connections of a session and have
-/// no acknowledgement. The broker sends them again with the same identifiers (MQTT-4.4.0-1), ahead
-/// of everything else (MQTT-4.6.0-1).
+/// not been acknowledged. The broker sends them again with the same identifiers (MQTT-4.4.0-1),
+/// ahead of everything else (MQTT-4.6.0-1).
 #[derive(Debug, Default)]
 pub(in crate::mqtt) struct Reported {
     /// The broker that holds the session.
@@ -19,7 +19,7 @@ pub(in crate::mqtt) struct Reported {
 }
 
 impl Reported {
-    /// A connection begins. Without the session that the broker kept, nothing comes again.
+    /// A connection begins. Without the session that the broker kept, nothing is repeated.
     pub fn connected(&mut self, server: &BrokerAddress, session_present: bool) {
         if !session_present || self.server.as_ref() != Some(server) {
             self.pkids.clear();
@@ -32,7 +32,8 @@ impl Reported {
             Some(pkid) if dup && self.pkids.remove(&pkid) => Redelivery::Reported,
             Some(_) if dup => Redelivery::Unknown,
             Some(_) if !self.pkids.is_empty() => {
-                // Those that did not come by now were acknowledged, and their identifiers are free.
+                // Deliveries that have not been repeated by now were acknowledged, and their
+                // identifiers are free.
                 self.pkids.clear();
                 Redelivery::No
             }
@@ -49,7 +50,8 @@ impl MqttSession<'_> {
     }
 
     pub(super) fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
-        // What another monitor gives back is no echo, nothing new and no sign of life.
+        // A state that another monitor restores is neither an echo nor news, and never counts as
+        // contact.
         if incomer.restored_by.as_ref().is_some_and(|owner| *owner != self.context.owner) {
             self.pass_over(incomer.pkid);
             return None;
@@ -84,14 +86,14 @@ impl MqttSession<'_> {
         }
     }
 
-    /// Drops a message that breaks the rules.
+    /// Drops a message that violates the rules.
     pub(super) fn discard(&mut self, pkid: Option<u16>) {
         self.context.shared.lock().discarded += 1;
         self.pass_over(pkid);
     }
 
-    /// Tells nobody of a message. The broker gets its acknowledgement in its turn nevertheless, or
-    /// it would send the message for ever.
+    /// Drops a message silently. The broker still gets its acknowledgement in turn, or it would
+    /// repeat the message forever.
     fn pass_over(&mut self, pkid: Option<u16>) {
         match (self.context.connection, pkid) {
             (Connection::Watch, Some(pkid)) => self.wire.puback(pkid, &mut self.link.output),

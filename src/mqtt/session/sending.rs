@@ -1,4 +1,4 @@
-//! Writes what waits to be sent, in its order, as far as the windows and the broker's limits allow.
+//! Writes the waiting messages in order, as far as the windows and the broker's limits allow.
 
 use super::{
     FilterRequest, MAX_OUTPUT, MqttSession, PUBLISH_WINDOW, SUBSCRIBE_BYTES, SUBSCRIBE_OVERHEAD,
@@ -68,8 +68,8 @@ impl MqttSession<'_> {
         }
     }
 
-    /// What is to become of the next publication. What may be tried again goes out alone; where
-    /// something else lacks its answer, it is left aside for longer, so that it holds nothing up.
+    /// Decides about the next publication. One that may be tried again is sent alone; where
+    /// something else is unanswered, it is set aside for longer, so that it delays nothing.
     fn verdict_now(&mut self, item: SuspectItem) -> ItemVerdict {
         match self.context.suspects.verdict(&item) {
             ItemVerdict::Retry if self.is_unanswered() => ItemVerdict::Aside,
@@ -81,7 +81,8 @@ impl MqttSession<'_> {
         }
     }
 
-    /// Bends a publication to what the broker takes; one that it cannot take at all is done with.
+    /// Adapts a publication to what the broker accepts; one that it cannot accept at all is
+    /// completed as refused.
     fn send_publication(&mut self, mut publication: Publication, pkid: u16, dup: bool) {
         let lowered = publication.qos > self.limits.max_qos;
         publication.qos = publication.qos.min(self.limits.max_qos);
@@ -127,9 +128,9 @@ impl MqttSession<'_> {
         }
     }
 
-    /// Sends a ping behind publications that nobody answers, such as the `up` of each second: the
-    /// answer shows that the broker has taken them, and a broker that was held up for a while is
-    /// noticed by it also when nobody else asks it.
+    /// Sends a ping behind publications that have no answer, such as the `up` of each second: the
+    /// answer shows that the broker has received them, and reveals a stalled broker even when no
+    /// other packet awaits an answer.
     pub(super) fn check(&mut self) {
         if self.stall.begin_check() {
             self.ledger.ping_sent();
@@ -137,7 +138,7 @@ impl MqttSession<'_> {
         }
     }
 
-    /// Sends the next packet full of filters.
+    /// Sends the next packet of filters.
     fn send_request(&mut self) {
         let requests = &self.requests;
         let is_used = |pkid| requests.contains_key(&pkid);

@@ -1,8 +1,8 @@
-//! Why the broker has closed a connection, as far as that shows.
+//! Determines why the broker has closed a connection, as far as possible.
 //!
-//! Only in MQTT 5 can a broker say so, and not all do. What it says nothing about is one of three:
-//! it objects to something that this side has sent (see `suspects`), the monitor's other connection
-//! has displaced this one (see `pair`), or a stranger has the same clientid.
+//! Only in MQTT 5 can a broker state the reason, and not all do. An unstated reason is one of
+//! three: the broker objects to something that this side has sent (see `suspects`), the monitor's
+//! other connection has displaced this one (see `pair`), or another client has the same clientid.
 
 use super::{ConnectionTask, Way};
 use crate::mqtt::ConnectionOptions;
@@ -18,16 +18,17 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// This many connections in a row that were closed within [`STRUGGLE_TIME`] of their CONNACK, each
-/// of them made at the first try and with nothing unanswered, look like a struggle for the clientid,
-/// if the broker took a new connection right after each: one that stops or dies no longer listens
-/// when its clients learn of it. Proof is that a connection with another clientid is left alone.
+/// of them made at the first try and with nothing unanswered, indicate a conflict over the
+/// clientid, if the broker accepted a new connection right after each: one that stops or dies no
+/// longer listens when its clients notice. The proof is that a connection with another clientid
+/// stays open.
 const STRUGGLE_COUNT: u32 = 3;
 const STRUGGLE_TIME: Duration = Duration::from_secs(15);
 
-/// For seeing whether a broker listens that has just closed a connection.
+/// The time limit for checking whether a broker that has just closed a connection still listens.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For the other connection of the pair to hear of what has happened to it.
+/// The time in which the other connection of the pair notices what has happened to it.
 const PAIR_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How a session ended.
@@ -40,7 +41,7 @@ pub(super) struct Closing {
 }
 
 impl ConnectionTask {
-    /// Gives the trouble that is behind a closing.
+    /// Returns the trouble behind a closing.
     pub(super) async fn judge(
         &mut self,
         closing: Closing,
@@ -91,10 +92,10 @@ impl ConnectionTask {
         Ok(trouble)
     }
 
-    /// Whether the monitor's other connection came about when this one ended.
+    /// Whether the monitor's other connection began when this one ended.
     async fn is_displaced(&mut self, ended: Instant) -> Result<bool, Over> {
         let Some(pair) = self.options.pair.clone() else { return Ok(false) };
-        // Where the broker itself went down, the other one is closed as well.
+        // When the broker itself stopped, the other one is closed as well.
         self.unless_disturbed(sleep(PAIR_PATIENCE)).await?;
         Ok(pair.note_end(self.connection, ended))
     }
@@ -110,8 +111,8 @@ impl ConnectionTask {
         Ok(matches!(probe, Some(Ok(Ok(_)))))
     }
 
-    /// Whether the broker keeps a connection that differs in its clientid alone, for longer than
-    /// the one that it has closed.
+    /// Whether the broker keeps a connection that differs only in its clientid, for longer than the
+    /// one that it has closed.
     async fn is_left_alone_as_another(
         &self,
         settings: &MqttSettings,

@@ -46,7 +46,7 @@ impl Wire for V5 {
 
     fn connect(&self, hello: &Hello<'_>, out: &mut BytesMut) -> Result<(), Unwritable> {
         let mut properties = mqtt::ConnectProperties::new();
-        // No maximum packet size: absent means that the broker may send what MQTT can frame.
+        // No maximum packet size: when absent, the broker may send whatever MQTT can frame.
         let clean_start = match hello.connection {
             Connection::Watch | Connection::Former(FormerPart::Look | FormerPart::End) => {
                 properties.session_expiry_interval = Some(0);
@@ -117,9 +117,9 @@ impl Wire for V5 {
         connection: Connection,
         out: &mut BytesMut,
     ) -> Result<(), Unwritable> {
-        // On the watch connection a set retain flag means a replay, which is asked for where it is
-        // wanted alone, and live messages come without it; on the state connection the flag belongs
-        // to the state.
+        // On the watch connection a set retain flag marks a replay, which is requested only where
+        // needed, and live messages come without it; on the state connection the flag belongs to
+        // the state.
         let preserve_retain =
             matches!(connection, Connection::State | Connection::Former(FormerPart::Drain));
         let retain_forward_rule = |subscription: &Subscription| match connection {
@@ -159,8 +159,8 @@ fn is_old_connack(input: &BytesMut) -> bool {
     input.starts_with(&[0x20, 2])
 }
 
-/// Takes a DISCONNECT that ends after its reason, as MQTT 5, 3.14.2.2.1 allows and brokers do; the
-/// library's reader wants a length of properties after it.
+/// Accepts a DISCONNECT that ends after its reason, as MQTT 5, 3.14.2.2.1 allows and brokers send;
+/// the library's reader requires a length of properties after it.
 fn short_disconnect(input: &mut BytesMut) -> Option<Result<mqtt::Disconnect, Error>> {
     let reason = *input.strip_prefix(&[0xE0, 1])?.first()?;
     input.advance(3);
@@ -304,7 +304,7 @@ fn connack(ack: mqtt::ConnAck) -> Incoming {
     Incoming::Rejected(rejection)
 }
 
-/// MQTT 5, 3.2.2.3: what is absent takes the protocol's default.
+/// A property that is absent has the protocol's default (MQTT 5, 3.2.2.3).
 fn limits(properties: Option<&mqtt::ConnAckProperties>) -> Limits {
     let Some(properties) = properties else { return Limits::NONE };
     Limits {
