@@ -1,12 +1,13 @@
-//! The durable store: recorded states, what is known of the devices, and the session's filters, in
-//! LMDB on a thread of its own.
+//! The durable store: recorded states, the devices' records, and the session's filters, in LMDB on
+//! a separate thread.
 //!
-//! Commands go in through a bounded channel and are carried out in order; what waits is put into
-//! one transaction with one fsync, and then reported. When a commit fails the group stays in memory
-//! and is tried again until it succeeds, and everything behind it waits, reads too: no read misses
-//! what was sent before it. The core decides what a state means and when it is restored.
+//! Commands go in through a bounded channel and are carried out in order; waiting commands are
+//! combined into one transaction with one fsync, and then reported. When a commit fails, the group
+//! stays in memory and is retried until it succeeds, and everything behind it waits, including
+//! reads: no read misses a command that was sent before it. The core decides the meaning of a state
+//! and the time of its restore.
 //!
-//! Flags are LMDB's default, so that a commit that was reported survives a power cut.
+//! The flags are LMDB's default, so that a commit that was reported survives a power cut.
 
 mod disk;
 mod error;
@@ -38,25 +39,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use stuck::Stuck;
 
-/// How many commands may wait: the 4,096 deliveries that are unacknowledged at most, 8 reads, one
-/// saving of devices, and room for saved filters. When it is full, [`StoreHandle::send`] says so
-/// and the sender keeps the command.
+/// The number of commands that may wait: the 4,096 deliveries that can be unacknowledged, 8 reads,
+/// one saving of devices, and room for saved filters. When it is full, [`StoreHandle::send`]
+/// returns the command to the sender, which keeps it.
 pub const CHANNEL_CAPACITY: usize = 4_096 + 8 + 1 + 55;
 
 /// Bytes of address space reserved for the data at first; the file grows only as it is filled.
 pub const DEFAULT_MAP_BYTES: usize = 1 << 30;
 
-/// The start waits for a look at the store no longer than this, far longer than a look at a large
-/// one takes.
+/// The start waits for a check of the store no longer than this, far longer than the check of a
+/// large one takes.
 const CHECK_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Between two signs of life of a look at the store.
+/// The interval between two pulses of a check of the store.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where the store is.
+/// The location of the store.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// Made if it does not exist; no other process may use it.
+    /// The directory, created if it does not exist; no other process may use it.
     pub directory: PathBuf,
     /// [`DEFAULT_MAP_BYTES`]; a multiple of the page size. Doubled whenever it is full.
     pub map_bytes: usize,
@@ -86,8 +87,8 @@ pub enum StoreCommand {
 #[error("{CHANNEL_CAPACITY} commands wait for the store already")]
 pub struct StoreFull(pub Box<StoreCommand>);
 
-/// The way to the store's thread. Dropped without [`StoreHandle::close`], the thread still writes
-/// what waits, and nobody hears how that ended.
+/// A handle to the store's thread. If it is dropped without [`StoreHandle::close`], the thread
+/// still writes the waiting commands, and the result is not reported.
 #[derive(Debug)]
 pub struct StoreHandle {
     commands: SyncSender<StoreCommand>,
@@ -97,21 +98,21 @@ pub struct StoreHandle {
     stuck: Arc<Stuck>,
 }
 
-/// What [`check_format`] has found, since a look at all pages of a store takes time.
+/// The result of [`check_format`], whose check of all pages takes time.
 pub struct Opened(Found);
 
 enum Found {
-    /// A store that is good, and open already.
+    /// A good store, already open.
     Good {
-        // Before the lock, to be closed before it goes.
+        // It is declared before the lock, to be closed before the lock is released.
         disk: disk::Disk,
         lock: files::DirectoryLock,
     },
-    /// A large one, on a slow disk.
+    /// A large store on a slow disk, whose check is still running.
     Looking(Looking),
 }
 
-/// A look at a store that is not over.
+/// A running check of a store.
 struct Looking {
     outcome: Receiver<Result<Option<Opened>, StoreError>>,
     pulse: Pulse,
@@ -125,14 +126,14 @@ impl Looking {
         let (directory, beaten, watched) = (directory.to_owned(), pulse.clone(), stuck.clone());
         let look = move || {
             watched.watch_this_thread();
-            // Nobody waits any more if this fails, and the store is closed again.
+            // If this fails, the caller has gone away, and the store is closed again.
             let _ = answer.try_send(look_at(&directory, &beaten));
         };
         std::thread::Builder::new().name("store-check".to_owned()).spawn(look)?;
         Ok(Self { outcome, pulse, stuck })
     }
 
-    /// What it has found, if it is over by then. `Ok(None)` also where its thread died.
+    /// The result, if the check is complete by then. `Ok(None)` also where its thread died.
     fn outcome(&self, within: Duration) -> Option<Result<Option<Opened>, StoreError>> {
         match self.outcome.recv_timeout(within) {
             Ok(outcome) => Some(outcome),
@@ -151,12 +152,12 @@ impl Looking {
 }
 
 impl Opened {
-    /// Under which identity it was used; `None` where it was last used by a version before 0.4.0.
-    /// While that cannot be said, it is one that nobody has used.
+    /// The identity under which it was used; `None` where it was last used by a version before
+    /// 0.4.0. While this is unknown, the store counts as unused.
     #[must_use]
     pub fn identity(&self) -> Option<IdentityRecord> {
         let Found::Good { disk, .. } = &self.0 else { return Some(IdentityRecord::default()) };
-        // What is wrong with it is told when the store's thread reads it.
+        // An error in it is reported when the store's thread reads it.
         disk.identity().ok().and_then(Result::ok).unwrap_or_else(|| Some(IdentityRecord::default()))
     }
 }
@@ -167,19 +168,19 @@ impl std::fmt::Debug for Opened {
     }
 }
 
-/// Says whether this version may touch the store in `directory`; to be asked before [`spawn`].
-/// A good store is returned open, so that it is not checked twice; if the check takes longer than
-/// [`CHECK_PATIENCE`], the unfinished check is returned. A missing, damaged, locked or unreadable
-/// store gives `None`, and the store's thread reports it.
+/// Checks whether this version may use the store in `directory`; it must be called before
+/// [`spawn`]. A good store is returned open, so that it is not checked twice; if the check takes
+/// longer than [`CHECK_PATIENCE`], the unfinished check is returned. A missing, damaged, locked or
+/// unreadable store gives `None`, and the store's thread reports it.
 ///
 /// # Errors
-/// [`StoreError::NewerFormat`] and no other.
+/// Returns [`StoreError::NewerFormat`] and no other error.
 pub fn check_format(directory: &Path) -> Result<Option<Opened>, StoreError> {
     check_format_within(directory, CHECK_PATIENCE)
 }
 
 fn check_format_within(directory: &Path, patience: Duration) -> Result<Option<Opened>, StoreError> {
-    // Without a thread, the store's own will fare no better, and say so.
+    // If no thread can be started, the same happens to the store's own, which reports it.
     let Ok(looking) = Looking::begin(directory) else { return Ok(None) };
     looking.outcome(patience).unwrap_or_else(|| Ok(Some(Opened(Found::Looking(looking)))))
 }
@@ -199,7 +200,7 @@ fn look_at(directory: &Path, pulse: &Pulse) -> Result<Option<Opened>, StoreError
 /// Starts the store's thread. It reports through `events`; while that channel is full, it waits.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// Returns an error when the system cannot create a thread.
 pub fn spawn(
     settings: StoreSettings,
     events: tokio::sync::mpsc::Sender<Event>,
@@ -208,10 +209,11 @@ pub fn spawn(
     spawn_with(None, settings, events, pulse)
 }
 
-/// As [`spawn`], with what [`check_format`] has opened in the directory of these settings.
+/// Starts the store's thread as [`spawn`] does, with the store that [`check_format`] has opened in
+/// the directory of these settings.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// Returns an error when the system cannot create a thread.
 pub fn spawn_with(
     opened: Option<Opened>,
     settings: StoreSettings,
@@ -219,7 +221,7 @@ pub fn spawn_with(
     pulse: Pulse,
 ) -> std::io::Result<StoreHandle> {
     let (commands, received) = sync_channel(CHANNEL_CAPACITY);
-    // One message, sent as the thread's last act: never full.
+    // This is the only message, sent as the thread's last act, so the channel is never full.
     let (done, flushed) = sync_channel(1);
     let closing = Arc::new(OnceLock::new());
     let stuck = Arc::new(Stuck::default());
@@ -227,7 +229,7 @@ pub fn spawn_with(
     let writer = writer::Writer::new(settings, events, pulse, received, shared).with(opened);
     let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
         let flushed = writer.run();
-        // A handle that was dropped does not want to know.
+        // A dropped handle does not need the result.
         let _ = done.try_send(flushed);
     })?;
     Ok(StoreHandle { commands, closing, flushed, thread, stuck })
@@ -237,7 +239,7 @@ impl StoreHandle {
     /// Hands a command to the store without waiting.
     ///
     /// # Errors
-    /// When [`CHANNEL_CAPACITY`] commands wait already.
+    /// Returns the command when [`CHANNEL_CAPACITY`] commands already wait.
     pub fn send(&self, command: StoreCommand) -> Result<(), StoreFull> {
         self.commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(command) | TrySendError::Disconnected(command) => {
@@ -252,21 +254,21 @@ impl StoreHandle {
         self.stuck.waits_for_disk()
     }
 
-    /// Whether it is to be told now that the disk does not answer; once for each time. The store
-    /// reports [`Event::StoreRecovered`] when it does.
+    /// Whether to report now that the disk does not answer, once for each outage. The store reports
+    /// [`Event::StoreRecovered`] when it does.
     #[must_use]
     pub fn is_newly_stuck(&self) -> bool {
         !self.stuck.is_told() && self.stuck.waits_for_disk() && self.stuck.tell()
     }
 
-    /// Writes everything that waits, closes the database and ends the thread. Blocks for at most
-    /// `within`, and a tenth of a second more for a system call that is under way; events for which
-    /// there is no room are dropped by then. Returns whether all of it is on disk.
+    /// Writes all waiting commands, closes the database and ends the thread. Blocks for at most
+    /// `within`, and a tenth of a second more for a running system call; events for which there is
+    /// no room are dropped by then. Returns whether everything is on disk.
     #[must_use]
     pub fn close(self, within: Duration) -> bool {
         let Self { commands, closing, flushed, thread, stuck: _ } = self;
         drop(commands);
-        // Set nowhere else, for `self` is consumed.
+        // It is set nowhere else, because `self` is consumed.
         let _ = closing.set(Instant::now() + within);
         thread.thread().unpark();
         match flushed.recv_timeout(within + Duration::from_millis(100)) {
@@ -309,7 +311,7 @@ mod tests {
     #[test]
     fn a_look_that_takes_long_is_waited_for_and_not_begun_anew() {
         let directory = tempfile::tempdir().unwrap();
-        // Some time passes before so many pages are looked at.
+        // Some time passes before so many pages are checked.
         let topics = (0..50_000).map(|number| format!("home/{number}/state"));
         open(directory.path()).commit(&group(topics)).unwrap();
         let opened = check_format_within(directory.path(), Duration::ZERO).unwrap();

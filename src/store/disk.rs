@@ -1,8 +1,8 @@
 //! The open database: one transaction for a group of changes, range scans for reading.
 //!
 //! Three tables: `meta` (the schema record, the heartbeat, the session's filters, the identity),
-//! `states` by topic, `devices` by name. Every value carries a checksum. The writer retries, reports
-//! and puts aside.
+//! `states` by topic, `devices` by name. Every value carries a checksum. The writer retries,
+//! reports errors and sets damaged files aside.
 
 use super::StoreCommand;
 use super::error::StoreError;
@@ -52,7 +52,7 @@ pub(super) struct Disk {
     devices: Table,
 }
 
-/// So many entries are passed sooner one by one than by looking for the one behind them.
+/// This many entries are passed faster one by one than by searching for the next one.
 const NEAR: usize = 8;
 
 /// One chunk of recorded states.
@@ -62,12 +62,12 @@ pub(super) struct Chunk {
     pub next: Option<TopicName>,
     /// Keys of records that fail their checksum.
     pub damaged: Vec<Vec<u8>>,
-    /// Entries that were looked at for it.
+    /// The number of entries that were examined for it.
     pub examined: usize,
 }
 
 impl Disk {
-    /// Opens the store, or makes it where there is none. The directory's lock must be held.
+    /// Opens the store, or creates it where there is none. The directory's lock must be held.
     pub fn open(
         directory: &Path,
         map_bytes: usize,
@@ -89,7 +89,7 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Makes an empty store beside its place and moves it there when it is on disk, so that a
+    /// Creates an empty store beside its place and moves it there when it is on disk, so that a
     /// power cut or a full disk in between leaves nothing that looks like a damaged one.
     fn make(directory: &Path, map_bytes: usize) -> Result<(), StoreError> {
         let workshop = files::open_workshop(directory)?;
@@ -103,8 +103,8 @@ impl Disk {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(map_bytes).max_dbs(3).max_readers(8);
         #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
-        // SAFETY: the file's size was checked, and the directory's lock keeps every other writer
-        // of ours away, so that nobody changes the mapped file but LMDB.
+        // SAFETY: the file's size was checked, and the directory's lock excludes every other
+        // process of this program, so that only LMDB changes the mapped file.
         let env = unsafe { options.open(directory) }.map_err(fail)?;
         env.clear_stale_readers().map_err(fail)?;
         let transaction = env.write_txn().map_err(fail)?;
@@ -114,19 +114,19 @@ impl Disk {
                     opener.create_database::<HeedBytes, HeedBytes>(transaction, Some(name))
                 });
                 let (meta, states, devices) = (meta?, states?, devices?);
-                // In the transaction that makes the tables, so that no crash leaves a store
-                // without its schema.
+                // The record is written in the transaction that creates the tables, so that no
+                // crash leaves a store without its schema.
                 if meta.is_empty(transaction)? && states.is_empty(transaction)? {
                     meta.put(transaction, SCHEMA_KEY, &schema())?;
-                    // A store without one is known by it to be of a version before 0.4.0.
+                    // A store without an identity is of a version before 0.4.0.
                     let nobody = to_json(IDENTITY_KEY, &IdentityRecord::default())?;
                     meta.put(transaction, IDENTITY_KEY, &nobody)?;
                 } else if let Some(value) = meta.get(transaction, SCHEMA_KEY)?
                     && let Ok(found) = from_json::<Schema>(SCHEMA_KEY, value)
                     && found.format < FORMAT
                 {
-                    // Records of the earlier format are read as they are. A program that knows no
-                    // other must not touch the new ones.
+                    // Records of the earlier format are read as they are. A program that supports
+                    // only that format must not touch the new ones.
                     meta.put(transaction, SCHEMA_KEY, &schema())?;
                 }
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((meta, states, devices)))
@@ -159,7 +159,7 @@ impl Disk {
         }
     }
 
-    /// What the store holds but the states, and a sentence for each record that is damaged.
+    /// The contents of the store other than the states, and a sentence for each damaged record.
     pub fn snapshot(&self) -> Result<(Snapshot, Vec<String>), StoreError> {
         let transaction = self.read_transaction()?;
         let mut damaged = Vec::new();
@@ -191,14 +191,15 @@ impl Disk {
         Ok((snapshot, damaged))
     }
 
-    /// Under which identity the store was used; `None` where it was used by a version that kept none.
+    /// The identity under which the store was used; `None` where it was used by a version that
+    /// recorded none.
     pub fn identity(&self) -> Result<Result<Option<IdentityRecord>, Unreadable>, StoreError> {
         let transaction = self.read_transaction()?;
         self.json(&transaction, IDENTITY_KEY)
     }
 
     /// Puts a group of changes on disk with one commit, durable when this returns. A full map is
-    /// made larger on the way. Returns how many states each ordered change has changed.
+    /// enlarged in the process. Returns how many states each ordered change has changed.
     pub fn commit(&mut self, group: &[StoreCommand]) -> Result<Vec<(WriteId, usize)>, StoreError> {
         loop {
             let mut written = Vec::new();
@@ -227,7 +228,7 @@ impl Disk {
         resized.map_err(|error| self.fail("enlarge", error))
     }
 
-    /// Returns how many states were put, or were there to be deleted.
+    /// Returns the number of states that were put, or existed and were deleted.
     fn apply(&self, transaction: &mut RwTxn, command: &StoreCommand) -> heed::Result<usize> {
         match command {
             StoreCommand::ReadStates { .. } => Ok(0),
@@ -302,7 +303,7 @@ impl Disk {
         }
     }
 
-    /// Takes in what the broker retains on a topic, which may be news, or only tell what is stale.
+    /// Records what the broker retains on a topic, which may be news, or only show what is stale.
     fn replay(&self, transaction: &mut RwTxn, replay: &StateRecord) -> heed::Result<usize> {
         let key = record::key(replay.topic.as_ref());
         let recorded = self.states.get(transaction, &key)?;
@@ -389,7 +390,7 @@ impl Disk {
         transaction: &'t RoTxn,
         bound: &[u8],
     ) -> Result<RoRange<'t, HeedBytes, HeedBytes>, StoreError> {
-        // LMDB takes no empty key.
+        // LMDB does not accept an empty key.
         let start = if bound.is_empty() { Bound::Unbounded } else { Bound::Included(bound) };
         self.states
             .range(transaction, &(start, Bound::Unbounded))
@@ -426,7 +427,7 @@ impl Disk {
     }
 }
 
-/// A record that fails its checksum, or does not say what it should.
+/// A record that fails its checksum, or has unexpected contents.
 pub(super) struct Unreadable;
 
 fn newer(found: u32, directory: &Path) -> StoreError {
@@ -454,8 +455,8 @@ fn from_json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, Unreada
     serde_json::from_slice(content).map_err(|_| Unreadable)
 }
 
-/// What the filters say of a record. One whose topic is not to be found out is damaged, and no
-/// filter is asked.
+/// The result of the filters for a record. A record whose topic cannot be determined is damaged,
+/// and no filter is applied.
 fn judge(filters: &[TopicFilter], key: &[u8], value: &[u8]) -> ScanVerdict {
     if record::is_whole_topic(key) {
         return scan::judge(filters, key);
@@ -484,7 +485,7 @@ pub(super) fn last_delivery(group: &[StoreCommand]) -> Option<Delivery> {
     })
 }
 
-/// The same of a former session.
+/// The last delivery of a group of a former session.
 pub(super) fn last_former_delivery(group: &[StoreCommand]) -> Option<Delivery> {
     group.iter().rev().find_map(|command| match command {
         StoreCommand::RecordFormer { delivery, .. } => Some(*delivery),

@@ -1,17 +1,17 @@
-//! What can go wrong with the store, in sentences that a person can act on.
+//! Errors of the store, described in sentences that a person can act on.
 
 use std::path::{Path, PathBuf};
 
-/// Why the store cannot be used.
+/// Explains why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The only fatal one: an older program would destroy what a newer one keeps.
+    /// The only fatal error: an older program would destroy the data of a newer one.
     #[error(
         "the store in {} has format {found}, this version of iotmonitor knows formats up to \
          {supported}: install the newer version again, or move the store away", path.display()
     )]
     NewerFormat { found: u32, supported: u32, path: PathBuf },
-    /// The data file cannot be trusted; it is put aside.
+    /// The data file cannot be trusted; it is set aside.
     #[error("the store {} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     /// Another process holds the directory's lock.
@@ -20,20 +20,20 @@ pub enum StoreError {
         path.display()
     )]
     InUse { path: PathBuf },
-    /// The names of the store's files lead elsewhere by now, or nowhere.
+    /// The names of the store's files now lead elsewhere, or nowhere.
     #[error("the store in {} was removed or replaced while it was in use", path.display())]
     Replaced { path: PathBuf },
     /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File { action: &'static str, path: PathBuf, source: std::io::Error },
-    /// The database refused; most often the disk is full or failing.
+    /// The database failed; most often the disk is full or failing.
     #[error("cannot {action} the store in {}: {source}", path.display())]
     Database { action: &'static str, path: PathBuf, source: heed::Error },
 }
 
 impl StoreError {
-    /// Whether the database refuses everything until it is opened anew. An error of the disk leaves
-    /// it as it was, with the failed transaction undone.
+    /// Whether the database refuses everything until it is reopened. An error of the disk leaves it
+    /// unchanged, with the failed transaction undone.
     pub(super) fn closes_the_database(&self) -> bool {
         match self {
             Self::Database { source: heed::Error::Io(_), .. } => false,
@@ -46,7 +46,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the directory is gone, and only somebody else can make it again.
+    /// Whether the directory is gone, and only another process can create it again.
     pub(super) fn is_out_of_reach(&self) -> bool {
         use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
         matches!(
@@ -60,7 +60,7 @@ impl StoreError {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
 
-    /// Tells damage from a database that merely cannot work at the moment.
+    /// Distinguishes damage from a database that merely cannot work at the moment.
     pub(super) fn database(action: &'static str, path: &Path, source: heed::Error) -> Self {
         use heed::MdbError;
         match source {

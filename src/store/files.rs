@@ -1,6 +1,5 @@
-//! The store's files as files: the lock against a second process, the look at the data file that
-//! LMDB itself does not take, and putting a damaged file aside.
-//! Nothing here opens the database.
+//! The store's files as files: the lock against a second process, the check of the data file that
+//! LMDB itself does not make, and setting a damaged file aside. Nothing here opens the database.
 
 use super::error::StoreError;
 use super::pages::{self, Extent, Flaw, Tree};
@@ -14,20 +13,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// LMDB's names in the directory of an environment.
 pub(super) const DATA_FILE: &str = "data.mdb";
 const LMDB_LOCK_FILE: &str = "lock.mdb";
-/// Ours, since LMDB allows several writing processes and the store does not.
+/// The store's own lock, because LMDB allows several writing processes and the store does not.
 const LOCK_FILE: &str = "iotmonitor.lock";
 
-/// Where a new store is made before it is moved to its place.
+/// The directory in which a new store is created before it is moved to its place.
 const WORKSHOP: &str = "new";
 
 /// More than LMDB needs for its reader table.
 const LMDB_LOCK_BYTES: u64 = 16 * 1024;
 
 /// LMDB does not write pages that a transaction took at the file's end and freed again, so a
-/// healthy file may be shorter than its last page says, but by no more than a transaction can take.
+/// healthy file may be shorter than its last page number suggests, but by no more than a
+/// transaction can allocate.
 const LARGEST_SHORTFALL: u64 = 1 << 30;
 
-/// The directory's lock; let go when dropped, or when the process ends in any way.
+/// The directory's lock, released when dropped, or when the process ends in any way.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _file: File,
@@ -42,7 +42,7 @@ impl DirectoryLock {
 }
 
 /// An open file and the name by which it was opened. While it is open, no other file can have its
-/// number, so that one look at the name tells whether it still leads there.
+/// number, so one check of the name shows whether it still leads there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileIdentity {
     path: PathBuf,
@@ -56,29 +56,29 @@ impl FileIdentity {
         Ok(Self { path, device: found.dev(), inode: found.ino() })
     }
 
-    /// Whether the name leads to the file still. A removed one has no name; one that was replaced,
-    /// or lies below a mount, has a name that leads to another.
+    /// Whether the name still leads to the file. A removed file has no name; the name of one that
+    /// was replaced, or lies below a mount, leads to another.
     pub(super) fn is_kept(&self) -> bool {
         fs::metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
     }
 }
 
-/// How closely a data file is looked at before it is opened.
+/// How thoroughly a data file is checked before it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
-    /// At every page: nobody knows who wrote them.
+    /// Every page, because their writer is unknown.
     Whole,
-    /// At the first two: this process has had the file open all the time.
+    /// The first two pages, because this process has had the file open all the time.
     Head,
 }
 
-/// What a look at the data file found.
+/// The result of a check of the data file.
 #[derive(Debug)]
 pub(super) enum DataFile {
     Missing,
     Whole,
-    /// Shorter than its last page says, but only free pages are missing.
+    /// Shorter than its last page number suggests, but only free pages are missing.
     Short {
         expected: u64,
     },
@@ -87,7 +87,7 @@ pub(super) enum DataFile {
     Newer(u32),
 }
 
-/// Makes the directory if need be and locks it.
+/// Creates the directory if necessary and locks it.
 pub(super) fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -127,7 +127,7 @@ pub(super) fn allocate_lock_file(directory: &Path) -> Result<(), StoreError> {
     allocate().map_err(StoreError::file("make", &path))
 }
 
-/// The directory in which a new store is made, empty.
+/// The directory in which a new store is created, empty.
 pub(super) fn open_workshop(directory: &Path) -> Result<PathBuf, StoreError> {
     let workshop = directory.join(WORKSHOP);
     close_workshop(&workshop)?;
@@ -138,7 +138,7 @@ pub(super) fn open_workshop(directory: &Path) -> Result<PathBuf, StoreError> {
     Ok(workshop)
 }
 
-/// Moves a store that was made, and is on disk, to its place.
+/// Moves a new store that is on disk to its place.
 pub(super) fn move_in(workshop: &Path, directory: &Path) -> Result<(), StoreError> {
     let data = workshop.join(DATA_FILE);
     fs::rename(&data, directory.join(DATA_FILE)).map_err(StoreError::file("move", &data))?;
@@ -146,7 +146,7 @@ pub(super) fn move_in(workshop: &Path, directory: &Path) -> Result<(), StoreErro
     close_workshop(workshop)
 }
 
-/// Removes a workshop, which may be one that a power cut or a full disk has left.
+/// Removes a workshop directory, which a power cut or a full disk may have left.
 fn close_workshop(workshop: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(workshop) {
         Ok(()) => Ok(()),
@@ -164,10 +164,10 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
         .map_err(StoreError::file("sync the directory", directory))
 }
 
-/// Looks at the data file's size and at all pages' structure: reading a mapped page behind the
-/// file's end would be SIGBUS, and LMDB believes whatever a page says.
+/// Checks the data file's size and the structure of all pages: reading a mapped page behind the
+/// file's end would cause SIGBUS, and LMDB trusts the contents of every page.
 ///
-/// All pages of a large file on a slow disk take minutes, during which `pulse` beats.
+/// Reading all pages of a large file on a slow disk takes minutes, during which `pulse` beats.
 pub(super) fn inspect(directory: &Path, look: Look, pulse: &Pulse) -> Result<DataFile, StoreError> {
     let path = directory.join(DATA_FILE);
     let file = match File::open(&path) {
@@ -206,7 +206,7 @@ fn judge(
     let damaged = |reason: String| Ok(DataFile::Damaged(reason));
     match (first.version, second.version) {
         (a, b) if a == known && b == known => {}
-        // Both pages say so: no flipped bit, but another LMDB.
+        // Both pages agree, so this is a different LMDB rather than a flipped bit.
         (a, b) if a == b && a > known => return Ok(DataFile::Newer(a)),
         _ => return damaged("the meta pages disagree on their version".to_owned()),
     }
@@ -244,7 +244,7 @@ fn judge(
     }
 }
 
-/// Fills a short file up with a hole, so that no page of the map lies behind its end.
+/// Extends a short file with a hole, so that no page of the map lies behind its end.
 pub(super) fn fill_up(directory: &Path, size: u64) -> Result<(), StoreError> {
     let path = directory.join(DATA_FILE);
     OpenOptions::new()
@@ -254,7 +254,7 @@ pub(super) fn fill_up(directory: &Path, size: u64) -> Result<(), StoreError> {
         .map_err(StoreError::file("extend", &path))
 }
 
-/// Renames the data file to `data.mdb.damaged-SECONDS` and gives its new path.
+/// Renames the data file to `data.mdb.damaged-SECONDS` and returns its new path.
 pub(super) fn put_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     let data = directory.join(DATA_FILE);
     let seconds =
@@ -277,7 +277,7 @@ struct Meta {
     page_size: u32,
     last_page: u64,
     transaction: u64,
-    /// Of the free pages, and of the tables.
+    /// The roots of the free pages, and of the tables.
     trees: [Tree; 2],
 }
 
@@ -292,8 +292,8 @@ impl Meta {
     const WORD: usize = size_of::<usize>();
     /// Size of `MDB_page` without its data: page number, pad and flags, bounds.
     const PAGE_HEADER: usize = Self::WORD + 8;
-    /// Behind magic, version, address and map size stand two `MDB_db`, the first of which holds the
-    /// page size, then the last page and the transaction.
+    /// Behind magic, version, address and map size follow two `MDB_db`, the first of which holds
+    /// the page size, then the last page and the transaction.
     const DATABASES: usize = 8 + 2 * Self::WORD;
     const LAST_PAGE: usize = Self::DATABASES + 2 * pages::TABLE_BYTES;
     const BYTES: usize = Self::LAST_PAGE + 2 * Self::WORD;

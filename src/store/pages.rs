@@ -1,5 +1,5 @@
-//! Checks a data file's trees page by page before LMDB opens it, for LMDB trusts what it maps: a
-//! flipped bit in a page's structure would end the process with a signal, or have it write over
+//! Checks a data file's trees page by page before LMDB opens it, because LMDB trusts what it maps:
+//! a flipped bit in a page's structure would end the process with a signal, or make it overwrite
 //! pages that are in use.
 //!
 //! The contents of records are not checked here; they have checksums of their own. Layouts are those of
@@ -27,15 +27,15 @@ const FIRST_PAGE: u64 = 2;
 /// LMDB's cursors are no deeper (`CURSOR_STACK`).
 const DEEPEST: u16 = 32;
 const LONGEST_KEY: usize = 511;
-/// The slowest of cards read so many pages in a moment.
+/// Even the slowest cards read this many pages in a moment.
 const PAGES_BETWEEN_BEATS: u64 = 64;
 
 /// Size of an `MDB_db`.
 pub(super) const TABLE_BYTES: usize = 8 + 5 * WORD;
-/// `MDB_INTEGERKEY`, which the tree of the free pages has; ours have no flags.
+/// `MDB_INTEGERKEY`, which the tree of the free pages has; the store's own trees have no flags.
 pub(super) const FREE_LIST_FLAGS: u16 = 0x08;
 
-/// What an `MDB_db` says about a tree.
+/// The description of a tree in an `MDB_db`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tree {
     flags: u16,
@@ -43,19 +43,20 @@ pub(super) struct Tree {
     root: u64,
 }
 
-/// The size of the file and what its current meta page says.
+/// The size of the file and the contents of its current meta page.
 pub(super) struct Extent {
     pub page_size: usize,
-    /// Pages that the file has.
+    /// The number of pages in the file.
     pub in_file: u64,
-    /// Pages that were ever used; the file may lack some of them at its end if they are free.
+    /// The number of pages that were ever used; the file may lack some of them at its end if they
+    /// are free.
     pub used: u64,
 }
 
-/// Why a file cannot be trusted.
+/// Explains why a file cannot be trusted.
 #[derive(Debug)]
 pub(super) enum Flaw {
-    /// This page is not what it has to be.
+    /// This page is not of the expected kind.
     Page(u64, &'static str),
     Io(io::Error),
 }
@@ -80,7 +81,7 @@ impl Tree {
 /// Checks every page that can be reached: that it lies in the file, belongs to one place only, has
 /// the right kind and sound bounds, and keys in their order; and that no free page is in use.
 ///
-/// # Errors
+/// Returns the first flaw, or a failed read.
 /// The first flaw, or a failed read.
 pub(super) fn check(
     file: &File,
@@ -107,7 +108,7 @@ pub(super) fn check(
     walk.check_free_pages()
 }
 
-/// What the leaves of a tree hold.
+/// The contents of a tree's leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holds {
     Tables,
@@ -115,13 +116,13 @@ enum Holds {
     FreeLists,
 }
 
-/// A page that another one refers to, and what has to be true of it.
+/// A page that another one refers to, and its expected properties.
 struct Wanted {
     page: u64,
     /// Levels from here down to the leaves, this one included.
     levels: u16,
     holds: Holds,
-    /// Its keys are not below the first and below the second.
+    /// Its keys are not below the first bound, and are below the second.
     low: Option<Rc<[u8]>>,
     high: Option<Rc<[u8]>>,
 }
@@ -139,7 +140,7 @@ impl Walk<'_> {
         page * self.extent.page_size as u64
     }
 
-    /// Has a tree walked that this page refers to.
+    /// Schedules the tree that this page refers to.
     fn want(&mut self, from: u64, tree: Tree, flags: u16, holds: Holds) -> Result<(), Flaw> {
         if tree.flags != flags {
             return Err(Flaw::Page(from, "gives a table flags that it never had"));
@@ -170,7 +171,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Checks one page of a tree, and wants those below it.
+    /// Checks one page of a tree, and schedules those below it.
     fn visit(&mut self, page: &[u8], wanted: &Wanted) -> Result<(), Flaw> {
         let flaw = |what| Flaw::Page(wanted.page, what);
         let kind = if wanted.levels == 1 { LEAF } else { BRANCH };
@@ -202,7 +203,7 @@ impl Walk<'_> {
             page: nodes[index].target,
             levels: parent.levels - 1,
             holds: parent.holds,
-            // The first key of a branch is empty and means whatever the parent says.
+            // The first key of a branch is empty and takes its meaning from the parent.
             low: if index == 0 { parent.low.clone() } else { key(index) },
             high: key(index + 1).or_else(|| parent.high.clone()),
         }
@@ -235,8 +236,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Claims the pages of a value that fills pages of its own; gives the offset of its bytes. They
-    /// may be more than it needs: a value that was written twice in one transaction keeps the pages
+    /// Claims the overflow pages of a large value; returns the offset of its bytes. There may be
+    /// more pages than it needs: a value that was written twice in one transaction keeps the pages
     /// of the larger one.
     fn overflow(&mut self, first: u64, size: usize) -> Result<u64, Flaw> {
         let fewest = (HEADER + size).div_ceil(self.extent.page_size) as u64;
@@ -256,7 +257,7 @@ impl Walk<'_> {
         Ok(HEADER as u64)
     }
 
-    /// Takes in a list of free pages: their number, then the pages from the last to the first.
+    /// Reads a list of free pages: their number, then the pages from the last to the first.
     fn free_list(&mut self, page: u64, list: &[u8]) -> Result<(), Flaw> {
         let flaw = Flaw::Page(page, "has a list of free pages that makes no sense");
         let mut words = list.chunks_exact(WORD).filter_map(|word| word_at(word, 0));
@@ -272,7 +273,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What is free must not be in use, nor be free twice.
+    /// A free page must be neither in use nor listed twice.
     fn check_free_pages(mut self) -> Result<(), Flaw> {
         self.free.sort_unstable();
         if let Some(twice) = self.free.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -292,16 +293,16 @@ impl Walk<'_> {
 struct Node<'a> {
     key: &'a [u8],
     flags: u16,
-    /// A leaf's size of the value.
+    /// In a leaf, the size of the value.
     size: usize,
-    /// A leaf's value, or the number of the page where it is.
+    /// In a leaf, the value, or the number of the page where it is.
     data: Range<usize>,
-    /// A branch's page below.
+    /// In a branch, the page below.
     target: u64,
 }
 
 impl Node<'_> {
-    /// Bytes that it takes in the page.
+    /// The bytes that it takes in the page.
     fn space(&self) -> usize {
         (NODE_HEADER + self.key.len() + self.data.len()).next_multiple_of(2)
     }
@@ -320,7 +321,7 @@ fn nodes(page: &[u8], kind: u16) -> Option<Vec<Node<'_>>> {
         .step_by(2)
         .map(|index| node(page, at(index)?, kind))
         .collect::<Option<_>>()?;
-    // LMDB leaves no gaps, so a node too few or two that overlap do not add up.
+    // LMDB leaves no gaps, so a missing node or two that overlap change the sum.
     let filled: usize = nodes.iter().map(Node::space).sum();
     (filled == page.len() - upper).then_some(nodes)
 }
@@ -340,7 +341,7 @@ fn node(page: &[u8], at: usize, kind: u16) -> Option<Node<'_>> {
     Some(Node { key, flags, size, data, target })
 }
 
-/// A branch's page number fills the fields of a leaf node's size and, on 64 bits, its flags.
+/// In a branch, the page number fills the fields of a leaf node's size and, on 64 bits, its flags.
 fn branch_target(page: &[u8], node: usize) -> Option<u64> {
     let low = u64::from(u16_at(page, node)?);
     let high = u64::from(u16_at(page, node + 2)?);
@@ -349,7 +350,7 @@ fn branch_target(page: &[u8], node: usize) -> Option<u64> {
     Some(low | high << 16 | top << 32)
 }
 
-/// Whether the keys rise strictly, within the bounds that the page above gives.
+/// Whether the keys rise strictly, within the bounds that the parent page sets.
 fn in_order(nodes: &[Node<'_>], kind: u16, wanted: &Wanted) -> bool {
     let integers = wanted.holds == Holds::FreeLists;
     let less = |a: &[u8], b: &[u8]| match (integers, word_at(a, 0), word_at(b, 0)) {

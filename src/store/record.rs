@@ -1,10 +1,10 @@
 //! Keys and values as bytes: topics of any length as LMDB keys, and a checksum in every record,
-//! since LMDB does not notice a flipped bit. Numbers are little-endian.
+//! because LMDB does not notice a flipped bit. Numbers are little-endian.
 //!
-//! A name of up to 494 bytes is its own key. A longer one gives its first 495 bytes and a 16-byte
+//! A name of up to 494 bytes is its own key. A longer one becomes its first 495 bytes and a 16-byte
 //! hash of the whole, 511 bytes in all, so that the two kinds never meet and both lie where a scan
 //! over a prefix finds them. The hash is SipHash-1-3 with a fixed key, whose values are the same in
-//! every release and on every machine; it needs to be that, and quick, and no more.
+//! every release and on every machine; it only needs to be stable and fast.
 
 use bytes::Bytes;
 use iotmonitor_core::machines::retained::Retained;
@@ -20,10 +20,10 @@ const CHECKSUM_BYTES: usize = 8;
 
 const RETAINED: u8 = 1;
 const AT_LEAST_ONCE: u8 = 2;
-/// The payload may be what the broker retains; so it is where [`RETAINED`] is set and nothing else
-/// is known, which is all that format 1 had.
+/// The payload may be what the broker retains. It is where [`RETAINED`] is set and nothing else is
+/// known, which is all that format 1 recorded.
 const MAY_BE_RETAINED: u8 = 4;
-/// The number of hashes of others that may be, and these, follow the topic.
+/// The number of hashes of other payloads that may be retained, and these hashes, follow the topic.
 const HASHES: u8 = 8;
 const HASH_BYTES: usize = 4;
 
@@ -55,7 +55,7 @@ pub(super) fn seal(key: &[u8], content: &[u8]) -> Vec<u8> {
     value
 }
 
-/// The content, if it is what was sealed under this key.
+/// The content, if it was sealed under this key.
 pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
     let (sum, content) = value.split_at_checked(CHECKSUM_BYTES)?;
     (sum == checksum(key, content)).then_some(content)
@@ -132,7 +132,7 @@ impl<'a> Parts<'a> {
 }
 
 /// What the broker may retain on the topic of a recorded state, and the recorded payload; `None`
-/// where nothing is known of that, which a look at the flags tells, or where the value is damaged.
+/// where nothing is known of that, as the flags show, or where the value is damaged.
 pub(super) fn retained<'a>(key: &[u8], value: &'a [u8]) -> Option<(Retained, &'a [u8])> {
     let flags = value.get(CHECKSUM_BYTES)?;
     if flags & (RETAINED | MAY_BE_RETAINED | HASHES) == 0 {
@@ -142,8 +142,8 @@ pub(super) fn retained<'a>(key: &[u8], value: &'a [u8]) -> Option<(Retained, &'a
     Some((parts.retained(), parts.payload))
 }
 
-/// The topic in a state's value, unchecked but for being one: enough to tell whether a filter
-/// wants it.
+/// The topic in a state's value, checked only to be a valid topic: enough to decide whether a
+/// filter matches it.
 pub(super) fn peek_topic(value: &[u8]) -> Option<TopicName> {
     let (_, content) = value.split_at_checked(CHECKSUM_BYTES + 9)?;
     let (length, rest) = content.split_first_chunk::<2>()?;
@@ -163,7 +163,7 @@ pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
     decode_with_retained(key, value).map(|(state, _)| state)
 }
 
-/// The same, and what the broker may retain on its topic.
+/// The state in a value, and what the broker may retain on its topic.
 pub(super) fn decode_with_retained(key: &[u8], value: &[u8]) -> Option<(StateRecord, Retained)> {
     let topic = peek_topic(value).filter(|topic| self::key(topic.as_ref()) == key)?;
     let parts = Parts::of(unseal(key, value)?)?;
@@ -177,14 +177,14 @@ pub(super) fn decode_with_retained(key: &[u8], value: &[u8]) -> Option<(StateRec
     Some((state, parts.retained()))
 }
 
-/// Takes bytes for a record, and for a state that is recorded.
+/// Decodes bytes as a record, and as a recorded state.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(data: &[u8]) {
     use super::scan::{self, ScanVerdict};
     use iotmonitor_core::topic::TopicFilter;
     let (key_length, rest) = data.split_first().unwrap_or((&0, &[]));
     let (name, content) = rest.split_at(usize::from(*key_length).min(rest.len()));
-    // A record of no one's making is none, or one that would be written just so.
+    // Arbitrary bytes are rejected, unless they are exactly what would be written.
     if let Some((state, retained)) = decode_with_retained(name, content) {
         let again = encode_state(name, &state, &retained);
         assert_eq!(again[CHECKSUM_BYTES + 1..], content[CHECKSUM_BYTES + 1..]);
@@ -214,7 +214,7 @@ pub fn fuzz(data: &[u8]) {
         };
         assert_eq!(is_passed_over, !filter[0].matches(&state.topic));
     }
-    // One flipped bit is found.
+    // A single flipped bit is detected.
     let at = usize::from(*key_length) * 7 % value.len();
     value[at] ^= 1;
     assert_eq!(unseal(&key, &value), None);

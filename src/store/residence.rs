@@ -1,6 +1,6 @@
-//! The part of the data file that is mapped into the process and counts as its memory.
+//! Releases the part of the data file that is mapped into the process and counts as its memory.
 //!
-//! LMDB reads through a map of the whole file, so every page that was ever looked at stays with the
+//! LMDB reads through a map of the whole file, so every page that was ever read stays with the
 //! process: in time the whole store, although the kernel holds it for all and takes it when it
 //! needs room. The kernel's cache of the file stays as it is.
 
@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
 
-/// Lets go of all pages of the data file in this directory. What is needed again is mapped again
-/// from the kernel's cache. Where that does not work, the pages stay, which harms nobody.
+/// Releases all pages of the data file in this directory. Pages that are needed again are mapped
+/// again from the kernel's cache. Where that fails, the pages stay, which is harmless.
 pub(super) fn let_go(directory: &Path) {
     let Ok(path) = fs::canonicalize(directory.join(DATA_FILE)) else { return };
     let Ok(maps) = fs::read("/proc/self/maps") else { return };
@@ -22,8 +22,8 @@ pub(super) fn let_go(directory: &Path) {
     });
     for (address, length) in ours.filter_map(range) {
         #[expect(unsafe_code, reason = "nix cannot know what lies at an address")]
-        // SAFETY: the range is one that the kernel has just named as a map of the data file. It is
-        // shared and read-only, so that letting go of its pages changes nothing that can be read.
+        // SAFETY: the range is one that the kernel has just reported as a map of the data file. It
+        // is shared and read-only, so that releasing its pages changes nothing that can be read.
         let _kept = unsafe { madvise(address, length, MmapAdvise::MADV_DONTNEED) };
     }
 }
@@ -44,7 +44,7 @@ mod tests {
     use heed::types::Bytes;
     use heed::{CommitOrAbort, EnvOpenOptions};
 
-    /// Kilobytes of the map of this file that are with the process (proc_pid_smaps(5)).
+    /// Kilobytes of the map of this file that are resident (proc_pid_smaps(5)).
     fn resident(path: &Path) -> usize {
         let maps = fs::read_to_string("/proc/self/smaps").unwrap();
         let lines = maps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
@@ -58,7 +58,7 @@ mod tests {
         let mut options = EnvOpenOptions::new();
         options.map_size(1 << 24).max_dbs(1);
         #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
-        // SAFETY: nobody else knows the directory.
+        // SAFETY: no other thread or process knows the directory.
         let env = unsafe { options.open(directory.path()) }.unwrap();
         let transaction = env.write_txn().unwrap();
         let table = env

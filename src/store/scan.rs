@@ -1,28 +1,28 @@
-//! Which of the recorded topics a reading has to look at, in the order of their keys.
+//! Determines which of the recorded topics a read has to examine, in the order of their keys.
 //!
-//! A filter that begins with a wildcard matches topics that lie all over the table. Where one does
-//! not match, the next that can is known in most cases, and the reading goes on from there. So it
-//! visits what matches, and about two topics more for each value of a wildcard that has literal
-//! levels behind it; in a table of a million topics these may be a few.
+//! A filter that begins with a wildcard matches topics that are spread over the table. Where one
+//! does not match, the next possible match is known in most cases, and the read continues from
+//! there. So it visits the matches, and about two topics more for each value of a wildcard that has
+//! literal levels behind it; in a table of a million topics these may be a few.
 
 use iotmonitor_core::topic::TopicFilter;
 
-/// What filters say of a topic.
+/// The result of the filters for a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ScanVerdict {
     Matches,
-    /// They match neither this topic nor any before this bound, which is greater.
+    /// The filters match neither this topic nor any before this bound, which is greater.
     NotBefore(Vec<u8>),
-    /// They match neither this topic nor any behind it.
+    /// The filters match neither this topic nor any behind it.
     NoMore,
 }
 
-/// No topic that any of the filters matches is less; without a filter, all match.
+/// The lower bound of the topics that any of the filters matches; without a filter, all match.
 pub(super) fn start(filters: &[TopicFilter]) -> &[u8] {
     filters.iter().map(|filter| filter.literal_prefix().as_bytes()).min().unwrap_or_default()
 }
 
-/// What the filters say together. Without a filter, all topics match.
+/// Combines the results of all filters. Without a filter, all topics match.
 pub(super) fn judge(filters: &[TopicFilter], topic: &[u8]) -> ScanVerdict {
     if filters.is_empty() {
         return ScanVerdict::Matches;
@@ -43,9 +43,9 @@ fn judge_one(filter: &str, topic: &[u8]) -> ScanVerdict {
     if topic.starts_with(b"$") && filter.starts_with(['+', '#']) {
         return ScanVerdict::NotBefore(vec![b'$' + 1]);
     }
-    // Where the level that is looked at begins; none behind the last one.
+    // The start of the current level; none behind the last one.
     let mut level = Some(0);
-    // Where the level ends that the last `+` stands for.
+    // The end of the level that the last `+` stands for.
     let mut wildcard = None;
     for pattern in filter.split('/') {
         if pattern == "#" {
@@ -77,7 +77,7 @@ fn judge_one(filter: &str, topic: &[u8]) -> ScanVerdict {
     if level.is_none() { ScanVerdict::Matches } else { behind(topic, wildcard) }
 }
 
-/// Nothing more matches with this value of the last wildcard: on to the next value.
+/// Nothing more matches with this value of the last wildcard: continue with the next value.
 fn behind(topic: &[u8], wildcard: Option<usize>) -> ScanVerdict {
     match wildcard {
         Some(end) => ScanVerdict::NotBefore([&topic[..end], &[b'/' + 1]].concat()),
@@ -92,7 +92,7 @@ mod tests {
     use proptest::prelude::{Strategy, prop, proptest};
     use std::collections::BTreeSet;
 
-    /// Visits what has to be visited; gives what was found, and how many were looked at.
+    /// Visits the topics that must be visited; returns the matches, and the number examined.
     fn scan<'a>(topics: &'a BTreeSet<String>, filters: &[TopicFilter]) -> (Vec<&'a str>, usize) {
         let (mut found, mut visited) = (Vec::new(), 0);
         let mut bound = start(filters).to_vec();

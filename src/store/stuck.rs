@@ -1,7 +1,7 @@
-//! Whether the store's thread is stuck in the kernel, with a disk that does not answer.
+//! Detects that the store's thread is stuck in the kernel, with a disk that does not answer.
 //!
-//! Such a thread cannot be helped by a restart: the kernel lets no process go, not even a killed
-//! one, before the disk has answered. The daemon decides how long is too long, and raises the alert.
+//! A restart does not help such a thread: the kernel releases no process, not even a killed one,
+//! before the disk has answered. The daemon decides how long is too long, and raises the alert.
 
 use nix::unistd::gettid;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 /// Shared between the thread and the handle.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
-    /// 0 while there is none.
+    /// The thread's id; 0 while there is none.
     thread: AtomicI32,
-    /// It has been told that the disk does not answer, and not yet that it does.
+    /// The outage has been reported, and its end has not.
     told: AtomicBool,
 }
 
 impl Stuck {
-    /// To be called by the thread, as its first act.
+    /// Registers the calling thread; the thread calls it first.
     pub fn watch_this_thread(&self) {
         self.thread.store(gettid().as_raw(), Ordering::Relaxed);
     }
@@ -38,18 +38,18 @@ impl Stuck {
         self.told.load(Ordering::Relaxed)
     }
 
-    /// Notes that it is told. Returns whether it was not before.
+    /// Notes that the outage is reported. Returns whether it was not before.
     pub fn tell(&self) -> bool {
         !self.told.swap(true, Ordering::Relaxed)
     }
 
-    /// Takes back what was told. Returns whether there was anything.
+    /// Withdraws the report. Returns whether there was one.
     pub fn take_back(&self) -> bool {
         self.told.swap(false, Ordering::Relaxed)
     }
 }
 
-/// The field behind the name, which stands in parentheses and may hold anything.
+/// The field behind the name, which is in parentheses and may contain any character.
 fn state_of(stat: &str) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }

@@ -1,5 +1,5 @@
-//! The store's thread: collects what waits into groups, commits them, and stays with a group that
-//! fails until it is on disk.
+//! The store's thread: collects waiting commands into groups, commits them, and retries a failed
+//! group until it is on disk.
 
 use super::disk::{self, Disk};
 use super::error::StoreError;
@@ -17,20 +17,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 
-/// A group ends after this many commands or payload bytes, whichever is first, so that a burst is
-/// acknowledged in steps and a transaction stays small.
+/// A group ends after this many commands or payload bytes, whichever comes first, so that a burst
+/// is acknowledged in steps and a transaction stays small.
 const GROUP_COMMANDS: usize = 4_096;
 const GROUP_BYTES: usize = 8 << 20;
 
-/// The delays between tries keep "within 5 s".
+/// The delays between tries keep the promise of recovery within 5 s.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(4);
-/// Between tries while the process ends, for which it has less than two seconds.
+/// The delay between tries while the process ends, for which it has less than two seconds.
 const CLOSING_DELAY: Duration = Duration::from_millis(100);
 
 /// The longest sleep between two beats of the pulse.
 const TICK: Duration = Duration::from_millis(500);
-/// How long to wait for room among the events before looking again.
+/// The delay between two checks for room among the events.
 const EVENTS_FULL_DELAY: Duration = Duration::from_millis(5);
 
 pub(super) struct Writer {
@@ -38,39 +38,40 @@ pub(super) struct Writer {
     events: tokio::sync::mpsc::Sender<Event>,
     pulse: Pulse,
     commands: Receiver<StoreCommand>,
-    /// The instant by which to end, once that is wanted.
+    /// The deadline of the end, once it has been requested.
     closing: Arc<OnceLock<Instant>>,
-    /// `None` when another try must open it first. Before the lock, to be closed before it goes.
+    /// `None` when the next try must open it first. It is declared before the lock, to be closed
+    /// before the lock is released.
     disk: Option<Disk>,
     lock: Option<DirectoryLock>,
-    /// A look at the store that was begun before this thread.
+    /// A check of the store that was begun before this thread.
     looking: Option<Looking>,
-    /// The file of a database that was closed because it refused everything.
+    /// The file of a database that was closed because it refused every operation.
     closed: Option<FileIdentity>,
     /// The data file was removed or replaced, and no other one has been opened yet.
     is_replaced: bool,
-    /// Taken from the channel while there was no store to write it to.
+    /// Commands taken from the channel while there was no store to write them to.
     first: Option<StoreCommand>,
     opened: bool,
-    /// A failure was reported and no recovery yet.
+    /// A failure was reported, and the recovery has not been.
     failing: bool,
-    /// The database was used since its pages were last let go of.
+    /// The database was used since its pages were last released.
     used: bool,
-    /// That the disk does not answer was told while this thread could not.
+    /// The disk's outage was reported by another thread while this one was stuck.
     stuck: Arc<Stuck>,
 }
 
-/// What to do next, in order: the group, then the read.
+/// The next work, in order: the group, then the read.
 struct Work {
     group: Vec<StoreCommand>,
     read: Option<StoreCommand>,
 }
 
-/// The thread is to end before the work is done.
+/// The thread must end before the work is done.
 struct GivenUp;
 
-/// What has been done about errors since the work began. A second time in a row would help no more
-/// than the first.
+/// The remedies tried since the work began. A second time in a row would help no more than the
+/// first.
 #[derive(Default)]
 struct Mended {
     put_aside: bool,
@@ -105,7 +106,7 @@ impl Writer {
         }
     }
 
-    /// Begins with a store that is open already, or is being opened.
+    /// Starts with a store that is open already, or is being opened.
     pub fn with(self, opened: Option<Opened>) -> Self {
         match opened {
             None => self,
@@ -128,8 +129,8 @@ impl Writer {
         }
     }
 
-    /// Waits for the look at the store that another thread has begun and this one would have to
-    /// begin anew. The pulse is that thread's meanwhile.
+    /// Waits for the check of the store that another thread has begun and this one would have to
+    /// repeat. Meanwhile that thread beats the pulse.
     fn await_look(&mut self) -> Result<(), GivenUp> {
         let Some(looking) = self.looking.take() else { return Ok(()) };
         self.stuck.watch(looking.stuck());
@@ -139,7 +140,7 @@ impl Writer {
                     (self.disk, self.lock) = (Some(disk), Some(lock));
                     return Ok(());
                 }
-                // What is wrong is found again, and told.
+                // An error in it is found again, and reported.
                 Some(_) => return Ok(()),
                 None if looking.is_alive() => self.pulse.beat(),
                 None => {}
@@ -172,7 +173,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for a command, then takes what else waits, up to a read or the bounds of a group.
+    /// Waits for a command, then takes the other waiting ones, up to a read or the limits of a
+    /// group.
     fn collect(&mut self) -> Option<Work> {
         let mut work = Work { group: Vec::new(), read: None };
         let mut bytes = 0;
@@ -207,7 +209,7 @@ impl Writer {
         }
     }
 
-    /// Nothing has been asked for during a whole tick.
+    /// Nothing was requested during a whole tick.
     fn rest(&mut self) {
         if std::mem::take(&mut self.used) {
             residence::let_go(&self.settings.directory);
@@ -246,14 +248,14 @@ impl Writer {
         if let Some(key) = chunk.damaged.first() {
             let example = String::from_utf8_lossy(key).into_owned();
             self.report_damaged(chunk.damaged.len(), Some(&example));
-            // Where it fails, the next reading finds them again.
+            // If this fails, the next read finds them again.
             let _ = self.disk.as_ref().map(|disk| disk.delete_states(&chunk.damaged));
         }
         self.report(Event::StatesRead { read, states: chunk.states, next: chunk.next });
         Ok(())
     }
 
-    /// Does the work, opening the store first where need be, as often as it takes.
+    /// Does the work, opening the store first where necessary, as often as it takes.
     fn until_done<T>(
         &mut self,
         work: impl Fn(&mut Disk, &Pulse) -> Result<T, StoreError>,
@@ -276,7 +278,7 @@ impl Writer {
         }
     }
 
-    /// Does the work, in files that are still found where the store is: what is written into others
+    /// Does the work, in files that are still found at the store's place: data written into others
     /// is lost with this process.
     fn try_once<T>(
         &mut self,
@@ -315,7 +317,7 @@ impl Writer {
         Ok(self.disk.insert(disk))
     }
 
-    /// Does about an error what can be done at once. What is left of it takes time.
+    /// Applies the immediate remedy for an error. Everything else takes time.
     fn mend(&mut self, error: StoreError, mended: &mut Mended) -> Result<(), StoreError> {
         if !error.closes_the_database() {
             return Err(error);
@@ -323,13 +325,14 @@ impl Writer {
         let disk = self.disk.take();
         let done = match &error {
             StoreError::Replaced { .. } => {
-                // While it is still open, or another file could have its number.
+                // This happens while it is still open, because another file could otherwise get its
+                // number.
                 self.is_replaced |= disk.as_ref().is_some_and(|disk| !disk.place().is_kept());
                 drop(disk);
                 self.lock = None;
                 &mut mended.looked_for
             }
-            // Twice in a row is no damaged file but a disk that damages them.
+            // Damage twice in a row indicates a disk that damages files rather than a damaged file.
             StoreError::Damaged { .. } => {
                 drop(disk);
                 if !mended.put_aside {
@@ -401,7 +404,7 @@ impl Writer {
         self.first.is_some()
     }
 
-    /// Whether a failure was reported, by whomever.
+    /// Whether a failure was reported, by this or another thread.
     fn is_failing(&mut self) -> bool {
         self.failing |= self.stuck.take_back();
         self.failing
@@ -421,8 +424,8 @@ impl Writer {
         }
     }
 
-    /// Waits for room among the events. While the process ends, an event for which there is no
-    /// room is dropped: whoever would read it is waiting for this thread.
+    /// Waits for room among the events. While the process ends, an event for which there is no room
+    /// is dropped: its reader is waiting for this thread.
     fn report(&self, event: Event) {
         let mut event = event;
         loop {
