@@ -1,5 +1,5 @@
-//! What is worth knowing of a unit that an alert is about: its last lines in the journal, and the most
-//! memory that it took.
+//! Collects the useful details of a unit for an alert: its last lines in the journal, and its peak
+//! memory.
 //!
 //! journalctl reads the journal in a separate process, with a limit on its time and on the output
 //! that is read, so a large or damaged journal delays nothing else. An agent's output may contain
@@ -18,22 +18,22 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Lines that are shown.
+/// The number of lines shown.
 const LINES: usize = 10;
 
-/// Characters of a line that are shown.
+/// The number of characters shown of a line.
 const LONGEST_LINE: usize = 300;
 
-/// Bytes that are read: ten lines of journald's LineMax= (journald.conf(5)), and more than that.
+/// The number of bytes read: more than ten lines of journald's LineMax= (journald.conf(5)).
 const MOST_BYTES: u64 = 1024 * 1024;
 
-/// An alert waits no longer for either.
+/// An alert waits for either no longer than this.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// journald may take so long to write down what a process has just printed.
+/// The time that journald may take to write what a process has just printed.
 const JOURNAL_DELAY: Duration = Duration::from_millis(100);
 
-/// Adds both to what is known; what cannot be had in time is left out.
+/// Adds both to the alert's details; what is not available in time is left out.
 pub async fn complete(bus: Bus, unit: &UnitName, known: Account) -> Account {
     let words = timeout(PATIENCE, last_words(bus, unit));
     let units = [unit.as_str()];
@@ -44,7 +44,7 @@ pub async fn complete(bus: Bus, unit: &UnitName, known: Account) -> Account {
     Account { lines, complaints, memory_peak: usage.and_then(|usage| usage.memory_peak), ..known }
 }
 
-/// What the unit has printed, or else what the service manager complains of.
+/// The unit's own output, or otherwise the complaints of the service manager.
 async fn last_words(bus: Bus, unit: &UnitName) -> std::io::Result<(Vec<String>, Vec<String>)> {
     tokio::time::sleep(JOURNAL_DELAY).await;
     let (own, managers) = match bus {
@@ -60,7 +60,7 @@ async fn last_words(bus: Bus, unit: &UnitName) -> std::io::Result<(Vec<String>, 
     Ok((lines, complaints(unit, &readable(&journal(&terms).await?))))
 }
 
-/// The last messages that fit the terms of journalctl(1), a line each.
+/// The last messages that match the terms of journalctl(1), one a line.
 async fn journal(terms: &[String]) -> std::io::Result<Vec<u8>> {
     let mut journalctl = Command::new("/usr/bin/journalctl")
         .args(["--quiet", "--no-pager", "--output=cat"])
@@ -78,7 +78,8 @@ async fn journal(terms: &[String]) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What systemd says of every failure, whatever its cause; how a process ended is known without it.
+/// Messages that systemd logs for every failure, whatever its cause; how a process ended is known
+/// without them.
 const SAID_EACH_TIME: [&str; 5] = [
     "Main process exited",
     "Failed with result",
@@ -87,7 +88,7 @@ const SAID_EACH_TIME: [&str; 5] = [
     "Failed to start",
 ];
 
-/// What is left of the manager's messages once the usual ones and repetitions are gone.
+/// The manager's messages without the usual ones and repetitions.
 fn complaints(unit: &UnitName, lines: &[String]) -> Vec<String> {
     let mut complaints: Vec<String> = Vec::new();
     for line in lines {
@@ -101,7 +102,7 @@ fn complaints(unit: &UnitName, lines: &[String]) -> Vec<String> {
     complaints
 }
 
-/// The last lines of an output of any kind.
+/// The last lines of any output.
 fn readable(bytes: &[u8]) -> Vec<String> {
     let lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
     let lines: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();
@@ -109,8 +110,8 @@ fn readable(bytes: &[u8]) -> Vec<String> {
     lines[last..].iter().map(|line| shown(line)).collect()
 }
 
-/// A line as text of bounded length. A tab is a part of it; other control characters, and bytes that
-/// are no UTF-8, are shown as `\xNN`.
+/// A line as a string of bounded length. Tabs are kept; other control characters, and bytes that
+/// are not valid UTF-8, are shown as `\xNN`.
 fn shown(line: &[u8]) -> String {
     let mut shown = String::new();
     let mut characters = 0;

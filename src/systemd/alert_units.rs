@@ -1,10 +1,11 @@
 //! Starts units that people have written, one for each notification.
 //!
-//! What has happened is in a file below the runtime directory that is named like the instance; the
-//! unit's `EnvironmentFile=` reads it when it starts. It is removed when the unit has succeeded; after a
-//! failure it stays, for the unit may be started again by systemd (`Restart=`) or by a person.
+//! The event is described in a file below the runtime directory that is named like the instance;
+//! the unit's `EnvironmentFile=` reads it when it starts. The file is removed when the unit has
+//! succeeded. After a failure it stays, because systemd (`Restart=`) or a person may start the unit
+//! again.
 //!
-//! How many are started at a time, and what is tried again when, is decided by the core.
+//! The core decides how many are started at a time, and when a failed one is tried again.
 
 use super::jobs::{self, JobFailure};
 use super::proxy::words;
@@ -22,15 +23,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// A unit that has not come to the end of its start by then is stopped, and one that systemd starts
-/// again and again is left to it.
+/// A unit whose start takes longer than this is stopped, and one that systemd restarts again and
+/// again is left to it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One notification on its way.
+/// One notification in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertOrder {
     pub template: UnitTemplate,
-    /// As [`iotmonitor_core::model::unit_name::instance_of`] makes it.
+    /// The instance, as [`iotmonitor_core::model::unit_name::instance_of`] builds it.
     pub instance: String,
     /// Names are ASCII; values may be any string.
     pub environment: Vec<(&'static str, String)>,
@@ -42,7 +43,7 @@ impl AlertOrder {
     }
 }
 
-/// Takes orders without ever waiting; cheap to clone.
+/// Accepts orders without ever waiting; cheap to clone.
 #[derive(Clone)]
 pub(super) struct AlertUnits {
     current: watch::Receiver<Option<Arc<ManagerSession>>>,
@@ -57,7 +58,7 @@ impl fmt::Debug for AlertUnits {
 }
 
 impl AlertUnits {
-    /// Orders are carried out by the session, or the next one where there is none.
+    /// The session carries out orders, or the next one where there is none.
     pub fn new(
         current: watch::Receiver<Option<Arc<ManagerSession>>>,
         events: mpsc::Sender<Event>,
@@ -66,18 +67,19 @@ impl AlertUnits {
         Self { current, events, directory: directory.into() }
     }
 
-    /// The core has a few under way at a time, so that the tasks are few.
+    /// The core has only a few in progress at a time, so there are few tasks.
     pub fn start(&self, order: AlertOrder) {
         let Self { current, events, directory } = self.clone();
         tokio::spawn(async move {
             let outcome = start(current, &order, &directory).await;
-            // Fails only when the daemon ends; the core begins again with what it has not heard of.
+            // This fails only when the daemon ends; the core then starts again the notifications
+            // whose end it has not received.
             let _ =
                 events.send(Event::NotificationEnded { instance: order.instance, outcome }).await;
         });
     }
 
-    /// The file of an instance is not needed any more.
+    /// The file of an instance is no longer needed.
     pub fn drop_file(&self, instance: &str) {
         let _ = fs::remove_file(self.directory.join(instance));
     }
@@ -107,7 +109,7 @@ async fn start_by(session: &ManagerSession, order: &AlertOrder, directory: &Path
         return JobOutcome::Failed(format!("{} cannot be written: {error}", file.display()));
     }
     let unit = order.unit();
-    // So that systemd remembers what became of it until that was read.
+    // This makes systemd keep the unit's result until it has been read.
     let path = session.manager.load_unit(unit.as_str()).await;
     let _ = session.manager.ref_unit(unit.as_str()).await;
     let outcome = tokio::select! {
@@ -133,13 +135,13 @@ async fn give_up(session: &ManagerSession, unit: &UnitName) -> JobOutcome {
     if state.is_ok_and(|state| state.is_between_restarts()) {
         return JobOutcome::Failed(format!("{unit} keeps failing, and systemd starts it again"));
     }
-    // Whether or not that works, it is told.
+    // The result is reported whether or not that works.
     let _ = session.manager.stop_unit(unit.as_str(), "replace").await;
     let seconds = PATIENCE.as_secs();
     JobOutcome::Failed(format!("{unit} has not ended within {seconds} s and was stopped"))
 }
 
-/// Whole or not at all, and for the manager's user alone.
+/// Writes the file atomically, and readable for the manager's user alone.
 fn write(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let draft = directory.join(".new");
@@ -152,7 +154,7 @@ fn write(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
     fs::rename(&draft, file)
 }
 
-/// In the syntax of systemd.exec(5), EnvironmentFile=: values between double quotes may have several
+/// In the syntax of systemd.exec(5), EnvironmentFile=: values in double quotes may span several
 /// lines. Control characters, for which systemd would drop the variable, are shown as U+FFFD.
 fn environment_file(environment: &[(&'static str, String)]) -> String {
     let mut text = String::new();

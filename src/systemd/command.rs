@@ -1,24 +1,25 @@
-//! The command and the environment of an agent's process, in a form that systemd keeps faithfully.
+//! The command and the environment of an agent's process, in a form that systemd preserves.
 
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::{AgentSpec, Exec};
 use std::collections::BTreeMap;
 
-/// Environment variable in which [`CommandLine::carried`] reaches the process; gone before it runs.
+/// Environment variable in which [`CommandLine::carried`] reaches the process; removed before the
+/// program runs.
 const CARRIER: &str = "IOTMONITOR_EXEC";
 
-/// Turns into what the carrier holds, in the same process and without the carrier. It has neither
-/// `$` nor `;` in it.
+/// Expands to the contents of the carrier, in the same process and without the carrier. It contains
+/// neither `$` nor `;`.
 const UNPACK: &str = "exec /usr/bin/env -u IOTMONITOR_EXEC /bin/bash -c \
                       \"`/usr/bin/printenv IOTMONITOR_EXEC`\"";
 
-/// What ExecStart= and the environment have to be for a program to get its words byte for byte.
+/// The ExecStart= and environment with which a program receives its words byte for byte.
 ///
-/// systemd keeps a transient unit in a file and reads that again at each daemon-reload. What 252
-/// writes for `$` and `;` in ExecStart= comes back with backslashes before them, and what it
-/// writes for ExecStartEx=, whose flag `no-env-expand` would be the straight way, does not come
-/// back at all. So words with one of the two travel in an environment variable, which is kept
-/// faithfully and in which nothing is expanded.
+/// systemd keeps a transient unit in a file and reads it again at each daemon-reload. Version 252
+/// writes `$` and `;` in ExecStart= in a form that is read back with backslashes before them, and
+/// writes ExecStartEx=, whose flag `no-env-expand` would be the direct way, in a form that is not
+/// read back at all. Therefore words that contain one of the two are passed in an environment
+/// variable, which is preserved and in which nothing is expanded.
 pub(super) struct CommandLine {
     pub argv: Vec<String>,
     pub carried: Option<String>,
@@ -35,7 +36,7 @@ impl CommandLine {
             Exec::Argv(argv) if argv.iter().all(faithful) => {
                 return Self { argv: argv.clone(), carried: None };
             }
-            // The shell's substitution takes away line breaks at the end, which mean nothing to it.
+            // The shell's substitution removes line breaks at the end, which have no meaning to it.
             Exec::Shell(script) => script.clone(),
             Exec::Argv(argv) => argv.iter().fold("exec --".to_owned(), |script, word| {
                 format!("{script} '{}'", word.replace('\'', "'\\''"))
@@ -45,8 +46,8 @@ impl CommandLine {
     }
 }
 
-/// The variables of the process as `NAME=value`. The section's own win over what every agent is
-/// given, and no name is there twice, for systemd refuses such a block whole.
+/// The variables of the process as `NAME=value`. The section's own take precedence over those that
+/// every agent receives, and no name occurs twice, because systemd refuses such a block as a whole.
 pub(super) fn environment(
     device: &DeviceName,
     agent: &AgentSpec,
@@ -55,8 +56,8 @@ pub(super) fn environment(
     let mut environment = BTreeMap::from([
         ("IOTMONITOR_AGENT", device.as_str()),
         ("MQTT_SERVER", &agent.mqtt_server),
-        // Python holds back what it prints to anything but a terminal: the journal would have
-        // nothing of an agent that was killed.
+        // Python buffers its output to anything but a terminal: the journal would contain nothing
+        // of an agent that was killed.
         ("PYTHONUNBUFFERED", "1"),
     ]);
     environment.extend(agent.environment.iter().map(|(name, value)| (&**name, &**value)));

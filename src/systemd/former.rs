@@ -1,6 +1,7 @@
-//! Stops what a former clientid has started.
+//! Stops the units that a former clientid has started.
 //!
-//! Its units bear its mark and no longer this monitor's, so that nobody here looks at them but this.
+//! These units carry the former clientid's marker instead of this monitor's, so no other part here
+//! handles them.
 
 use super::jobs::{JobFailure, clear};
 use super::proxy::words;
@@ -11,10 +12,10 @@ use iotmonitor_core::model::unit::UnitsOutcome;
 use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::BTreeSet;
 
-/// Units that are stopped at the same time. Each may take as long as its TimeoutStopSec.
+/// The number of units stopped at the same time. Each may take as long as its TimeoutStopSec.
 const AT_ONCE: usize = 8;
 
-/// What is to be stopped.
+/// The units to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormerUnits {
     pub client_id: String,
@@ -23,7 +24,7 @@ pub struct FormerUnits {
     pub units: Vec<UnitName>,
 }
 
-/// Stops those of the units that bear the mark of the clientid, unless a monitor goes by it.
+/// Stops the units that carry the marker of the clientid, unless a running monitor uses it.
 pub(super) async fn stop(session: &ManagerSession, former: &FormerUnits) -> UnitsOutcome {
     match stop_all(session, former).await {
         Ok(Some(count)) => UnitsOutcome::Stopped { count },
@@ -33,7 +34,7 @@ pub(super) async fn stop(session: &ManagerSession, former: &FormerUnits) -> Unit
     }
 }
 
-/// `None` where a monitor goes by the clientid.
+/// Returns `None` where a running monitor uses the clientid.
 async fn stop_all(
     session: &ManagerSession,
     former: &FormerUnits,

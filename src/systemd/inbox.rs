@@ -1,7 +1,7 @@
-//! Where signals leave their mark until somebody looks: a set instead of a queue.
+//! Signals are noted here until they are handled: a set instead of a queue.
 //!
-//! It cannot run full: it holds at most one entry for each unit with an agent's name, however many
-//! signals come, and job results only of units that somebody waits for.
+//! The set cannot overflow: it holds at most one entry for each unit with an agent's name, however
+//! many signals arrive, and job results only of units that an operation waits for.
 
 use iotmonitor_core::model::unit::UnitReport;
 use iotmonitor_core::model::unit_name::UnitName;
@@ -10,34 +10,34 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 use zbus::OwnedObjectPath;
 
-/// Who waits for a fresh look at a unit; gets the report if it is one of ours.
+/// Waits for a new look at a unit; receives the report if the unit belongs to this monitor.
 pub(super) type Waiter = oneshot::Sender<Option<UnitReport>>;
 
-/// How a job ended, in systemd's word (org.freedesktop.systemd1(5), JobRemoved).
+/// The result of a job as systemd names it (org.freedesktop.systemd1(5), JobRemoved).
 pub(super) type JobResult = (OwnedObjectPath, String);
 
-/// How thoroughly to go through all units.
+/// How thoroughly to check all units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Relist {
-    /// Look closely only at what the list shows in another state than known.
+    /// Check only units whose state in the list differs from the known one.
     Compare,
-    /// Look closely at every one: signals may have been lost.
+    /// Check every unit, because signals may have been lost.
     Full,
 }
 
-/// What is to be done next.
+/// The next thing to do.
 pub(super) enum InboxWork {
     /// The connection is gone, with the reason.
     Lost(String),
     /// systemd left the bus and is not back yet.
     ManagerAway,
-    /// systemd is back on the bus and may have forgotten that we listen.
+    /// systemd is back on the bus and may have lost the subscription.
     Resubscribe,
     Relist(Relist),
-    /// The system may be going down, or stay up after all.
+    /// The system may be going down, or the shutdown may have been cancelled.
     CheckState,
     Look(UnitName, Vec<Waiter>),
-    /// A daemon-reload is going on: units come and go without meaning.
+    /// A daemon-reload is in progress: units come and go without meaning.
     Reloading,
     Nothing,
 }
@@ -55,26 +55,26 @@ struct InboxState {
     lost: Option<String>,
 }
 
-/// Shared by the signal pump, which writes, and by those who look.
+/// Shared by the signal pump, which writes, and its readers.
 #[derive(Default)]
 pub(super) struct Inbox {
     state: Mutex<InboxState>,
-    /// Wakes the one that looks at units.
+    /// Wakes the task that checks units.
     pub work: Notify,
-    /// Wakes all that wait for a job.
+    /// Wakes all tasks that wait for a job.
     jobs: Notify,
-    /// Wakes all that wait for systemd to come or the connection to go.
+    /// Wakes all tasks that wait for systemd to appear or the connection to end.
     presence: Notify,
 }
 
 impl Inbox {
     fn state(&self) -> MutexGuard<'_, InboxState> {
-        // No code that holds the lock can panic half-way through a change.
+        // No code that holds the lock can panic in the middle of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Marks a unit for a look. One whose job is awaited is left alone: whoever waits for the job
-    /// asks for a look at its end, and each look costs systemd more than a start does.
+    /// Marks a unit for a check. A unit whose job is awaited is left alone: the waiting operation
+    /// requests a check at its end, and each check costs systemd more than a start does.
     pub fn touch(&self, unit: UnitName) {
         let mut state = self.state();
         if state.jobs.contains_key(&unit) {
@@ -85,7 +85,7 @@ impl Inbox {
         self.work.notify_one();
     }
 
-    /// Asks for a look at the unit; the receiver fails when the connection goes first.
+    /// Requests a check of the unit; the receiver fails when the connection ends first.
     pub fn look(&self, unit: UnitName) -> oneshot::Receiver<Option<UnitReport>> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
@@ -97,7 +97,7 @@ impl Inbox {
         receiver
     }
 
-    /// Puts back what could not be looked at.
+    /// Puts back units that could not be checked.
     pub fn postpone(&self, unit: UnitName, waiters: Vec<Waiter>) {
         self.state().dirty.entry(unit).or_default().extend(waiters);
     }
@@ -109,13 +109,13 @@ impl Inbox {
         self.work.notify_one();
     }
 
-    /// Asks for a look at whether the system is going down.
+    /// Requests a check whether the system is going down.
     pub fn check_state(&self) {
         self.state().check_state = true;
         self.work.notify_one();
     }
 
-    /// logind is about to shut the system down, or has called it off.
+    /// logind is about to shut the system down, or has cancelled the shutdown.
     pub fn shutdown_announced(&self, announced: bool) {
         let mut state = self.state();
         state.check_state |= state.shutdown_announced != announced;
@@ -124,8 +124,8 @@ impl Inbox {
         self.work.notify_one();
     }
 
-    /// Whether the end of the session, or of a unit, is to be taken for a part of a shutdown that
-    /// systemd could not be asked about.
+    /// Whether the end of the session, or of a unit, is to be treated as part of a shutdown about
+    /// which systemd could not be asked.
     pub fn shutdown_expected(&self) -> bool {
         let state = self.state();
         state.shutdown_announced || (state.check_state && state.lost.is_some())
@@ -141,7 +141,7 @@ impl Inbox {
         self.work.notify_one();
     }
 
-    /// systemd's name on the bus got an owner or lost it.
+    /// systemd's name on the bus gained or lost its owner.
     pub fn manager_owner(&self, present: bool) {
         let mut state = self.state();
         state.away = !present;
@@ -160,7 +160,7 @@ impl Inbox {
         if state.lost.is_none() {
             state.lost = Some(reason);
         }
-        // Dropped waiters tell their operations that nobody will look any more.
+        // Dropped waiters make their operations notice that no check will follow.
         state.dirty.clear();
         drop(state);
         self.work.notify_one();
@@ -168,7 +168,7 @@ impl Inbox {
         self.presence.notify_waiters();
     }
 
-    /// The most important thing to do, taken out of the box.
+    /// Takes the most important thing to do.
     pub fn next(&self) -> InboxWork {
         let mut state = self.state();
         if let Some(reason) = &state.lost {
@@ -195,8 +195,9 @@ impl Inbox {
         }
     }
 
-    /// Collects the results of the unit's jobs from now on, until the watch is dropped. Start it
-    /// before the call that makes the job, whose end may be told before the call returns.
+    /// Collects the results of the unit's jobs from now on, until the watch is dropped. It must
+    /// begin before the call that creates the job, whose end may be reported before the call
+    /// returns.
     pub fn watch_jobs(&self, unit: &UnitName) -> JobWatch<'_> {
         self.state().jobs.entry(unit.clone()).or_default();
         JobWatch { inbox: self, unit: unit.clone() }
@@ -235,14 +236,15 @@ impl Inbox {
     }
 }
 
-/// The ear for the end of one unit's jobs.
+/// A watch for the end of one unit's jobs.
 pub(super) struct JobWatch<'a> {
     inbox: &'a Inbox,
     unit: UnitName,
 }
 
 impl JobWatch<'_> {
-    /// Waits for this job's end. Never ends when the signal was lost: set a time limit.
+    /// Waits for this job's end. It never returns when the signal was lost, so the caller must set
+    /// a time limit.
     pub async fn result(&self, job: &OwnedObjectPath) -> String {
         loop {
             let notified = self.inbox.jobs.notified();
@@ -253,13 +255,13 @@ impl JobWatch<'_> {
         }
     }
 
-    /// How many jobs of the unit have ended so far.
+    /// The number of jobs of the unit that have ended so far.
     pub fn count(&self) -> usize {
         self.inbox.state().jobs.get(&self.unit).map_or(0, Vec::len)
     }
 
-    /// Waits for the end of another job than the first so many. Never ends when there is none: set a
-    /// time limit.
+    /// Waits for the end of a job after this many. It never returns when there is none, so the
+    /// caller must set a time limit.
     pub async fn another(&self, after: usize) -> String {
         loop {
             let notified = self.inbox.jobs.notified();

@@ -13,27 +13,27 @@ use std::collections::HashMap;
 use std::time::Duration;
 use zbus::{OwnedObjectPath, Variant};
 
-/// How often a job is asked for whose end has not been told.
+/// The interval at which a job is checked whose end has not been reported.
 const JOB_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long systemd may be off the bus in the middle of an operation.
+/// The time for which systemd may be off the bus during an operation.
 const ABSENCE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Tries to clear away an ended unit and to repeat what systemd's absence cut short.
+/// The number of tries to remove an ended unit and to repeat what systemd's absence interrupted.
 const ATTEMPTS: usize = 4;
 
-/// What an operation is to bring about.
+/// The goal of an operation.
 #[derive(Clone, Copy)]
 enum JobGoal<'a> {
     Running(&'a [Property]),
     Gone,
 }
 
-/// Why an operation did not come to its end.
+/// Explains why an operation did not complete.
 pub(super) enum JobFailure {
     /// A call failed.
     Call(zbus::Error),
-    /// In words, for a person.
+    /// The reason in words, for a person.
     Final(String),
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn start(
     repeat(session, unit, JobGoal::Running(properties)).await
 }
 
-/// What became of a unit of somebody else's.
+/// The result of starting a unit that does not belong to this monitor.
 #[derive(Debug)]
 pub(super) struct ExistingUnit {
     active: String,
@@ -62,14 +62,14 @@ pub(super) struct ExistingUnit {
 }
 
 impl ExistingUnit {
-    /// Whether it has failed, and systemd is about to start it again.
+    /// Whether it has failed, and systemd is about to restart it.
     pub fn is_between_restarts(&self) -> bool {
         self.sub.starts_with("auto-restart")
     }
 }
 
-/// Starts a unit of somebody else's, and waits until it has succeeded: of a oneshot service, until it
-/// has ended. One that systemd starts again by itself has not failed yet.
+/// Starts a unit that does not belong to this monitor, and waits until it has succeeded; a oneshot
+/// service until it has ended. One that systemd restarts by itself has not failed yet.
 pub(super) async fn run_existing(
     session: &ManagerSession,
     unit: &UnitName,
@@ -78,7 +78,7 @@ pub(super) async fn run_existing(
     let job = session.manager.start_unit(unit.as_str(), "replace").await?;
     let mut result = job_result(session, &watch, &job).await?;
     loop {
-        // Most results mean the same of whatever was to be started.
+        // Most results mean the same, whatever was to be started.
         match result.as_str() {
             "done" | "gone" | "failed" => {}
             "skipped" => {
@@ -110,7 +110,7 @@ pub(super) async fn run_existing(
     }
 }
 
-/// What systemd knows of a unit of somebody else's that is loaded.
+/// The properties of a loaded unit that does not belong to this monitor.
 pub(super) async fn state_of_existing(
     session: &ManagerSession,
     unit: &UnitName,
@@ -131,12 +131,12 @@ pub(super) async fn state_of_existing(
     })
 }
 
-/// Stops a unit and clears it away; one that is not there is stopped.
+/// Stops a unit and removes it; one that does not exist is stopped.
 pub(super) async fn stop(session: &ManagerSession, unit: &UnitName) -> JobOutcome {
     repeat(session, unit, JobGoal::Gone).await
 }
 
-/// Carries an operation over a short absence of systemd, and ends it with a look at the unit, so
+/// Continues an operation over a short absence of systemd, and ends it with a check of the unit, so
 /// that its report comes before the operation's end.
 async fn repeat(session: &ManagerSession, unit: &UnitName, goal: JobGoal<'_>) -> JobOutcome {
     let mut outcome = once(session, unit, goal).await;
@@ -194,14 +194,14 @@ async fn start_once(
             session.manager.start_transient_unit(unit.as_str(), "fail", properties, &[]).await;
         match job {
             Ok(job) => return start_outcome(unit, &job_result(session, &watch, &job).await?),
-            // Either it came up meanwhile, or systemd has not yet let go of the ended one, or a
-            // file of that name lies on the disk: reading it again tells.
+            // Either it came up meanwhile, or systemd has not yet released the ended one, or a unit
+            // file of that name exists: reading it again shows which.
             Err(error) if meaning(&error) == Meaning::UnitExists => {}
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
         if let UnitReading::Absent = session.read(unit).await? {
-            // Not loaded, and yet it exists: a file on the disk that nothing refers to.
+            // It is not loaded and yet exists: a unit file that nothing refers to.
             return Err(foreign(unit, None));
         }
     }
@@ -218,8 +218,8 @@ async fn stop_once(session: &ManagerSession, unit: &UnitName) -> Result<(), JobF
     }
 }
 
-/// Stops a unit of ours if it has not ended, and makes systemd forget its failure, upon which it
-/// is unloaded.
+/// Stops a unit of this monitor if it has not ended, and makes systemd forget its failure, upon
+/// which it is unloaded.
 pub(super) async fn clear(
     session: &ManagerSession,
     unit: &UnitName,
@@ -248,9 +248,9 @@ pub(super) async fn clear(
     }
 }
 
-/// Waits for a job's end. There is no limit to it: a stop takes as long as the unit's
-/// TimeoutStopUSec says. When systemd does not know the job any more and its end was not told
-/// (systemd re-executed itself), the result is `gone`.
+/// Waits for a job's end. There is no time limit: a stop takes as long as the unit's
+/// TimeoutStopUSec. When systemd no longer knows the job and its end was not reported (systemd
+/// re-executed itself), the result is `gone`.
 async fn job_result(
     session: &ManagerSession,
     watch: &JobWatch<'_>,
@@ -272,7 +272,7 @@ async fn job_result(
 /// those of a later one.
 fn start_outcome(unit: &UnitName, result: &str) -> Result<(), JobFailure> {
     let why = match result {
-        // `gone` counts as done: the report of the unit, which comes first, tells what became of it.
+        // `gone` counts as done: the report of the unit, which comes first, shows its state.
         "done" | "gone" => return Ok(()),
         "failed" => "it failed to start",
         "timeout" => "it did not start in time",
@@ -297,7 +297,7 @@ fn stop_outcome(unit: &UnitName, result: &str) -> Result<(), JobFailure> {
     let why = match result {
         // A unit that is unloaded, or whose stop has nothing to do, is stopped.
         "done" | "gone" | "collected" | "skipped" => return Ok(()),
-        // The process had to be killed, or ended badly: it is gone all the same.
+        // The process had to be killed, or failed at its end: it is gone all the same.
         "failed" | "timeout" => return Ok(()),
         "canceled" => "its stop was canceled by somebody who started it",
         "frozen" => "the unit is frozen, `systemctl thaw` it first",

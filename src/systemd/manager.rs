@@ -24,29 +24,29 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
-/// Jobs at systemd at any time. PID 1 spends a match rule of its connection for each, dbus-daemon
-/// allows it 512 and cuts it off beyond.
+/// The number of concurrent jobs. PID 1 uses a match rule of its connection for each; dbus-daemon
+/// allows 512 and disconnects it beyond.
 const MAX_JOBS: usize = 16;
 
-/// Operations that wait for their turn: one for each agent at most.
+/// The number of waiting operations: one for each agent at most.
 const QUEUE_LENGTH: usize = 4096;
 
-/// A session that lived this long was a good one: the next loss is tried again at once.
+/// A session that lasted this long was good: after its loss the next try is immediate.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
 
-/// Which manager, and whose units.
+/// The service manager, and the instance that its units belong to.
 #[derive(Debug, Clone)]
 pub struct ManagerSettings {
     pub bus: Bus,
-    /// Names the instance in its units' markers.
+    /// Identifies the instance in its units' markers.
     pub client_id: String,
-    /// Where units that are started for alerts find what has happened.
+    /// The directory in which units started for alerts find the description of the event.
     pub alert_directory: PathBuf,
-    /// D-Bus address instead of the bus's well-known one.
+    /// The D-Bus address instead of the bus's well-known one.
     pub bus_address: Option<String>,
 }
 
-/// Asks for operations; cheap to clone. When the last one is dropped the adapter ends.
+/// Requests operations; cheap to clone. When the last one is dropped the adapter ends.
 #[derive(Debug, Clone)]
 pub struct ManagerHandle {
     operations: mpsc::Sender<Operation>,
@@ -62,7 +62,7 @@ enum Operation {
 }
 
 impl Operation {
-    /// The event that tells of an operation which failed before it began.
+    /// The event that reports an operation which failed before it began.
     fn failed(self, reason: &str) -> Event {
         let outcome = JobOutcome::Failed(reason.to_owned());
         match self {
@@ -77,9 +77,10 @@ impl Operation {
 }
 
 /// Starts the adapter; needs a tokio runtime. It reports [`Event::SystemState`] and
-/// [`Event::ManagerConnected`], or [`Event::ManagerLost`], first, then what happens. The pulse beats twice a second.
+/// [`Event::ManagerConnected`], or [`Event::ManagerLost`], first, then every change. The pulse
+/// beats twice a second.
 ///
-/// When `events` is full, reports wait; systemd's signals are taken in all the same.
+/// When `events` is full, reports wait; systemd's signals are still received.
 #[must_use]
 pub fn spawn(
     settings: ManagerSettings,
@@ -102,18 +103,19 @@ pub fn spawn(
 
 impl ManagerHandle {
     /// Creates and starts an agent's unit, or leaves it as it is if it lives. Answered by exactly
-    /// one [`Event::StartFinished`], which an [`Event::UnitChanged`] precedes if it ran; by none
-    /// where there is no session or it ends first: whoever asked asks again with the next one.
+    /// one [`Event::StartFinished`], which an [`Event::UnitChanged`] precedes if it ran; there is
+    /// no answer without a session or when it ends first, and the core asks again with the next
+    /// one.
     pub fn start(&self, device: DeviceName, agent: Box<AgentSpec>, definition: String) {
         self.queue(Operation::Start { device, agent, definition });
     }
 
-    /// Stops a unit and clears it away. Answered like [`Self::start`], by [`Event::StopFinished`].
+    /// Stops a unit and removes it. Answered like [`Self::start`], by [`Event::StopFinished`].
     pub fn stop(&self, unit: UnitName) {
         self.queue(Operation::Stop { unit });
     }
 
-    /// Stops what a former clientid has started. Answered like [`Self::start`], by
+    /// Stops the units that a former clientid has started. Answered like [`Self::start`], by
     /// [`Event::FormerUnitsStopped`].
     pub fn stop_former(&self, former: FormerUnits) {
         self.queue(Operation::StopFormer(former));
@@ -130,8 +132,8 @@ impl ManagerHandle {
     }
 
     fn queue(&self, operation: Operation) {
-        // Full only with more than 4,096 agents that all want something at once; then the
-        // operation fails, and whoever asked may ask again.
+        // The queue is full only when more than 4,096 agents request an operation at once; then the
+        // operation fails, and may be requested again.
         let (operation, reason) = match self.operations.try_send(operation) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(operation)) => (operation, "too many operations"),
@@ -143,7 +145,7 @@ impl ManagerHandle {
     }
 }
 
-/// The session that operations go to, if there is one.
+/// The session that carries out the operations, if there is one.
 type Current = Option<Arc<ManagerSession>>;
 
 /// Hands the operations to the session in order, at most [`MAX_JOBS`] at a time.
@@ -159,7 +161,8 @@ async fn carry_out(
     while let Some(operation) = queue.recv().await {
         // The semaphore is never closed.
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-        // The loss of the session is told by itself; of what it cut short nobody knows the outcome.
+        // The loss of the session is reported separately; the outcome of interrupted operations is
+        // unknown.
         let Some(session) = current.borrow().clone() else { continue };
         let (events, shared) = (events.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
@@ -168,13 +171,13 @@ async fn carry_out(
                 () = session.inbox.lost() => return,
             };
             drop(turn);
-            // Fails only when the daemon has ended and nobody wants to know.
+            // This fails only when the daemon has ended and no longer needs the result.
             let _ = events.send(event).await;
         });
     }
 }
 
-/// Returns the event that tells of the end.
+/// Returns the event that reports the end.
 async fn carry_out_one(
     session: &ManagerSession,
     operation: Operation,
@@ -204,7 +207,7 @@ async fn carry_out_one(
     }
 }
 
-/// Refuses credentials of files that others could have put in the place of what they name.
+/// Refuses credentials whose source others could have replaced.
 async fn look_for_sway(owner: Option<&ManagerOwner>, agent: &AgentSpec) -> Result<(), String> {
     if owner.is_some() || agent.credentials.is_empty() {
         return Ok(());
@@ -216,7 +219,7 @@ async fn look_for_sway(owner: Option<&ManagerOwner>, agent: &AgentSpec) -> Resul
     }
 }
 
-/// Connects, and connects again, for as long as somebody listens.
+/// Connects and reconnects for as long as the receiver exists.
 async fn keep_session(
     settings: ManagerSettings,
     current: watch::Sender<Current>,
@@ -270,7 +273,8 @@ async fn one_session(
     let lost = match watcher.begin().await {
         Ok(()) => {
             *loss_told = false;
-            // Before the connection is reported: what the report brings about needs the session.
+            // This precedes the report of the connection, because the resulting actions need the
+            // session.
             let _ = current.send(Some(Arc::clone(&session)));
             watcher.run().await
         }
@@ -281,7 +285,7 @@ async fn one_session(
     reason
 }
 
-/// Two connections: signals are taken in on the first before anything is asked on the second.
+/// Opens two connections: signals are received on the first before any call is made on the second.
 async fn open(settings: &ManagerSettings) -> zbus::Result<(ManagerSession, Pump)> {
     let address = settings.bus_address.as_deref();
     let signal_connection = connect(settings.bus, address, CALL_TIMEOUT).await?;
@@ -293,7 +297,7 @@ async fn open(settings: &ManagerSettings) -> zbus::Result<(ManagerSession, Pump)
     Ok((session, pump))
 }
 
-/// The task that takes in the signals; ends with its owner.
+/// The task that receives the signals; it ends with its owner.
 struct Pump(tokio::task::AbortHandle);
 
 impl Drop for Pump {

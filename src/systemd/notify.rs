@@ -7,7 +7,7 @@
 use sd_notify::NotifyState;
 use std::time::Duration;
 
-/// EXTEND_TIMEOUT_USEC=: the start may take so long, whatever `TimeoutStartSec=` says.
+/// EXTEND_TIMEOUT_USEC=: the start may take this long, whatever `TimeoutStartSec=` says.
 pub fn starting(within: Duration) {
     let micros = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
     send(&[NotifyState::ExtendTimeoutUsec(micros)]);
@@ -18,7 +18,7 @@ pub fn ready() {
     send(&[NotifyState::Ready]);
 }
 
-/// RELOADING=1, with the time that `Type=notify-reload` of systemd 253 and later asks for.
+/// RELOADING=1, with the time that `Type=notify-reload` of systemd 253 and later requires.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(time) => send(&[NotifyState::Reloading, time]),
@@ -26,7 +26,7 @@ pub fn reloading() {
     }
 }
 
-/// STOPPING=1: the last orders are being carried out.
+/// STOPPING=1: the last actions are being carried out.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
@@ -42,8 +42,8 @@ pub fn watchdog() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// The longest time between two [`watchdog`] calls; feed it in half of that. `None` when the
-/// service has no watchdog, or the variable is meant for another process.
+/// The longest time between two [`watchdog`] calls; call it at half of that interval. `None` when
+/// the service has no watchdog, or the variable is meant for another process.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()

@@ -16,19 +16,19 @@ use zbus::Variant;
 /// The slice of all agents of all instances.
 pub const SLICE: &str = "iotmonitor.slice";
 
-/// Who an agent runs as in the system manager when the file does not say it.
+/// The user that an agent runs as in the system manager when the file does not name one.
 pub const DEFAULT_USER: &str = "iotmonitor";
 
-/// systemd itself restarts an agent this often within [`START_LIMIT_INTERVAL`]; then the core
+/// systemd itself restarts an agent this often within [`START_LIMIT_INTERVAL`]; after that the core
 /// takes over with growing delays.
 const START_LIMIT_BURST: u32 = 3;
 const START_LIMIT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What ends after the agents when the system goes down, so that a farewell still reaches the
-/// broker. Of a broker that is not installed here it asks nothing.
+/// The unit that ends after the agents when the system goes down, so that their last messages still
+/// reach the broker. It has no effect where no broker is installed.
 const LAST_TO_END: [&str; 2] = ["network.target", "mosquitto.service"];
 
-/// The user that a user manager belongs to, and all its units.
+/// The owner of a user manager and of all its units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ManagerOwner {
     pub uid: u32,
@@ -37,7 +37,7 @@ pub(super) struct ManagerOwner {
 }
 
 impl ManagerOwner {
-    /// Looks into the user database, which may be slow where it is a remote one.
+    /// Queries the user database, which may be slow where it is remote.
     pub fn of_this_process() -> Self {
         let uid = nix::unistd::Uid::current();
         let user = nix::unistd::User::from_uid(uid).ok().flatten();
@@ -49,7 +49,7 @@ impl ManagerOwner {
     }
 }
 
-/// A definition that systemd would not take.
+/// A definition that systemd would reject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PropertyError {
     #[error("`{key}` of the agent contains a NUL character, which no process can be given")]
@@ -72,7 +72,8 @@ pub(super) enum PropertyError {
 }
 
 /// The properties of an agent's unit (systemd.service(5), systemd.exec(5),
-/// systemd.resource-control(5)). With an owner for a user manager, without one for the system's.
+/// systemd.resource-control(5)). `owner` is present for a user manager, and absent for the system
+/// manager.
 pub(super) fn transient(
     owner: Option<&ManagerOwner>,
     client_id: &str,
@@ -86,7 +87,7 @@ pub(super) fn transient(
     let mut properties: Vec<Property> = vec![
         ("Description", text(format!("iotmonitor agent {device}"))),
         ("Slice", text(SLICE)),
-        // `exec`: the start fails when the program cannot be executed, not a moment later.
+        // `exec`: the start itself fails when the program cannot be executed, not a moment later.
         ("Type", text("exec")),
         ("ExecStart", exec_start(command)),
         ("Restart", text("always")),
@@ -102,7 +103,7 @@ pub(super) fn transient(
     }
     identity(owner, agent, &mut properties)?;
     if let Some(file) = &agent.environment_file {
-        // false: a file that is missing is an error.
+        // false: a missing file is an error.
         let files = vec![(file.to_string_lossy().into_owned(), false)];
         properties.push(("EnvironmentFiles", Variant::from(files)));
     }
@@ -121,8 +122,9 @@ pub(super) fn transient(
     Ok(properties)
 }
 
-/// Refuses credentials that others than root could turn into links to what only root may read. Only
-/// the system's manager reads them as root. Looks at the files, which may take its time.
+/// Refuses credentials that users other than root could turn into links to files that only root may
+/// read. Only the system manager reads them as root. The check accesses the files, which may take
+/// time.
 pub(super) fn refuse_swayed(agent: &AgentSpec) -> Result<(), PropertyError> {
     for (&name, file) in &agent.credentials {
         if let Some(swayed) = swayed_part(file) {
@@ -156,14 +158,15 @@ fn refuse_nul(agent: &AgentSpec) -> Result<(), PropertyError> {
     Ok(())
 }
 
-/// A program without a slash is looked for in systemd's own search path (systemd.exec(5)).
+/// A program without a slash is searched for in systemd's own search path (systemd.exec(5)).
 fn exec_start(command: CommandLine) -> Variant<'static> {
     let program = command.argv.first().cloned().unwrap_or_default();
-    // false: a failure is a failure.
+    // false: a failure counts as one.
     Variant::from(vec![(program, command.argv, false)])
 }
 
-/// What tells our units from all others, and stands in each of the agent's journal entries.
+/// The marker that distinguishes this program's units, and appears in each of the agent's journal
+/// entries.
 fn marker(client_id: &str, device: &DeviceName, definition: &str) -> Variant<'static> {
     let fields = [
         format!("{FIELD_AGENT}={}", marked(device.as_str())),
@@ -202,7 +205,7 @@ fn identity(
     }
     let directory = match (&agent.working_directory, &agent.user, owner) {
         (Some(directory), _, _) => Some(directory.to_string_lossy().into_owned()),
-        // A user who is named has a home to start in; `-`: or has none, and starts in `/`.
+        // A named user has a home to start in; with `-`, a user without one starts in `/`.
         (None, Some(_), None) if !agent.is_dynamic() => Some("-~".to_owned()),
         // systemd's default: `/` in the system manager, the home in a user's.
         (None, _, _) => None,
@@ -229,7 +232,7 @@ fn limits(agent: &AgentSpec, properties: &mut Vec<Property>) {
 
 /// The strict sandbox: the agent reads the system and writes only its state directory
 /// (`$STATE_DIRECTORY`) and its private `/tmp`; it speaks IP and unix sockets, sees no devices but
-/// `/dev/null` and its like, and has no privilege to gain.
+/// `/dev/null` and its like, and cannot gain privileges.
 fn strict(owner: Option<&ManagerOwner>, agent: &AgentSpec, properties: &mut Vec<Property>) {
     for name in [
         "NoNewPrivileges",
@@ -255,11 +258,11 @@ fn strict(owner: Option<&ManagerOwner>, agent: &AgentSpec, properties: &mut Vec<
             }
             properties.push(("CapabilityBoundingSet", Variant::from(0_u64)));
         }
-        // A user manager has no privilege of its own to make the rest of the sandbox with; inside
+        // A user manager has no privilege of its own to build the rest of the sandbox with; inside
         // a user namespace it has.
         Some(_) => properties.push(("PrivateUsers", Variant::from(true))),
     }
-    // A colon would part the directory's name from that of a link to it.
+    // A colon would separate the directory's name from that of a link to it.
     let state = agent.unit.as_str().trim_end_matches(".service");
     let state = state.replace('\\', "_").replace(':', "_x3a");
     properties.extend([

@@ -1,5 +1,5 @@
-//! The part of systemd's D-Bus interface that is used (org.freedesktop.systemd1(5)), and what its
-//! errors mean to us.
+//! The part of systemd's D-Bus interface that is used (org.freedesktop.systemd1(5)), and the
+//! meaning of its errors.
 
 use crate::dbus::CALL_TIMEOUT;
 use std::io::ErrorKind;
@@ -8,13 +8,13 @@ use zbus::{DBusError as _, OwnedObjectPath, Variant};
 /// The service manager's name on the bus.
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 
-/// Where its manager object is.
+/// The path of its manager object.
 pub(super) const SYSTEMD_PATH: &str = "/org/freedesktop/systemd1";
 
-/// Object path below which all units are.
+/// The object path below which all units are.
 pub(super) const UNIT_NAMESPACE: &str = "/org/freedesktop/systemd1/unit";
 
-/// A property by its name, as StartTransientUnit takes it.
+/// A property with its name, as StartTransientUnit takes it.
 pub(super) type Property = (&'static str, Variant<'static>);
 
 /// One row of ListUnits: name, description, load state, active state, sub state, followed unit,
@@ -22,7 +22,7 @@ pub(super) type Property = (&'static str, Variant<'static>);
 pub(super) type ListedUnit =
     (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
-/// Units to be made along with a transient one; there never are any.
+/// Units to be created along with a transient one; there are never any.
 pub(super) type AuxiliaryUnit = (&'static str, Vec<Property>);
 
 #[zbus::proxy(
@@ -65,7 +65,7 @@ pub(super) trait Manager {
     fn system_state(&self) -> zbus::Result<String>;
 }
 
-/// What an error of a call to systemd means.
+/// The meaning of an error of a call to systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The unit is not loaded.
@@ -73,9 +73,9 @@ pub(super) enum Meaning {
     /// The unit is loaded, or has a file.
     UnitExists,
     AlreadySubscribed,
-    /// systemd is not on the bus, or left it before it answered; the call may have had effect.
+    /// systemd is not on the bus, or left it before it answered; the call may have taken effect.
     ManagerAway,
-    /// Anything else: systemd's last word on that call.
+    /// Any other error: systemd's final answer to that call.
     Refused,
 }
 
@@ -101,12 +101,12 @@ pub(super) fn meaning(error: &zbus::Error) -> Meaning {
     }
 }
 
-/// Whether a call was not answered in its time.
+/// Whether a call was not answered in time.
 pub(super) fn is_timeout(error: &zbus::Error) -> bool {
     matches!(error, zbus::Error::InputOutput(error) if error.kind() == ErrorKind::TimedOut)
 }
 
-/// systemd's own words for an error, without the names of D-Bus around them.
+/// systemd's own message of an error, without the D-Bus names around it.
 pub(super) fn words(error: &zbus::Error) -> String {
     match error {
         zbus::Error::MethodError(_, Some(text), _) => text.clone(),

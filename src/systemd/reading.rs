@@ -1,4 +1,4 @@
-//! From a unit's properties to a report: pure, no bus.
+//! Derives a report from a unit's properties: pure, without a bus.
 
 use super::proxy::UNIT_NAMESPACE;
 use iotmonitor_core::model::unit::{ActiveState, UnitReport};
@@ -7,16 +7,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 use zbus::Variant;
 
-/// Journal fields that mark a unit as an agent of this program. They are on every entry that the
-/// agent writes, too.
+/// Journal fields that mark a unit as an agent of this program. They are also part of every entry
+/// that the agent writes.
 pub(super) const FIELD_AGENT: &str = "IOTMONITOR_AGENT";
 /// The clientid of the instance that the unit belongs to.
 pub(super) const FIELD_INSTANCE: &str = "IOTMONITOR_INSTANCE";
 /// The definition hash that the unit was started with.
 pub(super) const FIELD_DEFINITION: &str = "IOTMONITOR_DEFINITION";
 
-/// A text in a marker. systemd writes the marker into the unit's file and parts it at the blanks when
-/// it reads that again, at a daemon-reload; so each blank becomes `\xNN`, as in the unit's name.
+/// Escapes a string for a marker. systemd writes the marker into the unit's file and splits it at
+/// the blanks when it reads the file again, at a daemon-reload; so each blank becomes `\xNN`, as in
+/// the unit's name.
 pub(super) fn marked(text: &str) -> String {
     let mut marked = String::with_capacity(text.len());
     for character in text.chars() {
@@ -29,8 +30,8 @@ pub(super) fn marked(text: &str) -> String {
     marked
 }
 
-/// Whether a marker names this instance. Up to 0.3 it did so with its blanks, of which systemd keeps
-/// what stands before the first one; then the unit's name has the rest.
+/// Whether a marker names this instance. Up to 0.3 it contained the blanks, of which systemd keeps
+/// only the part before the first one; the unit's name contains the rest.
 fn names_instance(field: &str, unit: &UnitName, client_id: &str) -> bool {
     field == marked(client_id)
         || (client_id.split_ascii_whitespace().next() == Some(field) || field == client_id)
@@ -40,25 +41,25 @@ fn names_instance(field: &str, unit: &UnitName, client_id: &str) -> bool {
 /// All units of all instances, for ListUnitsByPatterns.
 pub(super) const UNIT_PATTERN: &str = "iotmonitor*-agent-*.service";
 
-/// What is behind a unit's name.
+/// The object behind a unit's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UnitReading {
-    /// Nothing: not loaded, or a name that others mention without there being such a unit.
+    /// Nothing: not loaded, or a name that other units mention without such a unit existing.
     Absent,
-    /// Somebody else's unit, with the file it comes from if there is one.
+    /// A unit that does not belong to this monitor, with its file if there is one.
     Foreign {
         file: Option<String>,
     },
     Own(UnitReport),
 }
 
-/// Whether a name can be one of an agent's unit, of whatever instance.
+/// Whether a name can be that of an agent's unit, of whatever instance.
 pub(super) fn may_be_agent(name: &str) -> bool {
     name.starts_with("iotmonitor-") && name.contains("agent-") && name.ends_with(".service")
 }
 
 /// The unit behind an object path, if it may be an agent's. systemd writes every byte of the name
-/// that is no ASCII letter or digit as `_` and two hex digits (sd_bus_path_encode(3)).
+/// that is not an ASCII letter or digit as `_` and two hex digits (sd_bus_path_encode(3)).
 pub(super) fn agent_of_path(path: &str) -> Option<UnitName> {
     let label = path.strip_prefix(UNIT_NAMESPACE)?.strip_prefix('/')?;
     if !label.starts_with("iotmonitor") {
@@ -80,7 +81,7 @@ pub(super) fn agent_of_path(path: &str) -> Option<UnitName> {
     may_be_agent(&name).then(|| UnitName::from_systemd(name))
 }
 
-/// What the properties of a loaded unit say.
+/// Interprets the properties of a loaded unit.
 pub(super) fn interpret(
     unit: &UnitName,
     client_id: &str,
@@ -120,7 +121,7 @@ pub(super) fn interpret(
         restarts: number("NRestarts"),
         result: text("Result").to_owned(),
         last_exit: match text("Result") {
-            // No process was made, so the last one's exit is an older one.
+            // No process was created, so the last one's exit is an older one.
             "resources" => Some(without_process(&environment_files(properties))),
             _ => last_exit(signed("ExecMainCode"), signed("ExecMainStatus")),
         },
@@ -133,7 +134,7 @@ pub(super) fn interpret(
     })
 }
 
-/// Whether the number of a unit's job is that of one.
+/// Whether the unit has a job, by its number.
 fn has_job(value: Option<&Variant<'_>>) -> bool {
     match value {
         Some(Variant::Structure(job)) => {
@@ -143,8 +144,8 @@ fn has_job(value: Option<&Variant<'_>>) -> bool {
     }
 }
 
-/// systemd's word for an active state. `maintenance` and what later versions may add count as
-/// failed: not running, and not about to.
+/// systemd's word for an active state. `maintenance` and states that later versions may add count
+/// as failed: not running, and not about to run.
 pub(super) fn active_state(word: &str) -> ActiveState {
     match word {
         "active" | "refreshing" => ActiveState::Active,
@@ -156,7 +157,7 @@ pub(super) fn active_state(word: &str) -> ActiveState {
     }
 }
 
-/// Why systemd made no process, as far as its result `resources` tells.
+/// The reason why systemd created no process, as far as its result `resources` shows.
 fn without_process(environment_files: &[&str]) -> String {
     match environment_files {
         [] => "was not started: systemd had no resources for it".to_owned(),
@@ -182,8 +183,8 @@ fn environment_files<'v>(properties: &'v HashMap<String, Variant<'_>>) -> Vec<&'
         .collect()
 }
 
-/// How a main process ended, in words; `None` when none has ended yet. The code is the `si_code`
-/// of waitid(2).
+/// Describes how a main process ended; `None` when none has ended yet. The code is the `si_code` of
+/// waitid(2).
 fn last_exit(code: i32, status: i32) -> Option<String> {
     const CLD_EXITED: i32 = 1;
     const CLD_KILLED: i32 = 2;
@@ -206,7 +207,7 @@ fn signal_name(number: i32) -> String {
     }
 }
 
-/// Statuses with which systemd itself ends a process that it could not set up (systemd.exec(5),
+/// Exit statuses of systemd itself for a process that it could not set up (systemd.exec(5),
 /// "Process Exit Codes").
 fn systemd_exit_status(status: i32) -> Option<&'static str> {
     Some(match status {
@@ -232,7 +233,7 @@ fn systemd_exit_status(status: i32) -> Option<&'static str> {
     })
 }
 
-/// An `aay` whose elements are text.
+/// An `aay` whose elements are strings.
 fn byte_strings(value: Option<&Variant<'_>>) -> Vec<String> {
     let Some(Variant::Array(array)) = value else { return Vec::new() };
     array
@@ -352,7 +353,7 @@ mod tests {
             let marked = properties(&["IOTMONITOR_AGENT=my", &instance]);
             matches!(interpret(unit, "the house", &marked), UnitReading::Own(_))
         };
-        // As it is, as earlier versions wrote it, and what systemd made of that.
+        // As it is, as earlier versions wrote it, and as systemd altered that.
         assert!(is_own(&unit, "the\\x20house"));
         assert!(is_own(&unit, "the house") && is_own(&unit, "the"));
         assert!(!is_own(&UnitName::for_agent("the", "my pump").unwrap(), "the"));

@@ -1,13 +1,13 @@
-//! The signal pump: takes in everything that systemd tells and marks it in the [`Inbox`].
+//! The signal pump: receives everything that systemd signals and marks it in the [`Inbox`].
 //!
-//! One match rule covers all units (dbus-daemon allows 512 rules a connection, so one for each
-//! unit would silently go deaf). Invariant: nothing here waits for anything but the next signal.
+//! One match rule covers all units (dbus-daemon allows 512 rules a connection, so rules for each
+//! unit would silently stop working). Invariant: nothing here waits for anything but the next
+//! signal.
 //!
-//! Every local user may send a signal to any connection, past all match rules, and write what they
-//! like into it but for its sender, which the bus writes. So a signal counts only from the
-//! connection that owns the name it is to come from, and on the interface and path that it must
-//! have. Who owns a name the bus tells in the same stream, so that no signal of a new owner comes
-//! before the word that it is the owner.
+//! Every local user may send a signal to any connection, past all match rules, with any contents
+//! except the sender, which the bus sets. Therefore a signal counts only from the connection that
+//! owns the expected name, and on the expected interface and path. The bus reports the owners of
+//! names in the same stream, so no signal of a new owner precedes the report of its ownership.
 
 use super::inbox::Inbox;
 use super::proxy::{Meaning, SYSTEMD, SYSTEMD_PATH, UNIT_NAMESPACE, meaning};
@@ -23,7 +23,7 @@ use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
 const BUS: &str = "org.freedesktop.DBus";
 const BUS_PATH: &str = "/org/freedesktop/DBus";
 
-/// Who shuts the system down for people.
+/// The service that shuts the system down for people.
 const LOGIN: &str = "org.freedesktop.login1";
 const LOGIN_PATH: &str = "/org/freedesktop/login1";
 
@@ -35,23 +35,23 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// a user manager's.
 const SHUTDOWN_TARGETS: [&str; 2] = ["shutdown.target", "exit.target"];
 
-/// All signals that reach a connection.
+/// Everything that reaches the connection as a signal.
 pub(super) struct Signals {
     stream: MessageStream,
     systemd: NameOwner,
     login: NameOwner,
 }
 
-/// The connection that owns a name, as the newest word on it said.
+/// The connection that owns a name, according to the latest report.
 #[derive(Default)]
 struct NameOwner {
     connection: Option<OwnedUniqueName>,
-    /// When that word came; an answer and a signal reach us on different ways.
+    /// The time of that report; an answer and a signal arrive on different ways.
     told_at: Option<Sequence>,
 }
 
 impl NameOwner {
-    /// Whether this was news.
+    /// Whether this was a change.
     fn learn(&mut self, connection: Option<OwnedUniqueName>, at: Sequence) -> bool {
         let newer = self.told_at.is_none_or(|before| before < at);
         if newer {
@@ -66,13 +66,13 @@ impl NameOwner {
 }
 
 impl Signals {
-    /// Registers the match rules. What is told from now on reaches [`Self::pump`]; of what is told
-    /// meanwhile only the owners of names are noted.
+    /// Registers the match rules. Later signals reach [`Self::pump`]; of the signals meanwhile only
+    /// the owners of names are noted.
     pub async fn listen(connection: &Connection) -> zbus::Result<Self> {
         let stream = MessageStream::from(connection);
         let mut signals =
             Self { stream, systemd: NameOwner::default(), login: NameOwner::default() };
-        // While the stream is not polled, answers do not come in.
+        // While the stream is not polled, answers do not arrive.
         let registration = register(connection);
         tokio::pin!(registration);
         let owners = loop {
@@ -91,7 +91,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Runs until the connection closes, and says so in the inbox.
+    /// Runs until the connection closes, and notes that in the inbox.
     pub async fn pump(mut self, inbox: Arc<Inbox>) {
         let reason = loop {
             match self.stream.next().await {
@@ -103,8 +103,8 @@ impl Signals {
         inbox.lose(reason);
     }
 
-    /// Marks what one signal tells. One of an unknown shape is passed over: the slow re-check would
-    /// make up for it.
+    /// Marks the contents of one signal. One of an unknown shape is ignored: the periodic check
+    /// would find the change.
     fn take_in(&mut self, message: &Message, inbox: &Inbox) {
         if message.message_type() != Type::Signal {
             return;
@@ -117,14 +117,15 @@ impl Signals {
         } else {
             match self.note_owner(message) {
                 Some((SYSTEMD, is_there)) => inbox.manager_owner(is_there),
-                // Whoever announced a shutdown is gone, and does not call it off any more.
+                // The service that announced a shutdown is gone, and can no longer cancel it.
                 Some(_login) => inbox.shutdown_announced(false),
                 None => {}
             }
         }
     }
 
-    /// Notes who owns a name from now on, if the bus tells it: which name, and whether anybody does.
+    /// Notes the owner of a name, if the bus reports one: returns the name, and whether it has an
+    /// owner.
     fn note_owner(&mut self, message: &Message) -> Option<(&'static str, bool)> {
         let header = message.header();
         let is_told = message.message_type() == Type::Signal
@@ -149,7 +150,7 @@ impl Signals {
 
 const CLOSED: &str = "the bus closed the connection";
 
-/// Registers the rules, and only then asks who owns the names, and tells it where somebody does.
+/// Registers the rules, only then queries the owners of the names, and notes those that have one.
 async fn register(
     connection: &Connection,
 ) -> zbus::Result<Vec<(&'static str, (OwnedUniqueName, Sequence))>> {
@@ -163,7 +164,7 @@ async fn register(
         owner(LOGIN),
         from(SYSTEMD, PROPERTIES).member("PropertiesChanged").path_namespace(UNIT_NAMESPACE),
         from(SYSTEMD, MANAGER),
-        // Only the system bus has it, and not every system: a rule does not ask for a sender.
+        // Only the system bus has logind, and not every system: a rule does not require a sender.
         from(LOGIN, LOGIN_MANAGER).member("PrepareForShutdown"),
     ] {
         bus.add_match_rule(rule.build()?).await?;
@@ -219,7 +220,7 @@ fn of_systemd(message: &Message, header: &Header<'_>, inbox: &Inbox) {
             if let Ok((_, job, unit, result)) =
                 body.deserialize::<(u32, OwnedObjectPath, &str, &str)>()
             {
-                // That of a shutdown ends when it is called off.
+                // The flag of a shutdown is reset when it is cancelled.
                 if SHUTDOWN_TARGETS.contains(&unit) {
                     inbox.check_state();
                 }
@@ -231,7 +232,8 @@ fn of_systemd(message: &Message, header: &Header<'_>, inbox: &Inbox) {
                 inbox.reloading(active);
             }
         }
-        // systemd has more signals (StartupFinished, UnitFilesChanged, …) that mean nothing here.
+        // systemd has further signals (StartupFinished, UnitFilesChanged, …) that are of no
+        // interest here.
         _ => {}
     }
 }

@@ -1,4 +1,5 @@
-//! Whose signals count: a manager that answers on a bus of its own, and others who pretend to be it.
+//! Which signals count: a manager that answers on a test bus, and other connections that
+//! impersonate it.
 
 use super::manager::{ManagerHandle, ManagerSettings, spawn};
 use super::proxy::{SYSTEMD, SYSTEMD_PATH};
@@ -24,14 +25,14 @@ const BUS: &str = "org.freedesktop.DBus";
 const UNIT: &str = "iotmonitor-agent-box.service";
 const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/iotmonitor_2dagent_2dbox_2eservice";
 
-/// What the manager says when it is asked.
+/// The manager's answers.
 #[derive(Debug, Clone)]
 struct Truth {
     main_pid: u32,
     state: &'static str,
 }
 
-/// Somebody on the bus.
+/// A connection on the bus.
 struct Peer {
     connection: Connection,
 }
@@ -48,8 +49,8 @@ impl Peer {
         bus.request_name(name.try_into().unwrap(), flags).await.unwrap();
     }
 
-    /// Sends a signal, to one connection or to all that asked for such; the bus has passed it on
-    /// when this returns.
+    /// Sends a signal, to one connection or to all subscribers; the bus has passed it on when this
+    /// returns.
     async fn signal<B>(&self, to: Option<&str>, path: &str, interface: &str, member: &str, body: &B)
     where
         B: serde::Serialize + DynamicType,
@@ -85,7 +86,7 @@ impl Peer {
         self.signal(to, SYSTEMD_PATH, MANAGER, "Reloading", &true).await;
     }
 
-    /// That a unit has changed.
+    /// Signals that a unit has changed.
     async fn tell_of_unit(&self) {
         self.signal(None, SYSTEMD_PATH, MANAGER, "UnitNew", &(UNIT, path(UNIT_PATH))).await;
     }
@@ -95,15 +96,15 @@ fn path(path: &str) -> ObjectPath<'static> {
     ObjectPath::try_from(path.to_owned()).unwrap()
 }
 
-/// A manager on a bus, and our adapter.
+/// A manager on a bus, and the adapter.
 struct TestBench {
     _directory: tempfile::TempDir,
-    /// Without the identity of one bus, so that another one can be there later.
+    /// Without the identity of one bus, so that another can take its place later.
     address: String,
     bus: TestBus,
     truth: Arc<Mutex<Truth>>,
     systemd: Peer,
-    /// Calls that the manager was asked.
+    /// The calls that the manager received.
     asked: Arc<Mutex<Vec<String>>>,
     events: mpsc::Receiver<Event>,
     _handle: ManagerHandle,
@@ -142,7 +143,7 @@ impl TestBench {
         change(&mut self.truth.lock().unwrap());
     }
 
-    /// The next word is that the agent's main process is this one.
+    /// The next report is that the agent's main process is this one.
     async fn expect_main_pid(&mut self, expected: u32) {
         match self.next().await {
             Event::UnitChanged(UnitReport { main_pid, .. }) => assert_eq!(main_pid, expected),
@@ -150,7 +151,7 @@ impl TestBench {
         }
     }
 
-    /// The unique names of our adapter's connections.
+    /// The unique names of the adapter's connections.
     async fn our_names(&self, others: &[&Peer]) -> Vec<String> {
         let proxy = DBusProxy::new(&self.systemd.connection).await.unwrap();
         let others: BTreeSet<String> = others
@@ -164,7 +165,7 @@ impl TestBench {
     }
 }
 
-/// Somebody who owns systemd's name and answers as it does.
+/// A connection that owns systemd's name and answers as it does.
 async fn manager(
     bus: &TestBus,
     truth: &Arc<Mutex<Truth>>,
@@ -211,7 +212,7 @@ async fn answer(
             other => panic!("{other}"),
         };
         asked.lock().unwrap().push(member);
-        // Fails when the bus has gone.
+        // This fails when the bus has gone.
         let _ = connection.send(&reply.unwrap()).await;
     }
 }
@@ -220,7 +221,7 @@ async fn answer(
 async fn what_strangers_tell_counts_for_nothing() {
     let mut stage = TestBench::set().await;
     let stranger = Peer::join(&stage.bus).await;
-    // A look that is due after the start is over when the next change has been told.
+    // A check that is pending after the start is over when the next change has been reported.
     stage.change(|truth| truth.main_pid = 18);
     stage.systemd.tell_of_unit().await;
     stage.expect_main_pid(18).await;
@@ -232,13 +233,13 @@ async fn what_strangers_tell_counts_for_nothing() {
         stranger.pretend(Some(name)).await;
     }
     stranger.pretend(None).await;
-    // Nor does it help to have owned a name once, or to own another.
+    // Having owned a name once, or owning another, does not help either.
     stranger.own(LOGIN).await;
     stage.systemd.own(LOGIN).await;
     stranger.pretend(Some(&ours[0])).await;
     stranger.pretend(Some(&ours[1])).await;
 
-    // The manager itself is heard as before, so that nobody has begun a reload.
+    // The manager itself is heard as before, so no reload has begun.
     stage.change(|truth| truth.main_pid = 19);
     stage.systemd.tell_of_unit().await;
     stage.expect_main_pid(19).await;
@@ -285,11 +286,11 @@ async fn a_shutdown_that_was_announced_is_taken_back_when_it_is_called_off() {
         login.signal(None, LOGIN_PATH, LOGIN_MANAGER, "PrepareForShutdown", &announced).await;
         assert_eq!(stage.next().await, Event::SystemState { stopping: announced });
     }
-    // Who has gone calls nothing off any more.
+    // A sender that has gone cancels nothing any more.
     drop(login);
     assert_eq!(stage.next().await, Event::SystemState { stopping: false });
 
-    // The same with systemd's own jobs.
+    // The same holds for systemd's own jobs.
     let job = || (1_u32, path("/org/freedesktop/systemd1/job/1"), "shutdown.target");
     stage.change(|truth| truth.state = "stopping");
     stage.systemd.signal(None, SYSTEMD_PATH, MANAGER, "JobNew", &job()).await;
@@ -304,7 +305,7 @@ async fn a_shutdown_that_was_announced_is_taken_back_when_it_is_called_off() {
 #[tokio::test]
 async fn a_shutdown_is_known_of_before_the_units_are() {
     let mut stage = TestBench::set().await;
-    // The bus goes, and comes back: a session of its own.
+    // The bus goes, and comes back: that is a new session.
     drop(std::mem::replace(&mut stage.bus, TestBus::start("unix:tmpdir=/tmp")));
     assert!(matches!(stage.next().await, Event::ManagerLost { .. }));
     stage.change(|truth| truth.state = "stopping");

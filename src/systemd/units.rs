@@ -1,7 +1,8 @@
-//! Looks at units: one session with systemd, from the first list to the loss of the connection.
+//! Checks units: one session with systemd, from the first list to the loss of the connection.
 //!
-//! What is known of each own unit is kept to report differences only. Invariant: units are looked
-//! at one after the other and by nobody else, so that no older view can overtake a newer one.
+//! The known state of each own unit is kept to report differences only. Invariant: units are
+//! checked one after the other and by this part alone, so that no older view can overtake a newer
+//! one.
 
 use super::inbox::{Inbox, InboxWork, JobWatch, Relist, Waiter};
 use super::proxy::{ManagerProxy, Meaning, SYSTEMD, is_timeout, meaning, words};
@@ -18,20 +19,22 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use zbus::{Connection, OwnedObjectPath, Variant};
 
-/// How often all units are compared with what is known, lest a lost signal goes unnoticed.
+/// The interval at which all units are compared with their known states, so that a lost signal is
+/// noticed.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Units that are read at once when a session begins: systemd does one after the other, and is not
-/// kept waiting between them.
+/// The number of units that are read concurrently when a session begins: systemd handles one after
+/// the other, and is not kept waiting between them.
 const READS_AT_ONCE: usize = 16;
 
-/// How long systemd may be off the bus (daemon-reexec) or fail to answer before it counts as lost.
+/// The time for which systemd may be off the bus (daemon-reexec) or fail to answer before it counts
+/// as lost.
 const ABSENCE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a daemon-reload may go on before its end counts as missed.
+/// The time after which the end of a daemon-reload counts as missed.
 const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
-/// One connection to systemd, shared by the looker and the jobs.
+/// One connection to systemd, shared by the unit checks and the jobs.
 pub(super) struct ManagerSession {
     pub manager: ManagerProxy<'static>,
     pub inbox: Arc<Inbox>,
@@ -49,7 +52,7 @@ impl ManagerSession {
         Ok(Self { manager, inbox, calls, client_id })
     }
 
-    /// Makes systemd send its signals, which it does only while somebody wants them.
+    /// Makes systemd send its signals, which it does only for subscribers.
     async fn subscribe(&self) -> zbus::Result<()> {
         match self.manager.subscribe().await {
             Err(error) if meaning(&error) == Meaning::AlreadySubscribed => Ok(()),
@@ -57,7 +60,7 @@ impl ManagerSession {
         }
     }
 
-    /// All units with an agent's name, whosever they are.
+    /// All units with an agent's name, including those of others.
     pub async fn list(&self) -> zbus::Result<Vec<(UnitName, OwnedObjectPath, ActiveState)>> {
         let listed = self.manager.list_units_by_patterns(&[], &[UNIT_PATTERN]).await?;
         Ok(listed
@@ -67,7 +70,7 @@ impl ManagerSession {
             .collect())
     }
 
-    /// Whether somebody owns a name on the bus.
+    /// Whether a name on the bus has an owner.
     pub async fn is_owned(&self, name: &str) -> zbus::Result<bool> {
         const BUS: &str = "org.freedesktop.DBus";
         let path = "/org/freedesktop/DBus";
@@ -75,13 +78,13 @@ impl ManagerSession {
         reply.await?.body().deserialize()
     }
 
-    /// What is behind a unit's name now. Never makes systemd load the unit: asking by object path
-    /// alone would, and each load is told as a new unit.
+    /// The object behind a unit's name at present. It never makes systemd load the unit: a query by
+    /// object path alone would, and each load is signalled as a new unit.
     pub async fn read(&self, unit: &UnitName) -> zbus::Result<UnitReading> {
         self.read_as(unit, &self.client_id).await
     }
 
-    /// The same where it is to bear the mark of this clientid.
+    /// The same where the unit must carry the marker of this clientid.
     pub async fn read_as(&self, unit: &UnitName, client_id: &str) -> zbus::Result<UnitReading> {
         let path = match self.manager.get_unit(unit.as_str()).await {
             Ok(path) => path,
@@ -94,7 +97,7 @@ impl ManagerSession {
     /// The properties of all interfaces of a unit, at one moment.
     pub async fn all_properties(&self, path: &OwnedObjectPath) -> zbus::Result<zbus::Message> {
         let interface = Some("org.freedesktop.DBus.Properties");
-        // An empty interface name stands for all.
+        // An empty interface name means all.
         self.calls.call_method(Some(SYSTEMD), path, interface, "GetAll", &("")).await
     }
 
@@ -110,7 +113,7 @@ impl ManagerSession {
         Ok(interpret(unit, client_id, &properties))
     }
 
-    /// The end of a job of this unit; begin before the call that makes it.
+    /// The end of a job of this unit; the watch must begin before the call that creates the job.
     pub fn watch_jobs(&self, unit: &UnitName) -> JobWatch<'_> {
         self.inbox.watch_jobs(unit)
     }
@@ -152,19 +155,19 @@ pub(super) async fn beating<T>(pulse: &Pulse, call: impl Future<Output = T>) -> 
     }
 }
 
-/// Reports what happens to own units until the connection is lost.
+/// Reports the changes of own units until the connection is lost.
 pub(super) struct UnitWatcher<'a> {
     session: &'a ManagerSession,
     events: &'a mpsc::Sender<Event>,
     pulse: &'a Pulse,
     known: BTreeMap<UnitName, UnitReport>,
-    /// Whether the system is going down, as it was told last.
+    /// Whether the system is going down, as last reported.
     stopping: bool,
-    /// Since when calls fail or systemd is off the bus.
+    /// The time since which calls fail or systemd is off the bus.
     failing_since: Option<Instant>,
 }
 
-/// Why a session ended; the reason is in words.
+/// Explains why a session ended.
 pub(super) struct Lost(pub String);
 
 impl From<zbus::Error> for Lost {
@@ -183,7 +186,7 @@ impl<'a> UnitWatcher<'a> {
         Self { session, events, pulse, known, stopping, failing_since }
     }
 
-    /// Subscribes and learns of all own units.
+    /// Subscribes and reads all own units.
     pub async fn begin(&mut self) -> Result<(), Lost> {
         beating(self.pulse, self.session.subscribe()).await?;
         let session = self.session;
@@ -203,7 +206,7 @@ impl<'a> UnitWatcher<'a> {
         Ok(())
     }
 
-    /// Reports whether the system is going down and all own units, then what changes. Returns only
+    /// Reports whether the system is going down and all own units, then every change. Returns only
     /// with the reason of the loss.
     pub async fn run(&mut self) -> Lost {
         let units = self.known.values().cloned().collect();
@@ -224,7 +227,7 @@ impl<'a> UnitWatcher<'a> {
             }
             let done = match work {
                 InboxWork::Lost(reason) => {
-                    // dbus is among the first to go in a shutdown.
+                    // dbus is among the first services to stop in a shutdown.
                     if self.session.inbox.shutdown_expected() {
                         let _ = self.tell_state(true).await;
                     }
@@ -274,7 +277,7 @@ impl<'a> UnitWatcher<'a> {
         beating(self.pulse, self.session.list()).await
     }
 
-    /// Marks for a look what differs from what is known, in both directions.
+    /// Marks for a check the differences from the known state, in both directions.
     async fn relist(&mut self, relist: Relist) -> Result<(), Lost> {
         let listed = match self.list().await {
             Ok(listed) => listed,
@@ -298,7 +301,7 @@ impl<'a> UnitWatcher<'a> {
         self.check_state().await
     }
 
-    /// Looks at one unit and reports it if it has changed.
+    /// Checks one unit and reports it if it has changed.
     async fn look(&mut self, unit: UnitName, waiters: Vec<Waiter>) -> Result<(), Lost> {
         let reading = match beating(self.pulse, self.session.read(&unit)).await {
             Ok(reading) => reading,
@@ -313,7 +316,7 @@ impl<'a> UnitWatcher<'a> {
         };
         if self.known.get(&unit) != report.as_ref() {
             if !report.as_ref().is_some_and(|report| lives(report.active)) {
-                // In a shutdown units die, too; whoever hears of it must know that first.
+                // In a shutdown units end, too; the shutdown must be reported before their end.
                 self.check_state().await?;
             }
             match &report {
@@ -333,7 +336,7 @@ impl<'a> UnitWatcher<'a> {
         Ok(())
     }
 
-    /// Reports when the system begins to go down, and when that is called off.
+    /// Reports when the system begins to go down, and when the shutdown is cancelled.
     async fn check_state(&mut self) -> Result<(), Lost> {
         if self.session.inbox.shutdown_expected() {
             return self.tell_state(true).await;
@@ -351,7 +354,7 @@ impl<'a> UnitWatcher<'a> {
         self.send(Event::SystemState { stopping }).await
     }
 
-    /// Decides whether a failed call ends the session, or is to be tried again by `again`.
+    /// Decides whether a failed call ends the session, or is retried by `again`.
     async fn judge(
         &mut self,
         outcome: zbus::Result<()>,
@@ -362,7 +365,7 @@ impl<'a> UnitWatcher<'a> {
                 self.failing_since = None;
                 Ok(())
             }
-            // It has waited longer already than systemd may be away.
+            // The call has waited longer already than systemd may be away.
             Err(error) if is_timeout(&error) => Err(error.into()),
             Err(error) => {
                 again(&self.session.inbox);
@@ -371,7 +374,7 @@ impl<'a> UnitWatcher<'a> {
         }
     }
 
-    /// Waits a moment, unless systemd has been away for too long.
+    /// Waits for a moment, unless systemd has been away for too long.
     async fn absent(&mut self, reason: &str) -> Result<(), Lost> {
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         if since.elapsed() > ABSENCE_LIMIT {
@@ -381,14 +384,14 @@ impl<'a> UnitWatcher<'a> {
         Ok(())
     }
 
-    /// When the channel is full this waits for the daemon; signals go on being marked meanwhile.
+    /// When the channel is full this waits for the daemon; signals are still marked meanwhile.
     async fn send(&self, event: Event) -> Result<(), Lost> {
         let sent = self.events.send(event).await;
         sent.map_err(|_closed| Lost("the daemon has ended".to_owned()))
     }
 }
 
-/// Whether a unit in this state has processes, or is about to.
+/// Whether a unit in this state has processes, or is about to have some.
 pub(super) fn lives(active: ActiveState) -> bool {
     match active {
         ActiveState::Active | ActiveState::Reloading | ActiveState::Activating => true,

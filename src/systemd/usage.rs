@@ -1,4 +1,4 @@
-//! What a unit uses at the moment, asked of systemd when a person wants to know.
+//! The current resource usage of a unit, queried from systemd on request.
 
 use super::proxy::{ManagerProxy, SYSTEMD};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
@@ -7,21 +7,21 @@ use std::path::Path;
 use std::time::Duration;
 use zbus::Variant;
 
-/// Figures of systemd's accounting; `None` where it keeps none.
+/// The figures of systemd's accounting; `None` where it keeps none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of all processes of the unit together.
+    /// The memory of all processes of the unit together, in bytes.
     pub memory: Option<u64>,
-    /// The most bytes so far.
+    /// The peak memory, in bytes.
     pub memory_peak: Option<u64>,
-    /// Processor time of the present invocation.
+    /// The processor time of the present invocation.
     pub cpu: Option<Duration>,
 }
 
-/// Asks for each of the units; one that is not loaded uses nothing.
+/// Queries each of the units; one that is not loaded uses nothing.
 ///
 /// # Errors
-/// When the bus cannot be reached.
+/// Returns an error when the bus cannot be reached.
 pub async fn usages(bus: Bus, units: &[&str]) -> zbus::Result<Vec<Usage>> {
     if units.is_empty() {
         return Ok(Vec::new());
@@ -45,7 +45,7 @@ pub async fn usages(bus: Bus, units: &[&str]) -> zbus::Result<Vec<Usage>> {
 }
 
 fn usage_of(properties: &HashMap<String, Variant<'_>>) -> Usage {
-    // The largest number stands for "not accounted" (org.freedesktop.systemd1(5)).
+    // The largest number means "not accounted" (org.freedesktop.systemd1(5)).
     let number = |key: &str| match properties.get(key) {
         Some(Variant::U64(number)) if *number != u64::MAX => Some(*number),
         _ => None,
@@ -56,17 +56,17 @@ fn usage_of(properties: &HashMap<String, Variant<'_>>) -> Usage {
     };
     Usage {
         memory: number("MemoryCurrent"),
-        // systemd knows it from version 255 on, the kernel from 5.19 on.
+        // systemd reports it from version 255 on, the kernel from 5.19 on.
         memory_peak: number("MemoryPeak")
             .or_else(|| group.and_then(|path| peak_of(Path::new(CGROUPS), path))),
         cpu: number("CPUUsageNSec").map(Duration::from_nanos),
     }
 }
 
-/// Where control groups are (systemd.resource-control(5)).
+/// The directory of control groups (systemd.resource-control(5)).
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What the kernel says of a control group, which is there as long as a process is.
+/// The kernel's figures of a control group, which exists as long as one of its processes.
 fn peak_of(root: &Path, group: &str) -> Option<u64> {
     let file = root.join(group.trim_start_matches('/')).join("memory.peak");
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
