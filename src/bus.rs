@@ -34,20 +34,20 @@ use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 /// Name of the interface, and of the daemon with the default clientid.
 pub const NAME: &str = "org.iotmonitor.Monitor1";
 
-/// Where the object is.
+/// The path of the object.
 pub const PATH: &str = "/org/iotmonitor/Monitor1";
 
 /// The longest name that a bus allows, in bytes (D-Bus specification, "Valid Names").
 const MAX_NAME_BYTES: usize = 255;
 
-/// Devices in one answer to ListDevices: far below what a bus lets through in one message, and a
-/// moment's work for the daemon.
+/// The number of devices in one answer to ListDevices: far below the size limit of a message, and
+/// quick for the daemon.
 pub const PAGE: usize = 1_000;
 
-/// The name that a daemon owns on the bus: [`NAME`] with the default clientid, else `NAME.X` with
-/// X being the clientid with each byte that is no ASCII letter or digit written as `_` and two hex
-/// digits, after an `i` where it begins with a digit or is empty (an element of a bus name may
-/// not begin with a digit).
+/// The name that a daemon owns on the bus: [`NAME`] with the default clientid, else `NAME.X` where
+/// X is the clientid with each byte that is not an ASCII letter or digit written as `_` and two hex
+/// digits, after an `i` where it begins with a digit or is empty (an element of a bus name may not
+/// begin with a digit).
 ///
 /// `None` when the clientid is too long for it.
 #[must_use]
@@ -69,7 +69,7 @@ pub fn well_known_name(client_id: &str) -> Option<String> {
     (name.len() <= MAX_NAME_BYTES).then_some(name)
 }
 
-/// The clientid behind a name that [`well_known_name`] made; `None` for the name of anybody else.
+/// The clientid behind a name that [`well_known_name`] built; `None` for any other name.
 pub(crate) fn client_id_of(name: &str) -> Option<String> {
     if name == NAME {
         return Some(DEFAULT_CLIENT_ID.to_owned());

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use zbus::message::{Flags, Header};
 use zbus::{Connection, Variant};
 
-/// The action that polkit is asked about; its defaults are in org.iotmonitor.policy.
+/// The polkit action of commands; its defaults are in org.iotmonitor.policy.
 const ACTION: &str = "org.iotmonitor.manage";
 
 const POLKIT: &str = "org.freedesktop.PolicyKit1";
@@ -20,23 +20,24 @@ const POLKIT: &str = "org.freedesktop.PolicyKit1";
 /// polkit may ask a person for a password meanwhile.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Questions that wait for polkit's answer; of one user there is one at most.
+/// The number of requests that wait for polkit's answer; one user has at most one.
 pub(super) const MOST_QUESTIONS: usize = 4;
 
-/// polkit may ask the person behind the caller (org.freedesktop.PolicyKit1.Authority,
+/// polkit may ask the person at the caller's session (org.freedesktop.PolicyKit1.Authority,
 /// CheckAuthorizationFlags).
 const ALLOW_USER_INTERACTION: u32 = 1;
 
-/// Whether a user may command without being asked about.
+/// Whether a user may command without authorization by polkit.
 pub(super) fn is_trusted(user: u32) -> bool {
     user == 0 || user == nix::unistd::geteuid().as_raw()
 }
 
-/// Succeeds when this user, who sent this call, may command. Asks over the connection that the call
-/// came in on, and waits for its turn to ask.
+/// Succeeds when the sender of this call may command. Queries polkit over the connection that the
+/// call arrived on, and waits for its turn.
 ///
 /// # Errors
-/// [`BusError::Denied`] when it may not, also when polkit does not answer or is not there.
+/// Returns [`BusError::Denied`] when the user may not command, or when polkit does not answer or is
+/// missing.
 pub(super) async fn may_command(
     bus: Bus,
     connection: &Connection,

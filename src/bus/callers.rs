@@ -1,7 +1,7 @@
-//! Calls on their way in: from whom they are, and whose is next.
+//! Incoming calls: determines their senders, and which is next.
 //!
-//! Invariant: nothing of a call's body is looked at before it is its turn, and nothing here waits:
-//! while the bus's messages are not taken in, no answer of the bus comes in either.
+//! Invariant: nothing of a call's body is read before its turn, and nothing here waits: while the
+//! bus's messages are not received, no answer of the bus arrives either.
 
 use super::calls::{Calls, purpose};
 use super::error::BusError;
@@ -14,13 +14,13 @@ use zbus::Message;
 use zbus::message::Flags;
 use zbus::names::OwnedUniqueName;
 
-/// Callers that the bus is asked about at a time.
+/// The number of callers about which the bus is asked at a time.
 const MOST_QUESTIONS: usize = 16;
 
-/// Tasks beside which no more refusals are written.
+/// The number of tasks beyond which no more refusals are written.
 const MOST_REFUSALS: usize = 512;
 
-/// Callers whose user is remembered. A connection's name is never given to another one.
+/// The number of callers whose user is remembered. A connection's name is never reused.
 const MOST_KNOWN: usize = 1_024;
 
 /// All calls of one connection to the bus.
@@ -28,7 +28,7 @@ pub(super) struct Callers {
     server: Calls,
     known: HashMap<OwnedUniqueName, u32>,
     unknown: Unknown<OwnedUniqueName, Message>,
-    /// The bus is still to be asked about them.
+    /// Callers about which the bus is still to be asked.
     unasked: VecDeque<OwnedUniqueName>,
     questions: usize,
     lanes: Lanes<Message>,
@@ -36,7 +36,7 @@ pub(super) struct Callers {
 }
 
 enum Done {
-    /// Who a caller is, if the bus knows.
+    /// The user of a caller, if the bus knows it.
     Told(OwnedUniqueName, Option<u32>),
     Answered(LaneTurn),
     Refused,
@@ -55,7 +55,7 @@ impl Callers {
         }
     }
 
-    /// Takes in a call.
+    /// Accepts a call.
     pub fn push(&mut self, call: Message) {
         let header = call.header();
         let Some(sender) = header.sender().map(|sender| sender.to_owned().into()) else { return };
@@ -74,7 +74,7 @@ impl Callers {
         self.proceed();
     }
 
-    /// Waits for something to have been done, for ever where there is nothing to do.
+    /// Waits until something has been completed; forever where there is nothing to do.
     pub async fn done(&mut self) {
         let Some(done) = self.tasks.join_next().await else { return std::future::pending().await };
         match done {
@@ -88,7 +88,7 @@ impl Callers {
         self.proceed();
     }
 
-    /// Keeps a call until it is known whose it is.
+    /// Keeps a call until its sender is known.
     fn hold(&mut self, caller: OwnedUniqueName, call: Message) {
         let bytes = call.data().len();
         let (is_new, given_way) = self.unknown.push(&caller, call, bytes);
@@ -102,7 +102,7 @@ impl Callers {
 
     fn told(&mut self, caller: OwnedUniqueName, user: Option<u32>) {
         let calls = self.unknown.take(&caller);
-        // One that the bus does not know has gone.
+        // A caller that the bus does not know has gone.
         let Some(user) = user else { return };
         if self.known.len() >= MOST_KNOWN {
             self.known.clear();
@@ -122,7 +122,7 @@ impl Callers {
         }
     }
 
-    /// Begins what may begin.
+    /// Starts the calls whose turn it is.
     fn proceed(&mut self) {
         while self.questions < MOST_QUESTIONS
             && let Some(caller) = self.unasked.pop_front()
@@ -141,13 +141,13 @@ impl Callers {
 
     fn refuse(&mut self, call: &Message, error: BusError) {
         let wants_answer = !call.primary_header().flags().contains(Flags::NO_REPLY_EXPECTED);
-        // Refusals that are still being written are few; beyond that the bus is slower than the
-        // caller, who gets none.
+        // Only a few refusals are being written; beyond that the bus is slower than the caller,
+        // which receives none.
         if wants_answer && self.tasks.len() < MOST_REFUSALS {
             let Ok(reply) = error.reply(&call.header()) else { return };
             let connection = self.server.connection().clone();
             self.tasks.spawn(async move {
-                // Whoever is gone does not hear it.
+                // A caller that has gone does not receive it.
                 let _ = connection.send(&reply).await;
                 Done::Refused
             });

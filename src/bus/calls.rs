@@ -1,7 +1,7 @@
-//! What a call on one of the objects means, and its answer.
+//! Interprets calls on the objects, and answers them.
 //!
-//! The calls are taken apart by hand and not by zbus's object server, which would hold every
-//! device's object in memory, and describe all of them whenever their parent is asked.
+//! The calls are decoded by hand rather than by zbus's object server, which would hold every
+//! device's object in memory, and describe all of them whenever their parent is introspected.
 
 use super::PAGE;
 use super::authority::{MOST_QUESTIONS, is_trusted, may_command};
@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use zbus::message::{Flags, Header};
 use zbus::{Connection, Message, OwnedVariant, Variant};
 
-/// Where every machine keeps its identity (machine-id(5)).
+/// The file with the machine's identity (machine-id(5)).
 const MACHINE_ID: &str = "/etc/machine-id";
 
 /// Answers calls over one connection.
@@ -35,14 +35,14 @@ pub(super) struct Calls {
     bus: Bus,
     connection: Connection,
     requests: mpsc::Sender<Request>,
-    /// Turns to ask polkit.
+    /// Permits to query polkit.
     questions: Arc<Semaphore>,
 }
 
-/// Bytes of a call about a device: its name and its path have some hundred.
+/// The size limit of a call about a device: its name and its path take some hundred bytes.
 const SHORT: usize = 16 << 10;
 
-/// What a call is for, and how many bytes it may have.
+/// The purpose of a call, and its size limit.
 pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
     let member = header.member().map_or("", |member| member.as_str());
     match (header.interface().map_or("", |interface| interface.as_str()), member) {
@@ -56,10 +56,10 @@ pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
     }
 }
 
-/// A call taken apart.
+/// A decoded call.
 pub(super) struct Call<'m> {
     message: &'m Message,
-    /// Who sent it.
+    /// The sender.
     user: u32,
     pub header: &'m Header<'m>,
     object: Object,
@@ -90,12 +90,12 @@ impl Calls {
         Self { bus, connection, requests, questions }
     }
 
-    /// Whether this user may command without being asked about.
+    /// Whether this user may command without authorization by polkit.
     pub fn trusts(&self, user: u32) -> bool {
         is_trusted(user)
     }
 
-    /// Succeeds when the caller may command; to be asked before anything of the body is looked at.
+    /// Succeeds when the caller may command; it is checked before anything of the body is read.
     pub async fn authorise(&self, call: &Call<'_>) -> Result<(), BusError> {
         may_command(self.bus, &self.connection, &self.questions, call.user, call.header).await
     }
@@ -104,14 +104,14 @@ impl Calls {
         &self.connection
     }
 
-    /// Does what the call asks for, and says how that went to who wants to know.
+    /// Carries out the call, and reports the result to a caller that expects a reply.
     pub async fn answer(self, message: Message, user: u32) {
         let header = message.header();
         let outcome = self.outcome(&message, &header, user).await;
         if header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
             return;
         }
-        // Whoever is gone does not hear it.
+        // A caller that has gone does not receive it.
         if let Ok(Some(reply)) = outcome.or_else(|error| error.reply(&header).map(Some)) {
             let _ = self.connection.send(&reply).await;
         }
@@ -129,7 +129,7 @@ impl Calls {
         let interface = header.interface().map_or("", |interface| interface.as_str());
         let object = match Object::at(path) {
             Some(object) => object,
-            // Every path answers that (D-Bus specification, "org.freedesktop.DBus.Peer").
+            // Every path answers this (D-Bus specification, "org.freedesktop.DBus.Peer").
             None if interface == PEER => Object::Devices,
             None => return Err(BusError::UnknownObject(path.to_owned())),
         };
@@ -203,7 +203,8 @@ impl Calls {
             return call.reply(&()).map(Some);
         }
         let (server, message) = (self.clone(), call.message.clone());
-        // It is no call's turn meanwhile, so that none waits for it. The daemon bounds how many do.
+        // The call gives up its turn meanwhile, so that no other waits for it. The daemon limits
+        // the number of such waits.
         tokio::spawn(async move {
             let header = message.header();
             let outcome = server.ask(|reply| Request::Order { command, reply }).await;
@@ -211,7 +212,7 @@ impl Calls {
                 Ok(()) => Message::method_return(&header).build(&()),
                 Err(error) => error.reply(&header),
             };
-            // Whoever is gone does not hear it.
+            // A caller that has gone does not receive it.
             if let Ok(reply) = reply {
                 let _ = server.connection.send(&reply).await;
             }
@@ -294,7 +295,7 @@ impl Calls {
         }
     }
 
-    /// Carries out a command, which is made of the call's body once the caller may.
+    /// Carries out a command, which is built from the call's body once the caller is authorized.
     async fn command(
         &self,
         call: &Call<'_>,
@@ -310,7 +311,7 @@ impl Calls {
         self.ask(|reply| Request::View { device, reply }).await
     }
 
-    /// The view of a device that is asked for by its path.
+    /// The view of the device at this path.
     async fn object(&self, name: &DeviceName) -> Result<DeviceView, BusError> {
         self.view(name.clone()).await.map_err(|error| match error {
             BusError::UnknownDevice(_) => {
@@ -320,7 +321,7 @@ impl Calls {
         })
     }
 
-    /// Asks the daemon, and waits for its answer.
+    /// Sends a request to the daemon, and waits for its answer.
     pub async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
@@ -332,7 +333,7 @@ impl Calls {
     }
 }
 
-/// An order about one device; the error is a reason in words.
+/// A command about one device; the error is a reason in words.
 fn order_about(
     verb: &str,
     name: DeviceName,

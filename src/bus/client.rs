@@ -1,4 +1,4 @@
-//! The caller's side: one command to the daemon, with sentences for what can go wrong.
+//! The caller's side: sends one command to the daemon, and describes what can go wrong.
 
 use super::view::{from_dictionary, notifications_of};
 use super::{NAME, PAGE, PATH, client_id_of, well_known_name};
@@ -12,16 +12,16 @@ use std::time::Duration;
 use zbus::proxy::MethodFlags;
 use zbus::{Connection, DBusError as _, Variant};
 
-/// A command may wait for a person's password, which polkit asks for, and for an agent to end, which
-/// takes as long as its stopTimeout.
+/// A command may wait for a person's password, which polkit requests, and for an agent to end,
+/// which takes as long as its stopTimeout.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// Why a command did not reach the daemon, or was not carried out.
+/// Explains why a command did not reach the daemon, or was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     #[error("the bus cannot be reached ({0}); is dbus running?")]
     NoBus(String),
-    /// How to start it, and what runs instead.
+    /// The way to start it, and the monitors that run instead.
     #[error("iotmonitor is not running; start it with `{0}`{1}")]
     NotRunning(String, String),
     #[error("you are not allowed to do this ({0}){hint}", hint = sudo_hint())]
@@ -31,12 +31,12 @@ pub enum CallError {
          /usr/share/dbus-1/system.d/org.iotmonitor.Monitor1.conf is there, and `systemctl reload dbus`"
     )]
     Blocked(String),
-    /// What shows its unit.
+    /// The command that shows its unit.
     #[error("iotmonitor does not answer; `{0}` tells more")]
     NoAnswer(String),
     #[error("the clientid `{0}` is too long for a name on the bus")]
     ClientIdTooLong(String),
-    /// How to start the present version.
+    /// The command that starts the present version.
     #[error("the running iotmonitor is of an earlier version that cannot do this; `{0}` ends it")]
     Older(String),
     /// The daemon's own sentence.
@@ -47,17 +47,17 @@ pub enum CallError {
     Rejected(String),
 }
 
-/// Root has nothing to gain from it.
+/// Root gains nothing from this hint.
 fn sudo_hint() -> &'static str {
     if nix::unistd::geteuid().is_root() { "" } else { "; try again with sudo" }
 }
 
-/// Which of several daemons is meant.
+/// Selects one of several daemons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressee {
-    /// The one with this clientid.
+    /// The daemon with this clientid.
     ClientId(String),
-    /// The one whose process this is, whatever its clientid: what `$MAINPID` tells in a unit.
+    /// The daemon with this process, whatever its clientid: the value of `$MAINPID` in a unit.
     Process(u32),
 }
 
@@ -70,15 +70,16 @@ impl From<&str> for Addressee {
 /// Sends a command to a daemon and waits for its outcome.
 ///
 /// # Errors
-/// When the daemon cannot be reached or refuses, in a sentence for the person who asked.
+/// Returns an error when the daemon cannot be reached or refuses, as a sentence for the person who
+/// asked.
 pub async fn call(bus: Bus, addressee: Addressee, command: Command) -> Result<(), CallError> {
     call_at(bus, None, addressee, command).await
 }
 
-/// As [`call`], over the bus at an address of its own.
+/// Works as [`call`], over the bus at the given address.
 ///
 /// # Errors
-/// As [`call`].
+/// Returns the errors of [`call`].
 pub async fn call_at(
     bus: Bus,
     address: Option<&str>,
@@ -105,7 +106,7 @@ impl Caller {
     /// Finds the daemon; `address` replaces the bus's well-known one.
     ///
     /// # Errors
-    /// When the bus cannot be reached, or knows no such daemon.
+    /// Returns an error when the bus cannot be reached, or has no such daemon.
     pub async fn connect(
         bus: Bus,
         address: Option<&str>,
@@ -131,10 +132,11 @@ impl Caller {
         Ok(Self { bus, addressee, proxy })
     }
 
-    /// Sends an order about a device, and waits for its outcome; with `wait` until it has happened.
+    /// Sends a command about a device, and waits for its outcome; with `wait`, until it has taken
+    /// effect.
     ///
     /// # Errors
-    /// As [`call`].
+    /// Returns the errors of [`call`].
     pub async fn order(&self, command: Command, wait: bool) -> Result<(), CallError> {
         let at_once = command.clone();
         let (verb, device, span) = match command {
@@ -154,7 +156,7 @@ impl Caller {
         };
         match self.ask("Order", &(verb, device.as_str(), options(wait, span))).await {
             // An upgrade leaves a monitor of an earlier version running if it finds errors in its
-            // file. That one has methods that answer at once.
+            // file. That version's methods answer at once.
             Err(CallError::Older(_)) if span.is_none() => self.send(at_once).await,
             done => done,
         }
@@ -163,7 +165,7 @@ impl Caller {
     /// Sends a command and waits for its outcome.
     ///
     /// # Errors
-    /// As [`call`].
+    /// Returns the errors of [`call`].
     pub async fn send(&self, command: Command) -> Result<(), CallError> {
         let (method, device) = match &command {
             Command::Reload => ("Reload", None),
@@ -194,7 +196,7 @@ impl Caller {
         }
     }
 
-    /// Calls a method that takes the right to command, and waits as long as polkit may ask a person.
+    /// Calls a method that requires authorization, and waits as long as polkit may ask a person.
     pub(super) async fn ask<B, R>(&self, method: &str, body: &B) -> Result<R, CallError>
     where
         B: serde::Serialize + zbus::Type,
@@ -202,14 +204,14 @@ impl Caller {
     {
         let flags = MethodFlags::ALLOW_INTERACTIVE_AUTH;
         let answer = self.proxy.call_with_flags(method, flags, body).await;
-        // `None` is of calls that want no answer.
+        // `None` occurs only for calls without a reply.
         answer.map_err(|error| self.explain(error))?.ok_or_else(|| self.no_answer())
     }
 
-    /// What the daemon knows of one device.
+    /// The daemon's view of one device.
     ///
     /// # Errors
-    /// As [`call`].
+    /// Returns the errors of [`call`].
     pub async fn device(&self, name: &DeviceName) -> Result<DeviceView, CallError> {
         let reply = self.method("GetDevice", &name.as_str()).await?;
         let body = reply.body();
@@ -217,11 +219,11 @@ impl Caller {
         from_dictionary(&dictionary).ok_or_else(|| self.no_answer())
     }
 
-    /// Whether the daemon is connected to the broker and hears the devices, and how its alerts reach
-    /// people.
+    /// Whether the daemon is connected to the broker and hears the devices, and how its alerts are
+    /// delivered to people.
     ///
     /// # Errors
-    /// As [`call`].
+    /// Returns the errors of [`call`].
     pub async fn health(&self) -> Result<(bool, NotificationsSummary), CallError> {
         let call = self.proxy.connection().call_method(
             Some(self.proxy.destination()),
@@ -240,10 +242,10 @@ impl Caller {
         }
     }
 
-    /// What the daemon knows of all devices, by name.
+    /// The daemon's view of all devices, by name.
     ///
     /// # Errors
-    /// As [`call`].
+    /// Returns the errors of [`call`].
     pub async fn devices(&self) -> Result<Vec<DeviceView>, CallError> {
         let mut devices: Vec<DeviceView> = Vec::new();
         loop {
@@ -280,7 +282,7 @@ impl Caller {
     }
 }
 
-/// Options of an order.
+/// The options of a command.
 fn options(wait: bool, span: Option<Duration>) -> HashMap<&'static str, Variant<'static>> {
     let mut options = HashMap::from([("Wait", Variant::from(wait))]);
     options.extend(span.map(|span| ("Seconds", Variant::from(span.as_secs().max(1)))));
@@ -319,7 +321,7 @@ fn explain(bus: Bus, addressee: &Addressee, error: zbus::Error) -> CallError {
 async fn name_of_process(connection: &Connection, pid: u32) -> zbus::Result<Option<String>> {
     let bus = zbus::fdo::DBusProxy::new(connection).await?;
     for name in bus.list_names().await? {
-        // A name may go away between the two questions, which is no error.
+        // A name may vanish between the two queries, which is not an error.
         let is_ours = name.as_str().starts_with(NAME);
         if is_ours
             && bus.get_connection_unix_process_id(name.inner().clone()).await.ok() == Some(pid)
@@ -330,7 +332,8 @@ async fn name_of_process(connection: &Connection, pid: u32) -> zbus::Result<Opti
     Ok(None)
 }
 
-/// Which monitors run, in words, where none has this name; `None` where one has, or nobody knows.
+/// Describes the running monitors, where none has this name; `None` where one has, or where that is
+/// unknown.
 async fn others_than(connection: &Connection, name: &str) -> Option<String> {
     let bus = zbus::fdo::DBusProxy::new(connection).await.ok()?;
     let names = bus.list_names().await.ok()?;
@@ -355,7 +358,7 @@ fn no_answer(bus: Bus, addressee: &Addressee) -> CallError {
     CallError::NoAnswer(unit_command(bus, "status", addressee))
 }
 
-/// What a person does with the unit of a monitor.
+/// The systemctl command for the unit of a monitor.
 fn unit_command(bus: Bus, verb: &str, addressee: &Addressee) -> String {
     let manager = match bus {
         Bus::System => "systemctl",
@@ -365,7 +368,7 @@ fn unit_command(bus: Bus, verb: &str, addressee: &Addressee) -> String {
         Addressee::ClientId(id) if id == DEFAULT_CLIENT_ID => {
             format!("{manager} {verb} iotmonitor")
         }
-        // The clientid of an instance whose file does not say otherwise.
+        // The default clientid of an instance.
         Addressee::ClientId(id) => match id.strip_prefix("iotmonitor-") {
             Some(instance) if bus == Bus::System => {
                 format!("{manager} {verb} iotmonitor@{instance}")

@@ -1,16 +1,16 @@
-//! Why a call on the bus failed, and the answer that says so.
+//! Explains why a call on the bus failed, and builds the error reply.
 
 use crate::request::Rejection;
 use zbus::Message;
 use zbus::message::Header;
 
-/// Why a call failed.
+/// The reason of a failed call.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BusError {
-    /// The caller may not command, in words.
+    /// The caller may not command; with the reason.
     #[error("{0}")]
     Denied(String),
-    /// It was not carried out, in words.
+    /// The command was not carried out; with the reason.
     #[error("{0}")]
     Failed(String),
     /// No device has that name.
@@ -51,7 +51,7 @@ impl BusError {
         }
     }
 
-    /// The answer that says so.
+    /// The error reply.
     pub fn reply(&self, call: &Header<'_>) -> zbus::Result<Message> {
         Message::error(call, self.name()).build(&self.to_string())
     }

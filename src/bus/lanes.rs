@@ -7,35 +7,36 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
-/// Calls of all but the trusted that are answered at a time.
+/// The number of calls of all but the trusted users that are answered at a time.
 const MOST_AT_ONCE: usize = 32;
 
-/// Calls of a trusted lane that are; an answer may wait until an agent has ended.
+/// The number of calls of a trusted lane that are answered at a time; an answer may wait until an
+/// agent has ended.
 const MOST_TRUSTED_AT_ONCE: usize = 128;
 
-/// Calls of one lane that wait; as many as a bus lets wait of one connection (dbus-daemon(1),
-/// max_replies_per_connection).
+/// The number of waiting calls of one lane: the number that a bus allows for one connection
+/// (dbus-daemon(1), max_replies_per_connection).
 const MOST_WAITING: usize = 128;
 
-/// Bytes of one lane that wait or are answered: one message of the size that a bus lets through
-/// (dbus-daemon(1), max_message_size), with something to spare.
+/// The bytes of one lane that wait or are being answered: one message of the size that a bus allows
+/// (dbus-daemon(1), max_message_size), and some reserve.
 const MOST_BYTES: usize = 33 << 20;
 
-/// What a call is for.
+/// The purpose of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
-    /// To learn what everybody may know, which takes a moment.
+    /// To read what every user may read, which takes a moment.
     Look,
-    /// What takes a right, and may take as long as a person needs for a password.
+    /// To do what requires authorization, which may take as long as a person needs for a password.
     Command,
 }
 
-/// Who waits together.
+/// The callers that share a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Lane {
     pub user: u32,
     pub purpose: Purpose,
-    /// Root and the monitor's own user, who could end it, too.
+    /// Root and the monitor's own user, which could also end it.
     pub is_trusted: bool,
 }
 
@@ -48,19 +49,19 @@ impl Lane {
         if self.is_trusted { 8 * MOST_BYTES } else { MOST_BYTES }
     }
 
-    /// Of others one call is answered at a time, so that one question at most waits for a person.
+    /// Of other users one call is answered at a time, so that at most one query waits for a person.
     fn most_at_once(self) -> usize {
         if self.is_trusted { MOST_TRUSTED_AT_ONCE } else { 1 }
     }
 }
 
-/// Calls that wait, and the count of those that are being answered.
+/// The waiting calls, and the number of those that are being answered.
 #[derive(Debug)]
 pub(super) struct Lanes<C> {
     lanes: BTreeMap<Lane, Queue<C>>,
-    /// Whose turn it was last.
+    /// The lane whose turn it was last.
     last: Option<Lane>,
-    /// Of all but the trusted.
+    /// The calls being answered of all but the trusted users.
     running: usize,
 }
 
@@ -71,7 +72,7 @@ struct Queue<C> {
     bytes: usize,
 }
 
-/// A call that is being answered; to be given back to [`Lanes::done`].
+/// A call that is being answered; it must be returned to [`Lanes::done`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LaneTurn {
     pub lane: Lane,
@@ -83,7 +84,7 @@ impl<C> Lanes<C> {
         Self { lanes: BTreeMap::new(), last: None, running: 0 }
     }
 
-    /// Queues a call of so many bytes, or gives it back where its lane is full.
+    /// Queues a call of this size, or returns it where its lane is full.
     pub fn push(&mut self, lane: Lane, call: C, bytes: usize) -> Result<(), C> {
         let new = || Queue { waiting: VecDeque::new(), running: 0, bytes: 0 };
         let queue = self.lanes.entry(lane).or_insert_with(new);
@@ -96,7 +97,7 @@ impl<C> Lanes<C> {
         Ok(())
     }
 
-    /// The call that is to be answered now, if one may be.
+    /// The next call to answer, if one may be answered now.
     pub fn next(&mut self) -> Option<(LaneTurn, C)> {
         let is_crowded = self.running >= MOST_AT_ONCE;
         let is_ready = |lane: Lane, queue: &Queue<C>| {
@@ -138,7 +139,7 @@ mod tests {
         Lane { user, purpose, is_trusted: user == 0 }
     }
 
-    /// Answers everything one after the other, and says whose it was.
+    /// Answers everything one after the other, and returns the users.
     fn order(lanes: &mut Lanes<u32>) -> Vec<u32> {
         let mut order = Vec::new();
         while let Some((turn, call)) = lanes.next() {
@@ -183,11 +184,11 @@ mod tests {
         let stranger = lane(7, Purpose::Command);
         let taken = (0..400).filter(|call| lanes.push(stranger, *call, 1_000).is_ok()).count();
         assert_eq!(taken, MOST_WAITING);
-        // Of the largest messages one.
+        // One message of the largest size.
         let stranger = lane(8, Purpose::Command);
         let taken = (0..400).filter(|call| lanes.push(stranger, *call, 32 << 20).is_ok()).count();
         assert_eq!(taken, 1);
-        // What is being answered is still there.
+        // The call that is being answered is still there.
         lanes.push(lane(9, Purpose::Command), 0, 32 << 20).unwrap();
         let mut turns: Vec<LaneTurn> = Vec::new();
         while let Some((turn, _)) = lanes.next() {

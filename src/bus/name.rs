@@ -1,8 +1,9 @@
-//! The names of a monitor on the bus: claimed before it touches any unit, and taken from nobody.
+//! The names of a monitor on the bus: claimed before it touches any unit, and never taken from
+//! another owner.
 //!
-//! Beside its own name, every monitor waits in the queue for [`INSTANCES`]. That is no address: a
-//! bus's policy lets callers through by the names that the callee owns or waits for, so that one
-//! rule in a file which is the same everywhere opens every instance, whatever its clientid.
+//! Besides its own name, every monitor queues for [`INSTANCES`]. That name is not an address: a
+//! bus's policy admits callers by the names that the callee owns or queues for, so one rule in a
+//! file that is the same everywhere covers every instance, whatever its clientid.
 
 use super::authority::ANSWER_TIMEOUT;
 use super::object::unescape;
@@ -18,42 +19,43 @@ use zbus::names::{OwnedUniqueName, WellKnownName};
 use zbus::proxy::MethodFlags;
 use zbus::{Connection, DBusError as _, MatchRule, MessageStream, OwnedObjectPath};
 
-/// The name that all monitors wait for, and one of them has.
+/// The name that all monitors queue for, and one of them owns.
 const INSTANCES: &str = "org.iotmonitor.Instances";
 
 const BUS: &str = "org.freedesktop.DBus";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 
-/// A start waits no longer for the bus, or for a predecessor that does not end: the watching matters
-/// more than that commands reach it.
+/// A start waits no longer for the bus, or for a predecessor that does not end: watching matters
+/// more than reachability for commands.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two tries of a start.
+/// The delay between two tries of a start.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Calls that wait to be looked at; those behind them wait at the bus.
+/// The number of received calls that wait; those behind them wait at the bus.
 const CALL_QUEUE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
-/// A connection that owns the monitor's name, with the calls that come in over it.
+/// A connection that owns the monitor's name, with the calls that arrive over it.
 #[derive(Debug)]
 pub struct OwnedName {
     pub(super) connection: Connection,
     pub(super) calls: MessageStream,
-    /// Speaks when the name is lost.
+    /// Fires when the name is lost.
     pub(super) losses: MessageStream,
 }
 
-/// What came of a claim.
+/// The result of a claim.
 #[derive(Debug)]
 pub enum NameClaim {
     Made(Box<OwnedName>),
-    /// The bus is away or refuses, or a predecessor has not ended yet: to be tried again later.
+    /// The bus is away or refuses, or a predecessor has not ended yet: the claim must be repeated
+    /// later.
     Pending,
-    /// Somebody else is this monitor.
+    /// Another process is this monitor.
     Held(Holder),
 }
 
-/// Who has the monitor's name.
+/// The owner of the monitor's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     pub pid: u32,
@@ -70,22 +72,22 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Why the name could not be had.
+/// Explains why the name could not be claimed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NameError {
     #[error("the bus cannot be reached: {0}")]
     Away(#[from] zbus::Error),
     #[error("the bus does not answer")]
     Silent,
-    /// Somebody has it, by the name of the connection.
+    /// Another connection owns it, given by its unique name.
     #[error("another process has the name")]
     Taken { connection: Connection, owner: OwnedUniqueName },
     #[error("the bus refuses the name: {0}")]
     Forbidden(String),
 }
 
-/// Claims the name as a monitor that starts: waits for a predecessor of its own unit that is about to
-/// end, and finds out who has the name if that is somebody else. Ends within [`PATIENCE`].
+/// Claims the name as a monitor that starts: waits for a predecessor of its own unit that is about
+/// to end, and identifies any other owner of the name. Ends within [`PATIENCE`].
 pub async fn claim(settings: &BusSettings) -> NameClaim {
     tokio::time::timeout(PATIENCE, try_to_claim(settings)).await.unwrap_or(NameClaim::Pending)
 }
@@ -97,7 +99,7 @@ async fn try_to_claim(settings: &BusSettings) -> NameClaim {
             Ok(place) => return NameClaim::Made(place),
             Err(NameError::Taken { connection, owner }) => {
                 let holder = holder(&connection, &owner).await;
-                // A process that has just ended may still seem to be there: so it is looked at twice.
+                // A process that has just ended may still appear to exist, so it is checked twice.
                 if let Some(holder) = holder.filter(|holder| !holder.is_predecessor)
                     && suspect.replace(owner.clone()) == Some(owner)
                 {
@@ -112,12 +114,11 @@ async fn try_to_claim(settings: &BusSettings) -> NameClaim {
     }
 }
 
-/// Connects, listens to calls, and only then takes the name, so that nobody who sees the name
-/// calls in vain.
+/// Connects, listens to calls, and only then takes the name, so that no call to the name is lost.
 pub(super) async fn offer(settings: &BusSettings) -> Result<Box<OwnedName>, NameError> {
     let name = well_known_name(&settings.client_id).ok_or(zbus::Error::InvalidName("clientid"))?;
     let name = WellKnownName::try_from(name)?;
-    // polkit is asked over this connection.
+    // polkit is queried over this connection.
     let address = settings.bus_address.as_deref();
     let connection = connect(settings.bus, address, ANSWER_TIMEOUT).await?;
     let loss = MatchRule::builder().msg_type(Type::Signal).sender(BUS).interface(BUS);
@@ -126,7 +127,8 @@ pub(super) async fn offer(settings: &BusSettings) -> Result<Box<OwnedName>, Name
     let bus = DBusProxy::new(&connection).await?;
     let rule = MatchRule::builder().msg_type(Type::MethodCall).build()?;
     let mut calls = MessageStream::for_match_rule(rule, &connection, Some(CALL_QUEUE)).await?;
-    // Where the policy does not know it, as on a bus without ours, it is not needed.
+    // Where the policy does not know this name, as on a bus without the project's files, it is not
+    // needed.
     let instances = WellKnownName::from_static_str_unchecked(INSTANCES);
     let _ = passing_over(&mut calls, bus.request_name(instances, RequestNameFlags::empty())).await;
     let request = bus.request_name(name.as_ref(), RequestNameFlags::DO_NOT_QUEUE);
@@ -144,14 +146,14 @@ pub(super) async fn offer(settings: &BusSettings) -> Result<Box<OwnedName>, Name
         (Err(_), Some(denial)) => {
             Err(NameError::Forbidden(denial.description().unwrap_or("access denied").to_owned()))
         }
-        // It has gone between the two questions.
+        // The owner has gone between the two queries.
         (Err(error), None) => Err(NameError::Away(error.into())),
     }
 }
 
-/// Waits for an answer of the bus, and meanwhile passes over calls: whoever sends them before there is
-/// a name knows nothing but the connection. Left in their queue, they would fill it, and then nothing
-/// more would come in, nor the answer. What follows the answer stays in the queue.
+/// Waits for an answer of the bus, and meanwhile skips calls: a sender of calls before the name is
+/// owned can only know the connection. Left in their queue, they would fill it, and then nothing
+/// more would arrive, including the answer. Messages after the answer stay in the queue.
 async fn passing_over<T>(calls: &mut MessageStream, answer: impl Future<Output = T>) -> T {
     tokio::pin!(answer);
     loop {
@@ -169,12 +171,12 @@ fn is_denial(error: &zbus::fdo::Error) -> bool {
 
 pub(super) struct Suspect {
     pub who: Holder,
-    /// Whether it is of the unit whose main process we are: one that systemd has killed already, and
-    /// that is stuck in the kernel.
+    /// Whether the owner belongs to the unit whose main process this is: one that systemd has
+    /// killed already, and that is stuck in the kernel.
     is_predecessor: bool,
 }
 
-/// Who is behind a connection; `None` where that is not to be known, or nobody any more.
+/// The process behind a connection; `None` where that cannot be determined, or it has gone.
 pub(super) async fn holder(connection: &Connection, owner: &OwnedUniqueName) -> Option<Suspect> {
     let bus = DBusProxy::new(connection).await.ok()?;
     let pid = bus.get_connection_unix_process_id(owner.inner().clone().into()).await.ok()?;
@@ -183,14 +185,15 @@ pub(super) async fn holder(connection: &Connection, owner: &OwnedUniqueName) -> 
         return None;
     }
     let own_pid = std::process::id();
-    // systemd.exec(5): children of a service have the variable too, but not as their own number.
+    // Children of a service have the variable too, but its value is not their own process id
+    // (systemd.exec(5)).
     let is_service = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own_pid.to_string());
     let is_predecessor =
         is_service && unit.is_some() && unit_of(connection, own_pid).await.flatten() == unit;
     Some(Suspect { who: Holder { pid, unit }, is_predecessor })
 }
 
-/// The unit of a process, `Some(None)` where it has none, and `None` where systemd does not say.
+/// The unit of a process, `Some(None)` where it has none, and `None` where systemd does not answer.
 async fn unit_of(connection: &Connection, pid: u32) -> Option<Option<String>> {
     let path = "/org/freedesktop/systemd1";
     let interface = "org.freedesktop.systemd1.Manager";
@@ -208,8 +211,8 @@ async fn unit_of(connection: &Connection, pid: u32) -> Option<Option<String>> {
     }
 }
 
-/// Whether this is the main process of a service. Its children have the variable too, but not as
-/// their own number (systemd.exec(5)).
+/// Whether this is the main process of a service. Its children have the variable too, but its value
+/// is not their own process id (systemd.exec(5)).
 fn is_service() -> bool {
     let own = std::process::id().to_string();
     std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own)

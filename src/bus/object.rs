@@ -1,4 +1,4 @@
-//! The tree of objects: which path is what, and how each describes itself.
+//! The tree of objects: the meaning of each path, and the description of each object.
 //!
 //! Nothing is registered: a device's object is derived from its path, so ten thousand of them cost
 //! nothing until a caller asks.
@@ -13,7 +13,7 @@ pub(super) const PEER: &str = "org.freedesktop.DBus.Peer";
 pub(super) const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
 pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// What stands before a device's name in its object's path.
+/// The prefix of a device's name in its object's path.
 const DEVICES: &str = "/org/iotmonitor/Monitor1/device";
 
 const MONITOR_XML: &str =
@@ -23,7 +23,7 @@ const DEVICE_XML: &str =
 const AGENT_XML: &str =
     include_str!("../../systemd/usr/share/dbus-1/interfaces/org.iotmonitor.Agent1.xml");
 
-/// What every object can do (D-Bus specification, "Standard Interfaces").
+/// The interfaces that every object has (D-Bus specification, "Standard Interfaces").
 const STANDARD_XML: &str = r#"  <interface name="org.freedesktop.DBus.Peer">
     <method name="Ping"/>
     <method name="GetMachineId">
@@ -58,7 +58,7 @@ const STANDARD_XML: &str = r#"  <interface name="org.freedesktop.DBus.Peer">
   </interface>
 "#;
 
-/// What a path stands for.
+/// The meaning of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Object {
     /// An object that only has this child.
@@ -71,7 +71,7 @@ pub(super) enum Object {
 }
 
 impl Object {
-    /// `None` when nothing can be there.
+    /// Returns `None` when no object can have this path.
     pub fn at(path: &str) -> Option<Self> {
         match path {
             "/" => Some(Self::Ancestor("org")),
@@ -89,13 +89,14 @@ impl Object {
     }
 }
 
-/// Where a device's object is.
+/// The path of a device's object.
 pub(super) fn device_path(name: &str) -> String {
     format!("{DEVICES}/{}", escape(name))
 }
 
-/// A text as one element of an object's path, as sd_bus_path_encode(3) does it: each byte that is
-/// no ASCII letter or digit, and a digit at the beginning, is `_` and two hex digits.
+/// Encodes a string as one element of an object's path, as sd_bus_path_encode(3) does: each byte
+/// that is not an ASCII letter or digit, and a digit at the beginning, becomes `_` and two hex
+/// digits.
 pub(super) fn escape(text: &str) -> String {
     if text.is_empty() {
         return "_".to_owned();
@@ -111,7 +112,7 @@ pub(super) fn escape(text: &str) -> String {
     label
 }
 
-/// The text whose [`escape`]d form this is.
+/// The string whose [`escape`]d form this is.
 pub(super) fn unescape(label: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(label.len());
     let mut rest = label.as_bytes();
@@ -155,7 +156,7 @@ pub(super) fn introspection<C: AsRef<str>>(interfaces: &[&str], children: &[C]) 
     xml
 }
 
-/// The part of the interface's file that describes it.
+/// The part of the interface's file that describes this interface.
 fn interface_element(interface: &str) -> &'static str {
     let file = match interface {
         DEVICE => DEVICE_XML,

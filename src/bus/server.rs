@@ -1,4 +1,4 @@
-//! The daemon's side: owns the name, takes calls, and comes back when the bus was away.
+//! The daemon's side: owns the name, answers calls, and returns after the bus was away.
 
 use super::callers::Callers;
 use super::calls::Calls;
@@ -23,29 +23,30 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// away, notices are dropped: signals are for whoever happens to listen.
 const NOTICE_QUEUE: usize = 32_768;
 
-/// Signals written to the bus at once, so that calls and the rest of the daemon have their turn.
+/// The number of signals written to the bus at once, so that calls and the rest of the daemon have
+/// their turn.
 const SIGNAL_BATCH: usize = 64;
 
-/// The way to everybody on the bus.
+/// Sends notices to every listener on the bus.
 #[derive(Debug)]
 pub struct BusHandle {
     notices: mpsc::Sender<Notice>,
-    /// Whether the interface is on the bus, so that somebody could listen.
+    /// Whether the interface is on the bus, so that there can be listeners.
     is_offered: Arc<AtomicBool>,
 }
 
 impl BusHandle {
-    /// Tells everybody who listens; never waits.
+    /// Notifies all listeners; never waits.
     pub fn notify(&self, notice: Notice) {
         if self.is_offered.load(Ordering::Relaxed) {
-            // Dropped where there is no room, see [`NOTICE_QUEUE`].
+            // A notice is dropped where there is no room, see [`NOTICE_QUEUE`].
             let _ = self.notices.try_send(notice);
         }
     }
 }
 
-/// Offers the interface until the other end of `requests` is closed; needs a tokio runtime. Begins
-/// with the place that was claimed, or claims one as soon as it can be had. The pulse beats twice a
+/// Offers the interface until the other end of `requests` is closed; needs a tokio runtime. Starts
+/// with the place that was claimed, or claims one as soon as possible. The pulse beats twice a
 /// second, also while the bus is away.
 ///
 /// When `requests` is full, callers wait for their turn, as they wait for their answers.
@@ -90,13 +91,13 @@ impl BusServer {
                         self.tell(Event::BusNameBack).await;
                     }
                     backoff.reset();
-                    // What happened before is no news.
+                    // Earlier events are not news.
                     while notices.try_recv().is_ok() {}
                     self.is_offered.store(true, Ordering::Relaxed);
                     self.attend(place, &mut notices).await;
                     self.is_offered.store(false, Ordering::Relaxed);
                 }
-                // Without a bus, it is systemd's loss that is told.
+                // Without a bus, the loss of systemd is reported instead.
                 Err(NameError::Away(_) | NameError::Silent) => {}
                 Err(refusal) => {
                     if !std::mem::replace(&mut refusal_told, true) {
@@ -111,7 +112,7 @@ impl BusServer {
         }
     }
 
-    /// Waits, unless the daemon ends before.
+    /// Waits, unless the daemon ends first.
     async fn pause(&self, delay: Duration) -> ControlFlow<()> {
         let until = Instant::now() + delay;
         while Instant::now() < until {
@@ -126,11 +127,12 @@ impl BusServer {
     }
 
     async fn tell(&self, event: Event) {
-        // Fails when the daemon has ended.
+        // This fails when the daemon has ended.
         let _ = beating(&self.pulse, self.events.send(event)).await;
     }
 
-    /// Answers calls and tells notices until the connection or the name is lost, or the daemon ends.
+    /// Answers calls and sends notices until the connection or the name is lost, or the daemon
+    /// ends.
     async fn attend(&self, place: Box<OwnedName>, notices: &mut mpsc::Receiver<Notice>) {
         let OwnedName { connection, mut calls, mut losses } = *place;
         let (requests, pulse) = (&self.requests, &self.pulse);
@@ -164,7 +166,7 @@ impl BusServer {
     }
 }
 
-/// Why commands do not come through, for a person.
+/// Explains to a person why commands do not get through.
 async fn in_words(refusal: NameError) -> String {
     let NameError::Taken { connection, owner } = refusal else { return refusal.to_string() };
     match holder(&connection, &owner).await {
@@ -173,7 +175,7 @@ async fn in_words(refusal: NameError) -> String {
     }
 }
 
-/// Waits for it, while the pulse beats.
+/// Waits for a future, while the pulse beats.
 async fn beating<T>(pulse: &Pulse, future: impl Future<Output = T>) -> T {
     tokio::pin!(future);
     loop {

@@ -1,4 +1,4 @@
-//! Notices as signals on the bus.
+//! Translates notices to signals on the bus.
 
 use super::PATH;
 use super::object::{AGENT, DEVICE, MONITOR, PROPERTIES, device_path};
@@ -23,10 +23,10 @@ const SILENT: [&str; 11] = [
     "Version",
 ];
 
-/// The signal that tells of it.
+/// The signal of a notice.
 ///
 /// # Errors
-/// When it does not fit into a message.
+/// Returns an error when it does not fit into a message.
 pub(super) fn signal(notice: Notice) -> zbus::Result<Message> {
     let seconds = |time: Duration| time.as_secs();
     match notice {

@@ -1,6 +1,6 @@
-//! Recorded states on the bus: how they travel, and both sides of the calls about them.
+//! Recorded states on the bus: their format, and both sides of the calls about them.
 //!
-//! Payloads may be private, so that whoever wants to read them needs the right to command.
+//! Payloads may be private, so reading them requires the same authorization as commands.
 
 use super::calls::{Call, Calls, device_name};
 use super::client::{CallError, Caller};
@@ -13,7 +13,7 @@ use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;
 use zbus::Message;
 
-/// A bus lets no message through that is larger than 32 MiB (dbus-daemon(1), system.conf).
+/// A bus rejects messages larger than 32 MiB (dbus-daemon(1), system.conf).
 pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
 
 /// A page's state: topic, payload, size of the payload, QoS, retain flag, Unix microseconds.
@@ -28,12 +28,12 @@ pub struct RecordedState {
     pub topic: String,
     /// `None` when it is too large for the bus.
     pub payload: Option<Vec<u8>>,
-    /// Of the payload, in bytes.
+    /// The size of the payload, in bytes.
     pub size: u64,
     /// 0 or 1.
     pub qos: u8,
     pub retain: bool,
-    /// Since the Unix epoch, to the microsecond.
+    /// The time since the Unix epoch, to the microsecond.
     pub time: Duration,
 }
 
@@ -116,11 +116,11 @@ fn record((text, payload, qos, retain, micros): Given) -> Result<StateRecord, Bu
 }
 
 impl Caller {
-    /// A page of recorded states after a topic; the empty text begins. And what the next page comes
-    /// after, empty where there is none.
+    /// A page of recorded states after a topic; the empty string begins. Also returns the topic
+    /// after which the next page begins, empty where there is none.
     ///
     /// # Errors
-    /// As [`super::call`].
+    /// Returns the errors of [`super::call`].
     pub async fn states(
         &self,
         of: &Selection,
@@ -144,10 +144,10 @@ impl Caller {
         Ok((states.into_iter().map(state).collect(), next))
     }
 
-    /// Records and publishes a state; tells whether it was published.
+    /// Records and publishes a state; returns whether it was published.
     ///
     /// # Errors
-    /// As [`super::call`].
+    /// Returns the errors of [`super::call`].
     pub async fn set_state(
         &self,
         topic: &str,
@@ -158,19 +158,19 @@ impl Caller {
         self.ask("SetState", &(topic, payload, qos, retain)).await
     }
 
-    /// Forgets a state, and with `clear` has the broker drop its retained message.
+    /// Deletes a state, and with `clear` makes the broker drop its retained message.
     ///
     /// # Errors
-    /// As [`super::call`].
+    /// Returns the errors of [`super::call`].
     pub async fn forget_state(&self, topic: &str, clear: bool) -> Result<Forgotten, CallError> {
         let (recorded, cleared) = self.ask("ForgetState", &(topic, clear)).await?;
         Ok(Forgotten { recorded, cleared })
     }
 
-    /// Records those that are not older than what is recorded.
+    /// Records the states that are not older than the recorded ones.
     ///
     /// # Errors
-    /// As [`super::call`]; also when a payload is too large for the bus.
+    /// Returns the errors of [`super::call`], and an error when a payload is too large for the bus.
     pub async fn import_states(&self, states: &[RecordedState]) -> Result<Imported, CallError> {
         let mut given = Vec::with_capacity(states.len());
         for state in states {

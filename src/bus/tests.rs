@@ -1,4 +1,4 @@
-//! The names on the bus, and the interface over a bus of its own.
+//! Tests of the names on the bus, and of the interface over a test bus.
 
 mod both_sides;
 mod tree;

@@ -9,10 +9,10 @@ use std::hash::Hash;
 /// Calls that wait.
 const MOST_CALLS: usize = 512;
 
-/// Their bytes: one of the largest messages, and a little.
+/// The bytes of the waiting calls: one of the largest messages, and a little more.
 const MOST_BYTES: usize = 33 << 20;
 
-/// Calls by their callers, each with its bytes.
+/// Calls by their callers, each with its size.
 #[derive(Debug)]
 pub(super) struct Unknown<K, C> {
     callers: HashMap<K, Waiting<C>>,
@@ -31,8 +31,8 @@ impl<K: Clone + Eq + Hash, C> Unknown<K, C> {
         Self { callers: HashMap::new(), calls: 0, bytes: 0 }
     }
 
-    /// Keeps a call of so many bytes. Returns whether the caller is to be asked about, and the calls
-    /// that have to give way, itself perhaps among them.
+    /// Keeps a call of this size. Returns whether the bus must be asked about the caller, and the
+    /// calls that have to give way, possibly including this one.
     pub fn push(&mut self, caller: &K, call: C, bytes: usize) -> (bool, Vec<C>) {
         let new = || Waiting { calls: Vec::new(), bytes: 0 };
         let mut is_new = !self.callers.contains_key(caller);
@@ -50,7 +50,8 @@ impl<K: Clone + Eq + Hash, C> Unknown<K, C> {
             self.calls -= 1;
             self.bytes -= bytes;
             given_way.push(call);
-            // Any other is asked about already, and stays listed until the answer.
+            // The bus has already been asked about any other caller, which stays listed until the
+            // answer.
             if is_new && most == *caller && waiting.calls.is_empty() {
                 self.callers.remove(caller);
                 is_new = false;
@@ -59,7 +60,8 @@ impl<K: Clone + Eq + Hash, C> Unknown<K, C> {
         (is_new, given_way)
     }
 
-    /// Who has most waiting of what there is too much of; rather the one who comes than another.
+    /// The caller with the most waiting calls or bytes, whichever is exceeded; the newcomer in case
+    /// of a tie.
     fn most(&self, comes: &K) -> Option<K> {
         let is_long = self.bytes > MOST_BYTES;
         let weight = |waiting: &Waiting<C>| {
@@ -70,7 +72,7 @@ impl<K: Clone + Eq + Hash, C> Unknown<K, C> {
         most.map(|(caller, _)| caller.clone())
     }
 
-    /// Hands out what has waited for word of a caller.
+    /// Releases the calls that have waited for the identity of a caller.
     pub fn take(&mut self, caller: &K) -> Vec<C> {
         let Some(waiting) = self.callers.remove(caller) else { return Vec::new() };
         self.calls -= waiting.calls.len();

@@ -1,4 +1,5 @@
-//! How a [`DeviceView`] travels: as a dictionary of properties, so that one more is no new interface.
+//! The format of a [`DeviceView`] on the bus: a dictionary of properties, so that a new property
+//! does not require a new interface.
 
 use iotmonitor_core::model::view::{
     AgentView, DeviceView, Learned, Liveness, NotificationsSummary, Summary,
@@ -7,10 +8,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 use zbus::Variant;
 
-/// `a{sv}`; what is not known is left out.
+/// The type `a{sv}`; unknown values are left out.
 pub(super) type Dictionary = HashMap<String, Variant<'static>>;
 
-/// Everything about a device or agent; a contact that never was is left out.
+/// Everything about a device or agent; a contact that never happened is left out.
 pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
     let mut dictionary = device_properties(view);
     if view.last_contact.is_none() {
@@ -32,7 +33,7 @@ pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
     dictionary
 }
 
-/// What was learned, in seconds; it changes with each contact, and only lists tell it.
+/// The learned values, in seconds; they change with each contact, so only lists include them.
 fn learned(learned: &Learned) -> Dictionary {
     let seconds = |span: Duration| Variant::from(span.as_secs_f64());
     dictionary([
@@ -89,7 +90,7 @@ pub(super) fn monitor_properties(summary: &Summary) -> Dictionary {
     ])
 }
 
-/// Whether the last alert for a person elsewhere arrived.
+/// Whether the last notification was delivered.
 fn last_alert(summary: NotificationsSummary) -> &'static str {
     match summary.last_told {
         None => "",
@@ -98,7 +99,7 @@ fn last_alert(summary: NotificationsSummary) -> &'static str {
     }
 }
 
-/// The same read again; what a daemon of another version leaves out is empty.
+/// Decodes the same; values that a daemon of another version leaves out are empty.
 pub(super) fn notifications_of(dictionary: &HashMap<String, Variant<'_>>) -> NotificationsSummary {
     NotificationsSummary {
         pending: match dictionary.get("AlertsWaiting") {
@@ -118,8 +119,8 @@ fn dictionary<const N: usize>(entries: [(&str, Variant<'static>); N]) -> Diction
     entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// `None` if it has no name. What else a daemon of another version leaves out is empty, and a state
-/// that it alone knows is unknown.
+/// Returns `None` if it has no name. Other values that a daemon of another version leaves out are
+/// empty, and a state that only that version has is unknown.
 pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Option<DeviceView> {
     let text = |key: &str| match dictionary.get(key) {
         Some(Variant::Str(text)) => Some(text.as_str().to_owned()),

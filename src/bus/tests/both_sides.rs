@@ -1,4 +1,4 @@
-//! Both sides over a bus of their own.
+//! Tests of both sides over a test bus.
 
 use crate::bus::client::call_at;
 use crate::bus::{
@@ -23,7 +23,7 @@ use zbus::fdo::{DBusProxy, RequestNameFlags, RequestNameReply};
 
 fn offer(address: &str, client_id: &str) -> mpsc::Receiver<Request> {
     let (requests, handle) = offer_with(address, client_id);
-    // It is offered until the handle goes, and that is the end of the test.
+    // It is offered until the handle is dropped, which ends the test.
     std::mem::forget(handle);
     requests
 }
@@ -31,7 +31,7 @@ fn offer(address: &str, client_id: &str) -> mpsc::Receiver<Request> {
 /// Offers the interface until the handle is dropped.
 pub(super) fn offer_with(address: &str, client_id: &str) -> (mpsc::Receiver<Request>, BusHandle) {
     let (requests, events, handle) = offer_at(address, client_id, None);
-    // Nobody looks at what is told of the name.
+    // Nothing reads the reports about the name.
     std::mem::forget(events);
     (requests, handle)
 }
@@ -176,7 +176,7 @@ async fn a_call_that_is_longer_than_any_needs_to_be_is_refused_unread() {
     assert!(requests.try_recv().is_err());
 }
 
-/// Asks for the name as rudely as the bus allows.
+/// Requests the name with all the force that the bus allows.
 async fn grab(address: &str, client_id: &str) -> (Connection, RequestNameReply) {
     let connection = connect(Bus::System, Some(address), CALL_TIMEOUT).await.unwrap();
     let name = well_known_name(client_id).unwrap();
@@ -203,7 +203,7 @@ async fn nobody_takes_the_name_away() {
 #[tokio::test]
 async fn a_name_that_another_has_is_not_claimed_and_he_is_named() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
-    // He would let us take it.
+    // This owner would allow replacement.
     let (other, reply) = grab(&bus.address, "garden").await;
     assert_eq!(reply, RequestNameReply::PrimaryOwner);
     let settings = |id| settings(&bus.address, id);
@@ -222,7 +222,7 @@ async fn a_claim_waits_for_no_bus() {
     ));
 }
 
-/// The bus was away at the start, and somebody was faster when it came.
+/// The bus was away at the start, and another process was faster when it came back.
 #[tokio::test]
 async fn a_name_found_taken_later_is_told_once_and_taken_when_it_is_free() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
@@ -318,7 +318,7 @@ async fn states_travel_both_ways() {
         assert_eq!(forgotten, Forgotten { recorded: true, cleared: false });
         let imported = caller.import_states(&states[..1]).await.unwrap();
         assert_eq!(imported, Imported { recorded: 1, unclaimed: 2 });
-        // What cannot be a state does not reach the daemon.
+        // An invalid state does not reach the daemon.
         let refused = caller.set_state("a/#", b"", 0, false).await;
         assert!(matches!(refused, Err(CallError::Rejected(said)) if said.contains("wildcards")));
         let refused = caller.set_state("a", b"", 2, false).await;
@@ -327,7 +327,7 @@ async fn states_travel_both_ways() {
     tokio::join!(daemon, calls);
 }
 
-/// More of them than calls that are answered at a time: a stop may take a minute and a half.
+/// More waits than calls that are answered at a time: a stop may take a minute and a half.
 #[tokio::test]
 async fn orders_that_wait_hold_up_no_other_call() {
     const ORDERS: usize = 40;
@@ -368,7 +368,7 @@ async fn orders_that_wait_hold_up_no_other_call() {
 async fn calls_from_before_its_name_do_not_keep_a_monitor_from_it() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
     let stranger = connect(Bus::System, Some(&bus.address), CALL_TIMEOUT).await.unwrap();
-    // The bus counts its connections, so that the next one is known.
+    // The bus numbers its connections, so the next name is known.
     assert_eq!(stranger.unique_name().unwrap().as_str(), ":1.0");
     let call = zbus::Message::method_call("/", "Ping")
         .destination(":1.1")
@@ -385,7 +385,7 @@ async fn calls_from_before_its_name_do_not_keep_a_monitor_from_it() {
     assert!(matches!(claimed, NameClaim::Made(_)), "{claimed:?}");
 }
 
-/// A monitor of version 0.3.0 knows no `Order`, and answers `RestartAgent` at once.
+/// A monitor of version 0.3.0 does not know `Order`, and answers `RestartAgent` at once.
 #[tokio::test]
 async fn an_earlier_monitor_is_given_the_orders_that_it_knows() {
     let bus = TestBus::start("unix:tmpdir=/tmp");

@@ -1,4 +1,4 @@
-//! The objects, their properties and their signals over a bus of their own.
+//! Tests of the objects, their properties and their signals over a test bus.
 
 use super::both_sides::{offer_with, on_the_bus};
 use crate::bus::object::{AGENT, DEVICE, MONITOR, PROPERTIES, device_path};
@@ -51,7 +51,7 @@ fn view(name: &str) -> DeviceView {
     }
 }
 
-/// Answers as a monitor of these devices does; returns the commands that it was given.
+/// Answers as a monitor of these devices does; returns the commands that it received.
 async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, commands: CommandLog) {
     let devices: BTreeMap<String, DeviceView> =
         names.iter().map(|name| (name.clone(), view(name))).collect();
@@ -81,7 +81,7 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
 
 type CommandLog = mpsc::Sender<Command>;
 
-/// A monitor of these devices on a bus of its own, and a caller.
+/// A monitor of these devices on a test bus, and a caller.
 struct TestMonitor {
     _bus: TestBus,
     handle: crate::bus::BusHandle,
@@ -114,7 +114,7 @@ impl TestMonitor {
         self.caller.call_method(Some(NAME), path, Some(interface), member, body).await
     }
 
-    /// The name of the error that the call is answered with.
+    /// The name of the error reply.
     async fn error(&self, path: &str, interface: &str, member: &str) -> String {
         match self.call(path, interface, member, &()).await {
             Err(zbus::Error::MethodError(name, ..)) => name.to_string(),
@@ -189,7 +189,7 @@ async fn a_fleet_has_an_object_for_each() {
     assert_eq!(children.len(), names.len());
 }
 
-/// What an object says of itself is so: it knows every method, and has every property with its type.
+/// The description of an object is true: it has every method, and every property with its type.
 #[tokio::test]
 async fn objects_are_as_they_describe_themselves() {
     let mut monitor = TestMonitor::of(&["lamp", "agent"]).await;
