@@ -1,4 +1,4 @@
-//! The command line: one file a command, and the exit code decided in one place.
+//! The command line: one file for each command, and the exit code decided in one place.
 
 pub mod check;
 mod command;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Something went wrong that is not the configuration's fault.
+/// An error occurred that is not caused by the configuration.
 const EXIT_FAILURE: u8 = 1;
 
 /// Watches MQTT devices, restores their states, and supervises helper programs (agents).
@@ -136,7 +136,7 @@ enum CliCommand {
         #[command(subcommand)]
         action: states::StatesAction,
     },
-    /// Make the running monitor read its configuration again. A broken one changes nothing.
+    /// Make the running monitor reload its configuration. A broken file changes nothing.
     Reload(Process),
     /// Enable a device or an agent again. Returns when the agent has started.
     Enable {
@@ -157,19 +157,19 @@ enum CliCommand {
         #[command(flatten)]
         target: DeviceArg,
     },
-    /// Tell nobody about a device or an agent for a time. It is watched, published and recorded as
-    /// always, and what is still true is told afterwards.
+    /// Suppress notifications about a device or an agent for a time. It is watched, published and
+    /// recorded as always, and conditions that persist are reported afterwards.
     Silence {
         #[command(flatten)]
         scope: Scope,
-        /// Tell people again after this time, such as 2h or "1d 12h". Restarts and changes of the clock do
-        /// not affect the time; while the machine is switched off it does not count.
+        /// Resume notifications after this time, such as 2h or "1d 12h". Restarts and changes of
+        /// the clock do not affect the time; while the machine is switched off it does not count.
         #[arg(long = "for", value_name = "SPAN", value_parser = command::pause)]
         span: Duration,
     },
     /// End a silence before its time.
     Unsilence(Scope),
-    /// Send a test alert the whole way to a person, and say what came of it.
+    /// Send a test alert through all stages of its delivery, and print the result.
     Notify {
         /// Send an alert that is marked as a test.
         #[arg(long, required = true)]
@@ -188,7 +188,7 @@ enum CliCommand {
     },
 }
 
-/// Whether to wait.
+/// Whether to wait for the outcome.
 #[derive(Debug, clap::Args)]
 struct Patience {
     /// Return at once, without waiting for the outcome.
@@ -196,7 +196,7 @@ struct Patience {
     no_block: bool,
 }
 
-/// Which of several monitors is meant, also by its process.
+/// Selects one of several monitors, also by its process.
 #[derive(Debug, clap::Args)]
 struct Process {
     /// Main process of the monitor, as systemd knows it.
@@ -206,7 +206,7 @@ struct Process {
 
 #[derive(Debug, clap::Args)]
 struct DeviceArg {
-    /// Name of the device or agent: what follows `device_` or `agent_` in the configuration.
+    /// Name of the device or agent: the part after `device_` or `agent_` in the configuration.
     name: String,
 }
 
@@ -216,25 +216,25 @@ struct DeviceArg {
 struct Scope {
     /// Name of the device or agent.
     name: Option<String>,
-    /// All devices and agents, and what concerns none of them.
+    /// All devices and agents, and conditions that concern none of them.
     #[arg(long)]
     all: bool,
 }
 
 impl CliCommand {
-    /// Whether it is for a monitor that runs.
+    /// Whether the command needs a running monitor.
     fn speaks_to_a_monitor(&self) -> bool {
         !matches!(self, Self::Run { .. } | Self::Check { .. } | Self::Discover { .. })
     }
 }
 
-/// The command line as clap knows it, for whoever writes manual pages and completions.
+/// The command line as clap defines it, for generating manual pages and completions.
 #[must_use]
 pub fn definition() -> clap::Command {
     Arguments::command()
 }
 
-/// Parses the arguments, does what they say, and turns the outcome into the exit code.
+/// Parses the arguments, carries them out, and turns the outcome into the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let Arguments { user, clientid, command } = Arguments::parse();
@@ -302,7 +302,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The file to use, and whose it is.
+/// The file to use, and the instance that it belongs to.
 fn surroundings(
     user: bool,
     file: Option<PathBuf>,
@@ -313,7 +313,7 @@ fn surroundings(
         let name = instance.as_ref().and_then(config::Instance::name).unwrap_or("config");
         directory.join(format!("{name}.toml"))
     });
-    // Below a home there is one unit and no template of it.
+    // Below a home there is one unit rather than a template.
     let instance = instance.unwrap_or_else(|| match user {
         true => config::Instance::MAIN,
         false => instance_of(directory_from_systemd("RUNTIME_DIRECTORY"), &file, &directory),
@@ -329,8 +329,8 @@ fn surroundings(
     (file, environment)
 }
 
-/// Whose the file is: that of the unit which uses it, wherever it is, for the unit may write only its
-/// own states. By hand, the name of the file tells.
+/// The instance of a file: that of the unit which uses it, wherever the file is, because the unit
+/// may write only its own states. Without a unit, the name of the file decides.
 fn instance_of(
     directory_of_unit: Option<PathBuf>,
     file: &Path,
@@ -341,7 +341,7 @@ fn instance_of(
         .unwrap_or_else(|| config::Instance::of_file(file, config_directory))
 }
 
-/// Where configurations are when nobody says (file-hierarchy(7), XDG base directories).
+/// The default directory of configurations (file-hierarchy(7), XDG base directories).
 fn config_directory(user: bool) -> PathBuf {
     if user {
         user_directory("XDG_CONFIG_HOME", ".config").join("iotmonitor")
@@ -350,7 +350,7 @@ fn config_directory(user: bool) -> PathBuf {
     }
 }
 
-/// Where the states are kept: systemd's StateDirectory, or the same place by hand.
+/// The directory of the states: systemd's StateDirectory, or the same place without a unit.
 fn state_directory(user: bool, instance: &config::Instance) -> PathBuf {
     directory_from_systemd("STATE_DIRECTORY").unwrap_or_else(|| {
         let own = user.then(|| user_directory("XDG_STATE_HOME", ".local/state"));
@@ -358,7 +358,8 @@ fn state_directory(user: bool, instance: &config::Instance) -> PathBuf {
     })
 }
 
-/// What lasts until the machine is switched off: systemd's RuntimeDirectory, or the same by hand.
+/// The directory for files that last until the machine is switched off: systemd's RuntimeDirectory,
+/// or the same place without a unit.
 fn runtime_directory(user: bool, instance: &config::Instance) -> PathBuf {
     directory_from_systemd("RUNTIME_DIRECTORY").unwrap_or_else(|| {
         let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| user);
@@ -366,7 +367,7 @@ fn runtime_directory(user: bool, instance: &config::Instance) -> PathBuf {
     })
 }
 
-/// Several directories are separated by colons (systemd.exec(5)); the first is ours.
+/// Several directories are separated by colons (systemd.exec(5)); the first is the program's own.
 fn directory_from_systemd(variable: &str) -> Option<PathBuf> {
     let directories = std::env::var_os(variable)?;
     directories.to_string_lossy().split(':').next().map(PathBuf::from)
@@ -413,7 +414,7 @@ mod tests {
         let (found, environment) = surroundings(false, None, None);
         assert_eq!(found, PathBuf::from("/etc/iotmonitor/config.toml"));
         assert_eq!(environment.instance, config::Instance::MAIN);
-        // Below a home there is one monitor, whatever its file is called.
+        // Below a home there is one monitor, whatever the name of its file.
         assert_eq!(surroundings(true, Some(file), None).1.instance, config::Instance::MAIN);
     }
 

@@ -10,11 +10,11 @@ use iotmonitor_core::backoff::Backoff;
 use std::time::Duration;
 use zbus::connection::{Builder, Connection};
 
-/// Time a call may take. PID 1 answers in milliseconds, but a daemon-reload of a large system
-/// takes it away for many seconds.
+/// The time limit of a call. PID 1 answers in milliseconds, but is unavailable for many seconds
+/// during a daemon-reload of a large system.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Time in which a bus must have let us in.
+/// The time limit for connecting to a bus.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bus of the service manager that runs this process.
@@ -29,7 +29,8 @@ pub enum Bus {
 /// than `timeout`.
 ///
 /// # Errors
-/// When there is nobody at the address, or they do not let us in within ten seconds.
+/// Returns an error when no bus listens at the address, or it does not accept the connection within
+/// ten seconds.
 pub async fn connect(
     bus: Bus,
     address: Option<&str>,

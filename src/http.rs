@@ -1,21 +1,21 @@
 //! The status page, its JSON and the metrics, over HTTP.
 //!
-//! It runs on a thread of its own, so that no reader of it holds the monitoring up: it asks the daemon
-//! as the D-Bus interface does, a few devices at a time, and is told what changes. Everybody who
-//! reaches it may look; to command takes the token, where one is configured.
+//! It runs on a separate thread, so that no client can delay the monitoring: it queries the daemon
+//! as the D-Bus interface does, a few devices at a time, and receives a notice of every change.
+//! Every client that reaches it may read; commands require the token, where one is configured.
 //!
 //! | module | duty |
 //! |---|---|
 //! | [`settings`] | the validated section of the configuration |
 //! | [`server`] | the listening socket, its connections and their limits |
-//! | [`guard`] | who is let in: names, origins, the token; and what every answer forbids |
-//! | [`routes`] | which path is answered with what |
-//! | [`page`] | what answers are made from |
-//! | [`refusal`] | the answer to a request that is not done |
-//! | [`daemon_client`] | questions to the daemon |
+//! | [`guard`] | admission: host names, origins, the token; and the headers that restrict the browser |
+//! | [`routes`] | the mapping of paths to answers |
+//! | [`page`] | the data from which answers are built |
+//! | [`refusal`] | the answer to a refused request |
+//! | [`daemon_client`] | requests to the daemon |
 //! | [`past_alert`] | an alert as it is kept |
-//! | [`recent`] | the alerts of the last day, and who looks on live |
-//! | [`json`], [`metrics`] | how answers look |
+//! | [`recent`] | the alerts of the last day, and the streaming clients |
+//! | [`json`], [`metrics`] | the formats of the answers |
 //!
 //! TLS is left to a proxy. The server keeps no state of a client, which requests everything again
 //! after it has missed something.
@@ -45,44 +45,44 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// News that wait for the page. Memory is taken only for those that wait. When it is full they are
-/// dropped: alerts are missing on the page then, though not in the journal, and who looks on is told to
-/// ask again.
+/// The number of notices that wait for the page. Memory is used only for waiting ones. When the
+/// queue is full they are dropped: alerts are then missing on the page, though not in the journal,
+/// and streaming clients are asked to request everything again.
 const NEWS_QUEUE: usize = 8_192;
 
-/// What the page is told.
+/// The notices to the page.
 #[derive(Debug)]
 enum News {
     Alert(Box<past_alert::PastAlert>),
     Device(Box<DeviceView>),
     Summary(Summary),
-    /// Everything may be another.
+    /// Everything may have changed.
     Reloaded,
 }
 
-/// What the daemon's thread leaves for the page's without waiting.
+/// Data that the daemon's thread leaves for the page's without waiting.
 #[derive(Debug)]
 struct PageShared {
-    /// Alerts since the start, by their kind's place in [`AlertKind::ALL`].
+    /// The number of alerts since the start, by their kind's index in [`AlertKind::ALL`].
     alerts: [AtomicU64; AlertKind::ALL.len()],
-    /// Something was dropped since who looks on was last told.
+    /// Something was dropped since the streaming clients were last notified.
     missed: AtomicBool,
-    /// Who looks on live.
+    /// The number of streaming clients.
     streams: AtomicUsize,
 }
 
-/// What the page needs of the world.
+/// The page's connections to the rest of the program.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// The way to the daemon. When it is full, readers wait for their turn.
+    /// The channel to the daemon. When it is full, clients wait for their turn.
     pub requests: mpsc::Sender<Request>,
-    /// Where the page's own trouble is told.
+    /// The channel for the page's own errors.
     pub events: mpsc::Sender<Event>,
-    /// Wall clock of the daemon's start, since the Unix epoch.
+    /// The wall clock at the daemon's start, since the Unix epoch.
     pub started: Duration,
 }
 
-/// The way to the page, which ends when this is dropped.
+/// The channel to the page, which ends when this is dropped.
 #[derive(Debug)]
 pub struct HttpHandle {
     settings: watch::Sender<HttpSettings>,
@@ -90,11 +90,11 @@ pub struct HttpHandle {
     shared: Arc<PageShared>,
 }
 
-/// Offers the page on a thread of its own. The pulse beats twice a second, also while the address
-/// cannot be had, which is tried again with growing delays.
+/// Starts the page on a separate thread. The pulse beats twice a second, also while the address is
+/// not available, which is tried again with growing delays.
 ///
 /// # Errors
-/// When the system allows no more threads or file descriptors.
+/// Returns an error when the system allows no more threads or file descriptors.
 pub fn spawn(
     settings: HttpSettings,
     surroundings: Surroundings,
@@ -115,7 +115,7 @@ pub fn spawn(
 }
 
 impl HttpHandle {
-    /// Offers it as these settings say from now on.
+    /// Applies new settings.
     pub fn reconfigure(&self, settings: HttpSettings) {
         self.settings.send_if_modified(|current| {
             let changed = *current != settings;
@@ -124,7 +124,7 @@ impl HttpHandle {
         });
     }
 
-    /// Tells of an alert; never waits.
+    /// Reports an alert; never waits.
     pub fn alert(&self, time: Duration, alert: &Alert) {
         if let Some(count) = self.shared.alerts.get(alert.kind as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl HttpHandle {
         self.tell(News::Alert(Box::new(past_alert::PastAlert::new(time, alert))));
     }
 
-    /// Tells who looks on of a change; never waits.
+    /// Reports a change to the streaming clients; never waits.
     pub fn notify(&self, notice: &Notice) {
         if self.shared.streams.load(Ordering::Relaxed) == 0 {
             return;
@@ -142,12 +142,12 @@ impl HttpHandle {
                 self.tell(News::Device(Box::new(view.clone())));
             }
             Notice::SummaryChanged(summary) => self.tell(News::Summary(*summary)),
-            // The state that comes with each of these says it all.
+            // The state that accompanies each of these contains everything.
             Notice::Expired { .. } | Notice::Recovered { .. } | Notice::AgentRestarted { .. } => {}
         }
     }
 
-    /// Tells who looks on that devices may have come and gone.
+    /// Reports to the streaming clients that devices may have been added or removed.
     pub fn reloaded(&self) {
         self.tell(News::Reloaded);
     }

@@ -22,14 +22,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Entries that wait for the journal: room for ten thousand devices that fall silent with their
-/// broker. Bounds the memory to about 5 MB, which is used only in such a burst.
+/// The number of entries that wait for the journal: room for ten thousand devices that fall silent
+/// with their broker. It bounds the memory to about 5 MB, which is used only in such a burst.
 const QUEUE_LENGTH: usize = 16_384;
 
 /// `SYSLOG_IDENTIFIER` of every entry.
 const IDENTIFIER: &str = "iotmonitor";
 
-/// Where the entries go.
+/// The destination of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogTarget {
     Journal,
@@ -58,7 +58,7 @@ fn is_journal_stream(variable: &str, device: u64, inode: u64) -> bool {
     })
 }
 
-/// Takes alerts without ever blocking; cheap to clone.
+/// Accepts alerts without ever blocking; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Logger {
     queue: SyncSender<Entry>,
@@ -67,16 +67,16 @@ pub struct Logger {
 
 #[derive(Debug)]
 enum Entry {
-    /// Boxed, for the queue's slots are there from the start.
+    /// Boxed, because the queue's slots are allocated from the start.
     Alert(Box<Alert>),
-    /// To be answered when all entries before it are written.
+    /// Answered when all entries before it have been written.
     Flush(SyncSender<()>),
 }
 
-/// Starts the writing thread. Where the journal cannot be reached at all, stderr takes its place.
+/// Starts the writing thread. Where the journal cannot be reached at all, stderr replaces it.
 ///
 /// # Errors
-/// When the system allows no more threads.
+/// Returns an error when the system allows no more threads.
 pub fn start(target: LogTarget) -> std::io::Result<Logger> {
     let (queue, entries) = sync_channel(QUEUE_LENGTH);
     let dropped = Arc::new(AtomicU64::new(0));
@@ -113,8 +113,8 @@ impl Logger {
         }
     }
 
-    /// Waits until what was queued before is written, at most `timeout`. Returns whether it is.
-    /// Blocks: for the end of the process, when nothing else is left to do.
+    /// Waits until earlier entries are written, at most `timeout`. Returns whether they are. It
+    /// blocks, and is meant for the end of the process.
     #[must_use]
     pub fn flush(&self, timeout: Duration) -> bool {
         let begun = std::time::Instant::now();
@@ -126,7 +126,7 @@ impl Logger {
                 Err(TrySendError::Disconnected(_)) => return false,
                 Err(TrySendError::Full(_)) if begun.elapsed() >= timeout => return false,
                 Err(TrySendError::Full(back)) => {
-                    // The queue has no way to wait for room with a limit.
+                    // The queue cannot wait for room with a time limit.
                     std::thread::sleep(Duration::from_millis(5));
                     entry = back;
                 }
@@ -142,7 +142,7 @@ impl Logger {
 /// One thing to write.
 enum Line<'a> {
     Alert(&'a Alert),
-    /// So many entries were dropped.
+    /// The number of entries that were dropped.
     Dropped(u64),
 }
 
@@ -151,7 +151,7 @@ fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut write: impl FnM
     for entry in entries {
         match entry {
             Entry::Alert(alert) => write(&Line::Alert(&alert)),
-            // Nobody waits any more if this fails.
+            // This fails when the caller has stopped waiting.
             Entry::Flush(done) => drop(done.try_send(())),
         }
         let missing = dropped.swap(0, Ordering::Relaxed);
@@ -165,8 +165,8 @@ fn dropped_sentence(count: u64) -> String {
     format!("{count} log entries were dropped because the journal did not take them in time")
 }
 
-/// Without a prefix, so that MESSAGE_ID does not become F_MESSAGE_ID. Its own mapping of levels
-/// to priorities is what is wanted: INFO is a notice (5), DEBUG is an info (6).
+/// No prefix is added, so that MESSAGE_ID does not become F_MESSAGE_ID. The subscriber's mapping of
+/// levels to priorities is the intended one: INFO is a notice (5), DEBUG is an info (6).
 fn journal_layer() -> std::io::Result<tracing_journald::Layer> {
     Ok(tracing_journald::layer()?
         .with_field_prefix(None)
@@ -213,7 +213,7 @@ fn write_to_journal(line: &Line<'_>) {
 fn stderr_writer() -> impl FnMut(&Line<'_>) {
     let style = stderr::Style {
         colour: is_coloured(&std::io::stderr()),
-        // Set by systemd for every unit it starts; whoever reads there has times of his own.
+        // systemd sets it for every unit that it starts, and adds its own times there.
         time: std::env::var_os("INVOCATION_ID").is_none(),
     };
     move |line| {
@@ -224,7 +224,7 @@ fn stderr_writer() -> impl FnMut(&Line<'_>) {
             }
             Line::Dropped(count) => style.line(Priority::Warning, &dropped_sentence(*count)),
         };
-        // A stderr that is closed leaves nowhere to tell it.
+        // When stderr is closed, the error cannot be reported anywhere.
         let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
     }
 }
@@ -243,7 +243,7 @@ mod tests {
         (Logger { queue, dropped: Arc::default() }, entries)
     }
 
-    /// What the writing thread would write, once every logger is gone.
+    /// The output of the writing thread, once every logger is gone.
     fn written(entries: &Receiver<Entry>, dropped: &AtomicU64) -> Vec<String> {
         let mut lines = Vec::new();
         write_all(entries, dropped, |line| {

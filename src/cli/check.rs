@@ -1,4 +1,4 @@
-//! `iotmonitor check [FILE]`: tells whether a configuration can be used, and changes nothing.
+//! `iotmonitor check [FILE]`: reports whether a configuration can be used, and changes nothing.
 
 use crate::config::{self, Config, ConfigErrors, Environment, Findings};
 use iotmonitor_core::model::words::{counted, devices_and_agents};
@@ -16,7 +16,7 @@ pub fn check(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> u8 {
-    // Whoever closed the other end does not want to read more: write errors change no outcome.
+    // A reader that closed the other end does not want more: write errors change no outcome.
     match config::load(path, environment) {
         Ok(loaded) => {
             show(&loaded.warnings, err);
@@ -36,7 +36,7 @@ pub fn check(
     }
 }
 
-/// With an empty line behind each.
+/// Each with an empty line behind it.
 fn show(findings: &Findings, err: &mut impl Write) {
     if !findings.is_empty() {
         let _ = writeln!(err, "{findings}\n");

@@ -20,7 +20,7 @@ pub fn enable(bus: Bus, addressee: Addressee, name: String, wait: bool) -> u8 {
     order(bus, addressee, name, wait, Command::Enable)
 }
 
-/// For good, or for so long.
+/// Permanently, or for a time.
 pub fn disable(
     bus: Bus,
     addressee: Addressee,
@@ -42,7 +42,7 @@ pub fn restart(bus: Bus, addressee: Addressee, name: String, wait: bool) -> u8 {
     order(bus, addressee, name, wait, Command::RestartAgent)
 }
 
-/// Tells nobody about a device, or about anything, for so long.
+/// Suppresses notifications about a device, or about everything, for a time.
 pub fn silence(bus: Bus, addressee: Addressee, name: Option<String>, span: Duration) -> u8 {
     send_about_any(bus, addressee, name, |name| Command::Silence(name, span))
 }
@@ -51,7 +51,7 @@ pub fn unsilence(bus: Bus, addressee: Addressee, name: Option<String>) -> u8 {
     send_about_any(bus, addressee, name, Command::Unsilence)
 }
 
-/// Sends a test alert, and says what came of it.
+/// Sends a test alert, and prints the result.
 pub fn test_alert(bus: Bus, addressee: Addressee, name: Option<String>) -> u8 {
     let name = match name.map(DeviceName::new).transpose() {
         Ok(name) => name,
@@ -81,7 +81,8 @@ fn send_about_any(
     }
 }
 
-/// Waits until it has happened, or has only been asked for; nothing is said about a success.
+/// Waits until the command has taken effect, or only until it was accepted; a success prints
+/// nothing.
 fn order(
     bus: Bus,
     addressee: Addressee,
@@ -100,7 +101,7 @@ fn order(
     }))
 }
 
-/// How long a device may be out of the monitoring at the least and the most.
+/// The shortest and the longest time for which a device may be disabled.
 const PAUSE: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_TIME_SPAN;
 
 /// The time span of `--for`, in the form of the configuration.
@@ -125,7 +126,7 @@ fn send_about(
     }
 }
 
-/// Waits for the outcome; nothing is said about a success.
+/// Waits for the outcome; a success prints nothing.
 fn send(bus: Bus, addressee: Addressee, command: Command) -> u8 {
     let name = command.device().cloned();
     conclude(in_runtime(async {
@@ -138,7 +139,7 @@ fn send(bus: Bus, addressee: Addressee, command: Command) -> u8 {
     }))
 }
 
-/// Adds the nearest name that there is to the answer that there is none of this name.
+/// Adds the nearest existing name to the answer that no device has this name.
 pub(super) async fn suggesting<T>(
     caller: &Caller,
     name: &DeviceName,
@@ -153,7 +154,7 @@ pub(super) async fn suggesting<T>(
     }))
 }
 
-/// Why a command that asks and prints has failed.
+/// Explains why a command that asks the monitor and prints has failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
     #[error("{0}")]
@@ -162,7 +163,7 @@ pub(super) enum AskError {
     Output(#[from] OutputError),
 }
 
-/// The exit code of what was done in a runtime, after saying what went wrong.
+/// Runs a future in a runtime, prints its error, and returns the exit code.
 pub(super) fn conclude<E: Display>(outcome: std::io::Result<Result<(), E>>) -> u8 {
     match outcome {
         Ok(Ok(())) => 0,
@@ -177,7 +178,7 @@ pub(super) fn in_runtime<T>(future: impl Future<Output = T>) -> std::io::Result<
     Ok(runtime.block_on(future))
 }
 
-/// Says what went wrong; returns the exit code.
+/// Prints the error; returns the exit code.
 pub(super) fn fail<E: Display>(error: &E) -> u8 {
     say!("iotmonitor: {error}");
     EXIT_FAILURE

@@ -1,7 +1,7 @@
 //! `iotmonitor discover`: listens to the broker, and prints a configuration.
 //!
-//! The connection is one of its own with a clean session, so that neither a running monitor nor
-//! what the broker keeps for it is touched. What passes is [`crate::discovery`]'s to understand.
+//! It uses a separate connection with a clean session, so that neither a running monitor nor its
+//! session at the broker is affected. [`crate::discovery`] interprets the messages.
 
 use super::check::EXIT_CONFIG;
 use super::command::{conclude, fail, in_runtime};
@@ -24,26 +24,26 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
-/// Messages that wait to be looked at. When it is full, the broker waits.
+/// The number of messages that wait to be examined. When the queue is full, the broker waits.
 const CHANNEL: usize = 256;
 
-/// What the broker sent before is still looked at when the time is over, at most for so long.
+/// The time limit for examining, after the end, the messages that the broker sent before it.
 const LAST_ROUND: Duration = Duration::from_secs(2);
 
 /// The shortest and the longest time of listening.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
-/// Which broker is listened to.
+/// The broker to listen to.
 #[derive(Debug)]
 pub enum BrokerSource {
-    /// That of a configuration.
+    /// The broker of a configuration.
     Of(PathBuf),
-    /// The one at an address.
+    /// The broker at an address.
     At(String),
 }
 
-/// What went wrong, in a sentence with the way out.
+/// Describes an error in a sentence with the remedy.
 #[derive(Debug, thiserror::Error)]
 enum DiscoverError {
     #[error("{0}")]
@@ -66,10 +66,10 @@ enum DiscoverError {
     Ended,
 }
 
-/// A span that can be listened for.
+/// Parses the time of listening.
 ///
 /// # Errors
-/// A sentence about what is wrong with it.
+/// Returns a sentence about the error.
 pub fn span(text: &str) -> Result<Duration, String> {
     let span = time_span::parse(text).map_err(|error| error.to_string())?;
     if (SHORTEST..=LONGEST).contains(&span) {
@@ -138,7 +138,7 @@ async fn listen_and_print(
     Ok(())
 }
 
-/// Those that one of the patterns takes, or all where there is none.
+/// The devices that match one of the patterns, or all where there is none.
 fn selected(found: Discovered, only: &[DevicePattern]) -> Discovered {
     let takes = |device: &_| only.is_empty() || only.iter().any(|pattern| pattern.takes(device));
     Discovered { devices: found.devices.into_iter().filter(takes).collect(), ..found }
@@ -173,7 +173,7 @@ fn mqtt_section(mqtt: &MqttSettings, base_topic: &str) -> Vec<(&'static str, Str
     keys
 }
 
-/// Hears what passes, until the time is over or somebody interrupts; returns how long that was.
+/// Receives messages until the time is over or a signal interrupts; returns the time that passed.
 async fn listen(
     mqtt: &MqttSettings,
     listen_for: Duration,
@@ -217,7 +217,7 @@ struct Ear<'a> {
     interrupt: Signal,
     terminate: Signal,
     discovery: &'a mut Discovery,
-    /// When the broker took the subscription.
+    /// The time at which the broker confirmed the subscription.
     began: Option<Instant>,
     progress: ProgressBar,
 }
@@ -270,14 +270,14 @@ impl Ear<'_> {
                 });
             }
             Event::Disconnected { reason, .. } => return self.lost(reason),
-            // Nothing else comes from a connection that only listens.
+            // A connection that only listens reports nothing else.
             _ => {}
         }
         Ok(())
     }
 
-    /// A broker that cannot be reached at first is for the person to see to; one that is lost later
-    /// comes back.
+    /// A broker that cannot be reached at first is an error for the person; one that is lost later
+    /// is reconnected.
     fn lost(&self, reason: LossReason) -> Result<(), DiscoverError> {
         let is_passing = self.began.is_some();
         match reason {
@@ -292,8 +292,8 @@ impl Ear<'_> {
         }
     }
 
-    /// Takes in what the broker sent before the end: it answers a subscription after that. It is to
-    /// a topic that nobody uses, for the answer alone.
+    /// Receives the messages that the broker sent before the end: it answers a subscription after
+    /// those. The subscription is to an unused topic, for the answer alone.
     async fn last_round(&mut self) {
         let Ok(filter) = TopicFilter::new(format!("{}/end", self.settings.client_id)) else {
             return;
@@ -304,7 +304,7 @@ impl Ear<'_> {
                 if matches!(event, Event::Subscribed { .. } | Event::Disconnected { .. }) {
                     return;
                 }
-                // What went wrong no longer matters.
+                // An error no longer matters.
                 let _ = self.on_event(event, Duration::ZERO);
             }
         };
@@ -322,7 +322,7 @@ impl Ear<'_> {
     }
 }
 
-/// A bar on a terminal, and nothing elsewhere.
+/// Shows a bar on a terminal, and nothing elsewhere.
 fn progress(listen_for: Duration) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -331,7 +331,7 @@ fn progress(listen_for: Duration) -> ProgressBar {
     };
     let length = u64::try_from(listen_for.as_millis()).unwrap_or(u64::MAX);
     let bar = ProgressBar::with_draw_target(Some(length), target);
-    // The template is this file's own; the default serves where it were wrong.
+    // The template is fixed in this file; the default is used if it were invalid.
     let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

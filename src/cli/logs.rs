@@ -1,8 +1,9 @@
-//! `iotmonitor logs NAME`: what the journal holds about one device or agent. Becomes journalctl.
+//! `iotmonitor logs NAME`: shows the journal's entries about one device or agent. The process
+//! becomes journalctl.
 //!
-//! An agent's own output, what systemd says about its unit and what the monitor says about it are
-//! shown together; of a device there are only the monitor's alerts. The running monitor is asked
-//! for the name alone, so that a journal can also be read when there is none.
+//! An agent's own output, systemd's messages about its unit and the monitor's messages about it are
+//! shown together; for a device there are only the monitor's alerts. The running monitor is only
+//! asked whether the name exists, so a journal can also be read when no monitor runs.
 
 use super::command::{fail, in_runtime, suggesting};
 use crate::bus::{Addressee, CallError, Caller};
@@ -12,7 +13,7 @@ use iotmonitor_core::model::unit_name::UnitName;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// What is asked for.
+/// The arguments of the command.
 #[derive(Debug)]
 pub struct LogsQuery {
     pub name: String,
@@ -33,7 +34,7 @@ pub fn logs(bus: Bus, client_id: String, question: LogsQuery) -> u8 {
         Err(error) => return fail(&error),
     };
     match in_runtime(check_name(bus, client_id, &name)) {
-        // Who is no longer configured has left entries behind.
+        // A device that is no longer configured has left entries behind.
         Ok(Err(CallError::UnknownDevice(sentence))) => {
             return fail(&format!(
                 "{sentence}\n(`journalctl IOTMONITOR_DEVICE={name}` shows what an earlier one left)"

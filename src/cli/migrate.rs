@@ -1,4 +1,5 @@
-//! `iotmonitor migrate DIRECTORY`: the states and the configuration of the original iotmonitor.
+//! `iotmonitor migrate DIRECTORY`: imports the states and the configuration of the original
+//! iotmonitor.
 
 use super::command::{conclude, in_runtime};
 use super::output::say;
@@ -13,16 +14,16 @@ use iotmonitor_core::model::words::counted;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// What is to be done.
+/// The arguments of the command.
 pub struct MigrateOptions {
     pub directory: PathBuf,
     pub config: Option<PathBuf>,
     pub export: Option<PathBuf>,
-    /// Take over the rest of a damaged database.
+    /// Import what can be read of a damaged database.
     pub skip_damaged: bool,
 }
 
-/// What went wrong, in a sentence with the way out.
+/// Describes an error in a sentence with the remedy.
 #[derive(Debug, thiserror::Error)]
 enum MigrateError {
     #[error("{0}")]
@@ -40,7 +41,7 @@ enum MigrateError {
     Unwritable { path: PathBuf, source: std::io::Error },
 }
 
-/// Does it; returns the exit code.
+/// Carries out the command; returns the exit code.
 pub fn migrate(bus: Bus, addressee: Addressee, task: &MigrateOptions) -> u8 {
     conclude(in_runtime(async {
         if let Some(file) = &task.config {
@@ -70,7 +71,7 @@ pub fn migrate(bus: Bus, addressee: Addressee, task: &MigrateOptions) -> u8 {
 fn configuration(from: &Path, to: &Path) -> Result<(), MigrateError> {
     let text = std::fs::read_to_string(from)
         .map_err(|source| MigrateError::Unreadable { path: from.to_owned(), source })?;
-    // Editors of Windows begin a file with a byte order mark.
+    // Editors on Windows begin a file with a byte order mark.
     let (text, topics) = adapted(text.trim_start_matches('\u{feff}'));
     fresh(to)
         .and_then(|mut file| file.write_all(text.as_bytes()))
@@ -82,7 +83,7 @@ fn configuration(from: &Path, to: &Path) -> Result<(), MigrateError> {
     Ok(())
 }
 
-/// More damage than this is only counted.
+/// Further damage is only counted.
 const MOST_SHOWN: usize = 20;
 
 fn tell(damage: &[Damage]) {
@@ -94,12 +95,12 @@ fn tell(damage: &[Damage]) {
     }
 }
 
-/// The original knew neither QoS nor the retain flag, and published without it.
+/// The original had neither QoS nor the retain flag, and published without them.
 fn states(read: States) -> Vec<RecordedState> {
     if read.passed_over > 0 {
         say!("{} are not topics and were left out", counted(read.passed_over, "key"));
     }
-    // A clock that went wrong must not make them newer than what comes.
+    // A wrong clock must not make them newer than later states.
     let time = read.time.min(unix_now());
     let states = read.states.into_iter().map(|(topic, payload)| RecordedState {
         topic: topic.as_str().to_owned(),

@@ -1,36 +1,36 @@
-//! What the commands print. Nothing here can end a command early: a reader who has gone has seen
-//! enough, and what is said beside the work does not hold the work up.
+//! The output of the commands. Nothing here ends a command early: a reader that has gone has seen
+//! enough, and messages on standard error never delay the work.
 
 use crate::printable::escaped_lines;
 use clap::builder::styling::Style;
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write as _};
 
-/// Standard output does not take what a command is there to print.
+/// Standard output does not accept the output of the command.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to the standard output: {0}")]
 pub struct OutputError(#[from] io::Error);
 
-/// Whether anybody still reads what is printed.
+/// Whether the output still has a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     There,
     Gone,
 }
 
-/// Prints bytes as they are.
+/// Writes bytes unchanged.
 ///
 /// # Errors
-/// When they cannot be written for another reason than that the reader has gone.
+/// Returns an error when they cannot be written for any reason other than that the reader has gone.
 pub fn print(bytes: impl AsRef<[u8]>) -> Result<Reader, OutputError> {
     let mut out = io::stdout().lock();
     reader(out.write_all(bytes.as_ref()).and_then(|()| out.flush()))
 }
 
-/// What a write says of the reader; a broken pipe is no error.
+/// Interprets the result of a write; a broken pipe is not an error.
 ///
 /// # Errors
-/// Every other failure.
+/// Returns every other failure.
 pub fn reader(written: io::Result<()>) -> Result<Reader, OutputError> {
     match written {
         Ok(()) => Ok(Reader::There),
@@ -39,7 +39,7 @@ pub fn reader(written: io::Result<()>) -> Result<Reader, OutputError> {
     }
 }
 
-/// Says something on standard error; where that is closed, nobody hears it.
+/// Writes a message to standard error; where that is closed, the message is lost.
 pub fn to_stderr(words: Arguments<'_>) {
     let line = format!("{words}\n");
     let _ = io::stderr().lock().write_all(escaped_lines(&line).as_bytes());
@@ -51,11 +51,11 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// How a stream wants what is printed to it.
+/// The format that a stream needs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OutputStyle {
     pub coloured: bool,
-    /// Columns of a terminal; a file and a pipe get whole lines.
+    /// The columns of a terminal; a file and a pipe receive whole lines.
     pub width: Option<usize>,
 }
 
@@ -69,7 +69,7 @@ impl OutputStyle {
         }
     }
 
-    /// The style where it is wanted.
+    /// The style where styles are enabled.
     pub fn style(self, style: Style) -> Style {
         if self.coloured { style } else { Style::new() }
     }

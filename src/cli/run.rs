@@ -10,13 +10,14 @@ use iotmonitor_core::model::alert::{Alert, AlertKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The store is of a newer format (`EX_DATAERR` of sysexits.h(3head)): another try changes nothing.
+/// The store is of a newer format (`EX_DATAERR` of sysexits.h(3head)): trying again changes
+/// nothing.
 const EXIT_DATA: u8 = 65;
 
-/// The last entries get this long on their way to the journal.
+/// The time limit for the last entries on their way to the journal.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(300);
 
-/// Runs until it is told to stop; returns the exit code.
+/// Runs until it is signalled to stop; returns the exit code.
 pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
     daemon::keep_to_limits();
     let logger = match logging::start(LogTarget::detect()) {
@@ -39,12 +40,12 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
             }
         }
     };
-    // What does not get through in time is lost; the exit must not hang on the journal.
+    // Entries that are not written in time are lost; the exit must not depend on the journal.
     let _ = logger.flush(FLUSH_PATIENCE);
     code
 }
 
-/// Each error of a configuration is an entry of its own, so that `journalctl` shows one a line.
+/// Each error of a configuration is a separate entry, so that `journalctl` shows one a line.
 fn tell(error: &DaemonError, logger: &Logger) {
     let messages = match error {
         DaemonError::Config(ConfigErrors::Invalid { errors, .. }) => errors.paragraphs().collect(),

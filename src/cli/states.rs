@@ -1,4 +1,4 @@
-//! `iotmonitor states`: recorded states, read and changed through the running monitor.
+//! `iotmonitor states`: reads and changes recorded states through the running monitor.
 
 mod lines;
 mod listing;
@@ -18,7 +18,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What is to be done.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum StatesAction {
     /// List recorded states.
@@ -79,7 +79,7 @@ pub enum StatesAction {
     },
 }
 
-/// What went wrong, in a sentence with the way out.
+/// Describes an error in a sentence with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StatesError {
     #[error("{0}")]
@@ -109,7 +109,7 @@ fn hint(nearest: Option<&str>) -> String {
     nearest.map(|near| format!(", did you mean `{}`?", escaped(near))).unwrap_or_default()
 }
 
-/// Does it; returns the exit code.
+/// Carries out the command; returns the exit code.
 pub fn states(bus: Bus, addressee: Addressee, action: StatesAction) -> u8 {
     conclude(in_runtime(async {
         let caller = Caller::connect(bus, None, addressee).await?;
@@ -182,7 +182,7 @@ async fn forget(caller: &Caller, topic: &str) -> Result<(), StatesError> {
     Ok(())
 }
 
-/// The state of a topic, or an error that names the nearest topic beside it.
+/// The state of a topic, or an error that suggests the nearest topic.
 async fn recorded(caller: &Caller, topic: &str) -> Result<RecordedState, StatesError> {
     if let Some(state) = find(caller, topic).await? {
         return Ok(state);
@@ -203,7 +203,7 @@ async fn find(caller: &Caller, topic: &str) -> Result<Option<RecordedState>, Sta
     Ok(states.into_iter().next())
 }
 
-/// The states of the device of this name, else those that match the filter.
+/// The states of the device with this name, otherwise those that match the filter.
 async fn selection(caller: &Caller, of: Option<String>) -> Result<Selection, StatesError> {
     let Some(of) = of else { return Ok(Selection::All) };
     if let Ok(name) = DeviceName::new(of.clone()) {
@@ -216,7 +216,7 @@ async fn selection(caller: &Caller, of: Option<String>) -> Result<Selection, Sta
     Ok(Selection::Filter(TopicFilter::new(of)?))
 }
 
-/// Everything in a file; `-` is the standard input.
+/// Reads a whole file; `-` is the standard input.
 fn read_file(path: &Path) -> Result<Vec<u8>, StatesError> {
     let read = if path == Path::new("-") {
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! `iotmonitor status [NAME]`: what the running monitor holds true, as a table, in words or as JSON.
+//! `iotmonitor status [NAME]`: shows the running monitor's state as a table, in words or as JSON.
 
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
 use super::output::{self, OutputStyle, Reader};
@@ -15,17 +15,17 @@ use iotmonitor_core::model::words::{Ago, RoundedDuration, counted, mebibytes};
 use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How often `--watch` asks again.
+/// The interval at which `--watch` asks again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Moves the cursor home and clears the screen (ECMA-48, CUP and ED).
 const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
-/// Below what is shown while no device can be heard.
+/// The note below the output while no device can be heard.
 const DEAF: &str = "\nThe broker cannot be reached now: no device is heard, and none expires. \
     `journalctl -u iotmonitor` says why.\n";
 
-/// What is asked for, and in which form.
+/// The requested contents and format.
 #[derive(Debug)]
 pub struct StatusQuery {
     pub name: Option<String>,
@@ -45,7 +45,7 @@ pub fn status(bus: Bus, addressee: Addressee, question: &StatusQuery) -> u8 {
         loop {
             let text = match ask(bus, &caller, name.as_ref()).await {
                 Ok(answer) => render(&answer, name.is_some(), question.json),
-                // A monitor that is restarted comes back.
+                // A monitor that is being restarted comes back.
                 Err(error) if shown => escaped_lines(&format!("{error}\n")).into_owned(),
                 Err(error) => return Err(error.into()),
             };
@@ -64,7 +64,7 @@ pub fn status(bus: Bus, addressee: Addressee, question: &StatusQuery) -> u8 {
 type Row = (DeviceView, Usage);
 
 struct StatusReport {
-    /// Whether devices are heard at the moment.
+    /// Whether devices are heard at present.
     watching: bool,
     notifications: NotificationsSummary,
     rows: Vec<Row>,
@@ -85,7 +85,7 @@ async fn ask(
         .filter_map(|device| device.agent.as_ref())
         .map(|agent| agent.unit.as_str())
         .collect();
-    // Without systemd's figures the rest is still worth showing.
+    // Without systemd's figures the rest is still useful.
     let mut usages = usages(bus, &units).await.unwrap_or_default().into_iter();
     let with_usage = |device: DeviceView| {
         let usage = if device.agent.is_some() { usages.next() } else { None };
@@ -116,7 +116,7 @@ fn render(report: &StatusReport, alone: bool, as_json: bool) -> String {
     text + deaf + &hint_on(*notifications)
 }
 
-/// What is wrong with the way of alerts to people; nothing while all is well.
+/// Describes a problem with the delivery of alerts to people; empty while there is none.
 fn hint_on(notifications: NotificationsSummary) -> String {
     let mut hint = String::new();
     if notifications.silenced {
@@ -134,10 +134,11 @@ fn hint_on(notifications: NotificationsSummary) -> String {
     hint
 }
 
-/// The status as it is published, and what only a question brings to light.
+/// The status as it is published, together with values that are only available on request.
 fn json_of((device, usage): &Row) -> Value {
     let mut value = serde_json::to_value(DeviceStatus::of(device)).unwrap_or_default();
-    // Always with a fraction, and always all keys of an agent: that is what scripts know.
+    // Numbers always have a fraction, and an agent always has all keys, because scripts rely on
+    // both.
     value["watchTimeOut"] = device.watch_timeout.unwrap_or_default().as_secs_f64().into();
     if device.agent.is_some() {
         let agent = &mut value["agent"];
@@ -252,7 +253,7 @@ fn description((device, usage): &Row, now: Duration) -> String {
     text
 }
 
-/// A time to come, rounded up; one that has come is due.
+/// A time in the future, rounded up; one that has passed is due.
 fn ahead(now: Duration, then: Duration) -> String {
     match then.as_secs().saturating_sub(now.as_secs()) {
         0 => "now".to_owned(),
@@ -260,7 +261,7 @@ fn ahead(now: Duration, then: Duration) -> String {
     }
 }
 
-/// The seconds of a contact are whole, and a clock that steps back must not frighten anybody.
+/// The seconds of a contact are whole, and a clock that steps back must not cause alarming values.
 fn ago(now: Duration, then: Duration) -> String {
     Ago(Duration::from_secs(now.as_secs().saturating_sub(then.as_secs()))).to_string()
 }

@@ -1,4 +1,4 @@
-//! `iotmonitor suggest [NAME]`: what was learned of the devices' silences beside their timeouts.
+//! `iotmonitor suggest [NAME]`: compares the learned silences of the devices with their timeouts.
 
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
 use super::output::{self, OutputStyle};
@@ -15,7 +15,7 @@ use iotmonitor_core::model::words::RoundedDuration;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// A timeout that is so many times the proposed one tells an alarm late.
+/// A timeout of this many times the proposed one raises an alarm late.
 const LATE: u32 = 4;
 
 /// Prints a table; returns the exit code.
@@ -76,7 +76,7 @@ fn row(device: &DeviceView) -> [String; 8] {
     ]
 }
 
-/// What is to be said of the timeout that is in force.
+/// The remark about the timeout in force.
 fn verdict(device: &DeviceView) -> String {
     let Some(timeout) = device.watch_timeout else { return "is never too silent".to_owned() };
     let proposed = device.learned.and_then(|learned| Some((learned, learned.proposed?)));

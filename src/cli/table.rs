@@ -1,8 +1,9 @@
-//! The one table of all commands: columns two blanks apart, as wide as their widest cell.
+//! The table that all commands share: columns two blanks apart, as wide as their widest cell.
 //!
-//! On a terminal a row is cut where the screen ends, so that one row is one line; nothing is cut for
-//! a file or a pipe. Widths are Unicode's (UAX 11), by `tabwriter`, which is the smallest that knows
-//! them: 30 kB in the program, where comfy-table takes 110 kB and tabled 240 kB.
+//! On a terminal a row is cut at the edge of the screen, so that one row is one line; nothing is
+//! cut for a file or a pipe. Widths are those of Unicode (UAX 11), computed by `tabwriter`, which
+//! is the smallest library that supports them: it adds 30 kB to the program, comfy-table 110 kB and
+//! tabled 240 kB.
 
 use super::output::OutputStyle;
 use crate::printable::escaped;
@@ -11,10 +12,10 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use tabwriter::TabWriter;
 
-/// What stands at the end of a row that is cut.
+/// The end of a row that is cut.
 const CUT: &str = "…";
 
-/// Headings, and rows that come one by one.
+/// Headings, and rows that are added one by one.
 #[derive(Debug)]
 pub struct TextTable {
     look: OutputStyle,
@@ -29,14 +30,14 @@ impl TextTable {
         table
     }
 
-    /// A row; what others wrote may stand in it as it is.
+    /// Adds a row; it may contain strings of others unchanged.
     pub fn row<'a, C: Into<Cow<'a, str>>>(&mut self, cells: impl IntoIterator<Item = (C, Style)>) {
         for (column, (cell, style)) in cells.into_iter().enumerate() {
             let cell = cell.into();
-            // Without anything to paint the end of a row is blank, and is cut off.
+            // Without a style the end of a row is blank, and is cut off.
             let style = if cell.is_empty() { Style::new() } else { self.look.style(style) };
             let tab = if column == 0 { "" } else { "\t" };
-            // It goes into memory, which takes everything.
+            // It is written to memory, which never fails.
             let _ = write!(self.cells, "{tab}{style}{}{style:#}", escaped(&cell));
         }
         let _ = writeln!(self.cells);

@@ -1,4 +1,4 @@
-//! A bus for one test.
+//! A bus for a single test.
 
 use std::io::BufRead;
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,4 @@
-//! Questions to the daemon, which holds everything.
+//! Requests to the daemon, which holds all data.
 
 use super::refusal::HttpRefusal;
 use crate::request::{Command, Rejection, Request};
@@ -10,14 +10,14 @@ use iotmonitor_core::model::view::{DeviceView, Summary};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Devices in one answer of the daemon: a fraction of a millisecond for its loop, and what is held in
-/// memory for each reader of a list.
+/// The number of devices in one answer of the daemon: a fraction of a millisecond for its loop, and
+/// a bound on the memory for each client that reads a list.
 const PAGE: usize = 100;
 
-/// A daemon that does not answer for so long hangs.
+/// A daemon that does not answer within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The way to the daemon.
+/// The channel to the daemon.
 #[derive(Debug, Clone)]
 pub(super) struct DaemonClient {
     requests: mpsc::Sender<Request>,
@@ -68,8 +68,8 @@ impl DaemonClient {
         }
     }
 
-    /// A JSON array of what `render` makes of each device, in the order of their names. The daemon is
-    /// asked for more only when the reader has taken what came before.
+    /// Streams a JSON array of the results of `render` for each device, in the order of their
+    /// names. The daemon is asked for more only when the client has read the earlier part.
     pub fn list(self, render: fn(&DeviceView) -> Option<String>) -> Body {
         let start = Some(Position { after: None, begun: false, full: false });
         Body::from_stream(stream::try_unfold((self, start), move |(daemon, position)| async move {
@@ -93,11 +93,11 @@ impl DaemonClient {
     }
 }
 
-/// How far a list has been read.
+/// The position in a list.
 struct Position {
     after: Option<DeviceName>,
-    /// The bracket is out.
+    /// The opening bracket has been sent.
     begun: bool,
-    /// An item is out.
+    /// An item has been sent.
     full: bool,
 }

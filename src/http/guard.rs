@@ -18,13 +18,13 @@ use hyper::{Method, StatusCode};
 use std::net::IpAddr;
 use subtle::ConstantTimeEq as _;
 
-/// What a browser may do with the answers (Content Security Policy Level 3): run, show and fetch what
-/// comes from here as a file of its own, and nothing else.
+/// Restricts what a browser may do with the answers (Content Security Policy Level 3): it may run,
+/// show and fetch files of this server, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'";
 
-/// On each answer.
+/// The headers of each answer.
 static HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -39,7 +39,7 @@ static HEADERS: [(HeaderName, HeaderValue); 5] = [
     ),
 ];
 
-/// Stands before everything.
+/// Wraps all routes.
 pub(super) async fn watch_over(State(page): State<Page>, request: Request, next: Next) -> Response {
     let checked = check_host(request.headers(), &page.settings.host_names)
         .and_then(|()| check_origin(request.method(), request.headers()));
@@ -57,8 +57,8 @@ pub(super) async fn watch_over(State(page): State<Page>, request: Request, next:
     response
 }
 
-/// Whether it was asked for by a name of its own: an address, which nobody can bend, a name of the
-/// loopback, or one that the configuration has.
+/// Whether the request uses one of the server's own names: an address, which cannot be rebound, a
+/// loopback name, or one from the configuration.
 fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), HttpRefusal> {
     let host = authority(headers, header::HOST).unwrap_or_default();
     let name = host_of(&host).to_ascii_lowercase();
@@ -74,8 +74,8 @@ fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), HttpRefusal> 
     Err(HttpRefusal::new(StatusCode::MISDIRECTED_REQUEST, sentence))
 }
 
-/// Whether the browser, where one asks, says that it was not made to by another page (Fetch Metadata
-/// Request Headers; RFC 6454). To follow a link to here is allowed.
+/// Whether the browser, where there is one, states that the request does not come from another site
+/// (Fetch Metadata Request Headers; RFC 6454). Following a link to this page is allowed.
 fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), HttpRefusal> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let is_reading = matches!(*method, Method::GET | Method::HEAD);
@@ -113,14 +113,14 @@ pub(super) fn check_token(headers: &HeaderMap, token: Option<&Secret>) -> Result
     Err(HttpRefusal::new(StatusCode::UNAUTHORIZED, sentence))
 }
 
-/// The value of a header that is there once and names a host.
+/// The value of a header that occurs once and names a host.
 fn authority(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     value.to_str().ok().map(str::to_owned)
 }
 
-/// The host of `host:port`; empty where it is none.
+/// The host of `host:port`; empty where it is invalid.
 fn host_of(text: &str) -> String {
     if text.contains('@') {
         return String::new();

@@ -12,7 +12,7 @@ pub(super) fn device(view: &DeviceView) -> String {
     DeviceStatus::of(view).to_json()
 }
 
-/// A device or agent as the original iotmonitor listed it.
+/// A device or agent in the original iotmonitor's format.
 pub(super) fn in_the_originals_form(view: &DeviceView) -> String {
     #[derive(Serialize)]
     struct Original<'a> {

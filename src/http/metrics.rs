@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::time::Duration;
 
-/// A scrape's figures.
+/// The figures of a scrape.
 #[derive(Debug)]
 struct Scrape {
     summary: Summary,
@@ -34,7 +34,7 @@ struct Scrape {
     started: Duration,
 }
 
-/// What a scrape holds of a device; a fleet has many.
+/// The figures of one device in a scrape; a fleet has many.
 #[derive(Debug)]
 struct DeviceFigures {
     name: String,
@@ -223,7 +223,7 @@ fn label(device: &DeviceFigures) -> [(&'static str, &str); 1] {
     [("device", &device.name)]
 }
 
-/// Writes one family after the other; one without a series is left out.
+/// Writes the families in order; one without a series is left out.
 struct Families<'e>(DescriptorEncoder<'e>);
 
 impl Families<'_> {
@@ -245,7 +245,7 @@ impl Families<'_> {
         self.family(name, help, MetricType::Counter, series)
     }
 
-    /// A family whose one series has no label.
+    /// A family whose single series has no label.
     fn single<V: EncodeGaugeValue>(
         &mut self,
         name: &str,
@@ -257,8 +257,9 @@ impl Families<'_> {
         ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, metric_type)?)
     }
 
-    /// A counter's series is written like a gauge's: the library would append `_total` to it alone, as
-    /// OpenMetrics wants it, and version 0.0.4 wants the same name in the descriptor.
+    /// A counter's series is written like a gauge's: the library would append `_total` to the
+    /// series alone, as OpenMetrics requires, and version 0.0.4 requires the same name in the
+    /// descriptor.
     fn family<L: EncodeLabelSet, V: EncodeGaugeValue>(
         &mut self,
         name: &str,

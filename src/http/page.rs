@@ -1,4 +1,4 @@
-//! What answers are made from.
+//! The data from which answers are built.
 
 use super::daemon_client::DaemonClient;
 use super::recent::Recent;
@@ -13,8 +13,8 @@ pub(super) struct Page {
     pub daemon: DaemonClient,
     pub recent: Arc<Recent>,
     pub settings: Arc<HttpSettings>,
-    /// Wall clock of the daemon's start, since the Unix epoch.
+    /// The wall clock at the daemon's start, since the Unix epoch.
     pub started: Duration,
-    /// A scrape holds the figures of all devices in memory: one at a time.
+    /// A scrape holds the figures of all devices in memory, so only one runs at a time.
     pub scrapes: Arc<Semaphore>,
 }

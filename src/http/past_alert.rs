@@ -3,17 +3,18 @@
 use iotmonitor_core::model::alert::{Alert, AlertKind, Reason};
 use std::time::Duration;
 
-/// More of a message is not kept, in characters. With [`MAX_ALERTS`] it bounds the memory to a few MB.
+/// The longest part of a message that is kept, in characters. With [`MAX_ALERTS`] it bounds the
+/// memory to a few MB.
 pub(super) const LONGEST_MESSAGE: usize = 2_000;
 
 /// An alert as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PastAlert {
-    /// Wall clock, since the Unix epoch.
+    /// The wall clock, since the Unix epoch.
     pub time: Duration,
     pub kind: AlertKind,
     pub device: Option<String>,
-    /// Why there is an alarm, where it is about one.
+    /// The reason of the alarm, where the alert is about one.
     pub reason: Option<Reason>,
     pub message: String,
 }

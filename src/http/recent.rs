@@ -15,22 +15,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-/// Alerts that are kept; the oldest go first.
+/// The number of alerts that are kept; the oldest are removed first.
 const MAX_ALERTS: usize = 1_000;
 
-/// An alert is kept for so long.
+/// The time for which an alert is kept.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// Who looks on live at a time; each is a connection that stays.
+/// The number of clients that can stream events at a time; each is a permanent connection.
 const MAX_STREAMS: usize = 32;
 
-/// What waits for one who looks on and is slow. Who falls behind by more is told to ask for everything.
+/// The number of events that wait for a slow client. A client that falls further behind is asked to
+/// request everything again.
 const BACKLOG: usize = 256;
 
-/// A connection on which nothing happens is shown to live in this interval.
+/// An idle connection is kept alive at this interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How soon the browser tries again after the connection was lost, as the monitor's restart does.
+/// The delay before the browser reconnects after the connection was lost, as when the monitor
+/// restarts.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// One event of the stream (HTML Living Standard, "Server-sent events").
@@ -40,7 +42,7 @@ struct Frame {
     data: String,
 }
 
-/// Known to the page's thread alone, whose tasks share it.
+/// Owned by the page's thread alone, whose tasks share it.
 #[derive(Debug)]
 pub(super) struct Recent {
     shared: Arc<PageShared>,
@@ -53,7 +55,7 @@ impl Recent {
         Self { shared, alerts: Mutex::default(), live: broadcast::channel(BACKLOG).0 }
     }
 
-    /// Keeps what is to be kept, and tells who looks on.
+    /// Keeps the alerts, and forwards the event to the streaming clients.
     pub fn take_in(&self, news: News) {
         if self.shared.missed.swap(false, Ordering::Relaxed) {
             self.tell("refresh", String::new());
@@ -74,7 +76,7 @@ impl Recent {
     }
 
     fn tell(&self, event: &'static str, data: String) {
-        // Nobody may be looking.
+        // There may be no streaming client.
         let _ = self.live.send(Arc::new(Frame { event, data }));
     }
 
@@ -92,7 +94,7 @@ impl Recent {
         AlertKind::ALL.iter().copied().zip(counts).collect()
     }
 
-    /// What happens from now on; `None` when as many look on as may.
+    /// Streams the events from now on; `None` when the maximum number of clients is reached.
     pub fn follow(&self) -> Option<impl Stream<Item = Result<Event, Infallible>> + use<>> {
         let place = StreamSlot::take(&self.shared)?;
         let start = (self.live.subscribe(), place, true);
@@ -115,7 +117,7 @@ impl Recent {
     }
 }
 
-/// Leaves room for one more.
+/// Makes room for one more.
 fn forget_old(alerts: &mut VecDeque<Arc<PastAlert>>, now: Duration) {
     let oldest = now.saturating_sub(MAX_AGE);
     while alerts.len() >= MAX_ALERTS || alerts.front().is_some_and(|told| told.time < oldest) {
@@ -123,13 +125,13 @@ fn forget_old(alerts: &mut VecDeque<Arc<PastAlert>>, now: Duration) {
     }
 }
 
-/// One of [`MAX_STREAMS`], given back when it is dropped.
+/// One of [`MAX_STREAMS`] places, returned when it is dropped.
 struct StreamSlot(Arc<PageShared>);
 
 impl StreamSlot {
     fn take(shared: &Arc<PageShared>) -> Option<Self> {
         let place = Self(Arc::clone(shared));
-        // Dropping a place that was one too many gives it back.
+        // Dropping a surplus place returns it.
         (shared.streams.fetch_add(1, Ordering::Relaxed) < MAX_STREAMS).then_some(place)
     }
 }

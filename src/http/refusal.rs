@@ -1,4 +1,4 @@
-//! The answer to a request that is not done.
+//! The answer to a refused request.
 
 use crate::request::Rejection;
 use axum::response::{IntoResponse, Response};
@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use serde_json::json;
 
-/// Why a request is not done, in words.
+/// The reason of the refusal, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{sentence}")]
 pub(super) struct HttpRefusal {

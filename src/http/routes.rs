@@ -1,4 +1,4 @@
-//! Which path is answered with what.
+//! Maps paths to answers.
 
 use super::daemon_client::DaemonClient;
 use super::guard::{self, check_token};
@@ -43,7 +43,7 @@ pub(super) fn router(page: Page) -> Router {
         .with_state(page)
 }
 
-/// A page for people, and the original's list to who asks for JSON.
+/// The page for people, or the original's list for a client that requests JSON.
 async fn root(State(page): State<Page>, headers: HeaderMap) -> Response {
     let mut response = if asks_for_json(&headers) {
         list(page.daemon, |view| Some(json::in_the_originals_form(view)))
@@ -59,7 +59,7 @@ fn file(content_type: &'static str, text: &'static str) -> MethodRouter<Page> {
     get(async move || with_type(content_type, text))
 }
 
-/// Whether JSON is named, and not less wanted than HTML (RFC 9110, 12.5.1).
+/// Whether JSON is accepted, and preferred at least as much as HTML (RFC 9110, 12.5.1).
 fn asks_for_json(headers: &HeaderMap) -> bool {
     let (mut of_json, mut of_html) = (0.0, 0.0);
     let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());

@@ -25,13 +25,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 
-/// Connections at a time. Further ones wait in the kernel until one ends.
+/// The number of concurrent connections. Further ones wait in the kernel until one ends.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a connection may be idle, and how long the head of a request may take.
+/// The time for which a connection may be idle, and which the head of a request may take.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long a reader may leave an answer unread before the connection is ended.
+/// The time for which a client may leave an answer unread before the connection is ended.
 const READER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The largest head of a request, in bytes.
@@ -41,10 +41,10 @@ const MAX_HEAD: usize = 16 * 1024;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// Pause after a connection could not be taken, mostly for lack of file descriptors.
+/// The pause after a connection could not be accepted, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Everything on the page's thread.
+/// The state of the page's thread.
 pub(super) struct PageServer {
     surroundings: Surroundings,
     shared: Arc<PageShared>,
@@ -55,7 +55,7 @@ impl PageServer {
         Self { surroundings, shared }
     }
 
-    /// Goes on until the daemon drops its end of `settings`.
+    /// Runs until the daemon drops its end of `settings`.
     pub async fn serve(
         self,
         mut settings: watch::Receiver<HttpSettings>,
@@ -82,7 +82,7 @@ impl PageServer {
         }
     }
 
-    /// Listens and answers. Where the address cannot be had, that is told once, and tried again.
+    /// Listens and answers. An address that is not available is reported once, and tried again.
     async fn offer(
         &self,
         settings: HttpSettings,
@@ -116,18 +116,18 @@ impl PageServer {
     }
 
     async fn report(&self, event: Event) {
-        // The daemon that is ending has no more use for it.
+        // A daemon that is ending no longer needs it.
         let _ = self.surroundings.events.send(event).await;
     }
 }
 
-/// Takes connections for ever; those that were taken end with this.
+/// Accepts connections forever; accepted ones end with this future.
 async fn accept(listener: &TcpListener, router: &Router) -> Infallible {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        // Never closed, so that there is a slot in the end.
+        // The semaphore is never closed, so a slot becomes free eventually.
         let slot = Arc::clone(&slots).acquire_owned().await;
         match listener.accept().await {
             Ok((stream, _peer)) => {
@@ -144,11 +144,11 @@ async fn accept(listener: &TcpListener, router: &Router) -> Infallible {
 
 /// Answers the requests of one connection.
 async fn converse(stream: TcpStream, router: Router) {
-    // Events are small, and wanted at once.
+    // Events are small, and are needed at once.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(READER_PATIENCE));
-    // How it ended is the reader's business.
+    // How the connection ended concerns only the client.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)

@@ -1,4 +1,4 @@
-//! Where the page is offered, and who may do what there: the validated section `[http]`.
+//! The address of the page and the authorization of its clients: the validated section `[http]`.
 
 use crate::secret::Secret;
 use std::net::{IpAddr, SocketAddr};
@@ -6,15 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 /// Name of the token as a systemd credential (systemd.exec(5), LoadCredential=).
 pub const TOKEN: &str = "http-token";
 
-/// Everything that the file says of it.
+/// The validated settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     pub bind: IpAddr,
     pub port: u16,
-    /// Names, in lower case and without a port, under which it is reached beside those of the
-    /// loopback.
+    /// The host names, in lower case and without a port, under which the page is reached besides
+    /// the loopback names.
     pub host_names: Vec<String>,
-    /// Who shows it may command; without one nobody may.
+    /// The token that authorizes commands; without one no client may command.
     pub token: Option<Secret>,
 }
 

@@ -1,4 +1,5 @@
-//! The journal catalog and the kinds of alert have to agree; this module is that test alone.
+//! Checks that the journal catalog and the kinds of alert agree; this module contains only that
+//! test.
 
 use iotmonitor_core::model::alert::AlertKind;
 use std::collections::BTreeSet;

@@ -10,13 +10,13 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-/// Of journald's native protocol (systemd-journald.service(8)).
+/// The socket of journald's native protocol (systemd-journald.service(8)).
 pub(super) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A socket of its own to try with, so that no try needs a new descriptor.
+/// A separate socket for the check, so that no check needs a new descriptor.
 pub(super) struct SocketProbe(UnixDatagram);
 
 impl SocketProbe {
@@ -24,7 +24,7 @@ impl SocketProbe {
         UnixDatagram::unbound().map(Self)
     }
 
-    /// Waits until somebody holds the socket.
+    /// Waits until a process holds the socket.
     pub fn await_holder(&self, socket: &Path) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while !self.is_held(socket) {
@@ -32,7 +32,7 @@ impl SocketProbe {
         }
     }
 
-    /// Only these two errors mean that nobody is there; any other is for the entry to meet.
+    /// Only these two errors mean that no process holds it; any other occurs again with the entry.
     fn is_held(&self, socket: &Path) -> bool {
         match self.0.connect(socket) {
             Ok(()) => true,

@@ -1,15 +1,15 @@
-//! How an alert looks on stderr: one line, pure text.
+//! The format of an alert on stderr: a single line.
 
 use crate::printable::escaped;
 use iotmonitor_core::model::alert::Priority;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// What the reader of stderr needs.
+/// The needs of the reader of stderr.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
     pub colour: bool,
-    /// Begin with the time (UTC, RFC 3339).
+    /// Whether lines begin with the time (UTC, RFC 3339).
     pub time: bool,
 }
 
@@ -19,7 +19,7 @@ impl Style {
     pub fn line(self, priority: Priority, message: &str) -> String {
         let mut line = String::new();
         if self.time {
-            // Fails only if the clock is outside of what the format can show.
+            // This fails only if the clock is outside of the range of the format.
             let _ = SystemTime.format_time(&mut Writer::new(&mut line));
             line.push(' ');
         }

@@ -1,8 +1,8 @@
-//! The format of exports: a JSON object a line (jsonlines.org), each a recorded state.
+//! The format of exports: one JSON object a line (jsonlines.org), each a recorded state.
 //!
-//! `topic`; `payload` where it is text, else `payloadBase64` (RFC 4648, with padding); `qos`, 0 or
-//! 1; `retain`; `time` in Unix seconds, to the microsecond. What may be left out when it is read:
-//! `qos` (1), `retain` (false) and `time` (now).
+//! The keys are `topic`; `payload` where it is valid UTF-8, otherwise `payloadBase64` (RFC 4648,
+//! with padding); `qos`, 0 or 1; `retain`; `time` in Unix seconds, to the microsecond. When a line
+//! is read, `qos` defaults to 1, `retain` to false, and `time` to the present time.
 
 use crate::bus::RecordedState;
 use crate::printable::escaped_json;
@@ -12,8 +12,8 @@ use iotmonitor_core::topic::TopicName;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A time from here on is given in milliseconds: as seconds it is in the year 5138, and as
-/// milliseconds in 1973.
+/// A time of at least this value is in milliseconds: as seconds it would be in the year 5138, and
+/// as milliseconds it is in 1973.
 const MILLISECONDS: std::ops::Range<f64> = 1e11..1e14;
 
 #[derive(Serialize, Deserialize)]
@@ -35,7 +35,7 @@ fn at_least_once() -> u8 {
     1
 }
 
-/// Why a line is no state.
+/// Explains why a line is not a state.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
     #[error("{0}")]
@@ -54,7 +54,7 @@ pub enum LineError {
     Milliseconds(f64),
 }
 
-/// The state as one line, without its end; `None` when its payload is not there.
+/// The state as one line, without the line break; `None` when its payload is missing.
 pub fn write(state: &RecordedState) -> Option<String> {
     let bytes = state.payload.as_deref()?;
     let (payload, payload_base64) = match std::str::from_utf8(bytes) {
@@ -68,10 +68,10 @@ pub fn write(state: &RecordedState) -> Option<String> {
     serde_json::to_string(&line).ok().map(escaped_json)
 }
 
-/// The state in one line; `now` is the time of one that has none.
+/// Parses the state in one line; `now` is the time of a state without one.
 ///
 /// # Errors
-/// What is wrong with the line.
+/// Returns the error in the line.
 pub fn read(line: &str, now: Duration) -> Result<RecordedState, LineError> {
     let line: Line = serde_json::from_str(line)?;
     TopicName::new(line.topic.as_str())?;
@@ -88,7 +88,7 @@ pub fn read(line: &str, now: Duration) -> Result<RecordedState, LineError> {
         Some(seconds) => {
             let time = Duration::try_from_secs_f64(seconds);
             let micros = |time: Duration| (time + Duration::from_nanos(500)).as_micros();
-            // Unix microseconds travel as 64 bits.
+            // Unix microseconds are sent as 64 bits.
             let micros = time.ok().and_then(|time| u64::try_from(micros(time)).ok());
             Duration::from_micros(micros.ok_or(LineError::Time(seconds))?)
         }

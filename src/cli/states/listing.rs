@@ -1,4 +1,4 @@
-//! `states list`: a table for people, lines for programs.
+//! `states list`: prints a table for people, or lines for programs.
 
 use super::transfer::left_out;
 use super::{StatesError, lines, unix_now};
@@ -11,7 +11,7 @@ use clap::builder::styling::Style;
 use iotmonitor_core::model::words::Ago;
 use std::time::Duration;
 
-/// Characters of a payload in the table.
+/// The number of characters of a payload in the table.
 const PREVIEW: usize = 60;
 
 const HEADINGS: [&str; 5] = ["RECORDED", "QOS", "RETAINED", "TOPIC", "PAYLOAD"];
@@ -52,7 +52,7 @@ pub async fn list(caller: &Caller, of: &Selection, json: bool) -> Result<(), Sta
     Ok(())
 }
 
-/// What has no level may have been meant as a device's name.
+/// A filter without levels may have been meant as a device's name.
 async fn nothing(caller: &Caller, of: &Selection) -> Result<(), StatesError> {
     let (what, near) = match of {
         Selection::All => {
@@ -80,7 +80,7 @@ fn row(state: &RecordedState, now: Duration) -> Row {
     ]
 }
 
-/// The beginning of a text, or what it is.
+/// The beginning of a string, or a description of binary data.
 fn preview(state: &RecordedState) -> String {
     let text = state.payload.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
     match text {

@@ -1,4 +1,4 @@
-//! `states export` and `states import`: many states from and to a file.
+//! `states export` and `states import`: write states to a file and read them from one.
 
 use super::{StatesError, lines, read_file, unix_now};
 use crate::bus::{Caller, MAX_PAYLOAD_BYTES, RecordedState};
@@ -11,12 +11,12 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// An import's page ends after this many states or payload bytes, whichever is first: far below
-/// what a bus lets through, and one commit for the store.
+/// A page of an import ends after this many states or payload bytes, whichever comes first: far
+/// below the size limit of a message on the bus, and one commit for the store.
 const PAGE_STATES: usize = 1_000;
 const PAGE_BYTES: u64 = 1 << 20;
 
-/// Writes these states into a new file, which only its owner may read.
+/// Writes these states into a new file that only its owner may read.
 pub fn save(file: &Path, states: &[RecordedState]) -> Result<(), StatesError> {
     let fail = |source| StatesError::File { path: file.to_owned(), source };
     let mut out = BufWriter::new(fresh(file).map_err(fail)?);
@@ -26,7 +26,7 @@ pub fn save(file: &Path, states: &[RecordedState]) -> Result<(), StatesError> {
     out.flush().and_then(|()| out.get_ref().sync_all()).map_err(fail)
 }
 
-/// Writes the states into the file. It takes the place of an older one only when it is whole.
+/// Writes the states into the file. It replaces an older one only when it is complete.
 pub async fn export(caller: &Caller, file: &Path, of: &Selection) -> Result<(), StatesError> {
     let fail = |source| StatesError::File { path: file.to_owned(), source };
     if file == Path::new("-") {
@@ -57,22 +57,22 @@ pub async fn export(caller: &Caller, file: &Path, of: &Selection) -> Result<(), 
             written.conclude()
         }
         Err(error) => {
-            // What went wrong before matters more.
+            // The earlier error matters more.
             let _ = std::fs::remove_file(&partial);
             Err(error)
         }
     }
 }
 
-/// How many states went where they were to go.
+/// The number of states that were transferred.
 struct Written {
     count: usize,
-    /// States that do not fit through the bus.
+    /// States that do not fit into a message on the bus.
     left_out: usize,
 }
 
 impl Written {
-    /// What is not whole has failed, whatever use it is.
+    /// An incomplete transfer has failed, even if it is of some use.
     fn conclude(self) -> Result<(), StatesError> {
         match self.left_out {
             0 => Ok(()),
@@ -81,14 +81,14 @@ impl Written {
     }
 }
 
-/// Beside the file, so that it can take its place.
+/// The temporary file is in the same directory, so that it can replace the old one.
 fn partial(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".partial");
     PathBuf::from(name)
 }
 
-/// A new file that only its owner may read: payloads may be private.
+/// A new file that only its owner may read, because payloads may be private.
 fn private(path: &Path) -> std::io::Result<File> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -97,7 +97,7 @@ fn private(path: &Path) -> std::io::Result<File> {
     fresh(path)
 }
 
-/// One that was not there.
+/// Creates a file that did not exist.
 pub fn fresh(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
@@ -132,18 +132,18 @@ async fn write_all(
     }
 }
 
-/// Says of a state that it does not fit through the bus.
+/// Reports that a state does not fit into a message on the bus.
 pub fn left_out(state: &RecordedState) {
     let (topic, size) = (state.topic.clone(), state.size);
     say!("iotmonitor: {}, and is left out", StatesError::TooLarge { topic, size });
 }
 
-/// Records the states of the file, after all its lines have been looked at.
+/// Records the states of the file, after all its lines have been checked.
 pub async fn import(caller: &Caller, file: &Path) -> Result<(), StatesError> {
     record(caller, parse(file)?).await
 }
 
-/// Has the states recorded, but no older ones over newer ones.
+/// Sends the states to be recorded; older ones never replace newer ones.
 pub async fn record(caller: &Caller, mut states: Vec<RecordedState>) -> Result<(), StatesError> {
     let all = states.len();
     states.retain(|state| {
@@ -190,7 +190,7 @@ fn parse(file: &Path) -> Result<Vec<RecordedState>, StatesError> {
         ),
     })?;
     let now = unix_now();
-    // Editors of Windows begin a file with a byte order mark.
+    // Editors on Windows begin a file with a byte order mark.
     let text = text.trim_start_matches('\u{feff}');
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = |(at, line)| {
@@ -203,7 +203,7 @@ fn parse(file: &Path) -> Result<Vec<RecordedState>, StatesError> {
     lines.map(read).collect()
 }
 
-/// How many of the states make one page; at least one.
+/// The number of states in one page; at least one.
 fn page(states: &[RecordedState]) -> usize {
     let mut bytes = 0;
     let fits = |state: &&RecordedState| {
@@ -214,7 +214,7 @@ fn page(states: &[RecordedState]) -> usize {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are this file's own; the default serves where one were wrong.
+    // The templates are fixed in this file; the default is used if one were invalid.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
