@@ -1,5 +1,5 @@
-//! Closed types that each know one matter. A method takes what it needs and returns an outcome; what
-//! follows from that is for the monitor to decide.
+//! Closed types, each of which handles one matter. A method takes what it needs and returns an
+//! outcome; the monitor decides the consequences.
 
 pub mod agent;
 pub mod availability;

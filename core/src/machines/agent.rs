@@ -1,12 +1,14 @@
-//! An agent: the unit that is to run, what systemd reports of it, and what follows from the difference.
+//! An agent: the wanted unit, systemd's reports about it, and the actions that follow from the
+//! difference.
 //!
-//! systemd restarts a dead agent by itself, also while the monitor is away. The machine starts a unit
-//! that is missing, adopts one that runs, and relaunches where systemd does not: after a stop by
-//! hand, a failed start, a lost unit, or the start limit. Each of its own relaunches waits for a delay
-//! that doubles up to a cap and begins afresh after the agent has been healthy for a while.
+//! systemd restarts a dead agent by itself, also while the monitor is away. The machine starts a
+//! unit that is missing, adopts one that runs, and relaunches where systemd does not: after a stop
+//! by hand, a failed start, a lost unit, or the start limit. Before each relaunch of its own it
+//! waits for a delay that doubles up to a cap and is reset after the agent has been healthy for a
+//! while.
 //!
-//! Every method that can change what is to be done returns [`Outcome`]s, which are carried out in
-//! their order.
+//! Every method that can change what must be done returns [`Outcome`]s, which are carried out in
+//! order.
 
 mod definition;
 mod orders;
@@ -23,46 +25,46 @@ use crate::model::unit_name::UnitName;
 use definition::definition_of;
 use std::time::Duration;
 
-/// An agent that has run this long is healthy: its next failure begins with the first delay.
+/// An agent that has run this long is healthy: the delays start again with the first one.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// systemd's own tries of a failing start are over by then, unless each takes its time; and what a
-/// main process leaves behind has mostly ended.
+/// After this time systemd's own tries of a failing start are over, unless each takes long, and
+/// processes left behind by a main process have mostly ended.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 /// An agent at run time.
 #[derive(Debug, Clone)]
 pub struct Agent {
     spec: AgentSpec,
-    /// Changes when, and only when, the unit has to be made anew.
+    /// Changes exactly when the unit has to be created anew.
     definition: String,
     phase: Phase,
     /// systemd's last report of the unit; `None` when it is not loaded.
     report: Option<UnitReport>,
     /// The invocation whose start was reported last.
     last_invocation: Option<String>,
-    /// Relaunches since it was last healthy; the delay's exponent.
+    /// The number of relaunches since it was last healthy; the delay's exponent.
     step: u32,
-    /// When the process that runs now will have been healthy for long enough.
+    /// The time at which the running process will have been healthy for long enough.
     healthy_at: Option<Duration>,
-    /// Why the last start failed that systemd tries again by itself.
+    /// The reason of the last failed start, which systemd tries again by itself.
     start_trouble: Option<String>,
-    /// When a unit between two states is looked at.
+    /// The time at which a unit between two states is checked.
     settled_at: Option<Duration>,
-    /// The deadline that was given out last and has not passed.
+    /// The deadline that was returned last and has not passed.
     deadline_given: Option<Duration>,
-    /// That it keeps failing has been reported.
+    /// The repeated failure has been reported.
     told_failing: bool,
-    /// systemd's own count of restarts when the process that runs now was started.
+    /// systemd's own count of restarts when the running process was started.
     restarts_at_start: u32,
-    /// It has been seen to run, so the next start is a restart.
+    /// It has been observed running, so the next start is a restart.
     seen_running: bool,
-    /// Restarts that were seen since the monitor started, whatever caused them.
+    /// The restarts observed since the monitor started, whatever their cause.
     restarts: u64,
     ended: Option<End>,
 }
 
-/// How the last process that has ended did so, or why there was none.
+/// How the last process ended, or the reason why there was none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// In words.
@@ -71,7 +73,7 @@ pub struct End {
     pub at: Duration,
 }
 
-/// What is being done with the unit at the moment.
+/// The operation on the unit at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     /// systemd has not been asked yet.
@@ -84,40 +86,40 @@ enum Phase {
     Waiting { until: Duration },
     /// Asked to stop; started again afterwards if so.
     Stopping { then_start: bool },
-    /// Meant not to run.
+    /// The agent should not run.
     Stopped,
 }
 
-/// What holds outside the agent when it decides.
+/// The conditions outside the agent on which its decisions depend.
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
     pub now: Now,
-    /// Whether the agent is meant to run.
+    /// Whether the agent should run.
     pub enabled: bool,
-    /// Whether units may be started: not while the system or the monitor goes down.
+    /// Whether units may be started: not while the system or the monitor shuts down.
     pub may_start: bool,
     /// A random number from 0 to 100, which shortens a delay.
     pub jitter: u32,
 }
 
-/// One thing that is to be done or reported.
+/// One thing to do or to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The unit is to be started.
+    /// The unit must be started.
     Start,
-    /// The unit is to be stopped.
+    /// The unit must be stopped.
     Stop,
-    /// A process that was running before the monitor is left alone.
+    /// A process that was running before the monitor is adopted.
     Adopted { pid: u32 },
     /// A main process has started that was not known before.
     Started(Start),
-    /// systemd gives the unit another state, or it has left the one that was wanted.
+    /// systemd reports another state of the unit, or the unit has left the wanted state.
     StateChanged,
-    /// The unit is down through no fault of the agent, and is started again after the delay.
+    /// The unit is down through no failure of the agent, and is started again after the delay.
     Relaunched { after: Fall, delay: Duration },
     /// The agent cannot be kept up. Reported once until it is healthy.
     Failing(Failure),
-    /// An agent that was failing has run for [`HEALTHY_AFTER`].
+    /// A failing agent has run for [`HEALTHY_AFTER`].
     Healthy,
     /// The unit could not be stopped, for this reason.
     NotStopped { reason: String },
@@ -129,28 +131,28 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     pub pid: u32,
-    /// Another process of the agent was seen before.
+    /// Another process of the agent was observed before.
     pub is_restart: bool,
-    /// systemd started it by itself after the one before had ended.
+    /// systemd started it by itself after the previous one had ended.
     pub by_systemd: bool,
-    /// How the one before ended, where that is known.
+    /// How the previous one ended, where that is known.
     pub exit: Option<String>,
     /// It has been reported that the agent keeps failing.
     pub while_failing: bool,
 }
 
-/// Why a unit is down whose agent did not fail.
+/// The reason why a unit is down although its agent did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fall {
     /// systemd refused a start by hand after too many others.
     RestartedByHand,
-    /// Somebody stopped the unit.
+    /// The unit was stopped from outside.
     Stopped,
     /// The unit is no longer loaded, which may follow a stop.
     Gone,
 }
 
-/// Why an agent cannot be kept up.
+/// The reason why an agent cannot be kept up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// systemd has given up after this exit. The agent is relaunched after the delay.
@@ -161,7 +163,7 @@ pub enum Failure {
     NotStarted { reason: String, delay: Duration },
 }
 
-/// How far the agent is from what a person has ordered.
+/// The progress of the agent towards the state that a person has ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Distance {
     Reached,
@@ -207,19 +209,19 @@ impl Agent {
         &self.spec.unit
     }
 
-    /// Differs from that of the unit when, and only when, the unit has to be made anew.
+    /// Differs from the unit's hash exactly when the unit has to be created anew.
     #[must_use]
     pub fn definition(&self) -> &str {
         &self.definition
     }
 
-    /// The invocation of the process that was last seen to start.
+    /// The invocation of the process whose start was observed last.
     #[must_use]
     pub fn last_invocation(&self) -> Option<&str> {
         self.last_invocation.as_deref()
     }
 
-    /// Notes what an earlier run saw last, unless this one has seen a start already.
+    /// Notes what an earlier run observed last, unless this one has observed a start already.
     pub fn resume(&mut self, invocation: Option<&str>) {
         if self.last_invocation.is_none() {
             self.last_invocation = invocation.map(str::to_owned);
@@ -244,13 +246,13 @@ impl Agent {
         self.told_failing
     }
 
-    /// Restarts that were seen since the monitor started, whatever caused them.
+    /// The restarts observed since the monitor started, whatever their cause.
     #[must_use]
     pub fn restarts(&self) -> u64 {
         self.restarts
     }
 
-    /// How the last process that has ended did so, or why there was none.
+    /// How the last process ended, or the reason why there was none.
     #[must_use]
     pub fn last_end(&self) -> Option<&End> {
         self.ended.as_ref()
@@ -281,8 +283,8 @@ impl Agent {
         self.report.as_ref().map_or(ActiveState::Inactive, |report| report.active).as_str()
     }
 
-    /// When [`Self::time_passed`] is to be called, on monotonic time; `None` where a deadline that was
-    /// given out before comes first.
+    /// The time of the next [`Self::time_passed`] call, on monotonic time; `None` where an earlier
+    /// deadline has been returned before.
     pub fn take_deadline(&mut self) -> Option<Duration> {
         let deadlines = [self.next_start(), self.healthy_at, self.settled_at];
         let next = deadlines.into_iter().flatten().min()?;
@@ -293,7 +295,7 @@ impl Agent {
         Some(next)
     }
 
-    /// How far the agent is from what a person has ordered.
+    /// The progress of the agent towards the state that a person has ordered.
     #[must_use]
     pub fn distance_to(&self, goal: &Goal) -> Distance {
         match (goal, &self.phase) {
@@ -329,7 +331,7 @@ impl Agent {
         self.report.as_ref().is_some_and(|report| report.active.is_alive())
     }
 
-    /// Whether no process of the unit can be left.
+    /// Whether no process of the unit can remain.
     fn is_gone(&self) -> bool {
         self.report.as_ref().is_none_or(|report| report.active.is_down())
     }
@@ -340,13 +342,13 @@ impl Agent {
         state == Some(ActiveState::Deactivating) && !self.is_running()
     }
 
-    /// Whether the unit that is loaded was made for another definition.
+    /// Whether the loaded unit was created for another definition.
     fn is_outdated(&self) -> bool {
         let found = self.report.as_ref().and_then(|report| report.definition.as_deref());
         found != Some(self.definition.as_str())
     }
 
-    /// How the last main process of the unit has ended, in words in any case.
+    /// Describes how the last main process of the unit ended.
     fn exit(&self) -> String {
         match &self.report {
             Some(UnitReport { last_exit: Some(exit), .. }) => exit.clone(),

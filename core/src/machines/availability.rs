@@ -1,13 +1,13 @@
-//! What a device says of itself on its `availabilityTopic`: its birth message and its will.
+//! What a device states on its `availabilityTopic`: its birth message and its will.
 //!
-//! A will is published by the broker when the device's connection breaks, so that the device is known
-//! to be gone at once. Here a retained message counts too: what was retained long ago is no sign of
-//! life, but the last word of a will is that the device is gone. It may be the last word of another
-//! connection, though: many a device has its will retained and its birth message not. So a replayed
-//! will that the device has belied shows nothing, and one of which nothing is known is doubted where
-//! the device may be talking all the while.
+//! The broker publishes a will when the device's connection breaks, so that the device is known to
+//! be gone at once. Here a retained message counts too: an old retained message never counts as
+//! contact, but a retained will shows that the device is gone. It may, however, belong to another
+//! connection, because many devices retain their will and not their birth message. So a replayed
+//! will that the device has contradicted shows nothing, and one of which nothing is known is
+//! doubted where the device may be talking all the while.
 //!
-//! With several topics a device is gone as long as any of them says so.
+//! With several topics a device is gone as long as any of them reports it gone.
 
 pub mod sparkplug;
 
@@ -17,31 +17,32 @@ use crate::topic::TopicName;
 use sparkplug::Certificate;
 use std::time::Duration;
 
-/// The first word from behind a gateway within this time after its return may come from its memory.
+/// The first message from behind a gateway within this time after its return may come from its
+/// memory.
 const FROM_MEMORY: Duration = Duration::from_secs(60);
 
-/// A will that is doubted is believed after so much silence at the latest.
+/// A doubted will is believed after this much silence at the latest.
 pub const LONGEST_DOUBT: Duration = Duration::from_secs(600);
 
-/// What is known from one device's own words.
+/// The availability of one device.
 #[derive(Debug, Clone)]
 pub struct Availability {
     sources: Box<[WordSource]>,
     own_words: Option<Box<OwnWords>>,
-    /// Watched time at which it was last said anew that the device is gone, since its last contact.
+    /// The watched time of the last new report that the device is gone, since its last contact.
     confirmed_at: Option<Duration>,
 }
 
-/// One topic, or in Sparkplug all that speak of the same thing.
+/// One topic, or in Sparkplug all topics about the same object.
 #[derive(Debug, Clone, Default)]
 struct WordSource {
-    /// The last word; `None` before any, and when a later contact belies it.
+    /// The last report; `None` before any, and when a later contact contradicts it.
     word: Option<bool>,
-    /// The broker may still retain that the device is gone, though it spoke after that.
+    /// The broker may still retain that the device is gone, although it spoke after that.
     is_belied: bool,
-    /// The broker retains birth messages, too, so that its last word is the device's.
+    /// The broker also retains birth messages, so the last message it retains is current.
     retains_births: bool,
-    /// The device is gone by a replay alone, of which nothing had been known.
+    /// Only a replay reports the device gone, and nothing was known before.
     is_doubted: bool,
     /// It is a device behind a node of Sparkplug.
     is_behind_node: bool,
@@ -49,10 +50,11 @@ struct WordSource {
     birth: Option<u64>,
 }
 
-/// What a message on one of the topics says.
+/// The meaning of a message on one of the topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// The broker or a gateway says that the device is gone; where there are numbers, since that birth.
+    /// The broker or a gateway reports that the device is gone; where there are numbers, since that
+    /// birth.
     Gone {
         birth: Option<u64>,
     },
@@ -63,39 +65,39 @@ pub enum Word {
     NodeHere {
         birth: Option<u64>,
     },
-    /// Something that is neither.
+    /// Neither of the two.
     Other,
     /// The retained message is removed.
     Nothing,
 }
 
-/// How a word was heard.
+/// How a message was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hearing {
     pub is_replay: bool,
-    /// The topic speaks of other devices, too: it is not the device itself that speaks.
+    /// The topic covers other devices, too: the message does not come from the device itself.
     pub is_shared: bool,
-    /// Silence has a deadline, so that a doubt can be waited out.
+    /// Silence has a deadline, so a doubt can be waited out.
     pub can_wait: bool,
     pub watched: Duration,
 }
 
-/// What a word means.
+/// The meaning of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
     pub meaning: WordMeaning,
-    /// Something is known that was not before.
+    /// It adds new knowledge.
     pub is_news: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WordMeaning {
     Gone,
-    /// It is gone unless it speaks.
+    /// The device is gone unless it speaks.
     Doubted,
-    /// The device says so itself, which is a contact.
+    /// The device itself reports it, which is a contact.
     Here,
-    /// It came back while nobody listened, or another one says so.
+    /// It came back while the monitor was not listening, or another device reports it.
     Returned,
     /// It was there at some time, or not, which shows nothing.
     Nothing,
@@ -112,7 +114,7 @@ impl Availability {
         Self { sources: topics.iter().map(source).collect(), own_words, confirmed_at: None }
     }
 
-    /// What a message on the topic with this number, or on one beside it, says.
+    /// Interprets a message on the topic with this number, or on a related one.
     #[must_use]
     pub fn reads(&self, source: u8, topic: &TopicName, payload: &[u8]) -> Word {
         if let Some(certificate) = Certificate::of(topic) {
@@ -141,7 +143,7 @@ impl Availability {
         self.sources.get(usize::from(source)).is_some_and(|source| source.is_behind_node)
     }
 
-    /// Takes in a word on the topic with this number.
+    /// Processes a report on the topic with this number.
     pub fn told(&mut self, number: u8, word: Word, hearing: Hearing) -> Told {
         let was_gone = self.is_gone();
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return NOTHING };
@@ -173,20 +175,20 @@ impl Availability {
         Told { meaning, is_news: before != Some(true) }
     }
 
-    /// A contact belies that the device is gone.
+    /// A contact contradicts that the device is gone.
     pub fn heard(&mut self) {
         self.sources.iter_mut().for_each(WordSource::belie);
         self.confirmed_at = None;
     }
 
-    /// Whether it was said anew that the device is gone, since its last contact.
+    /// Whether a new report stated that the device is gone, since its last contact.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.confirmed_at.is_some()
     }
 
-    /// Whether a contact that comes now may be from the memory of a gateway that came back then: it is
-    /// the first after it was said anew that the device is gone. The next one is another matter.
+    /// Whether a contact that comes now may be from the memory of a gateway that came back then: it
+    /// is the first after a new report that the device is gone. The next one is not affected.
     pub fn is_from_memory(&mut self, returned_at: Duration, watched: Duration) -> bool {
         let is_confirmed = self.confirmed_at.is_some_and(|at| at >= returned_at);
         let is_recent = watched <= returned_at + FROM_MEMORY;
@@ -196,7 +198,8 @@ impl Availability {
         is_confirmed && is_recent
     }
 
-    /// The doubt was waited out, or the silence has become too long; whether there was one.
+    /// The doubt was waited out, or the silence has become too long; returns whether there was a
+    /// doubt.
     pub fn believe(&mut self) -> bool {
         let mut was_doubted = false;
         for source in &mut self.sources {
@@ -205,7 +208,7 @@ impl Availability {
         was_doubted
     }
 
-    /// Whether the device has said that it is gone, and it is not doubted.
+    /// Whether the device is reported gone, and the report is not doubted.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.sources.iter().any(|source| source.word == Some(false) && !source.is_doubted)
@@ -216,13 +219,13 @@ impl Availability {
         self.sources.iter().any(|source| source.is_doubted)
     }
 
-    /// Whether the device has said that it is there.
+    /// Whether the device is reported present.
     #[must_use]
     pub fn is_here(&self) -> bool {
         !self.is_gone() && self.sources.iter().any(|source| source.word == Some(true))
     }
 
-    /// Goes on where an earlier run was, as far as this one does not know better.
+    /// Continues from an earlier run, where this one has no newer knowledge.
     pub fn resume(&mut self, record: &DeviceRecord, has_spoken: bool) {
         if record.availability.len() == self.sources.len() {
             for (source, before) in self.sources.iter_mut().zip(&record.availability) {
@@ -236,7 +239,7 @@ impl Availability {
         }
     }
 
-    /// Goes on where the device of the same name in the configuration before was.
+    /// Continues from the device of the same name in the previous configuration.
     pub fn inherit(&mut self, before: Self) {
         if before.sources.len() == self.sources.len() {
             self.sources = before.sources;
@@ -248,7 +251,7 @@ impl Availability {
         }
     }
 
-    /// What the store is to keep.
+    /// The part that the store keeps.
     #[must_use]
     pub fn record(&self) -> Vec<SourceRecord> {
         self.sources.iter().map(WordSource::record).collect()
@@ -258,7 +261,7 @@ impl Availability {
 const NOTHING: Told = Told { meaning: WordMeaning::Nothing, is_news: false };
 
 impl WordSource {
-    /// `None` when the word shows nothing.
+    /// Returns `None` when the report shows nothing.
     fn gone(&mut self, birth: Option<u64>, hearing: Hearing) -> Option<Told> {
         let is_of_another = birth.is_some() && self.birth.is_some() && birth != self.birth;
         if is_of_another || hearing.is_replay && self.is_belied {
@@ -312,7 +315,7 @@ impl WordSource {
 
     fn record(&self) -> SourceRecord {
         SourceRecord {
-            // What is doubted is found out again.
+            // A doubt is resolved again after a restart.
             here: self.word.filter(|_| !self.is_doubted),
             is_belied: self.is_belied,
             retains_births: self.retains_births,
@@ -343,7 +346,7 @@ mod tests {
         of(&["lamp/LWT"])
     }
 
-    /// The meanings on words in a row.
+    /// The meanings of consecutive reports.
     fn meanings(device: &mut Availability, words: &[(Word, Hearing)]) -> Vec<WordMeaning> {
         words.iter().map(|(word, hearing)| device.told(0, *word, *hearing).meaning).collect()
     }
@@ -371,7 +374,7 @@ mod tests {
         meanings(&mut device, &[(GONE, LIVE), (HERE, LIVE)]);
         assert_eq!(meanings(&mut device, &[(GONE, REPLAY)]), [WordMeaning::Nothing]);
         assert_eq!(meanings(&mut device, &[(GONE, LIVE)]), [WordMeaning::Gone]);
-        // Where births are retained, too, the broker's last word is the newest.
+        // Where birth messages are retained, too, the broker's retained message is the newest.
         meanings(&mut device, &[(HERE, REPLAY), (GONE, LIVE), (HERE, LIVE)]);
         assert_eq!(meanings(&mut device, &[(GONE, REPLAY)]), [WordMeaning::Gone]);
     }
@@ -454,7 +457,7 @@ mod tests {
         };
         let mut before = lamp();
         before.told(0, GONE, LIVE);
-        // What was told then is known, whichever comes first, the replay or the store.
+        // The earlier report is known, whichever comes first, the replay or the store.
         let mut device = lamp();
         device.told(0, GONE, REPLAY);
         device.resume(&record(&before), false);
@@ -463,7 +466,7 @@ mod tests {
         device.resume(&record(&before), true);
         assert!(!device.is_gone(), "it has spoken in this run");
         assert_eq!(meanings(&mut device, &[(GONE, REPLAY)]), [WordMeaning::Nothing]);
-        // A version before 0.4.0 has kept no more than this.
+        // Versions before 0.4.0 kept no more than this.
         let mut device = lamp();
         device.resume(&DeviceRecord { availability: Vec::new(), ..record(&before) }, false);
         assert!(device.is_gone());

@@ -2,7 +2,7 @@
 //!
 //! It stands still while the watch connection is down or its subscriptions are not acknowledged,
 //! and the store carries it across restarts. Silence is measured on it, so an outage moves no
-//! deadline and costs nothing for each device.
+//! deadline and needs no work for each device.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ pub struct WatchedClock {
     total: Duration,
     /// Monotonic time at which it was resumed; `None` while it stands still.
     running_since: Option<Duration>,
-    /// Watched time of the last resume.
+    /// The watched time of the last resume.
     resumed_at: Duration,
-    /// Counts the resumes, so that a grace is granted once for each.
+    /// The number of resumes, so that a grace is granted once for each.
     stretch: u32,
 }
 
@@ -58,8 +58,8 @@ impl WatchedClock {
         self.running_since = None;
     }
 
-    /// Takes out the time before this moment in which a broker that was held up passed nothing on:
-    /// an outage like another, which ends at once.
+    /// Removes the time before this moment during which a stalled broker passed nothing on: an
+    /// outage like any other, which ends at once.
     pub fn leave_out(&mut self, duration: Duration, mono: Duration) {
         if self.is_running() {
             self.pause(mono.saturating_sub(duration));
@@ -73,7 +73,7 @@ impl WatchedClock {
         self.resumed_at
     }
 
-    /// Number of the present stretch of watched time, from 1.
+    /// The number of the present stretch of watched time, starting at 1.
     #[must_use]
     pub fn stretch(&self) -> u32 {
         self.stretch

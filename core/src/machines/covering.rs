@@ -1,13 +1,13 @@
-//! One subscription in place of many that differ in a single level.
+//! Replaces many subscriptions that differ in a single level by one.
 //!
-//! Brokers limit the subscriptions of a connection, or take the longer for each the more there are.
+//! Brokers limit the subscriptions of a connection, or take longer for each the more there are.
 //! Where a fleet has `home/d1/sensors/#`, `home/d2/sensors/#` and so on, `home/+/sensors/#` brings
-//! the same messages. It may bring others, too, so it is used above a limit alone, and given up when
-//! too much comes for nobody.
+//! the same messages. It may bring others, too, so it is used only above a limit, and given up when
+//! too many unwanted messages arrive.
 //!
-//! Some brokers send a message once for each subscription that matches. So a wildcard that overlaps
-//! any other subscription without covering it is not used, and neither is one that would bring what
-//! the monitor itself publishes.
+//! Some brokers send a message once for each matching subscription. So a wildcard that overlaps any
+//! other subscription without covering it is not used, and neither is one that would bring what the
+//! monitor itself publishes.
 
 mod groups;
 
@@ -17,17 +17,17 @@ use crate::topic::TopicFilter;
 use groups::{Group, groups};
 use std::time::Duration;
 
-/// A wildcard that stands for fewer subscriptions than this is not worth what it may bring.
+/// A wildcard that replaces fewer subscriptions than this is not worth the additional messages.
 const FEWEST: usize = 4;
 
-/// Comparisons of filters that a plan may cost, which is a fraction of a second. What is not covered
-/// by then stays as it is.
+/// The number of filter comparisons that a plan may cost, which is a fraction of a second.
+/// Subscriptions that are not covered by then stay as they are.
 const MOST_COMPARISONS: usize = 20_000_000;
 
-/// Messages for nobody are counted for so long before they are judged by their share.
+/// Unwanted messages are counted for this long before their share is judged.
 const SURPLUS_TIME: Duration = Duration::from_secs(10);
 
-/// So many in that time cost nobody anything, whatever their share.
+/// This many in that time are harmless, whatever their share.
 const SLIGHT_SURPLUS: u32 = 100;
 
 /// Replaces groups of subscriptions by wildcards, the largest group first, until no more than `most`
@@ -73,7 +73,7 @@ fn wildcard_of(plan: &[Subscription], group: &Group) -> Option<TopicFilter> {
     TopicFilter::new(levels.join("/")).ok()
 }
 
-/// What the wildcard can stand for; `None` where it would bring a message twice.
+/// The subscriptions that the wildcard can replace; `None` where it would bring a message twice.
 fn members(
     plan: &[Subscription],
     is_covered: &[bool],
@@ -94,7 +94,7 @@ fn members(
     Some(members)
 }
 
-/// A hello or an availability topic is asked for at QoS 1, and a wildcard may match no topic that
+/// A hello or an availability topic is subscribed at QoS 1, and a wildcard may match no topic that
 /// begins with `$`.
 fn is_coverable(subscription: &Subscription) -> bool {
     subscription.qos == QoS::AtMostOnce
@@ -102,69 +102,70 @@ fn is_coverable(subscription: &Subscription) -> bool {
         && !subscription.filter.as_str().starts_with('$')
 }
 
-/// Why wildcards are given up.
+/// The reason why wildcards are given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The broker refuses one, or closes the connection on it.
     Refused,
-    /// More than half of what comes is for nobody.
+    /// More than half of the messages are unwanted.
     Surplus,
 }
 
-/// How far wildcards are used in place of single subscriptions.
+/// The use of wildcards in place of single subscriptions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
     #[default]
     Covering,
-    /// The single subscriptions are asked for, and the wildcards hold until they are granted.
+    /// The single subscriptions are requested, and the wildcards stay until they are granted.
     Leaving(Cause),
     Single(Cause),
     /// The broker refused single subscriptions in their place.
     Kept,
 }
 
-/// Whether wildcards are used, how much they bring for nobody, and what waits to be left.
+/// Whether wildcards are used, how many unwanted messages they bring, and which subscriptions are
+/// about to end.
 #[derive(Debug, Default)]
 pub struct Covering {
     phase: Phase,
     /// Whether the plan in force has any.
     has_wildcards: bool,
-    /// What is subscribed to and no longer wanted, until what replaces it is granted.
+    /// Subscriptions that are no longer wanted, until their replacement is granted.
     leaving: Plan,
-    /// Since when these are counted.
+    /// The time since which these are counted.
     since: Duration,
     came: u32,
     for_nobody: u32,
 }
 
 impl Covering {
-    /// Whether wildcards are to be asked for.
+    /// Whether wildcards are to be requested.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         matches!(self.phase, Phase::Covering | Phase::Kept)
     }
 
-    /// Whether wildcards bring what comes now: until what replaces them is granted, too.
+    /// Whether wildcards bring the present messages: until their replacement is granted, too.
     #[must_use]
     pub fn is_in_force(&self) -> bool {
         self.is_wanted() || matches!(self.phase, Phase::Leaving(_))
     }
 
-    /// Notes a plan that is asked for.
+    /// Notes a plan that is requested.
     pub fn planned(&mut self, now: Duration, has_wildcards: bool) {
         self.has_wildcards = has_wildcards;
         self.count_anew(now);
     }
 
-    /// Wildcards are given up for the life of the process. What is refused may be allowed by the
+    /// Wildcards are given up for the life of the process. A refused wildcard may be allowed by the
     /// next reload.
     pub fn give_up(&mut self, cause: Cause) {
         self.phase = Phase::Leaving(cause);
         self.has_wildcards = false;
     }
 
-    /// The broker answered what was asked for last. Gives whether it has to be asked for the
-    /// wildcards again, because it takes fewer single subscriptions than there are.
+    /// The broker answered the last request. Returns whether to request the wildcards again,
+    /// because the broker accepts fewer single subscriptions than there are.
     pub fn answered(&mut self, is_single_refused: bool) -> bool {
         let Phase::Leaving(cause) = self.phase else { return false };
         let is_kept = cause == Cause::Surplus && is_single_refused;
@@ -172,7 +173,7 @@ impl Covering {
         is_kept
     }
 
-    /// These are to end when what replaces them is granted.
+    /// These are to end when their replacement is granted.
     pub fn leave(&mut self, leaving: Plan) {
         self.leaving = leaving;
     }
@@ -189,7 +190,7 @@ impl Covering {
         }
     }
 
-    /// A person may have changed what the broker allows.
+    /// A person may have changed the broker's permissions.
     pub fn reloaded(&mut self) {
         if matches!(self.phase, Phase::Leaving(Cause::Refused) | Phase::Single(Cause::Refused)) {
             self.phase = Phase::Covering;
@@ -201,7 +202,7 @@ impl Covering {
         self.came = self.came.saturating_add(1);
     }
 
-    /// The last message was for nobody. Gives whether there are too many of the kind.
+    /// The last message was unwanted. Returns whether there are too many of them.
     pub fn was_for_nobody(&mut self, now: Duration) -> bool {
         if !self.has_wildcards || self.phase != Phase::Covering {
             return false;

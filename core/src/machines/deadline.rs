@@ -1,13 +1,13 @@
-//! The two tables of what is due when: silence deadlines on watched time, timers on monotonic time.
+//! The two tables of due times: silence deadlines on watched time, timers on monotonic time.
 //!
-//! Both are lazy: an entry says when to look, and what is found then decides. So a
-//! contact stores one time and touches no table, and nothing is ever removed before it is due.
+//! Both are lazy: an entry states when to check, and the state found then decides. So a contact
+//! stores one time and touches no table, and nothing is ever removed before it is due.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// Items ordered by when to look at them.
+/// Items ordered by the time of their next check.
 #[derive(Debug, Clone)]
 pub struct DeadlineTable<T> {
     /// Times in nanoseconds, which take half the room of a [`Duration`] and last for 584 years.
@@ -26,12 +26,12 @@ impl<T: Ord> DeadlineTable<T> {
         self.heap.push(Reverse((nanos, item)));
     }
 
-    /// Makes room for so many items in all.
+    /// Makes room for this many items in total.
     pub fn reserve(&mut self, items: usize) {
         self.heap.reserve_exact(items.saturating_sub(self.heap.len()));
     }
 
-    /// When to look next.
+    /// The time of the next check.
     #[must_use]
     pub fn next(&self) -> Option<Duration> {
         self.heap.peek().map(|Reverse((due, _))| Duration::from_nanos(*due))

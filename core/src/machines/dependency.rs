@@ -1,4 +1,4 @@
-//! Who is heard by way of whom (`dependsOn`), and how long an alert waits for that.
+//! Which devices are heard through which (`dependsOn`), and how long an alert waits for them.
 
 use crate::model::device_id::DeviceId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ const LONGEST_HOLD: Duration = Duration::from_secs(300);
 pub struct Dependencies {
     parents: BTreeMap<DeviceId, Vec<DeviceId>>,
     branches: BTreeMap<DeviceId, Branch>,
-    /// Those behind one that is down, also by way of others.
+    /// The devices behind one that is down, directly or indirectly.
     cut_off: BTreeSet<DeviceId>,
 }
 
@@ -20,14 +20,14 @@ pub struct Dependencies {
 #[derive(Debug, Default)]
 struct Branch {
     children: Vec<DeviceId>,
-    /// Watched time of its last word, while it is down.
+    /// The watched time of its last message, while it is down.
     down_since: Option<Duration>,
-    /// Watched time at which it was up again last.
+    /// The watched time of its last return.
     up_since: Option<Duration>,
 }
 
 impl Dependencies {
-    /// Takes in the parents of each device that has any. There is no circle.
+    /// Creates the graph from the parents of each device that has any. There is no cycle.
     #[must_use]
     pub fn new(parents: BTreeMap<DeviceId, Vec<DeviceId>>) -> Self {
         let mut branches: BTreeMap<DeviceId, Branch> = BTreeMap::new();
@@ -39,19 +39,19 @@ impl Dependencies {
         Self { parents, branches, cut_off: BTreeSet::new() }
     }
 
-    /// What a device depends on itself.
+    /// The direct dependencies of a device.
     #[must_use]
     pub fn parents(&self, id: DeviceId) -> &[DeviceId] {
         self.parents.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// What depends on a device itself.
+    /// The direct dependents of a device.
     #[must_use]
     pub fn children(&self, id: DeviceId) -> &[DeviceId] {
         self.branches.get(&id).map_or(&[], |branch| &branch.children)
     }
 
-    /// Everything that depends on a device, also by way of others.
+    /// Everything that depends on a device, directly or indirectly.
     #[must_use]
     pub fn descendants(&self, id: DeviceId) -> BTreeSet<DeviceId> {
         let mut found = BTreeSet::new();
@@ -62,14 +62,14 @@ impl Dependencies {
         found
     }
 
-    /// Whether anything that a device depends on is down, also by way of others.
+    /// Whether any direct or indirect dependency of a device is down.
     #[must_use]
     pub fn is_cut_off(&self, id: DeviceId) -> bool {
         self.cut_off.contains(&id)
     }
 
-    /// A device is down, and spoke last at this watched time. Gives those that are cut off now and were
-    /// not before.
+    /// A device is down, and spoke last at this watched time. Returns the devices that are now cut
+    /// off and were not before.
     pub fn fell(&mut self, id: DeviceId, last_word: Duration) -> Vec<DeviceId> {
         let branch = self.branches.get_mut(&id).filter(|branch| branch.down_since.is_none());
         let Some(branch) = branch else { return Vec::new() };
@@ -77,7 +77,8 @@ impl Dependencies {
         self.cut_off_behind(id)
     }
 
-    /// Below one that is cut off already nothing changes, so each is visited once, however many fall.
+    /// Below a device that is already cut off nothing changes, so each is visited once, however
+    /// many fall.
     fn cut_off_behind(&mut self, id: DeviceId) -> Vec<DeviceId> {
         let mut news = Vec::new();
         let mut open = vec![id];
@@ -93,8 +94,8 @@ impl Dependencies {
         news
     }
 
-    /// A device is up. If it was down to any that depends on it, gives the watched time of its last word
-    /// before, and those that are cut off no longer.
+    /// A device is up. If it was down to any of its dependents, returns the watched time of its
+    /// last message before that, and the devices that are no longer cut off.
     pub fn rose(&mut self, id: DeviceId, watched: Duration) -> Option<(Duration, Vec<DeviceId>)> {
         let branch = self.branches.get_mut(&id)?;
         let down_since = branch.down_since.take()?;
@@ -117,14 +118,14 @@ impl Dependencies {
         Some((down_since, news))
     }
 
-    /// Whether nothing is heard by way of a device.
+    /// Whether nothing is heard through a device.
     fn blocks(&self, id: DeviceId) -> bool {
         let is_down = self.branches.get(&id).is_some_and(|branch| branch.down_since.is_some());
         is_down || self.cut_off.contains(&id)
     }
 
-    /// Watched time at which anything that a device depends on was up again last, also by way of
-    /// others; `None` when nothing of it was down in this run.
+    /// The watched time at which a direct or indirect dependency last returned; `None` when none
+    /// was down in this run.
     #[must_use]
     pub fn returned_at(&self, id: DeviceId) -> Option<Duration> {
         let mut seen = BTreeSet::new();
@@ -139,7 +140,7 @@ impl Dependencies {
         last
     }
 
-    /// Less time was watched than was thought: nothing happened later than now.
+    /// Less time was watched than assumed: nothing happened later than now.
     pub fn step_back(&mut self, watched: Duration) {
         for branch in self.branches.values_mut() {
             branch.down_since = branch.down_since.map(|since| since.min(watched));
@@ -147,7 +148,7 @@ impl Dependencies {
         }
     }
 
-    /// Takes in which devices are down, each with the watched time of its last word.
+    /// Restores which devices are down, each with the watched time of its last message.
     pub fn settle(&mut self, down_since: impl Fn(DeviceId) -> Option<Duration>) {
         self.cut_off.clear();
         let mut down = Vec::new();
@@ -167,12 +168,13 @@ pub struct Hold {
     /// When the alert is due.
     due: Duration,
     limit: Duration,
-    /// When the device fell silent too long: a later word of a parent shows that the parent lives.
+    /// The time at which the device had been silent for too long: a later message of a parent shows
+    /// that the parent is alive.
     overdue_since: Duration,
 }
 
 impl Hold {
-    /// The device is overdue since then. Its alert may wait for others from now on.
+    /// The device is overdue since this time. Its alert may wait for others from now on.
     pub fn begin(&mut self, overdue_since: Duration, watched: Duration) {
         self.limit = watched + LONGEST_HOLD;
         self.overdue_since = overdue_since.min(watched);
@@ -188,7 +190,7 @@ impl Hold {
         self.overdue_since
     }
 
-    /// Waits for a verdict that is due then, if there is time; whether it does.
+    /// Waits for a verdict that is due at this time, if there is time; returns whether it does.
     pub fn await_verdict(&mut self, due: Duration, watched: Duration) -> bool {
         let due = due.min(self.limit);
         let waits = due > watched;
@@ -198,7 +200,7 @@ impl Hold {
         waits
     }
 
-    /// Puts the alert off until then, however late that is.
+    /// Delays the alert until this time, however late that is.
     pub fn put_off(&mut self, due: Duration) {
         self.due = due;
     }
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(house.rose(ID(1), T(2)), Some((T(1), vec![ID(2), ID(3)])));
     }
 
-    /// In whichever order a line falls and rises, each is visited twice.
+    /// In whatever order a chain fails and recovers, each device is visited twice.
     #[test]
     fn a_long_line_costs_no_more_than_its_length() {
         const LINE: usize = 10_000;

@@ -1,12 +1,13 @@
 //! Restored states of which the broker's copy has not come back on a connection.
 //!
-//! What arrives on a topic between a publication and its echo is newer, but the broker has passed
-//! the older one on behind it: the newer one is to be published once more.
+//! A message on a topic between a publication and its echo is newer, but the broker has delivered
+//! the older one after it: the newer one must be published once more.
 //!
-//! A copy can be lost, and where it bears no mark of its own, the next equal value would be taken
-//! for it. So publications belong to rounds. Behind each round a marker is published, and when that
-//! is back, no copy of the round can come any more. A broker that returns no marker is given
-//! [`PATIENCE`], which a monitor that was held up does not use up before it has read what waits.
+//! A copy can be lost, and where it carries no mark of its own, the next equal value would be
+//! mistaken for it. So publications belong to rounds. After each round a marker is published, and
+//! when the marker is back, no copy of the round can arrive any more. A broker that returns no
+//! marker is given [`PATIENCE`], which a delay of the monitor itself does not use up before the
+//! waiting messages are read.
 
 use crate::model::message::Message;
 use crate::model::state::StateRecord;
@@ -15,18 +16,19 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// A round of which no marker has come back after this time is given up.
+/// A round whose marker has not come back after this time is given up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What waits on the socket after a hold-up is read within this time.
+/// Messages that wait on the socket after a delay are read within this time.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Copies that are waited for at most, and the bytes that are kept for them; of more, the oldest
+/// The largest number of expected copies, and of the bytes kept for them; beyond it, the oldest
 /// rounds are given up.
 const MOST_COPIES: usize = 4_096;
 const MOST_BYTES: usize = 16 << 20;
 
-/// Number of a round of publications, counted over both connections on which their copies are heard.
+/// The number of a round of publications, counted over both connections on which their copies
+/// arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Round(pub u64);
 
@@ -36,7 +38,7 @@ pub struct Echoes {
     awaited: BTreeMap<TopicName, Awaited>,
     copies: usize,
     bytes: usize,
-    /// Rounds that a marker or the end of patience will end, the oldest first.
+    /// Rounds that a marker or the end of patience will complete, the oldest first.
     open: VecDeque<Open>,
 }
 
@@ -45,7 +47,7 @@ pub struct Echoes {
 struct Awaited {
     /// In the order of publication; devices that share a topic restore it more than once.
     copies: Vec<Copy>,
-    /// What arrived on the topic after the publication.
+    /// The message that arrived on the topic after the publication.
     newer: Option<StateRecord>,
 }
 
@@ -61,7 +63,7 @@ struct Copy {
 struct Open {
     round: Round,
     given_up_at: Duration,
-    /// That time has come once already.
+    /// The deadline has passed once already.
     is_late: bool,
 }
 
@@ -86,15 +88,15 @@ impl Echoes {
         }
     }
 
-    /// A marker follows the round. Returns when to look whether it is overdue.
+    /// A marker follows the round. Returns when to check whether it is overdue.
     pub fn close(&mut self, now: Duration, round: Round) -> Duration {
         let given_up_at = now + PATIENCE;
         self.open.push_back(Open { round, given_up_at, is_late: false });
         given_up_at
     }
 
-    /// Whether a message is a copy although it bears no mark. `tells_marks` is whether it would have
-    /// it, if it had been published with one.
+    /// Whether a message is a copy although it carries no mark. `tells_marks` states whether it
+    /// would carry the mark, if it had been published with one.
     #[must_use]
     pub fn awaits(&self, message: &Message, tells_marks: bool) -> bool {
         let is_it =
@@ -123,8 +125,8 @@ impl Echoes {
         }
     }
 
-    /// A restored state came back. Returns what arrived on its topic in between, which has been
-    /// overwritten on the wire.
+    /// A restored state came back. Returns the message that arrived on its topic in between, which
+    /// has been overwritten on the wire.
     pub fn arrived(&mut self, echo: &Message) -> Option<StateRecord> {
         let awaited = self.awaited.get_mut(&echo.topic)?;
         if let Some(at) = awaited.copies.iter().position(|copy| copy.payload == echo.payload) {
@@ -140,13 +142,13 @@ impl Echoes {
         newer
     }
 
-    /// No copy of this round or of an earlier one can come any more.
+    /// No copy of this round or of an earlier one can arrive any more.
     pub fn round_over(&mut self, round: Round) {
         self.open.retain(|open| open.round > round);
         self.drop_copies(|_, copy| copy.round <= round);
     }
 
-    /// No copy of what was published on this topic will come.
+    /// No copy of the publications on this topic will arrive.
     pub fn forget_topic(&mut self, topic: &TopicName) {
         self.drop_copies(|at, _| at == topic);
     }
@@ -161,12 +163,12 @@ impl Echoes {
         self.open.clear();
     }
 
-    /// No copy can come any more.
+    /// No copy can arrive any more.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Gives up rounds that are overdue. Returns when to look again.
+    /// Gives up overdue rounds. Returns when to check again.
     pub fn look(&mut self, now: Duration) -> Option<Duration> {
         while let Some(first) = self.open.front_mut() {
             if first.given_up_at > now {

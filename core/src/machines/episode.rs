@@ -1,25 +1,25 @@
-//! The alarm of one device, from its beginning to its end, and where its one alert stands.
+//! The alarm of one device, from its beginning to its end, and the stage of its one alert.
 
 use crate::model::alert::Reason;
 use crate::model::time::ClockStep;
 use std::time::Duration;
 
-/// Where the alert of an alarm stands.
+/// The stage of an alarm's alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertStage {
-    /// It is out.
+    /// It has been sent.
     Told,
-    /// It waits for what becomes of a device that this one depends on.
+    /// It waits for the state of a device that this one depends on.
     Held,
-    /// There is none, since the silence is that of a device that this one depends on.
+    /// It is suppressed, because the silence is that of a device that this one depends on.
     Upstream,
-    /// That one is back, and this one has a grace to follow.
+    /// That device is back, and this one has a grace period to follow.
     Returning,
-    /// One alert said that the device flaps, and that is all.
+    /// One alert reported that the device flaps, and no other follows.
     Flapping,
 }
 
-/// Whether a device is alarmed, and how far that has come.
+/// Whether a device is alarmed, and the stage of the alarm.
 #[derive(Debug, Clone, Default)]
 pub struct Episode {
     /// Boxed, since few devices have one at a time.
@@ -28,7 +28,7 @@ pub struct Episode {
 
 #[derive(Debug, Clone)]
 struct Open {
-    /// Wall clock of the beginning.
+    /// The wall clock at the beginning.
     since: Duration,
     cause: Reason,
     stage: AlertStage,
@@ -37,13 +37,13 @@ struct Open {
 /// An alarm that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Wall clock of its beginning.
+    /// The wall clock at its beginning.
     pub since: Duration,
     pub stage: AlertStage,
 }
 
 impl Episode {
-    /// Goes on where an earlier run was. An alert that was not out then waits for what becomes of
+    /// Continues from an earlier run. An alert that had not been sent then waits for the state of
     /// the devices that this one depends on.
     #[must_use]
     pub fn resumed(since: Duration, cause: Reason, untold: bool) -> Self {
@@ -51,13 +51,14 @@ impl Episode {
         Self { open: Some(Box::new(Open { since, cause, stage })) }
     }
 
-    /// Begins an alarm, unless there is one. Its alert is out unless it is moved elsewhere.
+    /// Begins an alarm, unless there is one. Its alert counts as sent unless it is moved to another
+    /// stage.
     pub fn begin(&mut self, wall: Duration, cause: Reason) {
         self.open
             .get_or_insert_with(|| Box::new(Open { since: wall, cause, stage: AlertStage::Told }));
     }
 
-    /// Moves its alert on; without an alarm there is none.
+    /// Moves its alert to another stage; without an alarm there is none.
     pub fn move_to(&mut self, stage: AlertStage) {
         if let Some(open) = &mut self.open {
             open.stage = stage;
@@ -88,7 +89,7 @@ impl Episode {
         self.open.is_some()
     }
 
-    /// Wall clock of the beginning of the alarm, if there is one.
+    /// The wall clock at the beginning of the alarm, if there is one.
     #[must_use]
     pub fn since(&self) -> Option<Duration> {
         self.open.as_ref().map(|open| open.since)
@@ -104,7 +105,7 @@ impl Episode {
         self.open.as_ref().map_or_else(Reason::default, |open| open.cause)
     }
 
-    /// Whether there is an alarm whose alert is not out.
+    /// Whether there is an alarm whose alert has not been sent.
     #[must_use]
     pub fn is_untold(&self) -> bool {
         self.stage().is_some_and(|stage| stage != AlertStage::Told)
@@ -116,7 +117,7 @@ impl Episode {
         matches!(self.stage(), Some(AlertStage::Held | AlertStage::Returning))
     }
 
-    /// Whether its alert depends on what becomes of another device.
+    /// Whether its alert depends on the state of another device.
     #[must_use]
     pub fn hangs_on_another(&self) -> bool {
         matches!(

@@ -1,20 +1,20 @@
 //! A device that comes and goes, or an agent whose process ends again and again.
 //!
 //! All times are watched time, so that an outage of the broker does not count as stability; only
-//! the time at which to look is on the monotonic clock. What outlives the process is not here: after
-//! a restart of the monitor one that still flaps has to show it anew.
+//! the time of the next check is on the monotonic clock. Flapping is not stored: after a restart of
+//! the monitor a device that still flaps has to show it anew.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// So many alarms, or unforeseen ends of a process, within [`WINDOW`] are flapping.
+/// This many alarms, or unexpected ends of a process, within [`WINDOW`] are flapping.
 const MANY: usize = 5;
 const WINDOW: Duration = Duration::from_secs(30 * 60);
 
-/// Without a change for so long it is stable again.
+/// After this long without a change it is stable again.
 pub const STABLE: Duration = Duration::from_secs(15 * 60);
 
-/// What is known of one that was alarmed lately.
+/// The record of one that was alarmed recently.
 #[derive(Debug, Clone, Default)]
 pub struct Flaps {
     /// The latest alarms, [`MANY`] at most.
@@ -22,29 +22,29 @@ pub struct Flaps {
     spell: Option<Spell>,
 }
 
-/// From the one alert on.
+/// The spell, from its one alert on.
 #[derive(Debug, Clone)]
 struct Spell {
     begun: Duration,
     count: usize,
     last_change: Duration,
-    /// Monotonic time at which to look whether it is over.
+    /// The monotonic time at which to check whether it is over.
     look_at: Duration,
 }
 
-/// What an alarm is within the row of those before it.
+/// The meaning of an alarm in relation to those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flap {
     Single,
-    /// It is the one that makes it flapping.
+    /// This alarm makes it flapping.
     Begins,
     GoesOn,
 }
 
-/// What a look at a spell shows.
+/// The result of a check of a spell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stability {
-    /// Another look will follow, or there is no spell.
+    /// Another check will follow, or there is no spell.
     NotDue,
     /// It is stable unless it changes within this time.
     In(Duration),
@@ -73,7 +73,7 @@ impl Flaps {
         Flap::Begins
     }
 
-    /// Notes a change within a spell, in whichever direction.
+    /// Notes a change within a spell, in either direction.
     pub fn changed(&mut self, watched: Duration) {
         if let Some(spell) = &mut self.spell {
             spell.last_change = watched;
@@ -85,7 +85,7 @@ impl Flaps {
         self.spell.is_some()
     }
 
-    /// Sets the monotonic time of the next look; whether there is anything to look at.
+    /// Sets the monotonic time of the next check; returns whether there is anything to check.
     pub fn look_at(&mut self, due: Duration) -> bool {
         if let Some(spell) = &mut self.spell {
             spell.look_at = due;
@@ -93,13 +93,13 @@ impl Flaps {
         self.spell.is_some()
     }
 
-    /// Monotonic time of the next look.
+    /// The monotonic time of the next check.
     #[must_use]
     pub fn next_look(&self) -> Option<Duration> {
         self.spell.as_ref().map(|spell| spell.look_at)
     }
 
-    /// What the look shows that was set for the monotonic time `due`.
+    /// The result of the check that was set for the monotonic time `due`.
     #[must_use]
     pub fn judge(&self, due: Duration, watched: Duration) -> Stability {
         let Some(spell) = self.spell.as_ref().filter(|spell| spell.look_at == due) else {
@@ -109,7 +109,7 @@ impl Flaps {
         if stable_at > watched { Stability::In(stable_at - watched) } else { Stability::Stable }
     }
 
-    /// How often it was alarmed, and within what time.
+    /// The number of alarms, and the time in which they occurred.
     #[must_use]
     pub fn account(&self, watched: Duration) -> (usize, Duration) {
         self.spell
@@ -117,7 +117,7 @@ impl Flaps {
             .map_or((MANY, WINDOW), |spell| (spell.count, watched.saturating_sub(spell.begun)))
     }
 
-    /// Less time was watched than was thought: nothing happened later than now.
+    /// Less time was watched than assumed: nothing happened later than now.
     pub fn step_back(&mut self, watched: Duration) {
         self.alarms.iter_mut().for_each(|alarm| *alarm = (*alarm).min(watched));
         if let Some(spell) = &mut self.spell {

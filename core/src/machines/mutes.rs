@@ -1,38 +1,39 @@
-//! Of whom nobody is to be told for a time: one device, or everything.
+//! Suppresses notifications for a time, about one device or about everything.
 //!
-//! As a pause (see [`super::pauses`]) it is counted on the boot clock, and what is left is kept.
+//! Like a pause (see [`super::pauses`]) a silence is counted on the boot clock, and the remaining
+//! time is kept.
 
 use crate::model::device_name::DeviceName;
 use crate::model::snapshot::MuteRecord;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// `None` stands for everything. Few are silenced at a time.
+/// `None` means everything. Only a few are silenced at a time.
 #[derive(Debug, Clone, Default)]
 pub struct Mutes {
     ends: BTreeMap<Option<DeviceName>, Duration>,
 }
 
 impl Mutes {
-    /// One that ends so much later than `boot`; it replaces an earlier one.
+    /// Adds one that ends this much later than `boot`; it replaces an earlier one.
     pub fn set(&mut self, of: Option<DeviceName>, boot: Duration, span: Duration) {
         self.ends.insert(of, boot.saturating_add(span));
     }
 
-    /// Goes on with one of an earlier run, unless this one has another.
+    /// Continues one of an earlier run, unless this one has another.
     pub fn resume(&mut self, boot: Duration, record: MuteRecord) {
-        // A clock that begins anew has counted that much at least.
+        // A clock that starts again has counted that much at least.
         let passed = boot.checked_sub(record.at).unwrap_or(boot);
         let end = boot.saturating_add(record.left.saturating_sub(passed));
         self.ends.entry(record.device).or_insert(end);
     }
 
-    /// Whether there was one.
+    /// Returns whether there was one.
     pub fn end(&mut self, of: &Option<DeviceName>) -> bool {
         self.ends.remove(of).is_some()
     }
 
-    /// Drops those of whom there is no more.
+    /// Drops those of devices that no longer exist.
     pub fn retain(&mut self, is_known: impl Fn(&DeviceName) -> bool) {
         self.ends.retain(|of, _| of.as_ref().is_none_or(&is_known));
     }
@@ -42,7 +43,8 @@ impl Mutes {
         self.ends.is_empty()
     }
 
-    /// Whether nobody is told of it: of this device, or of what concerns none.
+    /// Whether notifications are suppressed: about this device, or about conditions that concern
+    /// none.
     #[must_use]
     pub fn covers(&self, device: Option<&DeviceName>) -> bool {
         !self.ends.is_empty()
@@ -50,13 +52,13 @@ impl Mutes {
                 || device.is_some_and(|name| self.ends.contains_key(&Some(name.clone()))))
     }
 
-    /// Whether there is one of just that.
+    /// Whether there is one for exactly this subject.
     #[must_use]
     pub fn holds(&self, of: Option<&DeviceName>) -> bool {
         self.ends.contains_key(&of.cloned())
     }
 
-    /// How long nobody is told of it yet.
+    /// The remaining time of the silence.
     #[must_use]
     pub fn left(&self, device: Option<&DeviceName>, boot: Duration) -> Option<Duration> {
         if self.ends.is_empty() {
@@ -73,7 +75,7 @@ impl Mutes {
         self.ends.values().map(|end| end.saturating_sub(boot)).min()
     }
 
-    /// Takes out those that have ended.
+    /// Removes those that have ended.
     pub fn take_ended(&mut self, boot: Duration) -> Vec<Option<DeviceName>> {
         let ended: Vec<_> =
             self.ends.iter().filter(|(_, end)| **end <= boot).map(|(of, _)| of.clone()).collect();

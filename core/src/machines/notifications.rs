@@ -1,13 +1,13 @@
-//! Which alerts a person has still to hear about, and when that is tried.
+//! The alerts that people have not been notified of yet, and the times of the attempts.
 //!
-//! An alert is done when the unit that carries it has succeeded. Until then it waits here: one entry
-//! a device, or a matter that concerns no device, and in it the latest news of each matter, so that
-//! what is told late is what is still true. A beginning that nobody has heard of is withdrawn by its
-//! end.
+//! An alert is delivered when the unit that carries it has succeeded. Until then it waits here: one
+//! entry for each device, or for a matter that concerns no device, which contains the latest news
+//! of each matter, so that a late notification is still true. A beginning that was never delivered
+//! is withdrawn by its end.
 //!
-//! An entry that fails is tried again after a delay that doubles. More than [`MOST_ENTRIES`] entries
-//! of one way are told as one summary. After a day of failures a way is tried with changes alone, for
-//! a unit that tells and fails all the same must not do so for ever.
+//! A failed entry is tried again after a delay that doubles. More than [`MOST_ENTRIES`] entries of
+//! one way are delivered as one summary. After a day of failures a way is tried only when something
+//! changes, because a unit that delivers its message and still fails must not repeat it forever.
 
 mod entry;
 mod records;
@@ -20,19 +20,19 @@ use crate::model::unit_name::{UnitTemplate, instance_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Notifications that are under way at a time.
+/// The number of notifications in progress at a time.
 const MOST_FLYING: usize = 4;
 
-/// More entries than that are told in one message.
+/// More entries than this are delivered in one message.
 pub const MOST_ENTRIES: usize = 16;
 
-/// A way that has failed for so long is tried with changes alone.
+/// A way that has failed for this long is tried only when something changes.
 pub const LONGEST_FAILURE: Duration = Duration::from_secs(24 * 3_600);
 
 /// The instance of a summary, and its event.
 pub const SUMMARY: &str = "pending";
 
-/// What a message is about.
+/// The subject of a message.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Device(DeviceName),
@@ -40,7 +40,7 @@ pub enum Subject {
     Matter(AlertKind),
 }
 
-/// A message that is to go out.
+/// A message to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotificationOrder {
     pub way: UnitTemplate,
@@ -50,18 +50,18 @@ pub struct NotificationOrder {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotificationContent {
-    /// All that is new of one subject, and whether it could have been told before.
+    /// All news of one subject, and whether it could have been delivered before.
     Digest {
         subject: Subject,
         news: Vec<AlertNews>,
         late: bool,
     },
     Summary(Vec<(Subject, AlertNews)>),
-    /// For a person who tries the way.
+    /// A test that a person has requested.
     Test(Option<DeviceName>),
 }
 
-/// What the end of a delivery shows of its way.
+/// What the end of a delivery shows about its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WayChange {
     None,
@@ -72,16 +72,16 @@ pub enum WayChange {
 #[derive(Debug, Default)]
 pub struct Notifications {
     entries: BTreeMap<Subject, UnheardEntry>,
-    /// Of those, the ones that have something to tell and are not under way.
+    /// Those of them that have news to deliver and are not in progress.
     waiting: BTreeSet<Subject>,
-    /// A crowd waits for its summary, and this is when that is looked at next.
+    /// A crowd waits for its summary until this time.
     crowd_until: Option<Duration>,
     ways: BTreeMap<UnitTemplate, Way>,
     /// By instance.
     flights: BTreeMap<String, Flight>,
     last_told: Option<bool>,
     test: Option<TestState>,
-    /// Instances that have failed, and whose news are told otherwise or withdrawn.
+    /// Failed instances whose news are delivered otherwise or withdrawn.
     dropped: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ struct Way {
     summary: Retry,
 }
 
-/// How long it has been failing: before this run, and since when in this one.
+/// How long it has been failing: before this run, and the time since which it fails in this one.
 #[derive(Debug, Clone, Copy)]
 struct Failing {
     before: Duration,
@@ -126,7 +126,7 @@ impl Failing {
 }
 
 impl Notifications {
-    /// Takes in an alert. `wait` is how long it may turn out to be no news.
+    /// Adds an alert. `wait` is how long it may still turn out to be irrelevant.
     pub fn raise(
         &mut self,
         now: Duration,
@@ -153,7 +153,7 @@ impl Notifications {
         entry.is_late &= waits_already;
         match entry.parts.iter_mut().find(|part| part.matter == matter) {
             Some(part) => part.hear(news),
-            // Whoever was told before this run began waits for the end.
+            // A person who was notified before this run began expects the end.
             None => entry.parts.push(Part {
                 matter,
                 told: news.kind.is_end(),
@@ -181,7 +181,7 @@ impl Notifications {
             .is_some_and(|entry| entry.parts.iter().any(|part| part.matter == matter))
     }
 
-    /// Nothing is to be told of it any more. What is under way is.
+    /// Cancels all news of a subject. A delivery in progress continues.
     pub fn withdraw(&mut self, subject: &Subject) {
         if let Some(entry) = self.entries.get_mut(subject) {
             entry.parts.retain_mut(|part| {
@@ -192,7 +192,7 @@ impl Notifications {
         self.settle(subject);
     }
 
-    /// Drops those of whom there is no more, and gives each of the others its way.
+    /// Drops subjects that no longer exist, and assigns each other one its way.
     pub fn retain(&mut self, way_of: impl Fn(&Subject) -> Option<UnitTemplate>) {
         let (dropped, ways) = (&mut self.dropped, &mut self.ways);
         self.entries.retain(|subject, entry| match way_of(subject) {
@@ -211,20 +211,20 @@ impl Notifications {
         self.crowd_until = None;
     }
 
-    /// Asks for a message that a person awaits; while one is under way there is no other.
+    /// Requests a message that a person waits for; while one is in progress there is no other.
     pub fn test(&mut self, way: UnitTemplate, device: Option<DeviceName>) {
         if !self.is_testing() {
             self.test = Some(TestState::Wanted { way, device });
         }
     }
 
-    /// Whether the end of a test is awaited.
+    /// Whether the end of a test is expected.
     #[must_use]
     pub fn is_testing(&self) -> bool {
         matches!(self.test, Some(TestState::Wanted { .. } | TestState::Flying))
     }
 
-    /// Why the last test failed; `None` where it has succeeded, or there was none.
+    /// The reason of the last test's failure; `None` where it has succeeded, or there was none.
     #[must_use]
     pub fn test_failure(&self) -> Option<&str> {
         match &self.test {
@@ -233,7 +233,7 @@ impl Notifications {
         }
     }
 
-    /// The messages that are to go out now. Those of whom `is_silenced` says so wait, and are late.
+    /// The messages that must go out now. Those for which `is_silenced` is true wait, and are late.
     pub fn next_orders(
         &mut self,
         now: Duration,
@@ -251,7 +251,7 @@ impl Notifications {
                 entry.is_late = true;
                 continue;
             }
-            // What may turn out to be no news is not counted before its time.
+            // News that may turn out to be irrelevant is not counted before its time.
             if entry.is_late || entry.retry.is_due(now) {
                 waiting.entry(entry.way.clone()).or_default().push(subject.clone());
             }
@@ -268,7 +268,7 @@ impl Notifications {
         orders
     }
 
-    /// Whether a crowd waits for its summary, so that there is no need to go through it.
+    /// Whether a crowd waits for its summary, so that its entries need not be examined.
     fn is_crowd_waiting(&mut self, now: Duration) -> bool {
         let is_early = self.crowd_until.is_some_and(|until| now < until);
         let is_crowd = self.waiting.len() > MOST_ENTRIES && self.ways.len() == 1;
@@ -344,8 +344,8 @@ impl Notifications {
         is_free
     }
 
-    /// A message has arrived, or has failed for this reason. Returns what that shows of its way, and
-    /// whom it was about.
+    /// A message has been delivered, or has failed for this reason. Returns what that shows about
+    /// its way, and its subjects.
     pub fn finished(
         &mut self,
         now: Duration,
@@ -419,7 +419,8 @@ impl Notifications {
         failing.is_some_and(|failing| failing.lasts(now) >= LONGEST_FAILURE)
     }
 
-    /// Brings what is known of a subject in line with a change: what is told and over is forgotten.
+    /// Updates the record of a subject with a change: matters that are delivered and over are
+    /// forgotten.
     fn settle(&mut self, subject: &Subject) {
         let Some(entry) = self.entries.get_mut(subject) else { return };
         entry.parts.retain(|part| !part.is_done());
@@ -436,8 +437,8 @@ impl Notifications {
         }
     }
 
-    /// When the next delay ends, on monotonic time. What is due and has not gone out waits for another
-    /// event.
+    /// The end of the next delay, on monotonic time. Entries that are due and have not gone out
+    /// wait for another event.
     #[must_use]
     pub fn next(&self, now: Duration) -> Option<Duration> {
         // Only what goes another way is due before that.
@@ -449,12 +450,12 @@ impl Notifications {
         entries.filter_map(|entry| entry.retry.due).chain(summaries).filter(|due| *due > now).min()
     }
 
-    /// The instances whose files nobody needs any more.
+    /// The instances whose files are no longer needed.
     pub fn take_dropped(&mut self) -> Vec<String> {
         std::mem::take(&mut self.dropped)
     }
 
-    /// How many subjects wait to be told.
+    /// The number of subjects that wait for delivery.
     #[must_use]
     pub fn pending(&self) -> usize {
         let flying = self.flights.values().map(|flight| match &flight.of {
@@ -465,7 +466,7 @@ impl Notifications {
         self.waiting.len() + flying.sum::<usize>()
     }
 
-    /// Whether the last one arrived; `None` before there was one.
+    /// Whether the last one was delivered; `None` before there was one.
     #[must_use]
     pub fn last_told(&self) -> Option<bool> {
         self.last_told

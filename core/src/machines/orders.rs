@@ -1,9 +1,9 @@
-//! Recognises orders that are not states: questions, toggles and relative values, as the conventions
-//! know them.
+//! Recognises commands that are not states: queries, toggles and relative values, as the
+//! conventions define them.
 //!
-//! To give one back would ask, switch or dim once more instead of bringing a state back. What no
-//! convention knows is a value, and so is an empty message. The topics on which devices answer are not
-//! looked at.
+//! Restoring such a command would query, switch or dim once more instead of restoring a state. A
+//! message that no convention defines is a value, and so is an empty message. The topics on which
+//! devices answer are not examined.
 
 use crate::topic::{TopicFilter, TopicName};
 
@@ -14,13 +14,14 @@ const TASMOTA_PREFIX: &[u8; 4] = b"cmnd";
 const TASMOTA_TOGGLES: [&[u8]; 7] =
     [b"toggle", b"2", b"blink", b"3", b"blinkoff", b"blink_off", b"4"];
 
-/// Last levels on which a device is asked: that of Zigbee2MQTT and others, and that of Shelly.
+/// The last levels on which a device is queried: that of Zigbee2MQTT and others, and that of
+/// Shelly.
 const QUESTION_LEVELS: [&str; 2] = ["get", "rpc"];
 
-/// Whether a message on this topic, with this payload, is no state.
+/// Whether a message on this topic, with this payload, is not a state.
 #[must_use]
 pub fn is_no_state(topic: &TopicName, payload: &[u8]) -> bool {
-    // Every state is looked at, so this works on bytes, which need not be decoded first.
+    // Every state is checked, so this works on bytes, which need not be decoded first.
     let topic: &[u8] = topic.as_ref();
     let Some(at) = topic.iter().rposition(|&byte| byte == b'/') else { return false };
     let (before, last) = (&topic[..at], &topic[at + 1..]);
@@ -38,7 +39,7 @@ pub fn is_for_questions(filter: &TopicFilter) -> bool {
     last.is_some_and(|last| QUESTION_LEVELS.contains(&last))
 }
 
-/// A sign before a number is none of a relative value: `TimeZone +1` is absolute.
+/// A sign before a number does not always mean a relative value: `TimeZone +1` is absolute.
 fn is_no_tasmota_state(command: &[u8], payload: &[u8]) -> bool {
     let is_toggle = |word: &&[u8]| payload.eq_ignore_ascii_case(word);
     matches!(payload, b"" | b"?" | b"+" | b"-")

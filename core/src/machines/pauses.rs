@@ -1,16 +1,16 @@
-//! Devices that are out of the monitoring for a time, on the boot clock.
+//! Devices that are disabled for a time, on the boot clock.
 //!
-//! A pause is counted on the clock that runs from the machine's start on, also while it is suspended,
-//! and that cannot be set. So a step of the wall clock ends no pause, and a restart of the monitor
-//! moves none. What is left is kept over a boot; the time in which the machine was off is not known
-//! and does not count.
+//! A pause is counted on the clock that starts with the machine, includes suspension, and cannot be
+//! set. So a step of the wall clock ends no pause, and a restart of the monitor moves none. The
+//! remaining time is kept over a boot; the time for which the machine was off is unknown and does
+//! not count.
 
 use crate::model::device_name::DeviceName;
 use crate::model::snapshot::PauseRecord;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Few are paused at a time.
+/// Only a few are paused at a time.
 #[derive(Debug, Clone, Default)]
 pub struct Pauses {
     pauses: BTreeMap<DeviceName, Pause>,
@@ -24,8 +24,8 @@ struct Pause {
 }
 
 impl Pauses {
-    /// A pause that ends so much later than `boot`. A later order replaces an earlier one, but not
-    /// what held before it.
+    /// Adds a pause that ends this much later than `boot`. A later order replaces an earlier one,
+    /// but not the state before it.
     pub fn set(&mut self, name: DeviceName, boot: Duration, span: Duration, enabled_before: bool) {
         let end = boot.saturating_add(span);
         self.pauses
@@ -34,8 +34,8 @@ impl Pauses {
             .or_insert(Pause { end, enabled_before });
     }
 
-    /// Goes on with a pause of an earlier run, perhaps of an earlier boot, which has begun anew to
-    /// count since: what it counts now has passed at least.
+    /// Continues a pause of an earlier run, perhaps of an earlier boot, since which the clock has
+    /// started again: at least its present count has passed.
     pub fn resume(&mut self, name: DeviceName, boot: Duration, record: PauseRecord) {
         let passed = boot.checked_sub(record.at).unwrap_or(boot);
         self.set(name, boot, record.left.saturating_sub(passed), record.enabled_before);
@@ -50,7 +50,7 @@ impl Pauses {
         self.pauses.retain(|name, _| is_known(name));
     }
 
-    /// How long it has still to go.
+    /// The remaining time.
     #[must_use]
     pub fn left(&self, name: &DeviceName, boot: Duration) -> Option<Duration> {
         self.pauses.get(name).map(|pause| pause.end.saturating_sub(boot))
@@ -68,7 +68,7 @@ impl Pauses {
         self.pauses.values().map(|pause| pause.end.saturating_sub(boot)).min()
     }
 
-    /// Takes out those that have ended, each with whether a person had enabled it before.
+    /// Removes those that have ended, each with whether a person had enabled it before.
     pub fn take_ended(&mut self, boot: Duration) -> Vec<(DeviceName, bool)> {
         let mut ended = Vec::new();
         self.pauses.retain(|name, pause| {

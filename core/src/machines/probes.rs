@@ -1,11 +1,11 @@
-//! Round trips on the watch connection, before anybody is taken for silent.
+//! Broker round trips on the watch connection, before a device counts as silent.
 //!
 //! When a deadline has passed, one QoS 1 publication makes a round trip. Its acknowledgement comes
-//! behind everything that the broker had sent before, so a contact that waits on the socket,
-//! because the monitor or the broker was held up, is heard before the verdict.
+//! after everything that the broker had sent before, so a contact that waits on the socket, because
+//! the monitor or the broker was held up, is received before the verdict.
 //!
-//! After a hold-up of the monitor itself a round trip has to show that the line stood meanwhile:
-//! the broker may have dropped it, and devices talked to nobody.
+//! After the monitor itself was held up, a round trip has to show that the connection lasted
+//! meanwhile: the broker may have dropped it, and messages of devices were lost.
 
 use crate::model::device_id::DeviceId;
 use crate::model::message::Token;
@@ -14,10 +14,10 @@ use std::time::Duration;
 /// After this long without an acknowledgement, any other packet proves the line.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Something is always due within a second: after so long without a turn the monitor was held up.
+/// Something is always due within a second: after this long without a turn the monitor was held up.
 const HELD_UP: Duration = Duration::from_secs(2);
 
-/// What the next round trip is to show, and the one under way. All times are monotonic, but for
+/// The purpose of the next round trip, and the one in progress. All times are monotonic, except
 /// those at which alerts were due.
 #[derive(Debug, Default)]
 pub struct Probes {
@@ -26,7 +26,7 @@ pub struct Probes {
     doubt: Option<Doubt>,
 }
 
-/// Devices that a round trip decides on.
+/// Devices that a round trip decides about.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Suspects {
     /// Their deadlines have passed.
@@ -44,37 +44,37 @@ struct Probe {
     suspects: Suspects,
 }
 
-/// The monitor was held up, and no round trip has shown yet that the line stood meanwhile.
+/// The monitor was held up, and no round trip has shown yet that the connection lasted meanwhile.
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
     from: Duration,
     to: Duration,
 }
 
-/// What the answer to a round trip shows.
+/// The meaning of a round trip's answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// None was under way, or the answer may have stood on the socket before contacts that wait
+    /// None was in progress, or the answer may have waited on the socket before contacts that wait
     /// there too: another round trip has to show it.
     Nothing,
     /// When it was sent, nothing of these devices was on its way.
     Silent { sent: Duration, suspects: Suspects },
 }
 
-/// What to think of a round trip that is not answered.
+/// The meaning of a round trip that is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
     /// None is under way for that long.
     NotYet,
     /// The broker sends other packets, so it is alive all the same.
     AsGoodAsAnswered,
-    /// It sends nothing, which is for the keep alive to find.
+    /// It sends nothing, which the keep alive detects.
     WaitOn,
 }
 
 impl Probes {
-    /// Notes a turn after this one before it; after a long time the monitor itself was held up:
-    /// stopped, suspended, starved.
+    /// Notes a turn: a long time since the previous one means that the monitor itself was held up,
+    /// stopped, suspended or starved.
     pub fn note_turn(&mut self, before: Duration, now: Duration) {
         if now > before + HELD_UP {
             let from = self.doubt.map_or(before, |doubt| doubt.from);
@@ -82,23 +82,22 @@ impl Probes {
         }
     }
 
-    /// Puts a device to the test by the next round trip.
+    /// Adds a device to the next round trip.
     pub fn suspect(&mut self, id: DeviceId) {
         self.waiting.overdue.push(id);
     }
 
-    /// The same for one that is expired, whose alert was due then.
+    /// Adds an expired device, whose alert was due at this time.
     pub fn suspect_held(&mut self, due: Duration, id: DeviceId) {
         self.waiting.held.push((due, id));
     }
 
-    /// The same for one that may be gone.
+    /// Adds a device that may be gone.
     pub fn suspect_doubted(&mut self, id: DeviceId) {
         self.waiting.doubted.push(id);
     }
 
-    /// Whether a round trip is to begin now: there is something that it could show, and none is
-    /// under way.
+    /// Whether a round trip must begin now: it has a purpose, and none is in progress.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         let has_suspects = self.waiting != Suspects::default();
@@ -116,7 +115,7 @@ impl Probes {
         self.under_way.as_ref().is_some_and(|probe| probe.token == token)
     }
 
-    /// The round trip under way is at its end.
+    /// The round trip in progress has ended.
     pub fn answered(&mut self) -> Answer {
         let Some(Probe { sent, suspects, .. }) = self.under_way.take() else {
             return Answer::Nothing;
@@ -131,7 +130,7 @@ impl Probes {
         Answer::Silent { sent, suspects }
     }
 
-    /// What to think of the one under way, when the broker was heard last at `last_heard`.
+    /// The verdict on the one in progress, when the broker was last heard at `last_heard`.
     #[must_use]
     pub fn judge(&self, now: Duration, last_heard: Duration) -> Overdue {
         match &self.under_way {
@@ -146,19 +145,19 @@ impl Probes {
         }
     }
 
-    /// Until when it is known that the devices could be heard, on a connection that is lost now.
+    /// The time until which the devices could certainly be heard, on a connection that is lost now.
     #[must_use]
     pub fn sure_until(&self, now: Duration) -> Duration {
         self.doubt.map_or(now, |doubt| doubt.from)
     }
 
-    /// Drops whoever is under suspicion.
+    /// Drops all suspects.
     pub fn forget(&mut self) {
         self.under_way = None;
         self.waiting = Suspects::default();
     }
 
-    /// The connection is lost or new: what was in doubt of the old one is settled.
+    /// The connection is lost or new: doubts about the old one are settled.
     pub fn begin_anew(&mut self) {
         self.forget();
         self.doubt = None;

@@ -1,5 +1,5 @@
-//! Random numbers for jitter, which the seed alone determines, so that the core stays a function of its
-//! inputs.
+//! Random numbers for jitter, determined by the seed alone, so that the core stays a function of
+//! its inputs.
 
 /// The generator SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug)]
@@ -11,7 +11,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Returns a number from 0 to 100, each of which is as likely as any other.
+    /// Returns a number from 0 to 100, uniformly distributed.
     pub fn percent(&mut self) -> u32 {
         u32::try_from(self.next() % 101).unwrap_or(0)
     }

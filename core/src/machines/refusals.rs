@@ -1,13 +1,14 @@
-//! Publications that the broker does not take: reported once for each topic root and reason, until one
-//! is taken again.
+//! Publications that the broker refuses: reported once for each topic root and reason, until one is
+//! accepted again.
 //!
-//! A broker rarely refuses one topic alone: what its access control list leaves out is a branch. So
-//! a root is an own topic's kind (`BASE/expire`), or the first level of any other.
+//! A broker rarely refuses one topic alone: an access control list leaves out a branch. So a root
+//! is an own topic's kind (`BASE/expire`), or the first level of any other.
 
 use crate::topic::TopicName;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Topics kept of one root and reason. Of more, any that is taken ends the refusal.
+/// The number of topics kept of one root and reason. Beyond it, any accepted topic ends the
+/// refusal.
 const MOST_TOPICS: usize = 256;
 
 /// Refusals that have not ended.
@@ -15,7 +16,7 @@ const MOST_TOPICS: usize = 256;
 pub struct Refusals {
     /// By root and reason.
     open: BTreeMap<(String, String), Refused>,
-    /// What the broker cannot do, as it was reported last.
+    /// The features that the broker lacks, as last reported.
     lacks: String,
 }
 
@@ -45,8 +46,8 @@ impl Refusals {
         is_news.then(|| root.to_owned())
     }
 
-    /// Notes a publication that the broker has taken. Returns the root of its topic where that ends
-    /// a refusal.
+    /// Notes a publication that the broker has accepted. Returns the root of its topic where that
+    /// ends a refusal.
     pub fn accepted(&mut self, base: &TopicName, topic: &TopicName) -> Option<String> {
         if self.open.is_empty() {
             return None;
@@ -59,8 +60,8 @@ impl Refusals {
         (self.open.len() < before).then(|| root.to_owned())
     }
 
-    /// Notes what the broker cannot do, which is empty where it can do everything. Returns whether
-    /// something that it lacks is news.
+    /// Notes the features that the broker lacks, which is empty where it supports everything.
+    /// Returns whether any of them is news.
     pub fn lacks(&mut self, what: &str) -> bool {
         let is_news = self.lacks != what && !what.is_empty();
         what.clone_into(&mut self.lacks);

@@ -1,10 +1,10 @@
-//! The restores that wait and those under way: which chunk is read next, what it waits for, and
-//! what has come of it.
+//! The waiting restores and those in progress: the next chunk to read, what it waits for, and the
+//! result.
 //!
-//! A restore reads a device's states chunk by chunk, publishes a chunk, and reads the next when
-//! the broker has acknowledged it. It belongs to its connection: a chunk that was not acknowledged
-//! is read again after the backlog of the next one. A topic on which something arrived after the
-//! reading began is passed over.
+//! A restore reads a device's states chunk by chunk, publishes a chunk, and reads the next when the
+//! broker has acknowledged it. It belongs to its connection: a chunk that was not acknowledged is
+//! read again after the backlog of the next one. A topic on which something arrived after the read
+//! began is skipped.
 
 use crate::model::device_id::DeviceId;
 use crate::model::message::Token;
@@ -12,16 +12,16 @@ use crate::model::state::ReadId;
 use crate::topic::TopicName;
 use std::collections::{BTreeSet, VecDeque};
 
-/// Restores under way at once; each holds one chunk in memory.
+/// The number of concurrent restores; each holds one chunk in memory.
 const MAX_ACTIVE: usize = 4;
 
 /// All restores, under way and waiting.
 #[derive(Debug, Default)]
 pub struct Restores {
-    /// Devices that a restore is due for, in order; no device twice.
+    /// Devices that are due for a restore, in order; no device occurs twice.
     queue: VecDeque<DeviceId>,
     active: Vec<Restore>,
-    /// The restore of everything at the start: asked for once.
+    /// The restore of everything at the start, requested once.
     start: StartRestore,
 }
 
@@ -31,29 +31,29 @@ struct Restore {
     read: ReadId,
     /// The read has not been answered yet.
     reading: bool,
-    /// Where the present chunk began, to read it again after an interruption.
+    /// The start of the present chunk, to read it again after an interruption.
     after: Option<TopicName>,
     next: Option<TopicName>,
     /// Publications of this chunk that the broker has not acknowledged.
     unacknowledged: BTreeSet<Token>,
-    /// Topics on which something arrived since the read was asked for.
+    /// Topics on which something arrived since the read was requested.
     newer: BTreeSet<TopicName>,
-    /// A replay arrived since then, of which only the store knows whether it is news.
+    /// A replay arrived since then; only the store knows whether it is news.
     outdated: bool,
-    /// Of the chunks that are through.
+    /// The published states of the completed chunks.
     done: Tally,
-    /// Of the present chunk, which is read again after an interruption.
+    /// The published states of the present chunk, which is read again after an interruption.
     chunk: Tally,
     /// States of the present chunk that go out at QoS 0, which have no acknowledgement.
     unkept: usize,
-    /// A hello came meanwhile: once more from the beginning.
+    /// A hello arrived meanwhile, so the restore is repeated from the beginning.
     again: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Tally {
     published: usize,
-    /// What the broker did not take; not among the published.
+    /// States that the broker refused; they do not count as published.
     refused: usize,
 }
 
@@ -61,52 +61,52 @@ struct Tally {
 #[derive(Debug, Default)]
 struct StartRestore {
     begun: bool,
-    /// Devices that are not done yet.
+    /// Devices that are not complete yet.
     left: BTreeSet<DeviceId>,
     devices: usize,
     states: usize,
 }
 
-/// The place of a restore that is under way, until one ends.
+/// The index of a restore in progress, until one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestorePlace(usize);
 
-/// What to do with a chunk that was read.
+/// The decision about a chunk that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChunkRead {
     /// Publish it, without these topics.
     Publish(RestorePlace, BTreeSet<TopicName>),
     ReadAgain(RestorePlace),
-    /// Nobody waits for it any more.
+    /// The restore that requested it no longer exists.
     Unwanted,
 }
 
-/// How a restore goes on.
+/// The next step of a restore.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// It waits for the store or for the broker.
     Wait,
-    /// The next chunk is to be read, as soon as the backlog has been taken in.
+    /// The next chunk must be read, as soon as the backlog has been received.
     Read(RestorePlace),
     Finished(Finished),
 }
 
-/// A restore that is through.
+/// A completed restore.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finished {
     pub device: DeviceId,
     published: usize,
-    /// What the broker did not take.
+    /// States that the broker refused.
     refused: usize,
 }
 
-/// What is to be told of a restore.
+/// The report about a restore.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Report {
     Nothing,
-    /// So many states of one device.
+    /// The number of states of one device.
     Device(usize),
-    /// The last device of the start is done.
+    /// The last device of the start is complete.
     Start {
         states: usize,
         devices: usize,
@@ -140,7 +140,7 @@ impl Tally {
 }
 
 impl Restores {
-    /// Asks for a restore of a device; one that is under way is done once more after its end.
+    /// Requests a restore of a device; one in progress is repeated after its end.
     pub fn request(&mut self, device: DeviceId) {
         if let Some(active) = self.active.iter_mut().find(|restore| restore.device == device) {
             active.again = true;
@@ -149,7 +149,7 @@ impl Restores {
         }
     }
 
-    /// Asks for the restore of these devices at the start, the first time that it is called.
+    /// Requests the restore of these devices at the start, the first time that it is called.
     pub fn begin_start(&mut self, devices: impl FnOnce() -> Vec<DeviceId>) {
         if std::mem::replace(&mut self.start.begun, true) {
             return;
@@ -163,7 +163,7 @@ impl Restores {
         }
     }
 
-    /// Begins the restore that waits longest, if there is room for one more.
+    /// Begins the restore that has waited longest, if there is room for one more.
     pub fn begin_next(&mut self) -> Option<RestorePlace> {
         if self.active.len() >= MAX_ACTIVE {
             return None;
@@ -173,7 +173,7 @@ impl Restores {
         Some(RestorePlace(self.active.len() - 1))
     }
 
-    /// The restores that wait for nothing, which an interruption has left.
+    /// The restores that wait for nothing, left by an interruption.
     #[must_use]
     pub fn idle(&self) -> Vec<RestorePlace> {
         let is_idle = |at: &usize| {
@@ -183,7 +183,7 @@ impl Restores {
         (0..self.active.len()).filter(is_idle).map(RestorePlace).collect()
     }
 
-    /// The present chunk is being read. Returns whose states, and behind which topic.
+    /// The present chunk is being read. Returns the device, and the topic after which it begins.
     pub fn read(&mut self, place: RestorePlace, read: ReadId) -> (DeviceId, Option<TopicName>) {
         let restore = &mut self.active[place.0];
         restore.read = read;
@@ -193,7 +193,7 @@ impl Restores {
         (restore.device, restore.after.clone())
     }
 
-    /// A chunk was read, behind which the next one begins.
+    /// A chunk was read, after which the next one begins.
     pub fn chunk_read(&mut self, read: ReadId, next: Option<TopicName>) -> ChunkRead {
         let Some(at) = self.active.iter().position(|r| r.reading && r.read == read) else {
             return ChunkRead::Unwanted;
@@ -208,20 +208,20 @@ impl Restores {
         ChunkRead::Publish(RestorePlace(at), std::mem::take(&mut restore.newer))
     }
 
-    /// A replay arrived: what is being read may be older.
+    /// A replay arrived: the chunk being read may be older.
     pub fn replay_arrived(&mut self) {
         for restore in &mut self.active {
             restore.outdated |= restore.reading;
         }
     }
 
-    /// A state of the present chunk goes out, and its acknowledgement is waited for.
+    /// A state of the present chunk is published, and its acknowledgement is expected.
     pub fn publishes(&mut self, place: RestorePlace, token: Token) {
         self.active[place.0].chunk.published += 1;
         self.awaits(place, token);
     }
 
-    /// The same at QoS 0, where there is no acknowledgement.
+    /// A state is published at QoS 0, where there is no acknowledgement.
     pub fn publishes_unkept(&mut self, place: RestorePlace) {
         self.active[place.0].chunk.published += 1;
         self.active[place.0].unkept += 1;
@@ -246,7 +246,7 @@ impl Restores {
         }
     }
 
-    /// The broker did not take a publication, which is a state or what goes behind those at QoS 0.
+    /// The broker refused a publication, which is a state or the marker behind those at QoS 0.
     pub fn refused(&mut self, token: Token, is_state: bool) -> Step {
         let Some(place) = self.waits_for(token) else { return Step::Wait };
         if is_state {
@@ -255,7 +255,7 @@ impl Restores {
         self.progress(place)
     }
 
-    /// The same of a state at QoS 0, which was not even sent; `is_of` says whose it may be.
+    /// A state at QoS 0 was refused before it was sent; `is_of` decides which device it belongs to.
     pub fn unkept_refused(&mut self, is_of: impl Fn(DeviceId) -> bool) {
         let refused = self.active.iter_mut().find(|r| r.unkept > 0 && is_of(r.device));
         if let Some(restore) = refused {
@@ -268,7 +268,7 @@ impl Restores {
         self.active.iter_mut().position(|r| r.unacknowledged.remove(&token)).map(RestorePlace)
     }
 
-    /// Goes on with the next chunk, or ends the restore, once the present chunk is through.
+    /// Continues with the next chunk, or ends the restore, once the present chunk is complete.
     pub fn progress(&mut self, place: RestorePlace) -> Step {
         let restore = &mut self.active[place.0];
         if restore.reading || !restore.unacknowledged.is_empty() {
@@ -290,8 +290,8 @@ impl Restores {
         Step::Read(place)
     }
 
-    /// What is to be told of a restore that is through. Where the broker swallows what it does not
-    /// allow, nothing is known to have come through.
+    /// The report about a completed restore. Where the broker silently drops what it does not
+    /// allow, no state is known to have been delivered.
     pub fn report(&mut self, finished: &Finished, is_swallowed: bool) -> Report {
         let (published, refused) = if is_swallowed {
             (0, finished.published)
@@ -313,16 +313,16 @@ impl Restores {
         }
     }
 
-    /// Something arrived on the topic, or it was forgotten, which whatever was read before is older
-    /// than. The topic is copied where it is kept.
+    /// Something arrived on the topic, or its state was deleted, so that any earlier read is
+    /// outdated. The topic is copied where it is kept.
     pub fn pass_over(&mut self, topic: &TopicName) {
         for restore in &mut self.active {
             restore.newer.insert(topic.detached());
         }
     }
 
-    /// The connection is gone, and with it what the broker has not acknowledged. The present chunk
-    /// is read again when the backlog of the next connection has been taken in.
+    /// The connection is gone, and with it everything that the broker has not acknowledged. The
+    /// present chunk is read again when the backlog of the next connection has been received.
     pub fn interrupt(&mut self) {
         for restore in &mut self.active {
             restore.reading = false;
@@ -332,8 +332,8 @@ impl Restores {
         }
     }
 
-    /// Forgets everything that concerns devices by their index, which a new configuration changes.
-    /// Returns the devices that a restore was due for.
+    /// Drops everything that refers to devices by their index, which a new configuration changes.
+    /// Returns the devices that were due for a restore.
     pub fn abandon(&mut self) -> Vec<DeviceId> {
         let mut devices: Vec<DeviceId> =
             self.active.drain(..).map(|restore| restore.device).collect();
@@ -357,7 +357,7 @@ mod tests {
         TopicName::new(text).unwrap()
     }
 
-    /// A restore of which so many states were published, with tokens from 1 on.
+    /// A restore with this many published states, with tokens from 1 on.
     fn publishing(states: u64, next: Option<&str>) -> (Restores, RestorePlace) {
         let mut restores = Restores::default();
         restores.request(lamp());

@@ -1,16 +1,16 @@
-//! What the broker may retain on one topic, so that a replay of it is told from news.
+//! The payloads that the broker may retain on one topic, to distinguish a replay from news.
 //!
-//! A broker sends what it retains with every subscription, however old it is. A replay is stale
-//! where it equals a payload that the broker is known to have retained already, or may have: then
-//! what was heard live is newer. Any other replay was retained meanwhile, and is news.
+//! A broker sends its retained message with every subscription, however old it is. A replay is
+//! stale where it equals a payload that the broker is known to have retained already, or may have:
+//! messages received live are then newer. Any other replay was retained meanwhile, and is news.
 //!
-//! In MQTT 5 each live message tells whether it is retained, so one payload is known at most. In
-//! 3.1.1 none does, and any value that was heard since the last replay may be the retained one.
+//! In MQTT 5 each live message states whether it is retained, so at most one payload is known. In
+//! 3.1.1 none does, and any value received since the last replay may be the retained one.
 
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-/// Payloads kept of one topic; of more, those that were heard longest ago are forgotten.
+/// The number of payloads kept of one topic; beyond it, those received longest ago are dropped.
 const MOST: usize = 64;
 
 /// The payloads of a topic of which the broker may retain one.
@@ -18,23 +18,23 @@ const MOST: usize = 64;
 pub struct Retained {
     /// The recorded payload is one of them. It is hashed when another one replaces it.
     is_own: bool,
-    /// Hashes of others, those heard last at the end.
+    /// Hashes of others, those received last at the end.
     others: Vec<u32>,
 }
 
-/// What a replay shows.
+/// The meaning of a replay.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// What is recorded is newer.
+    /// The recorded payload is newer.
     Stale(Retained),
-    /// What is recorded is what the broker retains.
+    /// The recorded payload is the retained one.
     Confirmed(Retained),
-    /// It is newer than what is recorded.
+    /// It is newer than the recorded payload.
     News(Retained),
 }
 
 impl Retained {
-    /// As it was stored. What nothing is known of may be retained as well as not.
+    /// The payloads as stored. A payload of which nothing is known may or may not be retained.
     #[must_use]
     pub fn stored(is_own: bool, others: Vec<u32>) -> Self {
         Self { is_own, others }
@@ -56,7 +56,7 @@ impl Retained {
         &self.others
     }
 
-    /// A payload that the broker does not retain takes the place of the recorded one.
+    /// A payload that the broker does not retain replaces the recorded one.
     #[must_use]
     pub fn replaced(mut self, recorded: &[u8]) -> Self {
         if std::mem::take(&mut self.is_own) {
@@ -65,7 +65,7 @@ impl Retained {
         self
     }
 
-    /// The same of a payload that the broker may retain or not.
+    /// A payload that the broker may or may not retain replaces the recorded one.
     #[must_use]
     pub fn replaced_untold(mut self, recorded: &[u8], payload: &[u8]) -> Self {
         if self.is_own && recorded != payload {
@@ -75,7 +75,7 @@ impl Retained {
         self
     }
 
-    /// The broker has sent what it retains.
+    /// The broker has sent its retained message.
     #[must_use]
     pub fn replayed(&self, recorded: &[u8], payload: &[u8]) -> Replay {
         let hash = || hash(payload);
@@ -151,7 +151,7 @@ mod tests {
         let last = &value(1_000);
         assert!(matches!(retained.replayed(last, &value(999)), Replay::Stale(_)));
         assert!(matches!(retained.replayed(last, &value(9)), Replay::News(_)));
-        // Few values that alternate are each kept once.
+        // A few alternating values are each kept once.
         let mut retained = Retained::default();
         for _ in 0..1_000 {
             retained = retained.replaced_untold(b"on", b"off").replaced_untold(b"off", b"on");

@@ -1,35 +1,36 @@
-//! Whose records wait to be saved, and when a batch of them goes to the store.
+//! The records that wait to be saved, and the time at which a batch of them goes to the store.
 //!
-//! Changes gather until something is worth a round, and a round goes out in batches, one at a time.
-//! What changes meanwhile is for the next round, so that a fleet that never pauses does not keep the
-//! store writing.
+//! Changes accumulate until something is worth a round, and a round goes out in batches, one at a
+//! time. Later changes belong to the next round, so that a fleet that never pauses does not keep
+//! the store writing.
 
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use std::time::Duration;
 
-/// Devices in one batch, since the store holds a batch in memory until it is on disk.
+/// The number of devices in one batch, because the store holds a batch in memory until it is on
+/// disk.
 const LARGEST_BATCH: usize = 1_000;
 
-/// What waits to be saved.
+/// The records that wait to be saved.
 #[derive(Debug, Default)]
 pub struct SaveQueue {
-    /// Devices whose record has changed; each is in it once, by its flag.
+    /// Devices whose record has changed; a flag ensures that each occurs once.
     changed: Vec<DeviceId>,
     /// Devices that are being saved, batch after batch.
     round: Vec<DeviceId>,
-    /// Names whose records are to be dropped.
+    /// Names whose records must be deleted.
     gone: Vec<DeviceName>,
-    /// Something changed that should not wait for the next interval.
+    /// A change that should not wait for the next interval.
     is_urgent: bool,
     is_outstanding: bool,
-    /// The store has been read, so that saving cannot overwrite what is not known yet.
+    /// The store has been read, so saving cannot overwrite unknown records.
     is_known: bool,
-    /// Watched time as of the last batch.
+    /// The watched time at the last batch.
     saved_watched: Duration,
 }
 
-/// What goes to the store next.
+/// The next write to the store.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
     pub changed: Vec<DeviceId>,
@@ -37,7 +38,7 @@ pub struct Batch {
 }
 
 impl SaveQueue {
-    /// The store has been read; whether that is news.
+    /// The store has been read; returns whether that is news.
     pub fn store_read(&mut self) -> bool {
         !std::mem::replace(&mut self.is_known, true)
     }
@@ -55,28 +56,28 @@ impl SaveQueue {
         }
     }
 
-    /// What has changed should not wait for the next interval, if this is so.
+    /// Whether the change should not wait for the next interval.
     pub fn hurry_if(&mut self, urgent: bool) {
         self.is_urgent |= urgent;
     }
 
-    /// The record of a device that left is to be dropped.
+    /// The record of a removed device must be deleted.
     pub fn left(&mut self, name: DeviceName) {
         self.gone.push(name);
     }
 
-    /// Keeps the records of those that are back.
+    /// Keeps the records of devices that have returned.
     pub fn keep(&mut self, is_back: impl Fn(&DeviceName) -> bool) {
         self.gone.retain(|name| !is_back(name));
     }
 
-    /// From time to time: whether anything moved decides on a round.
+    /// Called at intervals: starts a round if anything has moved.
     pub fn interval_passed(&mut self, watched: Duration) {
         self.is_urgent |= watched != self.saved_watched || !self.changed.is_empty();
     }
 
-    /// Less time was watched than was thought; whether more than that was saved, which a crash must
-    /// not keep.
+    /// Less time was watched than assumed; returns whether more than that was saved, which must not
+    /// remain after a crash.
     pub fn watched_less(&mut self, watched: Duration) -> bool {
         let too_much = watched < self.saved_watched;
         self.is_urgent |= too_much;
@@ -111,7 +112,7 @@ impl SaveQueue {
         })
     }
 
-    /// For a new configuration, in which the devices have other places.
+    /// Applies a new configuration, in which the devices have other indices.
     pub fn forget_devices(&mut self) {
         self.changed.clear();
         self.round.clear();

@@ -1,19 +1,18 @@
-//! Whether another monitor publishes below the same base topic.
+//! Detects another monitor that publishes below the same base topic.
 //!
-//! Everything that a monitor says of itself lies there, so that two that share one are each taken
-//! for the other. What comes back of this one's own words differs from another's in what it says:
-//! `up` counts the seconds from its own start, so that another's count is ahead of this one's, or
-//! behind what has come back already.
+//! All of a monitor's own topics lie there, so two that share one are mistaken for each other. A
+//! monitor's own messages differ from another's in their contents: `up` counts the seconds from its
+//! own start, so another's count is ahead of its own, or behind what has already come back.
 
 use std::time::Duration;
 
-/// What a former connection of this monitor has sent may arrive so long after a new one stands, its
-/// will among it.
+/// Messages of this monitor's former connection, including its will, may arrive this long after a
+/// new one is established.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub struct SharedBase {
-    /// When the watch connection was made; `None` without one.
+    /// The time at which the watch connection was made; `None` without one.
     since: Option<Duration>,
     /// The highest own or foreign count of this connection.
     highest: u64,
@@ -56,7 +55,7 @@ impl SharedBase {
         }
     }
 
-    /// Whether it is to be told now: once for all.
+    /// Whether to report it now, which happens once.
     pub fn tell(&mut self) -> bool {
         !std::mem::replace(&mut self.told, true)
     }

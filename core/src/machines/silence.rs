@@ -1,8 +1,8 @@
 //! How long one device has been silent, and when that becomes too long.
 //!
-//! Silence is measured in watched time (see [`super::clock`]), so that an outage of the broker is
-//! nobody's silence. An entry in the table of deadlines stays where it is when the device speaks:
-//! when its time comes, the device is looked at, and gets a later entry.
+//! Silence is measured in watched time (see [`super::clock`]), so an outage of the broker never
+//! counts as silence. An entry in the table of deadlines stays where it is when the device speaks:
+//! when its time comes, the device is checked, and gets a later entry.
 
 pub mod rhythm;
 
@@ -16,23 +16,24 @@ use std::time::Duration;
 /// After an outage a living device has this long, or its own timeout if that is shorter.
 pub const GRACE: Duration = Duration::from_secs(60);
 
-/// Graces in a row for a device that stays silent.
+/// The number of consecutive graces for a device that stays silent.
 const MAX_GRACES: u8 = 3;
 
-/// What a device says while the one that it is heard through is down is lost. After the return of
-/// that one it has its timeout anew; of a longer timeout so much, or what it had left before.
+/// Messages of a device are lost while the device through which it is heard is down. After the
+/// return of that one its timeout starts again; of a longer timeout it gets this much, or the rest
+/// that it had before.
 const LONGEST_RETURN: Duration = Duration::from_secs(3600);
 
-/// A silence that raised an alarm counts as no more than so many timeouts: a device that was broken
+/// A silence that raised an alarm counts as at most this many timeouts: a device that was broken
 /// for a week must not be waited for from then on, and one that was only slow is waited for longer.
 const ALARMED: u32 = 2;
 
-/// What the configuration says of a device's silence.
+/// The configuration of a device's silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// The longest silence; `None` never ends.
+    /// The longest allowed silence; `None` never ends.
     pub timeout: Option<Duration>,
-    /// The timeout follows from what is learned, and the one above is the first.
+    /// The timeout is derived from the learned silences, and the one above is the first.
     pub auto: bool,
     /// Whether silence can be heard at all: there are watchTopics.
     pub is_watched: bool,
@@ -53,45 +54,45 @@ pub struct Silence {
     graces: u8,
     auto: bool,
     is_watched: bool,
-    /// The broker refused one of its watch filters, so its silence says nothing.
+    /// The broker refused one of its watch filters, so its silence means nothing.
     is_deaf: bool,
-    /// The table of deadlines holds an entry for it, or it is about to be looked at.
+    /// The table of deadlines has an entry for it, or it is about to be checked.
     is_pending: bool,
-    /// The alerts of others wait for its next word.
+    /// The alerts of other devices wait for its next message.
     is_awaited: bool,
 }
 
-/// Whose silence a contact ends, which decides what is learned from it.
+/// The kind of silence that a contact ends, which decides what is learned from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Out of the monitoring: nothing is learned.
+    /// The device is disabled: nothing is learned.
     Disabled,
     Quiet,
     Alarmed,
 }
 
-/// A contact, as it looks from the silence that it ended.
+/// A contact, in terms of the silence that it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndedSilence {
-    /// There was no contact before.
+    /// There was no earlier contact.
     pub is_first: bool,
-    /// How long the silence was.
+    /// The length of the silence.
     pub silence: Duration,
-    /// The alerts of others have waited for it.
+    /// The alerts of other devices have waited for it.
     pub is_awaited: bool,
 }
 
-/// Whether a silence that is too long is forgiven for a while.
+/// Whether an excessive silence is forgiven for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grace {
-    /// No outage is that recent, or too many graces went by.
+    /// No outage is recent enough, or too many graces have passed.
     None,
-    /// Until then.
+    /// Until this time.
     Until { end: Duration, is_new: bool },
 }
 
 impl Silence {
-    /// A device of which nothing is known, silent from now on.
+    /// An unknown device, silent from now on.
     #[must_use]
     pub fn new(terms: Terms, watched: Duration) -> Self {
         Self {
@@ -109,7 +110,7 @@ impl Silence {
         }
     }
 
-    /// A contact ends the silence, and another one begins.
+    /// A contact ends the silence, and a new one begins.
     pub fn end(&mut self, wall: Duration, watched: Duration, standing: Standing) -> EndedSilence {
         let ended = EndedSilence {
             is_first: self.last_contact.is_none(),
@@ -130,14 +131,14 @@ impl Silence {
         let most = match (standing, self.timeout()) {
             (Standing::Disabled, _) => return,
             (Standing::Alarmed, Some(timeout)) if was_known => timeout.saturating_mul(ALARMED),
-            // A night that was taken for a death counts as a night, and there is one such alarm.
+            // A night that raised an alarm counts as a night, and there is only one such alarm.
             (Standing::Alarmed, Some(timeout)) => timeout.saturating_mul(ALARMED).max(UNLEARNED),
             (Standing::Alarmed, None) | (Standing::Quiet, _) => Duration::MAX,
         };
         self.rhythm.note(silence.min(most), watched);
     }
 
-    /// The alerts of others wait for the next word.
+    /// The alerts of other devices wait for the next message.
     pub fn await_word(&mut self) {
         self.is_awaited = true;
     }
@@ -147,24 +148,25 @@ impl Silence {
         self.is_awaited = false;
     }
 
-    /// The wall clock has stepped; whether the time of the last contact is another one now.
+    /// The wall clock has stepped; returns whether the time of the last contact has changed.
     pub fn follow_clock(&mut self, step: ClockStep) -> bool {
         let followed = self.last_contact.map(|contact| step.follow(contact));
         std::mem::replace(&mut self.last_contact, followed) != followed
     }
 
-    /// Begins anew without a contact.
+    /// Starts again without a contact.
     pub fn begin_anew(&mut self, watched: Duration) {
         self.since = watched;
     }
 
-    /// Less time was watched than was thought: what was read late is as young as can be.
+    /// Less time was watched than assumed: a record that was read late counts as recent as
+    /// possible.
     pub fn begin_no_later(&mut self, watched: Duration) {
         self.since = self.since.min(watched);
     }
 
-    /// Leaves the time out in which the device could not be heard because another one was down from
-    /// `from` on.
+    /// Excludes the time from `from` on in which the device could not be heard because another one
+    /// was down.
     pub fn leave_out(&mut self, from: Duration, watched: Duration) {
         self.since += watched.saturating_sub(from.max(self.since));
         let Some(timeout) = self.timeout() else { return };
@@ -175,7 +177,7 @@ impl Silence {
         }
     }
 
-    /// Grants what is left of a grace after watching was resumed, once a stretch of watched time.
+    /// Grants the rest of a grace after watching was resumed, once a stretch of watched time.
     pub fn grant(&mut self, resumed_at: Duration, stretch: u32, watched: Duration) -> Grace {
         let end = resumed_at + self.grace();
         if watched >= end {
@@ -192,8 +194,8 @@ impl Silence {
         Grace::Until { end, is_new }
     }
 
-    /// Whether it can be heard; true where that is news. One that can be heard again was not silent
-    /// before.
+    /// Sets whether it can be heard; returns whether that changed. A device that can be heard again
+    /// was not silent before.
     pub fn set_deaf(&mut self, is_deaf: bool, watched: Duration) -> bool {
         if self.is_deaf && !is_deaf {
             self.since = watched;
@@ -201,9 +203,9 @@ impl Silence {
         std::mem::replace(&mut self.is_deaf, is_deaf) != is_deaf
     }
 
-    /// Takes what was learned as the timeout, where the file says so; whether that is another one.
-    /// A shorter one waits until the device speaks in time for it: nobody expires by being known
-    /// better.
+    /// Applies the learned timeout, where the file requests it; returns whether it has changed. A
+    /// shorter one waits until the device speaks in time for it: better knowledge never expires a
+    /// device.
     pub fn adopt_timeout(&mut self, watched: Duration) -> bool {
         if !self.auto {
             return false;
@@ -218,19 +220,20 @@ impl Silence {
         self.timeout.replace(learned) != Some(learned)
     }
 
-    /// When the table of deadlines is to look at the device, unless it will anyway or never need.
+    /// The time at which the table of deadlines must check the device, unless it will anyway or
+    /// never has to.
     pub fn enter(&mut self) -> Option<Duration> {
         let due = self.deadline().filter(|_| !self.is_pending)?;
         self.is_pending = true;
         Some(due)
     }
 
-    /// Another part of the monitor sees to it that the device is looked at.
+    /// Another part of the monitor ensures that the device is checked.
     pub fn hold(&mut self) {
         self.is_pending = true;
     }
 
-    /// Nothing will look at the device any more.
+    /// Nothing will check the device any more.
     pub fn leave_table(&mut self) {
         self.is_pending = false;
     }
@@ -240,8 +243,8 @@ impl Silence {
         self.is_pending
     }
 
-    /// When the silence becomes too long; `None` without watchTopics or a timeout, and where the
-    /// broker refused a filter.
+    /// The time at which the silence becomes too long; `None` without watchTopics or a timeout, and
+    /// where the broker refused a filter.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         if !self.is_watched || self.is_deaf {
@@ -277,13 +280,13 @@ impl Silence {
         self.since >= watched && self.last_contact.is_some()
     }
 
-    /// Wall clock of the last contact.
+    /// The wall clock at the last contact.
     #[must_use]
     pub fn last_contact(&self) -> Option<Duration> {
         self.last_contact
     }
 
-    /// What the device has at least after it could not be heard.
+    /// The least time of the device after it could not be heard.
     #[must_use]
     pub fn grace(&self) -> Duration {
         self.timeout().map_or(GRACE, |timeout| timeout.min(GRACE))
@@ -294,21 +297,21 @@ impl Silence {
         self.rhythm.learned(watched)
     }
 
-    /// Goes on with what an earlier run has learned.
+    /// Continues with the learned silences of an earlier run.
     pub fn know(&mut self, record: &DeviceRecord) {
         self.rhythm = Rhythm::restored(record.rhythm);
     }
 
-    /// Goes on with the silence of an earlier run, which ended at this watched time: a record cannot
-    /// be younger.
+    /// Continues the silence of an earlier run, which ended at this watched time: a record cannot
+    /// be more recent.
     pub fn resume(&mut self, record: &DeviceRecord, watched: Duration) {
         self.last_contact = record.last_contact;
         self.since = record.silent_since.min(watched);
         self.graces = record.graces;
     }
 
-    /// Goes on where the device of the same name in the configuration before was, in which it was in
-    /// the monitoring or not.
+    /// Continues from the device of the same name in the previous configuration, in which it was
+    /// enabled or not.
     pub fn inherit(&mut self, before: &Self, was_enabled: bool) {
         if before.is_watched && was_enabled {
             self.since = before.since;
@@ -323,17 +326,18 @@ impl Silence {
     /// Moves its times when the watched time of earlier runs becomes known.
     pub fn carry_over(&mut self, earlier: Duration) {
         self.since += earlier;
-        // It was learned on another time, and of seconds.
+        // It was learned on another time base, and in seconds.
         self.rhythm = Rhythm::default();
     }
 
-    /// Puts down what the store is to keep.
+    /// Writes the part that the store keeps.
     #[must_use]
     pub fn record(&self, record: DeviceRecord) -> DeviceRecord {
         DeviceRecord {
             last_contact: self.last_contact,
-            // Nobody listened so far, so the silence of one that gets watchTopics before the next
-            // start begins with that: a record is taken to be no younger than its run.
+            // The monitor has not listened so far, so the silence of a device that gets watchTopics
+            // before the next start begins at that start: a record counts as no more recent than
+            // its run.
             silent_since: if self.is_watched { self.since } else { Duration::MAX },
             graces: self.graces,
             rhythm: self.rhythm.record(),
@@ -342,7 +346,7 @@ impl Silence {
     }
 }
 
-/// A timeout below a millisecond is one of a millisecond.
+/// A timeout below a millisecond counts as a millisecond.
 fn to_millis(timeout: Duration) -> NonZeroU64 {
     let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     NonZeroU64::new(millis).unwrap_or(NonZeroU64::MIN)

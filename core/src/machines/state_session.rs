@@ -1,10 +1,10 @@
-//! The state connection: how far its backlog has been taken in, which filters the broker may hold
-//! for it, and what of its losses has been told.
+//! The state connection: how much of its backlog has been received, which filters the broker may
+//! hold for it, and which of its losses have been reported.
 //!
 //! MQTT has no signal for the end of a backlog. So a first marker is published, then the filters
-//! are subscribed, then a second marker is published; when both came back and it was quiet for a
-//! moment, everything that the broker held has been seen. Without a session at the broker there is
-//! no subscription that could bring the first marker back, and no backlog before it.
+//! are subscribed, then a second marker is published; when both have come back and it was quiet for
+//! a moment, the whole backlog has been received. Without a session at the broker there is no
+//! subscription that could bring the first marker back, and no backlog before it.
 
 use crate::model::message::{FilterRefusal, LossReason, Protocol};
 use crate::model::plan::{Plan, filters_beyond, find};
@@ -13,62 +13,63 @@ use crate::topic::TopicFilter;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Quiet for this long after the markers: the backlog is in.
+/// After this long without a message behind the markers, the backlog is complete.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// Markers that have not come back this long after the last message are given up.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A broker may pass no marker on to a client without the right to it, and a house is never quiet
-/// for long: this is the end of waiting for markers.
+/// The time limit for waiting for markers: a broker may withhold markers from a client without the
+/// permission, and a busy home is never quiet for long.
 const BACKLOG_PATIENCE: Duration = Duration::from_secs(300);
 
-/// And this the end of waiting for quiet; what arrives later is newer, and known to be.
+/// The time limit for waiting for quiet; messages that arrive later are newer, and known to be.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A state connection that is back within this time was not worth an alert.
+/// A state connection that returns within this time causes no alert.
 const LOSS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The state connection's condition. All times are monotonic.
+/// The condition of the state connection. All times are monotonic.
 #[derive(Debug, Default)]
 pub struct StateSession {
     protocol: Option<Protocol>,
     backlog: Backlog,
     /// The second marker of this connection has not come back, although it was quiet.
     swallowed: bool,
-    /// This was told.
+    /// This has been reported.
     told_swallowed: bool,
-    /// Payload of this connection's markers, by which those of an earlier one are recognized.
+    /// The payload of this connection's markers, which distinguishes them from those of an earlier
+    /// one.
     marker: String,
     connections: u64,
-    /// How often was subscribed to on this connection, which its second markers number.
+    /// The number of subscriptions on this connection, which its second markers carry.
     subscribed: u64,
-    /// What the kept session may be subscribed to beyond what the configuration asks for.
+    /// Filters to which the kept session may be subscribed beyond those of the configuration.
     stale: BTreeSet<TopicFilter>,
-    /// The store knows all that the configuration asks for, and all that is stale.
+    /// The store knows all filters of the configuration, and all stale ones.
     stored: bool,
     /// Unsubscribed before the second marker, so that its return proves them gone.
     leaving: BTreeSet<TopicFilter>,
     refused: BTreeSet<TopicFilter>,
     /// The broker last refused the filter that brings markers back.
     markers_refused: bool,
-    /// A loss that is not told yet, with the time of telling.
+    /// A loss that has not been reported yet, with the time of the report.
     loss: Option<(Duration, LossReason)>,
     told_lost: bool,
 }
 
-/// How much of what the broker kept has arrived.
+/// How much of the broker's backlog has arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Backlog {
     /// No connection.
     #[default]
     Away,
-    /// The markers (first, second) still to come back; given up at `until`.
-    /// Each message moves that on, but not past `latest`.
+    /// The markers (first, second) that have not come back; given up at `until`. Each message moves
+    /// that on, but not past `latest`.
     Draining { first: bool, second: bool, until: Duration, latest: Duration },
-    /// Both came back; done when it stays quiet until then, and at `latest` where it never does.
+    /// Both came back; complete when it stays quiet until then, and at `latest` in any case.
     Settling { until: Duration, latest: Duration },
-    /// All of it: restores may go out.
+    /// All of it: restores may begin.
     TakenIn,
 }
 
@@ -79,44 +80,44 @@ pub enum Marker {
     Second,
 }
 
-/// The connection stands.
+/// The connection is established.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Connected {
-    /// A loss that was told is over.
+    /// A reported loss is over.
     pub is_back: bool,
-    /// When to look whether the backlog is in.
+    /// When to check whether the backlog is complete.
     pub wake: Duration,
 }
 
-/// What the return of the second marker shows.
+/// The meaning of the second marker's return.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Returned {
-    /// Stale filters are gone from the session for certain, which the store is to know.
+    /// Stale filters are certainly gone from the session, which the store must record.
     pub filters_left: bool,
-    /// It was told that the broker swallows markers, and it does no longer.
+    /// It was reported that the broker drops markers, which it no longer does.
     pub passes_again: bool,
 }
 
-/// What has become of the backlog.
+/// The progress of the backlog.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BacklogProgress {
     /// Nothing is waited for.
     Nothing,
-    /// It is to be looked at again then.
+    /// It must be checked again at this time.
     WaitUntil(Duration),
-    /// Everything is in.
+    /// The backlog is complete.
     TakenIn {
-        /// The broker was found to swallow the second marker, which has not been told.
+        /// The broker was found to drop the second marker, which has not been reported.
         swallows: bool,
     },
 }
 
-/// What to do about a loss whose time has come.
+/// The decision about a loss whose time has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Loss {
     Nothing,
     Tell(LossReason),
-    /// The other connection is down too, whose alert says it all. Look again then.
+    /// The other connection is down too, and its alert covers this one. Check again at this time.
     WaitUntil(Duration),
 }
 
@@ -127,7 +128,7 @@ impl StateSession {
         self.protocol
     }
 
-    /// Whether everything that the broker kept has been seen.
+    /// Whether the whole backlog has been received.
     #[must_use]
     pub fn is_taken_in(&self) -> bool {
         self.backlog == Backlog::TakenIn
@@ -139,30 +140,30 @@ impl StateSession {
         matches!(self.backlog, Backlog::Draining { .. })
     }
 
-    /// Whether the broker is known to drop what this connection publishes, and to acknowledge it:
-    /// in MQTT 3.1.1 there is no other way to refuse a publication.
+    /// Whether the broker is known to drop the publications of this connection and to acknowledge
+    /// them: MQTT 3.1.1 has no other way to refuse a publication.
     #[must_use]
     pub fn is_swallowed(&self) -> bool {
         self.swallowed && self.protocol == Some(Protocol::V311)
     }
 
-    /// Payload of the connection's markers, to which those behind something add its number.
+    /// The payload of the connection's markers, to which second markers append their number.
     #[must_use]
     pub fn marker(&self) -> &str {
         &self.marker
     }
 
-    /// Number of the last subscription, which the second marker bears.
+    /// The number of the last subscription, which the second marker carries.
     #[must_use]
     pub fn subscription(&self) -> u64 {
         self.subscribed
     }
 
-    /// Whether a message with the retain flag is what the broker retains, and no live one. In MQTT
-    /// 5 the flag is kept on live ones too, so it depends on where it comes: what the broker sends
-    /// because of a subscription comes between the two markers, or a little later. Ahead of them
-    /// comes what was queued, and again what was `sent_before`, perhaps as a replay. Where no marker
-    /// is known to come back, nothing tells the two apart, and old values must not replace newer ones.
+    /// Whether a message with the retain flag is a retained message rather than a live one. In MQTT
+    /// 5 live messages keep the flag too, so the position decides: messages sent because of a
+    /// subscription arrive between the two markers, or a little later. Ahead of them arrive queued
+    /// messages, and again those `sent_before`, perhaps as a replay. Where no marker is known to
+    /// come back, the two cannot be distinguished, and old values must not replace newer ones.
     #[must_use]
     pub fn is_replay(&self, sent_before: bool) -> bool {
         match (self.protocol, &self.backlog) {
@@ -175,7 +176,7 @@ impl StateSession {
         }
     }
 
-    /// The connection stands, with the session that the broker kept or without one.
+    /// The connection is established, with the session that the broker kept or without one.
     pub fn connected(&mut self, now: Now, protocol: Protocol, session_present: bool) -> Connected {
         self.protocol = Some(protocol);
         self.loss = None;
@@ -192,8 +193,8 @@ impl StateSession {
         Connected { is_back: std::mem::take(&mut self.told_lost), wake: until }
     }
 
-    /// More is subscribed to, or again, and what the broker retains comes once more ahead of another
-    /// second marker. Returns when to look whether that is in.
+    /// Further filters are subscribed, or the same again, and the broker's retained messages arrive
+    /// once more ahead of another second marker. Returns when to check whether they are complete.
     pub fn subscribes_again(&mut self, now: Duration) -> Duration {
         let first = matches!(self.backlog, Backlog::Draining { first: true, .. });
         self.subscribed += 1;
@@ -202,7 +203,7 @@ impl StateSession {
         until
     }
 
-    /// The connection is gone. Returns when to look whether that is to be told.
+    /// The connection is gone. Returns when to check whether to report that.
     pub fn disconnected(&mut self, now: Duration, reason: LossReason) -> Duration {
         self.protocol = None;
         self.backlog = Backlog::Away;
@@ -211,7 +212,8 @@ impl StateSession {
         due
     }
 
-    /// The time has come to look at a loss. `other_is_up` is whether the watch connection stands.
+    /// Checks a loss whose time has come. `other_is_up` is whether the watch connection is
+    /// established.
     pub fn loss_due(&mut self, now: Duration, due: Duration, other_is_up: bool) -> Loss {
         match &mut self.loss {
             Some((when, _)) if *when == due && !other_is_up => {
@@ -226,7 +228,7 @@ impl StateSession {
         }
     }
 
-    /// The filters that the store has to know before the broker does, unless it knows them.
+    /// The filters that the store must know before the broker does, unless it already does.
     pub fn filters_to_store(&mut self, plan: &Plan) -> Option<Vec<TopicFilter>> {
         (!std::mem::replace(&mut self.stored, true)).then(|| self.filters(plan))
     }
@@ -249,7 +251,7 @@ impl StateSession {
         self.leaving = self.stale.clone();
     }
 
-    /// The configuration asks for another plan than it `had`. Returns what of it is new.
+    /// The configuration requests another plan than the one that it `had`. Returns the new part.
     pub fn replan(&mut self, had: &Plan, plan: &Plan) -> Plan {
         let new: Plan = plan.iter().filter(|s| find(had, &s.filter).is_none()).cloned().collect();
         self.stored &= new.iter().all(|wanted| self.stale.contains(&wanted.filter));
@@ -258,7 +260,7 @@ impl StateSession {
         new
     }
 
-    /// Takes in which filters the kept session may have.
+    /// Records which filters the kept session may have.
     pub fn filters_known(&mut self, filters: Vec<TopicFilter>, plan: &Plan) {
         let (planned, stale): (BTreeSet<_>, BTreeSet<_>) =
             filters.into_iter().partition(|filter| find(plan, filter).is_some());
@@ -266,8 +268,8 @@ impl StateSession {
         self.stale.extend(stale);
     }
 
-    /// Every subscription is answered. `is_marker` tells the filter that brings markers back. Returns
-    /// the refusals that are news.
+    /// Every subscription is answered. `is_marker` identifies the filter that brings markers back.
+    /// Returns the refusals that are news.
     pub fn subscribed<'r>(
         &mut self,
         refused: &'r [FilterRefusal],
@@ -275,13 +277,13 @@ impl StateSession {
     ) -> Vec<&'r FilterRefusal> {
         let before = std::mem::take(&mut self.refused);
         self.refused = refused.iter().map(|refusal| refusal.filter.clone()).collect();
-        // A later subscription on the same connection may be one to other filters alone.
+        // A later subscription on the same connection may be for other filters alone.
         self.markers_refused &= self.subscribed > 0;
         self.markers_refused |= self.refused.iter().any(is_marker);
         refused.iter().filter(|refusal| !before.contains(&refusal.filter)).collect()
     }
 
-    /// Whether no marker can come back, although one is waited for.
+    /// Whether no marker can come back, although one is expected.
     #[must_use]
     pub fn waits_in_vain(&self) -> bool {
         self.is_draining() && self.markers_refused
@@ -308,7 +310,7 @@ impl StateSession {
         }
     }
 
-    /// A message arrived, a marker or another, which moves the end of the backlog on.
+    /// A message arrived, a marker or another, which moves the end of the backlog.
     pub fn message_arrived(&mut self, now: Duration) -> BacklogProgress {
         match &mut self.backlog {
             Backlog::Away | Backlog::TakenIn => BacklogProgress::Nothing,
@@ -324,13 +326,13 @@ impl StateSession {
         }
     }
 
-    /// Nothing more is known to be on its way: a moment of quiet ends the backlog.
+    /// Nothing more is known to be in transit: a moment of quiet ends the backlog.
     pub fn settle(&mut self, now: Duration) -> BacklogProgress {
         self.backlog = Backlog::Settling { until: now + QUIET, latest: now + SETTLE_PATIENCE };
         BacklogProgress::WaitUntil(now + QUIET)
     }
 
-    /// Looks whether the backlog is in, or given up.
+    /// Checks whether the backlog is complete, or given up.
     pub fn look(&mut self, now: Duration) -> BacklogProgress {
         let until = match self.backlog {
             Backlog::Away | Backlog::TakenIn => return BacklogProgress::Nothing,
@@ -344,8 +346,8 @@ impl StateSession {
         BacklogProgress::TakenIn { swallows }
     }
 
-    /// A marker that does not come back although the broker has nothing else to pass on was dropped.
-    /// In a house that is never quiet it may only be late. Returns whether that is to be told.
+    /// A marker that does not come back although the broker has nothing else to deliver was
+    /// dropped. In a home that is never quiet it may only be late. Returns whether to report that.
     fn note_missing_marker(&mut self, now: Duration) -> bool {
         let Backlog::Draining { second: true, latest, .. } = self.backlog else { return false };
         if now >= latest {

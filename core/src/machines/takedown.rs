@@ -1,9 +1,10 @@
-//! Takes down what a monitor left under names that it no longer has.
+//! Removes what a monitor left behind under names that it no longer uses.
 //!
-//! What happens goes in by the methods, and what is to be done comes out as [`Order`]s. An identity that is no longer in use stays in the store's record until all that it
-//! left has been taken down, so that a crash at any point only has it done again.
+//! Events go in through the methods, and the resulting work comes out as [`Order`]s. A former
+//! identity stays in the store's record until everything that it left behind has been removed, so
+//! that a crash at any point only causes a repetition.
 //!
-//! What a store of another machine speaks of is left alone, since it belongs to that machine.
+//! Identities in a store of another machine are left alone, because they belong to that machine.
 
 mod background;
 mod broker;
@@ -25,21 +26,21 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long to wait before units are stopped again that could not be.
+/// The delay before units are stopped again after a failure.
 const UNITS_RETRY: Duration = Duration::from_secs(10);
 
-/// What may come of a former session is waited for no longer than this before states are restored.
+/// Messages of a former session are waited for no longer than this before states are restored.
 const RESTORE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is to be done, in order.
+/// The work to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Keep this on disk.
+    /// Save this record.
     Save(IdentityRecord),
-    /// Let a person know.
+    /// Report this to people.
     Report(Finding),
-    /// Stop those of these units that bear the mark of the former clientid, unless a monitor of this
-    /// machine goes by it, and report [`Takedown::units_stopped`].
+    /// Stop those of these units that carry the marker of the former clientid, unless a monitor of
+    /// this machine uses it, and report [`Takedown::units_stopped`].
     StopUnits {
         client_id: String,
         units: Vec<UnitName>,
@@ -62,7 +63,7 @@ pub enum Order {
         retain: bool,
         awaited: bool,
     },
-    /// Record what the former session brought, and report [`Takedown::committed`].
+    /// Record the messages of the former session, and report [`Takedown::committed`].
     Record {
         delivery: Delivery,
         change: StateChange,
@@ -72,26 +73,26 @@ pub enum Order {
     },
     /// Call [`Takedown::time_passed`] at this time.
     WakeAt(Duration),
-    /// Nothing newer can come of a former session any more.
+    /// A former session can bring nothing newer any more.
     LetRestore,
 }
 
-/// What a person should know of the former identities.
+/// Reports about the former identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// The store was made on another machine, to which all belongs that it speaks of.
+    /// The store was created on another machine, to which all identities in it belong.
     CopiedStore,
     /// This is the first start under another identity.
     Renamed { last: Identity, now: Identity },
-    /// What was left on a broker that is no longer the configured one stays there.
+    /// Objects on a broker that is no longer the configured one stay there.
     Elsewhere { former: Former, server: String },
-    /// Agents of a former clientid were stopped, so many.
+    /// Agents of a former clientid were stopped; with their number.
     UnitsStopped { client_id: String, count: usize },
     /// They cannot be stopped for now, which is tried again. Reported once.
     UnitsNotStopped { client_id: String, reason: String },
-    /// A monitor of this machine goes by the former clientid.
+    /// A monitor of this machine uses the former clientid.
     ClientIdInUse { client_id: String },
-    /// The work at the broker has come to its end.
+    /// The work at the broker has ended.
     Ended { identity: Identity, end: TakedownEnd },
 }
 
@@ -100,14 +101,14 @@ pub enum Finding {
 pub struct Takedown {
     own: Identity,
     main_defaults: bool,
-    /// As it is on disk, or on its way there; `None` before the store has been read.
+    /// The record on disk, or on its way there; `None` before the store has been read.
     record: Option<IdentityRecord>,
     /// The store came from another machine.
     is_copied: bool,
     manager_is_up: bool,
     /// The clientid whose units are being stopped.
     stopping: Option<String>,
-    /// When units are stopped again that could not be; that they could not has been told.
+    /// When the units are stopped again after a failure; the failure has been reported.
     retry_units_at: Option<Duration>,
     told_units: bool,
     /// The broker has been reached.
@@ -116,21 +117,21 @@ pub struct Takedown {
     records: bool,
     /// That session is subscribed.
     session_stands: bool,
-    /// States are not restored before it is known what a former session holds, up to a time that
-    /// is set when they could be.
+    /// States are not restored before the contents of a former session are known, up to a time
+    /// limit that begins when they could be.
     holds_restores: bool,
     restores_wait_until: Option<Duration>,
-    /// The work at the broker, and whose it is.
+    /// The work at the broker, and the identity that it concerns.
     broker: Option<(Identity, Broker)>,
-    /// Topics that this monitor's own session has brought something new of.
+    /// Topics on which this monitor's own session has brought something new.
     fresh: BTreeSet<TopicName>,
-    /// Base topics of identities whose work was begun: what is said below them is this monitor's.
+    /// Base topics of identities whose work has begun: messages below them are this monitor's.
     bases: BTreeSet<String>,
     /// Their clientids, under which devices were described.
     client_ids: BTreeSet<String>,
 }
 
-/// What the store knew of the devices when it was opened.
+/// The store's knowledge of the devices when it was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     pub devices: Vec<DeviceName>,
@@ -162,20 +163,20 @@ impl Takedown {
         }
     }
 
-    /// Whether the store came from another machine, which goes on under the same names.
+    /// Whether the store came from another machine, which continues under the same names.
     #[must_use]
     pub fn is_copied(&self) -> bool {
         self.is_copied
     }
 
-    /// Whether no unit of a former clientid can be running that this monitor knows of.
+    /// Whether no unit of a former clientid that this monitor knows of can be running.
     #[must_use]
     pub fn has_stopped_units(&self) -> bool {
         self.next_units().is_none()
     }
 
-    /// Whether a topic lies below a former base topic, or held a description under a former clientid:
-    /// what is said there is no news.
+    /// Whether a topic lies below a former base topic, or held a description under a former
+    /// clientid: messages there are not news.
     #[must_use]
     pub fn owns(&self, topic: &TopicName) -> bool {
         self.bases.iter().any(|base| {
@@ -189,7 +190,7 @@ impl Takedown {
         self.holds_restores
     }
 
-    /// The store has been read: `record` is what it kept of identities, if it kept any.
+    /// The store has been read: `record` is its record of identities, if it had any.
     pub fn store_opened(&mut self, record: Option<IdentityRecord>, known: Known) -> Vec<Order> {
         let before = record.clone();
         let mut record = record.unwrap_or_default();
@@ -213,7 +214,7 @@ impl Takedown {
         orders
     }
 
-    /// A reload has changed what of the identity a reload can change.
+    /// A reload has changed those parts of the identity that it can change.
     pub fn reconfigured(&mut self, own: Identity, spec: &MonitorSpec, known: Known) -> Vec<Order> {
         let mut orders = Vec::new();
         if own.server != self.own.server {
@@ -233,7 +234,7 @@ impl Takedown {
         orders
     }
 
-    /// Puts a record in force, told and saved as far as it is new.
+    /// Applies a record, and reports and saves the new parts of it.
     fn settle(
         &mut self,
         mut record: IdentityRecord,
@@ -256,13 +257,13 @@ impl Takedown {
         self.record = Some(record);
     }
 
-    /// A new store has taken the place of the one that was read.
+    /// A new store has replaced the one that was read.
     #[must_use]
     pub fn save_again(&self) -> Vec<Order> {
         self.record.clone().map(Order::Save).into_iter().collect()
     }
 
-    /// Changes what is left to do, drops what is done, and has it saved.
+    /// Changes the remaining work, drops what is complete, and saves it.
     fn change_formers(&mut self, orders: &mut Vec<Order>, change: impl Fn(&mut Former)) {
         let Some(record) = &mut self.record else { return };
         let before = record.clone();
@@ -274,14 +275,15 @@ impl Takedown {
     }
 }
 
-/// Has the identity of the last use join the former ones, if it is not this one, and returns it then.
+/// Adds the identity of the last use to the former ones, if it is not this one, and then returns
+/// it.
 fn retire(record: &mut IdentityRecord, own: &Identity, known: Known) -> Option<Identity> {
     record.former.retain(|former| !own.takes_over_from(&former.identity));
     let last = record.current.take().filter(|last| !own.takes_over_from(last))?;
     let mut prefixes = known.prefixes;
     prefixes.extend(last.discovery_prefix.clone());
     let mut devices: BTreeSet<DeviceName> = known.devices.into_iter().collect();
-    // One that was used twice left what it left at either time.
+    // An identity that was used twice left objects behind both times.
     let again = record.former.iter().position(|former| last.takes_over_from(&former.identity));
     if let Some(at) = again {
         let former = record.former.remove(at);

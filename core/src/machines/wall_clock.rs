@@ -1,17 +1,17 @@
-//! Steps of the wall clock, which people set and which a machine without a clock of its own learns from
-//! the network a while after it has started.
+//! Steps of the wall clock, which is set by people, and by the network a while after the start on a
+//! machine without a clock of its own.
 //!
-//! No decision rests on the wall clock. But what is shown of this run, such as the time of the last
-//! contact, is to be on the same clock as the present time: after a step of years a device that spoke
-//! a minute ago spoke a minute ago.
+//! No decision depends on the wall clock. But times of this run that are displayed, such as that of
+//! the last contact, must be on the same clock as the present time: after a step of years a device
+//! that spoke a minute ago still spoke a minute ago.
 
 use crate::model::time::{ClockStep, Now};
 use std::time::Duration;
 
-/// Smaller steps are not followed: they are corrections, and what is shown is rounded.
+/// Smaller steps are not followed: they are corrections, and displayed times are rounded.
 const SMALLEST: u64 = 60;
 
-/// What is known of the wall clock.
+/// The known state of the wall clock.
 #[derive(Debug, Clone, Copy)]
 pub struct WallClock {
     /// The time at which this run started.
@@ -24,7 +24,8 @@ impl WallClock {
         Self { started: now.wall }
     }
 
-    /// Whether the clock has stepped since the turn before. In suspension both clocks go on.
+    /// Whether the clock has stepped since the previous turn. During suspension both clocks
+    /// continue.
     pub fn turn(&mut self, before: Now, now: Now) -> Option<ClockStep> {
         let moved = now.wall.as_secs().wrapping_sub(before.wall.as_secs());
         let passed = now.boot.as_secs().wrapping_sub(before.boot.as_secs());
@@ -57,7 +58,7 @@ mod tests {
         let followed = [100, 130, 140].map(|wall| step.follow(T(wall)));
         assert_eq!(followed, [T(1_000_100), T(1_000_130), T(1_000_140)]);
         assert_eq!([99, 141, 900_000].map(|wall| step.follow(T(wall))), [99, 141, 900_000].map(T));
-        // And back again.
+        // The clock steps back again.
         let step = clock.turn(at(1_000_140, 50), at(150, 60)).unwrap();
         assert_eq!([1_000_100, 1_000_140].map(|wall| step.follow(T(wall))), [T(100), T(140)]);
         assert_eq!(step.follow(T(130)), T(130));

@@ -1,11 +1,11 @@
-//! The watch connection: whether devices can be heard, and what was told of that.
+//! The watch connection: whether devices can be heard, and what was reported about it.
 
 use crate::model::message::{FilterRefusal, LossReason, Protocol};
 use crate::topic::TopicFilter;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A connection that has held this long after a take-over is undisputed.
+/// A connection that has lasted this long after a takeover is undisputed.
 const LASTING: Duration = Duration::from_secs(60);
 
 /// The state of the watch connection. Times are monotonic.
@@ -16,28 +16,28 @@ pub struct WatchLink {
     refused: BTreeSet<TopicFilter>,
     /// The time of the last message or answer from the broker.
     last_heard: Duration,
-    /// A loss was told, so the return is told too.
+    /// A loss was reported, so the return is reported too.
     told_lost: bool,
-    /// Another client took the clientid, which was told. Nothing more is said of the matter before
-    /// a connection has lasted.
+    /// Another client took the clientid, which was reported. Nothing more is reported about it
+    /// before a connection has lasted.
     taken: bool,
-    /// When a connection after a take-over will have lasted.
+    /// When a connection after a takeover will have lasted.
     lasting_at: Option<Duration>,
 }
 
-/// When the return of the connection is to be told.
+/// The time at which the return of the connection is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Telling {
     Now,
-    /// When it has lasted until then.
+    /// When it has lasted until this time.
     At(Duration),
 }
 
-/// What the return of the connection is told with.
+/// The contents of the report of the return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Return {
     pub protocol: Protocol,
-    /// A loss was told before.
+    /// A loss was reported before.
     pub is_again: bool,
 }
 
@@ -68,8 +68,8 @@ impl WatchLink {
         self.last_heard
     }
 
-    /// Takes in which filters the broker refused. Each answer speaks of all that it refused before,
-    /// since those were asked for again. Gives back what is news.
+    /// Records which filters the broker refused. Each answer includes all earlier refusals, because
+    /// those filters were requested again. Returns the news.
     pub fn subscribed<'r>(
         &mut self,
         now: Duration,
@@ -93,7 +93,7 @@ impl WatchLink {
         self.refused.contains(filter)
     }
 
-    /// Forgets refused filters that are not asked for any more.
+    /// Drops refused filters that are no longer requested.
     pub fn forget_refused_unless(&mut self, is_planned: impl Fn(&TopicFilter) -> bool) {
         self.refused.retain(is_planned);
     }
@@ -108,7 +108,7 @@ impl WatchLink {
         Telling::At(due)
     }
 
-    /// Looks whether the connection has lasted that was to last until then.
+    /// Checks whether the connection that had to last until then has lasted.
     pub fn has_lasted(&mut self, due: Duration) -> bool {
         let has_lasted = self.lasting_at == Some(due);
         if has_lasted {
@@ -118,13 +118,13 @@ impl WatchLink {
         has_lasted
     }
 
-    /// The return is told now.
+    /// The return is reported now.
     pub fn tell_return(&mut self) -> Return {
         let is_again = std::mem::take(&mut self.told_lost);
         Return { protocol: self.protocol.unwrap_or(Protocol::V311), is_again }
     }
 
-    /// The connection is lost; whether that is to be told.
+    /// The connection is lost; returns whether to report that.
     pub fn disconnected(&mut self, reason: &LossReason) -> bool {
         self.protocol = None;
         self.told_lost = true;
@@ -136,7 +136,7 @@ impl WatchLink {
     }
 }
 
-/// Until when the broker was known to answer, on a connection that is lost now.
+/// The time until which the broker was known to answer, on a connection that is lost now.
 #[must_use]
 pub fn answered_until(now: Duration, reason: &LossReason) -> Duration {
     match reason {

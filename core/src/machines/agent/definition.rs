@@ -1,5 +1,5 @@
-//! What follows from an agent's section alone: when its unit has to be made anew, and how long a
-//! relaunch waits.
+//! Values that follow from an agent's section alone: when its unit must be created anew, and the
+//! delay of a relaunch.
 
 use crate::backoff::Backoff;
 use crate::model::device_name::DeviceName;
@@ -15,8 +15,8 @@ pub(super) fn delay_of(spec: &AgentSpec, step: u32, percent: u32) -> Duration {
     capped - capped / 400 * percent.min(100)
 }
 
-/// A hash over everything that makes the unit, stable across versions of the program: an upgrade
-/// must leave agents alone. Keys that are not set leave no trace, so that a new key changes nothing.
+/// A hash over everything that defines the unit, stable across versions of the program: an upgrade
+/// must leave agents alone. Unset keys are not hashed, so a new key changes nothing.
 pub(super) fn definition_of(name: &DeviceName, spec: &AgentSpec) -> String {
     let mut text = format!("name={name}\n");
     match &spec.exec {

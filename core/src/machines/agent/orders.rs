@@ -1,20 +1,21 @@
-//! What is ordered of an agent: start, stop, restart, and relaunch after a delay.
+//! The orders to an agent: start, stop, restart, and relaunch after a delay.
 
 use super::definition::delay_of;
 use super::{Agent, Context, Failure, Outcome, Phase};
 use std::time::Duration;
 
-/// How often a relaunch that a shutdown prevents is looked at again, since it can be called off.
+/// The interval at which a relaunch that a shutdown prevents is checked again, because the shutdown
+/// may be cancelled.
 const SHUTDOWN_RECHECK: Duration = Duration::from_secs(5);
 
 impl Agent {
-    /// Goes on where the agent of the same name in the configuration before was.
+    /// Continues from the agent of the same name in the previous configuration.
     pub fn succeed(&mut self, before: Self, context: &Context) -> Vec<Outcome> {
         let changed = before.definition != self.definition;
         *self = Self {
             spec: self.spec.clone(),
             definition: std::mem::take(&mut self.definition),
-            // Deadlines were given out under the agent's former place.
+            // Deadlines were returned under the agent's former index.
             deadline_given: None,
             ..before
         };
@@ -36,7 +37,7 @@ impl Agent {
         outcomes
     }
 
-    /// Puts in force whether the agent is meant to run, after that was changed.
+    /// Applies a change of whether the agent should run.
     pub fn choose(&mut self, context: &Context) -> Vec<Outcome> {
         self.forgive();
         let mut outcomes = Vec::new();
@@ -48,7 +49,7 @@ impl Agent {
         outcomes
     }
 
-    /// Stops an agent that turns out not to be meant to run.
+    /// Stops an agent that should not run.
     pub fn stop_if_disabled(&mut self, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         if !context.enabled && self.phase != Phase::Stopped {
@@ -57,7 +58,7 @@ impl Agent {
         outcomes
     }
 
-    /// Stops the unit and starts it anew.
+    /// Stops the unit and starts a new one.
     pub fn restart(&mut self, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         match self.phase {
@@ -70,7 +71,7 @@ impl Agent {
         outcomes
     }
 
-    /// Starts what was not started while the system was going down, now that it stays up after all.
+    /// Makes up for starts that a cancelled shutdown of the system has prevented.
     pub fn shutdown_called_off(&mut self, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         if context.enabled && self.phase == Phase::Stopped {
@@ -104,7 +105,7 @@ impl Agent {
         outcomes
     }
 
-    /// The unit has been between two states for a while: what comes of that is worth a report.
+    /// The unit has been between two states for a while, which is worth a report.
     fn look_at_unsettled(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
         if self.phase != Phase::Running || !context.may_start {
             return;
@@ -117,11 +118,12 @@ impl Agent {
         }
     }
 
-    /// Nothing is started while the system goes down, but made up for when that is called off.
+    /// Nothing is started while the system shuts down; the start follows if the shutdown is
+    /// cancelled.
     pub(super) fn start(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
         if context.may_start {
             self.phase = Phase::Starting;
-            // It is made anew, and systemd counts from the beginning.
+            // The unit is created anew, and systemd counts from the beginning.
             self.restarts_at_start = 0;
             outcomes.push(Outcome::Start);
         } else {
@@ -137,7 +139,7 @@ impl Agent {
         }
     }
 
-    /// Stops the unit for good, unless nothing is known of it that could be stopped.
+    /// Stops the unit permanently, unless no unit is known that could be stopped.
     pub(super) fn stop(&mut self, outcomes: &mut Vec<Outcome>) {
         if self.phase == Phase::Unknown && self.report.is_none() {
             return;
@@ -147,13 +149,13 @@ impl Agent {
         outcomes.push(Outcome::Stop);
     }
 
-    /// Stops the unit in order to start it anew.
+    /// Stops the unit in order to start a new one.
     pub(super) fn replace(&mut self, outcomes: &mut Vec<Outcome>) {
         self.phase = Phase::Stopping { then_start: true };
         outcomes.push(Outcome::Stop);
     }
 
-    /// Plans the next start and gives its delay.
+    /// Plans the next start and returns its delay.
     pub(super) fn relaunch(&mut self, context: &Context) -> Duration {
         let delay = delay_of(&self.spec, self.step, context.jitter);
         self.step = self.step.saturating_add(1);
@@ -162,7 +164,7 @@ impl Agent {
         delay
     }
 
-    /// Lets earlier failures count no longer.
+    /// Resets the count of earlier failures.
     fn forgive(&mut self) {
         self.step = 0;
         self.told_failing = false;

@@ -1,4 +1,4 @@
-//! What systemd reports of an agent's unit, and what follows from it.
+//! systemd's reports about an agent's unit, and the actions that follow from them.
 
 use super::{
     Agent, Context, End, Failure, Fall, HEALTHY_AFTER, Outcome, Phase, SETTLED_AFTER, Start,
@@ -10,8 +10,8 @@ use std::time::Duration;
 const START_LIMIT: &str = "start-limit-hit";
 
 impl Agent {
-    /// Takes in the unit as systemd lists it after a connection. `answers_lost` says that what was
-    /// asked for before may never be answered.
+    /// Processes the unit as systemd lists it after a connection. `answers_lost` means that earlier
+    /// requests may never be answered.
     pub fn listed(
         &mut self,
         report: UnitReport,
@@ -36,7 +36,7 @@ impl Agent {
         outcomes
     }
 
-    /// Takes in that systemd lists no unit of the agent after a connection.
+    /// Processes that systemd lists no unit of the agent after a connection.
     pub fn missing(&mut self, answers_lost: bool, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         match self.phase {
@@ -53,7 +53,7 @@ impl Agent {
         outcomes
     }
 
-    /// Takes in a change of the unit.
+    /// Processes a change of the unit.
     pub fn reported(&mut self, report: UnitReport, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let state = self.unit_state();
@@ -61,7 +61,7 @@ impl Agent {
         match self.phase {
             Phase::Running if !self.is_alive() => self.fall(context, &mut outcomes),
             Phase::Running if self.is_active() => self.start_trouble = None,
-            // Somebody else has started it, which is as good.
+            // Another process has started it, which is equivalent.
             Phase::Waiting { .. } if self.is_running() => self.phase = Phase::Running,
             Phase::Stopped if self.is_running() => self.stop(&mut outcomes),
             Phase::Running
@@ -77,14 +77,14 @@ impl Agent {
         outcomes
     }
 
-    /// Takes in that the unit is no longer loaded.
+    /// Processes that the unit is no longer loaded.
     pub fn removed(&mut self, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         self.vanish(context, &mut outcomes);
         outcomes
     }
 
-    /// Takes in the end of a start that was asked for.
+    /// Processes the end of a requested start.
     pub fn start_finished(&mut self, outcome: JobOutcome, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         if self.phase != Phase::Starting {
@@ -102,8 +102,8 @@ impl Agent {
                 }
             }
             JobOutcome::Failed(_) if !context.may_start => self.phase = Phase::Stopped,
-            // systemd tries again by itself at once. What its last try came to is reported when it
-            // gives up: at the moment the next try has begun, and nothing is left of the one before.
+            // systemd tries again by itself at once. The result of its last try is reported when it
+            // gives up: by then the next try has begun, and nothing remains of the previous one.
             JobOutcome::Failed(reason) if self.is_alive() => {
                 self.phase = Phase::Running;
                 if !self.is_active() {
@@ -122,12 +122,13 @@ impl Agent {
         outcomes
     }
 
-    /// Takes in the end of a stop that was asked for.
+    /// Processes the end of a requested stop.
     pub fn stop_finished(&mut self, outcome: JobOutcome, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let Phase::Stopping { then_start } = self.phase else { return outcomes };
         match outcome {
-            // Two at once are worse than one too long: nothing is started before the old is gone.
+            // Two concurrent processes are worse than a stopped agent: nothing is started before
+            // the old one is gone.
             JobOutcome::Failed(reason) if !self.is_gone() => {
                 self.phase = if then_start { Phase::Running } else { Phase::Stopped };
                 outcomes.push(Outcome::NotStopped { reason });
@@ -144,7 +145,7 @@ impl Agent {
         outcomes
     }
 
-    /// Takes in the first report of the unit: it is adopted, made anew, started or stopped.
+    /// Processes the first report of the unit: it is adopted, created anew, started or stopped.
     fn meet(&mut self, report: UnitReport, context: &Context) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         self.take_in(report, context, &mut outcomes);
@@ -176,7 +177,7 @@ impl Agent {
         self.report = Some(report);
     }
 
-    /// Remembers how a process ended, since its unit may go.
+    /// Remembers how a process ended, because its unit may disappear.
     fn note_end(&mut self, report: &UnitReport, wall: Duration) {
         let Some(exit) = &report.last_exit else { return };
         let is_known = self.report.as_ref().is_some_and(|before| {
@@ -188,7 +189,7 @@ impl Agent {
     }
 
     fn note_start(&mut self, report: &UnitReport, wall: Duration) -> Start {
-        // The count is of one unit: it begins anew with a unit that the monitor makes.
+        // The count belongs to one unit: it starts again with a unit that the monitor creates.
         let by_systemd = report.restarts > 0 && report.restarts != self.restarts_at_start;
         let exit = report.last_exit.as_deref().or(self.last_exit()).map(str::to_owned);
         if by_systemd && exit.is_none() && self.seen_running {
@@ -207,7 +208,7 @@ impl Agent {
     fn fall(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
         let Some(report) = &self.report else { return };
         match report.active {
-            // Such as the start that a restart by hand consists of, behind its stop.
+            // An example is the start in a manual restart, which follows its stop.
             _ if report.has_job => {}
             ActiveState::Deactivating if self.lingers() => {
                 self.look_when_settled(context.now.mono);
@@ -233,7 +234,7 @@ impl Agent {
         }
     }
 
-    /// The unit is no longer loaded; one that is meant to run is relaunched.
+    /// The unit is no longer loaded; if it should run, it is relaunched.
     fn vanish(&mut self, context: &Context, outcomes: &mut Vec<Outcome>) {
         self.report = None;
         if self.phase == Phase::Running {
@@ -265,24 +266,24 @@ impl Agent {
         }
     }
 
-    /// Makes a unit anew that runs by another definition than the one in force.
+    /// Creates a unit anew that runs by another definition than the one in force.
     fn replace_if_outdated(&mut self, outcomes: &mut Vec<Outcome>) {
         if self.is_alive() && self.is_outdated() {
             self.replace(outcomes);
         }
     }
 
-    /// The unit is between two states: what comes of that is reported if it takes long.
+    /// The unit is between two states, which is reported if it takes long.
     fn look_when_settled(&mut self, now: Duration) {
         if self.settled_at.is_none_or(|at| at <= now) {
             self.settled_at = Some(now + SETTLED_AFTER);
         }
     }
 
-    /// Whether the failed unit is down since systemd no longer restarts it by itself. systemd counts
-    /// each restart of its own before it finds out that the start limit refuses it. Where the count
-    /// has stayed as it was when the process was started, somebody has asked for a stop or a restart,
-    /// whatever the process made of that.
+    /// Whether the failed unit is down because systemd no longer restarts it by itself. systemd
+    /// counts each restart of its own before the start limit refuses it. An unchanged count since
+    /// the process was started means that a stop or a restart was requested, whatever the process
+    /// made of it.
     fn has_given_up(&self) -> bool {
         self.report.as_ref().is_some_and(|report| report.restarts > self.restarts_at_start)
     }

@@ -1,4 +1,4 @@
-//! What an agent does, report by report.
+//! The behaviour of an agent, report by report.
 
 use super::*;
 use crate::model::spec::{Exec, Sandbox};

@@ -1,13 +1,13 @@
-//! Which subscriptions differ from each other in one level.
+//! Finds the subscriptions that differ from each other in one level.
 
 use super::is_coverable;
 use crate::model::message::Subscription;
 use std::cmp::Reverse;
 
-/// Levels that are looked at: each costs a pass over all filters.
+/// The number of levels considered: each costs a pass over all filters.
 const MOST_LEVELS: usize = 16;
 
-/// Subscriptions whose filters are alike but for one level.
+/// Subscriptions whose filters are equal except for one level.
 #[derive(Debug)]
 pub struct Group {
     /// The place of the first of them in the plan.
@@ -43,7 +43,7 @@ pub fn groups(plan: &[Subscription], fewest: usize) -> Vec<Group> {
     all
 }
 
-/// What stands before a level, the level, and what stands behind it, with their slashes.
+/// The part before a level, the level, and the part behind it, with their slashes.
 fn part(filter: &str, level: usize) -> Option<(&str, &str, &str)> {
     let start = match level {
         0 => 0,

@@ -1,4 +1,4 @@
-//! What is still to be told of one subject, and when it is tried.
+//! The undelivered news of one subject, and the time of the next attempt.
 
 use crate::model::alert::{AlertKind, Reason};
 use crate::model::snapshot::{NewsRecord, UnheardRecord};
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub const FIRST_DELAY: Duration = Duration::from_secs(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
 
-/// Facts of one kind are told line by line, the latest so many.
+/// Facts of one kind are listed line by line, up to this many of the latest.
 const MOST_FACTS: usize = 16;
 
 /// One alert for a person.
@@ -22,14 +22,14 @@ pub struct AlertNews {
     pub message: String,
 }
 
-/// What is still to be told of one subject.
+/// The undelivered news of one subject.
 #[derive(Debug)]
 pub struct UnheardEntry {
     pub way: UnitTemplate,
     pub parts: Vec<Part>,
     pub retry: Retry,
     pub is_flying: bool,
-    /// It could not be told when it happened.
+    /// It could not be delivered when it happened.
     pub is_late: bool,
     /// The instance that was tried last and has failed.
     pub failed: Option<String>,
@@ -39,18 +39,18 @@ pub struct UnheardEntry {
 #[derive(Debug)]
 pub struct Part {
     pub matter: AlertKind,
-    /// A person has heard that it has begun, and not that it is over.
+    /// A person has been notified of its beginning, and not of its end.
     pub told: bool,
     pub news: Option<AlertNews>,
-    /// What is under way.
+    /// The part in progress.
     pub flying: Option<AlertNews>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
-    /// On monotonic time; `None` waits for a change.
+    /// The next attempt on monotonic time; `None` waits for a change.
     pub due: Option<Duration>,
-    /// How long the next failure lasts.
+    /// The delay after the next failure.
     pub delay: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Retry {
 }
 
 impl Part {
-    /// Takes in what is newer. An end of what nobody has heard of withdraws it.
+    /// Adds newer news. The end of a matter whose beginning was not delivered withdraws it.
     pub fn hear(&mut self, news: AlertNews) {
         self.news = Some(match self.news.take() {
             Some(before) if before.kind == news.kind && news.kind.is_fact() => before.and(news),
@@ -101,7 +101,7 @@ impl Part {
         self.settle();
     }
 
-    /// Whether nothing is to be remembered.
+    /// Whether there is nothing to remember.
     pub fn is_done(&self) -> bool {
         !self.told && self.news.is_none() && self.flying.is_none()
     }
@@ -112,7 +112,7 @@ impl UnheardEntry {
         self.parts.iter().any(|part| part.news.is_some())
     }
 
-    /// Whether it waits to be told, by itself or in a summary.
+    /// Whether it waits for delivery, by itself or in a summary.
     pub fn waits(&self) -> bool {
         !self.is_flying && self.has_news()
     }
@@ -147,7 +147,7 @@ impl Part {
 }
 
 impl AlertNews {
-    /// Two facts, of which neither replaces the other, in one.
+    /// Combines two facts, of which neither replaces the other.
     fn and(mut self, newer: Self) -> Self {
         if !self.message.lines().any(|line| line == newer.message) {
             let first = self.message.lines().count().saturating_sub(MOST_FACTS - 1);

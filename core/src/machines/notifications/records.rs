@@ -1,4 +1,4 @@
-//! What is kept of notifications from one run to the next.
+//! The records of notifications that are kept from one run to the next.
 
 use super::entry::{AlertNews, FIRST_DELAY, Part, Retry, UnheardEntry};
 use super::{Failing, LONGEST_FAILURE, Notifications, Subject, Way};
@@ -8,14 +8,14 @@ use crate::model::unit_name::UnitTemplate;
 use std::time::Duration;
 
 impl Notifications {
-    /// What is to be kept of a subject.
+    /// The record of a subject.
     #[must_use]
     pub fn records(&self, subject: &Subject) -> Vec<UnheardRecord> {
         self.entries.get(subject).map(UnheardEntry::records).unwrap_or_default()
     }
 
-    /// What is to be kept of all that concerns no device. What another run finds out for itself is
-    /// left out, and only the broker's return is found out by every run.
+    /// The record of all matters that concern no device. Matters that another run detects by itself
+    /// are left out, of which only the broker's return is detected by every run.
     #[must_use]
     pub fn records_of_matters(&self) -> Vec<UnheardRecord> {
         let matters = self.entries.iter().filter(|(subject, _)| match subject {
@@ -34,7 +34,7 @@ impl Notifications {
         self.ways.iter().filter_map(failing).collect()
     }
 
-    /// Goes on with a way that failed in an earlier run.
+    /// Continues a way that failed in an earlier run.
     pub fn resume_failing(&mut self, now: Duration, way: UnitTemplate, before: Duration) {
         let way = self.ways.entry(way).or_default();
         way.failing_since.get_or_insert(Failing { before, since: now });
@@ -43,7 +43,7 @@ impl Notifications {
         }
     }
 
-    /// Goes on with what an earlier run has left of a subject. What this one has heard is newer.
+    /// Continues the news of a subject from an earlier run. This run's own news are newer.
     pub fn resume(
         &mut self,
         now: Duration,

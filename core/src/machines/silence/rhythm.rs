@@ -1,36 +1,39 @@
 //! How long each device is silent between its contacts, and the `watchTimeOut` that follows.
 //!
-//! Twice as long silences share one of sixteen counters, which are halved when one is full, so that
-//! they speak of late; the longest silence is known exactly, for four to eight weeks. That is 32
-//! bytes a device, and a few instructions for a contact after a second of silence or more. What
-//! comes within a second is one contact, as a device that sends five readings at once makes it.
+//! Silences are counted in sixteen counters, each of which covers twice the length of the previous
+//! one. All are halved when one is full, so that they reflect recent behaviour; the longest silence
+//! is known exactly, for four to eight weeks. That is 32 bytes a device, and a few instructions for
+//! a contact after a second of silence or more. Messages within a second are one contact, such as
+//! five readings that a device sends at once.
 
 use crate::model::snapshot::RhythmRecord;
 use crate::model::view::Learned;
 use std::time::Duration;
 
-/// `watchTimeOut = "auto"` until enough is learned: a day, and an hour for who speaks once a day.
+/// The `watchTimeOut = "auto"` before enough is learned: a day, and an hour for devices that speak
+/// once a day.
 pub const UNLEARNED: Duration = Duration::from_secs(25 * 3_600);
 
-/// The bounds of what is learned.
+/// The bounds of the learned timeout.
 pub const SHORTEST: Duration = Duration::from_secs(60);
 pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
-/// So many times the longest silence makes the timeout.
+/// The timeout is this multiple of the longest silence.
 pub const TIMES: u32 = 3;
 
-/// Enough is learned with so many intervals, and after a whole day: many a device sleeps at night.
+/// Enough is learned after this many intervals, and after a whole day, because many devices sleep
+/// at night.
 pub const FEWEST: u32 = 20;
 const ENOUGH: Duration = Duration::from_secs(86_400);
 
-/// A device that speaks regularly is followed after so many intervals and so much time already. Its
-/// timeout is not shorter than the bound then: that is three times the longest interval in which
-/// firmwares report by default (Tasmota's `TelePeriod` of 300 s), whatever else was heard meanwhile.
+/// A device that speaks regularly is followed after this many intervals and this much time already.
+/// Its timeout is then at least this bound: three times the longest interval in which firmwares
+/// report by default (Tasmota's `TelePeriod` of 300 s), whatever else was received meanwhile.
 pub const FEWEST_REGULAR: u32 = 30;
 const ENOUGH_REGULAR: Duration = Duration::from_secs(3_600);
 pub const SHORTEST_EARLY: Duration = Duration::from_secs(900);
 
-/// The longest silence is remembered for the present turn and the one before, in seconds.
+/// The longest silence is remembered for the present period and the previous one, in seconds.
 const TURN: u32 = 28 * 86_400;
 
 /// Spans that a person would write, in seconds.
@@ -52,13 +55,13 @@ pub fn round(span: Duration) -> Duration {
 pub struct Rhythm(RhythmRecord);
 
 impl Rhythm {
-    /// Goes on where an earlier run was.
+    /// Continues from an earlier run.
     #[must_use]
     pub fn restored(record: RhythmRecord) -> Self {
         Self(record)
     }
 
-    /// What the store is to keep.
+    /// The part that the store keeps.
     #[must_use]
     pub fn record(&self) -> RhythmRecord {
         self.0
@@ -109,8 +112,8 @@ impl Rhythm {
             .then(|| round(self.longest().saturating_mul(TIMES)).clamp(SHORTEST_EARLY, UNLEARNED))
     }
 
-    /// Whether nearly all silences are about as long as the usual one, and none is much longer. What
-    /// happens by chance, such as the opening of a door, has silences of all lengths.
+    /// Whether nearly all silences are about as long as the usual one, and none is much longer.
+    /// Random events, such as the opening of a door, have silences of all lengths.
     fn is_regular(&self) -> bool {
         let counts = self.0.counts.map(u32::from);
         let all: u32 = counts.iter().sum();
@@ -131,12 +134,12 @@ impl Rhythm {
         })
     }
 
-    /// The silence that so many of a hundred do not exceed: the upper end of its counter's range.
+    /// The silence that this percentage does not exceed: the upper end of its counter's range.
     fn percentile(&self, percent: u32) -> Duration {
         Duration::from_secs(2 << self.counter_of(percent)).min(self.longest())
     }
 
-    /// The counter in which the silence falls that so many of a hundred do not exceed.
+    /// The counter with the silence that this percentage does not exceed.
     fn counter_of(&self, percent: u32) -> usize {
         let all: u32 = self.0.counts.iter().copied().map(u32::from).sum();
         let wanted = (all * percent).div_ceil(100);

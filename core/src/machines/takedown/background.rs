@@ -1,4 +1,4 @@
-//! What former identities left at the broker, one after the other and delaying nothing.
+//! Removes what former identities left at the broker, one after the other and delaying nothing.
 
 use super::broker::{Broker, TakedownEnd};
 use super::{Finding, Order, RESTORE_PATIENCE, Takedown};
@@ -9,7 +9,7 @@ use crate::topic::TopicName;
 use std::time::Duration;
 
 impl Takedown {
-    /// The watch connection stands, so that the broker can be reached.
+    /// The watch connection is established, so the broker can be reached.
     pub fn watching(&mut self) -> Vec<Order> {
         self.watching = true;
         let mut orders = Vec::new();
@@ -17,7 +17,7 @@ impl Takedown {
         orders
     }
 
-    /// This monitor's own session is subscribed, and has brought what the broker had kept for it.
+    /// This monitor's own session is subscribed, and has delivered the broker's backlog.
     pub fn session_stands(&mut self, now: Duration) -> Vec<Order> {
         self.session_stands = true;
         let mut orders = Vec::new();
@@ -30,8 +30,8 @@ impl Takedown {
         orders
     }
 
-    /// This monitor's own session has brought something; a `replay` may be older than what a
-    /// former session holds.
+    /// This monitor's own session has delivered something; a `replay` may be older than the
+    /// contents of a former session.
     pub fn state_arrived(&mut self, topic: &TopicName, replay: bool) {
         let is_awaited = self.record.as_ref().is_some_and(|record| !record.former.is_empty());
         if is_awaited && !replay && self.records {
@@ -61,8 +61,7 @@ impl Takedown {
         self.with_broker(|broker| broker.subscribed(part, refused))
     }
 
-    /// A message on the former identity's connection. `state` is what it would be recorded as, if
-    /// it is a state.
+    /// A message on the former identity's connection. `state` is the state to record, if it is one.
     pub fn message(
         &mut self,
         now: Duration,
@@ -79,7 +78,7 @@ impl Takedown {
             FormerPart::Drain => {
                 let is_own = self.owns(&message.topic) || self.fresh.contains(&message.topic);
                 let change = match state.filter(|_| !is_own) {
-                    // The protocol of that connection may be one that does not tell.
+                    // The protocol of that connection may not carry the mark.
                     Some(state) => StateChange::PutUntold(state),
                     None => StateChange::Nothing,
                 };
@@ -93,7 +92,7 @@ impl Takedown {
         }
     }
 
-    /// What the former session brought up to here is on disk.
+    /// The former session's messages up to here are on disk.
     pub fn committed(&mut self, now: Duration, through: Delivery) -> Vec<Order> {
         self.with_broker(|broker| (broker.on_disk(now, through), None))
     }
@@ -135,12 +134,13 @@ impl Takedown {
         orders
     }
 
-    /// Begins or continues what waits for nothing any more.
+    /// Begins or continues the work that waits for nothing any more.
     pub(super) fn go_on(&mut self, orders: &mut Vec<Order>) {
         let mut begun = Vec::new();
         while self.watching && self.broker.is_none() {
             let Some(record) = &self.record else { break };
-            // Who goes by the clientid on this machine is known once its units were asked for.
+            // Whether a monitor on this machine uses the clientid is known once its units were
+            // requested.
             let Some(former) = self.front(record).filter(|former| former.units_done) else { break };
             let identity = former.identity.clone();
             match Broker::begin(former, &self.own, self.records) {

@@ -1,10 +1,11 @@
-//! What one former identity left at the broker: looked whether it is in use, cleared, and its
-//! session drained and ended.
+//! The objects of one former identity at the broker: checks whether it is in use, clears its
+//! messages, and drains and ends its session.
 //!
-//! MQTT has no way to ask whether a client is connected, and a connection under its identifier ends
-//! the one that it has. So nothing is done before it has been quiet: a monitor publishes `up` each
-//! second, and `availability` says `offline` once it is gone. A client that was connected all the
-//! same comes back at once, and finds its session as it was: nothing is acknowledged before it would have.
+//! MQTT has no way to query whether a client is connected, and a connection under its identifier
+//! ends its own. So nothing is done before it has been quiet: a monitor publishes `up` each second,
+//! and `availability` is `offline` once it is gone. A client that was connected all the same
+//! returns at once, and finds its session unchanged: nothing is acknowledged before it would have
+//! returned.
 
 use super::Order;
 use crate::model::description::description_topic;
@@ -14,37 +15,37 @@ use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// A monitor that has said no `up` for so long is not there.
+/// A monitor that has not published `up` for this long is gone.
 pub const LOOK: Duration = Duration::from_secs(10);
 
-/// The same where the broker still says that it is there: its will may have been lost with a
-/// broker that crashed, and its watchdog ends one that hangs within half a minute.
+/// The same where the broker still reports it present: its will may have been lost with a broker
+/// that crashed, and its watchdog ends a hanging monitor within half a minute.
 pub const LONG_LOOK: Duration = Duration::from_secs(60);
 
-/// Quiet for this long after the marker: the session is drained.
+/// After this long without a message behind the marker, the session is drained.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// A marker that has not come back this long after the last message is given up.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A client under the same clientid would have taken the connection back by then.
+/// Another client with the same clientid would have taken the connection back by then.
 pub const HOLD: Duration = Duration::from_secs(10);
 
-/// The end of waiting for a session in which it is never quiet.
+/// The time limit for a session in which it is never quiet.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(300);
 
-/// How the work on one former identity came to an end.
+/// The end of the work on one former identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TakedownEnd {
-    /// All of it has been taken down.
+    /// Everything has been removed.
     Done,
-    /// Another monitor goes by its names, of which this is the sign: nothing more is touched.
+    /// Another monitor uses its names, as this sign shows: nothing more is changed.
     InUse(Sign),
-    /// It cannot be seen whether another monitor does.
+    /// It cannot be determined whether another monitor uses them.
     Unseen,
 }
 
-/// What shows that another monitor goes by the names of a former identity.
+/// The sign that another monitor uses the names of a former identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
     /// It takes the connection away.
@@ -59,13 +60,13 @@ pub enum Sign {
 #[derive(Debug)]
 pub struct Broker {
     stage: TakedownStage,
-    /// Its base topic, where that is another one now.
+    /// Its base topic, where that has changed.
     base: Option<String>,
     /// Retained messages to be removed.
     retained: Vec<TopicName>,
-    /// Its clientid and base topic, where its session is to be ended.
+    /// Its clientid and base topic, where its session must be ended.
     session: Option<(String, String)>,
-    /// Whether what the session kept is wanted.
+    /// Whether the session's contents are wanted.
     records: bool,
     own_client_id: String,
     markers: u32,
@@ -75,7 +76,7 @@ pub struct Broker {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum TakedownStage {
-    /// Waits for the connection, of which the look begins.
+    /// Waits for the connection on which the check begins.
     Look,
     Looking {
         since: Duration,
@@ -91,7 +92,7 @@ enum TakedownStage {
     Draining {
         marker: String,
         returned: bool,
-        /// When the session is known to be in no use.
+        /// When the session is known to be unused.
         held_until: Duration,
         until: Duration,
         latest: Duration,
@@ -108,7 +109,7 @@ enum TakedownStage {
 }
 
 impl Broker {
-    /// The work, and what begins it; `None` where there is nothing to do.
+    /// The work and its first orders; `None` where there is nothing to do.
     pub fn begin(former: &Former, own: &Identity, records: bool) -> Option<(Self, Vec<Order>)> {
         let Identity { client_id, base_topic, .. } = &former.identity;
         let has_session = *client_id != own.client_id;
@@ -164,7 +165,7 @@ impl Broker {
         }
     }
 
-    /// Whether what the session kept may still bring something newer than what is recorded.
+    /// Whether the session's contents may still include something newer than the recorded states.
     pub fn may_bring_states(&self) -> bool {
         match self.stage {
             TakedownStage::Look
@@ -201,7 +202,7 @@ impl Broker {
         }
     }
 
-    /// Begins the look, also after a connection that was lost on the way.
+    /// Begins the check, also after a connection was lost in between.
     fn look(&mut self, now: Duration) -> Vec<Order> {
         let until = now + LOOK;
         self.stage = TakedownStage::Looking { since: now, until, claims_to_live: false };
@@ -215,7 +216,7 @@ impl Broker {
         vec![subscribe(FormerPart::Look, subscriptions), Order::WakeAt(until)]
     }
 
-    /// Without the subscriptions it is not known whether another monitor is there.
+    /// Without the subscriptions it cannot be determined whether another monitor is there.
     pub fn subscribed(
         &mut self,
         part: FormerPart,
@@ -244,16 +245,16 @@ impl Broker {
         }
     }
 
-    /// A client that takes the connection away is in use, and is not fought over it. Not every broker
-    /// says that a connection was taken, so that a second loss counts as that, too, and the first
-    /// leads to another look.
+    /// A client that takes the connection away is in use, and is not fought over it. Not every
+    /// broker reports that a connection was taken over, so a second loss counts as that, too, and
+    /// the first leads to another check.
     fn lose_session(&mut self, reason: &LossReason) -> (Vec<Order>, Option<TakedownEnd>) {
         let was_connected = matches!(self.stage, TakedownStage::Draining { .. });
         if *reason == LossReason::TakenOver || (was_connected && self.lost) {
             return self.leave(TakedownEnd::InUse(Sign::TakesConnection));
         }
         if !was_connected {
-            // The broker is away, or does not let it in for now.
+            // The broker is away, or refuses the connection for now.
             return (Vec::new(), None);
         }
         self.lost = true;
@@ -289,7 +290,7 @@ impl Broker {
         (Vec::new(), None)
     }
 
-    /// Removes what is retained; the last acknowledgement is the last of all (MQTT-4.6.0-2).
+    /// Removes the retained messages; the last acknowledgement is the last of all (MQTT-4.6.0-2).
     fn clear(&mut self) -> Vec<Order> {
         let Some(last) = self.retained.len().checked_sub(1) else { return self.cleared().0 };
         self.stage = TakedownStage::Clearing;
@@ -320,7 +321,7 @@ impl Broker {
         self.stage == TakedownStage::AwaitOwnSession
     }
 
-    /// This monitor's own session is there and gets everything from now on.
+    /// This monitor's own session is established and receives everything from now on.
     pub fn own_session_stands(&mut self) -> Vec<Order> {
         self.stage = TakedownStage::Drain;
         vec![self.connect(FormerPart::Drain)]
@@ -363,7 +364,7 @@ impl Broker {
         orders
     }
 
-    /// A message of the session, which will be recorded or passed over as `delivery`.
+    /// A message of the session, which will be recorded or skipped as `delivery`.
     pub fn drained(&mut self, now: Duration, delivery: Delivery, message: &Message) -> Vec<Order> {
         let TakedownStage::Draining { marker, returned, until, latest, uncommitted, .. } =
             &mut self.stage
@@ -381,7 +382,7 @@ impl Broker {
         vec![Order::WakeAt(*until)]
     }
 
-    /// What the session brought up to here is on disk.
+    /// The session's messages up to here are on disk.
     pub fn on_disk(&mut self, now: Duration, through: Delivery) -> Vec<Order> {
         let TakedownStage::Draining { uncommitted, committed, .. } = &mut self.stage else {
             return Vec::new();
@@ -391,7 +392,7 @@ impl Broker {
         self.settle(now)
     }
 
-    /// Acknowledges what may be, and ends the session once all of it has come.
+    /// Acknowledges what may be acknowledged, and ends the session once all of it has arrived.
     fn settle(&mut self, now: Duration) -> Vec<Order> {
         let TakedownStage::Draining { held_until, until, uncommitted, committed, complete, .. } =
             &mut self.stage
@@ -431,7 +432,7 @@ impl Broker {
         }
     }
 
-    /// Ends the session: one that begins cleanly takes its place, and leaves nothing.
+    /// Ends the session: one with a clean start replaces it, and leaves nothing.
     fn end(&mut self) -> Vec<Order> {
         self.stage = TakedownStage::End;
         vec![self.connect(FormerPart::End)]

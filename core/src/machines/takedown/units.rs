@@ -9,7 +9,7 @@ use std::time::Duration;
 impl Takedown {
     pub fn manager_connected(&mut self) -> Vec<Order> {
         self.manager_is_up = true;
-        // What was asked for before a loss is never answered.
+        // Requests from before a loss are never answered.
         self.stopping = None;
         let mut orders = Vec::new();
         self.stop_next_units(&mut orders);
