@@ -1,22 +1,22 @@
 //! Conducts the machines: events and the time go in, actions come out.
 //!
-//! [`Monitor::handle`] is the only way in. The caller reads the time once a turn, carries the actions
-//! out in their order, and comes back with their results as events, at the latest at
+//! [`Monitor::handle`] is the only entry point. The caller reads the time once a turn, carries the
+//! actions out in order, and returns with their results as events, at the latest at
 //! [`Monitor::next_deadline`].
 //!
-//! Each file below has the events of one matter. Files call downward only, in this order, which
-//! `core/tests/structure.rs` keeps free of circles:
+//! Each file below handles the events of one matter. Files call downward only, in this order, which
+//! `core/tests/structure.rs` keeps free of cycles:
 //!
 //! | Files | Matter |
 //! |-------|--------|
-//! | `reconfigure`, `store` | another configuration, and what earlier runs knew |
-//! | `messages`, `commands`, `control`, `refusals`, `states` | what a message or a person asks for |
+//! | `reconfigure`, `store` | another configuration, and the records of earlier runs |
+//! | `messages`, `commands`, `control`, `refusals`, `states` | requests of messages and people |
 //! | `watch_connection`, `covering`, `resubscribe`, `session` | the two connections |
 //! | `probe`, `availability`, `contact` | whether a device is there |
 //! | `agent` | agents and their units |
-//! | `former`, `restore` | former identities, and recorded states that are given back |
-//! | `alarms`, `dependents` | what happens to an alarm, and whose silence it is |
-//! | `deadlines`, `timeouts`, `saving`, `notifications`, `changes`, `subscriptions` | the tables of what is due, wanted, to be kept and to be told |
+//! | `former`, `restore` | former identities, and the restore of recorded states |
+//! | `alarms`, `dependents` | the course of an alarm, and the device that causes its silence |
+//! | `deadlines`, `timeouts`, `saving`, `notifications`, `changes`, `subscriptions` | the tables of due, wanted, unsaved and undelivered items |
 //! | `home_assistant`, `notices`, `publishing`, `views` | what is published and shown |
 
 mod agent;
@@ -89,14 +89,14 @@ use bytes::Bytes;
 use devices::Devices;
 use std::time::Duration;
 
-/// How often `up` is published.
+/// The interval at which `up` is published.
 const UP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The whole state of the monitoring.
 #[derive(Debug)]
 pub struct Monitor {
     client_id: String,
-    /// What a person types before the name of a command, to reach this monitor.
+    /// The command line that reaches this monitor, without the command.
     command: String,
     base_topic: TopicName,
     home_assistant: HomeAssistant,
@@ -105,85 +105,88 @@ pub struct Monitor {
     dependencies: Dependencies,
     /// All filters of all devices.
     index: TopicIndex<Target>,
-    /// Above so many subscriptions of the watch connection, wildcards stand for many.
+    /// With more subscriptions of the watch connection than this, wildcards replace many.
     max_subscriptions: usize,
-    /// What the present message means; kept for its memory.
+    /// The meaning of the present message; kept for its memory.
     found: Vec<Target>,
     clock: WatchedClock,
     wall_clock: WallClock,
-    /// Silence deadlines on watched time, at most one entry a device.
+    /// Silence deadlines on watched time, at most one entry for each device.
     silence: DeadlineTable<DeviceId>,
-    /// When alerts are due that wait for what becomes of another device, on watched time.
+    /// The times at which alerts are due that wait for the state of another device, on watched
+    /// time.
     holds: DeadlineTable<DeviceId>,
-    /// Everything else that waits, on monotonic time.
+    /// All other times, on monotonic time.
     timers: DeadlineTable<Timer>,
     watch: WatchLink,
     covering: Covering,
     probes: Probes,
     session: StateSession,
     restores: Restores,
-    /// Copies of restored states that the state connection is to bring.
+    /// Copies of restored states that the state connection is expected to bring.
     echoes: Echoes,
-    /// The same of the watch connection, where it cannot tell them from contacts.
+    /// Copies that the watch connection is expected to bring, where it cannot distinguish them from
+    /// contacts.
     heard_echoes: Echoes,
     /// The last round of restored states that was published, on any connection and on an earlier one.
     last_round: Round,
     earlier_round: Round,
-    /// With this acknowledgement the watch connection has brought the copies of the round.
+    /// After this acknowledgement the watch connection has delivered the copies of the round.
     heard_until: Option<(Token, Round)>,
     refusals: Refusals,
     saving: SaveQueue,
-    /// The store has been read, or cannot be: what is found out now is news.
+    /// The store has been read, or cannot be: later findings are news.
     store_answered: bool,
     store_fails: bool,
     takedown: Takedown,
     shared_base: SharedBase,
     /// The publication after whose acknowledgement nothing is retained under a former identity.
     cleared_by: Option<Token>,
-    /// Devices that were heard since their status was last refreshed; each once, by its flag.
+    /// Devices that were heard since their status was last refreshed; a flag ensures that each
+    /// occurs once.
     stale_statuses: Vec<DeviceId>,
     up_count: u64,
-    /// Kept, since it is needed each second.
+    /// Kept, because it is needed each second.
     up_topic: TopicName,
-    /// How many devices are expired at the moment.
+    /// The number of devices that are expired at present.
     expired_count: usize,
     manager: agent::ManagerState,
-    /// The way of alerts that concern no device.
+    /// The template for alerts that concern no device.
     alert_unit: Option<UnitTemplate>,
-    /// How long the broker may be lost before a person hears of it.
+    /// The time for which the broker may be lost before people are notified.
     broker_grace: Duration,
-    /// What people elsewhere are still to hear.
+    /// Undelivered notifications.
     notifications: Notifications,
-    /// When they are looked at next, if that is on the timetable.
+    /// The time of their next check, if there is one on the timetable.
     notifications_due: Option<Duration>,
-    /// Of whom nobody is told for a time.
+    /// Subjects whose notifications are suppressed for a time.
     mutes: Mutes,
     next_token: u64,
     next_read: u64,
     random: Random,
     stopping: bool,
-    /// Who is out of the monitoring for a time.
+    /// Devices that are disabled for a time.
     pauses: Pauses,
     /// The time of the last event.
     last_turn: Now,
 }
 
-/// What a message means that one of a device's filters matches.
+/// The meaning of a message that matches one of a device's filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Contact(DeviceId),
     Hello(DeviceId),
     State(DeviceId),
-    /// With the number of the topic among those of the device.
+    /// The topic's number among those of the device.
     Availability(DeviceId, u8),
 }
 
-/// What can wait on monotonic time. A timer only says when to look.
+/// The items that can wait on monotonic time. A timer only states when to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Up,
     Save,
-    /// A connection after a take-over has lasted.
+    /// A connection after a takeover has lasted.
     Lasting,
     /// The answer to a probe of the watch connection is overdue.
     Probe,
@@ -198,11 +201,11 @@ enum Timer {
     Session,
     /// The state connection has been down for a while beside a living watch connection.
     SessionLoss,
-    /// Echoes that never came are given up.
+    /// Echoes that never arrived are given up.
     Echoes,
-    /// What a former identity left is to be looked at again.
+    /// A former identity must be checked again.
     Takedown,
-    /// Alerts that failed to reach a person may be tried again.
+    /// Failed notifications may be tried again.
     Notifications,
 }
 
@@ -268,7 +271,7 @@ impl Monitor {
         monitor
     }
 
-    /// Takes in one event and appends what is to be done about it, in order.
+    /// Processes one event and appends the resulting actions, in order.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
         let noted = out.len();
         let turn = &mut Turn { now, watched: self.clock.at(now.mono), out, noted };
@@ -358,7 +361,7 @@ impl Monitor {
                 self.states_read(turn, read, states, next);
             }
             Event::StatesOrdered { write, order } => self.states_ordered(turn, write, order),
-            // The caller of the order waits for it.
+            // The caller of the command waits for it.
             Event::StatesWritten { .. } => {}
             Event::DevicesSaved => self.devices_saved(turn),
             Event::ManagerConnected { units } => self.manager_connected(turn, units),
@@ -405,7 +408,7 @@ impl Monitor {
         }
     }
 
-    /// Monotonic time at which [`Event::TimePassed`] is wanted at the latest.
+    /// The monotonic time at which [`Event::TimePassed`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let of = |watched| self.clock.mono_of(watched);
@@ -453,7 +456,7 @@ impl Monitor {
         self.up_count += 1;
         let payload = Bytes::from(self.up_count.to_string());
         turn.out.push(publication(self.up_topic.clone(), payload, QoS::AtMostOnce, false, None));
-        // A monitor that was held up does not make good for the seconds that it missed.
+        // A monitor that was held up does not make up for the seconds that it missed.
         let next = due + UP_INTERVAL;
         let next =
             if next + UP_INTERVAL < turn.now.mono { turn.now.mono + UP_INTERVAL } else { next };

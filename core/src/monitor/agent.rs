@@ -1,7 +1,8 @@
-//! Agents: events become calls of [`Agent`], and what it decides is carried out in [`outcomes`].
+//! Agents: events become calls of [`Agent`], and [`outcomes`] carries out its decisions.
 //!
-//! This file takes in what the service manager reports; [`orders`] has what people and other parts of
-//! the monitor order, and [`progress`] says how far an order has come.
+//! This file processes the reports of the service manager; [`orders`] contains the orders of people
+//! and of other parts of the monitor, and [`progress`] reports how far an order has been carried
+//! out.
 
 mod orders;
 mod outcomes;
@@ -21,11 +22,11 @@ pub(super) use outcomes::agent_left;
 #[derive(Debug, Default)]
 pub struct ManagerState {
     told_lost: bool,
-    /// What was asked for before the loss may never be answered.
+    /// Requests from before the loss may never be answered.
     answers_lost: bool,
     /// Units that were reported before it was known which agents are disabled.
     waiting_units: Option<Vec<UnitReport>>,
-    /// The store has told, or cannot tell, which agents are disabled.
+    /// The store has reported, or cannot report, which agents are disabled.
     settled: bool,
     system_stopping: bool,
     pub agents: usize,
@@ -34,8 +35,8 @@ pub struct ManagerState {
 }
 
 impl Monitor {
-    /// Lets an agent decide, and carries out what follows. An id of an earlier configuration that
-    /// belongs to no agent any more is passed over.
+    /// Lets an agent decide, and carries out the outcomes. An id of an earlier configuration that
+    /// no longer belongs to an agent is ignored.
     pub(super) fn drive(
         &mut self,
         turn: &mut Turn<'_>,
@@ -78,7 +79,7 @@ impl Monitor {
 
     pub(super) fn manager_lost(&mut self, turn: &mut Turn<'_>, reason: &str) {
         self.takedown.manager_lost();
-        // Also without agents: a reload may bring the first one while systemd is away.
+        // This also happens without agents: a reload may bring the first one while systemd is away.
         self.manager.answers_lost = true;
         if self.manager.agents == 0 {
             return;
@@ -90,7 +91,7 @@ impl Monitor {
         turn.raise(AlertKind::ManagerLost, message);
     }
 
-    /// It is known now, or cannot be known, which agents a person disabled.
+    /// It is now known, or cannot be known, which agents a person disabled.
     pub(super) fn settle_agents(&mut self, turn: &mut Turn<'_>) {
         let first = !std::mem::replace(&mut self.manager.settled, true);
         if first {
@@ -102,9 +103,9 @@ impl Monitor {
         }
     }
 
-    /// Compares what systemd has with what the configuration wants.
+    /// Compares systemd's units with the configuration.
     pub(super) fn take_in_units(&mut self, turn: &mut Turn<'_>) {
-        // No agent runs twice: what a former clientid has started is stopped first.
+        // No agent may run twice, so the units of a former clientid are stopped first.
         if !self.manager.settled || !self.takedown.has_stopped_units() {
             return;
         }
@@ -129,7 +130,7 @@ impl Monitor {
 
     pub(super) fn unit_changed(&mut self, turn: &mut Turn<'_>, report: UnitReport) {
         if let Some(waiting) = &mut self.manager.waiting_units {
-            // The list has not been looked at yet: it is kept up to date instead.
+            // The list has not been processed yet: it is kept up to date instead.
             waiting.retain(|listed| listed.unit != report.unit);
             waiting.push(report);
             return;
@@ -167,7 +168,8 @@ impl Monitor {
         self.drive(turn, id, |agent, context| agent.stop_finished(outcome, context));
     }
 
-    /// The system begins to go down, or stays up after all: then what was not started is.
+    /// The system begins to go down, or the shutdown is cancelled; then missed starts are made up
+    /// for.
     pub(super) fn note_system_state(&mut self, turn: &mut Turn<'_>, stopping: bool) {
         let was_stopping = std::mem::replace(&mut self.manager.system_stopping, stopping);
         if stopping || !was_stopping {

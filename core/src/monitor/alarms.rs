@@ -1,9 +1,9 @@
 //! Conducts one alarm, from top to bottom.
 //!
-//! An alarm begins when a device falls silent or says that it is gone. What has happened is published
-//! at once, and repeated where the section asks for it. A person gets one alert, unless the silence is
-//! another device's or one of too many: where that alert stands is the [`AlertStage`] of the device's
-//! episode, and this is the one file that moves it.
+//! An alarm begins when a device falls silent or reports that it is gone. The event is published at
+//! once, and repeated where the section requests it. People receive one alert, unless the silence
+//! is caused by another device or is one of too many: the [`AlertStage`] of the device's episode is
+//! the stage of that alert, and only this file changes it.
 //!
 //! | From | To | When |
 //! |------|----|------|
@@ -31,7 +31,8 @@ use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
 impl Monitor {
-    /// The deadline has passed, or it said that it is gone; or what its alert waited for has.
+    /// The deadline has passed, or the device reported that it is gone; or the wait of its alert is
+    /// over.
     pub(super) fn expire(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         if self.devices[id].episode.is_open() {
             self.alert_due(turn, id);
@@ -63,7 +64,7 @@ impl Monitor {
         self.fell(turn, id);
     }
 
-    /// Where the alert of a device that has expired just now stands.
+    /// The stage of the alert of a device that has just expired.
     fn first_stage(&mut self, watched: Duration, id: DeviceId) -> AlertStage {
         if self.is_cut_off(id) {
             return AlertStage::Upstream;
@@ -71,7 +72,7 @@ impl Monitor {
         if self.begin_hold(watched, id) { AlertStage::Held } else { AlertStage::Told }
     }
 
-    /// The one place that moves an alert.
+    /// The only place that changes the stage of an alert.
     fn move_alert(&mut self, id: DeviceId, stage: AlertStage) {
         self.devices[id].episode.move_to(stage);
     }
@@ -92,7 +93,7 @@ impl Monitor {
         turn.out.push(self.episode_alert(id, AlertKind::Expired, reason, message));
     }
 
-    /// The alert of one that expired before is due now, since the silence is its own.
+    /// The alert of a device that expired before is due now, because the silence is its own.
     fn alert_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         match self.devices[id].episode.stage() {
             None | Some(AlertStage::Told | AlertStage::Upstream | AlertStage::Flapping) => return,
@@ -107,7 +108,8 @@ impl Monitor {
         self.save_soon(id);
     }
 
-    /// A device speaks whose next word was awaited: what was held for it need not wait any longer.
+    /// A device speaks whose next message was expected: alerts that were held for it need not wait
+    /// any longer.
     pub(super) fn awaited_word(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         self.devices[id].silence.await_no_word();
         for child in self.dependencies.children(id).to_vec() {
@@ -124,7 +126,7 @@ impl Monitor {
         }
     }
 
-    /// A device is down from now on: those behind it are not alarmed for themselves.
+    /// A device is down from now on: the devices behind it raise no alarms of their own.
     pub(super) fn fell(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let last_word = self.devices[id].silence.since().min(turn.watched);
         for child in self.dependencies.fell(id, last_word) {
@@ -136,7 +138,7 @@ impl Monitor {
         }
     }
 
-    /// A device may be up again: those behind it go on where they were when it fell.
+    /// A device may be up again: the devices behind it continue where they were when it failed.
     pub(super) fn rose(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         if self.devices[id].is_down() {
             return;
@@ -155,17 +157,17 @@ impl Monitor {
         }
     }
 
-    /// Its alert is due then, unless it is heard before.
+    /// Its alert is due at this time, unless it is heard before.
     fn let_return(&mut self, id: DeviceId, due: Duration) {
         self.move_alert(id, AlertStage::Returning);
         self.devices[id].hold.get_or_insert_default().put_off(due);
         self.wait(id);
     }
 
-    /// It is heard again, or says that it is there.
+    /// It is heard again, or reports that it is present.
     pub(super) fn recover(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         if self.devices[id].episode.stage() == Some(AlertStage::Held) {
-            // What it depends on is not down, then: the silence was its own.
+            // Then its dependency is not down: the silence was its own.
             self.alarm(turn, id);
         }
         let reason = self.devices[id].reason();
@@ -191,7 +193,7 @@ impl Monitor {
         self.arm(id);
     }
 
-    /// An earlier run had alarmed it, and it spoke before that was known.
+    /// An earlier run had raised an alarm, and it spoke before that was known.
     pub(super) fn recover_from(
         &mut self,
         turn: &mut Turn<'_>,
@@ -204,7 +206,7 @@ impl Monitor {
         self.recover(turn, id);
     }
 
-    /// A person takes it out of the monitoring, or into it: what was is over.
+    /// A person disables or enables it: the earlier alarm is over.
     pub(super) fn drop_alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         self.end_alarm(turn.now.wall, id);
         let device = &mut self.devices[id];
@@ -220,8 +222,8 @@ impl Monitor {
         Some(ended)
     }
 
-    /// Brings the alerts that are not out in line with what is down now: after a start, and with
-    /// another configuration.
+    /// Updates the pending alerts after a start, and with another configuration, to the devices
+    /// that are down now.
     pub(super) fn settle_dependents(&mut self, turn: &mut Turn<'_>) {
         let (devices, watched) = (&self.devices, turn.watched);
         self.dependencies.settle(|id| {
@@ -243,14 +245,14 @@ impl Monitor {
             } else if !is_held {
                 self.let_return(id, due);
                 if self.dependencies.parents(id).is_empty() {
-                    // Whatever its alert waited for before, it is for itself now.
+                    // Whatever its alert waited for before, it is now independent.
                     self.move_alert(id, AlertStage::Held);
                 }
             }
         }
     }
 
-    /// Notes an alarm, and tells the one that begins a spell; `what` has happened, in words.
+    /// Notes an alarm, and reports the one that begins a spell; `what` describes the event.
     pub(super) fn note_flap(&mut self, turn: &mut Turn<'_>, id: DeviceId, what: &str) -> Flap {
         let flap = self.devices[id].flaps.get_or_insert_default().note(turn.watched);
         if flap == Flap::Begins {
@@ -274,14 +276,14 @@ impl Monitor {
         }
     }
 
-    /// Looks whether a device that flaps is stable again.
+    /// Checks whether a device that flaps is stable again.
     pub(super) fn stable_due(&mut self, turn: &mut Turn<'_>, due: Duration, id: DeviceId) {
         let Some(device) = self.devices.get(id) else { return };
         let Some(flaps) = &device.flaps else { return };
         match flaps.judge(due, turn.watched) {
             Stability::NotDue => {}
             Stability::In(time) => self.look_for_stability(turn.now.mono + time, id),
-            // What it is will show when the other device is back.
+            // Its state will show when the other device is back.
             Stability::Stable if device.episode.hangs_on_another() => {
                 self.look_for_stability(turn.now.mono + STABLE, id);
             }
@@ -335,7 +337,7 @@ impl Monitor {
         self.schedule_repeat(turn, id);
     }
 
-    /// Puts the next repetition of `expire/NAME` on the timetable, if the device wants one.
+    /// Puts the next repetition of `expire/NAME` on the timetable, if the device requests one.
     pub(super) fn schedule_repeat(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &mut self.devices[id];
         if !device.episode.is_open() || !device.is_enabled() {

@@ -1,4 +1,4 @@
-//! What follows from a device's own word (see [`crate::machines::availability`]).
+//! The consequences of a device's own reports (see [`crate::machines::availability`]).
 
 use crate::machines::availability::sparkplug::Certificate;
 use crate::machines::availability::{Hearing, Told, Word, WordMeaning};
@@ -8,14 +8,14 @@ use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Target};
 use std::time::Duration;
 
-/// Whether a topic speaks of several devices, as that of a bridge does.
+/// Whether a topic covers several devices, as that of a bridge does.
 pub(super) fn is_shared(found: &[Target]) -> bool {
     let own = |target: &&Target| matches!(target, Target::Availability(..));
     found.iter().filter(own).nth(1).is_some()
 }
 
 impl Monitor {
-    /// Whether a message says of any device that it is gone.
+    /// Whether a message reports any device gone.
     pub(super) fn is_will(&self, found: &[Target], message: &Message) -> bool {
         let is_death = |target: &Target| match target {
             Target::Availability(id, source) => {
@@ -34,7 +34,7 @@ impl Monitor {
         })
     }
 
-    /// A word on the topic with this number among those of a device.
+    /// A report on the topic with this number among those of a device.
     pub(super) fn availability_told(
         &mut self,
         turn: &mut Turn<'_>,
@@ -72,7 +72,7 @@ impl Monitor {
             return false;
         }
         let Some(availability) = &mut device.availability else { return false };
-        // Whom it is behind is looked up where that matters.
+        // The device in front of it is looked up only where that matters.
         if !availability.is_confirmed() {
             return false;
         }
@@ -89,14 +89,14 @@ impl Monitor {
 
     fn gone(&mut self, turn: &mut Turn<'_>, id: DeviceId, is_news: bool) {
         let device = &self.devices[id];
-        // Before the store has been read, an earlier run may have told it already.
+        // Before the store has been read, an earlier run may have reported it already.
         if !device.is_enabled() || !self.store_answered {
             return;
         }
         if !device.episode.is_open() {
             self.expire_or_restart(turn, id);
         } else if is_news {
-            // The same alarm, and now it is known why.
+            // The alarm is the same, and its cause is now known.
             self.tell_state(turn, id);
         }
     }
@@ -109,14 +109,14 @@ impl Monitor {
         }
     }
 
-    /// One that is taken into the monitoring again may have said before that it is gone.
+    /// A device that is enabled again may have reported before that it is gone.
     pub(super) fn recall_availability(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         if self.devices[id].is_gone() {
             self.gone(turn, id, false);
         }
     }
 
-    /// What was said before the store was read counts from now on.
+    /// Reports from before the store was read count from now on.
     pub(super) fn recall_availabilities(&mut self, turn: &mut Turn<'_>) {
         self.store_answered = true;
         for id in self.devices.ids() {

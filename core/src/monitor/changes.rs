@@ -1,4 +1,4 @@
-//! Marks what has changed of a device since it was saved.
+//! Marks changes of a device since it was saved.
 
 use crate::model::device_id::DeviceId;
 use crate::monitor::Monitor;

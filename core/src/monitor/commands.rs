@@ -1,11 +1,11 @@
-//! Takes commands by MQTT on `command/NAME`, where the configuration allows them.
+//! Accepts commands over MQTT on `command/NAME`, where the configuration allows them.
 
 use super::Monitor;
 use super::turn::Turn;
 use crate::model::device_name::DeviceName;
 use crate::model::message::Message;
 
-/// What `command/NAME` may say.
+/// The commands of `command/NAME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CommandPayload {
     Restart,
@@ -27,8 +27,8 @@ impl CommandPayload {
 }
 
 impl Monitor {
-    /// Takes a command from an own topic. Anything else there is passed over in silence,
-    /// since anybody who may publish could fill the journal with it.
+    /// Accepts a command from an own topic. Anything else there is ignored silently, because any
+    /// client that may publish could fill the journal with it.
     pub(super) fn command_message(&mut self, turn: &mut Turn<'_>, message: &Message) {
         if !self.home_assistant.commands {
             return;

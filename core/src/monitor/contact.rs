@@ -1,4 +1,4 @@
-//! Takes in a sign of life of a device, and what follows from it.
+//! Processes a contact of a device, and its consequences.
 
 use crate::machines::silence::{EndedSilence, GRACE};
 use crate::model::device_id::DeviceId;
@@ -6,15 +6,15 @@ use crate::monitor::Monitor;
 use crate::monitor::turn::Turn;
 
 impl Monitor {
-    /// A sign of life.
+    /// A contact.
     pub(super) fn contact(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let watched = turn.watched;
         let device = &mut self.devices[id];
         let standing = device.standing();
         let EndedSilence { is_first, silence, is_awaited } =
             device.silence.end(turn.now.wall, watched, standing);
-        // After a crash it has at least this long; one that talks more rarely would be taken for
-        // silent by then if the crash took this contact along.
+        // After a crash it has at least this long; a device that talks less often would count as
+        // silent by then if the crash lost this contact.
         self.saving.hurry_if(silence > GRACE);
         if let Some(availability) = &mut device.availability {
             availability.heard();

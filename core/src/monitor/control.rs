@@ -1,4 +1,4 @@
-//! What a person orders of a device: into the monitoring, out of it, or out of it for a time.
+//! Orders of people about a device: to enable it, to disable it, or to disable it for a time.
 
 use crate::machines::agent::Agent;
 use crate::model::alert::AlertKind;
@@ -12,7 +12,7 @@ use crate::monitor::turn::Turn;
 use std::time::Duration;
 
 impl Monitor {
-    /// A person takes a device into the monitoring, or out of it.
+    /// A person enables or disables a device.
     pub(super) fn set_enabled(&mut self, turn: &mut Turn<'_>, name: &DeviceName, enabled: bool) {
         let Some(id) = self.id_named(name) else { return };
         self.pauses.end(name);
@@ -24,8 +24,8 @@ impl Monitor {
         self.choose(turn, id, Some(enabled), message);
     }
 
-    /// Puts a person's choice in force, or the section's where there is none. The message is used
-    /// if that changes anything.
+    /// Applies a person's choice, or the section's where there is none. The message is used if that
+    /// changes anything.
     pub(super) fn choose(
         &mut self,
         turn: &mut Turn<'_>,
@@ -56,7 +56,7 @@ impl Monitor {
         self.flush_saves(turn);
     }
 
-    /// A person takes a device out of the monitoring for so long.
+    /// A person disables a device for this long.
     pub(super) fn pause(&mut self, turn: &mut Turn<'_>, name: &DeviceName, span: Duration) {
         let Some(id) = self.id_named(name) else { return };
         let was_enabled = self.devices[id].is_enabled();
@@ -75,7 +75,7 @@ impl Monitor {
         }
     }
 
-    /// Takes those back whose time is over.
+    /// Enables the devices whose time is over.
     pub(super) fn pauses_due(&mut self, turn: &mut Turn<'_>) {
         if self.pauses.next(turn.now.boot).is_none_or(|left| !left.is_zero()) {
             return;
@@ -88,7 +88,7 @@ impl Monitor {
         }
     }
 
-    /// Goes on with what an earlier run has left of a pause, unless this one knows better.
+    /// Continues a pause of an earlier run, unless this one has newer knowledge.
     pub(super) fn resume_pause(&mut self, now: Now, record: &DeviceRecord) {
         let Some(id) = self.id_named(&record.name) else { return };
         let chosen_since = self.devices[id].enabled.is_some();
@@ -98,7 +98,7 @@ impl Monitor {
         }
     }
 
-    /// What is left is saved once in a while, since a boot begins the clock anew.
+    /// The remaining time is saved at intervals, because the clock starts again with each boot.
     pub(super) fn save_pauses(&mut self) {
         let names: Vec<DeviceName> = self.pauses.names().cloned().collect();
         for id in names.iter().filter_map(|name| self.id_named(name)).collect::<Vec<_>>() {
@@ -106,13 +106,13 @@ impl Monitor {
         }
     }
 
-    /// Whether it is in the monitoring.
+    /// Whether it is enabled.
     #[must_use]
     pub fn is_enabled(&self, name: &DeviceName) -> bool {
         self.id_named(name).is_some_and(|id| self.devices[id].is_enabled())
     }
 
-    /// Whether its section keeps it out, and no person has said otherwise.
+    /// Whether its section disables it, and no person has chosen otherwise.
     #[must_use]
     pub fn is_disabled_by_its_section(&self, name: &DeviceName) -> bool {
         self.id_named(name).is_some_and(|id| {

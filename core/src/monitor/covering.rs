@@ -1,8 +1,8 @@
 //! Wildcards in place of many subscriptions of the watch connection (see
-//! [`crate::machines::covering`]): when they are asked for, and what follows from their refusal.
+//! [`crate::machines::covering`]): when they are requested, and the consequences of a refusal.
 //!
-//! The state connection has none: what others publish would fill the queue that the broker keeps for
-//! it.
+//! The state connection uses none: messages of others would fill the queue that the broker keeps
+//! for it.
 
 use crate::machines::covering::Cause;
 use crate::model::alert::AlertKind;
@@ -12,8 +12,7 @@ use crate::monitor::Monitor;
 use crate::monitor::turn::Turn;
 
 impl Monitor {
-    /// Takes in the answer to what was asked for last. Gives the refusals that leave a device
-    /// unheard.
+    /// Processes the answer to the last request. Returns the refusals that leave a device unheard.
     pub(super) fn watch_plan_answered<'r>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -53,8 +52,8 @@ impl Monitor {
         self.resubscribe_watch(turn, had);
     }
 
-    /// The broker refused to subscribe to each topic filter by itself: what it granted of these
-    /// goes again, and the wildcards, which are still there, stay.
+    /// The broker refused to subscribe to each topic filter individually: those that it granted are
+    /// removed again, and the wildcards, which are still there, stay.
     fn keep_wildcards(&mut self, turn: &mut Turn<'_>, mut single: Plan, covered: &Plan) {
         single.retain(|subscription| find(covered, &subscription.filter).is_none());
         self.covering.leave(single);
@@ -62,7 +61,7 @@ impl Monitor {
         self.covering.planned(turn.now.mono, true);
     }
 
-    /// A live message was for nobody, which only a wildcard brings.
+    /// A live message was unwanted, which only a wildcard causes.
     pub(super) fn came_for_nobody(&mut self, turn: &mut Turn<'_>) {
         if self.covering.was_for_nobody(turn.now.mono) {
             let message =

@@ -1,4 +1,4 @@
-//! The table of silence deadlines: when to look at a device, and whether its time is up then.
+//! The table of silence deadlines: when to check a device, and whether its time is up then.
 
 use crate::machines::availability::LONGEST_DOUBT;
 use crate::machines::silence::Grace;
@@ -8,7 +8,7 @@ use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
 impl Monitor {
-    /// Makes sure that the deadline table will look at the device.
+    /// Ensures that the deadline table will check the device.
     pub(super) fn arm(&mut self, id: DeviceId) {
         let device = &mut self.devices[id];
         if device.is_settled() || !device.is_enabled() {
@@ -27,15 +27,15 @@ impl Monitor {
         }
     }
 
-    /// Starts the device's silence anew, without a contact: it was restarted or taken in.
+    /// Restarts the device's silence without a contact: it was restarted or enabled.
     pub(super) fn restart_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let watched = turn.watched;
         self.devices[id].silence.begin_anew(watched);
         self.arm(id);
     }
 
-    /// Whether the deadline has passed and no grace is left. A device that gets a grace is armed
-    /// for its end.
+    /// Whether the deadline has passed and no grace is left. A device with a grace is armed for its
+    /// end.
     pub(super) fn is_overdue(&mut self, id: DeviceId, watched: Duration) -> bool {
         let device = &self.devices[id];
         let Some(deadline) = device.silence_deadline() else { return false };
@@ -48,14 +48,14 @@ impl Monitor {
         false
     }
 
-    /// Until when it has a grace after an outage, if it has one left.
+    /// The end of its grace after an outage, if it has one left.
     pub(super) fn grace_end(&mut self, id: DeviceId, watched: Duration) -> Option<Duration> {
         let (resumed_at, stretch) = (self.clock.resumed_at(), self.clock.stretch());
         match self.devices[id].silence.grant(resumed_at, stretch, watched) {
             Grace::None => None,
             Grace::Until { end, is_new } => {
                 if is_new {
-                    // A monitor that is restarted again and again must hide nobody either.
+                    // A monitor that is restarted again and again must not hide a device either.
                     self.save_soon(id);
                 }
                 Some(end)
@@ -73,14 +73,14 @@ impl Monitor {
         }
     }
 
-    /// Makes sure that a device is looked at when its alert is due.
+    /// Ensures that a device is checked when its alert is due.
     pub(super) fn wait(&mut self, id: DeviceId) {
         if let Some(due) = self.devices[id].waits_until() {
             self.holds.push(due, id);
         }
     }
 
-    /// A device that talks will do so within its timeout; a longer one is not waited for.
+    /// A device that talks does so within its timeout; a longer timeout is not waited for.
     pub(super) fn wait_in_doubt(&mut self, id: DeviceId) {
         let device = &self.devices[id];
         if device.availability.as_ref().is_some_and(|availability| availability.is_doubted()) {

@@ -1,13 +1,14 @@
-//! Devices that are heard by way of another one (`dependsOn`): their silence while that is down is
-//! not their own.
+//! Devices that are heard through another one (`dependsOn`): their silence while that one is down
+//! is not their own.
 //!
-//! A gateway and what is behind it fall silent together, and their deadlines pass in any order. So
-//! the alert of a device whose deadline passes first waits until it is known what became of the
-//! other: its next word shows that it lives, its own deadline that it does not. The time in which it
-//! was down does not count as silence of those behind it, as it does not when the broker is away.
+//! A gateway and the devices behind it fall silent together, and their deadlines pass in any order.
+//! So the alert of a device whose deadline passes first waits until the state of the other is
+//! known: its next message shows that it is alive, its own deadline that it is not. The time for
+//! which it was down does not count as silence of the devices behind it, just as an outage of the
+//! broker does not.
 //!
-//! Only those behind a device that falls or comes back are visited, never all. What follows for an
-//! alert is decided in [`super::alarms`].
+//! Only the devices behind one that fails or returns are visited, never all. [`super::alarms`]
+//! decides the consequences for an alert.
 
 use super::Monitor;
 use super::device::Device;
@@ -18,20 +19,20 @@ use crate::model::device_name::DeviceName;
 use crate::model::words::counted;
 use std::time::Duration;
 
-/// A device without a deadline of its own is taken for alive after this long: a broker publishes a
+/// A device without a deadline of its own counts as alive after this long: a broker publishes a
 /// will after one and a half times the keep alive (MQTT 5, 3.1.2.10), which is mostly a minute.
 const WILL_DUE: Duration = Duration::from_secs(90);
 
-/// A deadline of one that depends on another is looked at after that of the other.
+/// The deadline of a dependent device is checked after that of its dependency.
 const AFTER: Duration = Duration::from_millis(1);
 
 impl Device {
-    /// Whether what depends on it cannot be heard.
+    /// Whether its dependents cannot be heard.
     pub(super) fn is_down(&self) -> bool {
         self.is_enabled() && (self.episode.is_open() || self.keeps_failing())
     }
 
-    /// Watched time at which its alert is due, if that waits.
+    /// The watched time at which its alert is due, if the alert waits.
     pub(super) fn waits_until(&self) -> Option<Duration> {
         let waits = self.episode.waits() && self.is_enabled();
         self.hold.as_ref().filter(|_| waits).map(|hold| hold.due())
@@ -39,7 +40,7 @@ impl Device {
 }
 
 impl Monitor {
-    /// Takes in which devices depend on which; the names were checked with the configuration.
+    /// Creates the dependencies; the names were checked with the configuration.
     pub(super) fn relate(&mut self, dependences: Vec<(DeviceId, Vec<DeviceName>)>) {
         let ids = |names: Vec<DeviceName>| {
             names.iter().filter_map(|name| self.devices.named(name)).collect()
@@ -48,12 +49,12 @@ impl Monitor {
         self.dependencies = Dependencies::new(parents);
     }
 
-    /// Whether anything that a device depends on is down, also by way of others.
+    /// Whether any direct or indirect dependency of a device is down.
     pub(super) fn is_cut_off(&self, id: DeviceId) -> bool {
         self.dependencies.is_cut_off(id)
     }
 
-    /// A device has expired just now; whether its alert waits for what becomes of another.
+    /// A device has just expired; returns whether its alert waits for the state of another.
     pub(super) fn begin_hold(&mut self, watched: Duration, id: DeviceId) -> bool {
         if self.dependencies.parents(id).is_empty() {
             return false;
@@ -65,7 +66,7 @@ impl Monitor {
         self.is_held(watched, id)
     }
 
-    /// Whether what a device depends on may be found down yet, and if so until when to wait.
+    /// Whether a dependency of the device may yet be found down, and if so until when to wait.
     pub(super) fn is_held(&mut self, watched: Duration, id: DeviceId) -> bool {
         let parents = self.dependencies.parents(id);
         let Some(hold) = &self.devices[id].hold else { return false };
@@ -82,8 +83,8 @@ impl Monitor {
         true
     }
 
-    /// When it will be known whether a device was down already at a watched time; `None` when it is
-    /// known that it was not, or never will be.
+    /// The time at which it will be known whether a device was down already at a watched time;
+    /// `None` when it is known that it was not, or never will be.
     fn verdict_due(&self, at: Duration, id: DeviceId) -> Option<Duration> {
         let device = &self.devices[id];
         if !device.is_enabled() || device.silence.has_spoken_since(at) {
@@ -97,8 +98,8 @@ impl Monitor {
         }
     }
 
-    /// Leaves the time out of a device's silence in which it could not be heard; gives the watched
-    /// time at which that is too long again.
+    /// Excludes the time in which it could not be heard from a device's silence; returns the
+    /// watched time at which that becomes too long again.
     pub(super) fn leave_out_of_silence(
         &mut self,
         from: Duration,
@@ -110,7 +111,7 @@ impl Monitor {
         device.silence_deadline().unwrap_or(watched + device.silence.grace())
     }
 
-    /// How many that can be heard silent depend on a device that is down.
+    /// The number of devices, of those that can expire, that depend on a device that is down.
     pub(super) fn dependents_clause(&self, id: DeviceId) -> String {
         let watched = |id: &DeviceId| {
             let device = &self.devices[*id];
@@ -127,7 +128,7 @@ impl Monitor {
         }
     }
 
-    /// How many had fallen silent with a device that is back.
+    /// The number of devices that had fallen silent with a device that is back.
     pub(super) fn followers_clause(&self, id: DeviceId) -> String {
         let silent =
             |id: &DeviceId| self.devices[*id].episode.stage() == Some(AlertStage::Upstream);

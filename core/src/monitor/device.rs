@@ -1,4 +1,4 @@
-//! One device at run time: its specification and what is known of it.
+//! One device at run time: its specification and its state.
 
 use super::Timer;
 use crate::machines::agent::Agent;
@@ -19,26 +19,26 @@ use crate::model::view::Liveness;
 use std::ops::Range;
 use std::time::Duration;
 
-/// What the configuration says of a device, but for its process, and for its filters, which only
-/// the index holds.
+/// The configuration of a device, without its process, and without its filters, which only the
+/// index holds.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub name: DeviceName,
     pub records_states: bool,
     pub restore_on_start: bool,
-    /// As the file says.
+    /// As configured in the file.
     pub enabled: bool,
 }
 
-/// The repetition of `expire/NAME`, which few devices have.
+/// The repetition of `expire/NAME`, which only a few devices have.
 #[derive(Debug, Clone)]
 pub struct Repeat {
     pub interval: Duration,
-    /// When it is to be repeated next.
+    /// The time of the next repetition.
     pub due: Option<Duration>,
 }
 
-/// What the monitor knows of a device. There may be very many, so what few have is boxed.
+/// The state of a device. There may be very many, so rare parts are boxed.
 #[derive(Debug, Clone)]
 pub struct Device {
     pub spec: Settings,
@@ -49,17 +49,17 @@ pub struct Device {
     pub episode: Episode,
     /// Its alert waits for another device, or did.
     pub hold: Option<Box<Hold>>,
-    /// Alarms of late, if there were any.
+    /// Recent alarms, if there were any.
     pub flaps: Option<Box<Flaps>>,
-    /// Wall clock of the last change of state, for `since` in the status.
+    /// The wall clock at the last change of state, for `since` in the status.
     pub since: Duration,
-    /// Boxed, since few devices have availability topics.
+    /// Boxed, because only a few devices have availability topics.
     pub availability: Option<Box<Availability>>,
     /// A person's choice.
     pub enabled: Option<bool>,
     /// Its record waits to be saved.
     pub dirty: bool,
-    /// It was heard since its status was last published for the sake of Home Assistant.
+    /// It was heard since its status was last published for Home Assistant.
     pub status_stale: bool,
     /// The store has a record of it.
     pub recorded: bool,
@@ -70,7 +70,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device of which nothing is known, silent from now on, whose filters have these numbers.
+    /// A device of unknown state, silent from now on, whose filters have these numbers.
     #[must_use]
     pub fn new(spec: DeviceSpec, filters: Range<u32>, watched: Duration, wall: Duration) -> Self {
         let agent = spec.agent.map(|agent| Box::new(Agent::new(&spec.name, *agent)));
@@ -112,7 +112,7 @@ impl Device {
         self.enabled.unwrap_or(self.spec.enabled)
     }
 
-    /// Whose silence a contact would end now.
+    /// The kind of silence that a contact would end now.
     #[must_use]
     pub fn standing(&self) -> Standing {
         if !self.is_enabled() {
@@ -137,32 +137,32 @@ impl Device {
         }
     }
 
-    /// Whether it has said of itself that it is gone.
+    /// Whether it has reported that it is gone.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.availability.as_ref().is_some_and(|availability| availability.is_gone())
     }
 
-    /// Whether it has said of itself that it is there.
+    /// Whether it has reported that it is present.
     #[must_use]
     pub fn is_here(&self) -> bool {
         self.availability.as_ref().is_some_and(|availability| availability.is_here())
     }
 
-    /// Whether silence means anything: without watchTopics or with a timeout of 0 it does not. What
-    /// it says of itself always does.
+    /// Whether silence has a meaning: without watchTopics or with a timeout of 0 it has none. The
+    /// device's own reports always have one.
     pub(super) fn can_expire(&self) -> bool {
         self.is_gone() || self.silence.has_timeout()
     }
 
-    /// Watched time at which the silence becomes too long; `None` without watchTopics or a timeout,
-    /// out of the monitoring, and where the broker refused a filter.
+    /// The watched time at which the silence becomes too long; `None` without watchTopics or a
+    /// timeout, when disabled, and where the broker refused a filter.
     #[must_use]
     pub fn silence_deadline(&self) -> Option<Duration> {
         self.silence.deadline().filter(|_| self.is_enabled())
     }
 
-    /// Takes over what holds whatever this run has found out meanwhile.
+    /// Takes over the values that hold whatever this run has found out meanwhile.
     pub fn restore_choices(&mut self, record: &DeviceRecord) {
         self.enabled = self.enabled.or(record.enabled);
         let has_spoken = self.silence.last_contact().is_some();
@@ -175,11 +175,11 @@ impl Device {
         }
     }
 
-    /// Takes over the contacts and the silence of an earlier run. `watched` is the watched time
-    /// that run ended at: a record cannot be younger.
+    /// Takes over the contacts and the silence of an earlier run. `watched` is the watched time at
+    /// which that run ended: a record cannot be more recent.
     pub fn restore(&mut self, record: &DeviceRecord, watched: Duration) {
         self.silence.resume(record, watched);
-        // One that has expired in this run already was told of and stays expired.
+        // A device that has already expired in this run was reported and stays expired.
         match record.expired_since {
             Some(since) => self.episode = Episode::resumed(since, record.cause, record.untold),
             None => self.episode.put_down_to(record.cause),
@@ -192,8 +192,8 @@ impl Device {
         }
     }
 
-    /// Goes on where the device of the same name in the configuration before was, and gives back
-    /// its agent.
+    /// Continues from the device of the same name in the previous configuration, and returns its
+    /// agent.
     pub fn inherit(&mut self, before: Device) -> Option<Box<Agent>> {
         let was_enabled = before.is_enabled();
         self.silence.inherit(&before.silence, was_enabled);
@@ -237,18 +237,18 @@ impl Device {
         self.agent.as_ref().is_some_and(|agent| agent.keeps_failing())
     }
 
-    /// What a silence that is noticed now is put down to.
+    /// The cause to which a silence noticed now is attributed.
     pub(super) fn cause_of_silence(&self) -> Reason {
         let lives = self.agent.as_ref().is_some_and(|agent| agent.is_running());
         if lives { Reason::AgentHung } else { Reason::Silent }
     }
 
-    /// Nothing more to find out by waiting: it is expired, and nothing follows from that later.
+    /// Waiting brings no further knowledge: it is expired, and nothing follows from that later.
     pub(super) fn is_settled(&self) -> bool {
         match self.episode.stage() {
             None => false,
             Some(AlertStage::Told | AlertStage::Flapping) => !self.restarts_on_expire(),
-            // It is looked at when its alert is due.
+            // It is checked when its alert is due.
             Some(AlertStage::Upstream | AlertStage::Held | AlertStage::Returning) => true,
         }
     }
@@ -257,7 +257,7 @@ impl Device {
         self.agent.as_ref().is_some_and(|agent| agent.spec().restart_on_expire)
     }
 
-    /// What is known here of an agent's process.
+    /// The known state of an agent's process.
     pub(super) fn account(&self) -> Option<Account> {
         let exit = self.agent.as_ref()?.last_exit().map(str::to_owned);
         Some(Account { exit, ..Account::default() })
@@ -267,13 +267,13 @@ impl Device {
         self.flaps.as_ref().is_some_and(|flaps| flaps.is_flapping())
     }
 
-    /// What waits on the monotonic clock for it to be stable.
+    /// The timer on the monotonic clock for it to become stable.
     pub(super) fn stable_timer(&self, id: DeviceId) -> Option<(Duration, Timer)> {
         let look_at = self.flaps.as_ref()?.next_look()?;
         Some((look_at, Timer::Stable(id)))
     }
 
-    /// The wall clock has stepped; whether what is shown of the device is another time now.
+    /// The wall clock has stepped; returns whether a displayed time of the device has changed.
     pub(super) fn follow_clock(&mut self, step: ClockStep) -> bool {
         let since = step.follow(self.since);
         let is_other = std::mem::replace(&mut self.since, since) != since;
@@ -281,7 +281,7 @@ impl Device {
         self.silence.follow_clock(step) || is_other
     }
 
-    /// Moves what is on watched time when earlier runs become known.
+    /// Moves its watched times when earlier runs become known.
     pub(super) fn carry_over(&mut self, earlier: Duration) {
         self.silence.carry_over(earlier);
         if let Some(flaps) = &mut self.flaps {
@@ -292,7 +292,8 @@ impl Device {
         }
     }
 
-    /// What the store is to keep. `announced` is the prefix of its description for Home Assistant.
+    /// The part that the store keeps. `announced` is the prefix of its description for Home
+    /// Assistant.
     #[must_use]
     pub fn record(&self, announced: Option<&str>) -> DeviceRecord {
         self.silence.record(DeviceRecord {
@@ -300,7 +301,7 @@ impl Device {
             cause: self.episode.cause(),
             untold: self.episode.is_untold(),
             enabled: self.enabled,
-            // Known elsewhere, since few have any.
+            // Stored elsewhere, because only a few have any.
             pause: None,
             unheard: Vec::new(),
             invocation: self
@@ -323,7 +324,7 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn a_device_takes_216_bytes() {
-        // There may be a hundred thousand of them: one that grows shall do so knowingly.
+        // There may be a hundred thousand of them, so any growth must be intended.
         assert_eq!(size_of::<Device>(), 216);
     }
 }

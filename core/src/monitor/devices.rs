@@ -1,4 +1,4 @@
-//! The devices of the configuration in force, found by their places, their names and their units.
+//! The devices of the configuration in force, found by index, name and unit.
 
 use super::device::Device;
 use crate::model::device_id::DeviceId;
@@ -7,7 +7,7 @@ use crate::model::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
-/// All devices. Their ids are those of this list: another configuration is another list.
+/// All devices. Their ids belong to this list: another configuration is another list.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     all: Vec<Device>,
@@ -33,7 +33,7 @@ impl Devices {
         self.all.len()
     }
 
-    /// All ids, which borrow nothing: devices may be changed on the way.
+    /// All ids, which borrow nothing, so devices may be changed during the iteration.
     pub fn ids(&self) -> impl Iterator<Item = DeviceId> + use<> {
         (0..self.all.len()).map(DeviceId::at)
     }
@@ -65,7 +65,7 @@ impl Devices {
         place.ok().map(|place| self.by_name[place])
     }
 
-    /// Those behind this name, in the order of their names; all where there is none.
+    /// The devices that this name refers to, in the order of their names; all where there is none.
     pub fn named_after(&self, name: Option<&DeviceName>) -> impl Iterator<Item = DeviceId> {
         let is_before = |&id: &DeviceId| name.is_some_and(|name| self[id].spec.name <= *name);
         let from = self.by_name.partition_point(is_before);

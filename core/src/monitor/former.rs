@@ -1,5 +1,5 @@
-//! Former identities: what concerns them goes to [`Takedown`](crate::machines::takedown::Takedown), and what
-//! that orders becomes actions.
+//! Former identities: their events go to [`Takedown`](crate::machines::takedown::Takedown), and its
+//! orders become actions.
 
 mod findings;
 
@@ -21,7 +21,7 @@ use crate::topic::TopicName;
 use findings::alert_of;
 
 impl Monitor {
-    /// The store has told under which identity it was used.
+    /// The store has reported under which identity it was used.
     pub(super) fn meet_identity(
         &mut self,
         turn: &mut Turn<'_>,
@@ -87,7 +87,8 @@ impl Monitor {
         self.take_down(turn, orders);
     }
 
-    /// Whether what is said on a topic comes from this monitor, under its name or a former one.
+    /// Whether the messages on a topic come from this monitor, under its present name or a former
+    /// one.
     pub(super) fn is_own(&self, topic: &TopicName) -> bool {
         topic.is_below(&self.base_topic)
             || self.takedown.owns(topic)

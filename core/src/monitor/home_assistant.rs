@@ -1,13 +1,13 @@
 //! Describes each device to Home Assistant by MQTT discovery.
 //!
-//! One retained message a device describes all of its entities (device discovery, Home Assistant
-//! 2024.11 and later). Their values come from the retained `status/NAME`, so that nothing else is
-//! published for them but a fresh status for each device that was heard, once a minute at most.
-//! An entity that a device does not have is listed with its platform alone, which makes Home
-//! Assistant drop one that it may have had.
+//! One retained message for each device describes all of its entities (device discovery, Home
+//! Assistant 2024.11 and later). Their values come from the retained `status/NAME`, so the only
+//! further publication is a fresh status for each device that was heard, once a minute at most. An
+//! entity that a device does not have is listed with its platform alone, which makes Home Assistant
+//! drop one that it may have had.
 //!
-//! Home Assistant's birth message is not waited for, since a retained description is there when it
-//! starts.
+//! There is no need to wait for Home Assistant's birth message, because a retained description is
+//! there when it starts.
 
 use super::device::Device;
 use crate::model::description::{description_topic, discovery_id};
@@ -33,8 +33,8 @@ impl Monitor {
         turn.out.push(publication(topic, payload, QoS::AtLeastOnce, true, None));
     }
 
-    /// Takes back the description that a device had below the prefix `before`, if it has no place
-    /// there any more.
+    /// Removes the description that a device had below the prefix `before`, if it no longer belongs
+    /// there.
     pub(super) fn retract_if_stale(
         &self,
         turn: &mut Turn<'_>,
@@ -126,7 +126,7 @@ fn entity(device: &str, key: &str, platform: &str, settings: Option<Value>) -> V
     entity
 }
 
-/// Without a name it bears that of its device class, in the language of the house.
+/// Without a name it takes that of its device class, in the user's language.
 fn connectivity() -> Value {
     json!({
         "device_class": "connectivity",

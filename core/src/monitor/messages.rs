@@ -1,4 +1,4 @@
-//! Finds the devices that a message on the watch connection concerns, and what it means for each.
+//! Finds the devices that a message on the watch connection concerns, and its meaning for each.
 
 use crate::model::device_id::DeviceId;
 use crate::model::message::Message;

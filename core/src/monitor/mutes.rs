@@ -1,4 +1,5 @@
-//! Watched, published and recorded as ever, and nobody is told for a time.
+//! Silences: a device is watched, published and recorded as usual, but notifications are suppressed
+//! for a time.
 
 use super::Monitor;
 use super::turn::Turn;
@@ -8,7 +9,7 @@ use crate::model::words::RoundedDuration;
 use std::time::Duration;
 
 impl Monitor {
-    /// A person wants to hear nothing of a device, or of anything, for so long.
+    /// A person suppresses notifications about a device, or about everything, for this long.
     pub(super) fn silence(&mut self, turn: &mut Turn<'_>, of: Option<DeviceName>, span: Duration) {
         let message = format!(
             "nobody is told about {} for {}, or until `{} unsilence {}`",
@@ -23,7 +24,7 @@ impl Monitor {
         self.save_mutes(turn);
     }
 
-    /// A person wants to hear of it again; what has happened meanwhile and is still true is told.
+    /// A person resumes notifications; events from the meantime that are still true are reported.
     pub(super) fn unsilence(&mut self, turn: &mut Turn<'_>, of: Option<DeviceName>) {
         if self.mutes.end(&of) {
             self.mute_is_over(turn, of.as_ref());
@@ -31,7 +32,7 @@ impl Monitor {
         }
     }
 
-    /// Ends those whose time is over.
+    /// Ends the silences whose time is over.
     pub(super) fn mutes_due(&mut self, turn: &mut Turn<'_>) {
         if self.mutes.next(turn.now.boot).is_none_or(|left| !left.is_zero()) {
             return;
@@ -62,7 +63,7 @@ impl Monitor {
         }
     }
 
-    /// Who looks on sees it at once.
+    /// Connected clients see it at once.
     fn show_mute(&mut self, turn: &mut Turn<'_>, of: Option<&DeviceName>) {
         if let Some(id) = of.and_then(|name| self.id_named(name)) {
             self.tell_state(turn, id);

@@ -1,4 +1,4 @@
-//! What is published of a device at once: its status, and a notice to the programs that look on.
+//! Publishes changes of a device at once: its status, and a notice to connected clients.
 
 use super::Monitor;
 use crate::model::action::Action;
@@ -8,19 +8,19 @@ use crate::model::status::DeviceStatus;
 use crate::monitor::turn::Turn;
 
 impl Monitor {
-    /// The retained `status/NAME` as it is now.
+    /// The retained `status/NAME` in its present form.
     pub(super) fn status_publication(&self, id: DeviceId) -> Action {
         let payload = DeviceStatus::published(&self.view_of(id)).to_json();
         self.device_publication("status", id, payload, true)
     }
 
-    /// Tells everybody of a device's new state.
+    /// Reports a device's new state to all clients.
     pub(super) fn tell_state(&self, turn: &mut Turn<'_>, id: DeviceId) {
         turn.out.push(self.status_publication(id));
         turn.out.push(notify(Notice::StateChanged(self.view_of(id))));
     }
 
-    /// Tells everybody of a new state of an agent's unit.
+    /// Reports a new state of an agent's unit to all clients.
     pub(super) fn tell_unit(&self, turn: &mut Turn<'_>, id: DeviceId) {
         turn.out.push(self.status_publication(id));
         turn.out.push(notify(Notice::UnitChanged(self.view_of(id))));

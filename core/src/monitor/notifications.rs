@@ -1,7 +1,7 @@
-//! Alerts on their way to a person elsewhere, by the units that the configuration names (`alertUnit`).
+//! Notifications to people elsewhere, through the units that the configuration names (`alertUnit`).
 //!
-//! What waits and when it is tried is decided by [`crate::machines::notifications`]; here every alert of a
-//! turn is handed to it, and its orders become messages in sentences.
+//! [`crate::machines::notifications`] decides what waits and when it is tried. Here every alert of
+//! a turn is passed to it, and its orders become messages in sentences.
 
 use super::turn::Turn;
 use super::{Monitor, Timer};
@@ -20,11 +20,11 @@ use crate::model::words::{RoundedDuration, counted};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A summary names so many of each kind.
+/// A summary names this many devices of each kind.
 const MOST_NAMES: usize = 10;
 
 impl Monitor {
-    /// Takes in the alerts that the turn has raised so far.
+    /// Processes the alerts that the turn has raised so far.
     pub(super) fn note_alerts(&mut self, turn: &mut Turn<'_>) {
         let first = std::mem::replace(&mut turn.noted, turn.out.len());
         let mut is_news = false;
@@ -38,7 +38,7 @@ impl Monitor {
         }
     }
 
-    /// Whether it is for a person.
+    /// Whether it is meant for people.
     fn note_alert(&mut self, turn: &Turn<'_>, alert: &Alert) -> bool {
         let subject = match &alert.device {
             Some(name) => Subject::Device(name.clone()),
@@ -67,7 +67,7 @@ impl Monitor {
         true
     }
 
-    /// Reminds a person of a device that is still silent.
+    /// Reminds people of a device that is still silent.
     pub(super) fn remind(&mut self, turn: &mut Turn<'_>, id: DeviceId, message: String) {
         let device = &self.devices[id];
         let Some(way) = device.alert_unit.clone() else { return };
@@ -98,7 +98,7 @@ impl Monitor {
         }
     }
 
-    /// Sends out what is due.
+    /// Sends the due notifications.
     pub(super) fn start_notifications(&mut self, turn: &mut Turn<'_>) {
         let mutes = &self.mutes;
         let orders = self.notifications.next_orders(turn.now.mono, |subject| match subject {
@@ -202,7 +202,7 @@ impl Monitor {
         }
     }
 
-    /// A person tries the way of a device, or that of what concerns none.
+    /// A person tests the way of a device, or that of conditions which concern none.
     pub(super) fn test_notification(&mut self, turn: &mut Turn<'_>, device: Option<DeviceName>) {
         if let Some(way) = self.test_way(device.as_ref()) {
             self.notifications.test(way, device);
@@ -219,13 +219,13 @@ impl Monitor {
         }
     }
 
-    /// Whether a test alert is under way.
+    /// Whether a test alert is in progress.
     #[must_use]
     pub fn is_testing_notification(&self) -> bool {
         self.notifications.is_testing()
     }
 
-    /// Why the last test alert failed, if it did.
+    /// The reason of the last test alert's failure, if it failed.
     #[must_use]
     pub fn failure_of_test(&self) -> Option<&str> {
         self.notifications.test_failure()
@@ -243,7 +243,7 @@ impl Monitor {
         }
     }
 
-    /// Goes on with what an earlier run could not tell.
+    /// Continues the undelivered notifications of an earlier run.
     pub(super) fn resume_alerts(&mut self, turn: &Turn<'_>, record: AlertsRecord) {
         for mute in record.mutes {
             let is_known = mute.device.as_ref().is_none_or(|name| self.knows(name));
@@ -259,7 +259,7 @@ impl Monitor {
         let Some(way) = self.alert_unit.clone() else { return };
         for unheard in record.unheard {
             if let Some(matter) = AlertKind::of_event(&unheard.matter) {
-                // Whether it is still so shows when the broker has had the time to answer.
+                // Whether that is still true shows when the broker has had time to answer.
                 let due = turn.now.mono + self.broker_grace;
                 let subject = Subject::Matter(matter);
                 self.notifications.resume(turn.now.mono, due, subject, &way, &[unheard]);
@@ -305,7 +305,7 @@ fn plain(
     }
 }
 
-/// All news of one subject; what is most serious gives the event.
+/// All news of one subject; the most serious determines the event.
 fn digest(
     wall: Duration,
     way: UnitTemplate,
@@ -332,7 +332,7 @@ fn line_of(wall: Duration, news: &AlertNews, late: bool) -> String {
     }
 }
 
-/// Many alerts in one message: how many there are of each kind, and of whom.
+/// Many alerts in one message: the number of each kind, and the devices.
 fn summary(
     way: UnitTemplate,
     instance: String,

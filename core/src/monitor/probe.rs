@@ -1,5 +1,5 @@
-//! Finds the devices whose time is up, and has a round trip made to the broker before any of them is
-//! taken for silent (see [`crate::machines::probes`]).
+//! Finds the devices whose time is up, and makes a round trip to the broker before any of them
+//! counts as silent (see [`crate::machines::probes`]).
 
 use crate::machines::probes::{Answer, Overdue, PATIENCE};
 use crate::model::device_id::DeviceId;
@@ -22,7 +22,7 @@ impl Monitor {
         }
     }
 
-    /// What is shown of this run moves with the wall clock.
+    /// The displayed times of this run move with the wall clock.
     fn follow_clock(&mut self, turn: &mut Turn<'_>, step: ClockStep) {
         for id in self.devices.ids() {
             if self.devices[id].follow_clock(step) {
@@ -35,7 +35,7 @@ impl Monitor {
         self.flush_saves(turn);
     }
 
-    /// Sends one unless one is under way, if there is anything that it could show.
+    /// Sends a probe unless one is in progress, if it has a purpose.
     pub(super) fn send_probe(&mut self, turn: &mut Turn<'_>) {
         if !self.probes.is_wanted() {
             return;
@@ -80,7 +80,8 @@ impl Monitor {
         }
     }
 
-    /// Looks at every device whose time has come, and puts those that seem too silent to the test.
+    /// Checks every device whose time has come, and adds those that seem too silent to the next
+    /// probe.
     pub(super) fn silence_due(&mut self, turn: &mut Turn<'_>) {
         if !self.clock.is_running() {
             return;
@@ -99,7 +100,7 @@ impl Monitor {
         self.send_probe(turn);
     }
 
-    /// Puts those to the test whose alert is due.
+    /// Adds those whose alert is due to the next probe.
     pub(super) fn holds_due(&mut self, watched: Duration) {
         while let Some((due, id)) = self.holds.pop_due(watched) {
             let device = self.devices.get(id);
@@ -109,7 +110,7 @@ impl Monitor {
         }
     }
 
-    /// A round trip has shown that nothing of it was on its way at a watched time.
+    /// A round trip has shown that no message of it was in transit at a watched time.
     pub(super) fn judge_held(
         &mut self,
         turn: &mut Turn<'_>,
@@ -130,8 +131,8 @@ impl Monitor {
         self.arm(id);
     }
 
-    /// The device has not spoken, as far as it could be heard; a round trip shows that nothing of it
-    /// is on its way.
+    /// The device has not spoken, as far as it could be heard; a round trip shows that no message
+    /// of it is in transit.
     pub(super) fn doubt_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let availability = self.devices.get(id).and_then(|device| device.availability.as_ref());
         if !availability.is_some_and(|availability| availability.is_doubted()) {

@@ -22,7 +22,7 @@ pub const OWN_LEVELS: [&str; 9] = [
 ];
 
 impl Monitor {
-    /// Filters that match all that the monitor publishes of itself.
+    /// Filters that match all of the monitor's own publications.
     pub(super) fn own_filters(&self) -> Vec<TopicFilter> {
         let below_base = OWN_LEVELS.map(|level| format!("{}/{level}/#", self.base_topic));
         let discovery = self.home_assistant.discovery.as_ref().map(|prefix| format!("{prefix}/#"));
@@ -53,8 +53,8 @@ impl Monitor {
         self.own_publication(&below, Bytes::from(payload), QoS::AtLeastOnce, retain, None)
     }
 
-    /// The topic `BASE/below`. Both parts were checked when the configuration was read; should
-    /// they be too long together, the base alone is a topic that does no harm.
+    /// The topic `BASE/below`. Both parts were checked when the configuration was read; if they
+    /// were too long together, the base alone is a harmless topic.
     pub(super) fn own_topic(&self, below: &str) -> TopicName {
         TopicName::new(format!("{}/{below}", self.base_topic))
             .unwrap_or_else(|_| self.base_topic.clone())

@@ -1,4 +1,4 @@
-//! A new configuration over a running monitor: whatever did not change goes on.
+//! Applies a new configuration to a running monitor: whatever did not change continues.
 
 use super::agent::agent_left;
 use super::device::Device;
@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 impl Monitor {
-    /// Puts a new configuration in force. Its clientid and base topic are those in force; the
-    /// caller refuses others, since connections and units bear them.
+    /// Applies a new configuration. Its clientid and base topic are those in force; the caller
+    /// refuses others, because connections and units carry them.
     pub(super) fn reconfigure(&mut self, turn: &mut Turn<'_>, spec: MonitorSpec) {
         let restoring: Vec<DeviceName> = self
             .restores
@@ -55,7 +55,7 @@ impl Monitor {
         mutes.retain(|name| self.knows(name));
         self.mutes = mutes;
         (self.alert_unit, self.broker_grace) = (spec.alert_unit, spec.broker_grace);
-        // One that left in an earlier reload and is back keeps its record.
+        // A device that was removed in an earlier reload and is back keeps its record.
         let devices = &self.devices;
         self.saving.keep(|name| devices.named(name).is_some());
         for (at, before) in before_agents.into_iter().enumerate() {
@@ -93,7 +93,7 @@ impl Monitor {
         self.saving.left(gone.spec.name);
     }
 
-    /// Makes the list of devices and the indexes that belong to it.
+    /// Creates the list of devices and its indexes.
     pub(super) fn take_in_devices(
         &mut self,
         watched: Duration,
@@ -120,7 +120,7 @@ impl Monitor {
             for filter in &spec.state {
                 self.index.insert(filter, Target::State(id));
             }
-            // More topics than there are numbers have been refused with the configuration.
+            // A configuration with more topics than there are numbers has been refused.
             for (source, topic) in (0..u8::MAX).zip(&spec.availability) {
                 // A topic name without wildcards is a filter that matches itself.
                 let filters = topics_beside(topic);
@@ -138,8 +138,8 @@ impl Monitor {
         self.count_agents();
     }
 
-    /// Timers name devices by their place, which has changed: those of what flaps are made
-    /// anew, and those of agents when these are redefined.
+    /// Timers refer to devices by their index, which has changed: those of flapping devices are
+    /// created anew, and those of agents when these are redefined.
     fn rearm_timers(&mut self) {
         for id in self.devices.ids() {
             if let Some((due, timer)) = self.devices[id].stable_timer(id) {

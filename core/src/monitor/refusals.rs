@@ -1,4 +1,4 @@
-//! What follows from publications that the broker does not take (see [`crate::machines::refusals`]).
+//! The consequences of publications that the broker refuses (see [`crate::machines::refusals`]).
 
 use super::turn::Turn;
 use crate::model::alert::AlertKind;
@@ -36,7 +36,7 @@ impl Monitor {
         }
     }
 
-    /// Reports once what the broker cannot do; the rest goes on without it.
+    /// Reports once the features that the broker lacks; everything else continues without them.
     pub(super) fn broker_lacks(&mut self, turn: &mut Turn<'_>, what: &str) {
         if self.refusals.lacks(what) {
             let message = format!("the broker is used without what it does not offer: {what}");

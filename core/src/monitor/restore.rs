@@ -1,4 +1,4 @@
-//! Conducts restores: recorded states are given back, and never over something newer (see
+//! Conducts restores: recorded states are published again, and never over something newer (see
 //! [`crate::machines::restores`] and [`crate::machines::echoes`]).
 
 use crate::machines::echoes::Round;
@@ -15,11 +15,11 @@ use crate::monitor::{Monitor, Timer};
 use crate::topic::TopicName;
 use bytes::Bytes;
 
-/// Last level of the marker's topic behind a round of restored states.
+/// The last level of the marker's topic behind a round of restored states.
 pub(super) const ECHO_MARKER: &str = "echo";
 
 impl Monitor {
-    /// A hello, or a person, asks for a device's states.
+    /// A hello, or a person, requests a restore of a device's states.
     pub(super) fn request_restore(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         if self.records_states(id) {
             self.restores.request(id);
@@ -27,7 +27,7 @@ impl Monitor {
         }
     }
 
-    /// The state connection has taken in its backlog: what waits for that may go on.
+    /// The state connection has received its backlog: restores that wait for that may continue.
     pub(super) fn backlog_taken_in(&mut self, turn: &mut Turn<'_>) {
         if self.takedown.holds_restores() {
             return;
@@ -96,8 +96,8 @@ impl Monitor {
             is_published = true;
         }
         if is_published {
-            // States at QoS 0 have no acknowledgement; that of a publication behind them says that
-            // they have gone out, so that the next chunk does not heap up on them.
+            // States at QoS 0 have no acknowledgement; that of a publication behind them shows that
+            // they have been sent, so the next chunk does not pile up behind them.
             let token = self.restores.has_unkept(place).then(|| self.new_token());
             if let Some(token) = token {
                 self.restores.awaits(place, token);
@@ -141,7 +141,7 @@ impl Monitor {
     }
 
     /// Publishes the marker behind a round of restored states, whose return shows that no copy of
-    /// them can come any more.
+    /// them can arrive any more.
     fn end_round(&mut self, turn: &mut Turn<'_>, token: Option<Token>) {
         self.last_round = self.next_round();
         let due = self.echoes.close(turn.now.mono, self.last_round);
@@ -161,8 +161,8 @@ impl Monitor {
         }));
     }
 
-    /// A marker came back that was published behind this round. What the broker has for the other
-    /// connection is on its way to that, ahead of the answer to what is published there now.
+    /// A marker came back that was published behind this round. The broker's messages for the other
+    /// connection are in transit, ahead of the answer to what is published there now.
     pub(super) fn round_returned(&mut self, turn: &mut Turn<'_>, round: Round) {
         self.echoes.round_over(round);
         if self.heard_echoes.is_empty() {
@@ -176,7 +176,7 @@ impl Monitor {
         turn.out.push(self.own_publication(&below, payload, qos, false, Some(token)));
     }
 
-    /// The watch connection has brought everything that was ahead of this acknowledgement.
+    /// The watch connection has delivered everything ahead of this acknowledgement.
     fn heard_through(&mut self, token: Token) -> bool {
         let round = self.heard_until.take_if(|(until, _)| *until == token);
         if let Some((_, round)) = round {
@@ -192,7 +192,7 @@ impl Monitor {
         }
     }
 
-    /// The broker did not take a state, or the publication behind those at QoS 0.
+    /// The broker refused a state, or the publication behind those at QoS 0.
     pub(super) fn restored_refused(
         &mut self,
         turn: &mut Turn<'_>,
@@ -207,7 +207,7 @@ impl Monitor {
         self.take_step(turn, step);
     }
 
-    /// The same of a state at QoS 0, which was not even sent.
+    /// A state at QoS 0 was refused before it was sent.
     fn unkept_refused(&mut self, topic: &TopicName) {
         if self.echoes.awaits_any_on(topic) {
             let mut restores = std::mem::take(&mut self.restores);
@@ -218,7 +218,7 @@ impl Monitor {
         }
     }
 
-    /// No copy of what was published on this topic will come.
+    /// No copy of the publications on this topic will arrive.
     pub(super) fn forget_echoes_of(&mut self, topic: &TopicName) {
         self.echoes.forget_topic(topic);
         self.heard_echoes.forget_topic(topic);
@@ -255,16 +255,16 @@ impl Monitor {
         }
     }
 
-    /// A restored state came back from the broker: whatever arrived on its topic in between has
-    /// been overwritten on the wire, and is published once more.
+    /// A restored state came back from the broker: a message that arrived on its topic in between
+    /// has been overwritten on the wire, and is published once more.
     pub(super) fn echo_arrived(&mut self, turn: &mut Turn<'_>, echo: &Message) {
         if let Some(newer) = self.echoes.arrived(echo) {
             self.publish_alone(turn, newer);
         }
     }
 
-    /// Whether a message on the watch connection is the copy of a restored state, where it does not
-    /// say so itself; each is passed over once.
+    /// Whether a message on the watch connection is the copy of a restored state, where it carries
+    /// no mark; each copy is recognized once.
     pub(super) fn swallow_echo(&mut self, message: &Message) -> bool {
         let tells_marks = self.watch.protocol() == Some(Protocol::V5);
         let is_echo = self.heard_echoes.awaits(message, tells_marks);
@@ -274,7 +274,7 @@ impl Monitor {
         is_echo
     }
 
-    /// Notes a live state, which whatever was read or published before is older than.
+    /// Notes a live state, which is newer than anything read or published before.
     pub(super) fn newer_arrived(&mut self, record: &StateRecord) {
         self.restores.pass_over(&record.topic);
         self.echoes.newer_arrived(record);

@@ -1,5 +1,5 @@
-//! Brings the subscriptions of the watch connection in line with what is wanted, and finds the devices
-//! that cannot be heard since the broker refuses one of their filters.
+//! Updates the subscriptions of the watch connection to the wanted ones, and finds the devices that
+//! cannot be heard because the broker refuses one of their filters.
 
 use crate::model::action::Action;
 use crate::model::message::{Connection, Subscription};
@@ -10,8 +10,7 @@ use crate::topic::TopicFilter;
 use crate::topic::index::TopicIndex;
 
 impl Monitor {
-    /// Brings the subscriptions of a living connection in line with the plan; `had` is what was
-    /// asked for before.
+    /// Updates the subscriptions of a living connection to the plan; `had` is the previous request.
     pub(super) fn resubscribe_watch(&mut self, turn: &mut Turn<'_>, mut had: Plan) {
         if !self.watch.is_up() {
             return;
@@ -29,14 +28,14 @@ impl Monitor {
         }
         let gone = had.iter().filter(|had| plan::find(&planned, &had.filter).is_none());
         self.covering.leave(gone.cloned().collect());
-        // A refused filter is asked for again, since a person may have mended the broker first.
+        // A refused filter is requested again, because a person may have fixed the broker first.
         let is_new = |wanted: &Subscription| {
             plan::find(&had, &wanted.filter) != Some(wanted)
                 || self.watch.has_refused(&wanted.filter)
         };
         let wanted: Plan = planned.into_iter().filter(is_new).collect();
         self.judge_deafness(turn);
-        // First the new and then the old, so that no filter is without a subscription between.
+        // New filters come before old ones, so that no filter is without a subscription in between.
         if !wanted.is_empty() {
             turn.out
                 .push(Action::Subscribe { connection: Connection::Watch, subscriptions: wanted });
@@ -74,7 +73,7 @@ impl Monitor {
         Some(granted)
     }
 
-    /// Ends the subscriptions in whose place others were granted.
+    /// Ends the subscriptions whose replacements were granted.
     pub(super) fn unsubscribe_left(&mut self, turn: &mut Turn<'_>) {
         let leaving = self.covering.take_leaving();
         if !leaving.is_empty() {

@@ -1,8 +1,9 @@
-//! What of the monitor's knowledge is to outlive the process, and when it is handed to the store.
+//! The parts of the monitor's knowledge that outlive the process, and when they are passed to the
+//! store.
 //!
 //! Contacts are saved in rounds, once a minute; an expiry, a recovery and a person's choice start a
 //! round at once, and a contact after a minute of silence within a second. A round goes out in
-//! batches, one at a time, and meanwhile changes gather for the next round.
+//! batches, one at a time, and later changes wait for the next round.
 
 use crate::machines::save_queue::Batch;
 use crate::model::action::Action;
@@ -12,7 +13,7 @@ use crate::monitor::Monitor;
 use crate::monitor::turn::Turn;
 use std::time::Duration;
 
-/// How often contacts and the watched time are saved.
+/// The interval at which contacts and the watched time are saved.
 pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Monitor {
@@ -21,7 +22,7 @@ impl Monitor {
         self.flush_saves(turn);
     }
 
-    /// A loss has shown that less time was watched than was thought.
+    /// A loss has shown that less time was watched than assumed.
     pub(super) fn save_less_watched(&mut self, turn: &mut Turn<'_>) {
         if self.saving.watched_less(turn.watched) {
             self.flush_saves(turn);
@@ -29,7 +30,7 @@ impl Monitor {
     }
 
     pub(super) fn flush_saves(&mut self, turn: &mut Turn<'_>) {
-        // An alert that is still to be told is saved with what it is about.
+        // An undelivered alert is saved with its subject.
         self.note_alerts(turn);
         let devices = &mut self.devices;
         if let Some(batch) = self.saving.next_batch(turn.watched, |id| devices[id].dirty = false) {
@@ -37,7 +38,7 @@ impl Monitor {
         }
     }
 
-    /// For the end, when no further batch can follow.
+    /// Saves everything at the end, when no further batch can follow.
     pub(super) fn save_everything(&mut self, turn: &mut Turn<'_>) {
         self.note_alerts(turn);
         let devices = &mut self.devices;

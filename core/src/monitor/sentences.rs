@@ -8,7 +8,7 @@ use crate::model::words::{RoundedDuration, counted};
 use crate::monitor::device::Device;
 use std::time::Duration;
 
-/// What a device is called: one with a process is an agent.
+/// The word for a device: one with a process is an agent.
 pub(super) fn noun(device: &Device) -> &'static str {
     if device.agent.is_some() { "agent" } else { "device" }
 }
@@ -46,7 +46,7 @@ pub(super) fn recovered_sentence(device: &Device, alarmed: Duration) -> String {
     )
 }
 
-/// A sentence on how often it was alarmed; `what` has happened to it.
+/// A sentence about the number of alarms; `what` describes the event.
 pub(super) fn flapping_sentence(device: &Device, what: &str, watched: Duration) -> String {
     let none = Flaps::default();
     let (count, time) = device.flaps.as_deref().unwrap_or(&none).account(watched);
@@ -67,7 +67,7 @@ pub(super) fn loss_sentence(client_id: &str, reason: &LossReason) -> String {
     }
 }
 
-/// Which kind of alert a lost connection is.
+/// The kind of alert for a lost connection.
 pub(super) fn loss_kind(reason: &LossReason) -> AlertKind {
     match reason {
         LossReason::TakenOver => AlertKind::ClientIdTaken,

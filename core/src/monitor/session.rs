@@ -1,5 +1,5 @@
-//! Conducts the state connection: what arrives on it is recorded, and nothing is restored over it
-//! before its backlog has been taken in (see [`crate::machines::state_session`]).
+//! Conducts the state connection: its messages are recorded, and nothing is restored over it before
+//! its backlog has been received (see [`crate::machines::state_session`]).
 
 use crate::machines::echoes::Round;
 use crate::machines::orders;
@@ -52,8 +52,8 @@ impl Monitor {
         self.timers.push(connected.wake, Timer::Session);
     }
 
-    /// Subscribes, and publishes the marker behind that. What left the configuration is unsubscribed
-    /// behind the subscriptions, so that no topic is without one between.
+    /// Subscribes, and publishes the marker behind that. Filters that left the configuration are
+    /// unsubscribed after the subscriptions, so that no topic is without one in between.
     fn subscribe_states(&mut self, turn: &mut Turn<'_>, subscriptions: Plan) {
         turn.out.push(Action::Subscribe { connection: Connection::State, subscriptions });
         self.session.leave_stale();
@@ -61,15 +61,16 @@ impl Monitor {
         turn.out.push(self.marker_publication(2));
     }
 
-    /// The same while the connection stands: what the broker retains comes again, and restores wait
-    /// for that.
+    /// Subscribes again while the connection is established: the broker's retained messages arrive
+    /// again, and restores wait for that.
     fn subscribe_states_again(&mut self, turn: &mut Turn<'_>, subscriptions: Plan) {
         let wake = self.session.subscribes_again(turn.now.mono);
         self.subscribe_states(turn, subscriptions);
         self.timers.push(wake, Timer::Session);
     }
 
-    /// For a store that has lost its states: what the broker retains of them is learned again.
+    /// For a store that has lost its states: they are learned again from the broker's retained
+    /// messages.
     pub(super) fn learn_states_again(&mut self, turn: &mut Turn<'_>) {
         if self.session.protocol().is_some() {
             let plan = self.state_plan();
@@ -77,20 +78,20 @@ impl Monitor {
         }
     }
 
-    /// Has the store know every filter before the broker does. What left the configuration stays
-    /// known until the broker has certainly dropped it.
+    /// Makes the store record every filter before the broker does. Filters that left the
+    /// configuration stay recorded until the broker has certainly dropped them.
     fn save_session_filters(&mut self, turn: &mut Turn<'_>, plan: &Plan) {
         if let Some(filters) = self.session.filters_to_store(plan) {
             turn.out.push(Action::SaveSessionFilters(filters));
         }
     }
 
-    /// For a store that has lost them.
+    /// Saves the filters again for a store that has lost them.
     pub(super) fn session_filters_again(&self) -> Action {
         Action::SaveSessionFilters(self.session.filters(&self.state_plan()))
     }
 
-    /// Unsubscribes what the kept session has beyond the configuration.
+    /// Unsubscribes the filters of the kept session that are not in the configuration.
     fn unsubscribe_stale_filters(&self, turn: &mut Turn<'_>) {
         let filters = self.session.stale();
         if !filters.is_empty() {
@@ -132,8 +133,8 @@ impl Monitor {
         self.timers.push(due, Timer::SessionLoss);
     }
 
-    /// Tells of a state connection that stays away although the watch connection stands. When both
-    /// are down, the watch connection's alert says it all.
+    /// Reports a state connection that stays away although the watch connection is established.
+    /// When both are down, the watch connection's alert covers both.
     pub(super) fn session_loss_due(&mut self, turn: &mut Turn<'_>, due: Duration) {
         match self.session.loss_due(turn.now.mono, due, self.watch.is_up()) {
             Loss::Nothing => {}
@@ -170,11 +171,11 @@ impl Monitor {
     ) {
         self.note_backlog(turn, &message);
         let change = match redelivery {
-            // The store has it, or will, and perhaps something newer behind it.
+            // The store has it, or will have it, and perhaps something newer after it.
             Redelivery::Reported => StateChange::Nothing,
             Redelivery::No | Redelivery::Unknown => {
-                // What bears the property and was sent before is an echo that an earlier process
-                // has not acknowledged.
+                // A message that carries the property and was sent before is an echo that an
+                // earlier process has not acknowledged.
                 let sent_before = redelivery == Redelivery::Unknown && !message.restored;
                 let is_replay = message.retain && self.session.is_replay(sent_before);
                 self.state_change(turn, message, is_replay)
@@ -194,7 +195,7 @@ impl Monitor {
         }
         let tells = self.session.protocol() == Some(Protocol::V5);
         let is_echo = if is_replay {
-            // What a restore has published and the broker retains bears the property too.
+            // A restored state that the broker retains carries the property too.
             message.restored && self.echoes.awaits(&message, false)
         } else {
             message.restored || self.echoes.awaits(&message, tells)
@@ -230,7 +231,7 @@ impl Monitor {
         }
     }
 
-    /// Moves the backlog's end on with each message, and recognizes the markers.
+    /// Moves the end of the backlog with each message, and recognizes the markers.
     fn note_backlog(&mut self, turn: &mut Turn<'_>, message: &Message) {
         if message.topic.is_below(&self.base_topic) {
             match self.marker_of(message) {
@@ -253,7 +254,7 @@ impl Monitor {
         }
     }
 
-    /// Which of this connection's markers a message below the base topic is.
+    /// Identifies a message below the base topic as one of this connection's markers.
     fn marker_of(&self, message: &Message) -> Option<OwnMarker> {
         let last = message.topic.as_str().rsplit_once('/')?.1;
         let behind = message.payload.strip_prefix(self.session.marker().as_bytes())?;
@@ -268,7 +269,7 @@ impl Monitor {
         }
     }
 
-    /// What was asked of the broker before the marker is done, and what it had for this session
+    /// The broker has completed the requests before the marker, and its backlog for this session
     /// from earlier connections has arrived.
     fn second_marker_returned(&mut self, turn: &mut Turn<'_>) {
         let returned = self.session.marker_returned(Marker::Second);
@@ -283,7 +284,7 @@ impl Monitor {
         }
     }
 
-    /// Looks whether the backlog is in, or given up.
+    /// Checks whether the backlog is complete, or given up.
     pub(super) fn session_due(&mut self, turn: &mut Turn<'_>) {
         match self.session.look(turn.now.mono) {
             BacklogProgress::Nothing => {}
@@ -308,8 +309,8 @@ impl Monitor {
         self.backlog_taken_in(turn);
     }
 
-    /// Brings the subscriptions of the session in line with a new configuration; `had` is what the
-    /// one before asked for.
+    /// Updates the subscriptions of the session to a new configuration; `had` is the previous
+    /// request.
     pub(super) fn resubscribe_states(&mut self, turn: &mut Turn<'_>, had: &Plan) {
         let plan = self.state_plan();
         let new = self.session.replan(had, &plan);
@@ -324,7 +325,7 @@ impl Monitor {
         }
     }
 
-    /// Takes in which filters the kept session may have.
+    /// Records which filters the kept session may have.
     pub(super) fn session_filters_known(&mut self, filters: Vec<TopicFilter>) {
         let plan = self.state_plan();
         self.session.filters_known(filters, &plan);

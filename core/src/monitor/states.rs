@@ -1,9 +1,9 @@
-//! Changes of recorded states that a person orders: to set one, to forget one, to import many.
+//! Changes of recorded states on a person's order: to set one, to delete one, to import many.
 //!
-//! A state that is set is recorded and published to its device at once, as a restore does: it does
-//! not count as a contact, and if something newer comes from the broker before its echo, that is
-//! published once more. Imported states are only recorded, and never over newer ones; restores bring
-//! them to the devices. Reading changes nothing and is the store's.
+//! A state that is set is recorded and published to its device at once, as in a restore: it does
+//! not count as a contact, and if something newer arrives from the broker before its echo, the
+//! newer message is published once more. Imported states are only recorded, and never over newer
+//! ones; restores bring them to the devices. Reads go to the store and change nothing.
 
 use crate::machines::orders::is_no_state;
 use crate::model::action::Action;
@@ -28,20 +28,20 @@ impl Monitor {
         self.is_recorded(topic)
     }
 
-    /// Whether a convention knows the state as a question or a toggle, which is not recorded.
+    /// Whether a convention defines the state as a query or a toggle, which is not recorded.
     #[must_use]
     pub fn is_no_state(&self, state: &StateRecord) -> bool {
         is_no_state(&state.topic, &state.payload)
     }
 
-    /// Whether the topic is below `baseTopic`, where nothing is a state.
+    /// Whether the topic is below `baseTopic`, where no message is a state.
     #[must_use]
     pub fn is_own_topic(&self, topic: &TopicName) -> bool {
         topic.is_below(&self.base_topic)
     }
 
-    /// Whether a state that is given now is published: the state connection stands, and what the
-    /// broker kept has been taken in.
+    /// Whether a state that is set now is published: the state connection is established, and its
+    /// backlog has been received.
     #[must_use]
     pub fn publishes_states(&self) -> bool {
         self.session.is_taken_in()
@@ -82,8 +82,8 @@ impl Monitor {
     }
 }
 
-/// A state that a person gives. Where the broker shall retain it, it does so only when it has been
-/// published, so that until then what it retained before is no news.
+/// A state that a person sets. A state to be retained is retained by the broker only once it has
+/// been published, so until then the earlier retained message is not news.
 fn given(state: StateRecord) -> StateChange {
     if state.retain { StateChange::PutUntold(state) } else { StateChange::Put(state) }
 }

@@ -1,4 +1,4 @@
-//! What the store reports, and the round in which contacts are saved.
+//! Processes the store's reports, and the round in which contacts are saved.
 
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
@@ -18,7 +18,7 @@ impl Monitor {
         self.flush_saves(turn);
     }
 
-    /// Takes over what earlier runs knew. What this run has found out meanwhile is newer and stays.
+    /// Takes over the records of earlier runs. The findings of this run are newer and stay.
     pub(super) fn store_opened(&mut self, turn: &mut Turn<'_>, snapshot: Snapshot) {
         if !self.saving.store_read() {
             return;
@@ -54,13 +54,13 @@ impl Monitor {
         self.disarm_all();
         self.arm_all();
         self.count_expired();
-        // Those of another machine are its own.
+        // Identities of another machine belong to it.
         let kept = !self.takedown.is_copied();
         let filters = if kept { snapshot.session_filters } else { Vec::new() };
         self.session_filters_known(filters);
         for id in self.devices.ids() {
             self.schedule_repeat(turn, id);
-            // A device that has no record yet gets one, so that its retained status is cleared when it
+            // A device without a record gets one, so that its retained status is cleared when it
             // leaves the configuration while the monitor is down.
             if !self.devices[id].recorded {
                 self.save_soon(id);
@@ -90,7 +90,7 @@ impl Monitor {
         let device = &mut self.devices[id];
         if device.silence.last_contact().is_none() {
             device.restore(record, earlier);
-            // What the configuration has changed meanwhile.
+            // The changes of the configuration in the meantime.
             let kept = device.record(None);
             let (expired, silent) = (record.expired_since, record.silent_since);
             if (kept.expired_since, kept.silent_since) != (expired, silent) {
@@ -98,18 +98,18 @@ impl Monitor {
             }
             let device = &self.devices[id];
             if record.offline && device.is_here() && device.episode.is_open() {
-                // It said so before it was known that it had been gone.
+                // It reported so before it was known that it had been gone.
                 self.expired_count += 1;
                 self.recover(turn, id);
                 self.restart_silence(turn, id);
             }
         } else if record.expired_since.is_some() && device.is_enabled() {
-            // The contact came before it was known that the device was alarmed.
+            // The contact came before it was known that an alarm had been raised.
             self.recover_from(turn, id, record);
         }
     }
 
-    /// Brings in line what an earlier run has shown to Home Assistant.
+    /// Updates the descriptions that an earlier run has published for Home Assistant.
     fn settle_announcement(&mut self, turn: &mut Turn<'_>, record: &DeviceRecord) {
         let before = record.announced.as_deref();
         self.retract_if_stale(turn, before, &record.name);
@@ -120,8 +120,8 @@ impl Monitor {
         }
     }
 
-    /// What is outstanding is retried by the store itself. Agents do not wait for it: one that a
-    /// person disabled is stopped when the store can be read.
+    /// The store itself retries what is outstanding. Agents do not wait for it: one that a person
+    /// disabled is stopped when the store can be read.
     pub(super) fn store_failed(&mut self, turn: &mut Turn<'_>, error: String) {
         self.store_fails = true;
         turn.raise(AlertKind::StoreFailed, error);
@@ -129,7 +129,7 @@ impl Monitor {
         self.recall_availabilities(turn);
     }
 
-    /// A new store has taken the place of a damaged one. What is known here is not lost with it.
+    /// A new store has replaced a damaged one. The monitor's own knowledge is not lost with it.
     pub(super) fn store_put_aside(&mut self, turn: &mut Turn<'_>, path: &str, error: &str) {
         let message = format!(
             "the store was damaged ({error}); it was put aside as {path} and a new one was made: \
@@ -139,7 +139,7 @@ impl Monitor {
         self.save_again(turn);
     }
 
-    /// The store's files were taken away under the monitor, or others put in their place.
+    /// The store's files were removed while the monitor runs, or replaced by others.
     pub(super) fn store_replaced(&mut self, turn: &mut Turn<'_>, path: &str) {
         let message = format!(
             "the store in {path} was removed or replaced while it was in use, or another file \
@@ -150,7 +150,7 @@ impl Monitor {
         self.save_again(turn);
     }
 
-    /// Hands everything that is known to a store that knows nothing of it.
+    /// Passes the complete state to a store that does not have it.
     fn save_again(&mut self, turn: &mut Turn<'_>) {
         self.learn_states_again(turn);
         if self.saving.is_store_read() {

@@ -1,7 +1,7 @@
-//! Which filters are asked of the broker.
+//! Determines which filters are requested from the broker.
 //!
-//! A plan follows from the configuration alone, so it is made when it is needed and not kept: for a
-//! fleet it is large.
+//! A plan follows from the configuration alone, so it is computed when needed rather than kept: for
+//! a fleet it is large.
 
 use crate::machines::covering::cover;
 use crate::model::device_id::DeviceId;
@@ -17,15 +17,15 @@ pub struct Plans {
 }
 
 impl Monitor {
-    /// What a configuration asks for that is about to be replaced.
+    /// The request of a configuration that is about to be replaced.
     pub(super) fn plans(&self) -> Plans {
         Plans { watch: self.watch_plan().0, state: self.state_plan() }
     }
 
     /// The filters of watchTopics at QoS 0, hello and availability topics at QoS 1. A hello topic
-    /// that another filter covers lifts that one to QoS 1, since two overlapping subscriptions would
-    /// bring each hello twice. An availability topic stands alone, for what the broker retains on it
-    /// is wanted too; that one comes twice does no harm.
+    /// that another filter covers raises that one to QoS 1, because two overlapping subscriptions
+    /// would bring each hello twice. An availability topic is subscribed separately, because its
+    /// retained message is needed too; a duplicate is harmless.
     pub(super) fn single_watch_plan(&self) -> Plan {
         let command = self.command_filter().map(|filter| wanted(filter, QoS::AtLeastOnce));
         let devices = self.filters(|filter, target| match target {
@@ -99,7 +99,7 @@ impl Monitor {
         TopicFilter::new(format!("{}/command/+", self.base_topic)).ok()
     }
 
-    /// What a monitor says of itself, by which another one below the same base topic is heard.
+    /// A monitor's own publications, by which another one below the same base topic is detected.
     pub(super) fn own_word_filters(&self) -> Vec<TopicFilter> {
         let topics = ["up", "availability"].map(|below| self.own_topic(below).as_filter());
         topics.into_iter().flatten().collect()
@@ -109,7 +109,7 @@ impl Monitor {
         self.devices[id].spec.records_states
     }
 
-    /// What is to be asked for on the watch connection, and whether there are wildcards among it.
+    /// The filters to request on the watch connection, and whether there are wildcards among them.
     pub(super) fn watch_plan(&self) -> (Plan, bool) {
         if self.covering.is_wanted() {
             self.covered_watch_plan()
@@ -118,7 +118,7 @@ impl Monitor {
         }
     }
 
-    /// What brings the messages of the watch connection as long as nothing was refused.
+    /// The filters that bring the messages of the watch connection as long as nothing was refused.
     pub(super) fn watch_plan_in_force(&self) -> Plan {
         if self.covering.is_in_force() {
             self.covered_watch_plan().0

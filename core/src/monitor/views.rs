@@ -1,4 +1,4 @@
-//! Answers what people and programs may see: copies that are made for each request.
+//! Answers queries of people and programs: copies that are made for each request.
 
 use super::Monitor;
 use crate::model::device_id::DeviceId;

@@ -1,4 +1,5 @@
-//! Conducts the watch connection: what is subscribed to on it, and what its loss and its return mean.
+//! Conducts the watch connection: its subscriptions, and the consequences of its loss and its
+//! return.
 
 use crate::machines::watch_link::{self, Return, Telling};
 use crate::model::action::Action;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// So many refusals for one reason are reported one by one.
+/// Up to this many refusals for one reason are reported individually.
 const MOST_REFUSALS_TOLD: usize = 5;
 
 impl Monitor {
@@ -31,7 +32,7 @@ impl Monitor {
     }
 
     pub(super) fn watch_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[FilterRefusal]) {
-        // A broker that hides what is below the base topic hides no device.
+        // A broker that hides the messages below the base topic hides no device.
         let own = self.own_word_filters();
         let refused: Vec<&FilterRefusal> =
             refused.iter().filter(|refusal| !own.contains(&refusal.filter)).collect();
@@ -56,11 +57,11 @@ impl Monitor {
             Telling::Now => self.tell_watching(turn),
             Telling::At(due) => self.timers.push(due, Timer::Lasting),
         }
-        // A broker that was away may have forgotten what it retained.
+        // A broker that was away may have lost its retained messages.
         self.publish_all_statuses(turn);
     }
 
-    /// The clientid has been this monitor's own for a while.
+    /// The clientid has belonged to this monitor for a while.
     pub(super) fn lasting_due(&mut self, turn: &mut Turn<'_>, due: Duration) {
         if self.watch.has_lasted(due) {
             self.tell_watching(turn);
@@ -87,7 +88,7 @@ impl Monitor {
         if self.clock.is_running() {
             self.clock.pause(last_watched);
             turn.watched = self.clock.at(turn.now.mono);
-            // A contact that was read late is as young as can be.
+            // A contact that was read late counts as recent as possible.
             let watched = turn.watched;
             for device in self.devices.iter_mut() {
                 device.silence.begin_no_later(watched);

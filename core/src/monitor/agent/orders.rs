@@ -1,4 +1,4 @@
-//! What is ordered for agents: by a person, by another configuration, or since one is silent.
+//! Orders to agents: by a person, by another configuration, or because one is silent.
 
 use crate::machines::agent::Agent;
 use crate::machines::episode::AlertStage;
@@ -20,7 +20,7 @@ impl Monitor {
         }
     }
 
-    /// Stops the agent's unit and starts it anew, with its full timeout from then on.
+    /// Stops the agent's unit and starts a new one, with its full timeout from then on.
     pub(in crate::monitor) fn restart_agent(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &self.devices[id];
         if device.agent.is_some() && device.is_enabled() {

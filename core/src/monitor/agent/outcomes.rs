@@ -1,4 +1,4 @@
-//! What an agent has decided becomes actions: orders to systemd, publications and alerts.
+//! Turns an agent's decisions into actions: orders to systemd, publications and alerts.
 
 use crate::machines::agent::{Agent, Failure, Fall, HEALTHY_AFTER, Outcome, Start};
 use crate::model::action::Action;
@@ -57,7 +57,7 @@ impl Monitor {
         let name = self.devices[id].spec.name.to_string();
         let pid = start.pid;
         let message = if start.by_systemd {
-            // systemd may be faster than the look at what it does, and then the exit is not known.
+            // systemd may be faster than its observation, and then the exit is not known.
             let exit = start.exit.as_ref().map(|exit| format!(" ({exit})")).unwrap_or_default();
             format!("agent `{name}` has ended{exit}; systemd has restarted it (PID {pid})")
         } else {
@@ -77,7 +77,7 @@ impl Monitor {
 
     /// Raises the one alert of an agent that keeps failing.
     fn agent_fails(&mut self, turn: &mut Turn<'_>, id: DeviceId, mut message: String) {
-        // What comes of a row of failures is reported here.
+        // The result of a series of failures is reported here.
         self.devices[id].flaps = None;
         self.tell_state(turn, id);
         message.push_str(&self.dependents_clause(id));
@@ -160,7 +160,7 @@ fn failing_sentence(name: &DeviceName, agent: &Agent, failure: &Failure) -> Stri
     }
 }
 
-/// A delay as a person reads it: `0.8 s`, `60 s`.
+/// Formats a delay for people: `0.8 s`, `60 s`.
 pub(super) struct Seconds(pub Duration);
 
 impl std::fmt::Display for Seconds {

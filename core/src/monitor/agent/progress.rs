@@ -1,4 +1,4 @@
-//! How far something that a person has ordered of an agent has come.
+//! Reports how far a person's order to an agent has been carried out.
 
 use super::outcomes::Seconds;
 use crate::machines::agent::Distance;
@@ -7,14 +7,14 @@ use crate::model::progress::{Goal, Progress};
 use crate::monitor::Monitor;
 
 impl Monitor {
-    /// The invocation of an agent's process that was last seen to start, for [`Goal::Started`].
+    /// The invocation of an agent's process whose start was observed last, for [`Goal::Started`].
     #[must_use]
     pub fn invocation(&self, name: &DeviceName) -> Option<String> {
         let agent = self.devices[self.id_named(name)?].agent.as_ref()?;
         agent.last_invocation().map(str::to_owned)
     }
 
-    /// Gives the progress of an order. A device has no process, so that its goal is always reached.
+    /// Returns the progress of an order. A device has no process, so its goal is always reached.
     #[must_use]
     pub fn progress(&self, name: &DeviceName, goal: &Goal) -> Progress {
         let Some(id) = self.id_named(name) else {

@@ -1,4 +1,4 @@
-//! Words the alerts that report what became of former identities.
+//! Formulates the alerts that report the results for former identities.
 
 use crate::machines::takedown::{Finding, Sign, TakedownEnd};
 use crate::model::alert::AlertKind;
