@@ -1,15 +1,15 @@
 //! Delays between tries, which double from the first to the longest.
 //!
-//! All parts of the program that try again take their delays from here, with bounds of their own.
+//! All parts of the program that retry take their delays from here, with bounds of their own.
 
 use std::time::Duration;
 
-/// How long to wait before the next try.
+/// The delay before the next try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
     longest: Duration,
-    /// Tries that have failed in a row.
+    /// The number of consecutive failed tries.
     failures: u32,
 }
 
@@ -20,21 +20,21 @@ impl Backoff {
         Self { first, longest, failures: 0 }
     }
 
-    /// The delay before the next try, after one that has failed.
+    /// The delay before the next try, after a failed one.
     pub fn next_delay(&mut self) -> Duration {
         let delay = self.delay_after(self.failures);
         self.failures = self.failures.saturating_add(1);
         delay
     }
 
-    /// The delay after so many earlier failures.
+    /// The delay after this many earlier failures.
     #[must_use]
     pub fn delay_after(&self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
         self.first.saturating_mul(factor).min(self.longest)
     }
 
-    /// Begins with the first delay again, after things have gone well.
+    /// Resets the delay to the first one, after a success.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

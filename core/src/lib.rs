@@ -8,13 +8,13 @@
 //! Three layers, of which each imports only those above it in this list:
 //!
 //! - [`topic`], [`backoff`] and [`model`] are the vocabulary: topic names and filters by the MQTT
-//!   standard, delays between tries, and
-//!   what there is of events, actions, messages, units and alerts.
-//! - [`machines`] are closed types that each know one matter and return outcomes.
+//!   standard, delays between tries, and the types of events, actions, messages, units and alerts.
+//! - [`machines`] are closed types that each handle one matter and return outcomes.
 //! - [`monitor`] conducts: it turns events into calls of machines, and their outcomes into actions.
-//!   [`monitor::Monitor::handle`] is the only way in.
+//!   [`monitor::Monitor::handle`] is the only entry point.
 
-// No input, no fault and no race may end the process: what cannot go on is an error or an alert.
+// No input, no fault and no race may end the process: whatever cannot continue is an error or an
+// alert.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 #![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
 

@@ -1,4 +1,4 @@
-//! The vocabulary of the core: what there is, without any decision.
+//! The vocabulary of the core: types without any decision.
 
 pub mod action;
 pub mod alert;

@@ -1,4 +1,4 @@
-//! What the monitor wants done, as imperatives. Adapters carry them out in order.
+//! The actions that the monitor requests, as imperatives. Adapters carry them out in order.
 
 use super::alert::Alert;
 use super::device_name::DeviceName;
@@ -12,13 +12,13 @@ use super::state::{ReadId, StateChange, WriteId};
 use crate::model::unit_name::UnitName;
 use crate::topic::{TopicFilter, TopicName};
 
-/// Everything the monitor can ask for.
+/// Everything the monitor can request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Publish. At QoS 1 it is kept until acknowledged, across reconnections, and replaced by a
     /// later publication on the same topic; at QoS 0 it is dropped when there is no connection.
     Publish(Publication),
-    /// Subscribe to all of these in as few packets as the broker takes, in this order relative to
+    /// Subscribe to all of these in as few packets as the broker accepts, in this order relative to
     /// publications on the same connection; then report [`super::event::Event::Subscribed`].
     Subscribe {
         connection: Connection,
@@ -29,7 +29,7 @@ pub enum Action {
         filters: Vec<TopicFilter>,
     },
     /// Acknowledge everything on the state connection up to this delivery, in order of receipt
-    /// (MQTT-4.6.0-2). Deliveries of an earlier connection are passed over.
+    /// (MQTT-4.6.0-2). Deliveries of an earlier connection are ignored.
     Acknowledge {
         through: Delivery,
     },
@@ -40,7 +40,7 @@ pub enum Action {
         part: FormerPart,
         client_id: String,
     },
-    /// Take leave of the broker on that connection.
+    /// Disconnect from the broker on that connection.
     DisconnectFormer,
     /// As [`Action::Acknowledge`], on that connection.
     AcknowledgeFormer {
@@ -52,7 +52,7 @@ pub enum Action {
         change: StateChange,
     },
 
-    /// Record what a delivery brought, then report [`super::event::Event::StatesCommitted`]. Every
+    /// Record the result of a delivery, then report [`super::event::Event::StatesCommitted`]. Every
     /// delivery gets one, in order, so that acknowledgements keep the order of receipt.
     Record {
         delivery: Delivery,
@@ -73,46 +73,46 @@ pub enum Action {
         filters: Vec<TopicFilter>,
         after: Option<TopicName>,
     },
-    /// Keep what is known of these devices, drop what is known of those that left; then report
+    /// Save the records of these devices, and delete those of removed ones; then report
     /// [`super::event::Event::DevicesSaved`]. At most one is outstanding.
     SaveDevices {
         heartbeat: Heartbeat,
         changed: Vec<DeviceRecord>,
         gone: Vec<DeviceName>,
     },
-    /// Keep the set of filters that the persistent session is subscribed to.
+    /// Save the set of filters that the persistent session is subscribed to.
     SaveSessionFilters(Vec<TopicFilter>),
-    /// Keep under which identity the store is used, and which former ones are to be taken down.
+    /// Save the identity under which the store is used, and the former ones that must be removed.
     SaveIdentity(IdentityRecord),
 
-    /// Create and start the agent's transient unit; an existing one that has ended is cleared away
-    /// first, a living one is left as it is. Report [`super::event::Event::StartFinished`].
+    /// Create and start the agent's transient unit; an existing one that has ended is removed
+    /// first, a living one is left unchanged. Report [`super::event::Event::StartFinished`].
     StartUnit {
         device: DeviceName,
         agent: Box<AgentSpec>,
         definition: String,
     },
-    /// Stop the unit and clear it away, then report [`super::event::Event::StopFinished`].
+    /// Stop the unit and remove it, then report [`super::event::Event::StopFinished`].
     StopUnit {
         unit: UnitName,
     },
 
-    /// Stop and clear away those of these units that bear the mark of the clientid, unless a monitor
-    /// of this machine goes by it; then report [`super::event::Event::FormerUnitsStopped`].
+    /// Stop and remove those of these units that carry the marker of the clientid, unless a monitor
+    /// of this machine uses it; then report [`super::event::Event::FormerUnitsStopped`].
     StopFormerUnits {
         client_id: String,
         units: Vec<UnitName>,
     },
 
-    /// Tell a person: one journal entry.
+    /// Report to people: one journal entry.
     Raise(Alert),
-    /// Tell a person who is elsewhere: start the unit with its file beside it, and report
+    /// Notify people elsewhere: start the unit with its file, and report
     /// [`super::event::Event::NotificationEnded`]. The file is kept where that fails.
     SendNotification(Box<Notification>),
-    /// The file of an instance that has failed is not needed any more.
+    /// The file of an instance that has failed is no longer needed.
     DropNotification {
         instance: String,
     },
-    /// Tell the programs that look on. Who does not listen misses it.
+    /// Notify connected clients. A client that does not listen misses it.
     Notify(Box<Notice>),
 }

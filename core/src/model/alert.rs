@@ -5,22 +5,22 @@ use super::unit_name::UnitName;
 use super::words::mebibytes;
 use serde::{Deserialize, Serialize};
 
-/// Why there is an alarm.
+/// The reason of an alarm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// No contact for as long as its watchTimeOut, and nothing else is known.
+    /// No contact within its watchTimeOut, and no other reason is known.
     #[default]
     Silent,
-    /// Its availabilityTopic says that it is gone.
+    /// Its availabilityTopic reports that it is gone.
     LwtOffline,
     /// systemd cannot keep its process up.
     AgentFailed,
-    /// Its process lives, and it is silent all the same.
+    /// Its process is alive, but it is silent.
     AgentHung,
     /// A device that it depends on is down.
     Upstream,
-    /// It comes and goes.
+    /// It alternates between present and gone.
     Flapping,
 }
 
@@ -34,7 +34,7 @@ impl Reason {
         Reason::Flapping,
     ];
 
-    /// As `status/NAME` and the journal field `IOTMONITOR_REASON` say it.
+    /// The reason as in `status/NAME` and the journal field `IOTMONITOR_REASON`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,32 +53,32 @@ impl Reason {
 pub struct Alert {
     pub kind: AlertKind,
     pub device: Option<DeviceName>,
-    /// The agent's unit, under which the entry is to be found too.
+    /// The agent's unit, under which the entry can be found too.
     pub unit: Option<UnitName>,
-    /// Of the episode that it begins or ends.
+    /// The reason of the episode that it begins or ends.
     pub reason: Option<Reason>,
-    /// What more is to be told of the agent's unit, where it is worth that.
+    /// Details about the agent's unit, where they are useful.
     pub account: Option<Box<Account>>,
-    /// One sentence, with the way out where a person can do something.
+    /// One sentence, with the remedy where a person can do something.
     pub message: String,
 }
 
-/// What is worth knowing of a unit that failed or hangs. The core knows how it ended; the rest is
-/// added on the way to the journal, as far as it can be had.
+/// Details about a unit that failed or hangs. The core knows how it ended; the rest is added on the
+/// way to the journal, as far as it is available.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
-    /// How its last process that has ended did so, in words.
+    /// How its last process ended.
     pub exit: Option<String>,
-    /// The most bytes of memory that it took.
+    /// The peak memory, in bytes.
     pub memory_peak: Option<u64>,
     /// The last lines that it has printed.
     pub lines: Vec<String>,
-    /// What the service manager says of it, where it has printed nothing.
+    /// The messages of the service manager, where the unit has printed nothing.
     pub complaints: Vec<String>,
 }
 
 impl Account {
-    /// What is known, line by line.
+    /// The details, line by line.
     #[must_use]
     pub fn text(&self) -> Vec<String> {
         let mut text = Vec::new();
@@ -105,7 +105,7 @@ impl Alert {
         text
     }
 
-    /// One that concerns no device.
+    /// An alert that concerns no device.
     #[must_use]
     pub fn plain(kind: AlertKind, message: String) -> Self {
         Self { kind, device: None, unit: None, reason: None, account: None, message }
@@ -113,19 +113,20 @@ impl Alert {
 }
 
 impl AlertKind {
-    /// Whether the last lines that an agent has written belong to it.
+    /// Whether the last lines of an agent's output belong to it.
     #[must_use]
     pub const fn wants_account(self) -> bool {
         matches!(self, Self::Expired | Self::AgentFailed | Self::Flapping)
     }
 
-    /// Whether it starts an alert unit: it needs a person, or ends what needed one.
+    /// Whether it starts an alert unit: it needs a person's attention, or ends a matter that needed
+    /// it.
     #[must_use]
     pub fn starts_unit(self) -> bool {
         match self {
-            // The person is there.
+            // The person is present.
             Self::ConfigWarning | Self::ReloadFailed => false,
-            // It would be told by the same way.
+            // It would be delivered by the same way.
             Self::AlertUnitFailed => false,
             Self::Recovered
             | Self::AgentHealthy
@@ -137,8 +138,8 @@ impl AlertKind {
         }
     }
 
-    /// What a person hears about with this alert: the kinds that take back or replace each other have
-    /// one matter, which is the kind that begins it.
+    /// The matter that people are notified of with this alert: kinds that withdraw or replace each
+    /// other share one matter, which is the kind that begins it.
     #[must_use]
     pub const fn matter(self) -> Self {
         match self {
@@ -154,7 +155,7 @@ impl AlertKind {
         }
     }
 
-    /// Whether it says that its matter is over.
+    /// Whether it reports that its matter is over.
     #[must_use]
     pub const fn is_end(self) -> bool {
         matches!(
@@ -170,14 +171,14 @@ impl AlertKind {
         )
     }
 
-    /// Whether another alert follows when it is over.
+    /// Whether another alert follows at the end of the matter.
     #[must_use]
     pub fn has_end(self) -> bool {
         !self.is_end()
             && Self::ALL.iter().any(|kind| kind.is_end() && kind.matter() == self.matter())
     }
 
-    /// Whether it neither ends nor takes anything back.
+    /// Whether it neither ends nor withdraws anything.
     #[must_use]
     pub fn is_fact(self) -> bool {
         !self.is_end() && !self.has_end()

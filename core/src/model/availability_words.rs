@@ -1,9 +1,9 @@
-//! The words by which devices say that they are there or gone.
+//! The words by which devices report that they are present or gone.
 
 use serde_json::Value;
 
-/// What firmwares and bridges call it when a device is there: Tasmota, Zigbee2MQTT, ESPHome and
-/// Home Assistant `online`, Shelly `true`, Homie `ready`, mqtt-smarthome `2`, …
+/// The words of firmwares and bridges for a device that is present: Tasmota, Zigbee2MQTT, ESPHome
+/// and Home Assistant `online`, Shelly `true`, Homie `ready`, mqtt-smarthome `2`, …
 const HERE: [&str; 13] = [
     "online",
     "true",
@@ -20,7 +20,7 @@ const HERE: [&str; 13] = [
     "reachable",
 ];
 
-/// And when it is not.
+/// The words for a device that is gone.
 const GONE: [&str; 13] = [
     "offline",
     "false",
@@ -37,12 +37,12 @@ const GONE: [&str; 13] = [
     "not connected",
 ];
 
-/// The members of a JSON object that may hold the word, in the order in which they count:
-/// Zigbee2MQTT and Homie 5 `state`, Sparkplug's host applications `online`, …
+/// The members of a JSON object that may contain the word, in order of precedence: Zigbee2MQTT and
+/// Homie 5 `state`, Sparkplug's host applications `online`, …
 const MEMBERS: [&str; 7] =
     ["state", "status", "online", "availability", "available", "connected", "value"];
 
-/// Words of one device that no convention knows.
+/// Words of one device that no convention defines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnWords {
     pub offline: Vec<String>,
@@ -50,7 +50,8 @@ pub struct OwnWords {
 }
 
 impl OwnWords {
-    /// What the payload says; `None` when it is neither. These words count before the known ones.
+    /// The meaning of the payload; `None` when it is neither. These words take precedence over the
+    /// known ones.
     #[must_use]
     pub fn says(&self, payload: &[u8]) -> Option<bool> {
         let own = |text: &str| {
@@ -63,13 +64,13 @@ impl OwnWords {
     }
 }
 
-/// What the payload says by any convention; `None` when it is neither.
+/// The meaning of the payload by any convention; `None` when it is neither.
 #[must_use]
 pub fn says(payload: &[u8]) -> Option<bool> {
     reads(payload, &known)
 }
 
-/// Finds the word in the payload: as it is, in quotation marks, or in a JSON object.
+/// Finds the word in the payload: unquoted, in quotation marks, or in a JSON object.
 fn reads(payload: &[u8], meaning: &dyn Fn(&str) -> Option<bool>) -> Option<bool> {
     let text = std::str::from_utf8(payload).ok()?.trim();
     if !text.starts_with(['{', '"']) {
@@ -91,7 +92,7 @@ fn known(text: &str) -> Option<bool> {
     if HERE.iter().any(is) { Some(true) } else { GONE.iter().any(is).then_some(false) }
 }
 
-/// Whether two words are the same but for their case and what surrounds them.
+/// Whether two words are equal except for case and surrounding characters.
 #[must_use]
 pub fn is_same(word: &str, text: &str) -> bool {
     let (word, text) = (word.trim(), text.trim());

@@ -1,18 +1,18 @@
-//! Under which names a device is described for Home Assistant.
+//! The names under which a device is described for Home Assistant.
 
 use super::device_name::DeviceName;
 use crate::topic::TopicName;
 use std::fmt::Write;
 
-/// Where a monitor of this clientid describes a device.
+/// The place where a monitor of this clientid describes a device.
 #[must_use]
 pub fn description_topic(prefix: &str, client_id: &str, name: &DeviceName) -> Option<TopicName> {
     let (node, object) = (discovery_id(client_id), discovery_id(name.as_str()));
     TopicName::new(format!("{prefix}/device/{node}/{object}/config")).ok()
 }
 
-/// Whether a topic is one of those, below whichever prefix: what is taken back lies below one that the
-/// configuration does not name any more.
+/// Whether a topic is one of those, below whatever prefix: a removed description lies below a
+/// prefix that the configuration no longer names.
 #[must_use]
 pub fn is_description(topic: &TopicName, client_id: &str) -> bool {
     let Some(path) = topic.as_str().strip_suffix("/config") else { return false };
@@ -21,7 +21,7 @@ pub fn is_description(topic: &TopicName, client_id: &str) -> bool {
     path.is_some_and(|path| path.ends_with("/device/"))
 }
 
-/// A string in the characters that Home Assistant takes as a node or object id, `[a-zA-Z0-9_-]+`.
+/// A string in the characters that Home Assistant accepts as a node or object id, `[a-zA-Z0-9_-]+`.
 /// Every other byte, and the hyphen, is written as a hyphen and two hex digits, so that two names
 /// never share an id.
 #[must_use]

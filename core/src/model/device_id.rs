@@ -1,13 +1,14 @@
-//! The place of a device in the configuration in force.
+//! The index of a device in the configuration in force.
 
 use std::fmt;
 
-/// Names a device while a configuration is in force; another one gives the devices other places.
+/// Identifies a device while a configuration is in force; another one gives the devices other
+/// indices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(u32);
 
 impl DeviceId {
-    /// The device at this place. A configuration of four thousand million devices does not fit into
+    /// The device at this index. A configuration of four thousand million devices does not fit into
     /// memory.
     #[must_use]
     pub fn at(place: usize) -> Self {

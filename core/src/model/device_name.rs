@@ -5,9 +5,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A device's name: one level of a topic and a part of a unit's name. It is a part of a string
-/// that may hold many names: those of a fleet, each in a place of its own, would keep the memory
-/// between them from being given back.
+/// A device's name: one level of a topic and a part of a unit's name. It is a part of a string that
+/// may contain many names: if those of a fleet were allocated separately, they would keep the
+/// memory between them from being released.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DeviceName {
@@ -16,7 +16,7 @@ pub struct DeviceName {
     end: u32,
 }
 
-/// Why a string is not a device name.
+/// Explains why a string is not a device name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceNameError {
     #[error("a device needs a name after the underscore, as in `[device_lamp]`")]
@@ -29,7 +29,7 @@ pub enum DeviceNameError {
 
 impl DeviceName {
     /// # Errors
-    /// When the name is empty or holds `/`, `+`, `#` or a control character.
+    /// Returns an error when the name is empty or contains `/`, `+`, `#` or a control character.
     pub fn new(name: impl Into<String>) -> Result<Self, DeviceNameError> {
         let name = name.into();
         if name.is_empty() {
@@ -61,7 +61,7 @@ impl DeviceName {
     }
 }
 
-/// Where a string ends. All names together are a part of a file, whose length is bounded.
+/// The end of a string. All names together are a part of a file, whose length is bounded.
 fn end_of(text: &str) -> u32 {
     u32::try_from(text.len()).unwrap_or(u32::MAX)
 }

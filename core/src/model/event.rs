@@ -19,18 +19,18 @@ pub enum Event {
     /// Time has passed; a deadline may be due.
     TimePassed,
 
-    /// CONNACK: the connection stands, nothing is subscribed yet by this process.
+    /// CONNACK: the connection is established, and this process has not subscribed to anything yet.
     Connected {
         connection: Connection,
         protocol: Protocol,
         session_present: bool,
     },
-    /// What the broker of the watch connection cannot do, in words, empty where nothing is missing.
-    /// Comes when it changes.
+    /// The features that the broker of the watch connection lacks, in words, empty where none is
+    /// missing. Reported when it changes.
     BrokerLacks {
         what: String,
     },
-    /// The connection is gone, or a try failed. Comes once per change and not once per try.
+    /// The connection is gone, or a try failed. Reported once per change rather than once per try.
     Disconnected {
         connection: Connection,
         reason: LossReason,
@@ -40,8 +40,8 @@ pub enum Event {
         connection: Connection,
         refused: Vec<FilterRefusal>,
     },
-    /// The broker owed an answer on the watch connection and sent nothing for so long, and now
-    /// sends again. Comes before what it sends.
+    /// The broker owed an answer on the watch connection and sent nothing for this long, and now
+    /// sends again. Reported before the messages that it sends.
     AnsweredLate {
         after: Duration,
     },
@@ -67,41 +67,41 @@ pub enum Event {
     },
 
     /// The broker refused a QoS 1 publication for the reason in words, or the publication was not
-    /// even sent because the broker would not take it. This answers the token.
+    /// sent because the broker would not accept it. This answers the token.
     PublishRefused {
         topic: TopicName,
         reason: String,
         token: Option<Token>,
     },
-    /// The broker took a QoS 1 publication; reported only once one was refused.
+    /// The broker accepted a QoS 1 publication; reported only once one was refused.
     PublishAccepted {
         topic: TopicName,
     },
 
-    /// The store is open and this is what it held.
+    /// The store is open, with these contents.
     StoreOpened(Snapshot),
-    /// The store cannot be used at the moment, in words. Comes once per change.
+    /// The store cannot be used at present, with the reason. Reported once per change.
     StoreFailed {
         error: String,
     },
-    /// A damaged store was put aside at this path, and a new one was made.
+    /// A damaged store was set aside at this path, and a new one was created.
     StorePutAside {
         path: String,
         error: String,
     },
-    /// The store at this path was removed, replaced or covered by a mount while it was in use, and
-    /// the one that is found there was opened, or a new one made.
+    /// The store at this path was removed, replaced or covered by a mount while in use, and the one
+    /// that is found there was opened, or a new one created.
     StoreReplaced {
         path: String,
     },
-    /// It was removed, and this process cannot make another one, in words. Comes instead of
-    /// [`Event::StoreFailed`].
+    /// It was removed, and this process cannot create another one, with the reason. Reported
+    /// instead of [`Event::StoreFailed`].
     StoreLost {
         error: String,
     },
     /// Commits work again.
     StoreRecovered,
-    /// Records that failed their checksum were passed over and deleted; one of them as an example.
+    /// Records that failed their checksum were skipped and deleted; with one of them as an example.
     StoreRecordsDamaged {
         count: u64,
         example: String,
@@ -110,7 +110,7 @@ pub enum Event {
     StatesCommitted {
         through: Delivery,
     },
-    /// All that a former session has delivered up to this is on disk.
+    /// All deliveries of a former session up to this one are on disk.
     FormerStatesCommitted {
         through: Delivery,
     },
@@ -120,10 +120,10 @@ pub enum Event {
         states: Vec<StateRecord>,
         next: Option<TopicName>,
     },
-    /// What [`super::action::Action::WriteStates`] asked for is on disk.
+    /// The changes of [`super::action::Action::WriteStates`] are on disk.
     StatesWritten {
         write: WriteId,
-        /// States that were put, or were there to be forgotten.
+        /// The number of states that were put, or existed and were deleted.
         changed: usize,
     },
     /// The last [`super::action::Action::SaveDevices`] is on disk.
@@ -133,7 +133,7 @@ pub enum Event {
     ManagerConnected {
         units: Vec<UnitReport>,
     },
-    /// The bus or the service manager is gone, in words. Comes once per change.
+    /// The bus or the service manager is gone, with the reason. Reported once per change.
     ManagerLost {
         reason: String,
     },
@@ -163,65 +163,65 @@ pub enum Event {
         instance: String,
         outcome: JobOutcome,
     },
-    /// The status page cannot be offered, in words. Comes once per change.
+    /// The status page is not available, with the reason. Reported once per change.
     PageFailed {
         error: String,
     },
-    /// It is offered again, at this address.
+    /// It is available again, at this address.
     PageBack {
         address: String,
     },
-    /// Commands do not reach the monitor for this reason. Comes once per change.
+    /// Commands do not reach the monitor for this reason. Reported once per change.
     BusNameRefused {
         reason: String,
     },
-    /// They do again.
+    /// Commands reach the monitor again.
     BusNameBack,
-    /// Whether the system is going down, in which case nothing is started; with each connection
-    /// and when it changes, since a shutdown can be called off.
+    /// Whether the system is going down, in which case nothing is started; reported with each
+    /// connection and when it changes, because a shutdown can be cancelled.
     SystemState {
         stopping: bool,
     },
 
     /// A new configuration is in force.
     Reconfigured(MonitorSpec),
-    /// A person took a device into the monitoring, or out of it. The name was looked up before.
+    /// A person enabled or disabled a device. The name was looked up before.
     Enabled {
         device: DeviceName,
     },
     Disabled {
         device: DeviceName,
     },
-    /// The same for so long, on the boot clock.
+    /// A person disabled a device for this long, on the boot clock.
     Paused {
         device: DeviceName,
         span: Duration,
     },
-    /// A person wants to hear nothing for so long: of a device, or of anything.
+    /// A person suppressed notifications for this long: about a device, or about everything.
     Silenced {
         device: Option<DeviceName>,
         span: Duration,
     },
-    /// A person wants to hear of it again.
+    /// A person resumed notifications.
     Unsilenced {
         device: Option<DeviceName>,
     },
-    /// A person tries the way by which alerts of a device, or of what concerns none, are told.
+    /// A person tests the way of alerts about a device, or of those that concern none.
     NotificationTested {
         device: Option<DeviceName>,
     },
-    /// A person asked for a device's states, or for a restart of an agent.
+    /// A person requested a restore of a device's states, or a restart of an agent.
     RestoreRequested {
         device: DeviceName,
     },
     RestartRequested {
         device: DeviceName,
     },
-    /// A person gives states or takes them away.
+    /// A person sets or deletes states.
     StatesOrdered {
         write: WriteId,
         order: StateOrder,
     },
-    /// The process is to end: last words, no new work.
+    /// The process is about to end: last messages, no new work.
     Stopping,
 }

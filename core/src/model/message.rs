@@ -1,4 +1,4 @@
-//! What travels by MQTT, and on which connection.
+//! MQTT messages, and the connections that carry them.
 
 use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
@@ -11,19 +11,19 @@ pub enum Connection {
     Watch,
     /// Persistent session: states in, restored states out.
     State,
-    /// For what a former identity left.
+    /// For the objects that a former identity left behind.
     Former(FormerPart),
 }
 
-/// What the connection for a former identity is there for; one at a time.
+/// The purpose of the connection for a former identity; there is one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FormerPart {
-    /// Clean session under a clientid of this monitor: finds out whether another monitor is
-    /// there, and removes what is retained.
+    /// Clean session under a clientid of this monitor: finds out whether another monitor is there,
+    /// and removes retained messages.
     Look,
-    /// The persistent session of the former clientid: takes in what it holds.
+    /// The persistent session of the former clientid: receives its contents.
     Drain,
-    /// A clean session in its place, with which it ends.
+    /// A clean session that replaces it, which ends it.
     End,
 }
 
@@ -42,12 +42,12 @@ pub enum Protocol {
     V5,
 }
 
-/// Number of a message on the state connection, in the order of receipt. Never used twice in a
-/// process, also across reconnections.
+/// The number of a message on the state connection, in the order of receipt. It is never reused in
+/// a process, also across reconnections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Delivery(pub u64);
 
-/// Names a publication whose acknowledgement the core wants to hear of.
+/// Identifies a publication whose acknowledgement the core expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
@@ -56,9 +56,9 @@ pub struct Token(pub u64);
 pub enum Redelivery {
     /// This is the first time.
     No,
-    /// It has, and this process did not receive it then.
+    /// The broker has, and this process did not receive it then.
     Unknown,
-    /// It has, and it was reported then.
+    /// The broker has, and it was reported then.
     Reported,
 }
 
@@ -67,7 +67,7 @@ pub enum Redelivery {
 pub struct Message {
     pub topic: TopicName,
     pub payload: Bytes,
-    /// As delivered; 2 cannot occur, since nothing is subscribed above 1.
+    /// As delivered; 2 cannot occur, because nothing is subscribed above 1.
     pub qos: QoS,
     pub retain: bool,
     /// Carries the user property of a restored state (MQTT 5 only).
@@ -85,18 +85,19 @@ pub struct Publication {
     /// Marks a restored state with the user property of [`RESTORED_PROPERTY`] (MQTT 5 only).
     pub restored: bool,
     pub lifetime: Lifetime,
-    /// Asks for [`super::event::Event::Published`]; QoS 1 only. One that is replaced by a later
+    /// Requests [`super::event::Event::Published`]; QoS 1 only. One that is replaced by a later
     /// publication is reported as published too.
     pub token: Option<Token>,
 }
 
-/// How long a publication at QoS 1 that lacks its acknowledgement is kept. At QoS 0 it ends with
-/// the connection anyway.
+/// How long an unacknowledged QoS 1 publication is kept. At QoS 0 it ends with the connection
+/// anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
     /// Across connections, until the broker has answered.
     UntilAnswered,
-    /// As long as the connection on which the core asked for it; then it may have been overtaken.
+    /// As long as the connection on which the core requested it; after that it may have been
+    /// overtaken.
     Connection,
 }
 
@@ -104,17 +105,17 @@ pub enum Lifetime {
 pub const RESTORED_PROPERTY: &str = "iotmonitor-restored";
 
 /// One entry of a SUBSCRIBE packet. The options that depend on the connection (retain handling,
-/// retain-as-published) are the MQTT adapter's business.
+/// retain-as-published) are set by the MQTT adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
     pub filter: TopicFilter,
     pub qos: QoS,
-    /// Whether the retained message is wanted on the watch connection too, which in MQTT 5 gets none
-    /// unasked; the state connection gets them all.
+    /// Whether the retained message is needed on the watch connection too, which in MQTT 5 receives
+    /// none by default; the state connection receives them all.
     pub replay: bool,
 }
 
-/// A filter that the broker did not take.
+/// A filter that the broker refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterRefusal {
     pub filter: TopicFilter,
@@ -122,16 +123,16 @@ pub struct FilterRefusal {
     pub reason: String,
 }
 
-/// Why a connection was lost or could not be made.
+/// The reason why a connection was lost or could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LossReason {
     /// Another client took the clientid (MQTT 5 reason 0x8E, or the same pattern in 3.1.1).
     TakenOver,
-    /// User name or password were refused.
+    /// User name or password was refused.
     Refused(String),
-    /// The broker stopped answering: since when is unknown, so nothing since its last packet, which
-    /// came so long ago, counts as watched.
+    /// The broker stopped answering. The time at which it stopped is unknown, so nothing since its
+    /// last packet, which arrived this long ago, counts as watched.
     Silent { sentence: String, quiet: Duration },
-    /// Anything else, in words that name the thing and the way out.
+    /// Any other reason, in words that name the object and the remedy.
     Other(String),
 }

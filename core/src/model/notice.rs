@@ -1,7 +1,7 @@
 //! Changes as they happen, for programs that follow them.
 //!
 //! An alert is for people and is kept, and a publication is delivered by the broker. A notice is
-//! neither: a program that is not connected at the moment misses it, and asks for a view.
+//! neither: a program that is not connected at that time misses it, and requests a view.
 
 use super::view::{DeviceView, Summary};
 use std::time::Duration;
@@ -15,10 +15,10 @@ pub enum Notice {
     Recovered { device: String, contact: Duration },
     /// An agent runs again in a new main process, whatever restarted it.
     AgentRestarted { device: String, main_pid: u32 },
-    /// The state of a device is another one; the whole of it as it is now.
+    /// The state of a device has changed, with its new value.
     StateChanged(DeviceView),
-    /// The state, the process or the restarts of an agent's unit are other ones.
+    /// The state, the process or the restarts of an agent's unit have changed.
     UnitChanged(DeviceView),
-    /// The figures of the whole monitoring are other ones.
+    /// The figures of the whole monitoring have changed.
     SummaryChanged(Summary),
 }

@@ -1,7 +1,7 @@
-//! The subscriptions that bring everything the wanted filters match, and nothing twice.
+//! The subscriptions that bring everything that matches the wanted filters, and nothing twice.
 //!
-//! A filter that another one covers is left out, since a broker may send a message once for each
-//! subscription that matches; the covering one gets the higher QoS of the two.
+//! A filter that another one covers is left out, because a broker may send a message once for each
+//! matching subscription; the covering one gets the higher QoS of the two.
 
 use crate::model::message::{QoS, Subscription};
 use crate::topic::TopicFilter;
@@ -10,7 +10,7 @@ use crate::topic::index::TopicIndex;
 /// Subscriptions in the order of their filters, no filter twice.
 pub type Plan = Vec<Subscription>;
 
-/// A subscription to a filter, without what is retained.
+/// A subscription to a filter, without retained messages.
 #[must_use]
 pub fn wanted(filter: TopicFilter, qos: QoS) -> Subscription {
     Subscription { filter, qos, replay: false }
@@ -63,7 +63,7 @@ pub fn find<'p>(plan: &'p [Subscription], filter: &TopicFilter) -> Option<&'p Su
     place.ok().map(|place| &plan[place])
 }
 
-/// The filters of one plan that another has not.
+/// The filters of one plan that another does not have.
 pub fn filters_beyond<'p>(
     plan: &'p [Subscription],
     other: &'p [Subscription],

@@ -1,6 +1,6 @@
-//! The goal of an order to an agent, and how far the agent has come.
+//! The goal of an order to an agent, and its progress.
 
-/// What is waited for.
+/// The condition that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Goal {
     /// A process of another invocation than this one, if there was one, has been started.
@@ -11,12 +11,12 @@ pub enum Goal {
     Stopped,
 }
 
-/// What has become of it.
+/// The state of the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     Pending,
     Done,
-    /// In words: it has failed, or something else was ordered since.
+    /// It has failed, or another order followed; with the reason.
     Failed(String),
 }
 

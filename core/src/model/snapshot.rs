@@ -1,4 +1,4 @@
-//! What outlives the process: the part of the monitor's knowledge that the store keeps.
+//! The part of the monitor's knowledge that outlives the process, which the store keeps.
 
 use super::alert::Reason;
 use super::device_name::DeviceName;
@@ -7,18 +7,18 @@ use crate::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// What the store held when it was opened.
+/// The contents of the store when it was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     pub heartbeat: Heartbeat,
     pub devices: Vec<DeviceRecord>,
     /// Filters that the persistent session may still be subscribed to.
     pub session_filters: Vec<TopicFilter>,
-    /// `None` of a store that was last used by a version before 0.4.0, which kept none.
+    /// `None` for a store that was last used by a version before 0.4.0, which kept none.
     pub identity: Option<IdentityRecord>,
 }
 
-/// What is saved with every batch.
+/// The part that is saved with every batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Watched time in total over all runs: time in which the monitor could have heard a device.
@@ -27,11 +27,11 @@ pub struct Heartbeat {
     pub alerts: AlertsRecord,
 }
 
-/// What is known of alerts on their way to people, but of those about a device, which are in its own
+/// The state of undelivered notifications, except those about a device, which are in its own
 /// record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertsRecord {
-    /// What concerns no device and is not told yet, or has been told and is not over.
+    /// Matters that concern no device and are undelivered, or delivered and not over.
     #[serde(default)]
     pub unheard: Vec<UnheardRecord>,
     /// Templates whose units fail, and for how long.
@@ -41,10 +41,10 @@ pub struct AlertsRecord {
     pub mutes: Vec<MuteRecord>,
 }
 
-/// What was left of a time in which nobody is told of something, at a time of the boot clock.
+/// The rest of a silence, at a time of the boot clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MuteRecord {
-    /// `None` stands for everything.
+    /// `None` means everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceName>,
     pub left: Duration,
@@ -58,19 +58,19 @@ impl AlertsRecord {
     }
 }
 
-/// What is known of one matter that a person is to hear about.
+/// The state of one matter that people are notified of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnheardRecord {
     /// The kind of alert that begins the matter (see `AlertKind::event`).
     pub matter: String,
-    /// A person has heard that it has begun, and not that it is over.
+    /// People have been notified of its beginning, and not of its end.
     #[serde(default)]
     pub told: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub news: Option<NewsRecord>,
 }
 
-/// An alert that is not told yet.
+/// An undelivered alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewsRecord {
     pub event: String,
@@ -81,7 +81,7 @@ pub struct NewsRecord {
     pub message: String,
 }
 
-/// What is known of one device.
+/// The record of one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRecord {
     pub name: DeviceName,
@@ -93,36 +93,36 @@ pub struct DeviceRecord {
     /// Wall clock of the expiry; `None` when not expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired_since: Option<Duration>,
-    /// What the expiry was put down to.
+    /// The reason of the expiry.
     #[serde(default)]
     pub cause: Reason,
-    /// Its alert is not out, since something that it depends on was down or may have been.
+    /// Its alert has not been sent, because one of its dependencies was down or may have been.
     #[serde(default)]
     pub untold: bool,
     /// Graces granted since the last contact.
     pub graces: u8,
-    /// A person's choice, which wins over the file's `enabled`.
+    /// A person's choice, which takes precedence over the file's `enabled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// How long that choice has still to hold, where it does not for good.
+    /// The remaining time of that choice, where it is not permanent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseRecord>,
-    /// Invocation of an agent's unit that was last seen to start.
+    /// The invocation of an agent's unit whose start was observed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation: Option<String>,
-    /// Prefix of the topic that holds its description for Home Assistant.
+    /// The prefix of the topic that contains its description for Home Assistant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<String>,
-    /// It last said of itself that it is gone.
+    /// Its last own report was that it is gone.
     #[serde(default)]
     pub offline: bool,
-    /// What is known from each of its availability topics, in their order.
+    /// The state of each of its availability topics, in order.
     #[serde(default, skip_serializing_if = "says_nothing")]
     pub availability: Vec<SourceRecord>,
-    /// What a person is still to hear about it.
+    /// Undelivered notifications about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unheard: Vec<UnheardRecord>,
-    /// How long it is silent between its contacts.
+    /// The learned lengths of its silences.
     #[serde(default, skip_serializing_if = "RhythmRecord::is_empty")]
     pub rhythm: RhythmRecord,
 }
@@ -151,19 +151,19 @@ impl DeviceRecord {
     }
 }
 
-/// What is known from one of its availability topics (see [`crate::machines::availability`]).
+/// The state of one of its availability topics (see [`crate::machines::availability`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceRecord {
-    /// The last word; `None` before any, and after a contact that belies it.
+    /// The last report; `None` before any, and after a contact that contradicts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub here: Option<bool>,
-    /// The broker may still retain that the device is gone, though it spoke after that.
+    /// The broker may still retain that the device is gone, although it spoke after that.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_belied: bool,
     /// The broker retains birth messages, too.
     #[serde(default, skip_serializing_if = "is_false")]
     pub retains_births: bool,
-    /// Of Sparkplug's last birth certificate.
+    /// The number of Sparkplug's last birth certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub birth: Option<u64>,
 }
@@ -172,38 +172,38 @@ fn says_nothing(sources: &[SourceRecord]) -> bool {
     sources.iter().all(|source| *source == SourceRecord::default())
 }
 
-/// Serde hands over a reference.
+/// Serde passes a reference.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
 fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// What was left of a pause, at a time of the boot clock.
+/// The rest of a pause, at a time of the boot clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseRecord {
     pub left: Duration,
     pub at: Duration,
-    /// A person had taken the device into the monitoring against its section, which holds again
-    /// afterwards.
+    /// A person had enabled the device against its section, which applies again afterwards.
     #[serde(default)]
     pub enabled_before: bool,
 }
 
-/// What is learned of a device's silences (see [`crate::machines::silence::rhythm`]).
+/// The learned silences of a device (see [`crate::machines::silence::rhythm`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "StoredRhythm", from = "StoredRhythm")]
 pub struct RhythmRecord {
     /// Silences of 1 s to 2 s, to 4 s, to 8 s, …; the last takes all from nine hours on.
     pub counts: [u8; 16],
-    /// The longest in this turn and in the one before, in milliseconds.
+    /// The longest in the present period and in the previous one, in milliseconds.
     pub longest: u32,
     pub longest_before: u32,
-    /// Watched time at which this turn began, in seconds from 1 on; 0 before the first silence.
+    /// The watched time at which the present period began, in seconds starting at 1; 0 before the
+    /// first silence.
     pub turn: u32,
     pub intervals: u32,
 }
 
-/// As the store keeps it, in few bytes.
+/// The form in which the store keeps it, in few bytes.
 type StoredRhythm = (u32, u32, u32, u32, [u8; 16]);
 
 impl RhythmRecord {
