@@ -66,6 +66,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "nix",
             "sd_notify",
             "serde",
+            "tempfile",
             "thiserror",
             "tokio",
             "zbus",
@@ -75,7 +76,18 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     (
         "bus",
         &["bus", "dbus", "pulse", "request"],
-        &["bytes", "futures_util", "iotmonitor_core", "nix", "serde", "thiserror", "tokio", "zbus"],
+        &[
+            "bytes",
+            "futures_util",
+            "iotmonitor_core",
+            "nix",
+            "serde",
+            // In its tests.
+            "tempfile",
+            "thiserror",
+            "tokio",
+            "zbus",
+        ],
     ),
     (
         "discovery",

@@ -8,8 +8,9 @@ use crate::mqtt::settings::MqttSettings;
 use iotmonitor_core::model::spec::MonitorSpec;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Writes the credentials of the agents, or removes them where no agent receives any.
 ///
@@ -24,23 +25,21 @@ pub fn keep(directory: &Path, broker: &MqttSettings, spec: &MonitorSpec) -> io::
     for name in MqttSettings::CREDENTIALS {
         let file = directory.join(name);
         match credentials.remove(name).filter(|_| wanted) {
-            Some(secret) => write(&file, secret.reveal())?,
+            Some(secret) => write(directory, &file, secret.reveal())?,
             None => remove(&file)?,
         }
     }
     Ok(())
 }
 
-/// The replacement is atomic: an agent that starts meanwhile finds the old file or the new one.
-fn write(file: &Path, text: &str) -> io::Result<()> {
-    if let Some(directory) = file.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    let draft = file.with_extension("new");
-    remove(&draft)?;
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).open(&draft)?.write_all(text.as_bytes())?;
-    fs::rename(&draft, file)
+/// The replacement is atomic: an agent that starts meanwhile finds the old file or the new one. Only
+/// the monitor's user may read it.
+fn write(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let mut draft = NamedTempFile::new_in(directory)?;
+    draft.write_all(text.as_bytes())?;
+    draft.persist(file)?;
+    Ok(())
 }
 
 fn remove(file: &Path) -> io::Result<()> {

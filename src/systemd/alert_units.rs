@@ -16,11 +16,12 @@ use iotmonitor_core::model::unit::JobOutcome;
 use iotmonitor_core::model::unit_name::{UnitName, UnitTemplate};
 use std::fmt::{self, Write as _};
 use std::fs;
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::NamedTempFile;
 use tokio::sync::{mpsc, watch};
 
 /// A unit whose start takes longer than this is stopped, and one that systemd restarts again and
@@ -144,14 +145,10 @@ async fn give_up(session: &ManagerSession, unit: &UnitName) -> JobOutcome {
 /// Writes the file atomically, and readable for the manager's user alone.
 fn write(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let draft = directory.join(".new");
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).open(&draft)?.write_all(text.as_bytes())?;
-    fs::rename(&draft, file)
+    let mut draft = NamedTempFile::new_in(directory)?;
+    draft.write_all(text.as_bytes())?;
+    draft.persist(file)?;
+    Ok(())
 }
 
 /// In the syntax of systemd.exec(5), EnvironmentFile=: values in double quotes may span several

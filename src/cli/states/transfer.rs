@@ -9,7 +9,8 @@ use iotmonitor_core::model::words::counted;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// A page of an import ends after this many states or payload bytes, whichever comes first: far
 /// below the size limit of a message on the bus, and one commit for the store.
@@ -43,25 +44,13 @@ pub async fn export(caller: &Caller, file: &Path, of: &Selection) -> Result<(), 
             Err(error) => Err(error),
         };
     }
-    let partial = partial(file);
-    let mut out = BufWriter::new(private(&partial).map_err(fail)?);
-    let written = write_all(caller, of, &mut out, file).await;
-    let kept = written.and_then(|written| {
-        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(fail)?;
-        std::fs::rename(&partial, file).map_err(fail)?;
-        Ok(written)
-    });
-    match kept {
-        Ok(written) => {
-            say!("exported {} to {}", counted(written.count, "state"), file.display());
-            written.conclude()
-        }
-        Err(error) => {
-            // The earlier error matters more.
-            let _ = std::fs::remove_file(&partial);
-            Err(error)
-        }
-    }
+    let mut out = BufWriter::new(draft_of(file).map_err(fail)?);
+    let written = write_all(caller, of, &mut out, file).await?;
+    let draft = out.into_inner().map_err(|error| fail(error.into_error()))?;
+    draft.as_file().sync_all().map_err(fail)?;
+    draft.persist(file).map_err(|error| fail(error.error))?;
+    say!("exported {} to {}", counted(written.count, "state"), file.display());
+    written.conclude()
 }
 
 /// The number of states that were transferred.
@@ -81,20 +70,14 @@ impl Written {
     }
 }
 
-/// The temporary file is in the same directory, so that it can replace the old one.
-fn partial(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
-/// A new file that only its owner may read, because payloads may be private.
-fn private(path: &Path) -> std::io::Result<File> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    fresh(path)
+/// Creates a file beside the given one, which it can replace. Only its owner may read it, because
+/// payloads may be private. It is removed unless it is kept.
+fn draft_of(file: &Path) -> std::io::Result<NamedTempFile> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    tempfile::Builder::new()
+        .prefix(file.file_name().unwrap_or_default())
+        .suffix(".partial")
+        .tempfile_in(directory.unwrap_or(Path::new(".")))
 }
 
 /// Creates a file that did not exist.
@@ -245,22 +228,36 @@ mod tests {
     #[test]
     fn an_export_is_its_owners_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("states.partial");
+        let path = directory.path().join("states");
         std::fs::write(&path, "left behind, readable by all").unwrap();
-        private(&path).unwrap();
+        draft_of(&path).unwrap().persist(&path).unwrap();
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.len()), (0o600, 0));
     }
 
     #[test]
+    fn two_exports_into_one_file_do_not_mix() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("states");
+        let (mut first, mut second) = (draft_of(&path).unwrap(), draft_of(&path).unwrap());
+        first.write_all(b"first").unwrap();
+        second.write_all(b"half").unwrap();
+        first.persist(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        drop(second);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn a_link_in_the_way_of_an_export_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
-        let (path, target) =
-            (directory.path().join("states.partial"), directory.path().join("shadow"));
+        let (path, target) = (directory.path().join("states"), directory.path().join("shadow"));
         std::fs::write(&target, "kept").unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
         assert!(fresh(&path).is_err());
-        private(&path).unwrap().write_all(b"x").unwrap();
+        let mut draft = draft_of(&path).unwrap();
+        draft.write_all(b"x").unwrap();
+        draft.persist(&path).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"kept");
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
     }
