@@ -91,6 +91,28 @@ pub fn escaped_json(json: String) -> String {
     shown
 }
 
+/// The same key or basic string in TOML without any character that is not printable.
+#[must_use]
+pub fn escaped_toml(toml: String) -> String {
+    if toml.chars().all(is_printable) {
+        return toml;
+    }
+    let mut shown = String::with_capacity(toml.len() + 16);
+    for c in toml.chars() {
+        if is_printable(c) {
+            shown.push(c);
+        } else {
+            let code = u32::from(c);
+            let _ = if code > 0xFFFF {
+                write!(shown, "\\U{code:08X}")
+            } else {
+                write!(shown, "\\u{code:04X}")
+            };
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

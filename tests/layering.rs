@@ -92,7 +92,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     (
         "discovery",
         &["config::time_span", "discovery", "printable"],
-        &["iotmonitor_core", "serde", "serde_json"],
+        &["iotmonitor_core", "serde", "serde_json", "toml_writer"],
     ),
     ("original", &["original"], &["crc32c", "iotmonitor_core", "nix", "snap", "thiserror", "toml"]),
     (

@@ -8,12 +8,12 @@ use super::conventions::Convention;
 use super::grouping::{DeviceStanding, Discovered, FoundDevice, Seen, UnusedAvailability};
 use super::timeout::{HeardRhythm, Timeout};
 use crate::config::time_span;
-use crate::printable::is_printable;
+use crate::printable::{escaped_toml, is_printable};
 use iotmonitor_core::model::words::{RoundedDuration, counted};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
+use toml_writer::{ToTomlKey as _, ToTomlValue as _, TomlKeyBuilder, TomlStringBuilder};
 
 /// More topics of a device are only counted.
 const MOST_SHOWN: usize = 6;
@@ -63,26 +63,10 @@ pub fn summary(found: &Discovered) -> String {
     lines.chain(passing).collect()
 }
 
-/// A text as TOML's basic string (toml.io/en/v1.0.0#string).
+/// A string as TOML's basic string, in which a character that is not printable can be escaped.
 #[must_use]
 pub fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if !is_printable(c) => {
-                let code = u32::from(c);
-                let _ = if code > 0xFFFF {
-                    write!(out, "\\U{code:08X}")
-                } else {
-                    write!(out, "\\u{code:04X}")
-                };
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    escaped_toml(TomlStringBuilder::new(text).as_basic().to_toml_value())
 }
 
 /// A text inside a comment.
@@ -300,13 +284,31 @@ fn list(filters: &[TopicFilter]) -> String {
     }
 }
 
-/// A key needs no quotes where it is of letters, digits, `_` and `-` (toml.io/en/v1.0.0#keys).
+/// A key, in quotes only where it needs them.
 fn key(text: &str) -> String {
-    let is_bare = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-    if is_bare { text.to_owned() } else { quoted(text) }
+    let key = TomlKeyBuilder::new(text);
+    escaped_toml(key.as_unquoted().unwrap_or_else(|| key.as_basic()).to_toml_key())
 }
 
 fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_is_printable_and_read_back(
+            text in "\\PC*|[a-z_\"'\\\\\u{7f}\u{85}\u{ad}\u{202e}\u{e0041}\t\r\n\0]{0,20}"
+        ) {
+            let entry = format!("{} = {}", key(&text), quoted(&text));
+            prop_assert!(entry.chars().all(is_printable), "{entry:?}");
+            let table: toml::Table = entry.parse().unwrap();
+            prop_assert_eq!(table.get(&text).and_then(toml::Value::as_str), Some(text.as_str()));
+        }
+    }
 }
