@@ -18,9 +18,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Notices that wait to be told: room for ten thousand devices that fall silent together, with two
-/// notices each. Memory is taken only for those that wait. When it is full, and while the bus is
-/// away, notices are dropped: signals are for whoever happens to listen.
+/// The queue of waiting notices has room for ten thousand devices that fall silent together, with
+/// two notices each. Memory is used only for waiting ones. When it is full, and while the bus is
+/// away, notices are dropped, because signals are only for present listeners.
 const NOTICE_QUEUE: usize = 32_768;
 
 /// The number of signals written to the bus at once, so that calls and the rest of the daemon have

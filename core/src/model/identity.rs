@@ -1,15 +1,15 @@
-//! The names under which a monitor acts, and where. What it leaves behind when they change follows
-//! from them.
+//! The names under which a monitor acts, and where. They determine what it leaves behind when they
+//! change.
 //!
-//! The store keeps the identity under which it was last used, and each former one until what that
-//! left has been taken down, which [`crate::machines::takedown`] does.
+//! The store keeps the identity under which it was last used, and each former one until everything
+//! that it left behind has been removed by [`crate::machines::takedown`].
 
 use super::device_name::DeviceName;
 use super::spec::MonitorSpec;
 use crate::topic::TopicName;
 use serde::{Deserialize, Serialize};
 
-/// Who acted, and where.
+/// The names and the place of a monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ impl Identity {
     }
 }
 
-/// An identity that is no longer in use, with what it left.
+/// An identity that is no longer in use, with the objects that it left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Former {
     pub identity: Identity,
@@ -59,10 +59,10 @@ pub struct Former {
     /// The prefixes below which it may have described them for Home Assistant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<String>,
-    /// Its agents' units are stopped, or were left to another monitor.
+    /// Its agents' units have been stopped, or were left to another monitor.
     #[serde(default)]
     pub units_done: bool,
-    /// The same of what it left at the broker.
+    /// The objects that it left at the broker have been removed, or were left to another monitor.
     #[serde(default)]
     pub broker_done: bool,
 }
@@ -75,7 +75,7 @@ impl Former {
     }
 }
 
-/// What the store keeps of identities.
+/// The identities that the store keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityRecord {
     /// `None` in a store that was never used.
@@ -84,7 +84,7 @@ pub struct IdentityRecord {
     /// The oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
-    /// Whether an instance goes by the main monitor's names where its file does not say.
+    /// Whether an instance uses the main monitor's names by default.
     #[serde(default)]
     pub main_defaults: bool,
 }

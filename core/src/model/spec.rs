@@ -1,7 +1,7 @@
-//! What the monitor is to watch: the validated form of a configuration file.
+//! The validated form of a configuration file.
 //!
-//! Invalid states are not representable here, so nothing below checks again. The broker's address and
-//! secrets, which only the MQTT adapter needs, are not part of it.
+//! Invalid configurations cannot be represented here, so nothing below checks again. The broker's
+//! address and secrets, which only the MQTT adapter needs, are not part of it.
 
 use super::device_name::DeviceName;
 use crate::model::availability_words::OwnWords;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything the core needs to know of one configuration.
+/// The part of a configuration that the core needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonitorSpec {
     /// Client identifier of the watch connection; names the instance in units and markers too.
@@ -20,12 +20,12 @@ pub struct MonitorSpec {
     pub base_topic: TopicName,
     /// In the order of the file; names are unique.
     pub devices: Vec<DeviceSpec>,
-    /// Where the watch connection needs more subscriptions than these, wildcards stand for many.
+    /// Where the watch connection needs more subscriptions than this, wildcards replace many.
     pub max_subscriptions: usize,
     pub home_assistant: HomeAssistant,
     /// An instance is started for each alert that needs a person and concerns no device.
     pub alert_unit: Option<UnitTemplate>,
-    /// How long the broker may be lost before a person elsewhere hears of it.
+    /// The time for which the broker may be lost before people are notified.
     pub broker_grace: Duration,
     pub origin: Origin,
     /// The command line that reaches this monitor and no other, as alerts show it: `iotmonitor`
@@ -45,16 +45,16 @@ pub struct Origin {
     pub machine: Option<String>,
     /// The broker's address without secrets.
     pub server: String,
-    /// Whether an instance goes by the main monitor's names where its file does not say.
+    /// Whether an instance uses the main monitor's names by default.
     pub main_defaults: bool,
 }
 
-/// How far the monitor shows itself to Home Assistant. Nothing unless the file says so.
+/// The integration with Home Assistant. It is off unless the file enables it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HomeAssistant {
     /// Descriptions of the devices are published below this topic.
     pub discovery: Option<TopicName>,
-    /// Whether commands are taken by MQTT.
+    /// Whether commands are accepted over MQTT.
     pub commands: bool,
 }
 
@@ -72,51 +72,51 @@ pub struct DeviceSpec {
     pub name: DeviceName,
     /// The longest silence before the device counts as expired; `None` never expires.
     pub watch_timeout: Option<Duration>,
-    /// The timeout follows from what is learned of the device, and the one above is the first.
+    /// The timeout is derived from the learned silences, and the one above is the first.
     pub auto_timeout: bool,
     /// How often `expire/NAME` is repeated while the silence lasts; `None` sends it once.
     pub expire_repeat: Option<Duration>,
     /// Messages on these are contacts. Empty: no deadline.
     pub watch: Vec<TopicFilter>,
-    /// A message on it is a contact, and asks for the recorded states.
+    /// A message on it is a contact, and requests a restore of the recorded states.
     pub hello: Option<TopicFilter>,
-    /// Topics of the device's own word whether it is there, mostly its birth message and its will. In
-    /// Sparkplug one certificate's stands for all that speak of the same thing.
+    /// Topics on which the device reports whether it is present, mostly its birth message and its
+    /// will. In Sparkplug the topic of one certificate represents all those about the same object.
     pub availability: Vec<TopicName>,
-    /// Words there that no convention knows. Boxed, since few devices need any.
+    /// Words there that no convention defines. Boxed, because only a few devices need any.
     pub availability_words: Option<Box<OwnWords>>,
-    /// Devices by whose way it is heard: its silence while one of them is down is theirs. The names
-    /// are those of others in the same configuration, and there is no circle.
+    /// Devices through which it is heard: its silence while one of them is down is attributed to
+    /// that one. The names are those of others in the same configuration, and there is no cycle.
     pub depends_on: Vec<DeviceName>,
     /// An instance is started for each alert of this device that needs a person.
     pub alert_unit: Option<UnitTemplate>,
     /// Messages on these are recorded.
     pub state: Vec<TopicFilter>,
     pub restore_on_start: bool,
-    /// As the file says; a choice made at run time wins over it.
+    /// The value in the file; a choice made at run time takes precedence.
     pub enabled: bool,
-    /// Boxed, since most devices have none and it is large.
+    /// Boxed, because most devices have none and it is large.
     pub agent: Option<Box<AgentSpec>>,
 }
 
-/// Stands for a user of its own that the service manager makes up for the time that the agent runs.
+/// The name for a user that the service manager allocates for the time that the agent runs.
 pub const DYNAMIC_USER: &str = "dynamic";
 
 impl AgentSpec {
-    /// Whether the service manager makes up a user for it.
+    /// Whether the service manager allocates a user for it.
     #[must_use]
     pub fn is_dynamic(&self) -> bool {
         self.user.as_deref() == Some(DYNAMIC_USER)
     }
 }
 
-/// The process of an agent, as a systemd unit is to run it.
+/// The process of an agent, as a systemd unit runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSpec {
     pub unit: UnitName,
     pub exec: Exec,
     /// `None`: the unprivileged default user in the system manager, the owner in a user manager.
-    /// [`DYNAMIC_USER`] stands for one that nothing else runs as.
+    /// [`DYNAMIC_USER`] means a user of the agent's own.
     pub user: Option<String>,
     pub group: Option<String>,
     pub working_directory: Option<PathBuf>,
@@ -139,12 +139,12 @@ pub struct AgentSpec {
     pub restart_on_expire: bool,
     /// Value of `MQTT_SERVER` in the agent's environment: the broker's address without secrets.
     pub mqtt_server: String,
-    /// systemd credentials by their names, and the files that hold them (systemd.exec(5),
-    /// LoadCredential=): what the agent is given of the broker's.
+    /// systemd credentials by their names, and the files that contain them (systemd.exec(5),
+    /// LoadCredential=): the broker's credentials that the agent receives.
     pub credentials: BTreeMap<&'static str, PathBuf>,
 }
 
-/// What an agent executes.
+/// The command of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exec {
     /// Given to `/bin/bash -c` byte for byte.
@@ -153,7 +153,7 @@ pub enum Exec {
     Argv(Vec<String>),
 }
 
-/// How far an agent is locked in.
+/// The sandbox of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sandbox {
     None,

@@ -1,4 +1,4 @@
-//! Recorded states: what one is, how it changes, and what a person orders for it.
+//! Recorded states: their contents, their changes, and the orders of people about them.
 
 use super::message::QoS;
 use crate::topic::TopicName;
@@ -16,32 +16,32 @@ pub struct StateRecord {
     pub time: Duration,
 }
 
-/// What a delivery means for the store.
+/// The meaning of a delivery for the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateChange {
     /// Not a state: a marker, an echo, an own message.
     Nothing,
-    /// A new value. Its flag tells whether the broker retains it.
+    /// A new value. Its flag states whether the broker retains it.
     Put(StateRecord),
-    /// A new value of which nothing tells whether the broker retains it, such as one that was heard
-    /// live in MQTT 3.1.1.
+    /// A new value of which it is unknown whether the broker retains it, such as one received live
+    /// in MQTT 3.1.1.
     PutUntold(StateRecord),
-    /// What the broker retains, sent because of a subscription. It is put where it is news (see
-    /// [`crate::machines::retained`]).
+    /// The broker's retained message, sent because of a subscription. It is put where it is news
+    /// (see [`crate::machines::retained`]).
     Replay(StateRecord),
     /// A retained empty message in MQTT 5.
     Forget(TopicName),
 }
 
-/// What is to be done to recorded states. Topics have been looked at before: see
+/// A change of recorded states. Its topics have been checked before: see
 /// [`crate::monitor::Monitor::is_own_topic`] and [`crate::monitor::Monitor::records_topic`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateOrder {
     /// Record it, and publish it while the broker is there.
     Set(StateRecord),
-    /// Record those that are not older than what is recorded.
+    /// Record those that are not older than the recorded ones.
     Import(Vec<StateRecord>),
-    /// Forget it; `clear` takes the broker's retained message away too, while the broker is there.
+    /// Delete it; `clear` also removes the broker's retained message, while the broker is there.
     Forget { topic: TopicName, clear: bool },
 }
 
@@ -56,15 +56,15 @@ impl StateChange {
     }
 }
 
-/// Names one reading of recorded states, by who reads.
+/// Identifies one read of recorded states, by its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadId {
     /// The core reads a chunk of a restore.
     Restore(u64),
-    /// The daemon answers a question.
+    /// The daemon answers a request.
     Question(u64),
 }
 
-/// Names one change of recorded states that a person ordered.
+/// Identifies one change of recorded states that a person ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);

@@ -1,4 +1,4 @@
-//! What systemd reports of the agents' units.
+//! systemd's reports about the agents' units.
 
 use super::unit_name::UnitName;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl ActiveState {
         }
     }
 
-    /// Whether no process of the unit can be left.
+    /// Whether no process of the unit can remain.
     #[must_use]
     pub const fn is_down(self) -> bool {
         match self {
@@ -69,21 +69,21 @@ impl ActiveState {
     }
 }
 
-/// How a start or a stop of a unit ended.
+/// The end of a start or a stop of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
     Done,
-    /// In words; an unknown user, a full job queue, a refused property.
+    /// It failed, with the reason: an unknown user, a full job queue, a refused property.
     Failed(String),
 }
 
-/// What became of the units of a former clientid.
+/// The result for the units of a former clientid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitsOutcome {
-    /// So many that were there are gone.
+    /// This many units were stopped.
     Stopped { count: usize },
-    /// A monitor of this machine goes by the clientid.
+    /// A monitor of this machine uses the clientid.
     InUse,
-    /// In words.
+    /// They could not be stopped, with the reason.
     Failed { reason: String },
 }

@@ -1,13 +1,13 @@
-//! What people and programs may see of a device: a copy that is made for each request.
+//! The view of a device for people and programs: a copy that is made for each request.
 
 use std::time::Duration;
 
-/// One device or agent as the monitor holds it at the moment.
+/// The present state of one device or agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceView {
     pub name: String,
     pub state: Liveness,
-    /// Why there is an alarm, if there is one (see [`super::alert::Reason`]).
+    /// The reason of the alarm, if there is one (see [`super::alert::Reason`]).
     pub reason: Option<String>,
     /// Of the last change of `state`, since the Unix epoch.
     pub since: Duration,
@@ -15,15 +15,15 @@ pub struct DeviceView {
     pub last_contact: Option<Duration>,
     /// `None` never expires.
     pub watch_timeout: Option<Duration>,
-    /// The timeout follows from what is learned.
+    /// The timeout is derived from the learned silences.
     pub auto_timeout: bool,
     /// Of its silences between contacts; `None` where there was none yet.
     pub learned: Option<Learned>,
     /// Messages on `helloTopic` since the monitor started.
     pub hellos: u64,
-    /// When a person's `disable --for` is over, since the Unix epoch.
+    /// When a person's `disable --for` ends, since the Unix epoch.
     pub disabled_until: Option<Duration>,
-    /// Until when nobody is told about it (`silence`), since the Unix epoch.
+    /// When the silence of its notifications ends (`silence`), since the Unix epoch.
     pub silenced_until: Option<Duration>,
     pub agent: Option<AgentView>,
 }
@@ -44,38 +44,38 @@ pub struct AgentView {
     pub state: String,
     /// 0 when there is no main process.
     pub main_pid: u32,
-    /// Restarts that were seen since the monitor started, whatever caused them.
+    /// The restarts observed since the monitor started, whatever their cause.
     pub restarts: u64,
-    /// How its last process that has ended did so, in words, or why there was none.
+    /// How its last process ended, or the reason why there was none.
     pub last_exit: Option<String>,
     /// When that was, since the Unix epoch.
     pub last_exit_at: Option<Duration>,
-    /// When it is tried again, since the Unix epoch; `None` while that is systemd's business.
+    /// The time of the next try, since the Unix epoch; `None` while systemd decides it.
     pub next_start: Option<Duration>,
 }
 
 /// Figures for the status line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Whether the watch connection stands and its subscriptions are acknowledged.
+    /// Whether the watch connection is established and its subscriptions are acknowledged.
     pub watching: bool,
     pub devices: usize,
     pub expired: usize,
     pub agents: usize,
     pub agents_running: usize,
-    /// The store cannot be used at the moment.
+    /// The store cannot be used at present.
     pub store_fails: bool,
     pub notifications: NotificationsSummary,
 }
 
-/// How alerts reach people elsewhere.
+/// The delivery of alerts to people elsewhere.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NotificationsSummary {
-    /// Devices and other subjects about which something is still to be told.
+    /// Devices and other subjects with undelivered notifications.
     pub pending: usize,
-    /// Whether the last one was told; `None` before there was one.
+    /// Whether the last one was delivered; `None` before there was one.
     pub last_told: Option<bool>,
-    /// Nobody is told about anything, for a time.
+    /// All notifications are suppressed for a time.
     pub silenced: bool,
 }
 
@@ -111,11 +111,11 @@ impl Liveness {
     }
 }
 
-/// What was learned of a device, in the words of a person.
+/// The learned silences of a device, as a person would describe them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Learned {
     pub intervals: u32,
-    /// Half of its silences are no longer, and of a hundred one is.
+    /// Half of its silences are at most this long, and one in a hundred is longer.
     pub usual: Duration,
     pub rare: Duration,
     pub longest: Duration,

@@ -1,4 +1,4 @@
-//! How figures are said in sentences for people.
+//! Formats figures for sentences.
 
 use std::fmt;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl fmt::Display for RoundedDuration {
     }
 }
 
-/// How long ago something was, to its largest unit: `now`, `42 s ago`, `3 min ago`, `2 h ago`.
+/// The time since an event, to its largest unit: `now`, `42 s ago`, `3 min ago`, `2 h ago`.
 #[derive(Debug, Clone, Copy)]
 pub struct Ago(pub Duration);
 
