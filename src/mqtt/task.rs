@@ -1,6 +1,7 @@
 //! The life of one connection: attempts, sessions, delays, and the reports about them.
 
 mod closing;
+mod witness;
 
 use super::backoff::RetryDelays;
 use super::dial::Addresses;
@@ -13,7 +14,7 @@ use super::trouble::{Trouble, TroubleKind};
 use super::wire::{Accepted, ConnackRejection, Hello, Incoming, Wire, wire};
 use super::{ConnectionOptions, transport};
 use crate::pulse::Pulse;
-use closing::Closing;
+use closing::{Closing, STRUGGLE_TIME};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, FormerPart, Protocol, QoS};
 use std::pin::pin;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use witness::Witness;
 
 /// The timeout of a connection to one of the broker's addresses.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -125,6 +127,7 @@ impl ConnectionTask {
             will.retain &= !self.history.lacks_retain;
             will.qos = if self.history.lacks_qos { QoS::AtMostOnce } else { will.qos };
         }
+        let witness = self.call_witness(&settings).await?;
         let way = Way { connection: self.connection, settings: &settings, options: &options };
         let attempt = way.attempt(&mut addresses, self.history.settled);
         let outcome = self.unless_disturbed(attempt).await?;
@@ -133,7 +136,7 @@ impl ConnectionTask {
             None => return Ok(()),
             Some(Ok(established)) => {
                 self.history.addresses.approve_used();
-                self.serve(established, &settings).await?
+                self.serve(established, witness, &settings).await?
             }
             Some(Err(trouble)) => {
                 if self.concede(&trouble) {
@@ -159,6 +162,7 @@ impl ConnectionTask {
     async fn serve(
         &mut self,
         established: Established,
+        mut witness: Option<Witness>,
         settings: &MqttSettings,
     ) -> Result<Trouble, Over> {
         let protocol = established.wire.protocol();
@@ -205,7 +209,11 @@ impl ConnectionTask {
         };
         let session =
             MqttSession::new(context, established.wire, established.link, &established.accepted);
-        let (end, outcomes) = session.run().await;
+        let (end, outcomes) = tokio::select! {
+            ended = session.run() => ended,
+            // A connection that has stood for this long is not in doubt.
+            never = witness::dismiss_after(STRUGGLE_TIME, &mut witness) => match never {},
+        };
         {
             let mut state = self.shared.lock();
             state.connected = false;
@@ -221,7 +229,7 @@ impl ConnectionTask {
             self.send(outcome).await?;
         }
         self.history.backoff.stood(stood);
-        let closing = Closing { trouble, unanswered, ended, stood, at_first_try };
+        let closing = Closing { trouble, unanswered, ended, stood, at_first_try, witness };
         let trouble = self.judge(closing, settings).await?;
         self.report(&trouble).await?;
         Ok(trouble)

@@ -12,6 +12,7 @@ use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{
     Connection, LossReason, Publication, QoS, Subscription, Token,
 };
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -239,6 +240,33 @@ async fn a_broker_that_closes_young_connections_of_anybody_is_no_rival() {
         tokio::select! {
             () = closing => {}
             () = losses => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_restarts_again_and_again_is_no_rival() {
+    for (choice, _) in VERSIONS {
+        let broker = FakeBroker::start().await;
+        let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
+        let standing = RefCell::new(Vec::new());
+        let serving = async {
+            loop {
+                let stream = broker.welcome().await;
+                standing.borrow_mut().push(stream);
+            }
+        };
+        let restarts = async {
+            for _ in 0..7 {
+                client.connected().await;
+                standing.borrow_mut().clear();
+                let loss = client.disconnected().await;
+                assert!(matches!(loss, LossReason::Other(_)), "{loss:?}");
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            () = restarts => {}
         }
     }
 }

@@ -4,26 +4,23 @@
 //! three: the broker objects to something that this side has sent (see `suspects`), the monitor's
 //! other connection has displaced this one (see `pair`), or another client has the same clientid.
 
-use super::{ConnectionTask, Way};
-use crate::mqtt::ConnectionOptions;
-use crate::mqtt::dial::Addresses;
-use crate::mqtt::link::LinkStep;
+use super::ConnectionTask;
+use super::witness::Witness;
 use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::suspects::Unanswered;
 use crate::mqtt::task::Over;
 use crate::mqtt::transport;
 use crate::mqtt::trouble::Trouble;
-use iotmonitor_core::model::message::Connection;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// This many connections in a row that were closed within [`STRUGGLE_TIME`] of their CONNACK, each
 /// of them made at the first try and with nothing unanswered, indicate a conflict over the
 /// clientid, if the broker accepted a new connection right after each: one that stops or dies no
-/// longer listens when its clients notice. The proof is that a connection with another clientid
-/// stays open.
+/// longer listens when its clients notice. A broker that is restarted as often looks the same, so
+/// the proof is that a connection with another clientid has outlived the last one (see [`Witness`]).
 const STRUGGLE_COUNT: u32 = 3;
-const STRUGGLE_TIME: Duration = Duration::from_secs(15);
+pub(super) const STRUGGLE_TIME: Duration = Duration::from_secs(15);
 
 /// The time limit for checking whether a broker that has just closed a connection still listens.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +35,7 @@ pub(super) struct Closing {
     pub ended: Instant,
     pub stood: Duration,
     pub at_first_try: bool,
+    pub witness: Option<Witness>,
 }
 
 impl ConnectionTask {
@@ -47,7 +45,7 @@ impl ConnectionTask {
         closing: Closing,
         settings: &MqttSettings,
     ) -> Result<Trouble, Over> {
-        let Closing { trouble, unanswered, ended, stood, at_first_try } = closing;
+        let Closing { trouble, unanswered, ended, stood, at_first_try, witness } = closing;
         let server = || settings.server.clone();
         let may_be_displaced = matches!(trouble, Trouble::Closed { .. } | Trouble::TakenOver);
         if may_be_displaced && self.is_displaced(ended).await? {
@@ -85,11 +83,23 @@ impl ConnectionTask {
             });
         }
         self.history.struggles += 1;
-        let is_due = self.history.struggles.is_multiple_of(STRUGGLE_COUNT);
-        if is_due && self.is_left_alone_as_another(settings, stood).await? {
-            return Ok(Trouble::TakenOver);
+        let stands = match witness {
+            Some(witness) => self.unless_disturbed(witness.stands()).await?.unwrap_or(false),
+            None => false,
+        };
+        Ok(if stands { Trouble::TakenOver } else { trouble })
+    }
+
+    /// Connects a witness of how the next connection ends, where that may be the proof.
+    pub(super) async fn call_witness(
+        &self,
+        settings: &MqttSettings,
+    ) -> Result<Option<Witness>, Over> {
+        if self.history.struggles + 1 < STRUGGLE_COUNT {
+            return Ok(None);
         }
-        Ok(trouble)
+        let witness = Witness::call(settings, self.history.settled);
+        Ok(self.unless_disturbed(witness).await?.flatten())
     }
 
     /// Whether the monitor's other connection began when this one ended.
@@ -109,38 +119,5 @@ impl ConnectionTask {
         let probe = self.unless_disturbed(probe).await?;
         self.history.addresses = addresses;
         Ok(matches!(probe, Some(Ok(Ok(_)))))
-    }
-
-    /// Whether the broker keeps a connection that differs only in its clientid, for longer than the
-    /// one that it has closed.
-    async fn is_left_alone_as_another(
-        &self,
-        settings: &MqttSettings,
-        stood: Duration,
-    ) -> Result<bool, Over> {
-        let random = fastrand::u64(..);
-        let client_id = format!("{}-{random:016x}", settings.client_id);
-        let settings = MqttSettings { client_id, ..settings.clone() };
-        let options = ConnectionOptions::default();
-        let way = Way { connection: Connection::Watch, settings: &settings, options: &options };
-        let patience = (2 * stood).max(Duration::from_secs(1)).min(settings.keep_alive);
-        let probe = async {
-            let mut addresses = Addresses::default();
-            let attempt = way.attempt(&mut addresses, self.history.settled);
-            let Ok(Ok(mut established)) = timeout(PROBE_TIMEOUT, attempt).await else {
-                return false;
-            };
-            let ended = async {
-                while matches!(
-                    established.link.step(true).await,
-                    Ok(LinkStep::Read | LinkStep::Wrote)
-                ) {}
-            };
-            let is_kept = timeout(patience, ended).await.is_err();
-            established.wire.disconnect(&mut established.link.output);
-            established.link.finish(Duration::from_millis(500)).await;
-            is_kept
-        };
-        Ok(self.unless_disturbed(probe).await?.unwrap_or(false))
     }
 }
