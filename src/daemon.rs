@@ -362,8 +362,11 @@ impl<'a> Daemon<'a> {
     /// Passes one event to the monitor and its actions to the adapters.
     fn turn(&mut self, event: Event) {
         self.adapters.retry();
-        let Some(event) = self.answers.pass_on(event) else { return };
-        match &event {
+        let Some(mut event) = self.answers.pass_on(event) else { return };
+        match &mut event {
+            Event::StateMessage { redelivery, .. } => {
+                *redelivery = self.adapters.judge(*redelivery);
+            }
             Event::StoreOpened(snapshot) => {
                 self.readiness.store = true;
                 self.adapters.store_opened(&self.settings, !snapshot.session_filters.is_empty());

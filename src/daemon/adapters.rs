@@ -19,7 +19,7 @@ use bytes::Bytes;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::Alert;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, QoS};
+use iotmonitor_core::model::message::{Connection, QoS, Redelivery};
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::topic::TopicName;
 use std::collections::VecDeque;
@@ -243,6 +243,11 @@ impl Adapters {
         }
     }
 
+    /// Sees to it that what the store had no room for is recorded when it comes again.
+    pub fn judge(&self, redelivery: Redelivery) -> Redelivery {
+        self.unrecorded.judge(redelivery)
+    }
+
     pub fn former_connected(&mut self) {
         self.former.connected();
     }
@@ -269,13 +274,13 @@ impl Adapters {
     }
 
     fn give_to_store(&mut self, command: StoreCommand) {
-        if let StoreCommand::Record { .. } = &command
-            && self.unrecorded.is_behind()
+        if let StoreCommand::Record { delivery, .. } = &command
+            && self.unrecorded.passes_over(*delivery)
         {
             return;
         }
-        if let StoreCommand::RecordFormer { .. } = &command
-            && !self.former.may_record()
+        if let StoreCommand::RecordFormer { delivery, .. } = &command
+            && !self.former.may_record(*delivery)
         {
             return;
         }

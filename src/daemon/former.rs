@@ -69,8 +69,8 @@ impl FormerLink {
 
     /// Whether a delivery may be recorded, as opposed to one that follows a delivery that could not
     /// be.
-    pub fn may_record(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| !open.unrecorded.is_behind())
+    pub fn may_record(&mut self, delivery: Delivery) -> bool {
+        self.open.as_mut().is_some_and(|open| !open.unrecorded.passes_over(delivery))
     }
 
     /// The store had no room for this delivery.

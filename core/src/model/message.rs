@@ -58,8 +58,8 @@ pub enum Redelivery {
     No,
     /// The broker has, and this process did not receive it then.
     Unknown,
-    /// The broker has, and it was reported then.
-    Reported,
+    /// The broker has, and it was reported then, as this delivery.
+    Reported(Delivery),
 }
 
 /// One PUBLISH packet.

@@ -172,7 +172,7 @@ impl Monitor {
         self.note_backlog(turn, &message);
         let change = match redelivery {
             // The store has it, or will have it, and perhaps something newer after it.
-            Redelivery::Reported => StateChange::Nothing,
+            Redelivery::Reported(_) => StateChange::Nothing,
             Redelivery::No | Redelivery::Unknown => {
                 // A message that carries the property and was sent before is an echo that an
                 // earlier process has not acknowledged.

@@ -2,7 +2,7 @@
 
 use super::expect::stateful;
 use super::timetable::{House, message, secs, topic};
-use iotmonitor_core::model::message::{Message, Protocol, QoS, Redelivery};
+use iotmonitor_core::model::message::{Delivery, Message, Protocol, QoS, Redelivery};
 use iotmonitor_core::model::state::StateChange;
 
 const A: &str = "home/lamp/states/a";
@@ -28,7 +28,7 @@ fn a_redelivered_message_does_not_replace_one_that_was_heard_after_its_first_del
         house.state_message(message(A, "second"));
         house.lose_state();
         house.connect_state();
-        let again = house.redelivered(kept("first"), Redelivery::Reported);
+        let again = house.redelivered(kept("first"), Redelivery::Reported(Delivery(1)));
         assert_eq!(&house.store.states[&topic(A)].payload[..], b"second");
         // It is acknowledged in its turn, behind the commit of its first delivery.
         assert_eq!(house.records().last(), Some(&(again, &StateChange::Nothing)));

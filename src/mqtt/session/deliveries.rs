@@ -6,7 +6,7 @@ use crate::mqtt::wire::Incomer;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, Delivery, Message, QoS, Redelivery};
 use iotmonitor_core::topic::TopicName;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Packet identifiers of deliveries that were reported on earlier connections of a session and have
 /// not been acknowledged. The broker sends them again with the same identifiers (MQTT-4.4.0-1),
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 pub(in crate::mqtt) struct Reported {
     /// The broker that holds the session.
     server: Option<BrokerAddress>,
-    pkids: BTreeSet<u16>,
+    pkids: BTreeMap<u16, Delivery>,
 }
 
 impl Reported {
@@ -29,8 +29,9 @@ impl Reported {
 
     fn redelivery(&mut self, pkid: Option<u16>, dup: bool) -> Redelivery {
         match pkid {
-            Some(pkid) if dup && self.pkids.remove(&pkid) => Redelivery::Reported,
-            Some(_) if dup => Redelivery::Unknown,
+            Some(pkid) if dup => {
+                self.pkids.remove(&pkid).map_or(Redelivery::Unknown, Redelivery::Reported)
+            }
             Some(_) if !self.pkids.is_empty() => {
                 // Deliveries that have not been repeated by now were acknowledged, and their
                 // identifiers are free.
@@ -46,7 +47,8 @@ impl MqttSession<'_> {
     /// The connection has ended.
     pub(super) fn remember_reported(&mut self) {
         let reported = self.unacknowledged.iter().filter(|delivery| !delivery.unreported);
-        self.context.reported.pkids.extend(reported.filter_map(|delivery| delivery.pkid));
+        let numbered = reported.filter_map(|reported| Some((reported.pkid?, reported.delivery)));
+        self.context.reported.pkids.extend(numbered);
     }
 
     pub(super) fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
