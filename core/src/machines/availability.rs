@@ -31,6 +31,8 @@ pub struct Availability {
     own_words: Option<Box<OwnWords>>,
     /// The watched time of the last new report that the device is gone, since its last contact.
     confirmed_at: Option<Duration>,
+    /// The watched time at which the last doubt arose.
+    doubted_at: Duration,
 }
 
 /// One topic, or in Sparkplug all topics about the same object.
@@ -111,7 +113,8 @@ impl Availability {
             let of_device = [Some(Certificate::DeviceBirth), Some(Certificate::DeviceDeath)];
             WordSource { is_behind_node: of_device.contains(&certificate), ..WordSource::default() }
         };
-        Self { sources: topics.iter().map(source).collect(), own_words, confirmed_at: None }
+        let sources = topics.iter().map(source).collect();
+        Self { sources, own_words, confirmed_at: None, doubted_at: Duration::ZERO }
     }
 
     /// Interprets a message on the topic with this number, or on a related one.
@@ -159,6 +162,9 @@ impl Availability {
                 let told = source.gone(birth, hearing);
                 if told.is_some_and(|told| !told.is_news) && !hearing.is_replay {
                     self.confirmed_at = Some(hearing.watched);
+                }
+                if self.is_doubted() && told.is_some_and(|told| told.is_news) {
+                    self.doubted_at = hearing.watched;
                 }
                 return told.unwrap_or(NOTHING);
             }
@@ -219,6 +225,12 @@ impl Availability {
         self.sources.iter().any(|source| source.is_doubted)
     }
 
+    /// The watched time since which it is doubted that the device is gone, if it is.
+    #[must_use]
+    pub fn doubted_since(&self) -> Option<Duration> {
+        self.is_doubted().then_some(self.doubted_at)
+    }
+
     /// Whether the device is reported present.
     #[must_use]
     pub fn is_here(&self) -> bool {
@@ -243,7 +255,7 @@ impl Availability {
     pub fn inherit(&mut self, before: Self) {
         if before.sources.len() == self.sources.len() {
             self.sources = before.sources;
-            self.confirmed_at = before.confirmed_at;
+            (self.confirmed_at, self.doubted_at) = (before.confirmed_at, before.doubted_at);
         } else if before.is_gone()
             && let Some(source) = self.sources.first_mut()
         {

@@ -7,6 +7,10 @@ use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
 use std::time::Duration;
 
+/// While nothing can be heard, a doubt is looked at no more often than this: a new configuration may
+/// have taken the timeout away that it was to be waited out by.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+
 impl Monitor {
     /// Ensures that the deadline table will check the device.
     pub(super) fn arm(&mut self, id: DeviceId) {
@@ -80,12 +84,24 @@ impl Monitor {
         }
     }
 
-    /// A device that talks does so within its timeout; a longer timeout is not waited for.
+    /// Ensures that a device is checked when its doubt may have been waited out.
     pub(super) fn wait_in_doubt(&mut self, id: DeviceId) {
-        let device = &self.devices[id];
-        if device.availability.as_ref().is_some_and(|availability| availability.is_doubted()) {
-            let time = device.silence.timeout().unwrap_or_default().min(LONGEST_DOUBT);
-            self.timers.push(self.last_turn.mono + time, Timer::Doubt(id));
+        if let Some(left) = self.doubt_left(id) {
+            self.timers.push(self.last_turn.mono + left, Timer::Doubt(id));
         }
+    }
+
+    /// How much longer a will is doubted, if it is. A device that talks will do so within its
+    /// timeout, of which only time counts in which it could be heard; a longer timeout is not waited
+    /// for.
+    pub(super) fn doubt_left(&self, id: DeviceId) -> Option<Duration> {
+        let device = &self.devices[id];
+        let since = device.availability.as_ref()?.doubted_since()?;
+        let time = device.silence.timeout().unwrap_or_default().min(LONGEST_DOUBT);
+        if !self.clock.is_running() {
+            return Some(time.max(LEAST_WAIT));
+        }
+        let watched = self.clock.at(self.last_turn.mono);
+        Some((since.max(self.clock.resumed_at()) + time).saturating_sub(watched))
     }
 }

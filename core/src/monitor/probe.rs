@@ -134,11 +134,9 @@ impl Monitor {
     /// The device has not spoken, as far as it could be heard; a round trip shows that no message
     /// of it is in transit.
     pub(super) fn doubt_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        let availability = self.devices.get(id).and_then(|device| device.availability.as_ref());
-        if !availability.is_some_and(|availability| availability.is_doubted()) {
-            return;
-        }
-        if self.clock.is_running() {
+        let device = self.devices.get(id);
+        let Some(left) = device.and_then(|_| self.doubt_left(id)) else { return };
+        if left.is_zero() && self.clock.is_running() {
             self.probes.suspect_doubted(id);
             self.send_probe(turn);
         } else {

@@ -265,6 +265,37 @@ fn at_a_first_start_a_replayed_will_is_believed_after_a_silent_watch_interval() 
 }
 
 #[test]
+fn a_doubt_is_waited_out_in_time_in_which_the_device_could_be_heard() {
+    let mut house = House::running(vec![lamp()]);
+    retained(&mut house, "offline");
+    house.advance(secs(2));
+    house.lose_watch();
+    house.advance(secs(20));
+    house.connect_watch();
+    house.turn_the_page();
+    retained(&mut house, "offline");
+    house.advance(secs(29));
+    house.expect_silence_on("expire/lamp");
+    house.hear("home/lamp/x");
+    house.advance(secs(5));
+    house.expect_silence_on("expire/lamp");
+    assert_eq!(house.status("lamp")["state"], "alive");
+}
+
+#[test]
+fn a_doubt_ends_where_a_reload_has_taken_the_timeout_away() {
+    let mut house = House::running(vec![lamp()]);
+    retained(&mut house, "offline");
+    house.lose_watch();
+    house.reload(vec![DeviceSpec { watch_timeout: None, ..lamp() }]);
+    house.advance(secs(10));
+    house.expect_silence_on("expire/lamp");
+    house.connect_watch();
+    house.advance(secs(2));
+    assert_eq!(house.published("expire/lamp").len(), 1);
+}
+
+#[test]
 fn any_live_word_but_a_known_gone_ends_the_alarm() {
     for word in ["2", "1", "hello", "21.5", "{\"online\":true}", "{\"value\":\"anything\"}"] {
         let mut house = House::running(vec![only_available()]);
