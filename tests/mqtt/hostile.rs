@@ -265,11 +265,13 @@ fn a_flood_holds_up_no_alert_and_takes_no_memory() {
         let floods = [(); 2].map(|()| scope.spawn(|| flood(port, &packets, &stop)));
         let stopper = StopOnDrop(&stop);
         for _ in 0..3 {
+            // The contact comes after this, and its report may be late.
+            let published = Instant::now();
             broker.publish_bytes("quiet/x", false, b"1");
             let recovered = alerts.wait_for("home/monitoring/recover/quiet");
-            let late = alerts.wait_for("home/monitoring/expire/quiet") - recovered;
-            assert!(late >= Duration::from_millis(1_900), "{late:?}");
-            assert!(late <= Duration::from_secs(5), "{late:?}");
+            let expired = alerts.wait_for("home/monitoring/expire/quiet");
+            assert!(expired - published >= Duration::from_secs(2), "{:?}", expired - published);
+            assert!(expired - recovered <= Duration::from_secs(5), "{:?}", expired - recovered);
         }
         drop(stopper);
         floods.map(|flood| flood.join().unwrap()).iter().sum::<usize>()

@@ -159,7 +159,7 @@ async fn tls_that_fails_says_why() {
 
     let no_certificate = certificates.path("ca.key");
     let sentence = failure(MqttSettings { ca_file: Some(no_certificate), ..good.clone() }).await;
-    assert!(sentence.contains("ca.key holds a private key and no certificate"), "{sentence}");
+    assert!(sentence.contains("ca.key holds a private key instead of a certificate"), "{sentence}");
 
     let neither = certificates.path("server.ext");
     let sentence = failure(MqttSettings { ca_file: Some(neither), ..good.clone() }).await;
@@ -354,7 +354,10 @@ async fn files_in_another_format_are_turned_by_the_command_that_is_named() {
         ..tls_to("localhost", port, certificates.path("ca.crt"))
     };
     let sentence = failure(swapped).await;
-    assert!(sentence.contains("client.key holds a private key and no certificate"), "{sentence}");
+    assert!(
+        sentence.contains("client.key holds a private key instead of a certificate"),
+        "{sentence}"
+    );
     let of_another = MqttSettings {
         client_certificate: Some((
             certificates.path("client.crt"),
