@@ -16,6 +16,9 @@ use toml::de::{DeTable, DeValue};
 /// Parts of keys whose values are not shown, in lower case.
 const SECRET_WORDS: &[&str] = &["pass", "secret", "token", "credential", "auth", "key", "pwd"];
 
+/// How the names of sections begin.
+const SECTION_NAMES: &[&str] = &["mqtt", "http", "alerts", "homeassistant", "device_", "agent_"];
+
 /// Keys that contain such a word but hold no secret.
 const HARMLESS_KEYS: &[&str] = &["passwordFile", "keyFile", "tokenFile"];
 
@@ -145,9 +148,13 @@ fn last_header(before: &str) -> Option<&str> {
     before.lines().rfind(|line| is_header(line))
 }
 
-/// A bracket alone does not make a header: it may have slipped before a key.
+/// A bracket alone does not make a header: it may have slipped before a key, or into its place.
 fn is_header(line: &str) -> bool {
-    line.trim_start().starts_with('[') && !line.contains('=')
+    let Some(name) = line.trim_start().strip_prefix('[') else { return false };
+    let name = name.trim_start_matches(['[', '"', '\'', ' ', '\t']);
+    let is_known = SECTION_NAMES.iter().any(|known| name.starts_with(known));
+    let is_closed = line.split('#').next().is_some_and(|line| line.trim_end().ends_with(']'));
+    !line.contains('=') && (is_known || is_closed)
 }
 
 fn mentions_secret(line: &str) -> bool {
@@ -196,6 +203,9 @@ mod tests {
             "[mqtt]\nsesame = 'hunter2",
             "[mqtt]\n= 'hunter2'",
             "[mqtt]\n[assword = 'hunter2'",
+            "[http]\n[ \"hunter2\"",
+            "[http]\n[hunter2\"",
+            "[http]\n[\"hunter2\"",
             "[http]\ntoken = 'hunter2",
             "[http]\nsesame = 'hunter2",
             "[mqtt]\nuser = \"mord = 'hunter2'",
@@ -210,7 +220,14 @@ mod tests {
 
     #[test]
     fn other_broken_lines_are_shown_whole() {
-        for line in ["watchTopics = \"home/#", "user = pi pi", "keyFile = /etc/x.pem", "[mqtt"] {
+        for line in [
+            "watchTopics = \"home/#",
+            "user = pi pi",
+            "keyFile = /etc/x.pem",
+            "[mqtt",
+            "[mqtt]\n[\"device_Küche\"",
+            "[mqtt]\n[Küche] # x",
+        ] {
             assert_eq!(shown(line, line.len()), line);
         }
     }
