@@ -79,7 +79,7 @@ impl Running {
 
     fn wait_opened(&mut self) -> Snapshot {
         match self.next() {
-            Event::StoreOpened(snapshot) => snapshot,
+            Event::StoreOpened(snapshot) => *snapshot,
             other => panic!("{other:?}"),
         }
     }

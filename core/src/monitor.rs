@@ -343,7 +343,7 @@ impl Monitor {
             }
             Event::BrokerLacks { what } => self.broker_lacks(turn, &what),
             Event::PublishAccepted { topic } => self.publication_accepted(turn, &topic),
-            Event::StoreOpened(snapshot) => self.store_opened(turn, snapshot),
+            Event::StoreOpened(snapshot) => self.store_opened(turn, *snapshot),
             Event::StoreFailed { error } | Event::StoreLost { error } => {
                 self.store_failed(turn, error);
             }
@@ -366,7 +366,7 @@ impl Monitor {
             Event::DevicesSaved => self.devices_saved(turn),
             Event::ManagerConnected { units } => self.manager_connected(turn, units),
             Event::ManagerLost { reason } => self.manager_lost(turn, &reason),
-            Event::UnitChanged(report) => self.unit_changed(turn, report),
+            Event::UnitChanged(report) => self.unit_changed(turn, *report),
             Event::UnitRemoved { unit } => self.unit_removed(turn, &unit),
             Event::StartFinished { unit, outcome } => self.start_finished(turn, &unit, outcome),
             Event::StopFinished { unit, outcome } => self.stop_finished(turn, &unit, outcome),
@@ -387,7 +387,7 @@ impl Monitor {
                 turn.raise(AlertKind::BusNameBack, "commands reach this monitor again".to_owned())
             }
             Event::SystemState { stopping } => self.note_system_state(turn, stopping),
-            Event::Reconfigured(spec) => self.reconfigure(turn, spec),
+            Event::Reconfigured(spec) => self.reconfigure(turn, *spec),
             Event::Enabled { device } => self.set_enabled(turn, &device, true),
             Event::Disabled { device } => self.set_enabled(turn, &device, false),
             Event::Paused { device, span } => self.pause(turn, &device, span),

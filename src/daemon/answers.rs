@@ -196,7 +196,6 @@ impl Daemon<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iotmonitor_core::model::snapshot::Snapshot;
 
     fn failure() -> Event {
         Event::StoreFailed { error: "the disk is full".to_owned() }
@@ -243,7 +242,7 @@ mod tests {
         // A late answer has no recipient, and everything works again.
         let late = Event::StatesRead { read, states: Vec::new(), next: None };
         assert!(answers.pass_on(late).is_some());
-        for mended in [Event::StoreRecovered, Event::StoreOpened(Snapshot::default())] {
+        for mended in [Event::StoreRecovered, Event::StoreOpened(Box::default())] {
             answers.pass_on(failure());
             answers.pass_on(mended);
             let (reply, _page) = oneshot::channel();

@@ -115,7 +115,7 @@ impl Daemon<'_> {
         keep_credentials(self.options, &loaded.config, self.logger);
         self.adapters.reconfigure(&self.settings, &new);
         self.settings = new;
-        self.turn(Event::Reconfigured(loaded.config.monitor));
+        self.turn(Event::Reconfigured(Box::new(loaded.config.monitor)));
         self.tell_status();
         self.adapters.show_reload();
         let summary = self.monitor.summary();

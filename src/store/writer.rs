@@ -156,7 +156,7 @@ impl Writer {
         let (snapshot, damaged) = self.until_done(|disk, _| disk.snapshot())?;
         self.opened = true;
         self.report_damaged(damaged.len(), damaged.first());
-        self.report(Event::StoreOpened(snapshot));
+        self.report(Event::StoreOpened(Box::new(snapshot)));
         self.report_recovery();
         Ok(())
     }

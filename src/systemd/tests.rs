@@ -8,7 +8,6 @@ use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::pulse::Pulse;
 use futures_util::StreamExt as _;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::unit::UnitReport;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -146,7 +145,7 @@ impl TestBench {
     /// The next report is that the agent's main process is this one.
     async fn expect_main_pid(&mut self, expected: u32) {
         match self.next().await {
-            Event::UnitChanged(UnitReport { main_pid, .. }) => assert_eq!(main_pid, expected),
+            Event::UnitChanged(report) => assert_eq!(report.main_pid, expected),
             other => panic!("{other:?}"),
         }
     }

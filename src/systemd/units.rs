@@ -322,7 +322,7 @@ impl<'a> UnitWatcher<'a> {
             match &report {
                 Some(report) => {
                     self.known.insert(unit, report.clone());
-                    self.send(Event::UnitChanged(report.clone())).await?;
+                    self.send(Event::UnitChanged(Box::new(report.clone()))).await?;
                 }
                 None => {
                     self.known.remove(&unit);

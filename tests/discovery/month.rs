@@ -193,12 +193,12 @@ impl Watch {
         let mut watch = Self { monitor, at, expired: Vec::new() };
         let (heartbeat, identity) = (Heartbeat::default(), None);
         let (devices, session_filters) = (Vec::new(), Vec::new());
-        watch.happen(Event::StoreOpened(Snapshot {
+        watch.happen(Event::StoreOpened(Box::new(Snapshot {
             heartbeat,
             devices,
             session_filters,
             identity,
-        }));
+        })));
         watch.happen(Event::ManagerConnected { units: Vec::new() });
         watch.happen(Event::Connected {
             connection: Connection::Watch,

@@ -183,6 +183,6 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
     let mut running = Running::start(disk.0.path());
     assert!(matches!(running.next(), Event::StoreFailed { .. }));
     fs::remove_file(&ballast).unwrap();
-    assert_eq!(running.next(), Event::StoreOpened(unused()));
+    assert_eq!(running.next(), Event::StoreOpened(Box::new(unused())));
     running.close();
 }

@@ -14,6 +14,9 @@ use crate::topic::TopicName;
 use std::time::Duration;
 
 /// Everything that can reach the monitor. Each is handled by [`crate::monitor::Monitor::handle`].
+///
+/// Messages are the bulk of them and are moved through a queue, so what is larger than a message is
+/// boxed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Time has passed; a deadline may be due.
@@ -79,7 +82,7 @@ pub enum Event {
     },
 
     /// The store is open, with these contents.
-    StoreOpened(Snapshot),
+    StoreOpened(Box<Snapshot>),
     /// The store cannot be used at present, with the reason. Reported once per change.
     StoreFailed {
         error: String,
@@ -138,7 +141,7 @@ pub enum Event {
         reason: String,
     },
     /// A property of a unit changed, or it appeared.
-    UnitChanged(UnitReport),
+    UnitChanged(Box<UnitReport>),
     /// The unit is no longer loaded (not during a daemon-reload).
     UnitRemoved {
         unit: UnitName,
@@ -184,7 +187,7 @@ pub enum Event {
     },
 
     /// A new configuration is in force.
-    Reconfigured(MonitorSpec),
+    Reconfigured(Box<MonitorSpec>),
     /// A person enabled or disabled a device. The name was looked up before.
     Enabled {
         device: DeviceName,
@@ -224,4 +227,16 @@ pub enum Event {
     },
     /// The process is about to end: last messages, no new work.
     Stopping,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::size_of;
+
+    /// Every message is moved into the queue and out of it again.
+    #[test]
+    fn no_event_is_much_larger_than_a_message() {
+        assert_eq!(size_of::<Event>(), 104);
+    }
 }

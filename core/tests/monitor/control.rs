@@ -129,7 +129,7 @@ fn a_disabled_agent_that_somebody_starts_is_stopped() {
     house.turn_the_page();
     let unit = iotmonitor_core::model::unit_name::UnitName::from_systemd(UNIT);
     let report = house.manager.run(&unit, "x");
-    house.happen(Event::UnitChanged(report));
+    house.happen(Event::UnitChanged(Box::new(report)));
     assert_eq!(house.stops(UNIT).len(), 1);
 }
 

@@ -149,7 +149,7 @@ impl House {
         let report = self.manager.units.get_mut(&UnitName::from_systemd(unit)).unwrap();
         change(report);
         let report = report.clone();
-        self.happen(Event::UnitChanged(report));
+        self.happen(Event::UnitChanged(Box::new(report)));
     }
 
     /// The process ends, and systemd will not restart it.

@@ -101,7 +101,7 @@ fn what_left_the_configuration_is_taken_back() {
         house(vec![watched("lamp", 30), watched("pump", 30)], Some("homeassistant"), false);
     house.turn_the_page();
     let next = spec(vec![watched("pump", 30)], Some("homeassistant"), false);
-    house.happen(Event::Reconfigured(next));
+    house.happen(Event::Reconfigured(Box::new(next)));
     assert_eq!(house.payloads(LAMP), [""]);
     assert_eq!(
         announced(&house, "homeassistant/device/iotmonitor/pump/config")["device"]["name"],
@@ -113,11 +113,11 @@ fn what_left_the_configuration_is_taken_back() {
 fn another_prefix_moves_what_is_announced_and_none_takes_it_back() {
     let mut house = house(vec![watched("lamp", 30)], Some("homeassistant"), false);
     house.turn_the_page();
-    house.happen(Event::Reconfigured(spec(vec![watched("lamp", 30)], Some("ha"), false)));
+    house.happen(Event::Reconfigured(Box::new(spec(vec![watched("lamp", 30)], Some("ha"), false))));
     assert_eq!(house.payloads(LAMP), [""]);
     assert_eq!(announced(&house, "ha/device/iotmonitor/lamp/config")["device"]["name"], "lamp");
     house.turn_the_page();
-    house.happen(Event::Reconfigured(spec(vec![watched("lamp", 30)], None, false)));
+    house.happen(Event::Reconfigured(Box::new(spec(vec![watched("lamp", 30)], None, false))));
     assert_eq!(house.payloads("ha/device/iotmonitor/lamp/config"), [""]);
 }
 

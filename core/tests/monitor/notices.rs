@@ -68,10 +68,10 @@ fn a_restart_is_told_and_a_first_start_is_none() {
     let unit = house.manager.units.keys().next().unwrap().clone();
     let before = house.manager.units[&unit].clone();
     let died = UnitReport { active: ActiveState::Activating, main_pid: 0, ..before.clone() };
-    house.happen(Event::UnitChanged(died));
+    house.happen(Event::UnitChanged(Box::new(died)));
     let report =
         UnitReport { restarts: 1, ..house.manager.run(&unit, &before.definition.unwrap()) };
-    house.happen(Event::UnitChanged(report));
+    house.happen(Event::UnitChanged(Box::new(report)));
     let all = told(&house);
     assert_eq!(all.iter().filter(|notice| *notice == "box restarted 102").count(), 1, "{all:?}");
     assert_eq!(all.last().map(String::as_str), Some("box active 102 1"));

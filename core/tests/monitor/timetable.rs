@@ -218,7 +218,7 @@ impl House {
             session_filters: self.store.session_filters.clone(),
             identity: self.store.identity.clone(),
         };
-        self.happen(Event::StoreOpened(snapshot));
+        self.happen(Event::StoreOpened(Box::new(snapshot)));
     }
 
     pub fn connect_manager(&mut self) {
@@ -283,7 +283,7 @@ impl House {
 
     pub fn reload(&mut self, devices: Vec<DeviceSpec>) {
         self.spec.devices = devices;
-        self.happen(Event::Reconfigured(self.spec.clone()));
+        self.happen(Event::Reconfigured(Box::new(self.spec.clone())));
     }
 
     pub fn now(&self) -> Now {
@@ -652,7 +652,10 @@ impl Manager {
         }
         let report = self.run(unit, definition);
         let outcome = JobOutcome::Done;
-        vec![Event::UnitChanged(report), Event::StartFinished { unit: unit.clone(), outcome }]
+        vec![
+            Event::UnitChanged(Box::new(report)),
+            Event::StartFinished { unit: unit.clone(), outcome },
+        ]
     }
 
     /// A new process in the unit, whoever started it.

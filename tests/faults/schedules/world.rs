@@ -409,7 +409,7 @@ impl World {
         let devices = self.records.values().cloned().collect();
         let heartbeat = self.heartbeat.clone();
         let snapshot = Snapshot { heartbeat, devices, ..Snapshot::default() };
-        self.happen(Event::StoreOpened(snapshot));
+        self.happen(Event::StoreOpened(Box::new(snapshot)));
         let units = self.units.values().cloned().collect();
         self.happen(Event::ManagerConnected { units });
     }
@@ -417,7 +417,7 @@ impl World {
     fn reload(&mut self, definitions: BTreeMap<usize, Definition>) {
         self.configure(definitions);
         self.jumped_at = self.now;
-        self.happen(Event::Reconfigured(spec(&self.definitions)));
+        self.happen(Event::Reconfigured(Box::new(spec(&self.definitions))));
         if self.hears {
             self.acknowledge();
         }
@@ -591,7 +591,7 @@ impl World {
             definition: Some(self.definition.clone()),
         };
         self.units.insert(unit, report.clone());
-        self.queue.push_back(Event::UnitChanged(report));
+        self.queue.push_back(Event::UnitChanged(Box::new(report)));
         if self.queue.len() == 1 {
             let event = self.queue.pop_front();
             event.into_iter().for_each(|event| self.happen(event));

@@ -174,7 +174,7 @@ pub fn content(running: &mut Running, damaged: bool) -> Result<Content, Box<Even
         event = running.next();
     }
     let Event::StoreOpened(snapshot) = event else { return Err(Box::new(event)) };
-    let Snapshot { heartbeat, devices, session_filters: filters, identity } = snapshot;
+    let Snapshot { heartbeat, devices, session_filters: filters, identity } = *snapshot;
     let identity = identity.unwrap_or_default();
     let devices = devices.into_iter().map(|record| (record.name.clone(), record)).collect();
     let mut states = BTreeMap::new();
