@@ -290,7 +290,7 @@ fn its_states_and_its_configuration_become_files() {
         said.contains("wrote 7 states to ") && said.contains("2 keys are not topics"),
         "{said}"
     );
-    assert!(said.contains("`home/agents` stood for all topics that begin so"), "{said}");
+    assert!(said.contains("`home/agents` matched all topics that begin with it"), "{said}");
     let config = fs::read_to_string(path("new.toml")).unwrap();
     assert!(!config.contains('\u{feff}'), "{config}");
     assert!(config.contains("\nwatchTopics=\"home/agents/#\"\n# watchTimeOut=\n"), "{config}");

@@ -259,7 +259,8 @@ impl Families<'_> {
 
     /// A counter's series is written like a gauge's: the library would append `_total` to the
     /// series alone, as OpenMetrics requires, and version 0.0.4 requires the same name in the
-    /// descriptor.
+    /// descriptor. A family without series has its descriptor too, so that a person who looks for
+    /// the metric finds what it means.
     fn family<L: EncodeLabelSet, V: EncodeGaugeValue>(
         &mut self,
         name: &str,
@@ -267,10 +268,6 @@ impl Families<'_> {
         metric_type: MetricType,
         series: impl IntoIterator<Item = (L, V)>,
     ) -> fmt::Result {
-        let mut series = series.into_iter().peekable();
-        if series.peek().is_none() {
-            return Ok(());
-        }
         let mut family = self.0.encode_descriptor(name, help, None, metric_type)?;
         for (labels, value) in series {
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
@@ -368,8 +365,10 @@ mod tests {
     }
 
     #[test]
-    fn a_family_without_a_series_is_left_out() {
+    fn a_family_without_a_series_says_what_it_means() {
         let empty = Scrape { devices: Vec::new(), ..figures() };
-        assert!(!text_of(empty).unwrap().contains("iotmonitor_agent_running"));
+        let text = text_of(empty).unwrap();
+        assert!(text.contains("# TYPE iotmonitor_agent_running gauge\n"), "{text}");
+        assert!(!text.contains("\niotmonitor_agent_running"), "{text}");
     }
 }

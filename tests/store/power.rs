@@ -113,6 +113,9 @@ struct Judge<'a> {
     tally: Tally,
     /// The recorded run began with this damaged file, which is put aside once.
     damaged: Option<&'a [u8]>,
+    /// Whether the store also has to go on. One that did not sync may hold all that was reported,
+    /// and be damaged where nobody has looked yet.
+    goes_on: bool,
 }
 
 impl Judge<'_> {
@@ -162,7 +165,7 @@ impl Judge<'_> {
         let history = &self.recording.history;
         let found = (reported..history.len()).find(|at| history[*at] == content);
         // It also goes on working, which is looked at now and then.
-        if found.is_some() && self.dice.below(8) == 0 {
+        if self.goes_on && found.is_some() && self.dice.below(8) == 0 {
             goes_on(running, scratch.path(), content);
         } else {
             running.close();
@@ -197,8 +200,16 @@ fn goes_on(mut running: Running, directory: &Path, mut content: Content) {
 }
 
 fn judge(recording: &Recording, seed: u64, parts: usize, damaged: Option<&[u8]>) -> Tally {
-    let dice = Dice(seed | 1);
-    let mut judge = Judge { recording, dice, tally: Tally::default(), damaged };
+    let (dice, tally) = (Dice(seed | 1), Tally::default());
+    let mut judge = Judge { recording, dice, tally, damaged, goes_on: true };
+    judge.every_moment(parts);
+    judge.tally
+}
+
+/// The same of a recording in which syncs are missing.
+fn judge_unsynced(recording: &Recording, parts: usize) -> Tally {
+    let (dice, tally) = (Dice(7), Tally::default());
+    let mut judge = Judge { recording, dice, tally, damaged: None, goes_on: false };
     judge.every_moment(parts);
     judge.tally
 }
@@ -282,11 +293,11 @@ fn a_store_that_does_not_sync_is_found_out() {
     let mut recording = recorder.record(&Files::new(), Content::default(), 7, 60);
     let all = recording.calls.clone();
     recording.calls.retain(|call| !matches!(call, Call::Written { .. }));
-    let without_durable_writes = judge(&recording, 7, 0, None);
+    let without_durable_writes = judge_unsynced(&recording, 0);
     assert!(!without_durable_writes.lost.is_empty());
     recording.calls = all;
     let data = recording.inode_of("data.mdb");
     recording.calls.retain(|call| !matches!(call, Call::Sync { inode } if *inode == data));
-    let without_syncs = judge(&recording, 7, 1, None);
+    let without_syncs = judge_unsynced(&recording, 1);
     assert!(!without_syncs.lost.is_empty());
 }

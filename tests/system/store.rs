@@ -164,14 +164,14 @@ fn a_store_of_a_newer_version_is_refused_in_one_sentence_and_left_alone() {
     assert_eq!(machine.property("iotmonitor", "ActiveState"), "failed");
     assert_eq!(machine.property("iotmonitor", "NRestarts"), "0");
     machine.journal().wait_for("the sentence on the format", |entry| {
-        entry.message().contains("has format 2, this version of iotmonitor knows formats up to 1")
+        entry.message().contains("has format 3, this version of iotmonitor knows formats up to 2")
     });
     assert!(machine.read_file(DATA) == newer);
 }
 
 /// The data file with the number of its format counted up, and the record's checksum with it.
 pub fn of_the_next_format(mut data: Vec<u8>) -> Vec<u8> {
-    let (before, after) = (br#"{"format":1,"#, br#"{"format":2,"#);
+    let (before, after) = (br#"{"format":2,"#, br#"{"format":3,"#);
     let places: Vec<usize> =
         (8..data.len() - before.len()).filter(|&at| data[at..].starts_with(before)).collect();
     assert!(!places.is_empty(), "the store has no record of its format");
