@@ -1,20 +1,21 @@
-//! From the messages that pass on a broker to a configuration that watches their senders.
+//! Derives a configuration that watches devices from the messages that they publish on a broker.
 //!
-//! [`Discovery`] is fed with [`Observation`]s and is a function of them alone; [`configuration`]
-//! writes what it found as a file that [`crate::config`] reads without a finding.
+//! [`Discovery`] is fed with [`Observation`]s and depends on nothing else. [`configuration`] writes
+//! the result as a file that [`crate::config`] reads without a finding.
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`traffic`], [`content`] | what is remembered of each topic, within bounds |
-//! | [`role`] | what a message on a topic means |
-//! | [`conventions`] | whose a topic is and its role, where a description or a convention tells |
-//! | [`ownership`], [`shape`] | … and where none does |
-//! | [`grouping`] | topics become devices |
-//! | [`filters`], [`timeout`], [`naming`] | a device's `watchTopics`, its `watchTimeOut`, its name |
-//! | [`configuration`] | the file |
+//! | [`traffic`], [`content`] | remember each topic's messages, within bounds |
+//! | [`role`] | says what a message on a topic means |
+//! | [`conventions`] | find a topic's device and role by a description or a convention |
+//! | [`ownership`], [`shape`] | find them where there is neither |
+//! | [`grouping`] | groups the topics into devices |
+//! | [`filters`], [`timeout`], [`naming`] | propose `watchTopics`, `watchTimeOut` and the name |
+//! | [`configuration`] | writes the file |
 //!
-//! Memory is bounded whatever a broker carries: topics by their number and their bytes, payloads by
-//! being read at once. The connection, time and the terminal are the caller's.
+//! Memory is bounded whatever a broker carries: topics are limited in number and in bytes, and
+//! payloads are read at once and not kept. The caller is responsible for the connection, the time
+//! and the terminal.
 
 pub mod configuration;
 mod content;
@@ -43,24 +44,24 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use traffic::Topics;
 
-/// A message as it passed.
+/// A message that the broker delivered.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
     pub topic: &'a TopicName,
     pub payload: &'a [u8],
-    /// Whether the broker replayed it: it may be from last year.
+    /// Whether the broker replayed a retained message, which may be from last year.
     pub retained: bool,
-    /// Since the listening began.
+    /// The time since the listening began.
     pub at: Duration,
 }
 
-/// What was learned so far.
+/// Everything that was learned so far.
 #[derive(Debug)]
 pub struct Discovery {
-    /// Filters of devices that are watched already, each with its device's place in `names`.
+    /// The filters of devices that are watched already, each with its device's index in `names`.
     watched: TopicIndex<u32>,
     names: Vec<String>,
-    /// Below it the monitor publishes.
+    /// The topic below which the monitor itself publishes.
     own: TopicName,
     topics: Topics,
     described: home_assistant::Described,
@@ -70,7 +71,8 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// One that leaves out what is watched already and what the monitor publishes itself.
+    /// Creates a discovery that leaves out devices that are watched already, and the monitor's own
+    /// topics.
     #[must_use]
     pub fn new(existing: &MonitorSpec) -> Self {
         let mut watched = TopicIndex::new();
@@ -118,7 +120,7 @@ impl Discovery {
         }
     }
 
-    /// Announcements name topics on which nothing may pass for hours.
+    /// Reads a payload that may announce topics. Nothing may be published on these for hours.
     fn read_payload(&mut self, observation: &Observation<'_>) {
         let (topic, payload) = (observation.topic.as_str(), observation.payload);
         let mut announced = self.described.read(topic, payload);
@@ -133,7 +135,7 @@ impl Discovery {
         }
     }
 
-    /// What was found in `listened`, the devices in the order of their topics.
+    /// Returns what was found in `listened`, with the devices in the order of their topics.
     #[must_use]
     pub fn found(&self, listened: Duration) -> Discovered {
         let taken = self.names.iter().cloned().collect();
@@ -141,25 +143,25 @@ impl Discovery {
         grouping::found(facts, &self.described, listened, taken)
     }
 
-    /// Messages so far, also those that were left out.
+    /// Returns the number of messages so far, including those that were left out.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Topics that are remembered.
+    /// Returns the number of topics that are remembered.
     #[must_use]
     pub fn topics(&self) -> usize {
         self.topics.len()
     }
 
-    /// Messages on topics for which there was no room.
+    /// Returns the number of messages on topics for which there was no room.
     #[must_use]
     pub fn passed_over(&self) -> u64 {
         self.topics.passed_over()
     }
 
-    /// Devices that are watched already, and were heard.
+    /// Returns the names of devices that are watched already and were heard.
     #[must_use]
     pub fn heard_again(&self) -> Vec<&str> {
         self.heard_again

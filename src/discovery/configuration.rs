@@ -1,7 +1,9 @@
-//! The file: `[mqtt]`, and a section for each device, with comments that say why.
+//! Writes the configuration file: `[mqtt]` and a section for each device, with comments that give
+//! the reasons.
 //!
-//! Topics and names come from whoever may publish on the broker: a text is quoted as TOML wants it,
-//! and no comment holds a character that ends it or deceives its reader. No payload is shown.
+//! Topics and names come from anyone who may publish on the broker. Strings are therefore quoted as
+//! TOML requires, and a comment holds no character that ends it or deceives its reader. No payload
+//! is shown.
 
 use super::Discovery;
 use super::conventions::Convention;
@@ -15,18 +17,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use toml_writer::{ToTomlKey as _, ToTomlValue as _, TomlKeyBuilder, TomlStringBuilder};
 
-/// More topics of a device are only counted.
+/// The number of topics of a device that are shown. Any others are only counted.
 const MOST_SHOWN: usize = 6;
 
-/// A longer topic is shortened in a comment, in characters.
+/// The length in characters to which a topic is shortened in a comment.
 const LONGEST_SHOWN: usize = 100;
 
-/// What stands at the head of the file.
+/// The contents of the head of the file.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// Keys and values of `[mqtt]`.
+    /// The keys and values of `[mqtt]`.
     pub mqtt: Vec<(&'static str, String)>,
-    /// Where the devices are that were left out, and the login, if that is anywhere.
+    /// The file that contains the devices that were left out and the login, if there is one.
     pub beside: Option<String>,
     pub has_password: bool,
     pub listened: Duration,
@@ -44,7 +46,8 @@ pub fn write(head: &Head, discovery: &Discovery, found: &Discovered) -> String {
     text
 }
 
-/// How many devices of each convention were found, a line each, and how many of them are behind `#`.
+/// Returns a line for each convention with the number of devices that were found and the number of
+/// those that are commented out.
 #[must_use]
 pub fn summary(found: &Discovered) -> String {
     let mut counts: BTreeMap<Convention, (usize, usize)> = BTreeMap::new();
@@ -63,13 +66,13 @@ pub fn summary(found: &Discovered) -> String {
     lines.chain(passing).collect()
 }
 
-/// A string as TOML's basic string, in which a character that is not printable can be escaped.
+/// Returns a string as a basic string of TOML, in which unprintable characters can be escaped.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     escaped_toml(TomlStringBuilder::new(text).as_basic().to_toml_value())
 }
 
-/// A text inside a comment.
+/// Returns a string as it may be shown inside a comment.
 fn plain(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {
@@ -222,7 +225,8 @@ fn entries(device: &FoundDevice) -> Vec<String> {
     entries
 }
 
-/// Whether an order may be given again after each start, only a person knows: one may be to start.
+/// Writes the topics of orders as comments. Only a person knows whether an order may be repeated
+/// after each start, since it may itself be an order to start something.
 fn orders(text: &mut String, orders: &[TopicName]) {
     if orders.is_empty() {
         return;
@@ -284,7 +288,7 @@ fn list(filters: &[TopicFilter]) -> String {
     }
 }
 
-/// A key, in quotes only where it needs them.
+/// Returns a key, in quotes only where it needs them.
 fn key(text: &str) -> String {
     let key = TomlKeyBuilder::new(text);
     escaped_toml(key.as_unquoted().unwrap_or_else(|| key.as_basic()).to_toml_key())

@@ -1,11 +1,11 @@
-//! What kinds of values a payload holds, by the names of its keys. No payload is kept.
+//! Classifies the values in a payload by the names of its keys. No payload is kept.
 
 use serde_json::Value;
 
-/// A longer payload is not parsed, in bytes.
+/// The length in bytes above which a payload is not parsed.
 const LONGEST: usize = 8 * 1024;
 
-/// Objects inside objects are read to this depth.
+/// The depth to which nested objects are read.
 const DEEPEST: u32 = 4;
 
 /// Words in keys and topic levels of readings that change by themselves.
@@ -64,7 +64,7 @@ const MEASURES: [&str; 52] = [
     "hum",
 ];
 
-/// Keys and topic levels of what happens.
+/// Keys and topic levels that name events.
 const EVENTS: [&str; 36] = [
     "motion",
     "occupancy",
@@ -104,7 +104,7 @@ const EVENTS: [&str; 36] = [
     "gate",
 ];
 
-/// Keys of what a device is set to.
+/// Keys of values that a device is set to.
 const STATES: [&str; 22] = [
     "state",
     "brightness",
@@ -130,7 +130,7 @@ const STATES: [&str; 22] = [
     "child_lock",
 ];
 
-/// Keys that say how the radio or the battery is, which are sent along with anything.
+/// Keys about the radio or the battery, which are sent along with any other value.
 const ALONG: [&str; 14] = [
     "battery",
     "battery_low",
@@ -148,21 +148,22 @@ const ALONG: [&str; 14] = [
     "ts",
 ];
 
-/// What was found in the payloads of a topic.
+/// The kinds of values that were found in the payloads of a topic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PayloadContent {
-    /// Whether one of them began like a JSON object.
+    /// Whether a payload began like a JSON object.
     pub object: bool,
     pub measures: bool,
     pub events: bool,
     pub states: bool,
-    /// A number, or a word such as `ON`.
+    /// Whether a payload was a number.
     pub number: bool,
+    /// Whether a payload was a word such as `ON`.
     pub word: bool,
 }
 
 impl PayloadContent {
-    /// Adds what a payload holds.
+    /// Adds the kinds of values that a payload holds.
     pub fn add(&mut self, payload: &[u8]) {
         let text = payload.trim_ascii();
         if text.first() == Some(&b'{') {
@@ -217,14 +218,14 @@ fn is_number(value: &Value) -> bool {
         || value.as_str().is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Whether a key or a topic level names a reading.
+/// Returns whether a key or a topic level names a reading.
 pub fn measures(word: &str) -> bool {
     MEASURES.iter().any(|measure| {
         if measure.len() > 4 { contains(word, measure) } else { begins_a_part(word, measure) }
     })
 }
 
-/// Whether a topic level names what happens.
+/// Returns whether a topic level names an event.
 pub fn is_event(level: &str) -> bool {
     EVENTS.iter().any(|event| event.eq_ignore_ascii_case(level))
         || level
@@ -237,7 +238,8 @@ fn contains(word: &str, part: &str) -> bool {
     word.to_ascii_lowercase().contains(part)
 }
 
-/// Short words only count where a part of the level begins with them.
+/// Returns whether a part of the level begins with a short word, which would otherwise match too
+/// much.
 fn begins_a_part(word: &str, part: &str) -> bool {
     word.to_ascii_lowercase().split(['_', '-', ' ', '.']).any(|piece| {
         piece.strip_prefix(part).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()))

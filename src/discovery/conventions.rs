@@ -1,7 +1,8 @@
-//! Whose a topic is and what it means, by the conventions of firmwares and bridges: one file each.
+//! Finds the device and the role of a topic by the conventions of firmwares and bridges, each of
+//! which has a file of its own.
 //!
-//! Each convention has a sign by which it is recognised among all topics, the roots of its devices or
-//! of its bridge; a topic below a root is claimed for a device, in a role.
+//! Each convention is recognised by certain topics, which are a sign of it and determine the roots
+//! of its devices or of its bridge. A topic below a root is claimed for a device, in a role.
 
 mod awtrix;
 mod ebusd;
@@ -36,7 +37,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-/// How a device was recognised, in the order in which devices are listed.
+/// The convention by which a device was recognised, in the order in which devices are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Convention {
     Awtrix,
@@ -64,21 +65,21 @@ pub enum Convention {
     Zigbee2Mqtt,
     ZwaveJsUi,
     HomeAssistant,
-    /// None of them: by what its topics have in common.
+    /// No convention: the device was recognised by what its topics have in common.
     Shape,
 }
 
-/// Whose a topic is, and what it means.
+/// The device to which a topic belongs, and the role of the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Names the device within the convention; the levels above its name are part of it.
+    /// The key of the device within the convention, which includes the levels above its name.
     pub device: String,
-    /// What a person would call it.
+    /// The name that a person would give it.
     pub name: String,
     pub role: TopicRole,
-    /// The device of the same convention by whose way it is heard.
+    /// The device of the same convention through which it is heard.
     pub behind: Option<String>,
-    /// The device has an identifier that changes, or came past by chance.
+    /// Whether the device came past by chance, or has an identifier that changes.
     pub is_passing: bool,
 }
 
@@ -88,12 +89,12 @@ impl Claim {
         Self { device, name, role, behind: None, is_passing: false }
     }
 
-    /// A device that has the last level of its topic as its name.
+    /// Claims a topic for a device whose name is the last level of its key.
     pub fn of(device: &str, role: TopicRole) -> Self {
         Self::new(device, last(device), role)
     }
 
-    /// What is no device's.
+    /// Claims a topic that belongs to no device.
     pub fn nobody() -> Self {
         Self::new("", "", TopicRole::Description)
     }
@@ -103,16 +104,16 @@ impl Claim {
     }
 }
 
-/// What a convention knows of the silence of a device.
+/// A convention's knowledge about the silence of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsualSilence {
-    /// It may last so long, and why.
+    /// The silence may last for this time, for the given reason.
     Lasts(Duration, &'static str),
-    /// It means nothing, and why.
+    /// The silence means nothing, for the given reason.
     MeansNothing(&'static str),
 }
 
-/// What was learned, by which conventions decide.
+/// The facts on which conventions base their decisions.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
     pub topics: &'a Topics,
@@ -121,24 +122,25 @@ pub struct Facts<'a> {
 
 /// A convention of topics.
 trait Ecosystem: Sync {
-    /// The root that a topic is a sign of.
+    /// Returns the root of which a topic is a sign.
     fn root(&self, topic: &str, topics: &Topics) -> Option<String>;
 
-    /// The root whose topic this is, and the rest of it.
+    /// Returns the root to which a topic belongs, and the rest of the topic.
     fn find<'t>(&self, topic: &'t str, roots: &BTreeSet<String>) -> Option<(String, &'t str)> {
         below(topic, roots).map(|(root, rest)| (root.to_owned(), rest))
     }
 
-    /// `None` when the topic is below the root and not of the convention.
+    /// Claims a topic below the root, or returns `None` if the convention does not know it.
     fn claim(&self, root: &str, rest: &str, facts: Facts<'_>) -> Option<Claim>;
 
-    /// Filters that take all a device says, whether or not it was heard there, and as little as
-    /// possible of what is said to it. `contacts` are the topics on which it was heard.
+    /// Returns filters that match everything that a device publishes, whether or not it was heard
+    /// there, and as few as possible of the orders to it. `contacts` are the topics on which it was
+    /// heard.
     fn filters(&self, _device: &str, _contacts: &[&TopicName]) -> Vec<String> {
         Vec::new()
     }
 
-    /// Filters instead of one that would take a log, a will or orders.
+    /// Returns the filters that replace one that would match a log, a will or orders.
     fn narrow(&self, _device: &str) -> Vec<String> {
         Vec::new()
     }
@@ -147,17 +149,18 @@ trait Ecosystem: Sync {
         None
     }
 
-    /// Why a device speaks by itself again and again, whatever was heard of it.
+    /// Returns the reason why a device publishes again and again by itself, whatever was heard of
+    /// it.
     fn reports(&self, _device: &str) -> Option<&'static str> {
         None
     }
 
-    /// The topic of its will, heard or not, where the convention says it.
+    /// Returns the topic of its will, heard or not, where the convention defines it.
     fn will(&self, _device: &str) -> Option<String> {
         None
     }
 
-    /// Whether such a device sleeps between its messages, and says each time that it goes.
+    /// Returns whether a device sleeps between its messages, and reports itself as gone each time.
     fn sleeps(&self, _device: &str) -> bool {
         false
     }
@@ -191,7 +194,7 @@ const ALL: [(Convention, &dyn Ecosystem); 24] = [
     (Convention::MqttSmarthome, &mqtt_smarthome::MqttSmarthome),
 ];
 
-/// The signs of each convention among the topics.
+/// The roots of each convention that were found among the topics.
 pub struct Roots(Vec<BTreeSet<String>>);
 
 impl Roots {
@@ -205,7 +208,7 @@ impl Roots {
         Self(roots)
     }
 
-    /// Whose a topic is; `None` when no convention says so.
+    /// Returns the claim to a topic, or `None` if no convention claims it.
     pub fn claim(&self, topic: &str, facts: Facts<'_>) -> Option<(Convention, Claim)> {
         if home_assistant::is_description(topic) || is_description(topic) {
             return Some((Convention::HomeAssistant, Claim::nobody()));
@@ -217,7 +220,7 @@ impl Roots {
     }
 }
 
-/// Topics on which firmwares describe themselves to others, at fixed places.
+/// Returns whether a topic is a fixed one on which firmwares describe themselves to others.
 fn is_description(topic: &str) -> bool {
     ["tasmota/discovery/", "esphome/discover/", "shellies/announce", "shellies/command"]
         .iter()
@@ -287,7 +290,7 @@ impl fmt::Display for Convention {
     }
 }
 
-/// The longest of the roots that a topic is or lies below, and the rest of the topic.
+/// Returns the longest root that is the topic or lies above it, and the rest of the topic.
 fn below<'a>(topic: &'a str, roots: &BTreeSet<String>) -> Option<(&'a str, &'a str)> {
     if roots.is_empty() {
         return None;
@@ -300,7 +303,7 @@ fn below<'a>(topic: &'a str, roots: &BTreeSet<String>) -> Option<(&'a str, &'a s
     Some((&topic[..end], &topic[end + 1..]))
 }
 
-/// The last level.
+/// Returns the last level.
 fn last(topic: &str) -> &str {
     topic.rsplit('/').next().unwrap_or(topic)
 }
@@ -309,13 +312,14 @@ fn first(topic: &str) -> &str {
     topic.split('/').next().unwrap_or(topic)
 }
 
-/// Whether a level is a number.
+/// Returns whether a level is a number.
 fn is_number(level: &str) -> bool {
     !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a level is a hardware address that its owner made up, as phones do: the bit for locally
-/// administered ones is set (IEEE 802, 8.2). Bluetooth's random addresses mostly have it.
+/// Returns whether a level is a hardware address that its owner made up, as phones do. In such an
+/// address, the bit for local administration is set (IEEE 802, 8.2), which is also true of most of
+/// Bluetooth's random addresses.
 fn is_made_up_address(level: &str) -> bool {
     let digits: String = level.chars().filter(|c| !matches!(c, ':' | '-')).collect();
     digits.len() == 12
@@ -326,7 +330,7 @@ fn is_made_up_address(level: &str) -> bool {
             .is_some_and(|octet| octet & 0b10 != 0)
 }
 
-/// Filters for contacts below the device, in which numbers stand for any number.
+/// Returns filters for the contacts below the device, in which `+` replaces each number.
 fn generalised(device: &str, contacts: &[&TopicName]) -> Vec<String> {
     let filters = contacts.iter().filter_map(|topic| {
         let rest = topic.as_str().strip_prefix(device)?;

@@ -1,15 +1,16 @@
-//! Which filters take all that a device says, and nothing of others.
+//! Finds filters that match everything that a device publishes, and nothing that others publish.
 
 use super::traffic::Topics;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeSet;
 
-/// A section with more filters would be none that a person reads.
+/// The maximum number of filters in a section. Nobody would read a longer section.
 const MOST_FILTERS: usize = 64;
 
-/// Filters for a device: those of its convention, heard or not, and what these leave out by name, the
-/// liveliest first. A filter that takes what is no sign of life gives way to the convention's narrow
-/// ones.
+/// Returns the filters for a device: those of its convention, whether or not it was heard there,
+/// and the names of the topics that these do not match, those with the most messages first. A
+/// filter that matches a topic without signs of life is replaced by the convention's narrow
+/// filters.
 pub fn by_convention(
     patterns: Vec<String>,
     narrow: Vec<String>,
@@ -38,9 +39,9 @@ pub fn by_convention(
     filters
 }
 
-/// Filters for a device that no convention knows: all below what its topics have in common, unless
-/// others speak there too, or it is told there what to do.
-/// `own` are all topics on which it speaks itself.
+/// Returns the filters for a device that no convention knows: everything below the levels that its
+/// topics have in common, unless others publish there too or send it orders there. `own` are all
+/// topics on which the device itself publishes.
 pub fn by_shape(
     contacts: &[&TopicName],
     own: &BTreeSet<&TopicName>,
@@ -61,7 +62,7 @@ fn push(filters: &mut Vec<TopicFilter>, filter: Option<TopicFilter>) {
     filters.extend(new);
 }
 
-/// The levels above all topics that they have in common; `None` where there are none.
+/// Returns the levels that all topics have in common, or `None` where there are none.
 fn common_levels<'a>(contacts: &[&'a TopicName]) -> Option<&'a str> {
     let (first, rest) = contacts.split_first()?;
     let (mut common, _) = first.as_str().rsplit_once('/')?;

@@ -1,4 +1,5 @@
-//! Topics become devices: each topic is claimed once, and what has the same owner is one device.
+//! Groups topics into devices: each topic is claimed once, and all topics with the same owner are
+//! one device.
 
 use super::conventions::home_assistant::{About, Described};
 use super::conventions::{Claim, Convention, Facts, Roots};
@@ -13,74 +14,74 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// A device as it may stand in a configuration.
+/// A device as it may be written into a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundDevice {
     pub name: DeviceName,
     pub convention: Convention,
-    /// Maker and model, where it was told.
+    /// The maker and the model, where a description gives them.
     pub model: Option<String>,
     pub watch: Vec<TopicFilter>,
     pub hello: Option<TopicName>,
     pub availability: Option<TopicName>,
-    /// Words that only a description names: that it is gone, and that it is there.
+    /// The payloads for "gone" and for "there", where only a description names them.
     pub words: [Option<String>; 2],
-    /// Its availability, and why it is no alarm.
+    /// The topic of an availability that should raise no alarm, and the reason.
     pub unused_availability: Option<(TopicName, UnusedAvailability)>,
-    /// The devices by whose way it is heard, where these are watched themselves.
+    /// The devices through which it is heard, as far as these are watched themselves.
     pub depends_on: Vec<DeviceName>,
-    /// Where others told it which value to take, and nothing else.
+    /// The topics on which others only set its values.
     pub orders: Vec<TopicName>,
     pub timeout: Timeout,
-    /// Its own topics, the liveliest first.
+    /// Its own topics, those with the most messages first.
     pub seen: Vec<Seen>,
     pub standing: DeviceStanding,
 }
 
-/// Why an availability is not to be used.
+/// The reason why an availability should not be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnusedAvailability {
-    /// The device says that it goes whenever it sleeps.
+    /// The device reports itself as gone whenever it sleeps.
     Sleeps,
-    /// Its words are not among those that the monitor knows.
+    /// Its payloads are not among those that the monitor knows.
     UnknownWords,
 }
 
-/// A topic and what passed there.
+/// A topic and the messages on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub topic: TopicName,
-    /// Whether a message on it is a sign of life, which `watch` takes.
+    /// Whether a message on it is a sign of life, which `watch` matches.
     pub is_contact: bool,
     pub live: u32,
     pub longest_gap: Duration,
     pub retained: bool,
 }
 
-/// Whether there is anybody to watch.
+/// Whether there is a device to watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceStanding {
-    /// It spoke, or its availability says that it is there.
+    /// It published something, or its availability says that it is there.
     Heard,
     /// Its availability says that it is not there.
     Gone,
-    /// Only what the broker retained, or a description.
+    /// It is known only from retained messages or from a description.
     Remembered,
 }
 
-/// What was found.
+/// The result of the discovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Discovered {
-    /// In the order of their topics within their conventions.
+    /// The devices, in the order of their topics within their conventions.
     pub devices: Vec<FoundDevice>,
-    /// How many came past by chance, or have an identifier that changes.
+    /// The number of devices that came past by chance, or whose identifier changes.
     pub passing: BTreeMap<Convention, usize>,
 }
 
 /// Names a device within its convention.
 type Key = (Convention, String);
 
-/// What all devices are seen against.
+/// The facts that are the same for all devices.
 struct GroupingContext<'a> {
     facts: Facts<'a>,
     described: &'a Described,
@@ -92,7 +93,7 @@ struct TopicGroup<'a> {
     behind: BTreeSet<Key>,
     is_passing: bool,
     topics: Vec<(&'a TopicName, &'a Traffic, TopicRole)>,
-    /// What it passes on for others, among `topics`.
+    /// Those of `topics` on which it passes on messages of others.
     passed_on: BTreeSet<&'a TopicName>,
 }
 
@@ -106,7 +107,7 @@ impl<'a> TopicGroup<'a> {
     }
 }
 
-/// All devices, in the order of their names within their conventions.
+/// Returns all devices, in the order of their names within their conventions.
 pub fn found(
     facts: Facts<'_>,
     described: &Described,
@@ -142,7 +143,7 @@ pub fn found(
         let Some(draft) = draft else { continue };
         let name = names.give(&wishes.next().unwrap_or_default());
         let device = draft.named(key.0, name);
-        // What is not watched can be nobody's way.
+        // A device that is not watched cannot be a dependency.
         if device.standing == DeviceStanding::Heard {
             heard.insert(key, device.name.clone());
         }
@@ -192,7 +193,8 @@ fn groups<'a>(context: &GroupingContext<'a>) -> BTreeMap<Key, TopicGroup<'a>> {
     groups
 }
 
-/// A gateway that publishes what its devices say is heard with that, too.
+/// Counts a message that a gateway publishes for one of its devices as a sign of life of the
+/// gateway, too.
 fn add_to_bridge<'a>(
     groups: &mut BTreeMap<Key, TopicGroup<'a>>,
     convention: Convention,
@@ -292,8 +294,8 @@ impl Draft {
     }
 }
 
-/// `None` for what cannot be watched: of which only orders passed, or whose topics nobody may
-/// subscribe to.
+/// Returns `None` for a device that cannot be watched, because only orders to it were heard or
+/// because its topics cannot be subscribed to.
 fn draft(
     convention: Convention,
     key: &str,
@@ -313,7 +315,7 @@ fn draft(
     let says = best.and_then(|(_, said)| said.here);
     let words = about.iter().find(|about| about.words.iter().any(Option::is_some));
     let words = words.map_or([None, None], |about| about.words.clone());
-    // A retained word is one of those that were told, where it is none that is known.
+    // A retained payload that the monitor does not know is one of those that a description names.
     let unknown_words = best.is_some_and(|(_, said)| said.passed() && said.here.is_none())
         && words.iter().all(Option::is_none);
     let availability = best.map(|(topic, _)| topic.clone()).or_else(|| convention.will(key));
@@ -346,7 +348,7 @@ fn draft(
     );
     let orders = group.in_role(|role| role == TopicRole::Order);
     let orders = orders.filter(|(_, traffic)| traffic.live > 0 && !traffic.does);
-    // An address is no name where there is a better one.
+    // An address serves as the name only where there is no better one.
     let told = about.iter().map(|about| about.name.as_str()).find(|name| !name.is_empty());
     let name = if group.is_passing
         || convention == Convention::OpenMqttGateway && key.contains("toMQTT/")
@@ -379,7 +381,7 @@ fn watch(
 ) -> Vec<TopicFilter> {
     let contacts: Vec<&TopicName> =
         group.in_role(TopicRole::is_contact).map(|(topic, _)| topic).collect();
-    // A will that the monitor knows as one is no contact; another one would be.
+    // A will that is configured as the availability is not a contact; any other will would be.
     let is_other = |role: TopicRole| {
         !role.is_contact()
             && role != TopicRole::Hello
@@ -422,7 +424,7 @@ fn seen((topic, traffic, role): &(&TopicName, &Traffic, TopicRole)) -> Seen {
     Seen { topic: (*topic).clone(), is_contact: role.is_contact(), live, longest_gap, retained }
 }
 
-/// What only looks like a shared subscription cannot be subscribed.
+/// Returns the topic unless it looks like a shared subscription and cannot be subscribed to.
 fn usable(topic: &TopicName) -> Option<TopicName> {
     topic.as_filter().map(|_| topic.clone())
 }
@@ -434,7 +436,7 @@ mod tests {
     use crate::discovery::conventions::zigbee2mqtt::Roster;
     use crate::discovery::traffic::Topics;
 
-    /// How many topics are looked at for so many devices.
+    /// Returns how many topics are looked at for this number of devices.
     fn steps(devices: u64, topics_of: fn(u64) -> [String; 3]) -> u64 {
         let mut topics = Topics::default();
         for topic in (0..devices).flat_map(topics_of) {

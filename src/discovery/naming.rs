@@ -1,21 +1,22 @@
-//! Names for devices: what people call them, as one level of a topic, each once.
+//! Names for devices. A name is what people call the device, fits into one level of a topic, and is
+//! given only once.
 
 use crate::printable::is_printable;
 use iotmonitor_core::model::device_name::DeviceName;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Longer names are cut, in characters.
+/// The length in characters to which a name is cut.
 const LONGEST: usize = 60;
 
-/// Levels that say what the thing below them is, and are no name of it.
+/// Levels that say what kind of thing is below them and do not name it.
 const EMPTY_WORDS: [&str; 9] =
     ["sensor", "sensors", "device", "devices", "data", "state", "status", "stat", "value"];
 
-/// Gives names out.
+/// Gives out names.
 #[derive(Debug)]
 pub struct UniqueNames {
     taken: BTreeSet<String>,
-    /// The last number that each name was given with.
+    /// The last number with which each name was given.
     numbers: BTreeMap<String, u64>,
     #[cfg(test)]
     tries: u64,
@@ -31,11 +32,11 @@ impl UniqueNames {
         }
     }
 
-    /// A name that nobody has; a number makes it one where it must.
+    /// Returns a name that no device has, with a number where it is needed.
     pub fn give(&mut self, wish: &str) -> DeviceName {
         let plain = plain(wish);
         let mut number = self.numbers.get(&plain).copied().unwrap_or(0);
-        // There is always a number that nobody has, and a plain name is a valid one.
+        // There is always a number that no device has, and a plain name is a valid one.
         loop {
             number += 1;
             let name = if number == 1 { plain.clone() } else { format!("{plain}-{number}") };
@@ -53,8 +54,9 @@ impl UniqueNames {
     }
 }
 
-/// What devices are to be called, from the name of each and the levels above it, the nearest last:
-/// with the level above where a name alone says nothing, or where several devices have it.
+/// Returns the wished names of devices, from the name of each and the levels above it, the nearest
+/// last. The level above is added where a name alone says nothing, or where several devices have
+/// it.
 pub fn wishes(devices: &[(String, String)]) -> Vec<String> {
     let mut named: Vec<(String, Vec<&str>)> = devices
         .iter()
@@ -70,7 +72,7 @@ pub fn wishes(devices: &[(String, String)]) -> Vec<String> {
             extend(name, above);
         }
     }
-    // Names with two levels more are long enough; a number tells the rest apart.
+    // Names with two more levels are long enough; numbers distinguish the rest.
     for _ in 0..2 {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for (name, _) in &named {
@@ -96,7 +98,8 @@ fn says_nothing(name: &str) -> bool {
         || EMPTY_WORDS.iter().any(|word| word.eq_ignore_ascii_case(name))
 }
 
-/// Without what a name may not hold, and without spaces, which would need quotes in every shell.
+/// Returns the name without characters that a name may not contain, and without spaces, which would
+/// need quotes in every shell.
 fn plain(wish: &str) -> String {
     let allowed = |c: char| match c {
         '/' | '+' | '#' | '"' | '\\' => '-',

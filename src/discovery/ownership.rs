@@ -1,8 +1,8 @@
-//! Whose the topics are that no convention and no description names.
+//! Finds the owners of the topics that no convention and no description names.
 //!
-//! What has a birth message and a will owns all below its prefix. Elsewhere the levels before what is
-//! measured name the device; where none of the topics beside each other says what it measures, each
-//! is a device of its own, for one must not hide the death of its neighbour.
+//! A device with a birth message and a will owns everything below its prefix. Elsewhere, the levels
+//! before the name of a reading name the device. Where none of several neighbouring topics names a
+//! reading, each is a device of its own, because one must not hide the death of its neighbour.
 
 use super::content;
 use super::conventions::home_assistant::{About, Described};
@@ -12,10 +12,10 @@ use super::traffic::Traffic;
 use iotmonitor_core::topic::TopicName;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whose a topic is.
+/// The owner of a topic.
 #[derive(Debug, Clone)]
 pub enum TopicOwner<'a> {
-    /// A device that was described, by its key.
+    /// A device that a description names, by its key.
     Described(&'a str, &'a About),
     Shape {
         device: String,
@@ -25,13 +25,13 @@ pub enum TopicOwner<'a> {
 
 type Unclaimed<'a> = (&'a TopicName, &'a Traffic);
 
-/// The device to which the availability of a gateway belongs.
+/// Returns the device to which the availability of a gateway belongs.
 pub fn device_of(availability: &str) -> String {
     let levels: Vec<&str> = availability.split('/').collect();
     levels[..shape::device_levels(&levels, false)].join("/")
 }
 
-/// The owner and the role of each topic.
+/// Returns the owner and the role of each topic.
 pub fn of<'a>(
     unclaimed: &[Unclaimed<'a>],
     described: &'a Described,
@@ -71,8 +71,9 @@ pub fn of<'a>(
             {
                 return Some((TopicOwner::Described(key, about), role, *topic, *traffic));
             }
-            // `home/lamp` beside `home/lamp/power` is that device's, and not one of `home`; and
-            // `home/lamp/power/set` is said to whoever says `home/lamp/power`.
+            // `home/lamp` beside `home/lamp/power` belongs to the device `home/lamp` and not to
+            // `home`, and `home/lamp/power/set` is sent to the device that publishes
+            // `home/lamp/power`.
             let device = if devices.contains(topic.as_str()) {
                 topic.as_str()
             } else if role.is_said_to_it() {
@@ -86,7 +87,7 @@ pub fn of<'a>(
         .collect()
 }
 
-/// The level before each availability that was described for one device alone.
+/// Returns the levels before each availability that was described for a single device.
 fn described_prefixes(described: &Described) -> BTreeMap<&str, (&str, &About)> {
     let mut prefixes: BTreeMap<&str, Option<(&str, &About)>> = BTreeMap::new();
     for (topic, key) in described.availabilities() {
@@ -103,12 +104,13 @@ fn described_prefixes(described: &Described) -> BTreeMap<&str, (&str, &About)> {
     prefixes.into_iter().filter_map(|(prefix, owner)| Some((prefix, owner?))).collect()
 }
 
-/// What is found for the longest of the levels above a topic.
+/// Returns what `find` returns for the longest possible levels above a topic.
 fn above<'a, T>(topic: &'a str, find: impl Fn(&'a str) -> Option<T>) -> Option<T> {
     topic.rmatch_indices('/').find_map(|(end, _)| find(&topic[..end]))
 }
 
-/// The levels below which a topic says what it is of a device: what is measured, or how it is.
+/// Returns the levels that name a device, because a topic right below them names a reading or a
+/// kind of message.
 fn parents(told: &[(Vec<&str>, TopicRole)]) -> BTreeSet<String> {
     told.iter()
         .filter(|(levels, _)| levels.last().is_some_and(|last| shape::is_of_a_device(last)))

@@ -1,5 +1,5 @@
-//! What a message on a topic means. What decides is, in this order: a description, a convention, and
-//! the shape of the topic with what passed on it.
+//! The meaning of the messages on a topic. It is decided by, in this order, a description, a
+//! convention, and the shape of the topic together with the messages on it.
 
 /// The role of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,7 +12,7 @@ pub enum TopicRole {
     Event,
     /// Lines of a log, which a busy device writes and a healthy one need not write.
     Log,
-    /// What a device says after its start.
+    /// The device announces itself after its start.
     Hello,
     /// The birth message and the will of a device.
     Availability,
@@ -20,22 +20,23 @@ pub enum TopicRole {
     Order,
     /// Others ask the device, or have it do something once.
     Request,
-    /// What something is, or what is nobody's sign of life.
+    /// A description of something, or a message that is not a device's sign of life.
     Description,
 }
 
 impl TopicRole {
-    /// Whether a message is a sign of life that a watch may wait for.
+    /// Returns whether a message is a sign of life that a watch may wait for.
     pub fn is_contact(self) -> bool {
         matches!(self, Self::Telemetry | Self::State | Self::Event)
     }
 
-    /// Whether others speak there.
+    /// Returns whether it is others that publish on the topic.
     pub fn is_said_to_it(self) -> bool {
         matches!(self, Self::Order | Self::Request)
     }
 
-    /// The role of a topic that a description gives this role, and a convention or its shape another.
+    /// Returns the role of a topic to which a description gives the role `described`, and a
+    /// convention or its shape the role `self`.
     pub fn decided_by(self, described: Option<Self>) -> Self {
         match described {
             Some(Self::Order | Self::Request) if self.is_said_to_it() => {

@@ -1,22 +1,22 @@
-//! Which of the devices that were found are wanted.
+//! Selects devices among those that were found.
 
 use super::grouping::FoundDevice;
 use iotmonitor_core::topic::{TopicError, TopicFilter};
 
-/// A choice among devices.
+/// A pattern that selects devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DevicePattern {
-    /// By name, in which `*` stands for anything, without regard to case.
+    /// Selects by name, regardless of case. `*` stands for any characters.
     Name(String),
-    /// By a topic of the device.
+    /// Selects by a topic of the device.
     Topic(TopicFilter),
 }
 
 impl DevicePattern {
-    /// A pattern with `/`, `+` or `#` is a topic filter, and any other one is a name.
+    /// Parses a pattern. One with `/`, `+` or `#` is a topic filter, and any other one is a name.
     ///
     /// # Errors
-    /// When the text is no topic filter though it looks like one.
+    /// Returns an error if the string looks like a topic filter and is not a valid one.
     pub fn new(text: &str) -> Result<Self, TopicError> {
         if text.contains(['/', '+', '#']) {
             return TopicFilter::new(text).map(Self::Topic);
@@ -36,7 +36,8 @@ impl DevicePattern {
     }
 }
 
-/// Whether a name is like a pattern, in time proportional to the product of their lengths at most.
+/// Returns whether a name matches a pattern. The time is at most proportional to the product of
+/// their lengths.
 fn is_like(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {

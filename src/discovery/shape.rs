@@ -1,9 +1,9 @@
-//! Whose a topic is where no convention tells: most people write `place/device/what`, with levels
-//! between that only say of what kind something is.
+//! Finds the device of a topic by its levels where no convention applies. Most people write
+//! `place/device/what`, with levels in between that only name a kind of thing.
 
 use super::content;
 
-/// Levels that name a kind of message, and no device, in lower case.
+/// Levels, in lower case, that name a kind of message and not a device.
 const KINDS: [&str; 34] = [
     "sensor",
     "sensors",
@@ -41,7 +41,7 @@ const KINDS: [&str; 34] = [
     "heartbeat",
 ];
 
-/// Levels that say what is to be done. What passes there comes from others.
+/// Levels that give an order. Messages there come from others.
 const ORDERS: [&str; 8] = ["set", "cmd", "cmnd", "command", "commands", "get", "request", "do"];
 
 /// Last levels of a birth message or a will.
@@ -57,21 +57,21 @@ const AVAILABILITIES: [&str; 9] = [
     "state",
 ];
 
-/// Last levels of what a device says after its start.
+/// Last levels of topics on which a device announces itself after its start.
 const HELLOS: [&str; 4] = ["hello", "boot", "birth", "startup"];
 
 /// Levels below which a device writes its log.
 const LOGS: [&str; 8] = ["log", "logs", "logging", "logger", "debug", "console", "syslog", "trace"];
 
-/// Levels that ask, or have something done.
+/// Levels that ask for something, or have something done.
 const REQUESTS: [&str; 9] =
     ["get", "request", "do", "rpc", "notify", "api", "restart", "reboot", "toggle"];
 
-/// The number of levels from the left that name the device.
+/// Returns the number of levels from the left that name the device.
 pub fn device_levels(levels: &[&str], is_object: bool) -> usize {
     let is_kind = |at: usize| one_of(&KINDS, levels[at]) || one_of(&ORDERS, levels[at]);
     let last = levels.len() - 1;
-    // What sends an object sends all it has on one topic, which is then its own.
+    // A device that sends an object sends all its values on one topic, which is then its own.
     if last == 0 || (is_object && !is_kind(last) && (last < 2 || !is_kind(last - 1))) {
         return levels.len();
     }
@@ -92,7 +92,7 @@ pub fn is_order(levels: &[&str]) -> bool {
     levels.iter().skip(1).any(is_told) || one_of(&["cmnd", "cmd"], levels[0])
 }
 
-/// What an order with a level at its end is about, which is where it is answered.
+/// Returns the topic that an order refers to, which is the topic on which it is answered.
 pub fn answer(topic: &str) -> &str {
     let mut rest = topic;
     while let Some((before, last)) = rest.rsplit_once('/') {
@@ -104,7 +104,7 @@ pub fn answer(topic: &str) -> &str {
     topic
 }
 
-/// Whether a topic is one on which a device is asked, or is to do something once.
+/// Returns whether a topic is one on which a device is asked, or is ordered to do something once.
 pub fn is_request(levels: &[&str]) -> bool {
     levels.iter().skip(1).any(|level| one_of(&REQUESTS, level))
 }
@@ -113,7 +113,8 @@ pub fn is_log(levels: &[&str]) -> bool {
     levels.iter().skip(1).any(|level| one_of(&LOGS, level))
 }
 
-/// Whether a level says what is measured or told, so that what stands before it is the device.
+/// Returns whether a level names a reading or a kind of message, which means that the levels before
+/// it are the device.
 pub fn is_of_a_device(level: &str) -> bool {
     one_of(&KINDS, level)
         || one_of(&ORDERS, level)
@@ -129,7 +130,7 @@ pub fn is_hello(levels: &[&str]) -> bool {
     levels.last().is_some_and(|level| one_of(&HELLOS, level))
 }
 
-/// The last level that names something.
+/// Returns the last level that names something.
 pub fn name(device: &str) -> &str {
     let mut levels = device.rsplit('/');
     let named = levels.find(|level| !level.trim().is_empty() && !one_of(&KINDS, level));

@@ -1,8 +1,8 @@
-//! How long a device may be silent.
+//! Proposes how long a device may be silent.
 //!
-//! A number stands in the draft only where a description or a convention says it. What was heard in
-//! some minutes says too little: of a device that is used just then, that it is heard all the time,
-//! and of one that reports each quarter of an hour, nothing.
+//! The draft contains a number only where a description or a convention gives one. Some minutes of
+//! listening say too little: a device that is in use at that moment seems to be heard all the time,
+//! and one that reports every quarter of an hour is not heard at all.
 
 use super::conventions::UsualSilence;
 use super::role::TopicRole;
@@ -13,42 +13,42 @@ use std::time::Duration;
 /// A proposed `watchTimeOut`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// `"auto"`, with what is known so far.
+    /// The value `"auto"`, with the rhythm as far as it is known.
     Auto(HeardRhythm),
-    /// A span that a description or a convention says, and why.
+    /// A span that a description or a convention gives, and the reason.
     Lasts(Duration, &'static str),
-    /// None, as the silence means nothing, and why.
+    /// No timeout, because the silence means nothing, and the reason.
     Never(&'static str),
 }
 
-/// What was heard of a rhythm.
+/// The part of a rhythm that was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeardRhythm {
-    /// So many intervals, the longest of which was this.
+    /// The number of intervals that were heard, and the longest of them.
     Intervals {
         longest: Duration,
         intervals: u32,
     },
     TooLittle,
-    /// Too little, but the convention says that it reports by itself.
+    /// Too little was heard, but the convention says that the device reports by itself.
     Expected(&'static str),
 }
 
-/// What else is known of a device's habits.
+/// Other knowledge about when a device publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaks {
-    /// Again and again, as its convention says.
+    /// It publishes again and again, as its convention says.
     ByItself(&'static str),
-    /// Whenever it wakes.
+    /// It publishes whenever it wakes.
     WhenAwake,
-    /// As it was heard.
+    /// Nothing is known beyond what was heard.
     AsHeard,
 }
 
-/// Fewer intervals are nothing to speak of.
+/// The number of intervals below which a rhythm is not mentioned.
 const FEWEST: u32 = 3;
 
-/// The proposal for a device with these signs of life.
+/// Returns the proposal for a device with these signs of life.
 pub fn timeout<'a>(
     contacts: impl Iterator<Item = (&'a Traffic, TopicRole)> + Clone,
     listened: Duration,
@@ -74,8 +74,8 @@ pub fn timeout<'a>(
             "known by what happens and what is switched: its silence means nothing",
         );
     }
-    // Its silence ends with a message on any of its topics, so that its longest one is at most that
-    // of the topic whose longest is the shortest.
+    // A message on any of its topics ends its silence. The longest silence of the device is
+    // therefore at most the shortest among the longest gaps of its topics.
     let silences = contacts
         .filter(|contact| makes_rhythm(*contact) && contact.0.live > FEWEST)
         .map(|(traffic, _)| (traffic.longest_gap, traffic.live - 1));

@@ -1,4 +1,5 @@
-//! What is remembered of each topic: counts and times, no payload.
+//! Remembers counts and times of the messages on each topic, and no payload except a short last
+//! one.
 
 use super::Observation;
 use super::content::PayloadContent;
@@ -9,78 +10,79 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
-/// Topics that are remembered; a house has hundreds.
+/// The maximum number of topics that are remembered. A house has hundreds.
 const MOST_TOPICS: usize = 20_000;
 
-/// Bytes of their names altogether.
+/// The maximum length in bytes of all their names together.
 const MOST_NAME_BYTES: usize = 4 << 20;
 
-/// A longer topic is no device's.
+/// The length in bytes above which a topic is not taken for a device's.
 const LONGEST_TOPIC: usize = 1_024;
 
-/// A longer payload is no word about availability.
+/// The length in bytes above which a payload is not read as an availability.
 const LONGEST_WORD: usize = 64;
 
-/// So many messages of a topic are parsed.
+/// The number of messages of a topic that are parsed.
 const MOST_PARSED: u32 = 16;
 
-/// A payload that is not longer is remembered as the last word of its topic, in bytes.
+/// The length in bytes up to which a topic's last payload is remembered.
 const REMEMBERED_WORD: usize = 16;
 
-/// An answer comes within this time.
+/// The time within which an order is answered.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
-/// Last levels on which an order to the level above is answered.
+/// Last levels of topics on which an order on the topic above is answered.
 const ANSWERS: [&str; 6] = ["state", "status", "stat", "ack", "response", "result"];
 
-/// One topic's messages.
+/// The messages on one topic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Messages that were sent while somebody listened.
+    /// The number of messages that were published during the listening.
     pub live: u32,
-    /// When the first and the last of them came.
+    /// The times at which the first and the last of them came.
     pub first: Duration,
     pub last: Duration,
-    /// Between two of them.
+    /// The longest and the shortest time between two of them.
     pub longest_gap: Duration,
     pub shortest_gap: Duration,
-    /// Whether the broker replayed one.
+    /// Whether the broker replayed a retained message.
     pub retained: bool,
-    /// What kinds of values passed.
+    /// The kinds of values in the payloads.
     pub content: PayloadContent,
-    /// What the last one said, read as a word about availability.
+    /// The last payload, read as an availability.
     pub here: Option<bool>,
-    /// Whether that was a word that hardly means anything else, as `online` does and `1` does not.
+    /// Whether that payload hardly means anything else, which is true of `online` and not of `1`.
     pub in_words: bool,
-    /// It said that it was gone, and afterwards that it was there again.
+    /// Whether the device reported itself as gone and afterwards as there again.
     pub came_back: bool,
     pub went: bool,
-    /// A message passed that has something done and sets nothing: it is empty, toggles or calls.
+    /// Whether a message was an order that sets no value because it is empty, toggles or calls.
     pub does: bool,
-    /// Messages that were followed at once by one on the level `state` or the like below.
+    /// The number of messages that were followed at once by one on a level such as `state` below.
     pub answered: u32,
     pub word: [u8; REMEMBERED_WORD],
     pub word_length: u8,
 }
 
 impl Traffic {
-    /// Whether anything passed, now or before.
+    /// Returns whether any message was published, now or before.
     pub fn passed(&self) -> bool {
         self.live > 0 || self.retained
     }
 
-    /// Whether each message was answered on a level below, so that it was said by somebody else.
+    /// Returns whether each message was answered on a level below, which means that others
+    /// published it.
     pub fn is_answered(&self) -> bool {
         self.live > 0 && self.answered >= self.live
     }
 
-    /// The last payload, where it is short; nothing otherwise.
+    /// Returns the last payload if it is short, and an empty string otherwise.
     pub fn word(&self) -> &str {
         let word = self.word.get(..usize::from(self.word_length)).unwrap_or_default();
         std::str::from_utf8(word).unwrap_or_default()
     }
 
-    /// Whether it came again and again in about the same interval, all the time.
+    /// Returns whether messages came at about the same interval all the time.
     pub fn is_regular(&self, listened: Duration) -> bool {
         const FEWEST: u32 = 5;
         let after = listened.saturating_sub(self.last);
@@ -127,19 +129,19 @@ impl Traffic {
     }
 }
 
-/// Whether it is neither a number nor `true` nor `false`.
+/// Returns whether a payload is neither a number nor `true` nor `false`.
 fn is_in_words(payload: &[u8]) -> bool {
     let first = payload.trim_ascii_start().first().map_or(b'0', u8::to_ascii_lowercase);
     first.is_ascii_alphabetic() && !b"tf".contains(&first)
 }
 
-/// What a payload says, read as a word about availability.
+/// Returns the meaning of a payload that is read as an availability.
 fn says(payload: &[u8]) -> Option<bool> {
     (payload.len() <= LONGEST_WORD).then(|| availability_words::says(payload)).flatten()
 }
 
-/// Whether an order with this payload has something done once, so that giving it again after a start
-/// would not bring a state back.
+/// Returns whether an order with this payload has something done once, which means that repeating
+/// it after a start would not restore a state.
 fn does_something(topic: &TopicName, payload: &[u8]) -> bool {
     const VERBS: [&str; 34] = [
         "toggle",
@@ -195,20 +197,21 @@ pub struct Topics {
     traffic: BTreeMap<TopicName, Traffic>,
     name_bytes: usize,
     passed_over: u64,
-    /// Topics that were looked at, for the tests.
+    /// The number of topics that were looked at, for the tests.
     #[cfg(test)]
     pub steps: std::cell::Cell<u64>,
 }
 
 impl Topics {
-    /// Counts a message on a topic that is known; says whether it is.
+    /// Counts a message if its topic is known, and returns whether it is.
     pub fn note(&mut self, observation: &Observation<'_>) -> bool {
         self.note_answer(observation);
         let known = self.traffic.get_mut(observation.topic);
         known.map(|traffic| traffic.count(observation)).is_some()
     }
 
-    /// An answer shows that what came just before, a level above, was said to the device.
+    /// Counts an answer, which shows that the message just before it, one level above, was sent to
+    /// the device.
     fn note_answer(&mut self, observation: &Observation<'_>) {
         if observation.retained {
             return;
@@ -227,7 +230,7 @@ impl Topics {
         }
     }
 
-    /// Takes a topic in with its first message; says whether there was room.
+    /// Adds a topic with its first message, and returns whether there was room.
     pub fn enter(&mut self, observation: &Observation<'_>) -> bool {
         match self.place(observation.topic) {
             Some(traffic) => {
@@ -241,14 +244,14 @@ impl Topics {
         }
     }
 
-    /// Takes in a topic that was only told of.
+    /// Adds a topic that was only announced.
     pub fn announce(&mut self, topic: &TopicName) {
         self.place(topic);
     }
 
     fn place(&mut self, topic: &TopicName) -> Option<&mut Traffic> {
         let (count, bytes) = (self.traffic.len(), self.name_bytes + topic.as_str().len());
-        // A copy, for the name keeps the packet alive in which it came.
+        // The name is copied, since the original would keep alive the packet in which it came.
         match self.traffic.entry(topic.detached()) {
             Entry::Occupied(entry) => Some(entry.into_mut()),
             Entry::Vacant(entry) => {
@@ -286,7 +289,7 @@ impl Topics {
         self.traffic.get(topic.as_bytes())
     }
 
-    /// Whether any topic lies below this level.
+    /// Returns whether any topic lies below this level.
     pub fn has_below(&self, level: &str) -> bool {
         self.step();
         let prefix = format!("{level}/");
@@ -300,7 +303,7 @@ impl Topics {
         self.traffic.contains_key(topic.as_bytes())
     }
 
-    /// Those that lie below a level and, where it is a topic itself, that one.
+    /// Returns the topics that begin with a level, including the level where it is a topic itself.
     pub fn below<'a>(&'a self, level: &'a str) -> impl Iterator<Item = &'a TopicName> {
         let from: &[u8] = level.as_bytes();
         let range = (std::ops::Bound::Included(from), std::ops::Bound::Unbounded);

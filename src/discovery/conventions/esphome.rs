@@ -1,5 +1,5 @@
 //! ESPHome: below a prefix, by default the node's name, `COMPONENT/ID/state` and `…/command`,
-//! `status` as birth message and will, `debug` for the log. `esphome/discover/NAME` describes a
+//! `status` as birth message and will, and `debug` for the log. `esphome/discover/NAME` describes a
 //! node. (esphome.io/components/mqtt)
 
 use super::{Claim, Ecosystem, Facts, first, last};

@@ -1,6 +1,6 @@
 //! ESPresense: `espresense/rooms/ROOM/telemetry` every fifteen seconds, `…/status` as birth message
-//! and will, settings beside them with `…/set`. `espresense/devices/ID/ROOM` is where a phone or a
-//! tag is, which comes and goes. (espresense.com/configuration/mqtt)
+//! and will, and settings beside them with `…/set`. `espresense/devices/ID/ROOM` says where a phone
+//! or a tag is, which comes and goes. (espresense.com/configuration/mqtt)
 
 use super::{Claim, Ecosystem, Facts, last};
 use crate::discovery::role::TopicRole;
@@ -26,7 +26,7 @@ impl Ecosystem for EspResense {
             ("motion", _) => TopicRole::Event,
             ("restart", _) => TopicRole::Request,
             (_, "set") => TopicRole::Order,
-            // Its settings, which it repeats when others change them.
+            // These are its settings, which it repeats when others change them.
             (_, _) => TopicRole::Description,
         };
         Some(Claim::of(&format!("{root}/rooms/{room}"), role))

@@ -25,7 +25,7 @@ impl Ecosystem for Evcc {
     }
 
     fn filters(&self, device: &str, _contacts: &[&TopicName]) -> Vec<String> {
-        // `site/bufferSoc/set` and its like have a level more.
+        // Topics such as `site/bufferSoc/set` have one more level.
         vec![
             format!("{device}/updated"),
             format!("{device}/site/+"),

@@ -1,5 +1,5 @@
 //! Frigate: `available` as birth message and will, `stats` every minute, `events`, `reviews`, and
-//! `CAMERA/…` with what was seen there; `…/set` is an order. Later versions say of each camera
+//! `CAMERA/…` with what was seen there; `…/set` is an order. Later versions report for each camera
 //! whether its stream is `online`. (docs.frigate.video/integrations/mqtt)
 
 use super::{Claim, Ecosystem, Facts, first, last};
@@ -28,7 +28,7 @@ impl Ecosystem for Frigate {
             _ if rest.ends_with("/status/detect") => {
                 Claim::of(&camera, TopicRole::Availability).behind(root)
             }
-            // Frigate speaks for its cameras, also of one that is gone.
+            // Frigate publishes for its cameras, even for one that is gone.
             _ => Claim::nobody(),
         })
     }

@@ -1,6 +1,6 @@
 //! Home Assistant's MQTT discovery: `PREFIX/COMPONENT/[NODE/]OBJECT/config` holds JSON that names
-//! an entity's topics and its device; `PREFIX/device/[NODE/]OBJECT/config` those of all entities of
-//! a device. Keys may be abbreviated, and `~` in a topic stands for a base.
+//! an entity's topics and its device, and `PREFIX/device/[NODE/]OBJECT/config` those of all
+//! entities of a device. Keys may be abbreviated, and `~` in a topic stands for a base.
 //! (home-assistant.io/integrations/mqtt)
 
 use crate::discovery::role::TopicRole;
@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A longer payload is not read, in bytes: an entity's has some hundred.
+/// The length in bytes above which a payload is not read. An entity's has some hundred bytes.
 const LONGEST_PAYLOAD: usize = 256 * 1024;
 
-/// What is remembered of all payloads.
+/// The limits of what is remembered of all payloads.
 const MOST_TOPICS: usize = 20_000;
 const MOST_BYTES: usize = 4 << 20;
 
-/// A longer name, or another text about a device, is cut, in characters.
+/// The length in characters to which a name, or another string about a device, is cut.
 const LONGEST_NAME: usize = 80;
 
 const COMPONENTS: [&str; 29] = [
@@ -53,7 +53,7 @@ const COMPONENTS: [&str; 29] = [
     "water_heater",
 ];
 
-/// Entities whose orders have something done, and set nothing that could be brought back.
+/// Entities whose orders have something done, and set no value that could be restored.
 const DOERS: [&str; 12] = [
     "alarm_control_panel",
     "button",
@@ -69,7 +69,7 @@ const DOERS: [&str; 12] = [
     "valve",
 ];
 
-/// Kinds of binary sensors that say what happens.
+/// Classes of binary sensors that report events.
 const HAPPENING: [&str; 15] = [
     "carbon_monoxide",
     "door",
@@ -88,16 +88,16 @@ const HAPPENING: [&str; 15] = [
     "window",
 ];
 
-/// What the descriptions say.
+/// The contents of the descriptions.
 #[derive(Debug, Default)]
 pub struct Described {
     devices: BTreeMap<String, About>,
-    /// The first device that names a topic.
+    /// For each topic, the first device that names it.
     topics: BTreeMap<String, Named>,
-    /// What is named with wildcards, by its place in `patterns`.
+    /// The topics that are named with wildcards, by their index in `patterns`.
     wild: TopicIndex<u32>,
     patterns: Vec<String>,
-    /// Of all texts that are kept.
+    /// The length of all strings that are kept.
     bytes: usize,
 }
 
@@ -108,21 +108,22 @@ struct Named {
     is_shared: bool,
 }
 
-/// What a description says about a device.
+/// The contents of the descriptions of one device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
     pub name: String,
-    /// Maker and model, as far as they are told.
+    /// The maker and the model, as far as they are given.
     pub model: Option<String>,
-    /// Home Assistant calls an entity unavailable after so long; of several the longest.
+    /// The time after which Home Assistant calls an entity unavailable. Of several entities, the
+    /// longest counts.
     pub expires_after: Option<Duration>,
-    /// Words that the monitor does not know by itself: that it is gone, and that it is there.
+    /// The payloads for "gone" and for "there", where the monitor does not know them by itself.
     pub words: [Option<String>; 2],
-    /// An availability that other devices have too: that of the gateway.
+    /// An availability that other devices have too, which is that of the gateway.
     pub gateway: Option<String>,
 }
 
-/// Whether a topic is one of Home Assistant's, and no device's.
+/// Returns whether a topic is one of Home Assistant's and not a device's.
 pub fn is_description(topic: &str) -> bool {
     let levels: Vec<&str> = topic.split('/').collect();
     match levels.as_slice() {
@@ -135,7 +136,7 @@ pub fn is_description(topic: &str) -> bool {
 }
 
 impl Described {
-    /// Reads a description; returns the topics that it names and that were not known.
+    /// Reads a description, and returns those of its topics that were not known.
     pub fn read(&mut self, topic: &str, payload: &[u8]) -> Vec<String> {
         if !is_description(topic) || payload.len() > LONGEST_PAYLOAD {
             return Vec::new();
@@ -184,13 +185,14 @@ impl Described {
                 told.filter(|told| availability_words::says(told.as_bytes()) != Some(means));
             *word = word.take().or_else(|| unknown.map(str::to_owned));
         }
-        // One word cannot mean both.
+        // One payload cannot mean both.
         if about.words[0].is_some() && about.words[0] == about.words[1] {
             about.words = [None, None];
         }
     }
 
-    /// Whether the topic was not known. An availability that two devices name is a gateway's.
+    /// Files a topic, and returns whether it was not known. An availability that two devices name
+    /// is a gateway's.
     fn file(&mut self, key: &str, topic: &str, role: TopicRole) -> bool {
         if let Some(named) = self.topics.get_mut(topic) {
             named.role = merged(named.role, role);
@@ -236,18 +238,19 @@ impl Described {
         })
     }
 
-    /// The role that a description gives a topic.
+    /// Returns the role that a description gives a topic.
     pub fn role(&self, topic: &TopicName) -> Option<TopicRole> {
         self.named(topic).filter(|named| !named.is_shared).map(|named| named.role)
     }
 
-    /// The device whose topic this is, by its key, and what was told about it.
+    /// Returns the key of the device to which a topic belongs, and the contents of its
+    /// descriptions.
     pub fn owner(&self, topic: &TopicName) -> Option<(&str, &About)> {
         let named = self.named(topic).filter(|named| !named.is_shared)?;
         Some((named.device.as_str(), self.devices.get(&named.device)?))
     }
 
-    /// Availabilities of one device each, with the key of the device.
+    /// Returns the availabilities that belong to a single device each, with the key of the device.
     pub fn availabilities(&self) -> impl Iterator<Item = (&str, &str)> {
         let own = self.topics.iter().filter(|(_, named)| !named.is_shared);
         own.filter(|(_, named)| named.role == TopicRole::Availability)
@@ -255,12 +258,13 @@ impl Described {
     }
 }
 
-/// What an order is stays one; what is an availability, too; and readings make a rhythm.
+/// Returns the role of a topic that two descriptions name. An order stays an order, an availability
+/// stays an availability, and of two kinds of contacts, readings prevail, since they make a rhythm.
 fn merged(before: TopicRole, role: TopicRole) -> TopicRole {
     if before.is_contact() && role.is_contact() { before.min(role) } else { before.max(role) }
 }
 
-/// The longest that any entity waits.
+/// Returns the longest time for which any entity waits.
 fn expires_after(entity: &Map<String, Value>) -> Option<Duration> {
     let seconds = get(entity, "exp_aft", "expire_after").and_then(Value::as_u64);
     let own = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
@@ -269,7 +273,7 @@ fn expires_after(entity: &Map<String, Value>) -> Option<Duration> {
     inner.filter_map(expires_after).max().max(own)
 }
 
-/// The first identifier, or the first connection.
+/// Returns the first identifier, or the first connection.
 fn identity(told: &Map<String, Value>) -> Option<String> {
     let first = |value: &Value| match value {
         Value::Array(values) => values.first().and_then(Value::as_str).map(str::to_owned),
@@ -284,12 +288,13 @@ fn identity(told: &Map<String, Value>) -> Option<String> {
     })
 }
 
-/// What stands for the device in a topic: the node, or the object where there is none.
+/// Returns the level that identifies the device in a topic, which is the node or, where there is
+/// none, the object.
 fn node(topic: &str) -> String {
     topic.split('/').nth(2).unwrap_or_default().to_owned()
 }
 
-/// The topics of an entity and of those inside it.
+/// Returns the topics of an entity and of the entities inside it.
 fn topics_of(
     entity: &Map<String, Value>,
     component: &str,
@@ -330,7 +335,7 @@ fn topics_of(
     }
 }
 
-/// What the topic under a key is for; `None` for a key that holds no topic.
+/// Returns the role of the topic under a key, or `None` for a key that holds no topic.
 fn role(key: &str, component: &str, entity: &Map<String, Value>) -> Option<TopicRole> {
     let is_plain = key == "t" || key == "topic";
     if !is_plain && !key.ends_with("_t") && !key.ends_with("_topic") {
@@ -351,7 +356,7 @@ fn role(key: &str, component: &str, entity: &Map<String, Value>) -> Option<Topic
         "binary_sensor" if HAPPENING.contains(&kind) => TopicRole::Event,
         "sensor" if expires_after(entity).is_some() => TopicRole::Telemetry,
         "sensor" if kind == "battery" || category == Some("diagnostic") => TopicRole::State,
-        // Entities of a device share the topics of the whole.
+        // The entities of a device share the topics of the whole device.
         "sensor" | "device" | "" => TopicRole::Telemetry,
         "binary_sensor" if expires_after(entity).is_some() => TopicRole::Telemetry,
         _ => TopicRole::State,

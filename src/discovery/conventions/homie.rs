@@ -10,11 +10,11 @@ use iotmonitor_core::machines::silence::rhythm;
 use iotmonitor_core::topic::TopicName;
 use std::time::Duration;
 
-/// So many intervals of `$stats` are waited for. With three, two lost messages in a row are an alarm,
-/// which a house has once in a month or two.
+/// The number of intervals of `$stats` that are waited for. With three, two lost messages in a row
+/// would raise an alarm, which happens in a house once in a month or two.
 const INTERVALS: u32 = 5;
 
-/// A longer interval is a mistake.
+/// The interval in seconds above which the value is taken for a mistake.
 const LONGEST_INTERVAL: u64 = 7 * 86_400;
 
 pub struct Homie;
@@ -49,7 +49,7 @@ impl Ecosystem for Homie {
     }
 }
 
-/// The role of a topic below a device.
+/// Returns the role of a topic below a device.
 pub fn role(rest: &str) -> TopicRole {
     let mut levels = rest.split('/');
     match levels.next().unwrap_or_default() {

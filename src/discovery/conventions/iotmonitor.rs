@@ -1,6 +1,6 @@
 //! Another iotmonitor, or this one as a bridge shows it: `up` every second, `availability`,
-//! `status/NAME`, `expire/NAME` and `recover/NAME` below a base topic. All of it is about devices
-//! and none of it is one. (the book of iotmonitor, "Topics")
+//! `status/NAME`, `expire/NAME` and `recover/NAME` below a base topic. All of these are about
+//! devices, and none of them is itself a device's. (the book of iotmonitor, "Topics")
 
 use super::{Claim, Ecosystem, Facts};
 use crate::discovery::traffic::Topics;

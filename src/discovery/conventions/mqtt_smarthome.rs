@@ -1,6 +1,6 @@
 //! mqtt-smarthome: `NAME/status/ITEM…` with what an interface reports, `NAME/set/ITEM…` and
-//! `NAME/get/ITEM…` for orders, `NAME/connected` with `0` as will, `1` without its hardware and `2`
-//! with it. (github.com/mqtt-smarthome/mqtt-smarthome/blob/master/Architecture.md)
+//! `NAME/get/ITEM…` for orders, and `NAME/connected` with `0` as will, `1` without its hardware and
+//! `2` with it. (github.com/mqtt-smarthome/mqtt-smarthome/blob/master/Architecture.md)
 
 use super::{Claim, Ecosystem, Facts};
 use crate::discovery::content;

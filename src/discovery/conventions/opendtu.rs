@@ -1,7 +1,7 @@
 //! OpenDTU: `dtu/status` as birth message and will, `dtu/uptime` and others in an interval, sums in
 //! `ac/…` and `dc/…`, and `SERIAL/CHANNEL/…` with what an inverter measures while the sun shines.
-//! The DTU goes on with `SERIAL/status/…` for an inverter that it no longer hears. `…/cmd/…` are
-//! orders. (opendtu.solar/firmware/mqtt_topics)
+//! The DTU continues to publish `SERIAL/status/…` for an inverter that it no longer hears.
+//! `…/cmd/…` are orders. (opendtu.solar/firmware/mqtt_topics)
 
 use super::{Claim, Ecosystem, Facts, UsualSilence, first, is_number};
 use crate::discovery::role::TopicRole;
@@ -46,7 +46,7 @@ impl Ecosystem for OpenDtu {
         if device.ends_with("/dtu") {
             return vec![format!("{device}/+")];
         }
-        // Each channel that was heard, with all that is measured there.
+        // Each channel that was heard is watched with all its readings.
         let channels = contacts.iter().filter_map(|topic| {
             let rest = topic.as_str().strip_prefix(device)?.strip_prefix('/')?;
             Some(format!("{device}/{}/+", first(rest)))

@@ -1,6 +1,6 @@
 //! OpenMQTTGateway and Theengs gateway: below a gateway's topic, `LWT`, `SYStoMQTT` every two
-//! minutes, `KINDtoMQTT` with what was received, and `BTtoMQTT/ADDRESS` for each Bluetooth device, as
-//! each gateway hears it. `commands/MQTTtoKIND/…` are orders. (docs.openmqttgateway.com)
+//! minutes, `KINDtoMQTT` with what was received, and `BTtoMQTT/ADDRESS` for each Bluetooth device
+//! that the gateway hears. `commands/MQTTtoKIND/…` are orders. (docs.openmqttgateway.com)
 
 use super::{Claim, Ecosystem, Facts, first, is_made_up_address};
 use crate::discovery::role::TopicRole;
@@ -34,7 +34,7 @@ impl Ecosystem for OpenMqttGateway {
             return None;
         }
         let id = first(id);
-        // Presence, and what a gateway says of itself.
+        // These are presence and the gateway's reports about itself.
         if id.is_empty() || kind == "SYStoMQTT" || kind == "LOGtoMQTT" {
             let role = if kind == "LOGtoMQTT" { TopicRole::Log } else { TopicRole::Telemetry };
             return Some(Claim::of(root, role));
@@ -46,7 +46,7 @@ impl Ecosystem for OpenMqttGateway {
     fn filters(&self, device: &str, contacts: &[&TopicName]) -> Vec<String> {
         let Some((kind, _)) = device.split_once("toMQTT/").filter(|(kind, _)| !kind.contains('/'))
         else {
-            // The gateway is heard with what it passes on, too.
+            // The messages that the gateway passes on are signs of its life, too.
             return vec![format!("{device}/SYStoMQTT"), format!("{device}/BTtoMQTT/+")];
         };
         let middle = format!("/{kind}toMQTT/");

@@ -1,6 +1,6 @@
 //! rtl_433: `rtl_433/HOST/events` with each telegram as JSON, `rtl_433/HOST/devices/MODEL/…/ID/VALUE`
-//! for each value of one, `states`, and `availability` as birth message and will. Tyres of passing
-//! cars are received as well. (triq.org/rtl_433/INTEGRATION)
+//! for each value of a telegram, `states`, and `availability` as birth message and will. Tyres of
+//! passing cars are received as well. (triq.org/rtl_433/INTEGRATION)
 
 use super::{Claim, Ecosystem, Facts, is_number};
 use crate::discovery::role::TopicRole;
@@ -37,7 +37,7 @@ impl Ecosystem for Rtl433 {
             });
         };
         let levels: Vec<&str> = below.split('/').collect();
-        // Model and what identifies it: numbers and short words before the value's name.
+        // A key is the model with the numbers and short words before the value's name.
         let mut end = 1;
         while levels.len() > end + 1 && is_identity(levels[end]) {
             end += 1;

@@ -1,8 +1,8 @@
 //! Shelly. The first generation has `shellies/ID/…`: a component and its number, such as `relay/0`,
 //! readings below it, `…/command` and `…/set` for orders, `online` as birth message and will, and
 //! `announce` after a start. Later ones have a prefix, by default their id: `events/rpc`,
-//! `status/COMPONENT:NUMBER`, `online`, and `rpc` and `command` for orders. Sensors on battery sleep,
-//! and say each time that they go. (shelly-api-docs.shelly.cloud)
+//! `status/COMPONENT:NUMBER`, `online`, and `rpc` and `command` for orders. Sensors on battery
+//! sleep and report themselves as gone each time. (shelly-api-docs.shelly.cloud)
 
 use super::{Claim, Ecosystem, Facts, first, generalised, last};
 use crate::discovery::content;
@@ -48,7 +48,7 @@ impl Ecosystem for Shelly {
 
     fn find<'t>(&self, topic: &'t str, roots: &BTreeSet<String>) -> Option<(String, &'t str)> {
         let (root, rest) = super::below(topic, roots)?;
-        // What is answered to somebody who asked.
+        // An empty rest is an answer to a request.
         let (root, rest) = (root.to_owned(), rest);
         (!rest.is_empty()).then_some((root, rest))
     }
@@ -66,7 +66,7 @@ impl Ecosystem for Shelly {
 
     fn filters(&self, device: &str, contacts: &[&TopicName]) -> Vec<String> {
         if device.starts_with(FIRST_GENERATION) {
-            // `relay/0/command` is an order, so that `#` would take too much.
+            // `relay/0/command` is an order, which `#` would match as well.
             return generalised(device, contacts);
         }
         vec![format!("{device}/events/rpc"), format!("{device}/status/+")]

@@ -1,5 +1,5 @@
-//! Sparkplug B: `spBv1.0/GROUP/TYPE/NODE[/DEVICE]`. An edge node says `NBIRTH`, `NDATA` and, as will,
-//! `NDEATH`, and speaks for its devices with `DBIRTH`, `DDATA` and `DDEATH`. `NCMD` and `DCMD` are
+//! Sparkplug B: `spBv1.0/GROUP/TYPE/NODE[/DEVICE]`. An edge node publishes `NBIRTH`, `NDATA` and,
+//! as will, `NDEATH`, and for its devices `DBIRTH`, `DDATA` and `DDEATH`. `NCMD` and `DCMD` are
 //! orders, and `STATE` is that of a host application. (sparkplug.eclipse.org/specification, 4)
 
 use super::{Claim, Ecosystem, Facts};
@@ -27,7 +27,7 @@ impl Ecosystem for SparkplugB {
         let role = match *kind {
             "NBIRTH" | "DBIRTH" | "NDATA" | "DDATA" => TopicRole::Telemetry,
             "NCMD" | "DCMD" => TopicRole::Request,
-            // A will is sent by the broker, and the death of a device by its node.
+            // A will is published by the broker, and the death of a device by its node.
             _ => TopicRole::Description,
         };
         let edge = format!("{root}/{group}/{node}");
@@ -46,7 +46,7 @@ impl Ecosystem for SparkplugB {
         };
         let levels: Vec<&str> = rest.split('/').collect();
         match levels.as_slice() {
-            // What it says for its devices shows that it is there.
+            // The messages that a node publishes for its devices show that it is there.
             [group, node] => ["NBIRTH", "NDATA", "DBIRTH", "DDATA"]
                 .map(|kind| {
                     let devices = if kind.starts_with('D') { "/+" } else { "" };

@@ -1,5 +1,5 @@
 //! Tasmota: `FullTopic` is `%prefix%/%topic%/` or another order of the two, with levels beside them;
-//! the prefixes are `cmnd` to the device, `stat` its answers, `tele` its telemetry. One level
+//! the prefixes are `cmnd` for orders, `stat` for answers and `tele` for telemetry. One level
 //! follows: `STATE` and `SENSOR` each TelePeriod, `LWT`, and `INFO1` to `INFO3` after a start.
 //! `tasmota/discovery/MAC/config` describes a device. (tasmota.github.io/docs/MQTT)
 
@@ -11,10 +11,11 @@ use std::collections::BTreeSet;
 
 const PREFIXES: [&str; 3] = ["tele", "stat", "cmnd"];
 
-/// What only Tasmota sends below `tele`.
+/// Levels that only Tasmota uses below `tele`.
 const SIGNS: [&str; 7] = ["LWT", "STATE", "SENSOR", "INFO1", "INFO2", "INFO3", "UPTIME"];
 
-/// Orders that bring a value back when they are given again. All others ask, or do something.
+/// Orders that restore a value when they are repeated. All others ask for something, or have
+/// something done.
 const SETTINGS: [&str; 20] = [
     "power",
     "dimmer",
@@ -51,7 +52,7 @@ impl Ecosystem for Tasmota {
         roots.contains(&device).then_some((device, topic))
     }
 
-    /// A device that was given another order of the levels is the same one.
+    /// Claims a topic. A device whose levels were put in another order is the same device.
     fn claim(&self, root: &str, topic: &str, _facts: Facts<'_>) -> Option<Claim> {
         let (_, prefix, what) = split(topic)?;
         let role = match (prefix, what) {
@@ -80,7 +81,7 @@ impl Ecosystem for Tasmota {
     }
 }
 
-/// Stands for the prefix in a layout.
+/// The placeholder for the prefix in a layout.
 const PREFIX: &str = "%prefix%";
 
 fn is_setting(command: &str) -> bool {
@@ -88,7 +89,7 @@ fn is_setting(command: &str) -> bool {
     SETTINGS.contains(&name.as_str())
 }
 
-/// The levels before the last with the prefix marked.
+/// Returns the levels before the last with the placeholder for the prefix.
 fn layout(topic: &str) -> Option<String> {
     let (before, _) = topic.rsplit_once('/')?;
     let at = before.split('/').position(|level| PREFIXES.contains(&level))?;
@@ -97,7 +98,7 @@ fn layout(topic: &str) -> Option<String> {
     Some(levels.join("/"))
 }
 
-/// The levels before the last without the prefix, the prefix, and the last level.
+/// Returns the levels before the last without the prefix, the prefix, and the last level.
 fn split(topic: &str) -> Option<(String, &str, &str)> {
     let (before, what) = topic.rsplit_once('/')?;
     let prefix = before.split('/').find(|level| PREFIXES.contains(level))?;

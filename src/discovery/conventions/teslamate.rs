@@ -1,6 +1,6 @@
-//! TeslaMate: `teslamate[/NAMESPACE]/cars/ID/…`, published when it changes. `state` is what the car
-//! does, such as `online`, `asleep` or `offline`; `healthy` is about the logger's view of it. A car
-//! that sleeps says nothing for days. (docs.teslamate.org/docs/integrations/mqtt)
+//! TeslaMate: `teslamate[/NAMESPACE]/cars/ID/…`, each published when it changes. `state` is the
+//! state of the car, such as `online`, `asleep` or `offline`, and `healthy` is about the logger's
+//! view of it. A sleeping car is silent for days. (docs.teslamate.org/docs/integrations/mqtt)
 
 use super::{Claim, Ecosystem, Facts, UsualSilence};
 use crate::discovery::role::TopicRole;

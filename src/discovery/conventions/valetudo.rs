@@ -22,7 +22,7 @@ impl Ecosystem for Valetudo {
         let role = match homie::role(rest) {
             _ if what == "command" || what == "go" || what == "start" => TopicRole::Request,
             TopicRole::Telemetry if what.starts_with("set") => TopicRole::Request,
-            // To set a robot's operation is to send it off.
+            // Setting a robot's operation sends it off.
             TopicRole::Order => TopicRole::Request,
             _ if rest.starts_with("MapData/") => TopicRole::State,
             role => role,

@@ -1,6 +1,7 @@
-//! WLED: below a device's topic, `g`, `c` and `v` with brightness, colour and all of it when it
-//! changes, and `status` as birth message and will. The device's topic itself, `col` and `api` are
-//! orders, as are those of the group, by default `wled/all`. (kno.wled.ge/interfaces/mqtt)
+//! WLED: below a device's topic, `g`, `c` and `v` with the brightness, the colour and the whole
+//! state whenever it changes, and `status` as birth message and will. The device's topic itself,
+//! `col` and `api` are orders, as are those of the group, by default `wled/all`.
+//! (kno.wled.ge/interfaces/mqtt)
 
 use super::{Claim, Ecosystem, Facts, last};
 use crate::discovery::role::TopicRole;
@@ -30,7 +31,7 @@ impl Ecosystem for Wled {
         if let Some((root, rest)) = super::below(topic, roots) {
             return Some((root.to_owned(), rest));
         }
-        // The group beside any device.
+        // The group's topic is not below that of any device.
         let (before, rest) = topic
             .split_once("/all")
             .filter(|(_, rest)| rest.is_empty() || rest.starts_with('/'))?;

@@ -1,7 +1,7 @@
-//! Zigbee2MQTT: below a base topic each device has its friendly name, which may hold slashes, and
-//! there its JSON; `…/availability` where that is switched on; `…/set` and `…/get` are orders. The
-//! bridge itself is `bridge/state`, `bridge/health`, `bridge/devices` and more. Groups have names
-//! like devices. (zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages)
+//! Zigbee2MQTT: below a base topic, each device publishes JSON under its friendly name, which may
+//! contain slashes, and `…/availability` where that is switched on; `…/set` and `…/get` are orders.
+//! The bridge itself has `bridge/state`, `bridge/health`, `bridge/devices` and more. Groups have
+//! names like devices. (zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages)
 
 use super::{Claim, Ecosystem, Facts, UsualSilence, last};
 use crate::discovery::role::TopicRole;
@@ -12,19 +12,19 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// By these the bridge is known.
+/// The topics by which a bridge is recognised.
 const SIGNS: [&str; 3] = ["/bridge/state", "/bridge/info", "/bridge/devices"];
 
-/// How long Zigbee2MQTT itself waits for a device on battery before it calls it offline.
+/// The time for which Zigbee2MQTT itself waits for a device on battery before it calls it offline.
 const ON_BATTERY: UsualSilence = UsualSilence::Lasts(
     Duration::from_secs(25 * 3_600),
     "Zigbee2MQTT itself waits so long for a device on battery",
 );
 
-/// Names are remembered up to this number.
+/// The maximum number of names that are remembered.
 const MOST_NAMES: usize = 10_000;
 
-/// A longer list of devices is not read, in bytes.
+/// The length in bytes above which a list of devices is not read.
 const LONGEST_LIST: usize = 16 << 20;
 
 /// The devices and groups of each bridge, by its base topic, as it lists them.
@@ -34,7 +34,7 @@ pub struct Roster {
     count: usize,
 }
 
-/// What is told of a name.
+/// The entry of a name in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Listed {
     is_group: bool,
@@ -51,7 +51,7 @@ struct Entry {
 }
 
 impl Roster {
-    /// Reads a list; returns the topics of the devices in it.
+    /// Reads a list, and returns the topics of the devices in it.
     pub fn read(&mut self, topic: &str, payload: &[u8]) -> Vec<String> {
         let devices = topic.strip_suffix("/bridge/devices");
         let Some(base) = devices.or_else(|| topic.strip_suffix("/bridge/groups")) else {
@@ -82,7 +82,7 @@ impl Roster {
         topics
     }
 
-    /// The longest name that a topic below the base begins with.
+    /// Returns the longest name with which a topic below the base begins.
     fn name<'a>(&self, base: &str, rest: &'a str) -> Option<(&'a str, Listed)> {
         let names = self.names.get(base)?;
         let ends = rest.rmatch_indices('/').map(|(at, _)| at);
@@ -125,7 +125,7 @@ impl Ecosystem for Zigbee2Mqtt {
             return Some(Claim::new(bridge, last(base), role));
         }
         let listed = facts.roster.name(base, rest);
-        // A group, and what is on a complete list neither as a device nor as a group.
+        // This is a group, or a name that a complete list has neither as a device nor as a group.
         if listed.map_or(facts.roster.lists_devices(base), |(_, listed)| listed.is_group) {
             return Some(Claim::nobody());
         }
@@ -144,7 +144,8 @@ impl Ecosystem for Zigbee2Mqtt {
     }
 
     fn filters(&self, device: &str, _contacts: &[&TopicName]) -> Vec<String> {
-        // A bridge from version 2.2 on says in an interval how it is; earlier ones only have a will.
+        // A bridge from version 2.2 on reports its health at an interval; earlier ones only have a
+        // will.
         if device.ends_with("/bridge") { Vec::new() } else { vec![device.to_owned()] }
     }
 
@@ -154,7 +155,7 @@ impl Ecosystem for Zigbee2Mqtt {
     }
 }
 
-/// What a device says with its JSON.
+/// Returns the role of a device's JSON.
 fn said(traffic: Option<&Traffic>) -> TopicRole {
     let content = traffic.map(|traffic| traffic.content).unwrap_or_default();
     if content.measures {
@@ -168,7 +169,8 @@ fn said(traffic: Option<&Traffic>) -> TopicRole {
     }
 }
 
-/// The name of a device that no list names: all before a level that only follows names.
+/// Returns the name of a device that no list contains: everything before a level that only follows
+/// names.
 fn unlisted(rest: &str) -> &str {
     let followers = ["/availability", "/set", "/get"];
     let ends = followers.iter().filter_map(|follower| {

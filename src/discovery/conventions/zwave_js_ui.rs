@@ -10,10 +10,10 @@ use iotmonitor_core::topic::TopicName;
 
 const CLIENTS: &str = "/_CLIENTS/";
 
-/// What follows a node's name, beside numbers of command classes.
+/// Levels that follow a node's name, apart from numbers of command classes.
 const FOLLOWERS: [&str; 4] = ["status", "lastActive", "nodeinfo", "statistics"];
 
-/// Beginnings of command classes with names.
+/// Beginnings of the names of command classes.
 const CLASSES: [&str; 22] = [
     "sensor_",
     "switch_",
