@@ -1,8 +1,8 @@
-//! What fuzzing tries with bytes of any kind: each function takes them in as the program would and
-//! compares the outcome with a naive reading of the rules.
+//! The targets of fuzzing. Each function processes arbitrary bytes as the program would, and
+//! compares the result with a naive implementation of the rules.
 //!
-//! `fuzz/` has a target for each, and the tests below replay what it has collected. Built for
-//! fuzzing and for tests alone.
+//! `fuzz/` has a target for each function, and the tests below replay the inputs that it has
+//! collected. The module is built only for fuzzing and for tests.
 
 use crate::config::{self, ConfigErrors, Environment, time_span};
 use bytes::Bytes;
@@ -15,10 +15,10 @@ use std::time::Duration;
 pub use crate::mqtt::fuzz_packets as packets;
 pub use crate::store::fuzz_records as records;
 
-/// Takes bytes, and panics when something does not hold.
+/// A function that processes bytes, and panics if an assertion does not hold.
 pub type FuzzTarget = fn(&[u8]);
 
-/// Every function by the name of its target and of its collection.
+/// Every function by the name of its target, which is also that of its collection of inputs.
 pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("config", config),
     ("packets", packets),
@@ -28,7 +28,8 @@ pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("unit_names", unit_names),
 ];
 
-/// A configuration file: it is taken, or each of its errors has a place in it and shows.
+/// Tests a configuration file: it is accepted, or each of its errors has a place in it and can be
+/// displayed.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match config::parse(text, Path::new("/etc/iotmonitor/config.toml"), &Environment::default()) {
@@ -43,7 +44,7 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A filter in the first line and a topic name in the rest.
+/// Tests a filter in the first line against a topic name in the rest.
 pub fn topics(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (filter, name) = (&data[..end], data.get(end + 1..).unwrap_or_default());
@@ -58,7 +59,7 @@ pub fn topics(data: &[u8]) {
     if matches {
         assert!(name.as_str().starts_with(filter.literal_prefix()));
     }
-    // Among others, so that the index has branches.
+    // The filter is inserted among others, since the index should have branches.
     let mut index = TopicIndex::new();
     let others = ["#", "+/+", "a/b", "a/#", "/", "$SYS/#"];
     for (at, other) in others.iter().enumerate() {
@@ -78,7 +79,8 @@ pub fn topics(data: &[u8]) {
     assert_eq!(found, expected);
 }
 
-/// A name: its unit's name has an agent's form, and unescaped as systemd does it is the name again.
+/// Tests a name: its unit's name has the form of an agent's, and is the name again once it is
+/// unescaped as systemd does it.
 pub fn unit_names(data: &[u8]) {
     let Ok(name) = std::str::from_utf8(data) else { return };
     let Ok(unit) = UnitName::for_agent("iotmonitor", name) else {
@@ -93,7 +95,8 @@ pub fn unit_names(data: &[u8]) {
     assert_eq!(naive::unescape(escaped), name.as_bytes());
 }
 
-/// A time span: one that is read is written so that it is read as the same, to the microsecond.
+/// Tests a time span: one that can be read is written in a form that is read as the same span, to
+/// the microsecond.
 pub fn time_spans(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(span) = time_span::parse(text) else { return };
@@ -105,7 +108,7 @@ pub fn time_spans(data: &[u8]) {
     }
 }
 
-/// The rules once more, written for being read and not for being quick.
+/// A second implementation of the rules, which is written to be readable and not to be fast.
 mod naive {
     /// MQTT 5, 4.7.
     pub fn is_name(name: &[u8]) -> bool {

@@ -1,15 +1,18 @@
 //! iotmonitor watches MQTT devices, restores their states, and supervises helper programs (agents).
 //!
 //! `ARCHITECTURE.md`, in the root of the repository, has the bird's-eye view, the code map, the
-//! invariants, and the way of a message and of an alert through the program. In short: adapters turn what
-//! happens into an [`Event`](iotmonitor_core::model::event::Event); the one loop in [`daemon`] hands it and the
-//! time to [`Monitor::handle`](iotmonitor_core::monitor::Monitor::handle), has the adapters carry the
-//! returned [`Action`](iotmonitor_core::model::action::Action)s out, and sleeps until the monitor's next deadline.
+//! invariants, and the way of a message and of an alert through the program. In short, adapters
+//! turn whatever happens into an [`Event`](iotmonitor_core::model::event::Event). The only loop, in
+//! [`daemon`], passes the event and the time to
+//! [`Monitor::handle`](iotmonitor_core::monitor::Monitor::handle), has the adapters carry out the
+//! returned [`Action`](iotmonitor_core::model::action::Action)s, and sleeps until the monitor's
+//! next deadline.
 
-// No input, no fault and no race may end the process: what cannot go on is an error or an alert.
+// No input, no fault and no race may end the process. Whatever cannot continue becomes an error or
+// an alert.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 #![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
-// They end the process when nobody reads it any more: `cli::output` prints.
+// These macros end the process when nobody reads its output any more. `cli::output` prints instead.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod bus;

@@ -1,6 +1,7 @@
-//! What the original iotmonitor left behind: its database of states and its configuration.
+//! Reads the files that the original iotmonitor left behind: its database of states and its
+//! configuration.
 //!
-//! Both are only read, never changed.
+//! Neither is ever changed.
 
 pub mod configuration;
 pub mod database;

@@ -1,9 +1,9 @@
 //! Topic names and topic filters as types, with the rules of the MQTT standard.
 //!
 //! Everything that holds a [`TopicName`] or a [`TopicFilter`] may rely on the rules below having
-//! been checked once, at construction. Matching one filter against one name is here; matching one
-//! name against many filters is the duty of [`index`]. The `$share/` prefix has no
-//! meaning here, since the monitor never subscribes with it.
+//! been checked once, at construction. This module matches one filter against one name, and
+//! [`index`] matches one name against many filters. The `$share/` prefix has no meaning here, since
+//! the monitor never subscribes with it.
 
 pub mod index;
 
@@ -12,22 +12,23 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest topic in bytes: its length travels as a two-byte integer (MQTT 5, 1.5.4).
+/// The maximum length of a topic in bytes, since the length is sent as a two-byte integer (MQTT 5,
+/// 1.5.4).
 pub const MAX_TOPIC_BYTES: usize = 65_535;
 
-/// A topic name: what a message is published to. Not empty, no wildcard, no NUL, at most
-/// [`MAX_TOPIC_BYTES`] (MQTT 5, 4.7.3).
+/// A topic name, to which a message is published. It is not empty, contains neither a wildcard nor
+/// NUL, and has at most [`MAX_TOPIC_BYTES`] (MQTT 5, 4.7.3).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicName(Bytes);
 
-/// A topic filter: what a subscription asks for. `+` stands for one whole level, `#` for the
-/// rest, as last level only (MQTT 5, 4.7.1). Copies share one string, since the plan of
-/// subscriptions and the store name each filter of a fleet again.
+/// A topic filter, for which a subscription asks. `+` stands for one whole level, and `#`, which
+/// may only be the last level, for the rest (MQTT 5, 4.7.1). Copies share one string, since the
+/// plan of subscriptions and the store hold each filter of a fleet once more.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TopicFilter(Arc<str>);
 
-/// Why a string is not a topic name or not a topic filter.
+/// The reason why a string is not a topic name or not a topic filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     #[error("a topic may not be empty")]
@@ -52,10 +53,10 @@ impl TopicName {
     /// Checks a topic that arrived in a packet, without copying it.
     ///
     /// # Errors
-    /// When the bytes break a rule for topic names.
+    /// Returns an error if the bytes break a rule for topic names.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, TopicError> {
         let text = std::str::from_utf8(&bytes).map_err(|_| TopicError::NotUtf8)?;
-        // All bytes are looked at in one pass, which every message pays for.
+        // All bytes are examined in a single pass, because every message incurs this cost.
         let is_special = |byte: &u8| matches!(byte, 0 | b'+' | b'#');
         let has_special = bytes.iter().fold(false, |any, byte| any | is_special(byte));
         if has_special || bytes.is_empty() || bytes.len() > MAX_TOPIC_BYTES {
@@ -68,7 +69,7 @@ impl TopicName {
     /// Checks a topic written by a person or built by the program.
     ///
     /// # Errors
-    /// When the string breaks a rule for topic names.
+    /// Returns an error if the string breaks a rule for topic names.
     pub fn new(text: impl Into<String>) -> Result<Self, TopicError> {
         Self::from_bytes(Bytes::from(text.into()))
     }
@@ -78,20 +79,20 @@ impl TopicName {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Whether this topic is `base` itself or lies below it.
+    /// Returns whether this topic is `base` itself or lies below it.
     #[must_use]
     pub fn is_below(&self, base: &TopicName) -> bool {
         self.0.strip_prefix(base.0.as_ref()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
-    /// The filter that matches this topic and no other; `None` for what only looks like a shared
-    /// subscription.
+    /// Returns the filter that matches this topic and no other, or `None` if the topic looks like a
+    /// shared subscription.
     #[must_use]
     pub fn as_filter(&self) -> Option<TopicFilter> {
         TopicFilter::new(self.as_str()).ok()
     }
 
-    /// A copy that does not keep the packet it arrived in alive.
+    /// Returns a copy that does not keep alive the packet in which the topic arrived.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self(Bytes::copy_from_slice(&self.0))
@@ -100,7 +101,7 @@ impl TopicName {
 
 impl TopicFilter {
     /// # Errors
-    /// When the string breaks a rule for topic filters.
+    /// Returns an error if the string breaks a rule for topic filters.
     pub fn new(text: impl Into<String>) -> Result<Self, TopicError> {
         let text = text.into();
         check_length_and_nul(&text)?;
@@ -124,8 +125,8 @@ impl TopicFilter {
         &self.0
     }
 
-    /// Whether the filter matches the name (MQTT 5, 4.7.2: a leading wildcard does not match a
-    /// topic that begins with `$`; 4.7.1.2: `a/#` matches `a` too).
+    /// Returns whether the filter matches the name. A leading wildcard does not match a topic that
+    /// begins with `$` (MQTT 5, 4.7.2), and `a/#` matches `a`, too (4.7.1.2).
     #[must_use]
     pub fn matches(&self, name: &TopicName) -> bool {
         let name = name.as_str();
@@ -145,8 +146,9 @@ impl TopicFilter {
         levels.next().is_none()
     }
 
-    /// Whether every topic that `other` matches is matched by this filter too. Of `+/#` and
-    /// `/+/#`, which match all that `#` and `/#` do, it is not said that they cover these.
+    /// Returns whether this filter, too, matches every topic that `other` matches. As an exception,
+    /// `+/#` and `/+/#` are not reported as covering `#` and `/#`, although they match everything
+    /// that these match.
     #[must_use]
     pub fn covers(&self, other: &TopicFilter) -> bool {
         if other.0.starts_with('$') && self.0.starts_with(['+', '#']) {
@@ -166,8 +168,8 @@ impl TopicFilter {
         levels.next().is_none()
     }
 
-    /// Whether a topic can match both filters. A leading wildcard counts as matching topics that
-    /// begin with `$`, since not every broker keeps these apart.
+    /// Returns whether a topic can match both filters. A leading wildcard counts as matching topics
+    /// that begin with `$`, since not every broker makes this distinction.
     #[must_use]
     pub fn overlaps(&self, other: &TopicFilter) -> bool {
         let (mut levels, mut others) = (self.0.split('/'), other.0.split('/'));
@@ -180,8 +182,8 @@ impl TopicFilter {
         }
     }
 
-    /// The part before the first wildcard: every topic that matches starts with it, but for
-    /// `a/#`, which matches `a` as well and therefore gives `a`.
+    /// Returns the part before the first wildcard, with which every matching topic begins. For
+    /// `a/#`, it is `a`, because this filter matches `a` as well.
     #[must_use]
     pub fn literal_prefix(&self) -> &str {
         let end = self.0.find(['+', '#']).unwrap_or(self.0.len());

@@ -1,13 +1,15 @@
-//! The original's configuration, whose keys are read unchanged, but whose topics were no filters: it
-//! took what is written for the beginning of each topic that is meant.
+//! Adapts the original's configuration. Its keys are read unchanged, but its topics were not
+//! filters: the original matched every topic that begins with the configured string.
 
 use toml::de::{DeTable, DeValue};
 
-/// Keys whose topics were beginnings; a hello was compared in whole.
+/// The keys whose topics were matched by their beginning. The topic of a hello was compared as a
+/// whole.
 const KEYS: [&str; 2] = ["watchTopics", "stateTopics"];
 
-/// The text with filters that take what the original took, level by level, and the topics that
-/// were changed. The rest stays as it is, with its comments; so does a text that is not TOML.
+/// Returns the configuration with filters that match what the original matched, level by level, and
+/// the topics that were changed. Everything else remains as it is, including comments, and so does
+/// a string that is not TOML.
 #[must_use]
 pub fn adapted(text: &str) -> (String, Vec<String>) {
     let (root, _) = DeTable::parse_recoverable(text);

@@ -1,8 +1,9 @@
-//! The states that the original recorded: a LevelDB in its working directory, `iotdb.leveldb`, whose
-//! keys are topics and whose values are payloads. It knows neither QoS nor times.
+//! Reads the states that the original recorded. They are in a LevelDB in its working directory,
+//! `iotdb.leveldb`, whose keys are topics and whose values are payloads. It contains neither QoS
+//! nor times.
 //!
-//! To open a LevelDB with a library is to change it: its log is replayed and its files are renewed.
-//! Here its files are only read, which leaves the way back open.
+//! Opening a LevelDB with a library would change it, since its log is replayed and its files are
+//! rewritten. Here, its files are only read, and the original can still be used afterwards.
 
 use super::leveldb::{self, CURRENT, Damage, DatabaseFiles, What};
 use iotmonitor_core::topic::TopicName;
@@ -16,26 +17,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The database's name in the original's working directory.
 const NAME: &str = "iotdb.leveldb";
 
-/// The file that a LevelDB's user holds locked.
+/// The file that a process locks while it uses a LevelDB.
 const LOCK: &str = "LOCK";
 
-/// More than a house's states ever took, in bytes: a larger one is none of the original's.
+/// The size in bytes above which a database is not taken for one of the original's. The states of a
+/// house have never needed as much.
 const LARGEST: u64 = 1 << 30;
 
-/// All that a database held.
+/// Everything that a database contained.
 #[derive(Debug)]
 pub struct States {
-    /// In the order of their topics.
+    /// The states in the order of their topics.
     pub states: Vec<(TopicName, Vec<u8>)>,
-    /// When the last of them can have been recorded at the latest, since the Unix epoch.
+    /// The latest possible time at which the last of them was recorded, since the Unix epoch.
     pub time: Duration,
-    /// Keys that are not topics.
+    /// The number of keys that are not topics.
     pub passed_over: usize,
-    /// What could not be read; the states in it are missing, or have an older value.
+    /// The parts that could not be read. Their states are missing or have an older value.
     pub damage: Vec<Damage>,
 }
 
-/// Why a database cannot be read.
+/// The reason why a database cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     #[error(
@@ -51,12 +53,13 @@ pub enum DatabaseError {
     TooLarge(PathBuf),
 }
 
-/// Reads the database in the original's working directory, or the one that is named itself.
+/// Reads the database in the original's working directory, or the one that is `directory` itself.
 ///
-/// What is damaged is left out, and told.
+/// Damaged parts are left out and reported.
 ///
 /// # Errors
-/// When there is none, or it is in use, or a file is not for this user to read.
+/// Returns an error if there is no database, if it is in use, or if this user may not read one of
+/// its files.
 pub fn read(directory: &Path) -> Result<States, DatabaseError> {
     let candidates = [directory.join(NAME), directory.to_owned()];
     let found = candidates.into_iter().find(|path| path.join(CURRENT).is_file());
@@ -75,7 +78,7 @@ pub fn read(directory: &Path) -> Result<States, DatabaseError> {
     Ok(read)
 }
 
-/// LevelDB holds a lock on one of its files as long as it is open.
+/// Returns an error if the database is in use. An open LevelDB holds a lock on one of its files.
 fn refuse_in_use(path: &Path) -> Result<(), DatabaseError> {
     let Ok(file) = File::open(path.join(LOCK)) else { return Ok(()) };
     let mut lock = libc::flock {
@@ -85,7 +88,7 @@ fn refuse_in_use(path: &Path) -> Result<(), DatabaseError> {
         l_len: 0,
         l_pid: 0,
     };
-    // A file system without locks holds none.
+    // A file system that does not support locks has none.
     let asked = fcntl(&file, FcntlArg::F_GETLK(&mut lock));
     if asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short {
         return Err(DatabaseError::InUse { path: path.to_owned(), pid: lock.l_pid });
@@ -93,7 +96,8 @@ fn refuse_in_use(path: &Path) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// The files, when the last of them was written, and what the disk does not give back.
+/// Returns the files, the time at which the last of them was written, and the files that the disk
+/// failed to read.
 fn files(path: &Path) -> Result<(DatabaseFiles, Duration, Vec<Damage>), DatabaseError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
@@ -114,7 +118,7 @@ fn files(path: &Path) -> Result<(DatabaseFiles, Duration, Vec<Damage>), Database
         newest = newest.max(metadata.modified().unwrap_or_else(|_| SystemTime::now()));
         let bytes = match fs::read(&file) {
             Ok(bytes) => Some(bytes),
-            // A worn-out card holds the other files still.
+            // The other files on a worn-out card may still be readable.
             Err(error) if error.raw_os_error() == Some(libc::EIO) => {
                 let what = What::Unreadable(error.to_string());
                 damage.push(Damage { file: name.to_owned(), what });

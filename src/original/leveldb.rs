@@ -1,8 +1,8 @@
 //! Reads a LevelDB from its files, and reports what cannot be read.
 //!
 //! The library `rusty-leveldb` silently skips each block whose checksum is wrong, and a whole table
-//! whose index is damaged. Here every checksum is verified, and failures are counted. The module is
-//! pure: from bytes to entries (google/leveldb, doc/impl.md).
+//! whose index is damaged. Here, every checksum is verified, and failures are reported. The module
+//! is pure: it turns bytes into entries (google/leveldb, doc/impl.md).
 //!
 //! Only the bytewise comparator is supported.
 
@@ -18,10 +18,11 @@ use std::fmt;
 /// The file that names the manifest in force.
 pub const CURRENT: &str = "CURRENT";
 
-/// The files of a database by their names; `None` is one that could not be read, which is known.
+/// The files of a database by their names. `None` is a file whose failure to be read has been
+/// reported already.
 pub type DatabaseFiles = BTreeMap<String, Option<Vec<u8>>>;
 
-/// What a database held, and what of it is lost.
+/// The contents of a database, and the parts of it that are lost.
 #[derive(Debug, Default)]
 pub struct Contents {
     pub entries: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -37,16 +38,16 @@ pub struct Damage {
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// The system could not read it; its words.
+    /// The system could not read the file, and reported this error.
     Unreadable(String),
     Missing,
-    /// A table without its index holds nothing that can be found.
+    /// The index of a table, without which none of its entries can be found.
     Index,
-    /// A block of a table, by the byte where it begins.
+    /// A block of a table, by the offset at which it begins.
     Block(u64),
-    /// A record of a log, by the byte where it begins.
+    /// A record of a log, by the offset at which it begins.
     Record(u64),
-    /// The manifest, without which nobody knows which tables are in force.
+    /// The manifest, without which it is unknown which tables are in force.
     Manifest,
 }
 
@@ -66,10 +67,10 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Where a key was written last: its number, and its value unless it was deleted.
+/// For each key, the sequence number of its last write, and its value unless it was deleted.
 type Entries = BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>;
 
-/// Reads all that can be read.
+/// Reads everything that can be read.
 #[must_use]
 pub fn read(files: &DatabaseFiles) -> Contents {
     let mut reading = Reading { files, entries: Entries::new(), damage: Vec::new() };
@@ -101,7 +102,7 @@ impl Reading<'_> {
         self.damage.push(Damage { file: file.to_owned(), what });
     }
 
-    /// Which tables and logs are in force; `None` where nobody knows it any more.
+    /// Returns the tables and logs in force, or `None` where this is unknown.
     fn manifest(&mut self) -> Option<Manifest> {
         let files = self.files;
         let current = files.get(CURRENT).and_then(Option::as_deref);
@@ -128,7 +129,7 @@ impl Reading<'_> {
         None
     }
 
-    /// The tables in force, or all that are there.
+    /// Returns the tables in force, or all that exist if it is unknown which are in force.
     fn tables(&self, manifest: Option<&Manifest>) -> Vec<u64> {
         match manifest {
             Some(manifest) => manifest.tables().collect(),
@@ -142,7 +143,7 @@ impl Reading<'_> {
             self.report(&format!("{number:06}.{}", TABLES[0]), What::Missing);
             return;
         };
-        // What could not be read is told already.
+        // A file that could not be read has been reported already.
         let Some(Some(bytes)) = files.get(name) else { return };
         let entries = &mut self.entries;
         let lost = table::entries(bytes, |key, value| put_internal(entries, key, value));
@@ -170,7 +171,7 @@ impl Reading<'_> {
 
 const TABLES: [&str; 2] = ["ldb", "sst"];
 
-/// The files with these endings, by their numbers.
+/// Returns the files with these endings, by their numbers.
 fn numbered<'a>(
     files: &'a DatabaseFiles,
     endings: &'a [&str],
@@ -181,7 +182,7 @@ fn numbered<'a>(
     })
 }
 
-/// Whether a file of this name belongs to a database and holds something.
+/// Returns whether a file of this name belongs to a database and contains data.
 #[must_use]
 pub fn is_data(name: &str) -> bool {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -191,7 +192,7 @@ pub fn is_data(name: &str) -> bool {
 const VALUE: u64 = 1;
 const DELETION: u64 = 0;
 
-/// What was written last counts.
+/// Adds an entry unless a later one with the same key is known.
 fn put(entries: &mut Entries, key: &[u8], sequence: u64, value: Option<&[u8]>) {
     let known = entries.get(key).map(|(sequence, _)| *sequence);
     if known.is_none_or(|known| known <= sequence) {
@@ -199,7 +200,8 @@ fn put(entries: &mut Entries, key: &[u8], sequence: u64, value: Option<&[u8]>) {
     }
 }
 
-/// A key of a table ends with its number and its kind. `None` for one that does not.
+/// Adds an entry of a table, whose key ends with its sequence number and its kind. Returns `None`
+/// if it does not.
 fn put_internal(entries: &mut Entries, key: &[u8], value: &[u8]) -> Option<()> {
     let (key, tail) = key.split_last_chunk::<8>()?;
     let tail = u64::from_le_bytes(*tail);
@@ -212,7 +214,8 @@ fn put_internal(entries: &mut Entries, key: &[u8], value: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// The entries of a log's record (google/leveldb, db/write_batch.cc). `None` where it breaks off.
+/// Adds the entries of a log's record (google/leveldb, db/write_batch.cc). Returns `None` if it
+/// breaks off.
 fn put_batch(entries: &mut Entries, batch: &log::Record) -> Option<()> {
     let mut bytes = coding::Bytes(&batch.data);
     let sequence = bytes.fixed64()?;

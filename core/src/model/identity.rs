@@ -1,5 +1,5 @@
-//! The names under which a monitor acts, and where. They determine what it leaves behind when they
-//! change.
+//! The names under which a monitor acts, and the place where it does. They determine what it leaves
+//! behind when they change.
 //!
 //! The store keeps the identity under which it was last used, and each former one until everything
 //! that it left behind has been removed by [`crate::machines::takedown`].
@@ -16,14 +16,14 @@ pub struct Identity {
     pub machine: Option<String>,
     pub client_id: String,
     pub base_topic: String,
-    /// Where the devices were described for Home Assistant.
+    /// The prefix below which the devices were described for Home Assistant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery_prefix: Option<String>,
     pub server: String,
 }
 
 impl Identity {
-    /// The identity of a monitor with this configuration.
+    /// Returns the identity of a monitor with this configuration.
     #[must_use]
     pub fn of(spec: &MonitorSpec) -> Self {
         Self {
@@ -35,14 +35,15 @@ impl Identity {
         }
     }
 
-    /// Whether both are known to be of different machines.
+    /// Returns whether both are known to be of different machines.
     #[must_use]
     pub fn is_of_another_machine(&self, other: &Self) -> bool {
         self.machine.is_some() && other.machine.is_some() && self.machine != other.machine
     }
 
-    /// Whether a monitor under the one leaves nothing that one under the other would not see to.
-    /// Home Assistant's prefix is seen to wherever the clientid is the same.
+    /// Returns whether a monitor with this identity takes care of everything that one with the
+    /// former identity has left behind. Home Assistant's prefix is taken care of wherever the
+    /// clientid is the same.
     #[must_use]
     pub fn takes_over_from(&self, former: &Self) -> bool {
         (&self.client_id, &self.base_topic, &self.server)
@@ -68,7 +69,7 @@ pub struct Former {
 }
 
 impl Former {
-    /// Whether nothing is left to do.
+    /// Returns whether nothing is left to do.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.units_done && self.broker_done
@@ -78,10 +79,10 @@ impl Former {
 /// The identities that the store keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityRecord {
-    /// `None` in a store that was never used.
+    /// The identity in use, or `None` in a store that was never used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Identity>,
-    /// The oldest first.
+    /// The former identities, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
     /// Whether an instance uses the main monitor's names by default.

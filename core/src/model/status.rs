@@ -1,26 +1,26 @@
-//! The JSON of a device's status: the retained `status/NAME`, the answers over HTTP and what
-//! `iotmonitor status --json` prints are all written from here.
+//! The JSON of a device's status. It is used for the retained `status/NAME`, for the answers over
+//! HTTP, and for the output of `iotmonitor status --json`.
 
 use crate::model::view::{AgentView, DeviceView};
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
-/// A device or agent. [`DeviceStatus::published`] leaves out what changes without a change of the
-/// state, or concerns this host alone.
+/// The status of a device or agent. [`DeviceStatus::published`] leaves out values that change
+/// without a change of the state, or that concern only this host.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceStatus<'a> {
     name: &'a str,
     kind: &'static str,
     state: &'static str,
-    /// Why there is an alarm.
+    /// The reason for the alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    /// Unix seconds of the last change of `state`.
+    /// The time of the last change of `state`, in Unix seconds.
     since: u64,
-    /// Unix seconds; `null` if there never was one.
+    /// The time of the last contact in Unix seconds, or `null` if there never was one.
     last_contact: Option<u64>,
-    /// Seconds; 0 never expires.
+    /// The timeout in seconds. With 0, the watch never expires.
     watch_time_out: JsonSeconds,
     #[serde(skip_serializing_if = "Option::is_none")]
     hellos: Option<u64>,
@@ -49,7 +49,7 @@ struct AgentStatus<'a> {
     next_start: Option<u64>,
 }
 
-/// Written without a fraction where there is none.
+/// A duration that is written in seconds, without a fraction where there is none.
 #[derive(Debug)]
 struct JsonSeconds(Duration);
 
@@ -64,7 +64,7 @@ impl Serialize for JsonSeconds {
 }
 
 impl<'a> DeviceStatus<'a> {
-    /// All that is known.
+    /// Returns the status with everything that is known.
     #[must_use]
     pub fn of(view: &'a DeviceView) -> Self {
         Self {
@@ -82,14 +82,14 @@ impl<'a> DeviceStatus<'a> {
         }
     }
 
-    /// What is retained on `status/NAME`.
+    /// Returns the status that is retained on `status/NAME`.
     #[must_use]
     pub fn published(view: &'a DeviceView) -> Self {
         let agent = view.agent.as_ref().map(AgentStatus::published);
         Self { hellos: None, disabled_until: None, silenced_until: None, agent, ..Self::of(view) }
     }
 
-    /// One line of JSON.
+    /// Returns the status as one line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         // Strings and numbers always serialize; an empty payload would clear a retained status.

@@ -5,12 +5,12 @@ use std::time::Duration;
 /// The time of one turn of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Since an arbitrary start; never steps. All deadlines are on it.
+    /// The time since an arbitrary start. It never steps, and all deadlines refer to it.
     pub mono: Duration,
-    /// Since the Unix epoch; may step. Only shown, never compared.
+    /// The time since the Unix epoch. It may step, and is only shown and never compared.
     pub wall: Duration,
-    /// Since the machine was switched on, with the time in which it was suspended; never steps, and
-    /// begins anew with each boot. It counts over restarts of the process.
+    /// The time since the machine was switched on, including the time in which it was suspended. It
+    /// never steps, begins anew with each boot, and continues over restarts of the process.
     pub boot: Duration,
 }
 
@@ -26,14 +26,14 @@ pub struct ClockStep {
 }
 
 impl ClockStep {
-    /// Where a time is after the step: one of this run moves with the clock, and one of an earlier run
-    /// was on a clock of its own.
+    /// Returns a time as it is after the step. A time of this run moves with the clock, and one of
+    /// an earlier run remains, since it was on a clock of its own.
     #[must_use]
     pub fn follow(&self, wall: Duration) -> Duration {
         if (self.started..=self.from).contains(&wall) { self.shift(wall) } else { wall }
     }
 
-    /// Where a time is on the clock after the step.
+    /// Returns a time on the clock after the step.
     #[must_use]
     pub fn shift(&self, wall: Duration) -> Duration {
         let ago = self.from.saturating_sub(wall);

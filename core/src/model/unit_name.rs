@@ -1,7 +1,7 @@
-//! Names of units: those of agents, escaped as systemd-escape(1) does it, in the length that systemd
-//! allows, and the instances of templates that people have written.
+//! The names of units. Those of agents are escaped as systemd-escape(1) does it, and are no longer
+//! than systemd allows. The others are instances of templates that people have written.
 //!
-//! Whether such a unit exists is the business of the systemd adapter.
+//! The systemd adapter determines whether such a unit exists.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ pub struct UnitNameTooLong {
 }
 
 impl UnitName {
-    /// The unit of an agent: with the default clientid `iotmonitor-agent-NAME.service`, with
-    /// another one `iotmonitor-CLIENTID-agent-NAME.service`.
+    /// Returns the name of an agent's unit, which is `iotmonitor-agent-NAME.service` with the
+    /// default clientid, and `iotmonitor-CLIENTID-agent-NAME.service` with any other.
     ///
     /// # Errors
-    /// When the escaped name is longer than [`MAX_UNIT_NAME_BYTES`].
+    /// Returns an error if the escaped name is longer than [`MAX_UNIT_NAME_BYTES`].
     pub fn for_agent(client_id: &str, agent: &str) -> Result<Self, UnitNameTooLong> {
         let name = format!("{}{}.service", prefix_of(client_id), escape(agent));
         if name.len() > MAX_UNIT_NAME_BYTES {
@@ -37,13 +37,13 @@ impl UnitName {
         Ok(Self(name))
     }
 
-    /// Whether it is a name of an agent of this instance.
+    /// Returns whether it is the name of an agent's unit of this instance.
     #[must_use]
     pub fn is_of(&self, client_id: &str) -> bool {
         self.0.starts_with(&prefix_of(client_id))
     }
 
-    /// A name that came from systemd.
+    /// Wraps a name that came from systemd.
     #[must_use]
     pub fn from_systemd(name: impl Into<String>) -> Self {
         Self(name.into())
@@ -64,24 +64,24 @@ impl fmt::Display for UnitName {
 /// A template of services such as `notify@.service` (systemd.unit(5)).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnitTemplate {
-    /// What stands before the `@`.
+    /// The part before the `@`.
     prefix: Arc<str>,
 }
 
-/// The string names no template.
+/// A string that is not the name of a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not the name of a service template such as `notify@.service`")]
 pub struct NoTemplate {
     pub text: String,
 }
 
-/// Room for the prefix of a template, in bytes; an instance has as much.
+/// The maximum length in bytes of the prefix of a template, and of an instance.
 const LONGEST_PART: usize = 120;
 
 impl UnitTemplate {
     /// # Errors
-    /// When the string is anything but `NAME@.service` with a name that systemd takes, of at most 120
-    /// bytes.
+    /// Returns an error unless the string is `NAME@.service` with a name of at most 120 bytes that
+    /// systemd accepts.
     pub fn new(text: &str) -> Result<Self, NoTemplate> {
         let is_part = |prefix: &&str| {
             !prefix.is_empty() && prefix.len() <= LONGEST_PART && prefix.bytes().all(is_plain)
@@ -92,7 +92,7 @@ impl UnitTemplate {
         }
     }
 
-    /// The unit of one instance, whose name is one of [`instance_of`].
+    /// Returns the unit of an instance, whose name comes from [`instance_of`].
     #[must_use]
     pub fn instance(&self, instance: &str) -> UnitName {
         UnitName(format!("{}@{instance}.service", self.prefix))
@@ -109,8 +109,9 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'.' | b'-')
 }
 
-/// A readable name for an instance, and for a file: what systemd would have escaped becomes `_`. A name
-/// that is not the string itself ends with a hash of it, so that two strings have two names.
+/// Returns a readable name for an instance or a file. Each byte that systemd would escape becomes
+/// `_`. A name that differs from the string ends with a hash of the string, which keeps the names
+/// of two strings distinct.
 #[must_use]
 pub fn instance_of(text: &str) -> String {
     let is_own = text.len() <= LONGEST_PART && text.bytes().all(is_plain);
@@ -127,15 +128,15 @@ pub fn instance_of(text: &str) -> String {
     name
 }
 
-/// The bytes that a hash and the hyphen before it take.
+/// The length in bytes of a hash and the hyphen before it.
 const HASH_PART: usize = 9;
 
-/// FNV-1a (Fowler, Noll, Vo), whose values are the same in every release.
+/// Returns the FNV-1a hash (Fowler, Noll, Vo), whose values are the same in every release.
 fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What the names of an instance's agents begin with.
+/// Returns the beginning of the names of an instance's agents.
 fn prefix_of(client_id: &str) -> String {
     if client_id == DEFAULT_CLIENT_ID {
         "iotmonitor-agent-".to_owned()
@@ -145,7 +146,7 @@ fn prefix_of(client_id: &str) -> String {
 }
 
 /// Escapes a string as systemd-escape(1) does without `--path`: `/` becomes `-`, ASCII letters,
-/// digits, `:`, `_` and `.` stay (a leading `.` does not), every other byte becomes `\xNN`.
+/// digits, `:`, `_` and `.` stay (a leading `.` does not), and every other byte becomes `\xNN`.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (position, byte) in text.bytes().enumerate() {

@@ -111,7 +111,7 @@ impl Monitor {
     }
 }
 
-/// One sentence for each refusal, or for each reason where there are many.
+/// Returns one sentence for each refusal, or for each reason where there are many refusals.
 fn refusal_sentences(refused: &[&FilterRefusal]) -> Vec<String> {
     let mut by_reason: BTreeMap<&str, Vec<&FilterRefusal>> = BTreeMap::new();
     for refusal in refused {

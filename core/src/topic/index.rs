@@ -1,31 +1,33 @@
 //! Matches many topic filters against one topic name, in a trie whose cost is the topic's depth.
 //!
-//! Built once for a configuration and then only read, so nothing here removes. A lookup allocates
-//! nothing. The trie is the filters' only home: a fleet has hundreds of thousands of them, whose
-//! levels are mostly alike, and [`TopicIndex::filter`] spells one out when it is asked for.
-//! It knows nothing of devices: the caller decides what a value means.
+//! An index is built once for a configuration and then only read, and filters are never removed. A
+//! lookup allocates nothing. Filters are stored only in the trie, because a fleet has hundreds of
+//! thousands of them, whose levels are mostly alike. [`TopicIndex::filter`] reassembles one on
+//! request. The index knows nothing about devices: the caller decides what a value means.
 
 use super::{TopicFilter, TopicName};
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 
-/// End of a list, or no node.
+/// The end of a list, or the absence of a node.
 const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
 /// Marks, beside the number of a node, a filter that continues with `#`.
 const REST: u32 = 1 << 31;
 
-/// Values filed under topic filters, each with a number: its place in the order of insertion.
+/// Values that are filed under topic filters. Each has a number, which is its place in the order of
+/// insertion.
 #[derive(Debug, Clone)]
 pub struct TopicIndex<V> {
     nodes: Vec<Node>,
-    /// Child nodes by (parent, level); one table for all nodes costs four bytes an edge.
+    /// The child nodes by parent and level. A single table for all nodes needs four bytes for each
+    /// edge.
     edges: HashTable<u32>,
     hasher: hashbrown::DefaultHashBuilder,
-    /// The levels' texts, one after the other; nodes whose levels are alike share one.
+    /// The strings of the levels, one after the other. Nodes with the same level share one.
     levels: String,
-    /// Nodes that were the first with their level's string. Needed for building alone.
+    /// The nodes that were the first with their level's string, which are needed only for building.
     first_of_level: HashTable<u32>,
     entries: Vec<Entry<V>>,
 }
@@ -33,15 +35,15 @@ pub struct TopicIndex<V> {
 #[derive(Debug, Clone, Copy)]
 struct Node {
     parent: u32,
-    /// Where the level's string begins.
+    /// The position at which the level's string begins.
     start: u32,
     /// The child for `+`.
     plus: u32,
-    /// First entry of the filters that end here.
+    /// The first entry of the filters that end here.
     exact: u32,
-    /// First entry of the filters that continue with `#` from here.
+    /// The first entry of the filters that continue with `#` from here.
     rest: u32,
-    /// Bytes of the level's string, which is no longer than a topic.
+    /// The length in bytes of the level's string, which is at most that of a topic.
     length: u16,
 }
 
@@ -49,7 +51,7 @@ struct Node {
 struct Entry<V> {
     value: V,
     next: u32,
-    /// The node at which the filter ends, or that it continues from, with [`REST`].
+    /// The node at which the filter ends or, with [`REST`], from which it continues.
     end: u32,
 }
 
@@ -95,7 +97,7 @@ impl<V: Copy> TopicIndex<V> {
         self.nodes[node as usize].exact = self.push_entry(Entry { value, next, end: node });
     }
 
-    /// Gives back what further filters would take.
+    /// Frees the memory that is reserved for further filters.
     pub fn shrink_to_fit(&mut self) {
         self.first_of_level = HashTable::new();
         self.nodes.shrink_to_fit();
@@ -104,7 +106,7 @@ impl<V: Copy> TopicIndex<V> {
         self.edges.shrink_to_fit(|&id| hash_of(&self.hasher, &self.nodes, &self.levels, id));
     }
 
-    /// How many values were filed; the next one gets this number.
+    /// Returns the number of values, which is also the number that the next value gets.
     #[must_use]
     pub fn len(&self) -> u32 {
         index_of(self.entries.len() + 1)
@@ -115,13 +117,14 @@ impl<V: Copy> TopicIndex<V> {
         self.entries.is_empty()
     }
 
-    /// The values with these numbers. Numbers that were not given yet have none.
+    /// Returns the values with these numbers. Numbers that were not given yet are left out.
     pub fn values(&self, numbers: Range<u32>) -> impl Iterator<Item = (u32, V)> {
         let entries = self.entries.get(numbers.start as usize..numbers.end as usize);
         (numbers.start..).zip(entries.unwrap_or_default().iter().map(|entry| entry.value))
     }
 
-    /// The filter that the value with this number was filed under; `None` when there is none.
+    /// Returns the filter under which the value with this number was filed, or `None` if there is
+    /// no such value.
     #[must_use]
     pub fn filter(&self, number: u32) -> Option<TopicFilter> {
         let end = self.entries.get(number as usize)?.end;
@@ -142,11 +145,11 @@ impl<V: Copy> TopicIndex<V> {
     /// each time it was inserted, in no particular order.
     pub fn for_each_match(&self, name: &TopicName, mut found: impl FnMut(V)) {
         let name: &[u8] = name.as_ref();
-        // 4.7.2: a leading wildcard does not match a topic that begins with `$`.
+        // A leading wildcard does not match a topic that begins with `$` (4.7.2).
         self.walk(ROOT, Some(name), name.starts_with(b"$"), &mut found);
     }
 
-    /// Whether any filter matches the name.
+    /// Returns whether any filter matches the name.
     #[must_use]
     pub fn matches(&self, name: &TopicName) -> bool {
         let mut any = false;
@@ -154,14 +157,14 @@ impl<V: Copy> TopicIndex<V> {
         any
     }
 
-    /// Calls `found` with the value of each filter that covers the given one, which is every
-    /// filter that matches all that it matches, itself included.
+    /// Calls `found` with the value of each filter that covers the given one. These are the filters
+    /// that match everything that it matches, including the filter itself.
     pub fn for_each_covering(&self, filter: &TopicFilter, mut found: impl FnMut(V)) {
         let filter = filter.as_str().as_bytes();
         self.walk(ROOT, Some(filter), filter.starts_with(b"$"), &mut found);
     }
 
-    /// Whether any filter matches all that the given one matches.
+    /// Returns whether any filter matches everything that the given one matches.
     #[must_use]
     pub fn covers(&self, filter: &TopicFilter) -> bool {
         let mut any = false;
@@ -169,8 +172,8 @@ impl<V: Copy> TopicIndex<V> {
         any
     }
 
-    /// Visits what matches `levels` below `node`. A level `+` or `#` of a filter is found only
-    /// by an equal or wider wildcard, since no literal child bears such a name.
+    /// Visits the entries below `node` that match `levels`. A level `+` or `#` of a filter is
+    /// matched only by an equal or wider wildcard, since no literal child has such a name.
     fn walk(
         &self,
         mut node: u32,
@@ -270,8 +273,8 @@ impl<V: Copy> TopicIndex<V> {
     }
 }
 
-/// The first level, and what stands below it. Levels are short, so that looking at each byte is
-/// quicker than a search that is made for long texts.
+/// Returns the first level and the levels below it. Since levels are short, examining each byte is
+/// faster than a search that is made for long strings.
 fn split_level(levels: &[u8]) -> (&[u8], Option<&[u8]>) {
     match levels.iter().position(|&byte| byte == b'/') {
         Some(at) => (&levels[..at], Some(&levels[at + 1..])),
@@ -279,12 +282,13 @@ fn split_level(levels: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// What [`TopicIndex::find_child`] looks a node up by.
+/// Returns the hash by which [`TopicIndex::find_child`] looks up a node.
 fn hash_of(hasher: &hashbrown::DefaultHashBuilder, nodes: &[Node], levels: &str, node: u32) -> u64 {
     hash_edge(hasher, nodes[node as usize].parent, level_of(nodes, levels, node).as_bytes())
 }
 
-/// Without the level's length, which a tuple's hash would take in.
+/// Returns the hash of a parent and a level. Unlike the hash of a tuple, it does not include the
+/// level's length.
 fn hash_edge(hasher: &hashbrown::DefaultHashBuilder, parent: u32, level: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write_u32(parent);
@@ -297,8 +301,8 @@ fn level_of<'t>(nodes: &[Node], levels: &'t str, node: u32) -> &'t str {
     &levels[start as usize..start as usize + usize::from(length)]
 }
 
-/// Index of the last of `len` items. A configuration of four thousand million levels does not fit
-/// into memory, so the conversion cannot fail before the allocation does.
+/// Returns the index of the last of `len` items. A configuration of four thousand million levels
+/// does not fit into memory, and the conversion therefore cannot fail before the allocation does.
 fn index_of(len: usize) -> u32 {
     u32::try_from(len - 1).unwrap_or(NONE - 1)
 }

@@ -1,6 +1,7 @@
-//! Numbers and strings as LevelDB writes them (google/leveldb, util/coding.cc), and its checksums.
+//! Reads numbers and strings as LevelDB writes them (google/leveldb, util/coding.cc), and verifies
+//! its checksums.
 
-/// What is left to be read. A read that does not fit is `None`.
+/// The bytes that are left to be read. A read beyond their end returns `None`.
 pub(super) struct Bytes<'a>(pub &'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -28,7 +29,8 @@ impl<'a> Bytes<'a> {
         Some(u64::from_le_bytes(*taken))
     }
 
-    /// Seven bits a byte, the lowest first, the highest bit set on all bytes but the last.
+    /// Reads a number with seven bits in each byte, the lowest first. The highest bit is set in all
+    /// bytes but the last.
     pub fn varint(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -45,15 +47,16 @@ impl<'a> Bytes<'a> {
         usize::try_from(self.varint()?).ok()
     }
 
-    /// A string after its length.
+    /// Reads a string that follows its length.
     pub fn prefixed(&mut self) -> Option<&'a [u8]> {
         let length = self.length()?;
         self.take(length)
     }
 }
 
-/// Whether this is the checksum of the parts one after the other. It is stored masked, so that one of
-/// bytes that hold a checksum themselves is sound (google/leveldb, util/crc32c.h).
+/// Returns whether this is the checksum of the concatenated parts. Checksums are stored masked,
+/// since the checksum of bytes that contain a checksum would otherwise be weak (google/leveldb,
+/// util/crc32c.h).
 pub(super) fn is_checksum(stored: u32, parts: [&[u8]; 2]) -> bool {
     let [first, second] = parts;
     let checksum = crc32c::crc32c_append(crc32c::crc32c(first), second);

@@ -1,11 +1,12 @@
-//! A log of records, which is what a manifest is, too (google/leveldb, doc/log_format.md).
+//! Reads a log of records, which is also the format of a manifest (google/leveldb,
+//! doc/log_format.md).
 
 use super::coding::{Bytes, is_checksum};
 
-/// No part of a record reaches over the end of a block.
+/// The length of a block in bytes. No part of a record extends beyond the end of a block.
 const BLOCK: usize = 32_768;
 
-/// Checksum, length and kind before each part.
+/// The length in bytes of the checksum, the length and the kind before each part.
 const HEADER: usize = 7;
 
 const FULL: u8 = 1;
@@ -13,14 +14,14 @@ const FIRST: u8 = 2;
 const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
 
-/// A record and the byte where it begins.
+/// A record and the offset at which it begins.
 pub(super) struct Record {
     pub at: u64,
     pub data: Vec<u8>,
 }
 
-/// Hands over each record, or the byte where one begins that cannot be read; after that the next
-/// block is tried, since a length that is wrong leads nowhere.
+/// Passes each record to `take`, or the offset of one that cannot be read. After such a record,
+/// reading continues with the next block, since its length may be wrong.
 pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
     let mut open: Option<Record> = None;
     let mut tell = |open: &mut Option<Record>, at: usize| {
@@ -29,9 +30,9 @@ pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
     let mut done = Vec::new();
     for (number, block) in log.chunks(BLOCK).enumerate() {
         let (mut rest, begin) = (block, number * BLOCK);
-        // Fewer bytes than a header are filled with zeros.
+        // A remainder that is shorter than a header is filled with zeros.
         while rest.len() >= HEADER {
-            // So is room that was made before it was needed.
+            // Space that was allocated in advance is filled with zeros, too.
             if rest.iter().all(|byte| *byte == 0) {
                 break;
             }
@@ -49,7 +50,7 @@ pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
                     done.extend(open.take());
                 }
                 (FULL | FIRST, before) => {
-                    // Its end is not there.
+                    // The end of the open record is missing.
                     if before.is_some() {
                         tell(&mut open, at);
                     }
@@ -60,7 +61,7 @@ pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
                         open = Some(record);
                     }
                 }
-                // Its beginning is not there.
+                // The beginning of the record is missing.
                 _ => tell(&mut open, at),
             }
         }
@@ -74,7 +75,8 @@ pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
     done.into_iter().for_each(|record| take(Ok(record)));
 }
 
-/// Kind and data of a part, and what follows it; `None` where its checksum is wrong.
+/// Returns the kind and the data of a part and the bytes after it, or `None` if its checksum is
+/// wrong.
 fn part(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let mut bytes = Bytes(bytes);
     let checksum = bytes.fixed32()?;

@@ -1,5 +1,5 @@
-//! Which tables and logs are in force: the sum of a manifest's edits (google/leveldb,
-//! db/version_edit.cc).
+//! Determines which tables and logs are in force, which is the sum of a manifest's edits
+//! (google/leveldb, db/version_edit.cc).
 
 use super::coding::Bytes;
 use super::log::Record;
@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(super) struct Manifest {
     tables: BTreeSet<(u64, u64)>,
-    /// Logs from this number on hold what is in no table yet; and an earlier one, while it is merged.
+    /// Logs from this number on contain entries that are not in a table yet, as does
+    /// `previous_log` while it is merged.
     log: u64,
     previous_log: u64,
 }
 
 impl Manifest {
-    /// Takes an edit in; `false` when it cannot be understood.
+    /// Applies an edit, and returns `false` if it cannot be understood.
     pub fn apply(&mut self, edit: &Record) -> bool {
         let mut bytes = Bytes(&edit.data);
         while !bytes.0.is_empty() {
@@ -27,16 +28,16 @@ impl Manifest {
 
     fn field(&mut self, bytes: &mut Bytes<'_>) -> Option<()> {
         match bytes.varint()? {
-            // The comparator.
+            // This is the name of the comparator.
             1 => {
                 bytes.prefixed()?;
             }
             2 => self.log = bytes.varint()?,
-            // The next number of a file, and the last of an entry.
+            // These are the next number of a file and the last sequence number of an entry.
             3 | 4 => {
                 bytes.varint()?;
             }
-            // Where the next compaction of a level begins.
+            // This is the key at which the next compaction of a level begins.
             5 => {
                 bytes.varint()?;
                 bytes.prefixed()?;
@@ -47,7 +48,7 @@ impl Manifest {
             }
             7 => {
                 let table = (bytes.varint()?, bytes.varint()?);
-                // Its size, its first and its last key.
+                // These are its size, its first key and its last key.
                 bytes.varint()?;
                 bytes.prefixed()?;
                 bytes.prefixed()?;

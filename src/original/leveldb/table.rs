@@ -1,25 +1,25 @@
-//! A sorted table (google/leveldb, doc/table_format.md).
+//! Reads a sorted table (google/leveldb, doc/table_format.md).
 
 use super::What;
 use super::coding::{Bytes, is_checksum};
 use std::borrow::Cow;
 
-/// A table's last bytes, and what they end with.
+/// The length of a table's footer in bytes, and the bytes with which it ends.
 const FOOTER: usize = 48;
 const MAGIC: [u8; 8] = 0xDB47_7524_8B80_FB57_u64.to_le_bytes();
 
-/// Kind and checksum after each block.
+/// The length in bytes of the kind and the checksum after each block.
 const TRAILER: usize = 5;
 
 const PLAIN: u8 = 0;
 const SNAPPY: u8 = 1;
 
-/// A block holds at most so many bytes once it is decompressed: a single value of the original's was
-/// as large as an MQTT message can be.
+/// The maximum length in bytes of a decompressed block. A single value of the original could be as
+/// large as an MQTT message.
 const LARGEST_BLOCK: usize = 512 << 20;
 
-/// Hands over each key and value; returns what cannot be read. `take` returns `None` for what cannot
-/// be a key of a table.
+/// Passes each key and value to `take`, and returns the parts that cannot be read. `take` returns
+/// `None` for bytes that cannot be a key of a table.
 pub(super) fn entries(table: &[u8], mut take: impl FnMut(&[u8], &[u8]) -> Option<()>) -> Vec<What> {
     let mut blocks = Vec::new();
     let index = index(table).and_then(|index| {
@@ -41,11 +41,11 @@ pub(super) fn entries(table: &[u8], mut take: impl FnMut(&[u8], &[u8]) -> Option
     lost
 }
 
-/// The block that says where the others are.
+/// Returns the block that contains the positions of the others.
 fn index(table: &[u8]) -> Option<Cow<'_, [u8]>> {
     let (_, footer) = table.split_last_chunk::<FOOTER>()?;
     let mut handles = Bytes(footer.strip_suffix(&MAGIC)?);
-    // What lies behind the first helps to find a key, and is not needed to read them all.
+    // The first handle leads to a block that helps to find a key, and is not needed to read all.
     handle_of(&mut handles)?;
     let (offset, size) = handle_of(&mut handles)?;
     block(table, offset, size)
@@ -55,7 +55,7 @@ fn handle_of(bytes: &mut Bytes<'_>) -> Option<(u64, u64)> {
     Some((bytes.varint()?, bytes.varint()?))
 }
 
-/// A block whose checksum is right, decompressed.
+/// Returns a decompressed block, provided that its checksum is right.
 fn block(table: &[u8], offset: u64, size: u64) -> Option<Cow<'_, [u8]>> {
     let (offset, size) = (usize::try_from(offset).ok()?, usize::try_from(size).ok()?);
     let mut bytes = Bytes(table.get(offset..)?);
@@ -75,10 +75,11 @@ fn block(table: &[u8], offset: u64, size: u64) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// Hands over each entry of a block; `None` where it breaks off, or one is refused.
+/// Passes each entry of a block to `take`. Returns `None` if the block breaks off or `take` refuses
+/// an entry.
 fn each(block: &[u8], mut take: impl FnMut(&[u8], &[u8]) -> Option<()>) -> Option<()> {
     let (rest, restarts) = block.split_last_chunk::<4>()?;
-    // Places where a key stands in full, which a search needs.
+    // The restarts are the positions of keys that are stored in full, which only a search needs.
     let restarts = usize::try_from(u32::from_le_bytes(*restarts)).ok()?.checked_mul(4)?;
     let mut bytes = Bytes(rest.get(..rest.len().checked_sub(restarts)?)?);
     let mut key = Vec::new();
