@@ -11,7 +11,7 @@ finish() {
         date=
     fi
 }
-# A change may go on over several lines; here it is filled anew, as lintian wants it.
+# An item may span several lines. It is wrapped again to the width that lintian accepts.
 item=
 print_item() {
     if [[ -n $item ]]; then

@@ -1,7 +1,8 @@
 #!/bin/bash
-# Says why no container can be booted here, and fails; prints nothing where one can be.
+# Prints the reason and fails if no container can be booted here. Prints nothing otherwise.
 #
-# What tests/machine/boot.sh does is tried: it mounts, and makes cgroups. Docker's default allows neither.
+# The script tries the operations of tests/machine/boot.sh, which mounts file systems and creates cgroups.
+# Docker allows neither by default.
 set -euo pipefail
 
 if ((EUID != 0)); then

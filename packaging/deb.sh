@@ -4,14 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What concerns the program alone.
+# These flags are only for the build of the program.
 unset CARGO_ENCODED_RUSTFLAGS
 cargo_deb=$(packaging/tool.sh cargo-deb 3.8.0)
 packaging/manual.sh
 cargo run --quiet --locked --example licences -- target/manual/licences-of-others.txt
 gzip --best --no-name target/manual/licences-of-others.txt
 packaging/changelog.sh > target/manual/changelog
-# The files in the package are as old as the version, whenever it is packed.
+# The files in the package have the date of the version, whenever the package is built.
 SOURCE_DATE_EPOCH=$(date --date "$(sed -n '/^ -- /{s/.*>  //p;q}' target/manual/changelog)" +%s)
 export SOURCE_DATE_EPOCH
 exec "$cargo_deb" --no-build --no-strip --locked "$@"

@@ -1,4 +1,4 @@
-# The demonstration in a container of its own, with a real systemd. To be sourced by demo.sh.
+# The demonstration in a separate container with a real systemd. demo.sh sources this file.
 # shellcheck shell=bash disable=SC2154
 
 name=iotmonitor-test-$$-demo
@@ -14,7 +14,7 @@ inside() {
 prepare() {
     step "packages" packaging/deps.sh
     step "building iotmonitor" "${CARGO:-cargo}" build --locked
-    # In the background the machine would not be this shell's child, so it is booted without `step`.
+    # The machine is booted without `step`, because it has to be a child of this shell.
     printf 'booting a Debian with systemd and mosquitto (the first time its image is built) … '
     boot
     echo "done"
@@ -28,8 +28,8 @@ boot() {
         "$name" "$image" dbus-daemon "$PWD/$target/debug/iotmonitor" "$PWD/systemd" > "$work/console" 2>&1 &
     nspawn=$!
     for _ in {1..300}; do
-        # The list has no newline, which makes read fail after it has read. Where the machine has ended
-        # already, there is no list.
+        # The list does not end with a newline, so read fails although it has read the list. If the machine
+        # has already ended, there is no list.
         init=
         read -r init _ 2> /dev/null < "/proc/$nspawn/task/$nspawn/children" || true
         if [[ -n $init && $(inside systemctl is-system-running --wait 2>&1) =~ running|degraded ]]
@@ -72,7 +72,7 @@ start_monitor() {
     inside systemctl start iotmonitor.service
 }
 
-# Follows the journal and the alerts on MQTT, each line at once.
+# Follows the journal and the alerts on MQTT, and prints each line immediately.
 follow() {
     inside journalctl --follow --no-tail --output=short --no-hostname \
         --unit=iotmonitor.service --unit=iotmonitor-agent-demo.service &

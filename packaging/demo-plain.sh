@@ -1,5 +1,5 @@
-# The demonstration with broker and monitor as plain processes, which needs neither root nor a container. To
-# be sourced by demo.sh.
+# The demonstration with broker and monitor as plain processes, which needs neither root nor a container.
+# demo.sh sources this file.
 # shellcheck shell=bash disable=SC2154
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -21,7 +21,7 @@ prepare() {
 
 take_down() { :; }
 
-# A broker on a port that is free. Who else has a port makes it end at once.
+# Starts a broker on a free port. If another process uses the port, the broker exits immediately.
 start_broker() {
     local broker
     for _ in {1..20}; do
@@ -58,7 +58,7 @@ start_monitor() {
         -t 'home/monitoring/expire/+' -t 'home/monitoring/recover/+' \
         -t 'home/monitoring/helloTopicCount/+' -t 'home/esp04/actuators/#' &
     followers+=($!)
-    # Nothing of this machine's services is touched: it has directories of its own, and no bus.
+    # The monitor has separate directories and no bus, so it does not affect the services of this machine.
     env -u NOTIFY_SOCKET -u JOURNAL_STREAM -u CREDENTIALS_DIRECTORY \
         STATE_DIRECTORY="$work/states" RUNTIME_DIRECTORY="$work/run" \
         DBUS_SYSTEM_BUS_ADDRESS="unix:path=$work/bus" \

@@ -1,9 +1,10 @@
 #!/bin/bash
 # Shows iotmonitor at work: a device that talks, falls silent and says hello, and an agent that is killed.
-# On a terminal until Ctrl-C; without one for 30 seconds, and then it fails unless everything was seen.
+# On a terminal it runs until Ctrl-C. Without a terminal it runs for 30 seconds and fails unless every event
+# has occurred.
 #
-# Where a container can be booted, a real systemd is in it. Elsewhere broker and monitor are plain
-# processes, and there are no agents, which are units of systemd.
+# If a container can be booted, it runs a real systemd. Otherwise broker and monitor are plain processes,
+# and there are no agents, because agents are units of systemd.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +28,7 @@ clean_up() {
 
 say() { printf '\n== %s\n' "$*"; }
 
-# Runs a noisy step quietly; shows what it printed when it fails.
+# Runs a step, and shows its output only if it fails.
 step() {
     local title=$1
     shift
@@ -40,8 +41,8 @@ step() {
     echo "done"
 }
 
-# Each of these defines prepare, take_down, write_config, start_monitor, show_status, follow, publish,
-# alerts (how many there are of a kind for a device) and, with agents, kill_agent.
+# Each of these files defines prepare, take_down, write_config, start_monitor, show_status, publish, alerts
+# (the number of alerts of a kind for a device) and, with agents, follow and kill_agent.
 if why=$(packaging/container.sh); then
     has_agents=true
     # shellcheck source=packaging/demo-container.sh
@@ -52,7 +53,7 @@ else
     . packaging/demo-plain.sh
 fi
 
-# Waits until there is one alert more of this kind than there were; fails after 15 seconds.
+# Waits until there are more alerts of this kind than before, and fails after 15 seconds.
 await_alert() {
     local event=$1 device=$2 before=$3
     for _ in {1..75}; do
@@ -62,7 +63,7 @@ await_alert() {
     return 1
 }
 
-# One round of the play; what did not show up is noted in $missing.
+# Runs one round of the demonstration, and adds events that did not occur to $missing.
 play() {
     local i expired restored started
     expired=$(alerts expired esp04) restored=$(alerts restored esp04)
@@ -86,7 +87,7 @@ play() {
 
 trap clean_up EXIT
 prepare
-# The shipped file, with a timeout short enough to watch.
+# This is the shipped file with a shorter timeout.
 sed 's/^watchTimeOut = 60 /watchTimeOut = 4 /' config.toml > "$work/config.toml"
 write_config
 

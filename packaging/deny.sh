@@ -1,6 +1,7 @@
 #!/bin/bash
-# Checks what comes in with the dependencies, by deny.toml.
-# usage: deny.sh CHECK…    of cargo-deny: licenses, bans, sources; advisories needs the network
+# Checks the dependencies against the rules in deny.toml.
+# usage: deny.sh CHECK…
+#   CHECK  a check of cargo-deny: licenses, bans, sources, or advisories, which needs the network
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

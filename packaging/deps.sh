@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the Debian packages that building and testing need, those that are missing.
+# Installs the missing Debian packages that building and testing need.
 set -euo pipefail
 
 declare -A package_of=(
@@ -26,7 +26,7 @@ if ! { apt-get update && apt-get install --yes --no-install-recommends "${missin
     exit 1
 fi
 rm -f "$log"
-# The tests start brokers of their own, and need of Prometheus its tool alone.
+# The tests start their own brokers, and need only promtool of Prometheus.
 for service in mosquitto prometheus; do
     if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
         systemctl disable --now "$service.service"

@@ -1,10 +1,10 @@
 #!/bin/bash
-# Tries each target of fuzz/ for some seconds, starting from the collection in fuzz/corpus.
+# Runs each target of fuzz/ for some seconds, starting from the inputs in fuzz/corpus.
 # usage: fuzz.sh [SECONDS]
 #
-# Without a sanitizer cargo-fuzz works with the stable toolchain: what is looked for are panics, broken
-# rules and memory without bound.
-# What is found lies in fuzz/artifacts; what is new and interesting stays in target/fuzz/corpus.
+# Without a sanitizer, cargo-fuzz works with the stable toolchain. The targets look for panics, broken rules
+# and unbounded memory use. Failing inputs are stored in fuzz/artifacts, and new interesting inputs in
+# target/fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

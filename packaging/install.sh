@@ -1,23 +1,23 @@
 #!/bin/bash
-# Installs the release build, the files of systemd/, and what manual.sh has made.
+# Installs the release build, the files of systemd/, and the files that manual.sh has written.
 # usage: install.sh DESTDIR PREFIX
 #
-# The files name the program as /usr/bin/iotmonitor; with another PREFIX their text is adapted.
-# With a DESTDIR nothing of the running system is touched.
+# The files name the program as /usr/bin/iotmonitor. With another PREFIX, this path is replaced in them.
+# With a DESTDIR, the running system is not affected.
 set -euo pipefail
 
 destination=$1 prefix=$2
 config=$destination/etc/iotmonitor/config.toml
 
 install -D --mode=755 target/release/iotmonitor "$destination$prefix/bin/iotmonitor"
-# systemd, D-Bus and sysusers look below /usr/lib or /etc, and below /usr/local only in part: so the
-# files lie below /usr whatever the prefix.
+# systemd, D-Bus and sysusers search /usr/lib and /etc, but only partly /usr/local. Therefore these files are
+# installed below /usr with any prefix.
 while IFS= read -r file; do
     install -D --mode=644 "systemd/$file" "$destination/$file"
     sed -i "s|/usr/bin/iotmonitor|$prefix/bin/iotmonitor|g" "$destination/$file"
 done < <(cd systemd && find . -type f -printf '%P\n' | sort)
 
-# zsh looks into site-functions; Debian's looks there below /usr/local alone.
+# zsh searches site-functions. On Debian, it does so only below /usr/local.
 completions=$destination$prefix/share/zsh/site-functions
 if [[ $prefix == /usr && -e /etc/debian_version ]]; then
     completions=$destination/usr/share/zsh/vendor-completions

@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A page of a command that is no more would be installed too.
+# Otherwise the page of a removed command would be installed as well.
 rm -rf target/manual
 cargo run --quiet --locked --example manual -- target/manual

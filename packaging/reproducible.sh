@@ -1,11 +1,11 @@
 #!/bin/bash
-# Packs the sources twice, in two places, and compares the packages byte by byte.
+# Builds the package twice, in two directories, and compares the packages byte by byte.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# Tools are no part of the package.
+# The tools are shared, because they are not part of the package.
 mkdir -p target/tools
 export IOTMONITOR_TOOLS=$PWD/target/tools
 unset CARGO_TARGET_DIR

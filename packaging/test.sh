@@ -2,8 +2,8 @@
 # Runs the tests: those that need neither root nor a container, or all that this machine allows.
 # usage: test.sh unit|all [ARGUMENT OF THE TESTS…]
 #
-# What is left out is named at the end, with the reason. REQUIRE=all makes that a failure, before
-# anything is run.
+# Tests that are left out are listed at the end, with the reason. With REQUIRE=all, the script fails
+# instead, before it runs any test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ left_out=()
 
 is_there() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" > /dev/null; }
 
-# Without these hardly anything can be tested.
+# Most tests need these tools.
 missing=()
 for tool in cc mosquitto mosquitto_pub mosquitto_sub mosquitto_passwd dbus-daemon openssl python3; do
     is_there "$tool" || missing+=("$tool")
@@ -24,7 +24,7 @@ if ((${#missing[@]})); then
     echo "the tests need ${missing[*]}: run \`make deps\` as root" >&2
     exit 1
 fi
-# Test modules that need a tool or a right more.
+# Leaves out a test module that needs an additional tool or privilege.
 leave_out() {
     arguments+=(--skip "$1")
     left_out+=("$2")
@@ -50,8 +50,8 @@ if [[ -z $why ]]; then
     "$cargo" build --release --locked
     exec "$cargo" test --workspace --locked --no-fail-fast -- "${arguments[@]}"
 fi
-# Each file or folder of tests/ is a test program; two of them boot machines, and one runs brokers in
-# root file systems of their own.
+# Each file or folder of tests/ is a test program. Two of them boot machines, and one runs brokers in
+# separate root file systems.
 programs=()
 for main in tests/*.rs tests/*/main.rs */tests/*.rs; do
     [[ -e $main ]] || continue
@@ -61,7 +61,7 @@ done
 failed=0
 "$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" || failed=1
 if [[ $which == all ]]; then
-    # One of the faults is simulated.
+    # The schedules are simulated and need no machine.
     "$cargo" test --locked --test faults -- schedules || failed=1
 fi
 if ((${#left_out[@]})); then

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Prints the path of a tool from the crate registry, after building it into target/tools where it is
-# not there. Without optimisation, for these tools have little to do.
+# Prints the path of a tool from the crate registry, after building it into target/tools if it is missing
+# there. The build is not optimized, because these tools have little to do.
 # usage: tool.sh NAME VERSION [ARGUMENT OF CARGO-INSTALL…]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Removes what install.sh put there, after stopping the monitors and the agents.
+# Removes the files that install.sh installed, after stopping the monitors and the agents.
 # usage: uninstall.sh DESTDIR PREFIX
 set -euo pipefail
 
@@ -7,11 +7,11 @@ destination=$1 prefix=$2
 units=(iotmonitor.service 'iotmonitor@*.service' iotmonitor.slice 'iotmonitor-*agent-*.service')
 
 if [[ -z $destination && -d /run/systemd/system ]]; then
-    # Of a template that means all its instances.
+    # For a template, this disables all its instances.
     systemctl disable iotmonitor.service iotmonitor@.service || true
     systemctl disable --now iotmonitor-alive.timer || true
     systemctl stop iotmonitor.service 'iotmonitor@*.service' || true
-    # Also those of an instance that was taken away and left them running.
+    # This includes agents that a removed instance has left running.
     systemctl list-units --plain --no-legend --state=active,activating,reloading \
         'iotmonitor-*agent-*.service' | sed 's/^\([^ ]*\).*/stopping the agent \1/'
     systemctl stop iotmonitor.slice || true
@@ -30,7 +30,7 @@ rm -f "$share"/man/man1/iotmonitor.1 "$share"/man/man1/iotmonitor-*.1 \
     "$share"/fish/vendor_completions.d/iotmonitor.fish
 if [[ -z $destination && -d /run/systemd/system ]]; then
     systemctl daemon-reload
-    # What failed before stays listed until somebody takes note of it.
+    # Failed units would stay in the list of units until they are reset.
     systemctl reset-failed "${units[@]}" 2> /dev/null || true
     systemctl reload dbus.service || true
     journalctl --update-catalog

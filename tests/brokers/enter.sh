@@ -1,8 +1,8 @@
 #!/bin/bash
-# Runs a broker in a root file system of image.sh. Whatever it starts ends with it, Erlang's port
-# mapper too, which would go on in the background.
+# Runs a broker in a root file system that image.sh has built. All processes that it starts end with it,
+# including Erlang's port mapper, which would otherwise continue in the background.
 # usage: unshare --mount --pid --fork --kill-child enter.sh ROOT DIRECTORY COMMAND…
-#   DIRECTORY  becomes /srv, where the broker has its configuration and its data
+#   DIRECTORY  is mounted on /srv, where the broker has its configuration and its data
 set -euo pipefail
 
 root=$1 directory=$2

@@ -1,19 +1,19 @@
 #!/bin/bash
 # Boots a test machine and becomes its systemd-nspawn.
 # usage: unshare --mount boot.sh NAME IMAGE BUS [PROGRAM FILES]
-#   NAME     of the machine, of its cgroup and of its directory below /run/iotmonitor-test
-#   IMAGE    root file system, left as it is: changes go to memory and end with the machine
-#   BUS      dbus-daemon or dbus-broker, the system bus and the users'
+#   NAME     the name of the machine, its cgroup, and its directory below /run/iotmonitor-test
+#   IMAGE    the root file system, which is not modified: changes are kept in memory only
+#   BUS      dbus-daemon or dbus-broker, for the system bus and the users' buses
 #   PROGRAM  becomes /usr/bin/iotmonitor
-#   FILES    a directory laid out as it installs, copied over the image
+#   FILES    a directory with files to install, which is copied over the image
 #
-# The mounts live in the mount namespace that unshare made, so nothing is left when this ends.
+# The mounts are in the mount namespace that unshare created, so none is left when this script ends.
 set -euo pipefail
 
 name=$1 image=$2 bus=$3 program=${4:-} files=${5:-}
 directory=/run/iotmonitor-test/$name
 
-# A cgroup of its own: machines that share one kill each other's units.
+# Each machine has a separate cgroup, because machines that share one kill each other's units.
 join_cgroup() {
     mkdir -p "$1/$name"
     echo $$ > "$1/$name/cgroup.procs"
@@ -31,7 +31,7 @@ mkdir "$directory"/{image,upper,work,root}
 mount --bind -o ro "$image" "$directory/image"
 mount -t overlay -o "lowerdir=$directory/image,upperdir=$directory/upper,workdir=$directory/work" \
     overlay "$directory/root"
-# What `systemctl enable dbus-broker` does: the unit takes the name that others know the bus by.
+# As by `systemctl enable dbus-broker`, the unit gets the alias by which other units name the bus.
 if [[ $bus == dbus-broker ]]; then
     for manager in system user; do
         ln -sf "/usr/lib/systemd/$manager/dbus-broker.service" \

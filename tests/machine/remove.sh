@@ -1,7 +1,7 @@
 #!/bin/bash
-# Kills what is left of test machines and removes their cgroups.
-# usage: remove.sh NAME…     these
-#        remove.sh --stale   those whose owner, the process in their name, is gone
+# Kills the remaining processes of test machines and removes their cgroups.
+# usage: remove.sh NAME…     removes these machines
+#        remove.sh --stale   removes those whose owner, the process in their name, has ended
 set -euo pipefail
 
 cgroups() {
