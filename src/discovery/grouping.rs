@@ -315,7 +315,7 @@ fn draft(
     let says = best.and_then(|(_, said)| said.here);
     let words = about.iter().find(|about| about.words.iter().any(Option::is_some));
     let words = words.map_or([None, None], |about| about.words.clone());
-    // A retained payload that the monitor does not know is one of those that a description names.
+    // A retained payload that the monitor does not know is taken for one that a description names.
     let unknown_words = best.is_some_and(|(_, said)| said.passed() && said.here.is_none())
         && words.iter().all(Option::is_none);
     let availability = best.map(|(topic, _)| topic.clone()).or_else(|| convention.will(key));

@@ -1,5 +1,6 @@
-//! ebusd: `ebusd/CIRCUIT/MESSAGE` with readings, `…/get` and `…/set` for orders; `global/running` as
-//! birth message and will, `global/uptime` and `global/signal`. (github.com/john30/ebusd/wiki/3.3.-MQTT-client)
+//! ebusd: `ebusd/CIRCUIT/MESSAGE` with readings, `…/get` and `…/set` for orders, `global/running`
+//! as birth message and will, `global/uptime` and `global/signal`.
+//! (github.com/john30/ebusd/wiki/3.3.-MQTT-client)
 
 use super::{Claim, Ecosystem, Facts, first, last};
 use crate::discovery::role::TopicRole;

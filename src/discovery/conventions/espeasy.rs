@@ -1,5 +1,6 @@
-//! ESPEasy: below the unit's name, `TASK/VALUE`; `LWT` or `status/LWT` says `Connected` and, as will,
-//! `Connection Lost`; `cmd` and `…/set` are orders. (espeasy.readthedocs.io, Controller: OpenHAB MQTT)
+//! ESPEasy: below the unit's name, `TASK/VALUE`; `LWT` or `status/LWT` says `Connected` and, as
+//! will, `Connection Lost`; `cmd` and `…/set` are orders. (espeasy.readthedocs.io, Controller:
+//! OpenHAB MQTT)
 
 use super::{Claim, Ecosystem, Facts, first, last};
 use crate::discovery::content;

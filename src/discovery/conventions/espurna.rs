@@ -1,6 +1,6 @@
 //! ESPurna: below a root, `app`, `version` and `board` say what it is, with `uptime`, `rssi` and
-//! others every five minutes; `status` is `1`, and `0` as will; `relay/0` is answered, and `…/set` is
-//! an order. (github.com/xoseperez/espurna/wiki/MQTT)
+//! others every five minutes; `status` is `1`, and `0` as will; `relay/0` is answered, and `…/set`
+//! is an order. (github.com/xoseperez/espurna/wiki/MQTT)
 
 use super::{Claim, Ecosystem, Facts, first, last};
 use crate::discovery::content;

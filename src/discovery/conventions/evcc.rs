@@ -1,5 +1,6 @@
 //! evcc: `status` as birth message and will, `updated` with each round of its control loop,
-//! `site/…`, `loadpoints/N/…`, `vehicles/…`, and `…/set` for orders. (docs.evcc.io/docs/integrations/mqtt-api)
+//! `site/…`, `loadpoints/N/…`, `vehicles/…`, and `…/set` for orders.
+//! (docs.evcc.io/docs/integrations/mqtt-api)
 
 use super::{Claim, Ecosystem, Facts, last};
 use crate::discovery::role::TopicRole;

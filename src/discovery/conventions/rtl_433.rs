@@ -1,6 +1,7 @@
-//! rtl_433: `rtl_433/HOST/events` with each telegram as JSON, `rtl_433/HOST/devices/MODEL/…/ID/VALUE`
-//! for each value of a telegram, `states`, and `availability` as birth message and will. Tyres of
-//! passing cars are received as well. (triq.org/rtl_433/INTEGRATION)
+//! rtl_433: `rtl_433/HOST/events` with each telegram as JSON,
+//! `rtl_433/HOST/devices/MODEL/…/ID/VALUE` for each value of a telegram, `states`, and
+//! `availability` as birth message and will. Tyres of passing cars are received as well.
+//! (triq.org/rtl_433/INTEGRATION)
 
 use super::{Claim, Ecosystem, Facts, is_number};
 use crate::discovery::role::TopicRole;

@@ -1,5 +1,5 @@
-//! Tasmota: `FullTopic` is `%prefix%/%topic%/` or another order of the two, with levels beside them;
-//! the prefixes are `cmnd` for orders, `stat` for answers and `tele` for telemetry. One level
+//! Tasmota: `FullTopic` is `%prefix%/%topic%/` or another order of the two, with levels beside
+//! them; the prefixes are `cmnd` for orders, `stat` for answers and `tele` for telemetry. One level
 //! follows: `STATE` and `SENSOR` each TelePeriod, `LWT`, and `INFO1` to `INFO3` after a start.
 //! `tasmota/discovery/MAC/config` describes a device. (tasmota.github.io/docs/MQTT)
 
