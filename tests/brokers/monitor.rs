@@ -150,10 +150,17 @@ impl Subscriber {
         assert!(self.comes(PATIENCE, || self.count(topic) > than), "waited for {topic}: {self}");
     }
 
-    /// Waits until this payload has come so often on the topic.
-    pub fn until(&self, topic: &str, payload: &str, times: usize) {
+    /// Does this again and again until this payload has come so often on the topic.
+    pub fn until_after(&self, topic: &str, payload: &str, times: usize, act: impl Fn()) {
         let line = format!("heard {topic} {payload}");
-        assert!(self.comes(PATIENCE, || self.times(&line) >= times), "waited for {line}: {self}");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            act();
+            if self.comes(SOON, || self.times(&line) >= times) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited for {line}: {self}");
+        }
     }
 
     /// The first payload on this topic.
