@@ -12,7 +12,7 @@ impl Monitor {
     /// A person suppresses notifications about a device, or about everything, for this long.
     pub(super) fn silence(&mut self, turn: &mut Turn<'_>, of: Option<DeviceName>, span: Duration) {
         let message = format!(
-            "nobody is told about {} for {}, or until `{} unsilence {}`",
+            "notifications about {} are suppressed for {}, or until `{} unsilence {}`",
             whom(of.as_ref()),
             RoundedDuration(span),
             self.command,
@@ -44,7 +44,7 @@ impl Monitor {
     }
 
     fn mute_is_over(&mut self, turn: &mut Turn<'_>, of: Option<&DeviceName>) {
-        let message = format!("alerts about {} are told again", whom(of));
+        let message = format!("notifications about {} are sent again", whom(of));
         self.tell_mute(turn, AlertKind::Unsilenced, of, message);
         self.show_mute(turn, of);
         self.start_notifications(turn);

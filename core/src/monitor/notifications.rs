@@ -146,13 +146,13 @@ impl Monitor {
             WayChange::Fails => turn.raise(
                 AlertKind::AlertUnitFailed,
                 format!(
-                    "alertUnit `{way}` fails ({reason}): its alerts wait, and what is still true \
-                     then is told when it works again"
+                    "alertUnit `{way}` fails ({reason}): its alerts are kept, and those that \
+                     still hold are sent when it works again"
                 ),
             ),
             WayChange::WorksAgain => turn.raise(
                 AlertKind::AlertUnitBack,
-                format!("alertUnit `{way}` works again: what has waited is told now"),
+                format!("alertUnit `{way}` works again: the alerts that waited are sent now"),
             ),
         }
         for subject in &subjects {
