@@ -222,6 +222,7 @@ impl<'t> Walk<'t> {
                 client_id: settings.client_id.clone(),
                 base_topic: mqtt.base_topic?,
                 devices,
+                fleets: Vec::new(),
                 max_subscriptions: mqtt.max_subscriptions,
                 home_assistant,
                 alert_unit,

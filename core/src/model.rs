@@ -7,6 +7,7 @@ pub mod description;
 pub mod device_id;
 pub mod device_name;
 pub mod event;
+pub mod fleet;
 pub mod identity;
 pub mod message;
 pub mod notice;

@@ -4,6 +4,7 @@
 //! address and secrets, which only the MQTT adapter needs, are not part of it.
 
 use super::device_name::DeviceName;
+use super::fleet::FleetSpec;
 use crate::model::availability_words::OwnWords;
 use crate::model::unit_name::{UnitName, UnitTemplate};
 use crate::topic::{TopicFilter, TopicName};
@@ -20,6 +21,8 @@ pub struct MonitorSpec {
     pub base_topic: TopicName,
     /// In the order of the file; names are unique.
     pub devices: Vec<DeviceSpec>,
+    /// Those whose members are learned; the members of others are among the devices.
+    pub fleets: Vec<FleetSpec>,
     /// Where the watch connection needs more subscriptions than this, wildcards replace many.
     pub max_subscriptions: usize,
     pub home_assistant: HomeAssistant,

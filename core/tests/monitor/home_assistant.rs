@@ -24,6 +24,7 @@ fn spec(devices: Vec<DeviceSpec>, discovery: Option<&str>, commands: bool) -> Mo
         client_id: "iotmonitor".into(),
         base_topic: topic(BASE),
         devices,
+        fleets: Vec::new(),
         max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
         home_assistant: HomeAssistant { discovery: discovery.map(topic), commands },
     }

@@ -158,6 +158,7 @@ impl House {
             client_id: "iotmonitor".into(),
             base_topic: topic(BASE),
             devices,
+            fleets: Vec::new(),
             max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
             home_assistant: HomeAssistant::default(),
             alert_unit: None,

@@ -23,6 +23,7 @@ pub fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
                 ..device_spec(*name, of)
             })
             .collect(),
+        fleets: Vec::new(),
         max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
         home_assistant: HomeAssistant::default(),
         origin: Origin::default(),

@@ -1,0 +1,262 @@
+//! Fleets whose members are learned: devices of one shape, which become known when they are first
+//! heard.
+//!
+//! A fleet whose names are listed in the configuration needs no type, because each of its members
+//! is a device of the configuration like any other.
+
+use crate::model::device_name::DeviceName;
+use crate::model::spec::DeviceSpec;
+use crate::topic::{TopicFilter, TopicName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The topic level of a fleet at which a member's topic contains the member's name. It is a legal
+/// level of a topic and a legal device name, so that a template is a device like any other.
+pub const PLACEHOLDER: &str = "{name}";
+
+/// The number of members that a fleet learns unless the configuration contains another number.
+pub const DEFAULT_MAX_DEVICES: usize = 1_000;
+
+/// The longest name that can be learned, in bytes. Anybody who may publish can choose a name, and
+/// each one is stored. The configuration is checked to be valid for a name of this length.
+pub const LONGEST_LEARNED_NAME: usize = 255;
+
+/// A fleet whose members are learned from the messages on its topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetSpec {
+    /// The part of the section's name after `fleet_`. No other fleet has it.
+    pub name: DeviceName,
+    /// The device that is called [`PLACEHOLDER`]. Each of its topics contains this as a whole level
+    /// at least once, and it is no agent.
+    pub template: DeviceSpec,
+    /// The specifications of members that have a section of their own, whose keys take precedence.
+    pub exceptions: BTreeMap<DeviceName, DeviceSpec>,
+    /// The number of members that are learned. Devices of the configuration do not count.
+    pub max_devices: usize,
+    /// The names that never become members.
+    pub ignore: Vec<NamePattern>,
+}
+
+impl FleetSpec {
+    /// Returns the filters for the topics on which members are heard, each once, with `+` in place
+    /// of the name. State topics are not among them: a person who publishes an order for a device
+    /// that does not exist must not create it.
+    #[must_use]
+    pub fn filters(&self) -> Vec<TopicFilter> {
+        let filters: BTreeSet<_> =
+            self.heard_on().filter_map(|topic| with_name(topic, "+")).collect();
+        filters.into_iter().collect()
+    }
+
+    /// Returns the name that a topic contains, if one of [`Self::filters`] matches the topic. The
+    /// name is what was sent, and need not be a device name. No memory is allocated.
+    #[must_use]
+    pub fn name_in<'t>(&self, topic: &'t TopicName) -> Option<&'t str> {
+        self.heard_on().find_map(|template| name_by(template, topic.as_str()))
+    }
+
+    /// Returns whether the configuration excludes this name.
+    #[must_use]
+    pub fn ignores(&self, name: &str) -> bool {
+        self.ignore.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Returns the member of this name. A topic that the name would make invalid is left out, which
+    /// happens to no name of at most [`LONGEST_LEARNED_NAME`] bytes.
+    #[must_use]
+    pub fn member(&self, name: &DeviceName) -> DeviceSpec {
+        if let Some(exception) = self.exceptions.get(name) {
+            return exception.clone();
+        }
+        let filters = |filters: &[TopicFilter]| {
+            filters.iter().filter_map(|filter| with_name(filter.as_str(), name.as_str())).collect()
+        };
+        let topics = |topics: &[TopicName]| {
+            let filled = topics.iter().map(|topic| filled(topic.as_str(), name.as_str()));
+            filled.filter_map(|topic| TopicName::new(topic).ok()).collect()
+        };
+        DeviceSpec {
+            name: name.clone(),
+            watch: filters(&self.template.watch),
+            hello: self.template.hello.as_ref().and_then(|t| with_name(t.as_str(), name.as_str())),
+            availability: topics(&self.template.availability),
+            state: filters(&self.template.state),
+            ..self.template.clone()
+        }
+    }
+
+    /// The topics of the template on which a member shows that it exists.
+    fn heard_on(&self) -> impl Iterator<Item = &str> {
+        let DeviceSpec { watch, hello, availability, .. } = &self.template;
+        let filters = watch.iter().chain(hello).map(TopicFilter::as_str);
+        filters.chain(availability.iter().map(TopicName::as_str))
+    }
+}
+
+/// The names that a pattern stands for, in which `*` matches any characters, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    #[must_use]
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let Some((first, rest)) = self.0.split_once('*') else { return self.0 == name };
+        let Some(mut name) = name.strip_prefix(first) else { return false };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        // The first place at which a part occurs leaves the most to those that follow.
+        for part in middle.split('*') {
+            let Some(at) = name.find(part) else { return false };
+            name = &name[at + part.len()..];
+        }
+        name.ends_with(last)
+    }
+}
+
+/// The topic of a template with the name in its place.
+fn filled(template: &str, name: &str) -> String {
+    let levels = template.split('/');
+    let levels = levels.map(|level| if level == PLACEHOLDER { name } else { level });
+    levels.collect::<Vec<_>>().join("/")
+}
+
+fn with_name(template: &str, name: &str) -> Option<TopicFilter> {
+    TopicFilter::new(filled(template, name)).ok()
+}
+
+/// The name in a topic that the template matches; the same at each place of it.
+fn name_by<'t>(template: &str, topic: &'t str) -> Option<&'t str> {
+    let wildcard_first = [PLACEHOLDER, "+", "#"].iter().any(|wildcard| {
+        template.strip_prefix(wildcard).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    if topic.starts_with('$') && wildcard_first {
+        return None;
+    }
+    let mut name = None;
+    let mut levels = topic.split('/');
+    for pattern in template.split('/') {
+        if pattern == "#" {
+            return name;
+        }
+        let level = levels.next()?;
+        match pattern {
+            PLACEHOLDER if name.is_none_or(|name| name == level) => name = Some(level),
+            "+" => {}
+            _ if pattern == level && pattern != PLACEHOLDER => {}
+            _ => return None,
+        }
+    }
+    name.filter(|_| levels.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn name(text: &str) -> DeviceName {
+        DeviceName::new(text).unwrap()
+    }
+
+    fn fleet(watch: &[&str], hello: Option<&str>, state: &[&str]) -> FleetSpec {
+        let filter = |text: &&str| TopicFilter::new(*text).unwrap();
+        let template = DeviceSpec {
+            name: name(PLACEHOLDER),
+            watch_timeout: Some(Duration::from_secs(60)),
+            auto_timeout: false,
+            expire_repeat: None,
+            watch: watch.iter().map(filter).collect(),
+            hello: hello.as_ref().map(filter),
+            availability: vec![TopicName::new("tele/{name}/LWT").unwrap()],
+            availability_words: None,
+            depends_on: Vec::new(),
+            alert_unit: None,
+            state: state.iter().map(filter).collect(),
+            restore_on_start: true,
+            enabled: true,
+            agent: None,
+        };
+        FleetSpec {
+            name: name("esp"),
+            template,
+            exceptions: BTreeMap::new(),
+            max_devices: DEFAULT_MAX_DEVICES,
+            ignore: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_member_has_its_name_in_every_topic() {
+        let fleet = fleet(&["home/{name}/#", "{name}/+"], Some("hi/{name}"), &["set/{name}/#"]);
+        let attic = fleet.member(&name("attic"));
+        let shown = |filters: &[TopicFilter]| format!("{filters:?}");
+        assert_eq!(attic.name, name("attic"));
+        assert_eq!(shown(&attic.watch), "[\"home/attic/#\", \"attic/+\"]");
+        assert_eq!(attic.hello.unwrap().as_str(), "hi/attic");
+        assert_eq!(attic.availability[0].as_str(), "tele/attic/LWT");
+        assert_eq!(shown(&attic.state), "[\"set/attic/#\"]");
+        assert_eq!(attic.watch_timeout, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn an_exception_is_the_member() {
+        let mut fleet = fleet(&["home/{name}/#"], None, &[]);
+        let own = DeviceSpec { enabled: false, ..fleet.member(&name("attic")) };
+        fleet.exceptions.insert(name("attic"), own.clone());
+        assert_eq!(fleet.member(&name("attic")), own);
+        assert!(fleet.member(&name("cellar")).enabled);
+    }
+
+    #[test]
+    fn the_filters_are_those_of_contacts_each_once() {
+        let fleet = fleet(&["home/{name}/#", "home/{name}/#"], Some("{name}/hi"), &["set/{name}"]);
+        let filters: Vec<_> = fleet.filters().iter().map(ToString::to_string).collect();
+        assert_eq!(filters, ["+/hi", "home/+/#", "tele/+/LWT"]);
+    }
+
+    #[test]
+    fn a_name_is_found_where_a_filter_matches() {
+        let fleet =
+            fleet(&["home/{name}/+/x/#", "a/{name}/b/{name}"], Some("{name}/hi"), &["s/{name}"]);
+        for (topic, expected) in [
+            ("home/attic/1/x", Some("attic")),
+            ("home/attic/1/x/y/z", Some("attic")),
+            ("home/attic/1/y", None),
+            ("home/attic", None),
+            ("a/attic/b/attic", Some("attic")),
+            ("a/attic/b/cellar", None),
+            ("attic/hi", Some("attic")),
+            ("attic/hi/", None),
+            ("$SYS/hi", None),
+            ("home//1/x", Some("")),
+            ("tele/attic/LWT", Some("attic")),
+            ("s/attic", None),
+        ] {
+            assert_eq!(fleet.name_in(&TopicName::new(topic).unwrap()), expected, "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, matching, others) in [
+            ("attic", &["attic"][..], &["attics", "att"][..]),
+            ("guest*", &["guest", "guest-1"], &["a-guest", "gues"]),
+            ("*", &["", "x"], &[]),
+            ("a*b*c", &["abc", "a1b2c", "abcbc"], &["ac", "acb", "abcd"]),
+            ("*aa*aa", &["aaaa", "xaayaa"], &["aaa"]),
+            ("**x", &["x", "ax"], &["xa"]),
+        ] {
+            let pattern = NamePattern::new(pattern);
+            matching.iter().for_each(|name| assert!(pattern.matches(name), "{pattern:?} {name}"));
+            others.iter().for_each(|name| assert!(!pattern.matches(name), "{pattern:?} {name}"));
+        }
+    }
+}
