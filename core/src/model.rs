@@ -3,6 +3,7 @@
 pub mod action;
 pub mod alert;
 pub mod availability_words;
+pub mod cluster;
 pub mod description;
 pub mod device_id;
 pub mod device_name;

@@ -1,0 +1,75 @@
+//! What is asked of the shared store, and what it answers, as data. The store is etcd or one like
+//! it: a transaction compares, and puts all or nothing; each commit has the next revision.
+
+use crate::model::cluster::{NodeName, NodeRecord, Plan};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The number of a commit. Each later commit of one history has a larger one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A value in the store and the revision of its last change (`mod_revision`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Found<T> {
+    pub revision: Revision,
+    pub value: T,
+}
+
+/// A condition on one key: it holds exactly this, or does not exist.
+///
+/// The revision alone is not enough. A store that has lost its last writes gives their revisions
+/// to other ones, so the value is compared too. No two values are equal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Compare {
+    Node(NodeName, Option<Found<NodeRecord>>),
+    Plan(Option<Found<Plan>>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Put {
+    Node(NodeName, NodeRecord),
+    Plan(Plan),
+}
+
+/// All puts are committed at one revision if all conditions hold, and otherwise none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Transaction {
+    pub compares: Vec<Compare>,
+    pub puts: Vec<Put>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// Reads everything, linearizably: the answer contains each commit before the request.
+    Read,
+    Commit(Transaction),
+}
+
+/// Identifies a request in its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestNumber(pub u64);
+
+/// An answer of the store. One that does not come is not reported: a request ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Answer {
+    Read(Contents),
+    Committed(Revision),
+    /// A condition did not hold.
+    Refused,
+}
+
+/// Everything that the nodes share in the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Contents {
+    pub nodes: BTreeMap<NodeName, Found<NodeRecord>>,
+    pub plan: Option<Found<Plan>>,
+}
