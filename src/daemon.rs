@@ -192,7 +192,8 @@ struct Daemon<'a> {
     accounts: mpsc::Receiver<Accounted>,
     /// The store's directory is gone, and only a new process can get it back.
     is_to_restart: bool,
-    told: Option<Summary>,
+    /// The summary that was reported last.
+    reported: Option<Summary>,
 }
 
 /// The notifications that systemd still expects: that the store has been opened or has failed, and
@@ -201,7 +202,7 @@ struct Daemon<'a> {
 struct Readiness {
     store: bool,
     manager: bool,
-    told: bool,
+    is_reported: bool,
 }
 
 /// This happens before any agent starts that receives the credentials.
@@ -257,7 +258,7 @@ impl<'a> Daemon<'a> {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            readiness: Readiness { store: false, manager: false, told: false },
+            readiness: Readiness { store: false, manager: false, is_reported: false },
             start,
             actions: Vec::new(),
             answers: Answers::default(),
@@ -266,9 +267,9 @@ impl<'a> Daemon<'a> {
             alerts,
             accounts,
             is_to_restart: false,
-            told: None,
+            reported: None,
         };
-        daemon.tell(AlertKind::Started, message);
+        daemon.raise(AlertKind::Started, message);
         Ok(daemon)
     }
 
@@ -296,7 +297,7 @@ impl<'a> Daemon<'a> {
                 }
                 Some(account) = self.accounts.recv() => {
                     let alerts = self.alerts.accounted(account);
-                    self.tell_all(alerts);
+                    self.report_all(alerts);
                 }
                 outcome = self.reloads.outcome() => self.end_reload(outcome),
                 count = self.events.recv_many(&mut batch, BATCH) => {
@@ -326,7 +327,7 @@ impl<'a> Daemon<'a> {
         }
         self.orders.look(&self.monitor);
         // This is repeated each time, because the state may have changed since the last report.
-        self.tell_status();
+        self.report_status();
         if let Some(silent) = self.adapters.newly_stuck() {
             let error = format!(
                 "the disk under {} has not answered for {} s: states are not recorded until it does; monitoring continues",
@@ -336,7 +337,7 @@ impl<'a> Daemon<'a> {
             self.turn(Event::StoreFailed { error });
         }
         self.watchdog.feed_if(|within| self.adapters.are_alive(within));
-        self.tell_ready();
+        self.report_ready();
         self.trimming.trim_if_due();
     }
 
@@ -350,7 +351,7 @@ impl<'a> Daemon<'a> {
 
     fn next_wake(&self) -> Instant {
         let monitor = self.monitor.next_deadline().map(|due| self.start + due);
-        let ready = (!self.readiness.told).then(|| self.start + READY_PATIENCE);
+        let ready = (!self.readiness.is_reported).then(|| self.start + READY_PATIENCE);
         let far = Instant::now() + Duration::from_secs(60);
         [monitor, ready, self.watchdog.next(), self.trimming.next()]
             .into_iter()
@@ -409,13 +410,13 @@ impl<'a> Daemon<'a> {
                 action => self.adapters.carry_out(&self.settings, action),
             }
         }
-        self.tell_all(alerts);
+        self.report_all(alerts);
         // A turn that concerns every device is rare, and its list is large.
         self.actions.shrink_to(LARGE_TURN);
     }
 
     /// Delivers alerts that no longer wait for anything.
-    fn tell_all(&mut self, alerts: Vec<Outgoing>) {
+    fn report_all(&mut self, alerts: Vec<Outgoing>) {
         for outgoing in alerts {
             match outgoing {
                 Outgoing::Alert(alert) => self.logger.alert(&alert),
@@ -427,7 +428,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// Raises an alert of the daemon's own.
-    fn tell(&self, kind: AlertKind, message: String) {
+    fn raise(&self, kind: AlertKind, message: String) {
         let alert = Alert::plain(kind, message);
         self.logger.alert(&alert);
         self.adapters.show_alert(wall_clock(), &alert);
@@ -437,22 +438,22 @@ impl<'a> Daemon<'a> {
         Now { mono: self.start.elapsed(), wall: wall_clock(), boot: boot_clock() }
     }
 
-    fn tell_ready(&mut self) {
-        let Readiness { store, manager, told } = self.readiness;
+    fn report_ready(&mut self) {
+        let Readiness { store, manager, is_reported } = self.readiness;
         let settled = store && (manager || self.monitor.summary().agents == 0);
-        if told || !(settled || self.start.elapsed() >= READY_PATIENCE) {
+        if is_reported || !(settled || self.start.elapsed() >= READY_PATIENCE) {
             return;
         }
-        self.readiness.told = true;
+        self.readiness.is_reported = true;
         notify::ready();
     }
 
     /// Updates the status line for `systemctl status`, and sends the same figures to connected
     /// clients, when they change.
-    fn tell_status(&mut self) {
+    fn report_status(&mut self) {
         let summary = self.monitor.summary();
-        if self.told != Some(summary) {
-            self.told = Some(summary);
+        if self.reported != Some(summary) {
+            self.reported = Some(summary);
             notify::status(&status_line(&summary, &self.settings.mqtt.server.to_string()));
             self.adapters.notify(Notice::SummaryChanged(summary));
         }
@@ -485,7 +486,7 @@ impl<'a> Daemon<'a> {
         notify::stopping();
         self.turn(Event::Stopping);
         let alerts = self.alerts.give_up();
-        self.tell_all(alerts);
+        self.report_all(alerts);
         let flushed = self.adapters.close(Instant::now() + STOP_PATIENCE).await;
         if !flushed {
             let message = "the last states are not on disk; the broker delivers them again";

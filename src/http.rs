@@ -129,7 +129,7 @@ impl HttpHandle {
         if let Some(count) = self.shared.alerts.get(alert.kind as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.tell(News::Alert(Box::new(past_alert::PastAlert::new(time, alert))));
+        self.forward(News::Alert(Box::new(past_alert::PastAlert::new(time, alert))));
     }
 
     /// Reports a change to the streaming clients; never waits.
@@ -139,9 +139,9 @@ impl HttpHandle {
         }
         match notice {
             Notice::StateChanged(view) | Notice::UnitChanged(view) => {
-                self.tell(News::Device(Box::new(view.clone())));
+                self.forward(News::Device(Box::new(view.clone())));
             }
-            Notice::SummaryChanged(summary) => self.tell(News::Summary(*summary)),
+            Notice::SummaryChanged(summary) => self.forward(News::Summary(*summary)),
             // The state that accompanies each of these contains everything.
             Notice::Expired { .. } | Notice::Recovered { .. } | Notice::AgentRestarted { .. } => {}
         }
@@ -149,10 +149,10 @@ impl HttpHandle {
 
     /// Reports to the streaming clients that devices may have been added or removed.
     pub fn reloaded(&self) {
-        self.tell(News::Reloaded);
+        self.forward(News::Reloaded);
     }
 
-    fn tell(&self, news: News) {
+    fn forward(&self, news: News) {
         if self.news.try_send(news).is_err() {
             self.shared.missed.store(true, Ordering::Relaxed);
         }

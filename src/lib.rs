@@ -12,7 +12,7 @@
 // an alert.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 #![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
-// These macros end the process when nobody reads its output any more. `cli::output` prints instead.
+// These macros end the process when its output is no longer read. `cli::output` prints instead.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod bus;

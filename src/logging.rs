@@ -274,7 +274,7 @@ mod tests {
     fn a_flush_waits_for_all_before_it_and_not_for_ever() {
         let (logger, entries) = logger();
         logger.alert(&alert("one"));
-        assert!(!logger.flush(Duration::from_millis(1)), "nobody writes");
+        assert!(!logger.flush(Duration::from_millis(1)), "no thread writes");
 
         let dropped = Arc::clone(&logger.dropped);
         let thread = std::thread::spawn(move || written(&entries, &dropped));

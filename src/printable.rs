@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character shows as itself, and does nothing else: it is no control character, and none
-/// that turns the direction of a line or takes no room (Unicode's Bidi_Control, and what lies beside).
+/// Whether a character shows as itself and has no other effect. Control characters, characters that
+/// change the direction of a line and characters of no width (Unicode's Bidi_Control and the like) do not.
 #[must_use]
 pub fn is_printable(c: char) -> bool {
     !c.is_control() && !is_deceptive(c)
@@ -25,7 +25,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_but(text, |_| false)
 }
 
-/// The same, but with its line ends and tabs, for what fills lines of its own.
+/// Escapes all but line ends and tabs, for output that has lines of its own.
 #[must_use]
 pub fn escaped_lines(text: &str) -> Cow<'_, str> {
     escaped_but(text, |c| matches!(c, '\n' | '\t'))

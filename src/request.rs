@@ -25,9 +25,9 @@ pub enum Command {
     Restore(DeviceName),
     /// Stop an agent and start it again.
     RestartAgent(DeviceName),
-    /// Tell nobody about a device, or about anything, for so long.
+    /// Suppress notifications about a device, or about everything, for this long.
     Silence(Option<DeviceName>, Duration),
-    /// Tell people about it again.
+    /// Send notifications about it again.
     Unsilence(Option<DeviceName>),
     /// Send a test alert by the way of a device, or of what concerns none.
     TestAlert(Option<DeviceName>),
@@ -51,7 +51,7 @@ impl Command {
     }
 }
 
-/// A call on its way to the daemon. Dropping it unanswered tells the caller that the daemon is
+/// A call on its way to the daemon. Dropping it unanswered shows the caller that the daemon is
 /// ending.
 #[derive(Debug)]
 pub enum Request {
@@ -85,7 +85,7 @@ pub enum Request {
         after: Option<TopicName>,
         reply: oneshot::Sender<Result<StatePage, Rejection>>,
     },
-    /// Give a state; the daemon adds the time. The answer tells whether it was published too.
+    /// Set a state; the daemon adds the time. The answer states whether it was published, too.
     SetState {
         state: StateRecord,
         reply: oneshot::Sender<Result<bool, Rejection>>,
@@ -124,7 +124,7 @@ pub struct StatePage {
 pub struct Forgotten {
     /// There was one.
     pub recorded: bool,
-    /// The broker was told to drop its retained message.
+    /// The broker was asked to drop its retained message.
     pub cleared: bool,
 }
 

@@ -1,8 +1,8 @@
-//! A text that is known to the program and shown to nobody.
+//! Strings that the program knows and never shows.
 
 use std::fmt;
 
-/// A text that no output shows.
+/// A string that no output shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 
-/// Whether what goes there may be coloured: it is a terminal that knows more than characters, and
-/// nobody has asked for none (no-color.org).
+/// Whether output to this stream may be coloured: it is a terminal that supports colours, and
+/// `NO_COLOR` is not set (no-color.org).
 pub fn is_coloured(stream: &impl IsTerminal) -> bool {
     let variable = |name| std::env::var_os(name);
     stream.is_terminal()

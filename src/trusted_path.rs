@@ -40,8 +40,8 @@ impl fmt::Display for Swayed {
     }
 }
 
-/// The first part of the way to a file that others than root may change. What cannot be looked at, or
-/// is not there, is nobody's unless its directory lets everybody make it.
+/// Returns the first part of the path to a file that users other than root may change. A part that
+/// cannot be examined or does not exist is safe, unless every user can create it in its directory.
 #[must_use]
 pub fn swayed_part(path: &Path) -> Option<Swayed> {
     let mut reached = PathBuf::from("/");
@@ -95,8 +95,8 @@ fn parts(path: &Path) -> Vec<OsString> {
 }
 
 fn is_swayed(found: &Metadata) -> bool {
-    // Everybody may write what a link's mode says; its directory decides who may replace it. In a
-    // sticky one only the owner of an entry may.
+    // The mode of a symbolic link means nothing; its directory decides who may replace it. In a
+    // sticky directory only the owner of an entry may.
     let guarded = found.is_symlink() || found.is_dir() && found.mode() & STICKY != 0;
     let by_group = found.mode() & 0o020 != 0 && found.gid() != 0;
     let by_others = found.mode() & 0o002 != 0;

@@ -12,7 +12,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-/// Retained when somebody comes, and what is sent again and again then.
+/// The retained messages of a new subscriber, and the messages that are repeated afterwards.
 const RETAINED: &[(&str, &str)] = &[
     ("tele/plug1/LWT", "Online"),
     ("garage/status", "online"),

@@ -56,7 +56,7 @@ fn the_last_value_of_each_topic_is_read_and_the_files_stay_as_they_are() {
         ("home/küche/licht", b"an"),
     ];
     assert_eq!(pairs(&read), expected);
-    assert_eq!(read.passed_over, 2, "a filter, and bytes that are no text");
+    assert_eq!(read.passed_over, 2, "a filter, and bytes that are not UTF-8");
     assert!(files() == before);
     // The database itself may be named as well.
     let itself = database::read(&directory.path().join("iotdb.leveldb")).unwrap();
@@ -109,30 +109,30 @@ fn files(directory: &Path) -> DatabaseFiles {
     fs::read_dir(directory).unwrap().map(|entry| file(entry.unwrap().path())).collect()
 }
 
-/// A key, or a value, that is not there, or is another one, is told: whichever byte is another one.
+/// A missing or changed key or value is reported, whichever byte has changed.
 #[test]
-fn no_byte_can_change_without_being_told() {
+fn every_changed_byte_is_reported() {
     let whole = files(&fixture());
     let sound = leveldb::read(&whole);
     assert_eq!(sound.damage, []);
-    let mut told = 0;
+    let mut reported = 0;
     for (name, bytes) in &whole {
         for at in 0..bytes.as_ref().unwrap().len() {
             let mut damaged = whole.clone();
             damaged.get_mut(name).unwrap().as_mut().unwrap()[at] ^= 0x41;
             let read = leveldb::read(&damaged);
-            let is_told = !read.damage.is_empty();
-            assert!(is_told || read.entries == sound.entries, "{name}, byte {at}");
-            told += usize::from(is_told);
+            let is_reported = !read.damage.is_empty();
+            assert!(is_reported || read.entries == sound.entries, "{name}, byte {at}");
+            reported += usize::from(is_reported);
         }
     }
-    assert!(told > 1_000, "{told}");
+    assert!(reported > 1_000, "{reported}");
 }
 
-/// A file that ends early, too, but for a log that ends between two entries: nobody can know that
+/// A file that ends early, too, but for a log that ends between two entries: it is impossible to know that
 /// there was one more.
 #[test]
-fn no_file_can_end_early_without_being_told() {
+fn every_truncated_file_is_reported() {
     let whole = files(&fixture());
     let sound = leveldb::read(&whole);
     for (name, bytes) in &whole {
@@ -189,7 +189,7 @@ fn a_damaged_block_loses_itself_alone_and_a_damaged_index_its_table() {
         assert_eq!(read.damage, [Damage { file: name.clone(), what: What::Index }]);
         assert!(differing(&read) > 0 && !read.entries.is_empty());
     }
-    // A file that the disk does not give back is told by who has tried to read it.
+    // A file that the disk cannot read is reported by its reader.
     let mut unreadable = whole.clone();
     unreadable.insert(name.clone(), None);
     let read = leveldb::read(&unreadable);
@@ -197,7 +197,7 @@ fn a_damaged_block_loses_itself_alone_and_a_damaged_index_its_table() {
     assert!(differing(&read) > 0 && !read.entries.is_empty());
 }
 
-/// Where nobody knows any more what is in force, everything that is there is read.
+/// Where it is unknown what is in force, every file is read.
 #[test]
 fn without_a_manifest_the_tables_speak_for_themselves() {
     let directory = tempfile::tempdir().unwrap();

@@ -183,7 +183,7 @@ fn what_was_saved_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let unheard = UnheardRecord {
         matter: "expired".to_owned(),
-        told: true,
+        notified: true,
         news: Some(NewsRecord {
             event: "recovered".to_owned(),
             time: Duration::from_secs(9),
@@ -197,7 +197,7 @@ fn what_was_saved_comes_back() {
         silent_since: Duration::from_secs(7),
         expired_since: None,
         cause: Reason::AgentHung,
-        untold: true,
+        unsent: true,
         graces: 2,
         enabled: Some(false),
         pause: None,
@@ -483,7 +483,7 @@ fn close_writes_what_waits() {
 }
 
 #[test]
-fn close_returns_when_nobody_reads_the_events() {
+fn close_returns_when_the_events_are_not_read() {
     let directory = tempfile::tempdir().unwrap();
     let (sender, _events) = channel(1);
     let handle = store::spawn(StoreSettings::new(directory.path()), sender, Pulse::new()).unwrap();

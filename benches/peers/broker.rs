@@ -26,8 +26,8 @@ impl Broker {
         Self::start_with(window, "log_dest none\n")
     }
 
-    /// The same, which says in its log who subscribes to what; that costs it time.
-    pub fn start_telling(window: u16) -> Self {
+    /// The same, which logs every subscription; that costs it time.
+    pub fn start_verbose(window: u16) -> Self {
         Self::start_with(window, "log_dest file PATH/log\nlog_type subscribe\n")
     }
 
@@ -65,7 +65,7 @@ impl Broker {
         self.child.id()
     }
 
-    /// Waits until this client has subscribed to something; for a broker that tells it.
+    /// Waits until this client has subscribed to something; for a broker with a verbose log.
     pub fn until_subscribed(&self, client_id: &str) {
         let log = self.directory().join("log");
         until(&format!("{client_id} subscribes"), || {

@@ -87,20 +87,20 @@ fn expiring(devices: usize) -> Burst {
     let before = process::resident(monitor.child.id());
     process::forget_peak(monitor.child.id());
     watchdog.forget();
-    let mut told = vec![Told::Nothing; devices];
+    let mut seen = vec![Seen::Nothing; devices];
     let mut left = devices;
     while left > 0 {
         let message = observer.next();
         let Some((kind, device)) = device_of(&message.topic) else { continue };
-        told[device] = match (kind, told[device]) {
-            ("expire", Told::Nothing) => Told::Expired,
-            ("status", Told::Expired) => {
+        seen[device] = match (kind, seen[device]) {
+            ("expire", Seen::Nothing) => Seen::Expired,
+            ("status", Seen::Expired) => {
                 assert!(message.payload.windows(9).any(|word| word == b"\"expired\""));
                 left -= 1;
-                Told::All
+                Seen::All
             }
             // The first contact of each.
-            ("status", Told::Nothing) => Told::Nothing,
+            ("status", Seen::Nothing) => Seen::Nothing,
             (kind, before) => panic!("`{kind}` of device {device} came after {before:?}"),
         };
     }
@@ -115,9 +115,9 @@ fn expiring(devices: usize) -> Burst {
     burst
 }
 
-/// What was told of a device that expires.
+/// The publications that were received about a device that expires.
 #[derive(Debug, Clone, Copy)]
-enum Told {
+enum Seen {
     Nothing,
     Expired,
     All,

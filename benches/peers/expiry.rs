@@ -1,4 +1,4 @@
-//! How late a silence is told: from a device's deadline to its `expire/NAME` at a subscriber.
+//! The delay of an expiry: from a device's deadline to its `expire/NAME` at a subscriber.
 //!
 //! A deadline is counted from the moment before the last message left its publisher, so the way
 //! through the broker, there and back, is in the figure. Devices fall silent one after the other.

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Beside these there is one that holds nothing yet, which tells when a stream is recorded.
+/// Beside these there is one that holds nothing yet, which shows when a stream is recorded.
 const DEVICES: usize = 1_000;
 const STATES_OF_A_DEVICE: usize = 1_000;
 

@@ -1,7 +1,7 @@
 //! Programs to compare with, each a process of its own: this one, called with the program's name.
 //!
-//! `decode` decodes with the codec that the monitor uses and does nothing else, `split` only tells
-//! packets apart, `loop` is the event loop of rumqttc-next with nobody who looks at its events.
+//! `decode` decodes with the codec that the monitor uses and does nothing else, `split` only separates
+//! packets, `loop` is the event loop of rumqttc-next whose events are ignored.
 
 use crate::client::{Client, frame_length};
 use crate::common::fleet::MQTT_5;
@@ -12,7 +12,7 @@ use rumqttc::{AsyncClient, Event, MqttOptions};
 use std::hint::black_box;
 use std::process::{Child, Command, Stdio};
 
-/// By which the broker's log tells that `mosquitto_sub` has subscribed.
+/// The line of the broker's log that shows that `mosquitto_sub` has subscribed.
 pub const CLIENT_ID: &str = "reference";
 pub const STREAM: &str = "b/#";
 

@@ -148,7 +148,7 @@ fn fleet(settings: &Settings, devices: usize, idle: bool) -> Taken {
     taken
 }
 
-/// Starts a monitor, and gives the seconds until its first status, with who has heard it.
+/// Starts a monitor, and gives the seconds until its first status, with the client that received it.
 fn start(broker: &Broker, config: &str) -> (Monitor, Client, f64) {
     let mut observer = Client::connect(broker.port, "observer");
     observer.subscribe("home/monitoring/#", None);

@@ -63,14 +63,14 @@ fn recorded(devices: usize, window: u16, messages: usize) -> f64 {
     rate
 }
 
-/// States of a fleet, one topic a device; its last device tells when they are recorded.
+/// States of a fleet, one topic a device; its last device shows when they are recorded.
 pub struct Stream {
     topics: Vec<String>,
     last: usize,
 }
 
 impl Stream {
-    /// Waits until the monitor records: what is said before its session stands is said to nobody.
+    /// Waits until the monitor records: messages before its subscription are lost.
     pub fn begin(publisher: &mut Client, restored: &mut Client, devices: usize) -> Self {
         let last = devices - 1;
         restored.subscribe(&fleet::state_topic(last), None);
@@ -112,7 +112,7 @@ fn is_recorded(
 
 /// States that `mosquitto_sub` gets a second.
 fn received(devices: usize, window: u16, messages: usize) -> f64 {
-    let broker = Broker::start_telling(window);
+    let broker = Broker::start_verbose(window);
     let mut child = Command::new("mosquitto_sub")
         .args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-i", CLIENT_ID, "-q", "1"])
         .args(["-t", "b/#", "-C", &messages.to_string()])

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the monitor is told as WatchdogSec=.
+/// The monitor's WatchdogSec=.
 pub const INTERVAL: Duration = Duration::from_secs(3);
 
-/// A wrapper that tells the monitor of its watchdog.
+/// A wrapper that passes its watchdog to the monitor.
 pub fn environment() -> [String; 2] {
     ["env".to_owned(), format!("WATCHDOG_USEC={}", INTERVAL.as_micros())]
 }

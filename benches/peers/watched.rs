@@ -1,4 +1,4 @@
-//! Processor time of a watched message, how many a second are kept up with, and who limits that.
+//! Processor time of a watched message, how many a second are kept up with, and what limits that.
 //!
 //! Each subject gets the same stream from a broker of its own, one after the other in each round.
 //! It has a processor to itself, beside that of broker and publisher: where the scheduler has it
@@ -89,7 +89,7 @@ fn measure(settings: &Settings, devices: usize, goal: f64) -> [Row; 3] {
     ]
 }
 
-/// The broker with a publisher and nobody else: more than this no subject can be sent.
+/// The broker with a publisher and no subscriber: no subject can receive more than this.
 fn publisher_alone(settings: &Settings) -> Row {
     let messages = if settings.quick { 60_000 } else { 200_000 };
     let topics: Vec<String> = (0..10).map(fleet::watched_topic).collect();
@@ -102,7 +102,7 @@ fn publisher_alone(settings: &Settings) -> Row {
         per_second(messages, began.elapsed())
     });
     Row {
-        work: "messages that the publisher brings to the broker, nobody subscribed".to_owned(),
+        work: "messages that the publisher brings to the broker, without subscribers".to_owned(),
         references: Vec::new(),
         monitor: Figure::new(rates.collect(), "/s"),
         goal: None,
@@ -131,7 +131,7 @@ fn monitor(devices: usize, topics: &[String], messages: usize) -> Taken {
 }
 
 fn reference(name: &str, topics: &[String], messages: usize, devices: Option<usize>) -> Taken {
-    let broker = Broker::start_telling(20);
+    let broker = Broker::start_verbose(20);
     let wrapper = process::on_second_processor();
     let mut child = references::start(&wrapper, name, broker.port, messages, devices);
     match child.stdout.take() {

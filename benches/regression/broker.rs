@@ -1,4 +1,4 @@
-//! A broker of one client's two connections that does what it is told and nothing by itself, so
+//! A broker of one client's two connections that does what is requested and nothing by itself, so
 //! that two runs differ in the number of messages alone.
 //!
 //! Deliberately absent: sessions, subscriptions (all are granted, none is looked at) and MQTT 3.1.1.
@@ -49,7 +49,7 @@ impl Broker {
 }
 
 impl Line {
-    /// Whether it is the state connection tells its client identifier.
+    /// The client identifier shows whether it is the state connection.
     fn accept(listener: &TcpListener) -> (Self, bool) {
         let (mut stream, _) = listener.accept().expect("the monitor connects");
         stream.set_nodelay(true).expect("a socket of TCP");

@@ -26,7 +26,7 @@ fn files_of_the_monitor_call_downward_only() {
     assert!(in_circles.is_empty(), "these files call each other in circles: {in_circles:#?}");
 }
 
-/// A method that two files define could not be told apart above, and by a reader neither.
+/// A method that two files define could not be distinguished above, nor by a reader.
 #[test]
 fn no_two_files_of_the_monitor_define_a_method_of_the_same_name() {
     let files = monitor_files();
@@ -40,7 +40,7 @@ fn no_two_files_of_the_monitor_define_a_method_of_the_same_name() {
 /// The machine whose matter alerts are. To any other they are what follows from an outcome.
 const OF_ALERTS: &str = "notifications";
 
-/// A machine returns outcomes. What follows from them, and for whom else, is for the monitor.
+/// A machine returns outcomes. What follows from them, and for which others, is for the monitor.
 #[test]
 fn machines_know_neither_actions_nor_the_monitor_nor_each_other() {
     let mut broken = Vec::new();

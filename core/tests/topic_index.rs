@@ -151,7 +151,7 @@ proptest! {
         }
     }
 
-    /// Names whose levels occur nowhere else tell two filters apart: when the wide one matches
+    /// Names whose levels occur nowhere else distinguish two filters: when the wide one matches
     /// all of them, it matches whatever the narrow one does.
     #[test]
     fn what_matches_all_that_another_matches_covers_it(wide in filter(), narrow in filter()) {

@@ -37,7 +37,7 @@ pub(super) struct Callers {
 
 enum Done {
     /// The user of a caller, if the bus knows it.
-    Told(OwnedUniqueName, Option<u32>),
+    Identified(OwnedUniqueName, Option<u32>),
     Answered(LaneTurn),
     Refused,
 }
@@ -78,9 +78,9 @@ impl Callers {
     pub async fn done(&mut self) {
         let Some(done) = self.tasks.join_next().await else { return std::future::pending().await };
         match done {
-            Ok(Done::Told(caller, user)) => {
+            Ok(Done::Identified(caller, user)) => {
                 self.questions -= 1;
-                self.told(caller, user);
+                self.identified(caller, user);
             }
             Ok(Done::Answered(turn)) => self.lanes.done(turn),
             Ok(Done::Refused) | Err(_) => {}
@@ -100,7 +100,7 @@ impl Callers {
         }
     }
 
-    fn told(&mut self, caller: OwnedUniqueName, user: Option<u32>) {
+    fn identified(&mut self, caller: OwnedUniqueName, user: Option<u32>) {
         let calls = self.unknown.take(&caller);
         // A caller that the bus does not know has gone.
         let Some(user) = user else { return };
@@ -161,5 +161,5 @@ async fn ask_for_user(server: Calls, caller: OwnedUniqueName) -> Done {
         bus.get_connection_unix_user(caller.inner().clone().into()).await.ok()
     };
     let user = tokio::time::timeout(CALL_TIMEOUT, user).await.ok().flatten();
-    Done::Told(caller, user)
+    Done::Identified(caller, user)
 }

@@ -32,7 +32,7 @@ pub enum CallError {
     )]
     Blocked(String),
     /// The command that shows its unit.
-    #[error("iotmonitor does not answer; `{0}` tells more")]
+    #[error("iotmonitor does not answer; `{0}` shows more")]
     NoAnswer(String),
     #[error("the clientid `{0}` is too long for a name on the bus")]
     ClientIdTooLong(String),

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_one_user_holds_up_nobody_else() {
+    fn a_crowd_of_one_user_delays_no_other_user() {
         let mut lanes = Lanes::new();
         for _ in 0..100 {
             lanes.push(lane(65_534, Purpose::Look), 1, 1).unwrap();
@@ -161,7 +161,7 @@ mod tests {
         assert!(order.iter().position(|call| *call == 2).unwrap() < 3, "{order:?}");
         assert!(order.iter().position(|call| *call == 3).unwrap() < 3, "{order:?}");
         assert_eq!(order.len(), 102);
-        assert!(lanes.lanes.is_empty(), "who has nothing to ask costs nothing");
+        assert!(lanes.lanes.is_empty(), "a user without calls costs nothing");
     }
 
     #[test]

@@ -103,7 +103,7 @@ async fn try_to_claim(settings: &BusSettings) -> NameClaim {
                 if let Some(holder) = holder.filter(|holder| !holder.is_predecessor)
                     && suspect.replace(owner.clone()) == Some(owner)
                 {
-                    return NameClaim::Held(holder.who);
+                    return NameClaim::Held(holder.process);
                 }
             }
             Err(NameError::Away(_) | NameError::Silent | NameError::Forbidden(_)) => {
@@ -170,7 +170,7 @@ fn is_denial(error: &zbus::fdo::Error) -> bool {
 }
 
 pub(super) struct Suspect {
-    pub who: Holder,
+    pub process: Holder,
     /// Whether the owner belongs to the unit whose main process this is: one that systemd has
     /// killed already, and that is stuck in the kernel.
     is_predecessor: bool,
@@ -190,7 +190,7 @@ pub(super) async fn holder(connection: &Connection, owner: &OwnedUniqueName) -> 
     let is_service = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own_pid.to_string());
     let is_predecessor =
         is_service && unit.is_some() && unit_of(connection, own_pid).await.flatten() == unit;
-    Some(Suspect { who: Holder { pid, unit }, is_predecessor })
+    Some(Suspect { process: Holder { pid, unit }, is_predecessor })
 }
 
 /// The unit of a process, `Some(None)` where it has none, and `None` where systemd does not answer.

@@ -76,7 +76,7 @@ struct BusServer {
 impl BusServer {
     async fn serve(self, mut place: Option<Box<OwnedName>>, mut notices: mpsc::Receiver<Notice>) {
         let mut backoff = backoff();
-        let mut refusal_told = false;
+        let mut refusal_reported = false;
         while !self.requests.is_closed() {
             let offered = match place.take() {
                 Some(place) => Ok(place),
@@ -87,8 +87,8 @@ impl BusServer {
             };
             match offered {
                 Ok(place) => {
-                    if std::mem::take(&mut refusal_told) {
-                        self.tell(Event::BusNameBack).await;
+                    if std::mem::take(&mut refusal_reported) {
+                        self.report(Event::BusNameBack).await;
                     }
                     backoff.reset();
                     // Earlier events are not news.
@@ -100,9 +100,9 @@ impl BusServer {
                 // Without a bus, the loss of systemd is reported instead.
                 Err(NameError::Away(_) | NameError::Silent) => {}
                 Err(refusal) => {
-                    if !std::mem::replace(&mut refusal_told, true) {
+                    if !std::mem::replace(&mut refusal_reported, true) {
                         let reason = beating(&self.pulse, in_words(refusal)).await;
-                        self.tell(Event::BusNameRefused { reason }).await;
+                        self.report(Event::BusNameRefused { reason }).await;
                     }
                 }
             }
@@ -126,7 +126,7 @@ impl BusServer {
         ControlFlow::Continue(())
     }
 
-    async fn tell(&self, event: Event) {
+    async fn report(&self, event: Event) {
         // This fails when the daemon has ended.
         let _ = beating(&self.pulse, self.events.send(event)).await;
     }
@@ -170,7 +170,9 @@ impl BusServer {
 async fn in_words(refusal: NameError) -> String {
     let NameError::Taken { connection, owner } = refusal else { return refusal.to_string() };
     match holder(&connection, &owner).await {
-        Some(suspect) => format!("another iotmonitor with its clientid runs as {}", suspect.who),
+        Some(suspect) => {
+            format!("another iotmonitor with its clientid runs as {}", suspect.process)
+        }
         None => "another process has its name on the bus".to_owned(),
     }
 }

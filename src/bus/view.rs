@@ -92,7 +92,7 @@ pub(super) fn monitor_properties(summary: &Summary) -> Dictionary {
 
 /// Whether the last notification was delivered.
 fn last_alert(summary: NotificationsSummary) -> &'static str {
-    match summary.last_told {
+    match summary.last_delivered {
         None => "",
         Some(true) => "told",
         Some(false) => "failed",
@@ -106,7 +106,7 @@ pub(super) fn notifications_of(dictionary: &HashMap<String, Variant<'_>>) -> Not
             Some(Variant::U64(count)) => usize::try_from(*count).unwrap_or(usize::MAX),
             _ => 0,
         },
-        last_told: match dictionary.get("LastAlert") {
+        last_delivered: match dictionary.get("LastAlert") {
             Some(Variant::Str(word)) if word.as_str() == "told" => Some(true),
             Some(Variant::Str(word)) if word.as_str() == "failed" => Some(false),
             _ => None,
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn how_alerts_arrive_is_read_as_it_was_sent() {
-        for last_told in [None, Some(true), Some(false)] {
-            let notifications = NotificationsSummary { pending: 3, last_told, silenced: true };
+        for last_delivered in [None, Some(true), Some(false)] {
+            let notifications = NotificationsSummary { pending: 3, last_delivered, silenced: true };
             let sent = monitor_properties(&Summary { notifications, ..Summary::default() });
             assert_eq!(notifications_of(&sent), notifications);
         }

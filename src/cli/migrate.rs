@@ -48,7 +48,7 @@ pub fn migrate(bus: Bus, addressee: Addressee, task: &MigrateOptions) -> u8 {
             configuration(&task.directory.join("config.toml"), file)?;
         }
         let read = database::read(&task.directory)?;
-        tell(&read.damage);
+        report(&read.damage);
         if !read.damage.is_empty() && !task.skip_damaged {
             return Err(MigrateError::Damaged(read.damage.len()));
         }
@@ -79,14 +79,14 @@ fn configuration(from: &Path, to: &Path) -> Result<(), MigrateError> {
     for topic in topics {
         say!("`{topic}` matched all topics that begin with it, and is now a filter with `#`");
     }
-    say!("wrote {}; `iotmonitor check {}` tells what to look at", to.display(), to.display());
+    say!("wrote {}; `iotmonitor check {}` lists what to review", to.display(), to.display());
     Ok(())
 }
 
 /// Further damage is only counted.
 const MOST_SHOWN: usize = 20;
 
-fn tell(damage: &[Damage]) {
+fn report(damage: &[Damage]) {
     for damage in damage.iter().take(MOST_SHOWN) {
         say!("{damage}: what was written there is missing, or has an older value");
     }

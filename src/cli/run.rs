@@ -32,7 +32,7 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
     let code = match daemon::run(&options, &logger) {
         Ok(()) => 0,
         Err(error) => {
-            tell(&error, &logger);
+            report(&error, &logger);
             match error {
                 DaemonError::Config(_) | DaemonError::AnotherRuns { .. } => EXIT_CONFIG,
                 DaemonError::Store(_) => EXIT_DATA,
@@ -46,7 +46,7 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
 }
 
 /// Each error of a configuration is a separate entry, so that `journalctl` shows one a line.
-fn tell(error: &DaemonError, logger: &Logger) {
+fn report(error: &DaemonError, logger: &Logger) {
     let messages = match error {
         DaemonError::Config(ConfigErrors::Invalid { errors, .. }) => errors.paragraphs().collect(),
         DaemonError::Config(ConfigErrors::Unreadable { .. })

@@ -120,14 +120,12 @@ fn render(report: &StatusReport, alone: bool, as_json: bool) -> String {
 fn hint_on(notifications: NotificationsSummary) -> String {
     let mut hint = String::new();
     if notifications.silenced {
-        hint.push_str(
-            "\nNobody is told of any alert now; `iotmonitor unsilence --all` ends that.\n",
-        );
+        hint.push_str("\nNo notifications are sent now; `iotmonitor unsilence --all` ends that.\n");
     }
-    if notifications.last_told == Some(false) {
+    if notifications.last_delivered == Some(false) {
         let waiting = counted(notifications.pending, "alert");
         hint.push_str(&format!(
-            "\nThe last alert did not reach anybody, and {waiting} wait to be told: \
+            "\nThe last notification failed, with {waiting} pending: \
              `journalctl -u iotmonitor IOTMONITOR_EVENT=alert-unit-failed` says why.\n"
         ));
     }
@@ -222,7 +220,7 @@ fn description((device, usage): &Row, now: Duration) -> String {
         text.push_str(&format!("  enabled:      {}\n", ahead(now, until)));
     }
     if let Some(until) = device.silenced_until {
-        text.push_str(&format!("  silenced:     its alerts are told {}\n", ahead(now, until)));
+        text.push_str(&format!("  silenced:     notifications resume {}\n", ahead(now, until)));
     }
     let contact = device.last_contact.map_or_else(|| "never".to_owned(), |at| ago(now, at));
     let timeout = device
@@ -326,11 +324,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_way_of_alerts_is_said_below() {
-        let well = NotificationsSummary { last_told: Some(true), ..Default::default() };
+        let well = NotificationsSummary { last_delivered: Some(true), ..Default::default() };
         assert_eq!(hint_on(well), "");
-        let failed = NotificationsSummary { pending: 3, last_told: Some(false), silenced: true };
+        let failed =
+            NotificationsSummary { pending: 3, last_delivered: Some(false), silenced: true };
         let hint = hint_on(failed);
-        assert!(hint.contains("3 alerts wait") && hint.contains("unsilence --all"), "{hint}");
+        assert!(
+            hint.contains("with 3 alerts pending") && hint.contains("unsilence --all"),
+            "{hint}"
+        );
     }
 
     #[test]
@@ -354,7 +356,7 @@ mod tests {
         let text = description(&(view.clone(), Usage::default()), NOW);
         for line in [
             "  enabled:      in 2 h\n",
-            "  silenced:     its alerts are told in 1 h\n",
+            "  silenced:     notifications resume in 1 h\n",
             "  last exit:    exited with 7, 4 s ago\n",
             "  next try:     in 1 min 1 s\n",
         ] {

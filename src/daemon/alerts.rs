@@ -97,10 +97,10 @@ impl Alerts {
     #[must_use]
     pub fn accounted(&mut self, (unit, account): Accounted) -> Vec<Outgoing> {
         let mut all = self.waiting.remove(&unit).unwrap_or_default();
-        let (mut is_told, mut is_notified) = (false, false);
+        let (mut is_logged, mut is_notified) = (false, false);
         for outgoing in &mut all {
             let done = match outgoing {
-                Outgoing::Alert(_) => &mut is_told,
+                Outgoing::Alert(_) => &mut is_logged,
                 Outgoing::Notification(_) => &mut is_notified,
             };
             if let Some(known) = outgoing.account()
@@ -189,18 +189,18 @@ mod tests {
     #[tokio::test]
     async fn what_follows_an_alert_that_waits_stays_behind_it() {
         let (mut alerts, _accounts) = Alerts::new(Bus::System);
-        let told = Outgoing::Notification(Box::new(notification("box")));
+        let notification = Outgoing::Notification(Box::new(notification("box")));
         assert!(alerts.take_in(of_agent("box", AlertKind::Expired)).is_none());
-        assert!(alerts.take_in(told).is_none());
+        assert!(alerts.take_in(notification).is_none());
         assert!(alerts.take_in(of_agent("box", AlertKind::Recovered)).is_none());
         assert!(alerts.take_in(of_agent("other", AlertKind::Recovered)).is_some());
         let account = Account { lines: vec!["last words".to_owned()], ..Account::default() };
-        let mut told = alerts.accounted((unit_of("box"), account.clone()));
-        assert_eq!(told.len(), 3);
-        for outgoing in &mut told[..2] {
+        let mut ready = alerts.accounted((unit_of("box"), account.clone()));
+        assert_eq!(ready.len(), 3);
+        for outgoing in &mut ready[..2] {
             assert_eq!(outgoing.account(), Some(&mut Box::new(account.clone())));
         }
-        assert_eq!(told[2], of_agent("box", AlertKind::Recovered));
+        assert_eq!(ready[2], of_agent("box", AlertKind::Recovered));
         assert!(alerts.take_in(of_agent("box", AlertKind::Recovered)).is_some());
     }
 
@@ -221,11 +221,11 @@ mod tests {
         let names = |notification: &Notification| -> Vec<&str> {
             facts(notification).into_iter().map(|(name, _)| name).collect()
         };
-        let mut told = notification("box");
+        let mut sent = notification("box");
         let all = ["EVENT", "MESSAGE", "PRIORITY", "TIME", "UNIT", "LOG"];
-        assert_eq!(names(&told), all.map(|name| format!("IOTMONITOR_{name}")));
-        (told.unit, told.account) = (None, None);
-        assert_eq!(names(&told).len(), 4);
-        assert!(facts(&told).contains(&("IOTMONITOR_PRIORITY", "4".to_owned())));
+        assert_eq!(names(&sent), all.map(|name| format!("IOTMONITOR_{name}")));
+        (sent.unit, sent.account) = (None, None);
+        assert_eq!(names(&sent).len(), 4);
+        assert!(facts(&sent).contains(&("IOTMONITOR_PRIORITY", "4".to_owned())));
     }
 }

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_reach_who_asked_and_all_else_goes_on() {
+    fn answers_reach_their_callers_and_other_events_pass() {
         let mut answers = Answers::default();
         let (reply, mut page) = oneshot::channel();
         let read = answers.await_read(reply).unwrap();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_store_that_fails() {
+    fn no_caller_waits_for_a_store_that_fails() {
         let mut answers = Answers::default();
         let said = |answer: Rejection| answer.to_string().contains("the disk is full");
         let (reply, mut page) = oneshot::channel();

@@ -171,7 +171,7 @@ impl Daemon<'_> {
             return Err(Rejection::Failed(sentence.to_owned()));
         }
         if self.monitor.test_way(device.as_ref()).is_none() {
-            let sentence = "no unit tells anybody: set `alertUnit` in [alerts], such as \
+            let sentence = "no unit sends notifications: set `alertUnit` in [alerts], such as \
                             \"iotmonitor-notify@.service\", and reload the configuration";
             return Err(Rejection::Failed(sentence.to_owned()));
         }

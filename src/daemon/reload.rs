@@ -79,8 +79,8 @@ impl Daemon<'_> {
             )),
         };
         match &outcome {
-            Ok(message) => self.tell(AlertKind::Reloaded, message.clone()),
-            Err(message) => self.tell(AlertKind::ReloadFailed, message.clone()),
+            Ok(message) => self.raise(AlertKind::Reloaded, message.clone()),
+            Err(message) => self.raise(AlertKind::ReloadFailed, message.clone()),
         }
         for reply in std::mem::take(&mut self.reloads.waiting) {
             // The caller may have gone away meanwhile.
@@ -97,7 +97,7 @@ impl Daemon<'_> {
 
     fn put_in_force(&mut self, loaded: Loaded) -> Result<String, String> {
         for warning in loaded.warnings.paragraphs() {
-            self.tell(AlertKind::ConfigWarning, warning);
+            self.raise(AlertKind::ConfigWarning, warning);
         }
         let new = AdapterSettings::of(&loaded.config);
         for (key, old, new) in [
@@ -116,7 +116,7 @@ impl Daemon<'_> {
         self.adapters.reconfigure(&self.settings, &new);
         self.settings = new;
         self.turn(Event::Reconfigured(Box::new(loaded.config.monitor)));
-        self.tell_status();
+        self.report_status();
         self.adapters.show_reload();
         let summary = self.monitor.summary();
         Ok(format!(

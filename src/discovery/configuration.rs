@@ -203,7 +203,7 @@ fn entries(device: &FoundDevice) -> Vec<String> {
     for (key, word) in ["availabilityOffline", "availabilityOnline"].iter().zip(&device.words) {
         if let Some(word) = word {
             let word = quoted(word);
-            entries.push(format!("{key} = {word}  # as Home Assistant is told"));
+            entries.push(format!("{key} = {word}  # as described for Home Assistant"));
         }
     }
     let names: Vec<String> =

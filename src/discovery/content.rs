@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_tell_readings_from_what_happens_and_what_is_set() {
+    fn keys_distinguish_readings_from_events_and_settings() {
         for (payload, kinds) in [
             (r#"{"temperature":21.5,"battery":90}"#, (true, false, false)),
             (

@@ -95,7 +95,7 @@ impl Claim {
     }
 
     /// Claims a topic that belongs to no device.
-    pub fn nobody() -> Self {
+    pub fn of_no_device() -> Self {
         Self::new("", "", TopicRole::Description)
     }
 
@@ -211,7 +211,7 @@ impl Roots {
     /// Returns the claim to a topic, or `None` if no convention claims it.
     pub fn claim(&self, topic: &str, facts: Facts<'_>) -> Option<(Convention, Claim)> {
         if home_assistant::is_description(topic) || is_description(topic) {
-            return Some((Convention::HomeAssistant, Claim::nobody()));
+            return Some((Convention::HomeAssistant, Claim::of_no_device()));
         }
         ALL.iter().zip(&self.0).find_map(|((convention, ecosystem), roots)| {
             let (root, rest) = ecosystem.find(topic, roots)?;

@@ -4,7 +4,7 @@ use super::traffic::Topics;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeSet;
 
-/// The maximum number of filters in a section. Nobody would read a longer section.
+/// The maximum number of filters in a section. A longer section would not be read.
 const MOST_FILTERS: usize = 64;
 
 /// Returns the filters for a device: those of its convention, whether or not it was heard there,

@@ -118,8 +118,9 @@ pub fn found(
     let mut groups = groups(&context);
     let mut passing = BTreeMap::new();
     groups.retain(|(convention, _), group| {
-        let is_told_of = || group.topics.iter().any(|(topic, ..)| described.owner(topic).is_some());
-        let is_kept = !group.is_passing || is_told_of();
+        let is_described =
+            || group.topics.iter().any(|(topic, ..)| described.owner(topic).is_some());
+        let is_kept = !group.is_passing || is_described();
         if !is_kept {
             *passing.entry(*convention).or_default() += 1;
         }
@@ -165,15 +166,15 @@ fn groups<'a>(context: &GroupingContext<'a>) -> BTreeMap<Key, TopicGroup<'a>> {
     let mut groups: BTreeMap<Key, TopicGroup<'a>> = BTreeMap::new();
     let mut unclaimed = Vec::new();
     for (topic, traffic) in facts.topics.iter() {
-        let told = described.role(topic);
+        let stated = described.role(topic);
         if let Some((convention, claim)) = roots.claim(topic.as_str(), facts) {
             if claim.device.is_empty() {
                 continue;
             }
-            let role = claim.role.decided_by(told);
+            let role = claim.role.decided_by(stated);
             add_to_bridge(&mut groups, convention, &claim, topic, traffic);
             add(&mut groups, convention, Claim { role, ..claim }, topic, traffic);
-        } else if let (Some((key, about)), Some(role)) = (described.owner(topic), told) {
+        } else if let (Some((key, about)), Some(role)) = (described.owner(topic), stated) {
             add_described(&mut groups, key, about, role, topic, traffic);
         } else {
             unclaimed.push((topic, traffic));
@@ -349,11 +350,11 @@ fn draft(
     let orders = group.in_role(|role| role == TopicRole::Order);
     let orders = orders.filter(|(_, traffic)| traffic.live > 0 && !traffic.does);
     // An address serves as the name only where there is no better one.
-    let told = about.iter().map(|about| about.name.as_str()).find(|name| !name.is_empty());
+    let described = about.iter().map(|about| about.name.as_str()).find(|name| !name.is_empty());
     let name = if group.is_passing
         || convention == Convention::OpenMqttGateway && key.contains("toMQTT/")
     {
-        told.map_or(group.name.clone(), str::to_owned)
+        described.map_or(group.name.clone(), str::to_owned)
     } else {
         group.name.clone()
     };

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_levels_of_topics_and_nobody_shares_one() {
+    fn names_are_levels_of_topics_and_unique() {
         let mut names = UniqueNames::new(BTreeSet::from(["lamp".to_owned()]));
         for (wish, given) in [
             ("lamp", "lamp-2"),

@@ -37,7 +37,7 @@ pub fn of<'a>(
     described: &'a Described,
 ) -> Vec<(TopicOwner<'a>, TopicRole, &'a TopicName, &'a Traffic)> {
     let prefixes = described_prefixes(described);
-    let told: Vec<(Vec<&str>, TopicRole)> = unclaimed
+    let classified: Vec<(Vec<&str>, TopicRole)> = unclaimed
         .iter()
         .map(|(topic, traffic)| {
             let levels: Vec<&str> = topic.as_str().split('/').collect();
@@ -45,18 +45,18 @@ pub fn of<'a>(
             (levels, role)
         })
         .collect();
-    let wills = told.iter().filter(|(_, role)| *role == TopicRole::Availability);
+    let wills = classified.iter().filter(|(_, role)| *role == TopicRole::Availability);
     let wills: BTreeSet<String> = wills
         .map(|(levels, _)| levels[..levels.len() - 1].join("/"))
         .filter(|it| !it.is_empty())
         .collect();
-    let parents = parents(&told);
+    let parents = parents(&classified);
     let firsts: Vec<String> = unclaimed
         .iter()
-        .zip(&told)
+        .zip(&classified)
         .map(|((_, traffic), (levels, role))| first_owner(levels, *role, traffic, &wills, &parents))
         .collect();
-    let said = unclaimed.iter().zip(&told).zip(&firsts);
+    let said = unclaimed.iter().zip(&classified).zip(&firsts);
     let said: BTreeMap<&str, (&str, TopicRole)> = said
         .map(|(((topic, _), (_, role)), owner)| (topic.as_str(), (owner.as_str(), *role)))
         .collect();
@@ -111,8 +111,9 @@ fn above<'a, T>(topic: &'a str, find: impl Fn(&'a str) -> Option<T>) -> Option<T
 
 /// Returns the levels that name a device, because a topic right below them names a reading or a
 /// kind of message.
-fn parents(told: &[(Vec<&str>, TopicRole)]) -> BTreeSet<String> {
-    told.iter()
+fn parents(classified: &[(Vec<&str>, TopicRole)]) -> BTreeSet<String> {
+    classified
+        .iter()
         .filter(|(levels, _)| levels.last().is_some_and(|last| shape::is_of_a_device(last)))
         .map(|(levels, _)| levels[..levels.len() - 1].join("/"))
         .collect()

@@ -16,7 +16,7 @@ pub enum TopicRole {
     Hello,
     /// The birth message and the will of a device.
     Availability,
-    /// Others tell the device which value to take.
+    /// Others send the device the value to take.
     Order,
     /// Others ask the device, or have it do something once.
     Request,

@@ -83,13 +83,13 @@ pub fn device_levels(levels: &[&str], is_object: bool) -> usize {
 }
 
 pub fn is_order(levels: &[&str]) -> bool {
-    let is_told = |level: &&str| {
+    let is_command = |level: &&str| {
         one_of(&ORDERS, level)
             || level.starts_with("set_")
             || level.ends_with("_set")
             || level.ends_with("_command")
     };
-    levels.iter().skip(1).any(is_told) || one_of(&["cmnd", "cmd"], levels[0])
+    levels.iter().skip(1).any(is_command) || one_of(&["cmnd", "cmd"], levels[0])
 }
 
 /// Returns the topic that an order refers to, which is the topic on which it is answered.
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_told_from_what_a_device_says() {
+    fn orders_are_distinguished_from_what_a_device_publishes() {
         let is_order = |topic: &str| is_order(&topic.split('/').collect::<Vec<_>>());
         assert!(is_order("home/lamp/set") && is_order("home/lamp/set/power"));
         assert!(is_order("cmnd/plug/POWER"));

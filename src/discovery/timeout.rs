@@ -53,11 +53,11 @@ pub fn timeout<'a>(
     contacts: impl Iterator<Item = (&'a Traffic, TopicRole)> + Clone,
     listened: Duration,
     convention: Option<UsualSilence>,
-    told: Option<Duration>,
+    described: Option<Duration>,
     by_itself: Speaks,
 ) -> Timeout {
-    if let Some(told) = told {
-        return Timeout::Lasts(rhythm::round(told), "Home Assistant waits that long");
+    if let Some(described) = described {
+        return Timeout::Lasts(rhythm::round(described), "Home Assistant waits that long");
     }
     match convention {
         Some(UsualSilence::Lasts(span, why)) => return Timeout::Lasts(span, why),
@@ -106,20 +106,20 @@ mod tests {
     fn proposal(
         heard: &[(Traffic, TopicRole)],
         convention: Option<UsualSilence>,
-        told: Option<u64>,
+        described: Option<u64>,
     ) -> Timeout {
         let contacts = heard.iter().map(|(traffic, role)| (traffic, *role));
         timeout(
             contacts,
             Duration::from_secs(120),
             convention,
-            told.map(Duration::from_secs),
+            described.map(Duration::from_secs),
             Speaks::AsHeard,
         )
     }
 
     #[test]
-    fn what_was_heard_is_told_and_makes_no_number() {
+    fn observed_silences_stand_in_the_comment_and_set_no_timeout() {
         let ten = HeardRhythm::Intervals { longest: Duration::from_secs(10), intervals: 11 };
         assert_eq!(
             proposal(&[(every(10, 120), TopicRole::Telemetry)], None, None),

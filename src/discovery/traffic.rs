@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_each_time_was_said_by_somebody_else() {
+    fn a_message_that_is_always_answered_was_sent_by_another_client() {
         let mut topics = Topics::default();
         note(&mut topics, "lamp", 5);
         note(&mut topics, "lamp/state", 6);

@@ -33,12 +33,12 @@ pub(super) fn summary(summary: &Summary) -> Value {
         "agentsRunning": summary.agents_running,
         "storeFails": summary.store_fails,
         "alertsWaiting": summary.notifications.pending,
-        "lastAlertTold": summary.notifications.last_told,
+        "lastAlertTold": summary.notifications.last_delivered,
         "silenced": summary.notifications.silenced,
     })
 }
 
-pub(super) fn alert(told: &PastAlert) -> String {
+pub(super) fn alert(past: &PastAlert) -> String {
     #[derive(Serialize)]
     struct AlertJson<'a> {
         time: u64,
@@ -50,19 +50,19 @@ pub(super) fn alert(told: &PastAlert) -> String {
         reason: Option<&'a str>,
         message: &'a str,
     }
-    let priority = match told.kind.priority() {
+    let priority = match past.kind.priority() {
         Priority::Error => "error",
         Priority::Warning => "warning",
         Priority::Notice => "notice",
         Priority::Info => "info",
     };
     text(&AlertJson {
-        time: told.time.as_secs(),
-        event: told.kind.event(),
+        time: past.time.as_secs(),
+        event: past.kind.event(),
         priority,
-        device: told.device.as_deref(),
-        reason: told.reason.map(|reason| reason.as_str()),
-        message: &told.message,
+        device: past.device.as_deref(),
+        reason: past.reason.map(|reason| reason.as_str()),
+        message: &past.message,
     })
 }
 

@@ -124,9 +124,9 @@ impl Scrape {
         out.single("iotmonitor_store_failing", help, MetricType::Gauge, store_fails)?;
         let notifications = self.summary.notifications;
         let pending = i64::try_from(notifications.pending).ok();
-        let help = "Alerts that wait to be told by their alertUnit.";
+        let help = "Alerts that wait to be delivered by their alertUnit.";
         out.single("iotmonitor_notifications_pending", help, MetricType::Gauge, pending)?;
-        let failed = Some(i64::from(notifications.last_told == Some(false)));
+        let failed = Some(i64::from(notifications.last_delivered == Some(false)));
         let help = "Whether the last alertUnit that was started has failed.";
         out.single("iotmonitor_notification_failing", help, MetricType::Gauge, failed)?;
         let count = |is_agent: bool, state: Liveness| {
@@ -163,7 +163,7 @@ impl Scrape {
         let help = "Why there is an alarm; absent without one.";
         out.gauge("iotmonitor_device_alarm", help, alarms)?;
         let silenced = self.devices.iter().filter(|it| it.silenced).map(|it| (label(it), 1_i64));
-        let help = "A person has silenced the alerts of a device; absent where they are told.";
+        let help = "Whether notifications about a device are silenced; absent where they are not.";
         out.gauge("iotmonitor_device_silenced", help, silenced)?;
         let help = "Whether a device or agent is watched.";
         out.gauge(
@@ -191,7 +191,7 @@ impl Scrape {
         let help = "Whether an agent's unit is active.";
         out.gauge("iotmonitor_agent_running", help, running)?;
         let restarts = agents().map(|(label, agent)| (label, agent.restarts));
-        let help = "Restarts of an agent since the start, whoever made them.";
+        let help = "Restarts of an agent since the start, for any reason.";
         out.counter("iotmonitor_agent_restarts_total", help, restarts)
     }
 
@@ -321,7 +321,7 @@ mod tests {
                 store_fails: true,
                 notifications: NotificationsSummary {
                     pending: 2,
-                    last_told: Some(false),
+                    last_delivered: Some(false),
                     silenced: false,
                 },
                 ..Summary::default()

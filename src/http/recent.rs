@@ -58,24 +58,24 @@ impl Recent {
     /// Keeps the alerts, and forwards the event to the streaming clients.
     pub fn take_in(&self, news: News) {
         if self.shared.missed.swap(false, Ordering::Relaxed) {
-            self.tell("refresh", String::new());
+            self.send("refresh", String::new());
         }
         match news {
-            News::Alert(told) => {
+            News::Alert(alert) => {
                 if self.live.receiver_count() > 0 {
-                    self.tell("alert", json::alert(&told));
+                    self.send("alert", json::alert(&alert));
                 }
                 let mut alerts = self.alerts();
-                forget_old(&mut alerts, told.time);
-                alerts.push_back(Arc::from(told));
+                forget_old(&mut alerts, alert.time);
+                alerts.push_back(Arc::from(alert));
             }
-            News::Device(view) => self.tell("device", json::device(&view)),
-            News::Summary(summary) => self.tell("summary", json::summary(&summary).to_string()),
-            News::Reloaded => self.tell("refresh", String::new()),
+            News::Device(view) => self.send("device", json::device(&view)),
+            News::Summary(summary) => self.send("summary", json::summary(&summary).to_string()),
+            News::Reloaded => self.send("refresh", String::new()),
         }
     }
 
-    fn tell(&self, event: &'static str, data: String) {
+    fn send(&self, event: &'static str, data: String) {
         // There may be no streaming client.
         let _ = self.live.send(Arc::new(Frame { event, data }));
     }
@@ -120,7 +120,7 @@ impl Recent {
 /// Makes room for one more.
 fn forget_old(alerts: &mut VecDeque<Arc<PastAlert>>, now: Duration) {
     let oldest = now.saturating_sub(MAX_AGE);
-    while alerts.len() >= MAX_ALERTS || alerts.front().is_some_and(|told| told.time < oldest) {
+    while alerts.len() >= MAX_ALERTS || alerts.front().is_some_and(|alert| alert.time < oldest) {
         alerts.pop_front();
     }
 }
@@ -157,7 +157,7 @@ mod tests {
         }))
     }
 
-    fn told(age: Duration, message: &str) -> News {
+    fn aged(age: Duration, message: &str) -> News {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let alert = Alert::plain(AlertKind::Expired, message.to_owned());
         News::Alert(Box::new(PastAlert::new(now - age, &alert)))
@@ -166,15 +166,15 @@ mod tests {
     #[test]
     fn a_day_of_alerts_is_kept_and_no_more_than_a_thousand() {
         let recent = recent();
-        recent.take_in(told(MAX_AGE + Duration::from_secs(1), "too old"));
-        recent.take_in(told(MAX_AGE / 2, "old"));
-        recent.take_in(told(Duration::ZERO, &"é".repeat(LONGEST_MESSAGE + 1)));
+        recent.take_in(aged(MAX_AGE + Duration::from_secs(1), "too old"));
+        recent.take_in(aged(MAX_AGE / 2, "old"));
+        recent.take_in(aged(Duration::ZERO, &"é".repeat(LONGEST_MESSAGE + 1)));
         let kept = recent.alerts_of_the_day();
         assert_eq!(kept.len(), 2);
         assert_eq!(kept[0].message.chars().count(), LONGEST_MESSAGE + 1, "and an ellipsis");
         assert_eq!(kept[1].message, "old");
         for number in 0..2 * MAX_ALERTS {
-            recent.take_in(told(Duration::ZERO, &number.to_string()));
+            recent.take_in(aged(Duration::ZERO, &number.to_string()));
         }
         let kept = recent.alerts_of_the_day();
         assert!(kept.len() >= MAX_ALERTS - 1 && kept.len() <= MAX_ALERTS, "{}", kept.len());
@@ -191,11 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_told() {
+    fn clients_refresh_after_missed_events() {
         let recent = recent();
         let mut frames = recent.live.subscribe();
         recent.shared.missed.store(true, Ordering::Relaxed);
-        recent.take_in(told(Duration::ZERO, "x"));
+        recent.take_in(aged(Duration::ZERO, "x"));
         assert_eq!(frames.try_recv().unwrap().event, "refresh");
         assert_eq!(frames.try_recv().unwrap().event, "alert");
         recent.take_in(News::Reloaded);

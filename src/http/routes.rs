@@ -106,7 +106,7 @@ async fn device(
 
 async fn alerts(State(page): State<Page>) -> Response {
     let alerts = page.recent.alerts_of_the_day();
-    let items: Vec<String> = alerts.iter().map(|told| json::alert(told)).collect();
+    let items: Vec<String> = alerts.iter().map(|alert| json::alert(alert)).collect();
     with_type(JSON_TYPE, format!("[\n{}\n]\n", items.join(",\n")))
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_get_a_page_and_who_names_json_gets_it() {
+    fn browsers_get_a_page_and_clients_that_accept_json_get_json() {
         for (accept, json) in [
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_held_while_somebody_has_it_open_and_again_by_the_next_one() {
+    fn a_socket_is_held_while_a_process_has_it_open_and_again_by_the_next_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let probe = SocketProbe::new().unwrap();

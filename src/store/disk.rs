@@ -271,10 +271,10 @@ impl Disk {
     ) -> heed::Result<usize> {
         match change {
             StateChange::Nothing => Ok(0),
-            StateChange::Put(state) | StateChange::PutUntold(state) => {
+            StateChange::Put(state) | StateChange::PutUnflagged(state) => {
                 let key = record::key(state.topic.as_ref());
-                let tells = matches!(change, StateChange::Put(_));
-                if tells && state.retain && !keep_newer {
+                let shows_retain = matches!(change, StateChange::Put(_));
+                if shows_retain && state.retain && !keep_newer {
                     return self.put(transaction, &key, state, &Retained::own());
                 }
                 let recorded = self.states.get(transaction, &key)?;
@@ -288,10 +288,10 @@ impl Disk {
                 let (retained, payload) = recorded
                     .and_then(|recorded| record::retained(&key, recorded))
                     .unwrap_or_default();
-                let retained = match (tells, state.retain) {
+                let retained = match (shows_retain, state.retain) {
                     (true, true) => Retained::own(),
                     (true, false) => retained.replaced(payload),
-                    (false, _) => retained.replaced_untold(payload, &state.payload),
+                    (false, _) => retained.replaced_unflagged(payload, &state.payload),
                 };
                 self.put(transaction, &key, state, &retained)
             }

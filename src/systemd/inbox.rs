@@ -248,7 +248,7 @@ impl JobWatch<'_> {
     pub async fn result(&self, job: &OwnedObjectPath) -> String {
         loop {
             let notified = self.inbox.jobs.notified();
-            if let Some(result) = self.told(job) {
+            if let Some(result) = self.result_of(job) {
                 return result;
             }
             notified.await;
@@ -277,7 +277,7 @@ impl JobWatch<'_> {
         }
     }
 
-    fn told(&self, job: &OwnedObjectPath) -> Option<String> {
+    fn result_of(&self, job: &OwnedObjectPath) -> Option<String> {
         let state = self.inbox.state();
         let results = state.jobs.get(&self.unit)?;
         results.iter().find(|(ended, _)| ended == job).map(|(_, result)| result.clone())

@@ -104,7 +104,7 @@ pub(super) async fn run_existing(
             return Ok(());
         }
         return Err(JobFailure::Final(format!(
-            "{unit} ended as `failed` ({}), `systemctl status {unit}` tells more",
+            "{unit} ended as `failed` ({}), `systemctl status {unit}` shows more",
             state.result
         )));
     }
@@ -206,7 +206,7 @@ async fn start_once(
         }
     }
     Err(JobFailure::Final(format!(
-        "{unit} has ended, but systemd does not let go of it; `systemctl status {unit}` tells more"
+        "{unit} has ended, but systemd does not let go of it; `systemctl status {unit}` shows more"
     )))
 }
 
@@ -276,7 +276,7 @@ fn start_outcome(unit: &UnitName, result: &str) -> Result<(), JobFailure> {
         "done" | "gone" => return Ok(()),
         "failed" => "it failed to start",
         "timeout" => "it did not start in time",
-        "canceled" => "its start was canceled, by somebody who stopped it or by a shutdown",
+        "canceled" => "its start was canceled, by a stop or a shutdown",
         "dependency" => "a unit that it depends on failed",
         "skipped" => "systemd skipped the start",
         "invalid" => "a reload is not possible in its state",
@@ -299,7 +299,7 @@ fn stop_outcome(unit: &UnitName, result: &str) -> Result<(), JobFailure> {
         "done" | "gone" | "collected" | "skipped" => return Ok(()),
         // The process had to be killed, or failed at its end: it is gone all the same.
         "failed" | "timeout" => return Ok(()),
-        "canceled" => "its stop was canceled by somebody who started it",
+        "canceled" => "its stop was canceled by a start",
         "frozen" => "the unit is frozen, `systemctl thaw` it first",
         other => {
             return Err(JobFailure::Final(format!("{unit}: systemd ended the stop as {other}")));

@@ -227,19 +227,19 @@ async fn keep_session(
     pulse: Pulse,
 ) {
     let mut backoff = backoff();
-    let mut loss_told = false;
+    let mut loss_reported = false;
     loop {
         let begun = Instant::now();
         let reason = tokio::select! {
-            reason = one_session(&settings, &current, &events, &pulse, &mut loss_told) => reason,
+            reason = one_session(&settings, &current, &events, &pulse, &mut loss_reported) => reason,
             () = current.closed() => return,
         };
         let _ = current.send(None);
         if begun.elapsed() > GOOD_SESSION {
             backoff.reset();
         }
-        if !loss_told {
-            loss_told = true;
+        if !loss_reported {
+            loss_reported = true;
             if events.send(Event::ManagerLost { reason }).await.is_err() {
                 return;
             }
@@ -262,7 +262,7 @@ async fn one_session(
     current: &watch::Sender<Current>,
     events: &mpsc::Sender<Event>,
     pulse: &Pulse,
-    loss_told: &mut bool,
+    loss_reported: &mut bool,
 ) -> String {
     let (session, _pump) = match beating(pulse, open(settings)).await {
         Ok(opened) => opened,
@@ -272,7 +272,7 @@ async fn one_session(
     let mut watcher = UnitWatcher::new(&session, events, pulse);
     let lost = match watcher.begin().await {
         Ok(()) => {
-            *loss_told = false;
+            *loss_reported = false;
             // This precedes the report of the connection, because the resulting actions need the
             // session.
             let _ = current.send(Some(Arc::clone(&session)));

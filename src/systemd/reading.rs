@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn exits_are_told_in_words() {
+    fn exits_are_described_in_words() {
         assert_eq!(last_exit(0, 0), None);
         assert_eq!(last_exit(1, 0).as_deref(), Some("exited with 0"));
         assert_eq!(last_exit(1, 1).as_deref(), Some("exited with 1"));

@@ -47,15 +47,15 @@ pub(super) struct Signals {
 struct NameOwner {
     connection: Option<OwnedUniqueName>,
     /// The time of that report; an answer and a signal arrive on different ways.
-    told_at: Option<Sequence>,
+    reported_at: Option<Sequence>,
 }
 
 impl NameOwner {
     /// Whether this was a change.
     fn learn(&mut self, connection: Option<OwnedUniqueName>, at: Sequence) -> bool {
-        let newer = self.told_at.is_none_or(|before| before < at);
+        let newer = self.reported_at.is_none_or(|before| before < at);
         if newer {
-            *self = Self { connection, told_at: Some(at) };
+            *self = Self { connection, reported_at: Some(at) };
         }
         newer
     }
@@ -128,11 +128,11 @@ impl Signals {
     /// owner.
     fn note_owner(&mut self, message: &Message) -> Option<(&'static str, bool)> {
         let header = message.header();
-        let is_told = message.message_type() == Type::Signal
+        let is_of_the_bus = message.message_type() == Type::Signal
             && header.sender().is_some_and(|sender| sender == BUS)
             && has(&header, BUS_PATH, BUS)
             && header.member().is_some_and(|member| member == "NameOwnerChanged");
-        if !is_told {
+        if !is_of_the_bus {
             return None;
         }
         let body = message.body();

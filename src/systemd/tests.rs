@@ -86,7 +86,7 @@ impl Peer {
     }
 
     /// Signals that a unit has changed.
-    async fn tell_of_unit(&self) {
+    async fn report_unit(&self) {
         self.signal(None, SYSTEMD_PATH, MANAGER, "UnitNew", &(UNIT, path(UNIT_PATH))).await;
     }
 }
@@ -135,7 +135,7 @@ impl TestBench {
 
     async fn next(&mut self) -> Event {
         let next = tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await;
-        next.expect("something should have been told").unwrap()
+        next.expect("an event is expected").unwrap()
     }
 
     fn change(&self, change: impl FnOnce(&mut Truth)) {
@@ -217,12 +217,12 @@ async fn answer(
 }
 
 #[tokio::test]
-async fn what_strangers_tell_counts_for_nothing() {
+async fn signals_of_strangers_are_ignored() {
     let mut stage = TestBench::set().await;
     let stranger = Peer::join(&stage.bus).await;
     // A check that is pending after the start is over when the next change has been reported.
     stage.change(|truth| truth.main_pid = 18);
-    stage.systemd.tell_of_unit().await;
+    stage.systemd.report_unit().await;
     stage.expect_main_pid(18).await;
     let ours = stage.our_names(&[&stranger]).await;
     assert_eq!(ours.len(), 2, "one for signals and one for calls");
@@ -240,7 +240,7 @@ async fn what_strangers_tell_counts_for_nothing() {
 
     // The manager itself is heard as before, so no reload has begun.
     stage.change(|truth| truth.main_pid = 19);
-    stage.systemd.tell_of_unit().await;
+    stage.systemd.report_unit().await;
     stage.expect_main_pid(19).await;
     assert_eq!(*stage.asked.lock().unwrap(), ["GetUnit", "GetAll"]);
 }
@@ -258,7 +258,7 @@ async fn a_signal_counts_on_its_own_path_and_interface_alone() {
         stage.systemd.signal(name, LOGIN_PATH, LOGIN_MANAGER, "PrepareForShutdown", &true).await;
     }
     stage.change(|truth| truth.main_pid = 18);
-    stage.systemd.tell_of_unit().await;
+    stage.systemd.report_unit().await;
     stage.expect_main_pid(18).await;
 }
 
@@ -272,7 +272,7 @@ async fn the_new_owner_of_a_name_counts_and_the_old_one_no_more() {
         former.pretend(Some(&name)).await;
     }
     stage.change(|truth| truth.main_pid = 18);
-    stage.systemd.tell_of_unit().await;
+    stage.systemd.report_unit().await;
     stage.expect_main_pid(18).await;
 }
 

@@ -229,7 +229,7 @@ impl<'a> UnitWatcher<'a> {
                 InboxWork::Lost(reason) => {
                     // dbus is among the first services to stop in a shutdown.
                     if self.session.inbox.shutdown_expected() {
-                        let _ = self.tell_state(true).await;
+                        let _ = self.report_state(true).await;
                     }
                     return Lost(reason);
                 }
@@ -339,15 +339,15 @@ impl<'a> UnitWatcher<'a> {
     /// Reports when the system begins to go down, and when the shutdown is cancelled.
     async fn check_state(&mut self) -> Result<(), Lost> {
         if self.session.inbox.shutdown_expected() {
-            return self.tell_state(true).await;
+            return self.report_state(true).await;
         }
         match beating(self.pulse, self.session.is_stopping()).await {
-            Ok(stopping) => self.tell_state(stopping).await,
+            Ok(stopping) => self.report_state(stopping).await,
             Err(error) => self.judge(Err(error), Inbox::check_state).await,
         }
     }
 
-    async fn tell_state(&mut self, stopping: bool) -> Result<(), Lost> {
+    async fn report_state(&mut self, stopping: bool) -> Result<(), Lost> {
         if std::mem::replace(&mut self.stopping, stopping) == stopping {
             return Ok(());
         }

@@ -97,7 +97,7 @@ impl Broker {
         }
     }
 
-    /// Ends it in good order: it saves its sessions, where it is told to have persistence.
+    /// Ends it in good order: it saves its sessions where persistence is configured.
     pub fn stop(&mut self) {
         self.signal(Signal::SIGTERM);
         if let Some(mut child) = self.child.take() {
@@ -133,7 +133,7 @@ impl Drop for Broker {
     }
 }
 
-/// A port that nobody listened on a moment ago.
+/// A port on which no process listened a moment ago.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

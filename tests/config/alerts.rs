@@ -51,7 +51,7 @@ fn the_section_is_checked_like_the_others() {
 }
 
 #[test]
-fn a_loss_of_the_broker_is_told_after_a_minute_or_what_the_file_says() {
+fn a_loss_of_the_broker_is_delivered_after_a_minute_or_as_configured() {
     let grace = |text: &str| parsed(&format!("{MQTT}{text}")).config.monitor.broker_grace.as_secs();
     assert_eq!(grace(""), 60);
     assert_eq!(grace("[alerts]\nalertUnit = \"notify@.service\"\n"), 60);

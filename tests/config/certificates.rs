@@ -38,8 +38,8 @@ fn files_that_no_connection_can_be_made_with_are_warned_of() {
         );
         fs::write(&config, &text).unwrap();
         let loaded = parse(&text, &config, &system()).unwrap_or_else(|errors| panic!("{errors}"));
-        let told = loaded.warnings.iter();
-        told.map(|warning| (warning.line, warning.message.clone())).collect::<Vec<_>>()
+        let found = loaded.warnings.iter();
+        found.map(|warning| (warning.line, warning.message.clone())).collect::<Vec<_>>()
     };
     let secure = "ssl://broker";
     assert_eq!(warnings(secure, "cert.pem", "cert.pem", "key.pem"), []);
@@ -53,12 +53,12 @@ fn files_that_no_connection_can_be_made_with_are_warned_of() {
         ("cert.pem", "cert.pem", "none.pem", 5, "cannot read"),
     ] {
         for address in [secure, "wss://broker/mqtt"] {
-            let told = warnings(address, ca, certificate, key);
-            let [(at, said)] = told.as_slice() else { panic!("{key}: {told:?}") };
+            let found = warnings(address, ca, certificate, key);
+            let [(at, said)] = found.as_slice() else { panic!("{key}: {found:?}") };
             assert_eq!(*at, line, "{said}");
             assert!(said.contains(message), "{said}");
         }
     }
-    let told = warnings("tcp://broker", "cert.der", "cert.pem", "key.pem");
-    assert!(told.iter().all(|(_, said)| said.contains("has no effect")), "{told:?}");
+    let found = warnings("tcp://broker", "cert.der", "cert.pem", "key.pem");
+    assert!(found.iter().all(|(_, said)| said.contains("has no effect")), "{found:?}");
 }

@@ -3,7 +3,7 @@
 use super::{MQTT, errors, parsed};
 
 #[test]
-fn home_assistant_is_told_nothing_unless_the_file_says_so() {
+fn home_assistant_gets_no_descriptions_unless_the_file_says_so() {
     let off = parsed(MQTT).config.monitor.home_assistant;
     assert_eq!((off.discovery, off.commands), (None, false));
     let text = format!("{MQTT}[homeassistant]\ndiscovery = true\n");

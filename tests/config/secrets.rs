@@ -1,4 +1,4 @@
-//! Where passwords come from, who is given them, and that nothing shows them.
+//! Where passwords come from, which connections get them, and that nothing shows them.
 
 use super::{MQTT, device, parsed, system};
 use iotmonitor::config::{Environment, load, parse};

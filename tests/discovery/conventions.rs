@@ -80,7 +80,7 @@ dependsOn = "zigbee2mqtt"
 }
 
 #[test]
-fn nobody_depends_on_a_bridge_that_is_not_watched() {
+fn no_device_depends_on_a_bridge_that_is_not_watched() {
     let traffic = Traffic::default()
         .retained("zigbee2mqtt/bridge/state", r#"{"state":"offline"}"#)
         .every(10, "zigbee2mqtt/door", r#"{"contact":true}"#);

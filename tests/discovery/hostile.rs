@@ -1,4 +1,4 @@
-//! Whatever passes, the file can be used as it is, and watches who was heard.
+//! Whatever traffic passes, the file can be used as it is, and watches the devices that were heard.
 
 use crate::{LISTENED, Traffic};
 use iotmonitor::discovery::DeviceStanding;
@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn the_file_passes_the_reader_and_watches_who_was_heard(messages in traffic()) {
+    fn the_file_passes_the_reader_and_watches_the_devices_that_were_heard(messages in traffic()) {
         let mut all = Traffic::default();
         for (topic, payload, retained, at) in &messages {
             all = if *retained { all.retained(topic, payload) } else { all.once(*at, topic, payload) };
@@ -116,7 +116,7 @@ proptest! {
 }
 
 #[test]
-fn a_flood_is_bounded_and_takes_its_time_from_nobody() {
+fn a_flood_is_bounded_and_delays_no_other_device() {
     let mut traffic = Traffic::default();
     for number in 0..30_000 {
         traffic = traffic.once(1, &format!("flood/{}/{}/x", number % 200, number), "1");

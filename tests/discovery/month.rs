@@ -1,7 +1,7 @@
 //! What becomes of the draft when it is run: a house of many ecosystems, whose draft is made from two
 //! minutes of listening, is watched by the core in simulated time.
 //!
-//! For a month nobody dies, and there is no alarm. Afterwards each device dies at a time of its own, and
+//! For a month no device dies, and there is no alarm. Afterwards each device dies at a time of its own, and
 //! is found. In a second house each dies within the first two days.
 
 use crate::{LISTENED, Traffic};
@@ -149,7 +149,7 @@ impl<'a> Sender<'a> {
             When::Wake(seconds) => (jitter(&mut self.rng, seconds), true),
             When::Chance(seconds) => {
                 let pause = -self.rng.f64().max(1e-9).ln() * 1000.0 * seconds as f64;
-                // Nobody is away for longer than three weeks.
+                // No device is away for longer than three weeks.
                 ((pause as u64).clamp(1_000, 21 * DAY * 1000), true)
             }
         }
@@ -333,7 +333,7 @@ fn deaths(plan: &Plan, from_day: u64, to_day: u64) -> BTreeMap<&str, u64> {
     plan.devices().into_iter().zip(times).collect()
 }
 
-/// Nobody is waited for longer than this in the tests: the longest number of a draft, a day and an hour.
+/// No device is awaited for longer than this in the tests: the longest number of a draft, a day and an hour.
 fn assert_found(plan: &Plan, found: &BTreeMap<&str, u64>, longest: u64) {
     for name in plan.devices() {
         let after = found.get(name).copied();
@@ -359,7 +359,7 @@ fn every_device_of_the_house_is_drafted_once() {
 }
 
 #[test]
-fn a_draft_that_is_run_for_a_month_raises_no_false_alarm_and_finds_who_dies() {
+fn a_draft_that_is_run_for_a_month_raises_no_false_alarm_and_finds_every_death() {
     let plan = Plan::read();
     let deaths = deaths(&plan, 28, 30);
     let watch = run(&plan, draft(&plan), 36, &deaths);
@@ -367,7 +367,7 @@ fn a_draft_that_is_run_for_a_month_raises_no_false_alarm_and_finds_who_dies() {
 }
 
 #[test]
-fn who_dies_in_the_first_days_is_found_too() {
+fn deaths_in_the_first_days_are_found_too() {
     let plan = Plan::read();
     let deaths = deaths(&plan, 0, 2);
     let watch = run(&plan, draft(&plan), 4, &deaths);

@@ -119,7 +119,7 @@ fn hour(at: u64) -> u64 {
     at / HOUR % 24
 }
 
-/// The next telemetry, or somebody switches it before.
+/// The next telemetry, or it is switched before.
 fn plug(rng: &mut Rng, at: u64) -> u64 {
     let telemetry = 300 - at % 300 + rng.u64(0..3);
     let switched = if (6..23).contains(&hour(at)) { exponential(rng, 2 * HOUR) } else { u64::MAX };

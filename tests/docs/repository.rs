@@ -110,7 +110,7 @@ fn the_changelog_has_the_form_of_keep_a_changelog() {
 
 /// The package's changelog is made from the releases, and not from what is unreleased.
 #[test]
-fn the_changelog_of_the_package_tells_of_each_release() {
+fn the_changelog_of_the_package_has_each_release() {
     let output = Command::new(root().join("packaging/changelog.sh")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let made = String::from_utf8(output.stdout).unwrap();

@@ -33,7 +33,7 @@ pub fn one_process_each(effort: &Effort) -> Row {
     let observer = Observer::start(&machine, &TARGETS);
     let mut away = Vec::new();
     let measuring = Mutex::new(true);
-    // Before systemd is executed anew, which cuts off whoever waits for its answer.
+    // Before systemd is executed anew, which cuts off every client that waits for its answer.
     machine.write_garden(FAILING);
     machine.ok(&["systemctl", "start", GARDEN]);
     std::thread::scope(|scope| {
@@ -85,7 +85,7 @@ fn sections() -> String {
     text + &section("bomb", BOMB, &format!("{quick}\nstopTimeout = 1\ntasksMax = {BOMB_TASKS}"))
 }
 
-/// Goes off when it is told to. Its second limit is only there for a machine on which the first,
+/// Fires when it is requested. Its second limit is only there for a machine on which the first,
 /// which is what this is about, is not enforced.
 const BOMB: &str = "ulimit -u 400\n\
     (while ! test -e /run/agents/go; do sleep 0.1; done; b() { b & b & }; b) 2> /dev/null &";
@@ -228,7 +228,7 @@ impl Fault {
     }
 }
 
-/// Another instance, whose monitor nobody kills, so that its memory of failures is not lost.
+/// Another instance, whose monitor is never killed, so that its memory of failures is not lost.
 const FAILING: &str = "[agent_failing]\nrestartSec = 2\nrestartMaxSec = 6\n\
     exec = 'echo try; test -e /run/agents/well || exit 3; exec sleep infinity'\n\
     [agent_probe]\nrestartSec = 1\nexec = 'exec sleep infinity'\n";
@@ -253,11 +253,11 @@ fn fail_for_ever(machine: &Machine, measuring: &Mutex<bool>) -> Vec<String> {
     machine.ok(&["touch", "/run/agents/well"]);
     measure(false);
     let journal = machine.journal();
-    let told = |event| journal.alerts(machine, event, "failing");
+    let alerts = |event| journal.alerts(machine, event, "failing");
     let healthy = |entry: &Entry| entry.is_alert("agent-healthy", "failing");
     journal.wait_for_within("health", Duration::from_secs(60), healthy);
-    if told("agent-failed") != 1 {
-        broken.push(format!("{} alerts of one row of failures", told("agent-failed")));
+    if alerts("agent-failed") != 1 {
+        broken.push(format!("{} alerts of one row of failures", alerts("agent-failed")));
     }
     measure(true);
     // Who has lost the bus just now hears of no failure until it has it again.
@@ -272,8 +272,8 @@ fn fail_for_ever(machine: &Machine, measuring: &Mutex<bool>) -> Vec<String> {
     if let Some(delay) = delays(&afresh).next().filter(|&delay| delay > 3.5) {
         broken.push(format!("after its health the first delay is {delay:.1} s"));
     }
-    if told("agent-failed") != 2 {
-        broken.push("the second row of failures was not told".to_owned());
+    if alerts("agent-failed") != 2 {
+        broken.push("the second row of failures was not reported".to_owned());
     }
     broken
 }
@@ -323,8 +323,8 @@ fn settle(machine: &Machine) {
     });
 }
 
-/// That an agent could not be started or stopped is said of what could be. Who stops one whose
-/// start is queued cancels it, and who kills one as it starts has the start fail; that is no false
+/// That an agent could not be started or stopped is said of what could be. To stop one whose
+/// start is queued cancels the start, and to kill one as it starts makes the start fail; that is no false
 /// alarm, and neither is that of one that exits at once.
 fn count_false_alarms(machine: &Machine, row: &mut Row) {
     let entries = machine.journal().now(machine, |_| true);

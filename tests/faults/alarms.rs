@@ -1,7 +1,7 @@
 //! No false alarm and no missed one, whatever happens between a device and the monitor.
 //!
 //! In each round some devices fall silent, before a fault or in it, while the others talk on. The
-//! silent ones have to be announced once and nobody else, in the journal and on MQTT.
+//! silent ones have to be announced once and no other, in the journal and on MQTT.
 
 use crate::effort::Effort;
 use crate::fleet::{Fleet, TIMEOUT};
@@ -171,7 +171,7 @@ fn one_silence(
             (journal.alerts_read("recovered", &name) >= expired).then_some(())
         });
     }
-    eventually("the status to count nobody as expired", || {
+    eventually("the status to count no device as expired", || {
         let text = machine.property("iotmonitor", "StatusText");
         text.contains(" 0 expired").then_some(())
     });
@@ -188,7 +188,7 @@ fn count(row: &mut Row, machine: &Machine, bus: &Subscriber, silences: &BTreeMap
         let logged = journal.alerts(machine, "expired", &name);
         let topic = format!("home/monitoring/expire/{name}");
         let published = bus.count(0, &topic);
-        // What is sent again after a reconnection may come twice, and the journal tells.
+        // What is sent again after a reconnection may come twice, and the journal decides.
         let unsaid = times.saturating_sub(logged.min(published));
         let unmeant = logged.saturating_sub(times);
         if unsaid + unmeant > 0 {

@@ -20,7 +20,7 @@ const HEAD_START: Duration = Duration::from_millis(300);
 
 const EXPIRE: &str = "home/monitoring/expire/";
 
-/// Each device is announced once and in time, and the journal tells of each.
+/// Each device is announced once and in time, and the journal has each.
 pub fn expires_at_once(effort: &Effort) -> Row {
     let mut row = Row::new(
         "10,000 devices that fall silent within a second are each announced once, at most 1 s late",
@@ -77,7 +77,7 @@ fn speak_once(publisher: &mut Publisher) {
 }
 
 /// How long the kernel has let an alarm's way wait for a processor that something else had: the
-/// second field of /proc/PID/schedstat, in nanoseconds. That is no lateness of the monitor.
+/// second field of /proc/PID/schedstat, in nanoseconds. The monitor is not late for it.
 fn waited_for_a_processor(machine: &Machine) -> Duration {
     let script = "for pid in $(pidof iotmonitor mosquitto mosquitto_sub); do \
                   cat /proc/$pid/task/*/schedstat; done | awk '{ sum += $2 } END { printf \"%.0f\", sum }'";

@@ -50,7 +50,7 @@ pub fn journal_is_away(effort: &Effort) -> Row {
                 machine.sh(&format!("systemctl stop {JOURNAL}"));
                 sound(&machine, &bus, alarms);
                 // It brings the socket along that this is about. Started by themselves, the sockets
-                // would let in whoever waits before all of them are there.
+                // would let in waiting clients before all of them are there.
                 machine.ok(&["systemctl", "start", JOURNALD]);
             }
         }
@@ -59,7 +59,7 @@ pub fn journal_is_away(effort: &Effort) -> Row {
     row.expect(machine.monitor_pid() == pid, || "the monitor was restarted".to_owned());
     let announced = |topic| bus.count(0, topic);
     let expected = announced(EXPIRE) + announced(RECOVER);
-    // A follower of the journal loses it with journald; who asks later sees all.
+    // A follower of the journal loses it with journald; a later query sees all.
     let logged = || -> usize {
         let kinds = ["IOTMONITOR_EVENT=expired", "+", "IOTMONITOR_EVENT=recovered"];
         let entries = machine.ok(&[&["journalctl", "-o", "cat"], &kinds[..]].concat());
@@ -121,12 +121,12 @@ pub fn bus_and_directory_are_away(effort: &Effort) -> Row {
         let agent = machine.main_pid(AGENT);
         machine.ok(&["systemctl", "stop", "dbus.socket", "dbus.service"]);
         let from = bus.end();
-        let told = || (alerts("manager-lost") > lost).then_some(());
-        eventually("the loss of the bus to be told", told);
+        let reported = || (alerts("manager-lost") > lost).then_some(());
+        eventually("the loss of the bus to be reported", reported);
         machine.signal(nix::sys::signal::Signal::SIGKILL, agent);
         machine.await_new_main_pid(AGENT, agent);
         sound(&machine, &bus, effort.either(2, 30));
-        row.expect(alerts("manager-lost") == lost + 1, || "the loss is told again".to_owned());
+        row.expect(alerts("manager-lost") == lost + 1, || "the loss is reported again".to_owned());
         machine.ok(&["systemctl", "start", "dbus.socket", "dbus.service"]);
         eventually_within(Duration::from_secs(30), "the bus to be back", || {
             (alerts("manager-back") > back).then_some(())
@@ -155,7 +155,7 @@ pub fn store_is_damaged(effort: &Effort) -> Row {
     let mut random = effort.random();
     while effort.goes_on(row.faults, 5) {
         record(&machine, &bus, row.faults);
-        let told = put_aside(&machine);
+        let before = put_aside(&machine);
         let damage = Damage::any(&mut random, row.faults);
         damage.make(&machine, &mut random);
         let from = bus.end();
@@ -163,9 +163,12 @@ pub fn store_is_damaged(effort: &Effort) -> Row {
         machine.publish("home/hello", "hello");
         let round = row.faults;
         let missing = missing_states(&bus, from, round);
-        let is_told =
-            ask_for(PATIENCE, || put_aside(&machine) > told, |&is_told| is_told || missing == 0);
-        if missing > 0 && !is_told {
+        let is_reported = ask_for(
+            PATIENCE,
+            || put_aside(&machine) > before,
+            |&is_reported| is_reported || missing == 0,
+        );
+        if missing > 0 && !is_reported {
             row.missed_alarms = row.missed_alarms.map(|count| count + 1);
             row.broken.push(format!("{damage:?}: {missing} states are gone without a word"));
         }

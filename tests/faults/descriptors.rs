@@ -84,8 +84,8 @@ fn run_out_while_running(machine: &Machine, bus: &Subscriber, row: &mut Row) {
     let lost = alerts("broker-lost");
     machine.ok(&["prlimit", "--pid", &pid.to_string(), "--nofile=3:"]);
     machine.ok(&["systemctl", "restart", "mosquitto.service", "dbus.service"]);
-    let told = || (alerts("broker-lost") > lost).then_some(());
-    eventually("the loss of the broker to be told", told);
+    let reported = || (alerts("broker-lost") > lost).then_some(());
+    eventually("the loss of the broker to be reported", reported);
     machine.ok(&["systemctl", "stop", "iotmonitor-agent-sleeper.service"]);
     machine.ok(&["prlimit", "--pid", &pid.to_string(), "--nofile=1024:"]);
     let from = bus.end();

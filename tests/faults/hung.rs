@@ -15,7 +15,7 @@ const MONITOR: &str = "iotmonitor.service";
 const AGENT: &str = "iotmonitor-agent-sleeper.service";
 const STORE: &str = "/var/lib/iotmonitor";
 
-/// `lamp` speaks all the time, `mute` when it is told to.
+/// `lamp` speaks all the time, `mute` when it is requested.
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 3\nhelloTopic = \"home/lamp\"\n\
     watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
     [device_mute]\nwatchTimeOut = 2\nwatchTopics = \"home/mute\"\n\
@@ -24,7 +24,7 @@ const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 3\nhelloTopic = \"home/lam
 const TALK: &str = "systemd-run --quiet --unit=talker -p Restart=always -p RestartSec=100ms bash -c \
     'while sleep 0.5; do echo here; done | mosquitto_pub -l -t home/lamp/sensors/light'";
 
-pub fn is_told_or_ended(effort: &Effort) -> Row {
+pub fn is_reported_or_ended(effort: &Effort) -> Row {
     let mut row = Row::new("a hung part is reported or ends in a restart (release build)");
     (row.false_alarms, row.missed_alarms) = (Some(0), Some(0));
     std::thread::scope(|scope| {
@@ -152,7 +152,7 @@ impl House {
         drop(stopped);
         self.await_alert("broker-back", back, Duration::from_secs(60));
         self.expect_watching();
-        assert_eq!(self.restarts(), restarts, "a broker that hangs is no reason to restart");
+        assert_eq!(self.restarts(), restarts, "a hung broker causes no restart");
     }
 
     /// Writing to the disk blocks in the kernel, which no signal ends.
@@ -184,7 +184,7 @@ impl House {
         drop(stopped);
         self.await_alert("manager-back", 0, Duration::from_secs(30));
         self.machine.await_new_main_pid(AGENT, agent);
-        assert_eq!(self.restarts(), "0", "a bus that hangs is no reason to restart");
+        assert_eq!(self.restarts(), "0", "a hung bus causes no restart");
     }
 
     /// A thread of the monitor by its name, as seen from outside.

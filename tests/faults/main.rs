@@ -51,7 +51,7 @@ const PROMISES: &[(&str, Promise)] = &[
     ("record_survives_everything", record::survives_everything),
     ("schedules_in_simulated_time", schedules::keep_the_rules),
     ("agents_have_one_process_each", agents::one_process_each),
-    ("hung_parts_are_told_or_ended", hung::is_told_or_ended),
+    ("hung_parts_are_reported_or_ended", hung::is_reported_or_ended),
     ("descriptors_run_out", descriptors::run_out),
     ("journal_is_away", degraded::journal_is_away),
     ("bus_and_directory_are_away", degraded::bus_and_directory_are_away),

@@ -48,7 +48,7 @@ pub fn stays_within_its_bound(_effort: &Effort) -> Row {
         broker.send("iotmonitor-states", &topic, b"a state of twenty byt", Some(pkid));
     }
     broker.fall_mute();
-    // Now each has three publications and a restored state that nobody takes.
+    // Now each has three publications and a restored state that the broker does not take.
     for number in 0..DEVICES {
         broker.send("iotmonitor", &format!("home/d{number}"), b"hello", None);
     }

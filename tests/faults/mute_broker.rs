@@ -1,4 +1,4 @@
-//! A broker in the test's own process, of MQTT 3.1.1, that can be told to leave publications
+//! A broker in the test's own process, of MQTT 3.1.1, that can be set to leave publications
 //! unacknowledged and to stop reading.
 //!
 //! It serves one monitor: what it sends goes to every connection. Only the monitor's markers come
@@ -50,7 +50,7 @@ impl MuteBroker {
         self.mute.store(true, Ordering::Relaxed);
     }
 
-    /// From now on nothing is read, and who connects gets no answer.
+    /// From now on nothing is read, and new connections get no answer.
     pub fn fall_deaf(&self) {
         self.deaf.store(true, Ordering::Relaxed);
     }

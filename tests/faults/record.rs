@@ -106,7 +106,7 @@ fn disturb(row: &mut Row, machine: &Machine, random: &mut Rng) {
     machine.await_new_main_pid("iotmonitor.service", pid);
 }
 
-/// Publishes distinct values until it is told to end, and returns the last one of each topic, and
+/// Publishes distinct values until it is stopped, and returns the last one of each topic, and
 /// how many it sent. What a restart of the broker leaves in doubt is sent again, in order.
 fn publish_until(
     machine: &Machine,

@@ -54,7 +54,7 @@ pub fn of_racing_messages(effort: &Effort) -> Row {
         "a restore overwrites nothing newer: messages that race with it, a hundred hellos a \
          second, reboot loops, retained values, shared topics",
     );
-    // Both versions, for they know a restored message in different ways.
+    // Both versions, because they recognise a restored message in different ways.
     rounds(row, effort, &["5", "3.1.1"], |row, machine, random| {
         for storm in [RACE, STORM, REBOOTS, RETAINED] {
             one_storm(row, machine, &storm, random);
@@ -64,7 +64,7 @@ pub fn of_racing_messages(effort: &Effort) -> Row {
 
 pub fn of_two_monitors(effort: &Effort) -> Row {
     let row = Row::new("… and two monitors on one broker, with two clientids (MQTT 5)");
-    // In 3.1.1 one cannot tell what the other restores from what is new.
+    // In 3.1.1 one cannot distinguish what the other restores from what is new.
     rounds(row, effort, &["5"], |row, machine, random| {
         let text = String::from_utf8_lossy(&machine.read_file("/etc/iotmonitor/config.toml"))
             .replace("[mqtt]\n", "[mqtt]\nclientid = \"garden\"\nbaseTopic = \"garden\"\n");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// What a promise was put to, and what came of it. It is kept when nothing was lost, nobody was
+/// What a promise was put to, and what came of it. It is kept when nothing was lost, no device was
 /// alarmed falsely or in vain waited for, and nothing else is broken.
 #[derive(Clone)]
 pub struct Row {
@@ -19,7 +19,7 @@ pub struct Row {
     pub broken: Vec<String>,
 }
 
-/// More than these of a promise's failures tell nothing more.
+/// The maximum number of failures of a promise that are printed.
 const SHOWN: usize = 20;
 
 impl Row {

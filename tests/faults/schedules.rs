@@ -150,8 +150,9 @@ pub fn keep_the_rules(effort: &Effort) -> Row {
     row.expect(tally.alarms > done / 4, || "the schedules hardly ever come to an alarm".into());
     row.faults = tally.faults;
     row.sent = Some(tally.messages);
-    let told = |what| row.broken.iter().filter(|error| error.contains(what)).count();
-    (row.false_alarms, row.missed_alarms) = (Some(told("false alarm")), Some(told("missed alarm")));
+    let count = |what| row.broken.iter().filter(|error| error.contains(what)).count();
+    (row.false_alarms, row.missed_alarms) =
+        (Some(count("false alarm")), Some(count("missed alarm")));
     row
 }
 

@@ -274,7 +274,7 @@ fn spawn(name: &str, image: &Path, program: Option<&Path>, bus: Bus) -> Child {
     let console = std::fs::File::create(console_path(name)).expect("root can write to /run");
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
     // setsid and setpriv replace themselves, so that the child is systemd-nspawn in the end, and
-    // it dies with the test's thread even when nobody drops the machine.
+    // it dies with the test's thread even when the machine is not dropped.
     let mut command = Command::new("setsid");
     command
         .args(["setpriv", "--pdeathsig", "KILL", "unshare", "--mount"])
@@ -315,10 +315,10 @@ fn release() -> &'static Path {
         build
             .args(["build", "--quiet", "--release", "--locked", "--bin", "iotmonitor"])
             .current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo tells a test of its package would have build scripts run again.
-        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        // The variables that cargo sets for a test would make build scripts run again.
+        let of_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
         for (name, _) in std::env::vars_os() {
-            if told.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            if of_cargo.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
                 build.env_remove(name);
             }
         }
@@ -382,7 +382,7 @@ fn remove(arguments: &[&str]) {
     }
 }
 
-/// The child that is PID 1 in a PID namespace of its own, as /proc/PID/status tells (proc(5)).
+/// The child that is PID 1 in a PID namespace of its own, as /proc/PID/status shows (proc(5)).
 fn child_that_is_init(parent: u32) -> Option<u32> {
     let children =
         std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;

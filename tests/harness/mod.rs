@@ -15,7 +15,7 @@ pub use publisher::Publisher;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long anything may take that should come soon. Generous, for it is only waited for in full
+/// How long anything may take that should come soon. Generous, because it is only waited for in full
 /// when a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -26,7 +26,7 @@ pub fn unix_now() -> u64 {
 
 /// Waits until the condition holds and returns its value; `what` names it when it never does.
 ///
-/// For conditions that only a question can tell; what comes by itself is awaited in a log.
+/// For conditions that must be polled; events are awaited in a log.
 pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, condition)
 }

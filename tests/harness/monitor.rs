@@ -87,8 +87,8 @@ impl Machine {
         eventually(name, || (read() >= before + increase).then_some(()));
     }
 
-    /// Lets a device speak until the monitor has heard it, for what is said before the broker has
-    /// acknowledged the subscription is said to nobody.
+    /// Lets a device speak until the monitor has heard it: what is said before the broker has
+    /// acknowledged the subscription is lost.
     pub fn make_alive(&self, bus: &Subscriber, device: &str, topic: &str) {
         let status = format!("home/monitoring/status/{device}");
         let from = bus.end();

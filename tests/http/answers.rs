@@ -1,4 +1,4 @@
-//! What is answered to whom.
+//! Requests and their answers.
 
 use super::house::{Answer, House, free_port, read_chunk};
 use std::io::{BufReader, Write};
@@ -16,7 +16,7 @@ fn names(answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn who_asks_for_json_gets_the_originals_list() {
+fn clients_that_accept_json_get_the_list_of_the_original() {
     let house = House::with(SECTIONS);
     house.until_state("lamp", "expired");
     let answer = house.ask("GET", "/", &[("accept", "application/json")]).unwrap();
@@ -106,7 +106,7 @@ fn health_is_that_devices_are_heard() {
     let mut house = House::with(SECTIONS);
     assert_eq!(house.get("/healthz").body, "ok\n");
     house.broker.kill();
-    house.until("the loss to be told", || house.get("/healthz").status == 503);
+    house.until("the loss to be shown", || house.get("/healthz").status == 503);
     assert!(house.get("/healthz").body.contains("broker cannot be reached"));
     assert!(house.get("/metrics").body.contains("iotmonitor_broker_connected 0"));
     house.broker.restart();
@@ -114,7 +114,7 @@ fn health_is_that_devices_are_heard() {
 }
 
 #[test]
-fn what_happens_is_told_as_it_happens() {
+fn events_are_streamed_as_they_happen() {
     let house = House::with(SECTIONS);
     house.until_state("lamp", "expired");
     let mut stream = house.connect();

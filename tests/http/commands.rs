@@ -1,4 +1,4 @@
-//! What the holder of the token may do, and nobody else.
+//! Commands, which require the token.
 
 use super::house::{House, Subscriber, TOKEN, free_port};
 
@@ -12,14 +12,14 @@ fn post(house: &House, path: &str, headers: &[(&str, &str)]) -> u16 {
 }
 
 #[test]
-fn without_a_token_in_the_file_nobody_commands() {
+fn without_a_token_in_the_file_commands_are_refused() {
     let house = House::with(SECTIONS);
     assert_eq!(post(&house, "lamp/disable", &[]), 403);
     assert_eq!(house.get("/api/v1/devices/lamp").json()["state"], "unknown");
 }
 
 #[test]
-fn who_bears_the_token_commands() {
+fn requests_with_the_token_may_command() {
     let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
     assert_eq!(house.get("/api/v1/status").json()["commands"], true);
     assert_eq!(post(&house, "lamp/disable", &[]), 204);

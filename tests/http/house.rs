@@ -90,7 +90,7 @@ impl House {
         write_config(&self.directory, &self.broker, sections);
     }
 
-    /// Puts a pipe in the file's place: whoever reads it waits until [`Self::feed`] has written.
+    /// Puts a pipe in the file's place: its reader waits until [`Self::feed`] has written.
     pub fn write_slowly(&self) {
         let draft = self.directory.path().join("draft");
         nix::unistd::mkfifo(&draft, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 2\nwatchTopics = \"home/lamp/#\"\n";
 
 #[test]
-fn so_many_look_on_and_the_next_is_told_to_wait() {
+fn streams_are_limited_and_the_next_client_must_wait() {
     let house = House::with(SECTIONS);
     let look_on = || {
         let mut stream = house.connect();
@@ -27,10 +27,10 @@ fn so_many_look_on_and_the_next_is_told_to_wait() {
     house.until("a place to be free", || look_on().0 == 200);
 }
 
-/// All connections are taken by readers who ask for nothing: they are ended, and the next reader has
+/// All connections are taken by clients that ask for nothing: they are ended, and the next reader has
 /// its turn.
 #[test]
-fn who_says_nothing_is_not_waited_for_long() {
+fn silent_clients_are_disconnected_soon() {
     let house = House::with(SECTIONS);
     let mut idle: Vec<_> = (0..64).map(|_| house.connect()).collect();
     // The head of a request that never ends is no better.
@@ -44,7 +44,7 @@ fn who_says_nothing_is_not_waited_for_long() {
     assert!(began.elapsed() < PATIENCE);
     for mut stream in idle {
         let mut rest = Vec::new();
-        // It may have been told 408, or nothing at all.
+        // It may have received 408, or nothing at all.
         let _ = stream.read_to_end(&mut rest);
     }
 }
@@ -84,7 +84,7 @@ fn an_answer_that_is_not_taken_costs_little_memory() {
     assert!(grown < READERS * 300, "{grown} KiB for lists of {whole} bytes");
 }
 
-/// Whether the monitor's end of this connection is gone, as /proc/net/tcp tells.
+/// Whether the monitor's end of this connection is gone, as /proc/net/tcp shows.
 fn is_ended(house: &House, stream: &std::net::TcpStream) -> bool {
     let peer = stream.local_addr().unwrap().port();
     let wanted = format!(":{:04X} 0100007F:{peer:04X} 01", house.port);
@@ -101,7 +101,7 @@ fn a_head_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_told_once_and_tried_again() {
+fn an_address_that_cannot_be_bound_is_reported_once_and_tried_again() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let house = House::starting(port, "", SECTIONS);
@@ -131,7 +131,7 @@ fn a_reload_moves_the_page_and_takes_it_away() {
 }
 
 /// A file on a disk that does not answer, or one that takes long to check, holds up nothing but the
-/// reload itself; who asks for another one meanwhile gets what the file holds by then.
+/// reload itself; a request for another one meanwhile gets what the file holds by then.
 #[test]
 fn a_reload_that_takes_its_time_holds_nothing_up() {
     let house = House::with(SECTIONS);
@@ -154,7 +154,7 @@ fn a_reload_that_takes_its_time_holds_nothing_up() {
     assert_eq!(house.get("/api/v1/devices/first").status, 404);
 }
 
-/// However many ask, what the devices say is heard in time: nobody is alarmed who speaks, and who does
+/// However many ask, what the devices say is heard in time: no device that speaks is alarmed, and one that does
 /// not is alarmed at once.
 #[test]
 fn readers_in_crowds_hold_no_alarm_up() {

@@ -4,7 +4,7 @@ use super::browser::Browser;
 use super::house::{House, Subscriber, free_port};
 use std::time::UNIX_EPOCH;
 
-/// Tells the time at which a device is first shown with this state, by the clock that the test has too.
+/// Returns the time at which a device is first shown with this state, by the clock that the test has too.
 fn watch_for(browser: &mut Browser, name: &str, state: &str) {
     browser.value(&format!(
         "window.seen = new Promise((done) => {{
@@ -38,9 +38,9 @@ fn an_expiry_is_shown_within_a_second_without_a_reload() {
         let before = expiries.times().len();
         watch_for(&mut browser, "lamp", "expired");
         house.until("the expiry", || expiries.times().len() > before);
-        let told = expiries.times()[before].duration_since(UNIX_EPOCH).unwrap();
+        let reported = expiries.times()[before].duration_since(UNIX_EPOCH).unwrap();
         let seen = browser.value("window.seen").as_f64().unwrap() / 1_000.0;
-        let late = seen - told.as_secs_f64();
+        let late = seen - reported.as_secs_f64();
         println!("shown {:.0} ms after its publication", late * 1_000.0);
         assert!(late < 1.0, "shown {late} s after its publication");
         browser.until(

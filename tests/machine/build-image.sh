@@ -37,7 +37,7 @@ furnish() {
         > "$root/etc/systemd/journald.conf.d/test.conf"
     # Its package makes dbus-broker the bus, which is for each test to say.
     rm -f "$root"/etc/systemd/{system,user}/dbus.service
-    # The package's configuration logs to a file: the journal tells more when a test fails.
+    # The package's configuration logs to a file: the journal shows more when a test fails.
     sed -i 's/^log_dest .*/log_dest stdout/' "$root/etc/mosquitto/mosquitto.conf"
     rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}
 }

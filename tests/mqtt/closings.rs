@@ -1,4 +1,4 @@
-//! Brokers that close the connection, for what was sent or for another client.
+//! Brokers that close the connection because of a message or of another client.
 
 use crate::common::broker::{Broker, free_port};
 use crate::common::client::{
@@ -222,7 +222,7 @@ async fn a_branch_of_topics_costs_no_more_than_two_of_them() {
 }
 
 #[tokio::test]
-async fn a_broker_that_closes_young_connections_of_anybody_is_no_rival() {
+async fn a_broker_that_closes_young_connections_of_any_client_is_not_a_rival() {
     for (choice, _) in VERSIONS {
         let broker = FakeBroker::start().await;
         let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
@@ -299,7 +299,7 @@ async fn the_monitors_own_two_connections_are_not_taken_for_a_rival() {
         let mut watch = client(Connection::Watch);
         watch.connected().await;
         let mut state = client(Connection::State);
-        let told = async |client: &mut Client| {
+        let reported = async |client: &mut Client| {
             loop {
                 match client.disconnected().await {
                     LossReason::Other(said) if said.contains("use_username_as_clientid") => return,
@@ -308,7 +308,7 @@ async fn the_monitors_own_two_connections_are_not_taken_for_a_rival() {
                 }
             }
         };
-        timeout(PATIENCE, told(&mut state)).await.unwrap();
+        timeout(PATIENCE, reported(&mut state)).await.unwrap();
         // The watching has the broker to itself for half a minute at least.
         watch.reconnected().await;
     }

@@ -29,7 +29,7 @@ impl FakeBroker {
     }
 
     /// The next connection and the version that its CONNECT names. Connections that only look
-    /// whether somebody listens are passed over.
+    /// whether a client listens are skipped.
     pub async fn connect(&self) -> (TcpStream, Protocol) {
         let (stream, packet) = loop {
             let mut stream = self.accept().await;

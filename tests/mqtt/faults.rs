@@ -414,7 +414,7 @@ async fn answers_late(choice: ProtocolChoice, connection: Connection, delay: Dur
 }
 
 #[tokio::test]
-async fn a_broker_that_was_held_up_is_told_of_before_its_answer() {
+async fn a_broker_that_was_held_up_is_reported_before_its_answer() {
     for (choice, _) in VERSIONS {
         let delay = Duration::from_millis(1_500);
         let event = answers_late(choice, Connection::Watch, delay).await;
@@ -442,7 +442,7 @@ async fn a_quiet_broker_that_owes_nothing_was_not_held_up() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_only_told_things_is_asked_whether_it_goes_on() {
+async fn a_broker_that_only_receives_is_asked_whether_it_goes_on() {
     for (choice, _) in VERSIONS {
         let broker = FakeBroker::start().await;
         let mut client = Client::new(Connection::Watch, settings(broker.port(), choice));
@@ -479,7 +479,7 @@ async fn auto_falls_back_where_mqtt_5_gets_no_answer_twice_and_3_1_1_does_at_onc
     }
 }
 
-/// It would otherwise be told that the broker does not answer.
+/// It would otherwise be reported that the broker does not answer.
 #[tokio::test(start_paused = true)]
 async fn a_wrong_password_is_named_where_mqtt_5_gets_no_answer() {
     let broker = FakeBroker::start().await;

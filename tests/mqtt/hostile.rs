@@ -98,7 +98,7 @@ async fn a_packet_against_the_rules_is_passed_over_or_ends_the_connection() {
             let mut stream = broker.welcome().await;
             client.connected().await;
             stream.write_all(&bytes).await.unwrap();
-            // Behind an end nobody reads it.
+            // Behind an end it is not read.
             let _ = stream.write_all(&publish(protocol, b"marker", &[], b"x")).await;
             if client.until(|event| outcome(event, what)).await != expected {
                 wrong.push(what);
@@ -214,7 +214,7 @@ impl Drop for Subscriber {
     }
 }
 
-/// Publishes at QoS 0 as fast as the broker takes it, until told to stop. Gives the number.
+/// Publishes at QoS 0 as fast as the broker takes it, until it is stopped. Returns the number.
 fn flood(port: u16, packets: &[Vec<u8>], stop: &AtomicBool) -> usize {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     // A broker that takes nothing more fails the test, and does not hang it.
@@ -277,7 +277,7 @@ fn a_flood_holds_up_no_alert_and_takes_no_memory() {
         floods.map(|flood| flood.join().unwrap()).iter().sum::<usize>()
     });
     println!("{sent} messages");
-    assert!(sent > 10_000, "{sent} are no flood");
+    assert!(sent > 10_000, "{sent} are not a flood");
     program.expect_well();
 }
 

@@ -36,7 +36,7 @@ async fn a_refused_publication_is_reported_with_its_reason_and_then_what_is_acce
                 other => panic!("unexpected {other:?}"),
             }
         }
-        // It is not sent again, and 0x10 says that nobody subscribes to it.
+        // It is not sent again, and 0x10 says that it has no subscribers.
         client.handle.publish(with_token(publication(connection, "a/b", b"y"), 2));
         let [high, low] = pkid(&read(&mut stream).await.unwrap());
         stream.write_all(&[0x40, 3, high, low, 0x10]).await.unwrap();

@@ -270,7 +270,7 @@ fn run_advice(sentence: &str, add: &str) {
 }
 
 #[tokio::test]
-async fn a_certificate_without_names_is_told_how_to_get_one() {
+async fn a_certificate_without_names_is_refused_with_a_remedy() {
     let at = tempfile::tempdir().unwrap();
     self_signed(&at, "localhost", "-days 30");
     let named = |name: &str| at.path().join(format!("{name}.crt"));
@@ -284,13 +284,13 @@ async fn a_certificate_without_names_is_told_how_to_get_one() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_version_1_is_told_how_to_get_a_better_one() {
+async fn a_certificate_of_version_1_is_refused_with_a_remedy() {
     let at = tempfile::tempdir().unwrap();
     openssl(
         at.path(),
         "req -new -newkey rsa:2048 -nodes -keyout first.key -out first.csr -subj /CN=first",
     );
-    // Later releases of openssl make such a one only when told to, earlier ones know no such option.
+    // Later releases of openssl make such a certificate only on request, earlier ones know no such option.
     let make = "x509 -req -in first.csr -signkey first.key -days 30 -out first.crt";
     let made = Command::new("sh")
         .args(["-c", &format!("openssl {make} -x509v1 || openssl {make}")])

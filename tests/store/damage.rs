@@ -63,7 +63,7 @@ fn open_table(env: &heed::Env, name: &str) -> Table {
 pub fn tamper(directory: &Path, table: &str, change: impl FnOnce(&mut Vec<u8>), key: &[u8]) {
     let mut options = heed::EnvOpenOptions::new();
     #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
-    // SAFETY: the store is closed, and nobody else uses this directory.
+    // SAFETY: the store is closed, and no other process uses this directory.
     let env = unsafe { options.max_dbs(3).map_size(1 << 30).open(directory) }.unwrap();
     let table = open_table(&env, table);
     let mut transaction = env.write_txn().unwrap();
@@ -74,7 +74,7 @@ pub fn tamper(directory: &Path, table: &str, change: impl FnOnce(&mut Vec<u8>), 
 }
 
 #[test]
-fn a_damaged_record_is_passed_over_and_told_once() {
+fn a_damaged_record_is_skipped_and_reported_once() {
     let directory = tempfile::tempdir().unwrap();
     filled(directory.path());
     let flip_last = |value: &mut Vec<u8>| *value.last_mut().unwrap() ^= 1;
@@ -82,8 +82,8 @@ fn a_damaged_record_is_passed_over_and_told_once() {
     tamper(directory.path(), "states", |value| value.truncate(3), b"home/008");
     let mut running = Running::opened(directory.path());
     running.send_read(&["home/007", "home/008", "home/009"], None);
-    let told = Event::StoreRecordsDamaged { count: 2, example: "home/007".to_owned() };
-    assert_eq!(running.next(), told);
+    let reported = Event::StoreRecordsDamaged { count: 2, example: "home/007".to_owned() };
+    assert_eq!(running.next(), reported);
     match running.next() {
         Event::StatesRead { states, .. } => assert_eq!(topics(&states), ["home/009"]),
         other => panic!("{other:?}"),
@@ -211,25 +211,25 @@ const TRANSACTION_NUMBERS: [std::ops::Range<usize>; 2] = [144..152, 4_096 + 144.
 #[derive(Debug, Default)]
 struct Outcomes {
     harmless: usize,
-    records_told: usize,
+    records_reported: usize,
     put_aside: usize,
 }
 
 /// Reads all states, which have to be as they were; gives how many came back and how many losses
-/// were told.
+/// were reported.
 fn read_all(running: &mut Running, kept: &BTreeMap<String, StateRecord>) -> (usize, u64) {
-    let (mut found, mut told) = (0, 0);
+    let (mut found, mut reported) = (0, 0);
     running.send_read(&["#"], None);
     loop {
         match running.next() {
-            Event::StoreRecordsDamaged { count, .. } => told += count,
+            Event::StoreRecordsDamaged { count, .. } => reported += count,
             Event::StatesRead { states, next, .. } => {
                 for state in &states {
                     assert_eq!(kept.get(state.topic.as_str()), Some(state));
                 }
                 found += states.len();
                 if next.is_none() {
-                    return (found, told);
+                    return (found, reported);
                 }
                 running.send_read(&["#"], next);
             }
@@ -239,32 +239,35 @@ fn read_all(running: &mut Running, kept: &BTreeMap<String, StateRecord>) -> (usi
 }
 
 /// Opens the store, reads it and writes to it. Every state comes back as it was, or its loss is
-/// told.
+/// reported.
 fn use_damaged(directory: &Path, kept: &BTreeMap<String, StateRecord>, outcomes: &mut Outcomes) {
     let mut running = Running::start(directory);
-    let (mut aside, mut told) = (false, 0);
+    let (mut aside, mut reported) = (false, 0);
     loop {
         match running.next() {
             Event::StorePutAside { .. } => aside = true,
-            Event::StoreRecordsDamaged { count, .. } => told += count,
+            Event::StoreRecordsDamaged { count, .. } => reported += count,
             Event::StoreOpened(_) => break,
             other => panic!("{other:?}"),
         }
     }
-    let (found, told_later) = read_all(&mut running, kept);
-    told += told_later;
+    let (found, reported_later) = read_all(&mut running, kept);
+    reported += reported_later;
     let missing = kept.len() - found;
-    assert!(aside || missing as u64 <= told, "{missing} states are missing, {told} losses told");
+    assert!(
+        aside || missing as u64 <= reported,
+        "{missing} states are missing, {reported} were reported"
+    );
     for state in kept.values().step_by(3) {
         running.put(state.clone());
     }
     let last = running.change(StateChange::Nothing);
     running.wait_committed(last);
     running.close();
-    match (aside, told) {
+    match (aside, reported) {
         (true, _) => outcomes.put_aside += 1,
         (false, 0) => outcomes.harmless += 1,
-        (false, _) => outcomes.records_told += 1,
+        (false, _) => outcomes.records_reported += 1,
     }
 }
 
@@ -281,7 +284,7 @@ fn child_that_uses_damaged_stores() {
     for _ in 0..flips.parse().unwrap() {
         let mut data = healthy.clone();
         // One bit more in the older meta page's `mm_txnid` makes it the newer one, which nothing
-        // tells from a file that lacks its last commit.
+        // distinguishes from a file that lacks its last commit.
         let (place, bit) = (dice.place(data.len()), dice.below(8));
         if TRANSACTION_NUMBERS.iter().any(|range| range.contains(&place)) {
             continue;

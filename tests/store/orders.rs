@@ -49,7 +49,7 @@ fn an_import_leaves_alone_what_is_newer_to_the_microsecond() {
 }
 
 #[test]
-fn forgetting_tells_whether_there_was_anything() {
+fn forgetting_reports_whether_there_was_a_state() {
     let directory = tempfile::tempdir().unwrap();
     let mut running = Running::opened(directory.path());
     running.put(state("a", "1"));

@@ -86,7 +86,7 @@ impl Recorder {
     }
 }
 
-/// The log tells of everything that was written, but through LMDB's map of its lock file, whose
+/// The log has everything that was written, except through LMDB's map of its lock file, whose
 /// content means nothing after a restart of the machine.
 fn expect_same_files(mut recorded: Files, mut found: Files) {
     for files in [&mut recorded, &mut found] {
@@ -114,7 +114,7 @@ struct Judge<'a> {
     /// The recorded run began with this damaged file, which is put aside once.
     damaged: Option<&'a [u8]>,
     /// Whether the store also has to go on. One that did not sync may hold all that was reported,
-    /// and be damaged where nobody has looked yet.
+    /// and be damaged where it has not been read yet.
     goes_on: bool,
 }
 
@@ -276,8 +276,8 @@ fn child(name: &str, rounds: &str) -> String {
     let end = lines[lines.len().saturating_sub(8)..].join("\n");
     let errors = String::from_utf8_lossy(&child.stderr);
     assert!(child.status.success(), "{}: {end}\n{errors}", child.status);
-    let told = lines.iter().rfind(|line| line.contains("power cuts: "));
-    told.unwrap_or_else(|| panic!("{end}")).to_string()
+    let last = lines.iter().rfind(|line| line.contains("power cuts: "));
+    last.unwrap_or_else(|| panic!("{end}")).to_string()
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_reported() {
     println!("{}", child("child_that_judges_power_cuts", &rounds));
 }
 
-/// The judge is no use if it finds nothing where syncs are missing.
+/// The judge is useless if it finds nothing where syncs are missing.
 #[test]
 fn a_store_that_does_not_sync_is_found_out() {
     let recorder = Recorder::build();

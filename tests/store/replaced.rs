@@ -14,7 +14,7 @@ fn in_use(home: &Path) -> (Running, std::path::PathBuf) {
     (running, directory)
 }
 
-/// Records a state, which has to be told to go into another store than before, and be found there.
+/// Records a state, which has to be reported as going into another store than before, and be found there.
 fn expect_replaced(mut running: Running, directory: &Path, expected: &[&str]) {
     let after = running.put(state("after", "x"));
     match running.next() {
@@ -78,7 +78,7 @@ fn a_read_asks_the_store_that_is_there() {
     running.close();
 }
 
-/// Nobody else may take the directory for free, and nothing is to be told: the states are there.
+/// No other process may find the directory unused, and nothing is reported, because the states are there.
 #[test]
 fn a_lock_that_was_removed_is_taken_again_in_silence() {
     let home = tempfile::tempdir().unwrap();

@@ -37,11 +37,11 @@ fn a_stale_replay_changes_nothing_and_one_that_is_news_does() {
 }
 
 #[test]
-fn values_of_which_nothing_tells_whether_they_are_retained_are_stale_until_a_replay_tells() {
-    use StateChange::{PutUntold, Replay};
+fn values_of_unknown_retention_are_stale_until_a_replay_shows_it() {
+    use StateChange::{PutUnflagged, Replay};
     let directory = tempfile::tempdir().unwrap();
     let running = Running::opened(directory.path());
-    let live = ["on", "dim", "off"].map(|payload| PutUntold(plain(payload))).to_vec();
+    let live = ["on", "dim", "off"].map(|payload| PutUnflagged(plain(payload))).to_vec();
     let running = after(running, directory.path(), live);
     let mut running = after(running, directory.path(), vec![Replay(retained("on"))]);
     assert_eq!(running.read(&["a"]).0, [plain("off")]);
@@ -51,12 +51,12 @@ fn values_of_which_nothing_tells_whether_they_are_retained_are_stale_until_a_rep
 }
 
 #[test]
-fn a_replay_of_the_recorded_value_tells_its_flag_and_nothing_else() {
-    use StateChange::{PutUntold, Replay};
+fn a_replay_of_the_recorded_value_shows_its_flag_and_nothing_else() {
+    use StateChange::{PutUnflagged, Replay};
     let directory = tempfile::tempdir().unwrap();
     let running = Running::opened(directory.path());
     let later = StateRecord { time: std::time::Duration::from_secs(9), ..retained("on") };
-    let changes = vec![PutUntold(plain("on")), Replay(later.clone())];
+    let changes = vec![PutUnflagged(plain("on")), Replay(later.clone())];
     let mut running = after(running, directory.path(), changes);
     let confirmed = StateRecord { retain: true, ..plain("on") };
     assert_eq!(running.read(&["a"]).0, std::slice::from_ref(&confirmed));
@@ -71,11 +71,11 @@ fn a_replay_of_the_recorded_value_tells_its_flag_and_nothing_else() {
 
 #[test]
 fn a_value_of_many_is_kept_with_what_is_known_of_the_others() {
-    use StateChange::{PutUntold, Replay};
+    use StateChange::{PutUnflagged, Replay};
     let directory = tempfile::tempdir().unwrap();
     let mut running = Running::opened(directory.path());
     for number in 0..500 {
-        running.change(PutUntold(plain(&number.to_string())));
+        running.change(PutUnflagged(plain(&number.to_string())));
     }
     running.put(state("b", "beside"));
     let mut running = after(running, directory.path(), vec![Replay(retained("480"))]);

@@ -90,7 +90,7 @@ fn a_full_disk_loses_nothing() {
     running.close();
 }
 
-/// Started by the test below as a process of its own, in which nobody else reads. Alone it has
+/// Started by the test below as a process of its own, in which no other thread reads. Alone it has
 /// nothing to do.
 #[test]
 fn child_with_a_large_store_and_a_full_disk() {

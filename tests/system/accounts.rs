@@ -11,7 +11,7 @@ const BROKEN: &str =
     "[agent_broken]\nexec = 'echo \"cannot open /dev/ttyUSB0\"; exit 7'\nrestartSec = 2\n";
 
 #[test]
-fn an_agent_that_hangs_is_told_with_its_last_ten_lines() {
+fn an_agent_that_hangs_is_reported_with_its_last_ten_lines() {
     let machine = Machine::boot();
     machine.launch(&config("auto", MUTE));
     let alert = machine.journal().wait_for_alert("expired", "mute");
@@ -25,22 +25,22 @@ fn an_agent_that_hangs_is_told_with_its_last_ten_lines() {
 }
 
 #[test]
-fn an_agent_that_keeps_failing_is_told_with_its_exit_and_why() {
+fn an_agent_that_keeps_failing_is_reported_with_its_exit_and_reason() {
     let machine = Machine::boot();
     machine.write_file(
-        "/etc/systemd/system/told@.service",
+        "/etc/systemd/system/notify@.service",
         "[Service]\nType=oneshot\nEnvironmentFile=%t/iotmonitor/alerts/%i\n\
          ExecStart=/bin/sh -c 'echo \"$IOTMONITOR_EXIT: $IOTMONITOR_LOG\"'\n",
     );
     machine.sh("systemctl daemon-reload");
-    let alerts = "[alerts]\nalertUnit = \"told@.service\"\n";
+    let alerts = "[alerts]\nalertUnit = \"notify@.service\"\n";
     machine.launch(&config("auto", &format!("{alerts}{BROKEN}")));
     let alert = machine.journal().wait_for_alert("agent-failed", "broken");
     assert_eq!(alert.field("IOTMONITOR_EXIT"), "exited with 7");
     assert!(alert.message().contains("\nlast exit: exited with 7"), "{}", alert.message());
     assert!(alert.message().contains("\n  cannot open /dev/ttyUSB0"), "{}", alert.message());
     machine.journal().wait_for("what the unit was given", |entry| {
-        entry.field("_SYSTEMD_UNIT") == "told@broken.service"
+        entry.field("_SYSTEMD_UNIT") == "notify@broken.service"
             && entry.message().starts_with("exited with 7: cannot open /dev/ttyUSB0")
     });
 }

@@ -29,7 +29,7 @@ fn await_no_files(machine: &Machine) {
 }
 
 #[test]
-fn the_example_tells_of_an_alarm_and_of_its_end() {
+fn the_example_sends_an_alarm_and_its_end() {
     let machine = Machine::boot();
     install(&machine);
     let odd = "[\"device_küche 1\"]\nwatchTimeOut = 2\nwatchTopics = \"home/kitchen\"\n";
@@ -46,7 +46,7 @@ fn the_example_tells_of_an_alarm_and_of_its_end() {
     wait_printed(&machine, "notify@lamp.service", "lamp: recovered (silent)");
     await_no_files(&machine);
 
-    // It goes on without its broker, and nothing of the first connection was told.
+    // It goes on without its broker, and the first connection raised no alert.
     machine.sh("systemctl stop mosquitto");
     wait_printed(&machine, "notify@broker-lost.service", "iotmonitor: broker-lost");
     machine.sh("systemctl start mosquitto");
@@ -63,7 +63,7 @@ fn the_example_tells_of_an_alarm_and_of_its_end() {
 fn the_example_gives_curl_what_is_secret_by_its_input() {
     let machine = Machine::boot();
     install(&machine);
-    // Writes down what it is told, as the person's service would get it.
+    // Writes what it receives, as the person's service would get it.
     machine.write_file(
         "/usr/local/bin/curl",
         "#!/bin/sh\nfor word; do echo \"argument $word\"; done; sed 's/^/input /'\n",
@@ -81,10 +81,10 @@ fn the_example_gives_curl_what_is_secret_by_its_input() {
     ] {
         wait_printed(&machine, "notify@lamp.service", line);
     }
-    let told = machine.journal().now(&machine, |entry| {
+    let sent = machine.journal().now(&machine, |entry| {
         entry.message().starts_with("argument") && entry.message().contains("tk_secret")
     });
-    assert!(told.is_empty(), "{told:?}");
+    assert!(sent.is_empty(), "{sent:?}");
 }
 
 #[test]
@@ -94,22 +94,22 @@ fn values_reach_the_unit_byte_for_byte() {
         "/etc/systemd/system/plain@.service",
         "[Service]\nType=oneshot\nEnvironmentFile=%t/iotmonitor/alerts/%i\n\
          ExecStart=/bin/sh -c 'printf \"%%s|\" \"$IOTMONITOR_DEVICE\" \"$IOTMONITOR_EVENT\" \
-         \"$IOTMONITOR_REASON\" \"$IOTMONITOR_PRIORITY\" > /tmp/told'\n",
+         \"$IOTMONITOR_REASON\" \"$IOTMONITOR_PRIORITY\" > /tmp/received'\n",
     );
     machine.sh("systemctl daemon-reload");
     let odd = "[\"device_a$b`c\\\\d\\\"e'f %n\"]\nalertUnit = \"plain@.service\"\n\
                watchTimeOut = 1\nwatchTopics = \"home/odd\"\n";
     machine.launch(&config("auto", odd));
-    let told = eventually("the unit to be started", || {
-        let output = machine.run(&["cat", "/tmp/told"]);
+    let received = eventually("the unit to be started", || {
+        let output = machine.run(&["cat", "/tmp/received"]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (!text.is_empty()).then_some(text)
     });
-    assert_eq!(told, "a$b`c\\d\"e'f %n|expired|silent|4|");
+    assert_eq!(received, "a$b`c\\d\"e'f %n|expired|silent|4|");
 }
 
 #[test]
-fn a_unit_that_is_not_there_or_fails_is_told_once_and_its_alerts_wait() {
+fn a_unit_that_is_missing_or_fails_is_reported_once_and_its_alerts_wait() {
     let machine = Machine::boot();
     let sections: String = (0..5)
         .map(|at| format!("[device_d{at}]\nwatchTimeOut = 1\nwatchTopics = \"home/d{at}\"\n"))
@@ -135,7 +135,7 @@ fn a_unit_that_is_not_there_or_fails_is_told_once_and_its_alerts_wait() {
     assert!(file.contains("IOTMONITOR_EVENT=\"recovered\""), "it is kept: {file}");
 }
 
-/// Tells a service in the network, which takes down what it hears.
+/// Calls a service in the network, which writes down what it receives.
 const NETWORK_SCRIPT: &str = "#!/bin/bash\nset -e\nexec 3<>/dev/tcp/127.0.0.1/8088\n\
     printf '%s: %s: %s\\n' \"$IOTMONITOR_DEVICE\" \"$IOTMONITOR_EVENT\" \"$IOTMONITOR_MESSAGE\" >&3\n";
 
@@ -161,7 +161,7 @@ fn wait_heard(machine: &Machine, start: &str) -> String {
 }
 
 #[test]
-fn what_falls_silent_while_the_way_out_is_down_is_told_when_it_is_back() {
+fn expiries_while_the_way_out_is_down_are_delivered_when_it_is_back() {
     let machine = Machine::boot();
     install(&machine);
     serve_people(&machine);
@@ -192,12 +192,12 @@ fn what_falls_silent_while_the_way_out_is_down_is_told_when_it_is_back() {
     machine.publish("home/lamp/light", "on");
     wait_heard(&machine, "lamp: recovered:");
     let heard = machine.sh("cat /tmp/heard");
-    assert!(!heard.contains("door"), "it was back before anybody could hear of it: {heard}");
+    assert!(!heard.contains("door"), "it was back before a notification succeeded: {heard}");
     await_no_files(&machine);
 }
 
 #[test]
-fn a_retry_of_systemds_own_finds_the_alert_and_it_is_told_once() {
+fn a_retry_of_systemds_own_finds_the_alert_and_it_is_delivered_once() {
     let machine = Machine::boot();
     install(&machine);
     machine.write_file(
@@ -225,18 +225,18 @@ fn a_retry_of_systemds_own_finds_the_alert_and_it_is_told_once() {
 }
 
 #[test]
-fn a_unit_that_a_condition_skips_has_not_told() {
+fn a_unit_that_a_condition_skips_has_not_delivered() {
     let machine = Machine::boot();
     install(&machine);
     machine.write_file(
         "/etc/systemd/system/notify@.service.d/condition.conf",
-        "[Unit]\nConditionPathExists=/etc/iotmonitor/somebody\n",
+        "[Unit]\nConditionPathExists=/etc/iotmonitor/recipient\n",
     );
     machine.sh("systemctl daemon-reload");
     machine.launch(&config("auto", &format!("{ALERTS}{LAMP}")));
     let alert = machine.journal().wait_for_alert("alert-unit-failed", "");
     assert!(alert.message().contains("a condition of it is not met"), "{}", alert.message());
-    machine.write_file("/etc/iotmonitor/somebody", "");
+    machine.write_file("/etc/iotmonitor/recipient", "");
     wait_printed(&machine, "notify@lamp.service", "lamp: expired (silent)");
 }
 

@@ -11,7 +11,7 @@ const RECOVER: &str = "home/monitoring/recover/lamp";
 
 for_both_protocols!(
     a_device_whose_connection_breaks_expires_at_once,
-    a_retained_will_beside_a_device_that_speaks_alarms_nobody,
+    a_retained_will_beside_a_device_that_speaks_raises_no_alarm,
     what_a_gateway_remembers_of_a_dead_device_is_no_recovery,
 );
 
@@ -36,14 +36,14 @@ fn a_device_whose_connection_breaks_expires_at_once(protocol: &str) {
     let said = machine.ok(&["iotmonitor", "status", "lamp"]);
     assert!(said.contains("expired (lwt-offline)"), "{said}");
 
-    // The broker has retained it, which is no news after a restart.
+    // The broker has retained it, which is not news after a restart.
     let from = bus.end();
     machine.restart_monitor();
     bus.wait_exact(from, "home/monitoring/up", "3");
     assert_eq!(bus.count(from, EXPIRE), 0);
     assert!(machine.ok(&["iotmonitor", "status", "lamp"]).contains("expired (lwt-offline)"));
 
-    // It comes back while nobody watches, and its birth message is retained.
+    // It comes back while the monitor is away, and its birth message is retained.
     machine.stop_monitor();
     machine.publish_retained("home/lamp/LWT", "Online");
     let from = bus.end();
@@ -52,7 +52,7 @@ fn a_device_whose_connection_breaks_expires_at_once(protocol: &str) {
 }
 
 /// Its birth message is not retained, so the broker's last word is a will of long ago.
-fn a_retained_will_beside_a_device_that_speaks_alarms_nobody(protocol: &str) {
+fn a_retained_will_beside_a_device_that_speaks_raises_no_alarm(protocol: &str) {
     let machine = Machine::boot();
     machine.publish_retained("home/lamp/LWT", "offline");
     let bus = machine.launch(&config(protocol, LAMP));
@@ -70,7 +70,7 @@ fn a_retained_will_beside_a_device_that_speaks_alarms_nobody(protocol: &str) {
     bus.wait_topic(from, EXPIRE);
 }
 
-/// As Zigbee2MQTT does when it restarts: first who is gone, then the last known values.
+/// As Zigbee2MQTT does when it restarts: first the device is gone, then its last known values.
 fn what_a_gateway_remembers_of_a_dead_device_is_no_recovery(protocol: &str) {
     const SECTIONS: &str = "[device_gateway]\navailabilityTopic = \"z/bridge/state\"\n\
         [device_sensor]\nwatchTimeOut = \"25h\"\nwatchTopics = \"z/sensor\"\n\

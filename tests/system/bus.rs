@@ -1,4 +1,4 @@
-//! The monitor's place on the bus: who reaches it, and that it is one of its kind.
+//! The monitor's place on the bus: which clients reach it, and that it is unique.
 
 use super::for_both_buses;
 use super::harness::{Bus, GARDEN, Machine, config, eventually};
@@ -7,9 +7,9 @@ const UNIT: &str = "iotmonitor-agent-sleeper.service";
 const SLEEPER: &str = "[agent_sleeper]\nexec = \"exec sleep infinity\"\n";
 const LAMP: &str = "[device_lamp]\nhelloTopic = \"home/lamp\"\n";
 
-for_both_buses!(commands_reach_every_instance_and_nobody_can_be_one);
+for_both_buses!(commands_reach_every_instance_and_other_users_cannot_pose_as_one);
 
-fn commands_reach_every_instance_and_nobody_can_be_one(bus: Bus) {
+fn commands_reach_every_instance_and_other_users_cannot_pose_as_one(bus: Bus) {
     let machine = Machine::boot_on(bus);
     machine.launch(&config("auto", LAMP));
     machine.write_garden(LAMP);

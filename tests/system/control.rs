@@ -129,7 +129,7 @@ fn an_order_returns_when_it_has_happened() {
     // The script has begun, which is a start; that it ends is the next thing to be known.
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() || said.contains("exited with 7"), "{said}");
-    let text = eventually("its next try to be told", || {
+    let text = eventually("its next try to be shown", || {
         let text = machine.ok(&["iotmonitor", "status", "slow"]);
         text.contains("next try:").then_some(text)
     });

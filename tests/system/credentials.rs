@@ -43,7 +43,7 @@ fn a_dynamic_user_keeps_its_credentials_from_all_other_agents() {
     }
     assert_eq!(machine.property(guest, "DynamicUser"), "yes");
 
-    // A file of 0.3.0 goes on working, and `check` says who can read along.
+    // A file of 0.3.0 goes on working, and `check` says which users can read it.
     machine.write_config(&with_secrets("", &sections("")));
     let checked = machine.run(&["iotmonitor", "check"]);
     assert!(checked.status.success());

@@ -1,4 +1,4 @@
-//! One alert for what is one fault: a gateway with what is behind it, and who comes and goes.
+//! One alert for each fault: a gateway with the devices behind it, and a device that flaps.
 
 use super::for_both_protocols;
 use super::harness::{Machine, config};
@@ -41,7 +41,7 @@ fn a_gateway_and_what_is_behind_it_are_one_alert(protocol: &str) {
     ]);
     assert_eq!(property, "s \"upstream\"");
 
-    // It is still so for the next process, and only who does not follow is told of.
+    // It is still so for the next process, and only a device that does not follow is reported.
     machine.restart_monitor();
     machine.make_alive(&bus, "gateway", "home/gateway");
     machine.journal().wait_for_alert("recovered", "gateway");
@@ -56,7 +56,7 @@ fn a_gateway_and_what_is_behind_it_are_one_alert(protocol: &str) {
 }
 
 #[test]
-fn who_comes_and_goes_is_told_once() {
+fn a_device_that_comes_and_goes_is_reported_once() {
     let machine = Machine::boot();
     let lamp = "[device_lamp]\nwatchTimeOut = 1\nwatchTopics = \"home/lamp\"\n";
     let bus = machine.launch(&config("auto", lamp));

@@ -49,7 +49,7 @@ fn a_press_on_restart_restarts_the_agent(protocol: &str) {
     machine.await_new_main_pid(UNIT, pid);
 }
 
-/// Descriptions are published at each start, to all who watch the prefix.
+/// Descriptions are published at each start, to all subscribers of the prefix.
 fn an_own_description_ends_no_alarm(protocol: &str) {
     const WATCHING: &str = "[homeassistant]\ndiscovery = true\n\
         [device_keeper]\nwatchTimeOut = 2\nwatchTopics = \"homeassistant/#\"\n";

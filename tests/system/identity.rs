@@ -65,7 +65,7 @@ fn a_changed_clientid_and_base_topic_leave_nothing_behind(protocol: &str) {
     assert_eq!(before.len(), 5, "{before:?}");
     machine.await_recording(&bus, "home/lamp/set/colour", "home/lamp");
 
-    // What is set while nobody records is kept by the broker under the former clientid.
+    // What is set while no monitor records is kept by the broker under the former clientid.
     machine.stop_monitor();
     machine.publish("home/lamp/set/colour", "kept for the former session");
     let haus = machine.subscribe(&["haus/#", "home/lamp/#"]);
@@ -141,7 +141,7 @@ fn what_another_monitor_goes_by_now_is_left_to_it() {
     assert!(retained(&machine).contains(&"haus/mon/status/sleeper".to_owned()));
 }
 
-/// MQTT does not tell whether it is: it is given the time to come back, and nothing is taken from it.
+/// MQTT does not show whether it is: it is given the time to come back, and nothing is taken from it.
 #[test]
 fn a_client_that_is_connected_under_the_former_clientid_keeps_its_session() {
     let machine = Machine::boot();
@@ -157,7 +157,7 @@ fn a_client_that_is_connected_under_the_former_clientid_keeps_its_session() {
         machine.publish("other/x", "heard");
         live.within(0, Duration::from_millis(500), |message| message.is("other/x", "heard"))
     });
-    // It would have been taken down by now, had it been nobody's.
+    // It would have been taken down by now, had it been unused.
     let done = machine.journal().now(&machine, |entry| entry.message().contains("been taken down"));
     assert_eq!(done.len(), 0);
     drop(live);

@@ -94,7 +94,7 @@ fn an_instance_without_names_in_its_file_has_names_of_its_own() {
     assert!(machine.is_active("iotmonitor.service"));
 }
 
-/// No upgrade moves anybody's topics, at the first start and at later ones.
+/// No upgrade moves topics, at the first start and at later ones.
 #[test]
 fn an_instance_over_a_store_of_an_earlier_version_keeps_its_names_and_warns() {
     let machine = Machine::boot();

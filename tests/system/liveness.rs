@@ -1,4 +1,4 @@
-//! Silence: when a device expires, what is published and logged, and what is no false alarm.
+//! Silence: when a device expires, what is published and logged, and which silences raise none.
 
 use super::for_both_protocols;
 use super::harness::{Machine, config, unix_now};
@@ -112,7 +112,7 @@ fn a_broker_restart_raises_no_false_alarm(protocol: &str) {
 }
 
 #[test]
-fn an_outage_longer_than_the_timeout_alarms_nobody_who_speaks_after_it() {
+fn an_outage_longer_than_the_timeout_alarms_no_device_that_speaks_after_it() {
     let machine = Machine::boot();
     let sections = "[device_lamp]\nwatchTimeOut = 4\nwatchTopics = \"home/lamp/#\"\n";
     let bus = machine.launch(&config("auto", sections));

@@ -69,7 +69,7 @@ fn every_way_is_gone_and_one_that_accepts_is_enough() {
     machine.launch(&config("auto", &format!("{ALERTS}{LAMP}")));
     let test = machine.ok(&["iotmonitor", "notify", "--test", "lamp"]);
     assert!(test.contains("has succeeded"), "{test}");
-    eventually("the alert to be told", || {
+    eventually("the alert to be delivered", || {
         printed(&machine).iter().any(|line| line == "input lamp: expired (silent)").then_some(())
     });
     let lines = printed(&machine);
@@ -117,7 +117,7 @@ fn a_dead_mans_switch_is_called_only_while_devices_are_heard() {
 }
 
 #[test]
-fn nobody_is_told_of_what_is_silenced_until_that_is_over() {
+fn silenced_alerts_are_not_delivered_until_the_silence_is_over() {
     let machine = with_apprise();
     machine.write_file("/etc/iotmonitor/notify.conf", "ntfy://somewhere\n");
     machine.launch(&config("auto", &format!("{ALERTS}{LAMP}")).replace("Out = 2", "Out = 5"));
@@ -125,7 +125,7 @@ fn nobody_is_told_of_what_is_silenced_until_that_is_over() {
     machine.journal().wait_for_alert("silenced", "lamp");
     machine.journal().wait_for_alert("expired", "lamp");
     let status = machine.ok(&["iotmonitor", "status", "lamp"]);
-    assert!(status.contains("silenced:     its alerts are told in "), "{status}");
+    assert!(status.contains("silenced:     notifications resume in "), "{status}");
     machine.restart_monitor();
     let status = machine.ok(&["iotmonitor", "status", "lamp"]);
     assert!(status.contains("silenced:"), "a restart ends it: {status}");
@@ -133,14 +133,14 @@ fn nobody_is_told_of_what_is_silenced_until_that_is_over() {
     let other = machine.run(&["iotmonitor", "unsilence", "--all"]);
     assert!(!other.status.success(), "{other:?}");
     machine.ok(&["iotmonitor", "unsilence", "lamp"]);
-    eventually("the alert to be told", || {
+    eventually("the alert to be delivered", || {
         printed(&machine).iter().any(|line| line == "input lamp: expired (silent)").then_some(())
     });
 }
 
 /// By the commands of the page on alerts.
 #[test]
-fn an_instance_tells_people_by_a_copy_of_the_unit() {
+fn an_instance_notifies_people_by_a_copy_of_the_unit() {
     let machine = with_apprise();
     let page = include_str!("../../docs/alerts.md");
     let (_, commands) = page.split_once("```sh\nsed ").expect("the page shows how");

@@ -66,7 +66,7 @@ fn life(suite: &str) {
     a_fresh_install_starts_nothing(&machine);
     let (pid, state) = it_starts_as_it_is_and_alerts(&machine);
     an_upgrade_keeps_what_is_there(&machine, pid, &state);
-    a_file_that_the_new_version_cannot_use_stops_nobody(&machine, &state);
+    a_file_that_the_new_version_cannot_use_stops_no_monitor(&machine, &state);
     what_was_stopped_stays_stopped(&machine);
     an_older_version_refuses_a_newer_store(&machine);
     a_removal_stops_the_agents_and_keeps_the_data(&machine);
@@ -129,9 +129,9 @@ fn an_upgrade_keeps_what_is_there(machine: &Machine, agent: u32, state: &str) {
     bus.wait_exact(from, "home/lamp/set/color", state);
 }
 
-/// Its errors are told, and the monitor goes on watching; another one, whose file only gives cause
+/// Its errors are reported, and the monitor goes on watching; another one, whose file only gives cause
 /// for a warning, is restarted all the same.
-fn a_file_that_the_new_version_cannot_use_stops_nobody(machine: &Machine, state: &str) {
+fn a_file_that_the_new_version_cannot_use_stops_no_monitor(machine: &Machine, state: &str) {
     let (monitor, garden) = (machine.monitor_pid(), machine.main_pid(GARDEN));
     machine.write_config(&config("auto", &SECTIONS.replace("watchTimeOut", "watchTimeout")));
     machine.write_garden("[unheard_of]\nx = 1\n");
@@ -146,7 +146,7 @@ fn a_file_that_the_new_version_cannot_use_stops_nobody(machine: &Machine, state:
     machine.publish("home/lamp", "hello");
     bus.wait_exact(from, "home/lamp/set/color", state);
 
-    // A secret that systemd passes in is no reason to stay behind.
+    // A secret that systemd passes in does not prevent the upgrade.
     let secret = "passwordFile = \"/etc/iotmonitor/nowhere\"\nuser = \"house\"\n";
     machine
         .write_config(&config("auto", SECTIONS).replace("[mqtt]\n", &format!("[mqtt]\n{secret}")));
@@ -239,7 +239,7 @@ fn failed(machine: &Machine) -> String {
     machine.sh("systemctl list-units --all --state=failed --plain --no-legend 'iotmonitor*'")
 }
 
-/// `make install` and `make uninstall`, with enabled instances and an agent that nobody watches.
+/// `make install` and `make uninstall`, with enabled instances and an agent that is not watched.
 #[test]
 fn by_make_it_is_installed_with_its_manual_and_removed_without_a_trace() {
     let machine = Machine::boot_without_monitor("bookworm");

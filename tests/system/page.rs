@@ -66,10 +66,10 @@ fn the_service_offers_the_page_and_takes_the_token_as_a_credential() {
 #[test]
 fn a_port_that_is_taken_ends_nothing() {
     let machine = Machine::boot();
-    let taken = machine.listen(8079).expect("nobody has it yet");
+    let taken = machine.listen(8079).expect("it is not in use yet");
     let bus = machine.launch(&config("auto", SECTIONS));
-    let told = machine.journal().wait_for_alert("page-failed", "");
-    assert!(told.message().contains("another program uses it"), "{}", told.message());
+    let failed = machine.journal().wait_for_alert("page-failed", "");
+    assert!(failed.message().contains("another program uses it"), "{}", failed.message());
     bus.wait_topic(0, "home/monitoring/expire/lamp");
     drop(taken);
     machine.journal().wait_for_alert("page-back", "");

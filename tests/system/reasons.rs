@@ -3,7 +3,7 @@
 use super::harness::{Entry, Machine, config};
 use std::time::Duration;
 
-/// Agents of each kind: whether their starts are told apart is a matter of moments.
+/// Agents of each kind: whether their starts can be distinguished is a matter of moments.
 const TRIES: usize = 6;
 
 /// What is wrong in a section, and what its alert has to say.

@@ -1,4 +1,4 @@
-//! Agents that end: whoever ends them and however often, one process comes back, and only one.
+//! Agents that end: for whatever reason and however often, one process comes back, and only one.
 
 use super::harness::{Entry, Machine, config, eventually};
 use nix::sys::signal::Signal;
@@ -174,9 +174,9 @@ fn restarts_by_hand_in_a_row_are_not_a_failure() {
     eventually("the agent to run", || machine.is_active(UNIT).then_some(()));
     bus.let_seconds_pass(2);
     assert_eq!(machine.journal().alerts(&machine, "agent-failed", "sleeper"), 0);
-    let told = machine.journal().wait_for_alert("agent-relaunched", "sleeper");
-    assert!(told.message().contains("by hand"), "{}", told.message());
-    assert!(told.micros() >= limit.micros(), "{}", told.message());
+    let reported = machine.journal().wait_for_alert("agent-relaunched", "sleeper");
+    assert!(reported.message().contains("by hand"), "{}", reported.message());
+    assert!(reported.micros() >= limit.micros(), "{}", reported.message());
     assert_eq!(sleepers(&machine), "1");
 }
 
@@ -189,19 +189,19 @@ fn a_stop_by_hand_that_ends_with_an_error_is_not_a_failure() {
     bus.wait_topic(0, STARTED);
     let from = bus.end();
     machine.run(&["systemctl", "stop", UNIT]);
-    let told = machine.journal().wait_for_alert("agent-relaunched", "sleeper");
-    assert!(told.message().contains("was stopped"), "{}", told.message());
+    let reported = machine.journal().wait_for_alert("agent-relaunched", "sleeper");
+    assert!(reported.message().contains("was stopped"), "{}", reported.message());
     bus.wait_topic(from, STARTED);
     assert_eq!(machine.journal().alerts(&machine, "agent-failed", "sleeper"), 0);
 }
 
-/// Nobody has asked systemd for these restarts, though each process ends as it does at a stop.
+/// No person has requested these restarts, though each process ends as it does at a stop.
 #[test]
 fn an_agent_that_ends_itself_by_sigterm_keeps_failing() {
     let machine = Machine::boot();
     let bus = machine.launch(&config("auto", "[agent_sleeper]\nexec = \"kill -TERM $$\"\n"));
-    let told = machine.journal().wait_for_alert("agent-failed", "sleeper");
-    assert!(told.message().contains("killed by SIGTERM"), "{}", told.message());
+    let reported = machine.journal().wait_for_alert("agent-failed", "sleeper");
+    assert!(reported.message().contains("killed by SIGTERM"), "{}", reported.message());
     bus.let_seconds_pass(2);
     assert_eq!(machine.journal().alerts(&machine, "agent-relaunched", "sleeper"), 0);
 }

@@ -88,7 +88,7 @@ fn filters_that_left_are_unsubscribed_from_the_persistent_session() {
     machine.await_recording(&bus, "home/lamp/set/color", "home/lamp");
     machine.stop_monitor();
     // The filter is gone while the monitor is away, and comes back: what was said in between
-    // was said to nobody.
+    // was lost.
     let other = LAMP.replace("home/lamp/set/#", "home/lamp/other");
     machine.write_config(&config("auto", &other));
     let from = bus.end();

@@ -43,7 +43,7 @@ fn the_service_is_hardly_exposed_on_debian_13() {
 
 /// Root at a terminal may read everything, the service not.
 #[test]
-fn check_tells_root_what_the_service_cannot_read_and_so_does_the_service() {
+fn check_shows_root_what_the_service_cannot_read_and_so_does_the_service() {
     let machine = Machine::boot();
     machine.ok(&["useradd", "--create-home", "pi"]);
     machine.write_file("/home/pi/password", "hunter2\n");
@@ -73,9 +73,9 @@ fn check_tells_root_what_the_service_cannot_read_and_so_does_the_service() {
     machine.start_monitor();
 }
 
-/// mosquitto makes its socket as a user of its own, and lets nobody else write to it.
+/// mosquitto makes its socket as a user of its own, and lets no other user write to it.
 #[test]
-fn a_socket_that_the_service_may_not_write_to_is_told_with_the_way_out() {
+fn a_socket_that_the_service_may_not_write_to_is_reported_with_the_remedy() {
     const SOCKET: &str = "/run/mosquitto/house.sock";
     let machine = Machine::boot();
     let listeners = format!("allow_anonymous true\nlistener 1883 localhost\nlistener 0 {SOCKET}\n");
@@ -134,7 +134,7 @@ fn await_said(machine: &Machine, line: &str) {
 }
 
 #[test]
-fn an_agent_is_nobody_in_particular_and_reads_neither_configuration_nor_store() {
+fn an_agent_runs_as_an_unprivileged_user_and_reads_neither_configuration_nor_store() {
     let machine = with_probe(
         "",
         "id -un\n\

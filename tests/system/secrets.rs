@@ -14,7 +14,7 @@ const GUEST: &str = "iotmonitor-agent-guest.service";
 const DROP_IN: &str = "/etc/systemd/system/iotmonitor.service.d/secret.conf";
 
 /// Everything that people and programs can look at, one name of a place a line where it is found.
-/// The pattern stands in a file, so that this script is no find of its own.
+/// The pattern stands in a file, so that this script does not find itself.
 const SEARCH: &str = "cd /root
     mosquitto_pub -r -t home/test/searched -m yes
     journalctl --sync; journalctl --all --output=export > journal
@@ -98,7 +98,7 @@ fn an_agent_reads_the_brokers_credentials_where_its_section_says_so() {
     eventually("what the agent was given", || (said(GUEST) == sums).then_some(()));
     assert_eq!(said("iotmonitor-agent-sleeper.service"), ["given nothing"]);
 
-    // systemd itself starts it again, also while nobody else is there to give it anything.
+    // systemd itself starts it again, also while no other process can pass it anything.
     machine.stop_monitor();
     let pid = machine.main_pid(GUEST);
     machine.signal(Signal::SIGKILL, pid);
@@ -110,7 +110,7 @@ fn an_agent_reads_the_brokers_credentials_where_its_section_says_so() {
     assert!(!machine.run(&["runuser", "-u", "nobody", "--", "sh", "-c", closed]).status.success());
     assert_eq!(machine.sh("stat -c %a /run/iotmonitor /run/iotmonitor/mqtt-password"), "700\n600");
 
-    // The password is no part of the unit: a new one is for the next start.
+    // The password is not part of the unit: a new one is for the next start.
     machine.write_config(&locked("password = \"another\""));
     machine.start_monitor();
     machine.journal().wait_for_alert("broker-refused", "");

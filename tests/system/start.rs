@@ -147,7 +147,7 @@ user="pi"
     machine.make_alive(&bus, "esp04", "home/esp04/sensors/light");
     machine.await_recording(&bus, "home/esp04/actuators/lamp", "home/esp04");
     let pid = machine.await_new_main_pid("iotmonitor-agent-ledboxdaemon.service", 0);
-    eventually("the agent to be where it is told to go", || {
+    eventually("the agent to be in its working directory", || {
         let cwd = machine.ok(&["readlink", &format!("/proc/{pid}/cwd")]);
         (cwd == "/home/pi/mqttagents").then_some(())
     });

@@ -144,7 +144,7 @@ fn strip_colours(text: &str) -> String {
     plain + rest
 }
 
-/// Each command, with a reader who is gone before the first line: none aborts, none says a word, and
+/// Each command, with a reader that is gone before the first line: none aborts, none says a word, and
 /// what it was to do is done.
 #[test]
 fn a_closed_pipe_aborts_no_command() {
@@ -283,7 +283,7 @@ fn an_export_comes_back_whole_and_overwrites_nothing_newer() {
 
 /// A bus lets no message of such a size through; the others are exported all the same.
 #[test]
-fn a_state_that_is_too_large_for_the_bus_is_left_out_of_an_export_and_told() {
+fn a_state_that_is_too_large_for_the_bus_is_left_out_of_an_export_and_reported() {
     let machine = Machine::boot();
     let bus = launch(&machine);
     record(&machine, &bus);
@@ -323,7 +323,7 @@ fn an_import_passes_over_a_byte_order_mark_and_refuses_milliseconds() {
 }
 
 #[test]
-fn payloads_are_for_those_who_may_command() {
+fn payloads_are_shown_to_users_who_may_command() {
     let machine = Machine::boot();
     let bus = launch(&machine);
     record(&machine, &bus);

@@ -1,4 +1,4 @@
-//! What the running monitor tells who asks for its devices.
+//! The answers of the running monitor about its devices.
 
 use super::harness::{Machine, config};
 use serde_json::Value;
@@ -14,7 +14,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn anybody_may_look_and_nobody_but_root_may_command() {
+fn every_user_may_look_and_only_root_may_command() {
     let machine = Machine::boot();
     let bus = machine.launch(&config("auto", SECTIONS));
     bus.wait_topic(0, "home/monitoring/startedprocess/sleeper");
@@ -60,7 +60,7 @@ const RULE: &str = "polkit.addRule(function(action, subject) {
 });\n";
 
 #[test]
-fn whom_polkit_allows_may_command() {
+fn users_that_polkit_allows_may_command() {
     let machine = Machine::boot();
     machine.ok(&["useradd", "pi"]);
     let rule = "/etc/polkit-1/rules.d/50-iotmonitor.rules";

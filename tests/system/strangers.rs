@@ -9,16 +9,16 @@ const UNIT: &str = "iotmonitor-agent-sleeper.service";
 const SLEEPER: &str = "[agent_sleeper]\nexec = \"exec sleep infinity\"\n";
 const SYSTEMD: &str = "/org/freedesktop/systemd1 org.freedesktop.systemd1.Manager";
 
-/// What may be added to the monitor's memory by whoever may not command it.
+/// What may be added to the monitor's memory by users who may not command it.
 const MEMORY_KIB: u64 = 4 * 1024;
 
 for_both_buses!(
-    what_nobody_pretends_to_be_systemd_or_logind_ends_no_relaunching,
-    four_hundred_calls_of_nobody_cost_root_no_connection_and_delay_nobody_else,
+    forged_signals_of_systemd_or_logind_do_not_stop_relaunching,
+    four_hundred_calls_of_one_user_cost_root_no_connection_and_delay_no_other_user,
 );
 
 /// The bus lets every user send any signal to any connection.
-fn what_nobody_pretends_to_be_systemd_or_logind_ends_no_relaunching(bus: Bus) {
+fn forged_signals_of_systemd_or_logind_do_not_stop_relaunching(bus: Bus) {
     let machine = Machine::boot_on(bus);
     let mqtt = machine.launch(&config("auto", SLEEPER));
     mqtt.wait_topic(0, "home/monitoring/startedprocess/sleeper");
@@ -49,7 +49,7 @@ fn what_nobody_pretends_to_be_systemd_or_logind_ends_no_relaunching(bus: Bus) {
 }
 
 /// None of them wants an answer, so that the bus does not count them; and polkit answers none.
-fn four_hundred_calls_of_nobody_cost_root_no_connection_and_delay_nobody_else(bus: Bus) {
+fn four_hundred_calls_of_one_user_cost_root_no_connection_and_delay_no_other_user(bus: Bus) {
     let machine = Machine::boot_on(bus);
     machine.launch(&config("auto", SLEEPER));
     machine.ok(&["systemctl", "start", "polkit"]);

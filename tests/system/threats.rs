@@ -1,4 +1,4 @@
-//! What a person on the machine can and cannot do who is not its administrator: the lines of
+//! What a person who is not the administrator of the machine can and cannot do: the lines of
 //! `docs/threat-model.md` that no other test shows.
 
 use super::harness::{Machine, config};

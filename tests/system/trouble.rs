@@ -161,7 +161,7 @@ fn a_second_client_with_the_same_id_is_named_once() {
 }
 
 /// What mosquitto does with publications that its access control list does not allow.
-fn a_denied_publication_is_told_once(protocol: &str, denied: &str) {
+fn a_denied_publication_is_reported_once(protocol: &str, denied: &str) {
     let machine = Machine::boot();
     machine.sh(&format!(
         "printf 'topic read #\\n{denied}' > /etc/mosquitto/acl; chmod 644 /etc/mosquitto/acl; \
@@ -184,11 +184,11 @@ fn a_denied_publication_is_told_once(protocol: &str, denied: &str) {
 }
 
 #[test]
-fn a_denied_publication_is_told_in_mqtt_5() {
-    a_denied_publication_is_told_once("5", "topic write home/monitoring/marker/#\\n");
+fn a_denied_publication_is_reported_in_mqtt_5() {
+    a_denied_publication_is_reported_once("5", "topic write home/monitoring/marker/#\\n");
 }
 
 #[test]
-fn a_denied_marker_is_told_in_mqtt_3_1_1() {
-    a_denied_publication_is_told_once("3.1.1", "");
+fn a_denied_marker_is_reported_in_mqtt_3_1_1() {
+    a_denied_publication_is_reported_once("3.1.1", "");
 }

@@ -23,7 +23,7 @@ fn settle_in(machine: &Machine, sections: &str) {
 }
 
 #[test]
-fn a_users_own_monitor_tells_of_the_users_agents() {
+fn a_users_own_monitor_reports_the_users_agents() {
     let machine = Machine::boot();
     let unit = include_str!("../../systemd/usr/share/doc/iotmonitor/examples/notify@.service");
     let script = include_str!("../../systemd/usr/share/doc/iotmonitor/examples/notify");

@@ -54,7 +54,7 @@ pub struct Agent {
     /// The deadline that was returned last and has not passed.
     deadline_given: Option<Duration>,
     /// The repeated failure has been reported.
-    told_failing: bool,
+    reported_failing: bool,
     /// systemd's own count of restarts when the running process was started.
     restarts_at_start: u32,
     /// It has been observed running, so the next start is a restart.
@@ -191,7 +191,7 @@ impl Agent {
             start_trouble: None,
             settled_at: None,
             deadline_given: None,
-            told_failing: false,
+            reported_failing: false,
             restarts_at_start: 0,
             seen_running: false,
             restarts: 0,
@@ -243,7 +243,7 @@ impl Agent {
     /// Whether it has been reported that the agent cannot be kept up.
     #[must_use]
     pub fn keeps_failing(&self) -> bool {
-        self.told_failing
+        self.reported_failing
     }
 
     /// The restarts observed since the monitor started, whatever their cause.

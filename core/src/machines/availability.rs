@@ -86,7 +86,7 @@ pub struct Hearing {
 
 /// The meaning of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
+pub struct Verdict {
     pub meaning: WordMeaning,
     /// It adds new knowledge.
     pub is_news: bool,
@@ -146,8 +146,8 @@ impl Availability {
         self.sources.get(usize::from(source)).is_some_and(|source| source.is_behind_node)
     }
 
-    /// Processes a report on the topic with this number.
-    pub fn told(&mut self, number: u8, word: Word, hearing: Hearing) -> Told {
+    /// Judges a report on the topic with this number, and remembers it.
+    pub fn judge(&mut self, number: u8, word: Word, hearing: Hearing) -> Verdict {
         let was_gone = self.is_gone();
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return NOTHING };
         let before = source.word;
@@ -159,14 +159,14 @@ impl Availability {
                 return NOTHING;
             }
             Word::Gone { birth } => {
-                let told = source.gone(birth, hearing);
-                if told.is_some_and(|told| !told.is_news) && !hearing.is_replay {
+                let verdict = source.gone(birth, hearing);
+                if verdict.is_some_and(|verdict| !verdict.is_news) && !hearing.is_replay {
                     self.confirmed_at = Some(hearing.watched);
                 }
-                if self.is_doubted() && told.is_some_and(|told| told.is_news) {
+                if self.is_doubted() && verdict.is_some_and(|verdict| verdict.is_news) {
                     self.doubted_at = hearing.watched;
                 }
-                return told.unwrap_or(NOTHING);
+                return verdict.unwrap_or(NOTHING);
             }
             Word::Here { birth } => source.here(birth, hearing.is_replay),
             Word::Other => source.here(None, false),
@@ -178,7 +178,7 @@ impl Availability {
             true if was_gone => WordMeaning::Returned,
             true | false => WordMeaning::Nothing,
         };
-        Told { meaning, is_news: before != Some(true) }
+        Verdict { meaning, is_news: before != Some(true) }
     }
 
     /// A contact contradicts that the device is gone.
@@ -270,11 +270,11 @@ impl Availability {
     }
 }
 
-const NOTHING: Told = Told { meaning: WordMeaning::Nothing, is_news: false };
+const NOTHING: Verdict = Verdict { meaning: WordMeaning::Nothing, is_news: false };
 
 impl WordSource {
     /// Returns `None` when the report shows nothing.
-    fn gone(&mut self, birth: Option<u64>, hearing: Hearing) -> Option<Told> {
+    fn gone(&mut self, birth: Option<u64>, hearing: Hearing) -> Option<Verdict> {
         let is_of_another = birth.is_some() && self.birth.is_some() && birth != self.birth;
         if is_of_another || hearing.is_replay && self.is_belied {
             return None;
@@ -288,7 +288,7 @@ impl WordSource {
             self.is_doubted = hearing.can_wait && !self.retains_births;
         }
         let meaning = if self.is_doubted { WordMeaning::Doubted } else { WordMeaning::Gone };
-        Some(Told { meaning, is_news })
+        Some(Verdict { meaning, is_news })
     }
 
     fn here(&mut self, birth: Option<u64>, is_replay: bool) {
@@ -360,7 +360,7 @@ mod tests {
 
     /// The meanings of consecutive reports.
     fn meanings(device: &mut Availability, words: &[(Word, Hearing)]) -> Vec<WordMeaning> {
-        words.iter().map(|(word, hearing)| device.told(0, *word, *hearing).meaning).collect()
+        words.iter().map(|(word, hearing)| device.judge(0, *word, *hearing).meaning).collect()
     }
 
     #[test]
@@ -376,7 +376,7 @@ mod tests {
             meanings(&mut device, &[(GONE, LIVE), (Word::Nothing, LIVE)])[0],
             WordMeaning::Gone
         );
-        assert!(device.is_gone(), "whoever clears what is retained says nothing");
+        assert!(device.is_gone(), "clearing the retained message reports nothing");
         assert_eq!(meanings(&mut device, &[(Word::Other, LIVE)]), [WordMeaning::Here]);
     }
 
@@ -395,8 +395,8 @@ mod tests {
     fn a_replayed_will_of_which_nothing_is_known_is_doubted_where_that_can_be_waited_out() {
         let mut device = lamp();
         assert_eq!(
-            device.told(0, GONE, REPLAY),
-            Told { meaning: WordMeaning::Doubted, is_news: true }
+            device.judge(0, GONE, REPLAY),
+            Verdict { meaning: WordMeaning::Doubted, is_news: true }
         );
         assert!(device.is_doubted() && !device.is_gone());
         assert!(device.believe() && device.is_gone() && !device.believe());
@@ -412,35 +412,35 @@ mod tests {
     #[test]
     fn a_device_is_gone_as_long_as_any_of_its_topics_says_so() {
         let mut device = of(&["bridge/state", "lamp/availability"]);
-        let told = |device: &mut Availability, number, word, hearing| {
-            device.told(number, word, hearing).meaning
+        let judge = |device: &mut Availability, number, word, hearing| {
+            device.judge(number, word, hearing).meaning
         };
         let shared = Hearing { is_shared: true, ..LIVE };
-        assert_eq!(told(&mut device, 0, HERE, shared), WordMeaning::Nothing, "that is the bridge");
-        assert_eq!(told(&mut device, 0, GONE, shared), WordMeaning::Gone);
-        assert_eq!(told(&mut device, 1, GONE, LIVE), WordMeaning::Gone);
-        assert_eq!(told(&mut device, 0, HERE, shared), WordMeaning::Nothing);
+        assert_eq!(judge(&mut device, 0, HERE, shared), WordMeaning::Nothing, "that is the bridge");
+        assert_eq!(judge(&mut device, 0, GONE, shared), WordMeaning::Gone);
+        assert_eq!(judge(&mut device, 1, GONE, LIVE), WordMeaning::Gone);
+        assert_eq!(judge(&mut device, 0, HERE, shared), WordMeaning::Nothing);
         assert!(device.is_gone());
-        assert_eq!(told(&mut device, 1, HERE, REPLAY), WordMeaning::Returned);
-        assert_eq!(told(&mut device, 0, GONE, shared), WordMeaning::Gone);
-        assert_eq!(told(&mut device, 0, HERE, shared), WordMeaning::Returned);
-        assert_eq!(told(&mut device, 7, GONE, LIVE), WordMeaning::Nothing);
+        assert_eq!(judge(&mut device, 1, HERE, REPLAY), WordMeaning::Returned);
+        assert_eq!(judge(&mut device, 0, GONE, shared), WordMeaning::Gone);
+        assert_eq!(judge(&mut device, 0, HERE, shared), WordMeaning::Returned);
+        assert_eq!(judge(&mut device, 7, GONE, LIVE), WordMeaning::Nothing);
     }
 
     #[test]
     fn the_first_contact_after_a_gateways_return_may_be_from_its_memory() {
-        let told_again = |at| {
+        let reported_again = |at| {
             let mut device = lamp();
-            device.told(0, GONE, LIVE);
-            device.told(0, GONE, Hearing { watched: T(at), ..LIVE });
+            device.judge(0, GONE, LIVE);
+            device.judge(0, GONE, Hearing { watched: T(at), ..LIVE });
             device
         };
-        let mut device = told_again(100);
+        let mut device = reported_again(100);
         assert!(device.is_from_memory(T(90), T(150)) && !device.is_from_memory(T(90), T(150)));
-        assert!(!told_again(100).is_from_memory(T(90), T(151)), "that is long ago");
-        assert!(!told_again(80).is_from_memory(T(90), T(91)), "it was said before the return");
+        assert!(!reported_again(100).is_from_memory(T(90), T(151)), "that is long ago");
+        assert!(!reported_again(80).is_from_memory(T(90), T(91)), "it was said before the return");
         let mut device = lamp();
-        device.told(0, GONE, Hearing { watched: T(100), ..LIVE });
+        device.judge(0, GONE, Hearing { watched: T(100), ..LIVE });
         assert!(!device.is_from_memory(T(90), T(101)), "it was said once");
     }
 
@@ -468,10 +468,10 @@ mod tests {
             ..DeviceRecord::new(DeviceName::new("lamp").unwrap())
         };
         let mut before = lamp();
-        before.told(0, GONE, LIVE);
+        before.judge(0, GONE, LIVE);
         // The earlier report is known, whichever comes first, the replay or the store.
         let mut device = lamp();
-        device.told(0, GONE, REPLAY);
+        device.judge(0, GONE, REPLAY);
         device.resume(&record(&before), false);
         assert!(device.is_gone() && !device.is_doubted());
         let mut device = lamp();
@@ -485,7 +485,7 @@ mod tests {
 
         before.heard();
         let mut device = lamp();
-        device.told(0, GONE, REPLAY);
+        device.judge(0, GONE, REPLAY);
         device.resume(&record(&before), false);
         assert!(!device.is_gone() && !device.is_doubted(), "it was belied");
 

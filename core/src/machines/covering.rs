@@ -135,7 +135,7 @@ pub struct Covering {
     /// The time since which these are counted.
     since: Duration,
     came: u32,
-    for_nobody: u32,
+    unwanted: u32,
 }
 
 impl Covering {
@@ -203,21 +203,21 @@ impl Covering {
     }
 
     /// The last message was unwanted. Returns whether there are too many of them.
-    pub fn was_for_nobody(&mut self, now: Duration) -> bool {
+    pub fn was_unwanted(&mut self, now: Duration) -> bool {
         if !self.has_wildcards || self.phase != Phase::Covering {
             return false;
         }
-        self.for_nobody = self.for_nobody.saturating_add(1);
+        self.unwanted = self.unwanted.saturating_add(1);
         if now < self.since + SURPLUS_TIME {
             return false;
         }
-        let is_too_much = self.for_nobody > SLIGHT_SURPLUS && self.for_nobody > self.came / 2;
+        let is_too_much = self.unwanted > SLIGHT_SURPLUS && self.unwanted > self.came / 2;
         self.count_anew(now);
         is_too_much
     }
 
     fn count_anew(&mut self, now: Duration) {
-        (self.since, self.came, self.for_nobody) = (now, 0, 0);
+        (self.since, self.came, self.unwanted) = (now, 0, 0);
     }
 }
 

@@ -95,12 +95,12 @@ impl Echoes {
         given_up_at
     }
 
-    /// Whether a message is a copy although it carries no mark. `tells_marks` states whether it
+    /// Whether a message is a copy although it carries no mark. `shows_marks` states whether it
     /// would carry the mark, if it had been published with one.
     #[must_use]
-    pub fn awaits(&self, message: &Message, tells_marks: bool) -> bool {
+    pub fn awaits(&self, message: &Message, shows_marks: bool) -> bool {
         let is_it =
-            |copy: &Copy| copy.payload == message.payload && !(tells_marks && copy.is_marked);
+            |copy: &Copy| copy.payload == message.payload && !(shows_marks && copy.is_marked);
         let awaited = self.awaited.get(&message.topic);
         awaited.is_some_and(|awaited| awaited.copies.iter().any(is_it))
     }

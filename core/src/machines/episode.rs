@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertStage {
     /// It has been sent.
-    Told,
+    Sent,
     /// It waits for the state of a device that this one depends on.
     Held,
     /// It is suppressed, because the silence is that of a device that this one depends on.
@@ -46,8 +46,8 @@ impl Episode {
     /// Continues from an earlier run. An alert that had not been sent then waits for the state of
     /// the devices that this one depends on.
     #[must_use]
-    pub fn resumed(since: Duration, cause: Reason, untold: bool) -> Self {
-        let stage = if untold { AlertStage::Upstream } else { AlertStage::Told };
+    pub fn resumed(since: Duration, cause: Reason, unsent: bool) -> Self {
+        let stage = if unsent { AlertStage::Upstream } else { AlertStage::Sent };
         Self { open: Some(Box::new(Open { since, cause, stage })) }
     }
 
@@ -55,7 +55,7 @@ impl Episode {
     /// stage.
     pub fn begin(&mut self, wall: Duration, cause: Reason) {
         self.open
-            .get_or_insert_with(|| Box::new(Open { since: wall, cause, stage: AlertStage::Told }));
+            .get_or_insert_with(|| Box::new(Open { since: wall, cause, stage: AlertStage::Sent }));
     }
 
     /// Moves its alert to another stage; without an alarm there is none.
@@ -107,8 +107,8 @@ impl Episode {
 
     /// Whether there is an alarm whose alert has not been sent.
     #[must_use]
-    pub fn is_untold(&self) -> bool {
-        self.stage().is_some_and(|stage| stage != AlertStage::Told)
+    pub fn is_unsent(&self) -> bool {
+        self.stage().is_some_and(|stage| stage != AlertStage::Sent)
     }
 
     /// Whether its alert waits for a time at which it may be due.
@@ -141,7 +141,7 @@ mod tests {
         episode.begin(T(6), Reason::AgentHung);
         assert_eq!((episode.since(), episode.cause()), (Some(T(5)), Reason::Silent));
         episode.move_to(AlertStage::Held);
-        assert!(episode.is_untold() && episode.waits() && episode.hangs_on_another());
+        assert!(episode.is_unsent() && episode.waits() && episode.hangs_on_another());
         assert_eq!(episode.end(), Some(Ended { since: T(5), stage: AlertStage::Held }));
         assert!(!episode.is_open());
     }
@@ -155,11 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_untold_in_an_earlier_run_hangs_on_another_device() {
+    fn one_that_was_unsent_in_an_earlier_run_hangs_on_another_device() {
         assert_eq!(
             Episode::resumed(T(1), Reason::Silent, true).stage(),
             Some(AlertStage::Upstream)
         );
-        assert_eq!(Episode::resumed(T(1), Reason::Silent, false).stage(), Some(AlertStage::Told));
+        assert_eq!(Episode::resumed(T(1), Reason::Silent, false).stage(), Some(AlertStage::Sent));
     }
 }

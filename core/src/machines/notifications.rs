@@ -79,7 +79,7 @@ pub struct Notifications {
     ways: BTreeMap<UnitTemplate, Way>,
     /// By instance.
     flights: BTreeMap<String, Flight>,
-    last_told: Option<bool>,
+    last_delivered: Option<bool>,
     test: Option<TestState>,
     /// Failed instances whose news are delivered otherwise or withdrawn.
     dropped: Vec<String>,
@@ -156,7 +156,7 @@ impl Notifications {
             // A person who was notified before this run began expects the end.
             None => entry.parts.push(Part {
                 matter,
-                told: news.kind.is_end(),
+                notified: news.kind.is_end(),
                 news: Some(news),
                 flying: None,
             }),
@@ -167,9 +167,9 @@ impl Notifications {
             _ => due,
         });
         self.settle(&subject);
-        let is_to_tell = self.waiting.contains(&subject);
+        let is_pending = self.waiting.contains(&subject);
         let way = self.ways.entry(way.clone()).or_default();
-        if is_to_tell {
+        if is_pending {
             // A summary that rests waits for a change.
             way.summary.due.get_or_insert(due);
         }
@@ -185,7 +185,7 @@ impl Notifications {
     pub fn withdraw(&mut self, subject: &Subject) {
         if let Some(entry) = self.entries.get_mut(subject) {
             entry.parts.retain_mut(|part| {
-                (part.news, part.told) = (None, false);
+                (part.news, part.notified) = (None, false);
                 part.flying.is_some()
             });
         }
@@ -354,7 +354,7 @@ impl Notifications {
     ) -> Option<(UnitTemplate, WayChange, Vec<Subject>)> {
         let Flight { way, of } = self.flights.remove(instance)?;
         let success = failure.is_none();
-        self.last_told = Some(success);
+        self.last_delivered = Some(success);
         let change = self.way_showed(now, &way, success);
         let rests = self.rests(now, &way);
         let subjects = match of {
@@ -468,7 +468,7 @@ impl Notifications {
 
     /// Whether the last one was delivered; `None` before there was one.
     #[must_use]
-    pub fn last_told(&self) -> Option<bool> {
-        self.last_told
+    pub fn last_delivered(&self) -> Option<bool> {
+        self.last_delivered
     }
 }

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn one_round_trip_is_under_way_at_a_time_and_decides_on_whom_it_set_out_with() {
+    fn one_round_trip_is_in_progress_at_a_time_and_decides_on_the_devices_it_began_with() {
         let mut probes = Probes::default();
         assert!(!probes.is_wanted());
         probes.suspect(DeviceId::at(1));
@@ -194,7 +194,7 @@ mod tests {
         probes.suspect(DeviceId::at(1));
         probes.send(T(10), Token(1));
         probes.note_turn(T(10), T(12));
-        assert_eq!(probes.sure_until(T(12)), T(12), "two seconds are no hold-up");
+        assert_eq!(probes.sure_until(T(12)), T(12), "two seconds are not a hold-up");
         probes.note_turn(T(12), T(20));
         assert_eq!((probes.answered(), probes.sure_until(T(20))), (Answer::Nothing, T(12)));
         probes.send(T(20), Token(2));

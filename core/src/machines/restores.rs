@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_is_told_of_as_a_whole_and_happens_once() {
+    fn the_start_is_reported_as_a_whole_and_happens_once() {
         let mut restores = Restores::default();
         let devices: Vec<DeviceId> = (0..2).map(DeviceId::at).collect();
         restores.begin_start(|| devices.clone());

@@ -67,7 +67,7 @@ impl Retained {
 
     /// A payload that the broker may or may not retain replaces the recorded one.
     #[must_use]
-    pub fn replaced_untold(mut self, recorded: &[u8], payload: &[u8]) -> Self {
+    pub fn replaced_unflagged(mut self, recorded: &[u8], payload: &[u8]) -> Self {
         if self.is_own && recorded != payload {
             self.note(hash(recorded));
         }
@@ -127,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn each_value_may_be_retained_where_none_tells() {
+    fn each_value_may_be_retained_where_none_is_flagged() {
         let mut retained = Retained::default();
         for (recorded, payload) in [("", "on"), ("on", "on"), ("on", "dim"), ("dim", "off")] {
-            retained = retained.replaced_untold(recorded.as_bytes(), payload.as_bytes());
+            retained = retained.replaced_unflagged(recorded.as_bytes(), payload.as_bytes());
         }
         assert_eq!(retained.others(), [hash(b"on"), hash(b"dim")]);
         let confirmed = retained.replayed(b"off", b"off");
@@ -145,7 +145,7 @@ mod tests {
         let value = |number: u32| number.to_string().into_bytes();
         let mut retained = Retained::default();
         for number in 0..1_000 {
-            retained = retained.replaced_untold(&value(number), &value(number + 1));
+            retained = retained.replaced_unflagged(&value(number), &value(number + 1));
         }
         assert_eq!(retained.others().len(), MOST);
         let last = &value(1_000);
@@ -154,7 +154,7 @@ mod tests {
         // A few alternating values are each kept once.
         let mut retained = Retained::default();
         for _ in 0..1_000 {
-            retained = retained.replaced_untold(b"on", b"off").replaced_untold(b"off", b"on");
+            retained = retained.replaced_unflagged(b"on", b"off").replaced_unflagged(b"off", b"on");
         }
         assert_eq!(retained.others().len(), 2);
     }

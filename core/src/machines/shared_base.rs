@@ -16,7 +16,7 @@ pub struct SharedBase {
     since: Option<Duration>,
     /// The highest own or foreign count of this connection.
     highest: u64,
-    told: bool,
+    is_reported: bool,
 }
 
 impl SharedBase {
@@ -56,8 +56,8 @@ impl SharedBase {
     }
 
     /// Whether to report it now, which happens once.
-    pub fn tell(&mut self) -> bool {
-        !std::mem::replace(&mut self.told, true)
+    pub fn report(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_reported, true)
     }
 }
 
@@ -107,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_once() {
+    fn it_is_reported_once() {
         let mut shared = connected();
-        assert!(shared.tell());
-        assert!(!shared.tell());
+        assert!(shared.report());
+        assert!(!shared.report());
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct StateSession {
     /// The second marker of this connection has not come back, although it was quiet.
     swallowed: bool,
     /// This has been reported.
-    told_swallowed: bool,
+    reported_swallowed: bool,
     /// The payload of this connection's markers, which distinguishes them from those of an earlier
     /// one.
     marker: String,
@@ -55,7 +55,7 @@ pub struct StateSession {
     markers_refused: bool,
     /// A loss that has not been reported yet, with the time of the report.
     loss: Option<(Duration, LossReason)>,
-    told_lost: bool,
+    reported_lost: bool,
 }
 
 /// How much of the broker's backlog has arrived.
@@ -116,7 +116,7 @@ pub enum BacklogProgress {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Loss {
     Nothing,
-    Tell(LossReason),
+    Report(LossReason),
     /// The other connection is down too, and its alert covers this one. Check again at this time.
     WaitUntil(Duration),
 }
@@ -168,7 +168,7 @@ impl StateSession {
     pub fn is_replay(&self, sent_before: bool) -> bool {
         match (self.protocol, &self.backlog) {
             (Some(Protocol::V5), Backlog::Draining { first: true, .. }) => {
-                sent_before || self.told_swallowed || self.markers_refused
+                sent_before || self.reported_swallowed || self.markers_refused
             }
             (Some(Protocol::V5), Backlog::Away | Backlog::TakenIn) => false,
             (Some(Protocol::V5), Backlog::Draining { .. } | Backlog::Settling { .. })
@@ -190,7 +190,7 @@ impl StateSession {
         }
         let (until, latest) = (now.mono + MARKER_PATIENCE, now.mono + BACKLOG_PATIENCE);
         self.backlog = Backlog::Draining { first: session_present, second: true, until, latest };
-        Connected { is_back: std::mem::take(&mut self.told_lost), wake: until }
+        Connected { is_back: std::mem::take(&mut self.reported_lost), wake: until }
     }
 
     /// Further filters are subscribed, or the same again, and the broker's retained messages arrive
@@ -221,8 +221,8 @@ impl StateSession {
                 Loss::WaitUntil(*when)
             }
             Some((when, _)) if *when == due => {
-                self.told_lost = true;
-                self.loss.take().map_or(Loss::Nothing, |(_, reason)| Loss::Tell(reason))
+                self.reported_lost = true;
+                self.loss.take().map_or(Loss::Nothing, |(_, reason)| Loss::Report(reason))
             }
             Some(_) | None => Loss::Nothing,
         }
@@ -306,7 +306,7 @@ impl StateSession {
         self.swallowed = false;
         Returned {
             filters_left: self.stale.len() != before,
-            passes_again: std::mem::take(&mut self.told_swallowed),
+            passes_again: std::mem::take(&mut self.reported_swallowed),
         }
     }
 
@@ -354,7 +354,7 @@ impl StateSession {
             return false;
         }
         self.swallowed = true;
-        !std::mem::replace(&mut self.told_swallowed, true)
+        !std::mem::replace(&mut self.reported_swallowed, true)
     }
 }
 
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(session.look(T(110)), BacklogProgress::TakenIn { swallows: true });
         assert!(session.is_swallowed());
         session.connected(at(200), Protocol::V311, false);
-        assert_eq!(session.look(T(210)), TAKEN_IN, "it is told once");
+        assert_eq!(session.look(T(210)), TAKEN_IN, "it is reported once");
         assert!(session.marker_returned(Marker::Second).passes_again);
         assert!(!session.marker_returned(Marker::Second).passes_again && !session.is_swallowed());
     }
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_told_after_a_while_beside_a_living_connection() {
+    fn a_loss_is_reported_after_a_while_beside_a_living_connection() {
         let mut session = connected(false);
         let due = session.disconnected(T(200), LossReason::TakenOver);
         assert_eq!(session.loss_due(T(205), due, false), Loss::WaitUntil(T(210)));
@@ -512,7 +512,7 @@ mod tests {
             Loss::Nothing,
             "this is another one's time"
         );
-        assert_eq!(session.loss_due(T(210), T(210), true), Loss::Tell(LossReason::TakenOver));
+        assert_eq!(session.loss_due(T(210), T(210), true), Loss::Report(LossReason::TakenOver));
         assert!(session.connected(at(220), Protocol::V5, true).is_back);
         let due = session.disconnected(T(300), LossReason::TakenOver);
         assert!(!session.connected(at(301), Protocol::V5, true).is_back);

@@ -110,7 +110,7 @@ pub struct Takedown {
     stopping: Option<String>,
     /// When the units are stopped again after a failure; the failure has been reported.
     retry_units_at: Option<Duration>,
-    told_units: bool,
+    reported_units: bool,
     /// The broker has been reached.
     watching: bool,
     /// Whether this monitor has a session of its own.
@@ -150,7 +150,7 @@ impl Takedown {
             manager_is_up: false,
             stopping: None,
             retry_units_at: None,
-            told_units: false,
+            reported_units: false,
             watching: false,
             records: spec.records_states(),
             session_stands: false,

@@ -17,7 +17,7 @@ pub struct WatchLink {
     /// The time of the last message or answer from the broker.
     last_heard: Duration,
     /// A loss was reported, so the return is reported too.
-    told_lost: bool,
+    reported_lost: bool,
     /// Another client took the clientid, which was reported. Nothing more is reported about it
     /// before a connection has lasted.
     taken: bool,
@@ -27,7 +27,7 @@ pub struct WatchLink {
 
 /// The time at which the return of the connection is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Telling {
+pub enum ReportTime {
     Now,
     /// When it has lasted until this time.
     At(Duration),
@@ -76,9 +76,9 @@ impl WatchLink {
         refused: Vec<&'r FilterRefusal>,
     ) -> Vec<&'r FilterRefusal> {
         self.last_heard = now;
-        let told = std::mem::take(&mut self.refused);
+        let known = std::mem::take(&mut self.refused);
         let is_news = |refusal: &&FilterRefusal| {
-            self.refused.insert(refusal.filter.clone()) && !told.contains(&refusal.filter)
+            self.refused.insert(refusal.filter.clone()) && !known.contains(&refusal.filter)
         };
         refused.into_iter().filter(is_news).collect()
     }
@@ -99,13 +99,13 @@ impl WatchLink {
     }
 
     /// The devices can be heard again.
-    pub fn resumed(&mut self, now: Duration) -> Telling {
+    pub fn resumed(&mut self, now: Duration) -> ReportTime {
         if !self.taken {
-            return Telling::Now;
+            return ReportTime::Now;
         }
         let due = now + LASTING;
         self.lasting_at = Some(due);
-        Telling::At(due)
+        ReportTime::At(due)
     }
 
     /// Checks whether the connection that had to last until then has lasted.
@@ -119,15 +119,15 @@ impl WatchLink {
     }
 
     /// The return is reported now.
-    pub fn tell_return(&mut self) -> Return {
-        let is_again = std::mem::take(&mut self.told_lost);
+    pub fn report_return(&mut self) -> Return {
+        let is_again = std::mem::take(&mut self.reported_lost);
         Return { protocol: self.protocol.unwrap_or(Protocol::V311), is_again }
     }
 
     /// The connection is lost; returns whether to report that.
     pub fn disconnected(&mut self, reason: &LossReason) -> bool {
         self.protocol = None;
-        self.told_lost = true;
+        self.reported_lost = true;
         self.lasting_at = None;
         let is_taken = *reason == LossReason::TakenOver;
         let was_taken = self.taken;
@@ -166,26 +166,26 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_told_and_so_is_the_return() {
+    fn a_loss_is_reported_and_so_is_the_return() {
         let mut link = connected();
-        assert_eq!((link.is_up(), link.resumed(T(2))), (true, Telling::Now));
-        assert!(!link.tell_return().is_again);
+        assert_eq!((link.is_up(), link.resumed(T(2))), (true, ReportTime::Now));
+        assert!(!link.report_return().is_again);
         assert!(link.disconnected(&lost()) && !link.is_up());
         link.connected(T(9), Protocol::V5);
-        assert_eq!(link.tell_return(), Return { protocol: Protocol::V5, is_again: true });
-        assert!(!link.tell_return().is_again);
+        assert_eq!(link.report_return(), Return { protocol: Protocol::V5, is_again: true });
+        assert!(!link.report_return().is_again);
     }
 
     #[test]
-    fn a_take_over_is_told_once_until_a_connection_has_lasted() {
+    fn a_takeover_is_reported_once_until_a_connection_has_lasted() {
         let mut link = connected();
         assert!(link.disconnected(&LossReason::TakenOver));
         link.connected(T(10), Protocol::V5);
-        assert_eq!(link.resumed(T(11)), Telling::At(T(71)));
+        assert_eq!(link.resumed(T(11)), ReportTime::At(T(71)));
         assert!(!link.disconnected(&LossReason::TakenOver));
         assert!(!link.has_lasted(T(71)), "that connection is gone");
         link.connected(T(80), Protocol::V5);
-        assert_eq!(link.resumed(T(80)), Telling::At(T(140)));
+        assert_eq!(link.resumed(T(80)), ReportTime::At(T(140)));
         assert!(link.has_lasted(T(140)) && link.disconnected(&LossReason::TakenOver));
     }
 

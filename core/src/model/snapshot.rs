@@ -64,8 +64,8 @@ pub struct UnheardRecord {
     /// The kind of alert that begins the matter (see `AlertKind::event`).
     pub matter: String,
     /// People have been notified of its beginning, and not of its end.
-    #[serde(default)]
-    pub told: bool,
+    #[serde(default, rename = "told")]
+    pub notified: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub news: Option<NewsRecord>,
 }
@@ -97,8 +97,8 @@ pub struct DeviceRecord {
     #[serde(default)]
     pub cause: Reason,
     /// Its alert has not been sent, because one of its dependencies was down or may have been.
-    #[serde(default)]
-    pub untold: bool,
+    #[serde(default, rename = "untold")]
+    pub unsent: bool,
     /// Graces granted since the last contact.
     pub graces: u8,
     /// A person's choice, which takes precedence over the file's `enabled`.
@@ -137,7 +137,7 @@ impl DeviceRecord {
             silent_since: Duration::ZERO,
             expired_since: None,
             cause: Reason::default(),
-            untold: false,
+            unsent: false,
             graces: 0,
             enabled: None,
             pause: None,

@@ -25,7 +25,7 @@ pub enum StateChange {
     Put(StateRecord),
     /// A new value of which it is unknown whether the broker retains it, such as one received live
     /// in MQTT 3.1.1.
-    PutUntold(StateRecord),
+    PutUnflagged(StateRecord),
     /// The broker's retained message, sent because of a subscription. It is put where it is news
     /// (see [`crate::machines::retained`]).
     Replay(StateRecord),
@@ -50,7 +50,7 @@ impl StateChange {
     #[must_use]
     pub fn state(&self) -> Option<&StateRecord> {
         match self {
-            Self::Put(state) | Self::PutUntold(state) | Self::Replay(state) => Some(state),
+            Self::Put(state) | Self::PutUnflagged(state) | Self::Replay(state) => Some(state),
             Self::Nothing | Self::Forget(_) => None,
         }
     }

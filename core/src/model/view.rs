@@ -74,7 +74,7 @@ pub struct NotificationsSummary {
     /// Devices and other subjects with undelivered notifications.
     pub pending: usize,
     /// Whether the last one was delivered; `None` before there was one.
-    pub last_told: Option<bool>,
+    pub last_delivered: Option<bool>,
     /// All notifications are suppressed for a time.
     pub silenced: bool,
 }

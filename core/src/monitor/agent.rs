@@ -21,7 +21,7 @@ pub(super) use outcomes::agent_left;
 /// The service manager as a whole.
 #[derive(Debug, Default)]
 pub struct ManagerState {
-    told_lost: bool,
+    reported_lost: bool,
     /// Requests from before the loss may never be answered.
     answers_lost: bool,
     /// Units that were reported before it was known which agents are disabled.
@@ -68,7 +68,7 @@ impl Monitor {
     }
 
     pub(super) fn manager_connected(&mut self, turn: &mut Turn<'_>, units: Vec<UnitReport>) {
-        if std::mem::take(&mut self.manager.told_lost) {
+        if std::mem::take(&mut self.manager.reported_lost) {
             turn.raise(AlertKind::ManagerBack, "systemd answers on D-Bus again".to_owned());
         }
         self.manager.waiting_units = Some(units);
@@ -84,7 +84,7 @@ impl Monitor {
         if self.manager.agents == 0 {
             return;
         }
-        self.manager.told_lost = true;
+        self.manager.reported_lost = true;
         let message = format!(
             "agents cannot be started or watched for now; running agents continue: {reason}"
         );

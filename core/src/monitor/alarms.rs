@@ -7,15 +7,15 @@
 //!
 //! | From | To | When |
 //! |------|----|------|
-//! | none | Told | it expires, and nothing that it depends on may be down |
+//! | none | Sent | it expires, and nothing that it depends on may be down |
 //! | none | Held | … and something may be: its alert waits for that (see [`super::dependents`]) |
 //! | none | Upstream | … and something is: there is no alert |
-//! | Held | Told | what it depends on speaks, or nothing came of the wait, or the device is back |
+//! | Held | Sent | what it depends on speaks, or nothing came of the wait, or the device is back |
 //! | Held, Returning | Upstream | what it depends on falls |
 //! | Upstream | Returning | what it depends on is back: the device has a grace to follow |
-//! | Returning | Told | the grace is over |
-//! | Told | Flapping | it was told too often of late: one alert says that it flaps |
-//! | Flapping | Told | it has been stable, and is silent |
+//! | Returning | Sent | the grace is over |
+//! | Sent | Flapping | it was sent too often of late: one alert reports that the device flaps |
+//! | Flapping | Sent | it has been stable, and is silent |
 //! | any | none | it is back, or out of the monitoring |
 
 use crate::machines::episode::{AlertStage, Ended, Episode};
@@ -55,8 +55,8 @@ impl Monitor {
             self.wait(id);
         }
         self.publish_expire(turn, id);
-        self.tell_expired(turn, id);
-        if stage == AlertStage::Told {
+        self.report_expired(turn, id);
+        if stage == AlertStage::Sent {
             self.alarm(turn, id);
         }
         self.save_soon(id);
@@ -69,7 +69,7 @@ impl Monitor {
         if self.is_cut_off(id) {
             return AlertStage::Upstream;
         }
-        if self.begin_hold(watched, id) { AlertStage::Held } else { AlertStage::Told }
+        if self.begin_hold(watched, id) { AlertStage::Held } else { AlertStage::Sent }
     }
 
     /// The only place that changes the stage of an alert.
@@ -80,13 +80,13 @@ impl Monitor {
     /// The one alert of the episode, unless it is one of too many.
     fn alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         match self.note_flap(turn, id, "has fallen silent") {
-            Flap::Single => self.tell_silence(turn, id),
+            Flap::Single => self.report_silence(turn, id),
             Flap::Begins | Flap::GoesOn => self.move_alert(id, AlertStage::Flapping),
         }
     }
 
-    fn tell_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        self.move_alert(id, AlertStage::Told);
+    fn report_silence(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.move_alert(id, AlertStage::Sent);
         let device = &self.devices[id];
         let (reason, mut message) = (device.reason(), expired_sentence(device, turn.now.wall));
         message.push_str(&self.dependents_clause(id));
@@ -96,7 +96,7 @@ impl Monitor {
     /// The alert of a device that expired before is due now, because the silence is its own.
     fn alert_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         match self.devices[id].episode.stage() {
-            None | Some(AlertStage::Told | AlertStage::Upstream | AlertStage::Flapping) => return,
+            None | Some(AlertStage::Sent | AlertStage::Upstream | AlertStage::Flapping) => return,
             Some(AlertStage::Held) if self.is_held(turn.watched, id) => return self.wait(id),
             Some(AlertStage::Held | AlertStage::Returning) => {}
         }
@@ -104,7 +104,7 @@ impl Monitor {
         let cause = device.cause_of_silence();
         device.episode.put_down_to(cause);
         self.alarm(turn, id);
-        self.tell_state(turn, id);
+        self.report_state(turn, id);
         self.save_soon(id);
     }
 
@@ -133,7 +133,7 @@ impl Monitor {
             if self.devices[child].episode.waits() {
                 self.move_alert(child, AlertStage::Upstream);
                 self.save_soon(child);
-                self.tell_state(turn, child);
+                self.report_state(turn, child);
             }
         }
     }
@@ -173,15 +173,15 @@ impl Monitor {
         let reason = self.devices[id].reason();
         let Some(Ended { since, stage }) = self.end_alarm(turn.now.wall, id) else { return };
         let device = &self.devices[id];
-        let was_told = stage == AlertStage::Told && !device.is_flapping();
+        let was_sent = stage == AlertStage::Sent && !device.is_flapping();
         let mut message = recovered_sentence(device, turn.now.wall.saturating_sub(since));
-        if was_told {
+        if was_sent {
             message.push_str(&self.followers_clause(id));
         }
         let contact = turn.now.wall.as_secs().to_string();
         turn.out.push(self.device_publication("recover", id, contact, false));
-        self.tell_recovered(turn, id);
-        if was_told {
+        self.report_recovered(turn, id);
+        if was_sent {
             turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
         }
         if let Some(flaps) = &mut self.devices[id].flaps {
@@ -201,7 +201,7 @@ impl Monitor {
         record: &DeviceRecord,
     ) {
         let Some(since) = record.expired_since else { return };
-        self.devices[id].episode = Episode::resumed(since, Reason::default(), record.untold);
+        self.devices[id].episode = Episode::resumed(since, Reason::default(), record.unsent);
         self.expired_count += 1;
         self.recover(turn, id);
     }
@@ -240,7 +240,7 @@ impl Monitor {
             if self.is_cut_off(id) {
                 self.move_alert(id, AlertStage::Upstream);
                 if is_held {
-                    self.tell_state(turn, id);
+                    self.report_state(turn, id);
                 }
             } else if !is_held {
                 self.let_return(id, due);
@@ -264,7 +264,7 @@ impl Monitor {
             );
             let reason = Some(Reason::Flapping);
             turn.out.push(self.episode_alert(id, AlertKind::Flapping, reason, message));
-            self.tell_state(turn, id);
+            self.report_state(turn, id);
         }
         flap
     }
@@ -301,12 +301,12 @@ impl Monitor {
                 let reason = Some(Reason::Flapping);
                 turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, sentence));
             }
-            Some(AlertStage::Flapping) => self.tell_silence(turn, id),
+            Some(AlertStage::Flapping) => self.report_silence(turn, id),
             Some(
-                AlertStage::Told | AlertStage::Held | AlertStage::Upstream | AlertStage::Returning,
+                AlertStage::Sent | AlertStage::Held | AlertStage::Upstream | AlertStage::Returning,
             ) => {}
         }
-        self.tell_state(turn, id);
+        self.report_state(turn, id);
         self.save_soon(id);
     }
 
@@ -329,7 +329,7 @@ impl Monitor {
         if self.clock.is_running() {
             self.publish_expire(turn, id);
             let device = &self.devices[id];
-            if device.episode.stage() == Some(AlertStage::Told) && !device.is_flapping() {
+            if device.episode.stage() == Some(AlertStage::Sent) && !device.is_flapping() {
                 let sentence = expired_sentence(device, turn.now.wall);
                 self.remind(turn, id, format!("still so: {sentence}"));
             }

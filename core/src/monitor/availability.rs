@@ -1,7 +1,7 @@
 //! The consequences of a device's own reports (see [`crate::machines::availability`]).
 
 use crate::machines::availability::sparkplug::Certificate;
-use crate::machines::availability::{Hearing, Told, Word, WordMeaning};
+use crate::machines::availability::{Hearing, Verdict, Word, WordMeaning};
 use crate::model::device_id::DeviceId;
 use crate::model::message::Message;
 use crate::monitor::turn::Turn;
@@ -35,7 +35,7 @@ impl Monitor {
     }
 
     /// A report on the topic with this number among those of a device.
-    pub(super) fn availability_told(
+    pub(super) fn availability_reported(
         &mut self,
         turn: &mut Turn<'_>,
         (id, source): (DeviceId, u8),
@@ -51,7 +51,7 @@ impl Monitor {
             watched: turn.watched,
         };
         let Some(availability) = &mut device.availability else { return };
-        let Told { meaning, is_news } = availability.told(source, word, hearing);
+        let Verdict { meaning, is_news } = availability.judge(source, word, hearing);
         if is_news {
             self.save_soon(id);
         }
@@ -97,7 +97,7 @@ impl Monitor {
             self.expire_or_restart(turn, id);
         } else if is_news {
             // The alarm is the same, and its cause is now known.
-            self.tell_state(turn, id);
+            self.report_state(turn, id);
         }
     }
 

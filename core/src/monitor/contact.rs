@@ -31,11 +31,11 @@ impl Monitor {
             self.recover(turn, id);
         } else if is_first {
             device.since = turn.now.wall;
-            self.tell_state(turn, id);
+            self.report_state(turn, id);
         }
         if is_awaited {
             self.awaited_word(turn, id);
         }
-        self.contact_to_tell(id);
+        self.contact_to_publish(id);
     }
 }

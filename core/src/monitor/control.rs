@@ -49,7 +49,7 @@ impl Monitor {
         if enabled {
             self.restart_silence(turn, id);
         }
-        self.tell_state(turn, id);
+        self.report_state(turn, id);
         turn.out.push(self.device_alert(id, kind, message));
         self.recall_availability(turn, id);
         self.save_soon(id);

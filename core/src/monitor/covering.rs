@@ -62,8 +62,8 @@ impl Monitor {
     }
 
     /// A live message was unwanted, which only a wildcard causes.
-    pub(super) fn came_for_nobody(&mut self, turn: &mut Turn<'_>) {
-        if self.covering.was_for_nobody(turn.now.mono) {
+    pub(super) fn came_in_vain(&mut self, turn: &mut Turn<'_>) {
+        if self.covering.was_unwanted(turn.now.mono) {
             let message =
                 "more than half of what the broker sent for 10 s was for no device, because \
                  few subscriptions with wildcards stand for many: each is made by itself from now \

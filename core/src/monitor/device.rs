@@ -181,7 +181,7 @@ impl Device {
         self.silence.resume(record, watched);
         // A device that has already expired in this run was reported and stays expired.
         match record.expired_since {
-            Some(since) => self.episode = Episode::resumed(since, record.cause, record.untold),
+            Some(since) => self.episode = Episode::resumed(since, record.cause, record.unsent),
             None => self.episode.put_down_to(record.cause),
         }
         if !self.can_expire() || !self.is_enabled() {
@@ -247,7 +247,7 @@ impl Device {
     pub(super) fn is_settled(&self) -> bool {
         match self.episode.stage() {
             None => false,
-            Some(AlertStage::Told | AlertStage::Flapping) => !self.restarts_on_expire(),
+            Some(AlertStage::Sent | AlertStage::Flapping) => !self.restarts_on_expire(),
             // It is checked when its alert is due.
             Some(AlertStage::Upstream | AlertStage::Held | AlertStage::Returning) => true,
         }
@@ -299,7 +299,7 @@ impl Device {
         self.silence.record(DeviceRecord {
             expired_since: self.episode.since(),
             cause: self.episode.cause(),
-            untold: self.episode.is_untold(),
+            unsent: self.episode.is_unsent(),
             enabled: self.enabled,
             // Stored elsewhere, because only a few have any.
             pause: None,

@@ -76,7 +76,7 @@ impl Monitor {
         if self.stopping || !self.shared_base.is_foreign(now, below, payload, self.up_count) {
             return;
         }
-        if self.shared_base.tell() {
+        if self.shared_base.report() {
             let message = format!(
                 "another monitor publishes below `{}`, as its `{below}` shows: each takes the other's messages for its own; give one of the two another `baseTopic`",
                 self.base_topic

@@ -57,7 +57,7 @@ impl Monitor {
     }
 
     /// Remembers that the time of the last contact has moved.
-    pub(super) fn contact_to_tell(&mut self, id: DeviceId) {
+    pub(super) fn contact_to_publish(&mut self, id: DeviceId) {
         let device = &mut self.devices[id];
         if self.home_assistant.discovery.is_some() && !device.status_stale {
             device.status_stale = true;

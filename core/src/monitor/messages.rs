@@ -32,7 +32,7 @@ impl Monitor {
         if !is_replay {
             self.covering.came();
             if found.is_empty() {
-                self.came_for_nobody(turn);
+                self.came_in_vain(turn);
             }
         }
         // A will is sent by the broker, so it never counts as a contact.
@@ -41,7 +41,7 @@ impl Monitor {
         for target in found.drain(..) {
             match target {
                 Target::Availability(id, source) => {
-                    self.availability_told(turn, (id, source), is_shared, message);
+                    self.availability_reported(turn, (id, source), is_shared, message);
                 }
                 Target::Contact(_) | Target::Hello(_) if is_replay || is_will => {}
                 Target::Contact(id) if self.is_from_memory(turn.watched, id) => {}

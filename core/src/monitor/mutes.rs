@@ -13,12 +13,12 @@ impl Monitor {
     pub(super) fn silence(&mut self, turn: &mut Turn<'_>, of: Option<DeviceName>, span: Duration) {
         let message = format!(
             "notifications about {} are suppressed for {}, or until `{} unsilence {}`",
-            whom(of.as_ref()),
+            subject(of.as_ref()),
             RoundedDuration(span),
             self.command,
             of.as_ref().map_or("--all", DeviceName::as_str)
         );
-        self.tell_mute(turn, AlertKind::Silenced, of.as_ref(), message);
+        self.report_mute(turn, AlertKind::Silenced, of.as_ref(), message);
         self.mutes.set(of.clone(), turn.now.boot, span);
         self.show_mute(turn, of.as_ref());
         self.save_mutes(turn);
@@ -44,13 +44,13 @@ impl Monitor {
     }
 
     fn mute_is_over(&mut self, turn: &mut Turn<'_>, of: Option<&DeviceName>) {
-        let message = format!("notifications about {} are sent again", whom(of));
-        self.tell_mute(turn, AlertKind::Unsilenced, of, message);
+        let message = format!("notifications about {} are sent again", subject(of));
+        self.report_mute(turn, AlertKind::Unsilenced, of, message);
         self.show_mute(turn, of);
         self.start_notifications(turn);
     }
 
-    fn tell_mute(
+    fn report_mute(
         &self,
         turn: &mut Turn<'_>,
         kind: AlertKind,
@@ -66,7 +66,7 @@ impl Monitor {
     /// Connected clients see it at once.
     fn show_mute(&mut self, turn: &mut Turn<'_>, of: Option<&DeviceName>) {
         if let Some(id) = of.and_then(|name| self.id_named(name)) {
-            self.tell_state(turn, id);
+            self.report_state(turn, id);
         }
     }
 
@@ -82,6 +82,6 @@ impl Monitor {
     }
 }
 
-fn whom(of: Option<&DeviceName>) -> String {
+fn subject(of: Option<&DeviceName>) -> String {
     of.map_or_else(|| "anything".to_owned(), |name| format!("`{name}`"))
 }

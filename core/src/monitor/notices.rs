@@ -15,28 +15,28 @@ impl Monitor {
     }
 
     /// Reports a device's new state to all clients.
-    pub(super) fn tell_state(&self, turn: &mut Turn<'_>, id: DeviceId) {
+    pub(super) fn report_state(&self, turn: &mut Turn<'_>, id: DeviceId) {
         turn.out.push(self.status_publication(id));
         turn.out.push(notify(Notice::StateChanged(self.view_of(id))));
     }
 
     /// Reports a new state of an agent's unit to all clients.
-    pub(super) fn tell_unit(&self, turn: &mut Turn<'_>, id: DeviceId) {
+    pub(super) fn report_unit(&self, turn: &mut Turn<'_>, id: DeviceId) {
         turn.out.push(self.status_publication(id));
         turn.out.push(notify(Notice::UnitChanged(self.view_of(id))));
     }
 
-    pub(super) fn tell_expired(&self, turn: &mut Turn<'_>, id: DeviceId) {
+    pub(super) fn report_expired(&self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &self.devices[id];
         let (device, last_contact) = (device.spec.name.to_string(), device.silence.last_contact());
         turn.out.push(notify(Notice::Expired { device, last_contact }));
-        self.tell_state(turn, id);
+        self.report_state(turn, id);
     }
 
-    pub(super) fn tell_recovered(&self, turn: &mut Turn<'_>, id: DeviceId) {
+    pub(super) fn report_recovered(&self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = self.devices[id].spec.name.to_string();
         turn.out.push(notify(Notice::Recovered { device, contact: turn.now.wall }));
-        self.tell_state(turn, id);
+        self.report_state(turn, id);
     }
 }
 

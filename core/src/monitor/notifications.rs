@@ -326,7 +326,11 @@ fn digest(
 
 fn line_of(wall: Duration, news: &AlertNews, late: bool) -> String {
     if late {
-        format!("{} (told {} late)", news.message, RoundedDuration(wall.saturating_sub(news.time)))
+        format!(
+            "{} (delivered {} late)",
+            news.message,
+            RoundedDuration(wall.saturating_sub(news.time))
+        )
     } else {
         news.message.clone()
     }

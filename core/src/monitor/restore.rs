@@ -119,8 +119,8 @@ impl Monitor {
         let round = self.next_round();
         let is_marked = self.session.protocol() == Some(Protocol::V5);
         self.echoes.expect(round, &state, is_marked);
-        let tells_marks = self.watch.protocol() == Some(Protocol::V5);
-        if self.watch.is_up() && !(is_marked && tells_marks) && self.is_heard(&state.topic) {
+        let shows_marks = self.watch.protocol() == Some(Protocol::V5);
+        if self.watch.is_up() && !(is_marked && shows_marks) && self.is_heard(&state.topic) {
             self.heard_echoes.expect(round, &state, is_marked);
         }
         turn.out.push(Action::Publish(Publication {
@@ -266,8 +266,8 @@ impl Monitor {
     /// Whether a message on the watch connection is the copy of a restored state, where it carries
     /// no mark; each copy is recognized once.
     pub(super) fn swallow_echo(&mut self, message: &Message) -> bool {
-        let tells_marks = self.watch.protocol() == Some(Protocol::V5);
-        let is_echo = self.heard_echoes.awaits(message, tells_marks);
+        let shows_marks = self.watch.protocol() == Some(Protocol::V5);
+        let is_echo = self.heard_echoes.awaits(message, shows_marks);
         if is_echo {
             self.heard_echoes.arrived(message);
         }

@@ -139,7 +139,7 @@ impl Monitor {
         match self.session.loss_due(turn.now.mono, due, self.watch.is_up()) {
             Loss::Nothing => {}
             Loss::WaitUntil(next) => self.timers.push(next, Timer::SessionLoss),
-            Loss::Tell(reason) => {
+            Loss::Report(reason) => {
                 let message = self.session_loss_sentence(&reason);
                 turn.raise(loss_kind(&reason), message);
             }
@@ -193,12 +193,12 @@ impl Monitor {
         if self.is_own(&message.topic) {
             return StateChange::Nothing;
         }
-        let tells = self.session.protocol() == Some(Protocol::V5);
+        let shows_retain = self.session.protocol() == Some(Protocol::V5);
         let is_echo = if is_replay {
             // A restored state that the broker retains carries the property too.
             message.restored && self.echoes.awaits(&message, false)
         } else {
-            message.restored || self.echoes.awaits(&message, tells)
+            message.restored || self.echoes.awaits(&message, shows_retain)
         };
         if is_echo {
             self.echo_arrived(turn, &message);
@@ -207,7 +207,7 @@ impl Monitor {
         if !self.is_recorded(&message.topic) {
             return StateChange::Nothing;
         }
-        let forget = tells && message.retain && message.payload.is_empty();
+        let forget = shows_retain && message.retain && message.payload.is_empty();
         if !forget && orders::is_no_state(&message.topic, &message.payload) {
             return StateChange::Nothing;
         }
@@ -224,10 +224,10 @@ impl Monitor {
             return StateChange::Replay(record);
         }
         self.newer_arrived(&record);
-        match (forget, tells) {
+        match (forget, shows_retain) {
             (true, _) => StateChange::Forget(record.topic),
             (false, true) => StateChange::Put(record),
-            (false, false) => StateChange::PutUntold(record),
+            (false, false) => StateChange::PutUnflagged(record),
         }
     }
 

@@ -18,7 +18,7 @@ impl Monitor {
             store_fails: self.store_fails,
             notifications: NotificationsSummary {
                 pending: self.notifications.pending(),
-                last_told: self.notifications.last_told(),
+                last_delivered: self.notifications.last_delivered(),
                 silenced: self.mutes.covers(None),
             },
         }

@@ -1,7 +1,7 @@
 //! Conducts the watch connection: its subscriptions, and the consequences of its loss and its
 //! return.
 
-use crate::machines::watch_link::{self, Return, Telling};
+use crate::machines::watch_link::{self, ReportTime, Return};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::message::{Connection, FilterRefusal, LossReason, Protocol, QoS};
@@ -54,8 +54,8 @@ impl Monitor {
 
     fn watching_again(&mut self, turn: &mut Turn<'_>) {
         match self.watch.resumed(turn.now.mono) {
-            Telling::Now => self.tell_watching(turn),
-            Telling::At(due) => self.timers.push(due, Timer::Lasting),
+            ReportTime::Now => self.report_watching(turn),
+            ReportTime::At(due) => self.timers.push(due, Timer::Lasting),
         }
         // A broker that was away may have lost its retained messages.
         self.publish_all_statuses(turn);
@@ -64,12 +64,12 @@ impl Monitor {
     /// The clientid has belonged to this monitor for a while.
     pub(super) fn lasting_due(&mut self, turn: &mut Turn<'_>, due: Duration) {
         if self.watch.has_lasted(due) {
-            self.tell_watching(turn);
+            self.report_watching(turn);
         }
     }
 
-    fn tell_watching(&mut self, turn: &mut Turn<'_>) {
-        let Return { protocol, is_again } = self.watch.tell_return();
+    fn report_watching(&mut self, turn: &mut Turn<'_>) {
+        let Return { protocol, is_again } = self.watch.report_return();
         let protocol = match protocol {
             Protocol::V5 => "MQTT 5",
             Protocol::V311 => "MQTT 3.1.1",
@@ -98,14 +98,14 @@ impl Monitor {
             }
             self.dependencies.step_back(watched);
         }
-        let is_to_be_told = self.watch.disconnected(reason);
+        let must_be_reported = self.watch.disconnected(reason);
         self.probes.begin_anew();
         self.heard_echoes.forget();
         self.covering.disconnected();
         self.disarm_all();
         self.arm_all();
         self.save_less_watched(turn);
-        if is_to_be_told {
+        if must_be_reported {
             turn.raise(loss_kind(reason), loss_sentence(&self.client_id, reason));
         }
     }

@@ -321,7 +321,7 @@ fn a_start_that_fails_is_tried_again_with_one_alert() {
 }
 
 #[test]
-fn one_that_somebody_else_starts_during_the_delay_is_left_alone() {
+fn one_that_is_started_by_hand_during_the_delay_is_left_alone() {
     let mut house = running();
     house.unit_fails(UNIT);
     house.unit_becomes(UNIT, |report| {
@@ -414,7 +414,7 @@ fn the_monitors_own_end_touches_no_agent() {
 }
 
 #[test]
-fn a_lost_manager_is_told_and_what_runs_is_adopted_when_it_is_back() {
+fn a_lost_manager_is_reported_and_running_units_are_adopted_on_return() {
     let mut house = running();
     house.happen(Event::ManagerLost { reason: "the bus closed".into() });
     assert_eq!(house.count(AlertKind::ManagerLost), 1);
@@ -497,7 +497,7 @@ fn a_stop_that_fails_leaves_the_agent_watched() {
 }
 
 #[test]
-fn a_silent_agent_is_only_told_of_by_default() {
+fn a_silent_agent_is_only_reported_by_default() {
     let mut house = running();
     house.advance(secs(100));
     assert_eq!(house.published("expire/box").len(), 1);
@@ -505,7 +505,7 @@ fn a_silent_agent_is_only_told_of_by_default() {
 }
 
 #[test]
-fn restart_on_expire_restarts_a_silent_agent_each_timeout_and_tells_once() {
+fn restart_on_expire_restarts_a_silent_agent_each_timeout_and_reports_once() {
     let spec = AgentSpec { restart_on_expire: true, ..plain_agent("box", "run box") };
     let mut house =
         House::running(vec![DeviceSpec { agent: Some(Box::new(spec)), ..watched("box", 30) }]);
@@ -567,7 +567,7 @@ fn many_starts_of_one_episode_are_each_published() {
 }
 
 /// A start that fails is tried again by systemd at once: at that moment nothing is left to be read of
-/// the first try, and the reason is told when systemd gives up.
+/// the first try, and the reason is reported when systemd gives up.
 #[test]
 fn the_alert_of_a_failed_start_waits_for_what_systemds_own_tries_come_to() {
     let mut house = running();
@@ -596,7 +596,7 @@ fn the_alert_of_a_failed_start_waits_for_what_systemds_own_tries_come_to() {
 }
 
 #[test]
-fn a_start_that_systemd_tries_without_end_is_told_all_the_same() {
+fn a_start_that_systemd_retries_without_end_is_reported_nevertheless() {
     let mut house = running();
     house.manager.answers = false;
     house.happen(Event::RestartRequested { device: device_name("box") });
@@ -754,7 +754,7 @@ fn an_agent_that_ends_well_again_and_again_keeps_failing() {
 }
 
 #[test]
-fn processes_that_outlive_the_main_one_are_told_once() {
+fn processes_that_outlive_the_main_one_are_reported_once() {
     let mut house = running();
     let lingering = |report: &mut UnitReport| {
         report.active = ActiveState::Deactivating;

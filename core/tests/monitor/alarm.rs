@@ -1,4 +1,4 @@
-//! What happens to one alarm, from its beginning to its end, and what is told of it on the way.
+//! One alarm from its beginning to its end, and the alerts that it raises.
 //!
 //! Each test takes one way through the table at the top of `monitor/alarms.rs`.
 
@@ -33,14 +33,14 @@ fn house(lamp: u64, gateway: u64) -> House {
 }
 
 #[test]
-fn an_alarm_is_held_for_the_gateway_then_told_and_ends_with_the_return() {
+fn an_alarm_is_held_for_the_gateway_then_sent_and_ends_with_the_return() {
     let mut house = house(30, 90);
     expect_lamp(&house, ("alive", "", [0, 0, 0]));
     house.advance(secs(31));
-    // Held: it has happened and is shown, and nobody is alarmed yet.
+    // Held: the expiry is published and shown, and no alert is raised yet.
     expect_lamp(&house, ("expired", "silent", [0, 0, 0]));
     assert_eq!(house.published("expire/lamp").len(), 1);
-    // Told: the gateway lives.
+    // Sent: the gateway lives.
     house.hear("home/gateway/x");
     expect_lamp(&house, ("expired", "silent", [1, 0, 0]));
     // Over.
@@ -50,7 +50,7 @@ fn an_alarm_is_held_for_the_gateway_then_told_and_ends_with_the_return() {
 }
 
 #[test]
-fn an_alarm_behind_a_gateway_that_is_down_is_told_only_if_the_device_does_not_follow_it_back() {
+fn an_alarm_behind_a_gateway_that_is_down_is_sent_only_if_the_device_does_not_follow_it_back() {
     let mut house = house(30, 40);
     house.advance(secs(60));
     // Upstream: the gateway's alert speaks for both.
@@ -59,14 +59,14 @@ fn an_alarm_behind_a_gateway_that_is_down_is_told_only_if_the_device_does_not_fo
     house.hear("home/gateway/x");
     house.advance(secs(29));
     expect_lamp(&house, ("expired", "upstream", [0, 0, 0]));
-    // Told: it did not.
+    // Sent: it did not.
     house.hear("home/gateway/x");
     house.advance(secs(2));
     expect_lamp(&house, ("expired", "silent", [1, 0, 0]));
 }
 
 #[test]
-fn an_alarm_that_was_never_told_ends_without_an_alert() {
+fn an_alarm_that_was_never_sent_ends_without_an_alert() {
     let mut house = house(30, 40);
     house.advance(secs(60));
     expect_lamp(&house, ("expired", "upstream", [0, 0, 0]));
@@ -89,7 +89,7 @@ fn the_fifth_alarm_within_half_an_hour_says_that_it_flaps_and_the_next_say_nothi
     house.hear("home/lamp/x");
     house.advance(secs(61));
     expect_lamp(&house, ("expired", "flapping", [4, 4, 1]));
-    // Told: it has not changed for a quarter of an hour, and it is silent.
+    // Sent: it has not changed for a quarter of an hour, and it is silent.
     house.advance(secs(15 * 60));
     expect_lamp(&house, ("expired", "silent", [5, 4, 1]));
 }

@@ -104,7 +104,7 @@ fn a_restart_does_not_alarm_again_whatever_comes_first() {
         house.expect_silence_on("expire/lamp");
         assert_eq!(reason(&house), "lwt-offline");
 
-        // And in the next run it is told that it is back.
+        // The next run reports that it is back.
         house.restart();
         house.turn_the_page();
         if store_first {
@@ -149,7 +149,7 @@ fn a_device_that_only_has_a_will_needs_no_timeout() {
 }
 
 #[test]
-fn who_is_out_of_the_monitoring_expires_when_taken_in_again() {
+fn an_unmonitored_device_that_is_gone_expires_when_it_is_monitored_again() {
     let mut house = House::running(vec![lamp()]);
     house.happen(Event::Disabled { device: device_name("lamp") });
     house.hear_payload(LWT, "offline");
@@ -159,9 +159,9 @@ fn who_is_out_of_the_monitoring_expires_when_taken_in_again() {
     assert_eq!(reason(&house), "lwt-offline");
 }
 
-/// The broker publishes a will, so it shows nobody alive, whoever watches its topic.
+/// The broker publishes a will, so it is not a contact of any device that watches its topic.
 #[test]
-fn a_will_is_nobodys_sign_of_life() {
+fn a_will_is_not_a_contact() {
     let house_keeper = DeviceSpec { watch: vec![filter("home/#")], ..watched("keeper", 30) };
     let mut house = House::running(vec![lamp(), house_keeper]);
     house.advance(secs(20));
@@ -230,7 +230,7 @@ fn a_retained_birth_shows_that_a_later_retained_will_is_news() {
     house.hear("home/lamp/x");
     house.hear_payload(LWT, "offline");
     house.hear_payload(LWT, "online");
-    // It dies while nobody listens: births are retained, so the broker's last word is a newer one.
+    // It dies while the monitor is away: births are retained, so the broker's last word is a newer one.
     house.lose_watch();
     house.connect_watch();
     house.turn_the_page();

@@ -123,7 +123,7 @@ fn one_disabled_again_while_it_restarts_stays_down() {
 }
 
 #[test]
-fn a_disabled_agent_that_somebody_starts_is_stopped() {
+fn a_disabled_agent_that_is_started_by_hand_is_stopped() {
     let mut house = House::running(vec![agent("box", 30)]);
     disable(&mut house, "box");
     house.turn_the_page();
@@ -233,7 +233,7 @@ fn a_restart_by_hand_during_the_delay_starts_at_once() {
 }
 
 #[test]
-fn names_that_nobody_bears_are_passed_over() {
+fn unknown_names_are_ignored() {
     let mut house = House::running(vec![watched("lamp", 30)]);
     house.turn_the_page();
     for event in [

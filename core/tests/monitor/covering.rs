@@ -50,7 +50,7 @@ fn is_single(house: &House) -> bool {
     !is_subscribed(house, WILDCARD) && (0..DEVICES).all(of_each)
 }
 
-/// So many messages a second, for a device and for nobody.
+/// So many messages a second that match a device, and that match none.
 fn stream(house: &mut House, seconds: u64, wanted: usize, surplus: usize) {
     for _ in 0..seconds {
         (0..wanted).for_each(|n| house.hear(&format!("home/d{}/sensors/x", n % DEVICES)));
@@ -131,7 +131,7 @@ fn a_wildcard_that_the_broker_refuses_gives_way_to_single_filters() {
     house.broker.refused.insert(filter(WILDCARD));
     house.power_up();
     assert!(is_single(&house));
-    assert_eq!(house.count(AlertKind::FilterRefused), 0, "nobody is unheard");
+    assert_eq!(house.count(AlertKind::FilterRefused), 0, "every device is heard");
     assert_eq!(house.count(AlertKind::BrokerLimited), 1);
     let asked = asked(&house);
     assert_eq!(asked[1..], [("subscribe", singles()), ("unsubscribe", wildcard())]);
@@ -150,7 +150,7 @@ fn a_wildcard_that_the_broker_refuses_gives_way_to_single_filters() {
 }
 
 #[test]
-fn nobody_behind_a_refused_wildcard_has_a_deadline_before_the_single_filters_are_granted() {
+fn no_device_behind_a_refused_wildcard_has_a_deadline_before_the_single_filters_are_granted() {
     let pump = DeviceSpec { watch: vec![filter("pump/#")], ..watched("pump", 30) };
     let mut house = dark([fleet(DEVICES), vec![pump]].concat());
     house.broker.refused.insert(filter(WILDCARD));
@@ -168,9 +168,9 @@ fn nobody_behind_a_refused_wildcard_has_a_deadline_before_the_single_filters_are
     house.advance(secs(300));
     house.expect_silence_on("expire/d5");
     house.expect_published("expire/d3", granted + secs(30), "0");
-    let told = house.alerts(AlertKind::FilterRefused);
-    assert_eq!(told.len(), 1);
-    assert!(told[0].1.message.contains("home/d5/sensors/#"), "{told:?}");
+    let raised = house.alerts(AlertKind::FilterRefused);
+    assert_eq!(raised.len(), 1);
+    assert!(raised[0].1.message.contains("home/d5/sensors/#"), "{raised:?}");
 }
 
 fn refusal(text: &str) -> FilterRefusal {
@@ -310,9 +310,9 @@ fn many_refusals_for_one_reason_are_one_alert() {
     let mut house = House::of(house.spec);
     house.broker.refused = singles().iter().map(|text| filter(text)).collect();
     house.power_up();
-    let told = house.alerts(AlertKind::FilterRefused);
-    assert_eq!(told.len(), 1);
-    assert!(told[0].1.message.contains("20 subscriptions"), "{told:?}");
+    let raised = house.alerts(AlertKind::FilterRefused);
+    assert_eq!(raised.len(), 1);
+    assert!(raised[0].1.message.contains("20 subscriptions"), "{raised:?}");
     house.advance(secs(300));
     (0..DEVICES).for_each(|n| house.expect_silence_on(&format!("expire/d{n}")));
 }

@@ -139,7 +139,7 @@ fn a_monitor_that_was_held_up_knows_the_echo_that_waits_on_the_socket() {
 
 /// Where no marker comes back either, patience has an end.
 #[test]
-fn an_echo_that_nothing_tells_of_is_given_up_in_the_end() {
+fn an_echo_that_never_arrives_is_given_up_in_the_end() {
     let mut house = settled(Protocol::V311, vec![on_hello("lamp")]);
     house.broker.delivers = false;
     house.hear("home/lamp/hello");

@@ -1,4 +1,4 @@
-//! Who comes and goes is told once, and again when it is stable.
+//! A device that comes and goes is reported once, and again when it is stable.
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, millis, secs, topic};
@@ -62,7 +62,7 @@ fn what_happens_is_published_all_the_same() {
 }
 
 #[test]
-fn one_that_stays_is_told_when_it_has_stayed_for_a_quarter_of_an_hour() {
+fn one_that_stays_is_reported_when_it_has_stayed_for_a_quarter_of_an_hour() {
     let mut house = lamp();
     flap(&mut house, 10);
     let back = house.mono - secs(20);
@@ -82,7 +82,7 @@ fn one_that_stays_is_told_when_it_has_stayed_for_a_quarter_of_an_hour() {
 }
 
 #[test]
-fn one_that_goes_for_good_is_told_too() {
+fn one_that_goes_for_good_is_reported_too() {
     let mut house = lamp();
     flap(&mut house, 10);
     house.turn_the_page();
@@ -98,7 +98,7 @@ fn one_that_goes_for_good_is_told_too() {
 }
 
 #[test]
-fn alarms_that_are_far_between_are_each_told() {
+fn alarms_that_are_far_apart_are_each_reported() {
     let mut house = lamp();
     for _ in 0..20 {
         house.advance(secs(40));
@@ -190,7 +190,7 @@ fn a_reload_keeps_it_and_a_persons_choice_ends_it() {
 }
 
 #[test]
-fn one_that_is_gone_when_the_monitor_is_restarted_is_told_of_after_it() {
+fn one_that_is_gone_when_the_monitor_restarts_is_reported_after_it() {
     let mut house = lamp();
     flap(&mut house, 5);
     house.advance(secs(40));

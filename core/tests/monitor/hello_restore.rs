@@ -421,7 +421,7 @@ fn a_person_can_ask_for_a_restore() {
     let mut house = quiet_house();
     house.happen(Event::RestoreRequested { device: device_name("lamp") });
     assert_eq!(house.restored(), [format!("{A}=on")]);
-    house.happen(Event::RestoreRequested { device: device_name("nobody") });
+    house.happen(Event::RestoreRequested { device: device_name("unknown") });
     assert_eq!(house.restored().len(), 1);
 }
 
@@ -489,8 +489,8 @@ fn a_restore_ends_with_its_connection_and_is_read_again_after_the_next_backlog()
             house.advance(secs(2));
             assert_eq!(house.restored(), [format!("{A}=old"), format!("{A}=new")]);
             assert_eq!(&house.store.states[&super::timetable::topic(A)].payload[..], b"new");
-            let told = house.alerts(AlertKind::Restored);
-            let [(_, alert)] = told.as_slice() else { panic!("one is wanted: {told:?}") };
+            let raised = house.alerts(AlertKind::Restored);
+            let [(_, alert)] = raised.as_slice() else { panic!("one is wanted: {raised:?}") };
             assert!(alert.message.contains("1 state "), "counted once: {}", alert.message);
             // No echo of the first connection is waited for any more.
             house.state(A, "old");
@@ -523,7 +523,7 @@ fn a_chunk_that_was_half_acknowledged_is_counted_once() {
     house.broker.acknowledges = true;
     house.connect_state();
     house.advance(secs(5));
-    let told = house.alerts(AlertKind::Restored);
-    let [(_, alert)] = told.as_slice() else { panic!("one is wanted: {told:?}") };
+    let raised = house.alerts(AlertKind::Restored);
+    let [(_, alert)] = raised.as_slice() else { panic!("one is wanted: {raised:?}") };
     assert!(alert.message.contains("restored 3 states"), "{}", alert.message);
 }

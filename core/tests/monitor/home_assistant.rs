@@ -50,7 +50,7 @@ fn nothing_is_announced_unless_the_file_says_so() {
 }
 
 #[test]
-fn a_device_is_announced_with_what_its_status_tells() {
+fn a_device_is_announced_with_its_status() {
     let house = house(vec![watched("lamp", 30)], Some("homeassistant"), false);
     let found = announced(&house, LAMP);
     assert_eq!(found["device"]["identifiers"], json!(["iotmonitor_lamp"]));

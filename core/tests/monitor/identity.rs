@@ -90,7 +90,7 @@ fn states_are_restored_once_the_former_session_is_drained() {
     let (part, delivery) = (FormerPart::Drain, Delivery(1));
     house.happen(Event::FormerMessage { part, delivery, message: held });
     let recorded = house.log.iter().any(|(_, action)| {
-        matches!(action, Action::RecordFormer { change: StateChange::PutUntold(_), .. })
+        matches!(action, Action::RecordFormer { change: StateChange::PutUnflagged(_), .. })
     });
     assert!(recorded);
     assert_eq!(reads(&house), 0);
@@ -122,7 +122,7 @@ fn a_copied_store_takes_nothing_back_at_the_broker() {
 }
 
 #[test]
-fn another_monitor_below_the_same_base_topic_is_told_once() {
+fn another_monitor_below_the_same_base_topic_is_reported_once() {
     let mut house = House::running(vec![watched("lamp", 30)]);
     house.advance(secs(10));
     let said = house.payloads("up");
@@ -142,7 +142,7 @@ fn another_monitor_below_the_same_base_topic_is_told_once() {
     assert_eq!(house.count(AlertKind::BaseTopicShared), 0, "those were its last words");
 }
 
-/// A broker may show nobody what is below the base topic; the devices are heard all the same.
+/// A broker may show no client what is below the base topic; the devices are heard nevertheless.
 #[test]
 fn a_broker_that_keeps_the_own_words_back_is_no_alert() {
     let mut house = House::dark(vec![watched("lamp", 30)]);

@@ -304,7 +304,7 @@ fn watch_filters_are_subscribed_at_qos_0_and_hellos_at_qos_1() {
 }
 
 #[test]
-fn nobody_expires_before_the_broker_has_answered_a_round_trip() {
+fn no_device_expires_before_the_broker_has_answered_a_round_trip() {
     let mut house = House::running(vec![watched("lamp", 30)]);
     house.hear("home/lamp/x");
     let t0 = house.mono;
@@ -379,7 +379,7 @@ fn time_in_which_the_broker_was_held_up_does_not_count() {
 }
 
 #[test]
-fn a_broker_that_is_held_up_again_and_again_hides_nobody() {
+fn a_broker_that_is_held_up_again_and_again_hides_no_device() {
     let mut house = House::running(vec![watched("lamp", 30)]);
     house.hear("home/lamp/x");
     for _ in 0..20 {
@@ -389,7 +389,7 @@ fn a_broker_that_is_held_up_again_and_again_hides_nobody() {
     assert_eq!(house.published("expire/lamp").len(), 1);
 }
 
-/// As on a Raspberry Pi, which has no clock: it starts with a time of long ago, until the network tells it
+/// As on a Raspberry Pi, which has no clock: it starts with a time of long ago, until the network sets it
 /// the present one.
 #[test]
 fn what_is_shown_of_this_run_follows_the_wall_clock() {

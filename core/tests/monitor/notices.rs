@@ -1,4 +1,4 @@
-//! What programs that look on are told: changes, each once, and nothing else.
+//! The notices that connected programs receive: each change once, and nothing else.
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, START, secs};
@@ -8,7 +8,7 @@ use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::model::unit::{ActiveState, UnitReport};
 
 /// Notices in short, with the state that each shows.
-fn told(house: &House) -> Vec<String> {
+fn notices(house: &House) -> Vec<String> {
     let notices = house.log.iter().filter_map(|(_, action)| match action {
         Action::Notify(notice) => Some(match &**notice {
             Notice::Expired { device, last_contact } => {
@@ -23,7 +23,7 @@ fn told(house: &House) -> Vec<String> {
                 let agent = view.agent.as_ref().unwrap();
                 format!("{} {} {} {}", view.name, agent.state, agent.main_pid, agent.restarts)
             }
-            Notice::SummaryChanged(_) => panic!("the daemon tells that"),
+            Notice::SummaryChanged(_) => panic!("the daemon sends that"),
         }),
         _ => None,
     });
@@ -31,39 +31,39 @@ fn told(house: &House) -> Vec<String> {
 }
 
 #[test]
-fn silence_and_return_are_told_with_the_new_state() {
+fn silence_and_return_are_announced_with_the_new_state() {
     let mut house = House::running(vec![watched("lamp", 30)]);
-    assert!(told(&house).is_empty(), "a connection is no change of a device");
+    assert!(notices(&house).is_empty(), "a connection does not change a device");
     house.hear("home/lamp/x");
     house.hear("home/lamp/x");
-    assert_eq!(told(&house), ["lamp is alive"]);
+    assert_eq!(notices(&house), ["lamp is alive"]);
     house.turn_the_page();
     house.advance(secs(100));
-    assert_eq!(told(&house), [format!("lamp expired {START}"), "lamp is expired".to_owned()]);
+    assert_eq!(notices(&house), [format!("lamp expired {START}"), "lamp is expired".to_owned()]);
     house.turn_the_page();
     house.lose_watch();
     house.connect_watch();
-    assert!(told(&house).is_empty());
+    assert!(notices(&house).is_empty());
     house.hear("home/lamp/x");
     let back = format!("lamp recovered {}", START + 100);
-    assert_eq!(told(&house), [back, "lamp is alive".to_owned()]);
+    assert_eq!(notices(&house), [back, "lamp is alive".to_owned()]);
 }
 
 #[test]
-fn a_persons_choice_is_told() {
+fn a_persons_choice_is_announced() {
     let mut house = House::running(vec![watched("lamp", 30)]);
     house.turn_the_page();
     house.happen(Event::Disabled { device: device_name("lamp") });
     house.happen(Event::Enabled { device: device_name("lamp") });
-    assert_eq!(told(&house), ["lamp is disabled", "lamp is unknown"]);
+    assert_eq!(notices(&house), ["lamp is disabled", "lamp is unknown"]);
 }
 
 #[test]
-fn a_restart_is_told_and_a_first_start_is_none() {
+fn a_restart_is_announced_and_a_first_start_is_not() {
     let mut house = House::running(vec![agent("box", 0)]);
-    let last = told(&house).pop();
+    let last = notices(&house).pop();
     assert_eq!(last.as_deref(), Some("box active 101 0"));
-    assert!(!told(&house).iter().any(|notice| notice.contains("restarted")));
+    assert!(!notices(&house).iter().any(|notice| notice.contains("restarted")));
     house.turn_the_page();
     let unit = house.manager.units.keys().next().unwrap().clone();
     let before = house.manager.units[&unit].clone();
@@ -72,7 +72,7 @@ fn a_restart_is_told_and_a_first_start_is_none() {
     let report =
         UnitReport { restarts: 1, ..house.manager.run(&unit, &before.definition.unwrap()) };
     house.happen(Event::UnitChanged(Box::new(report)));
-    let all = told(&house);
+    let all = notices(&house);
     assert_eq!(all.iter().filter(|notice| *notice == "box restarted 102").count(), 1, "{all:?}");
     assert_eq!(all.last().map(String::as_str), Some("box active 102 1"));
 }

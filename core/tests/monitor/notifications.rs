@@ -1,4 +1,4 @@
-//! Alerts on their way to a person elsewhere: what is told, when it is tried, and what is kept.
+//! Notifications: which alerts are delivered, when they are tried, and which are kept.
 
 use super::expect::{agent, device_name, watched};
 use super::timetable::{House, secs};
@@ -17,7 +17,7 @@ fn notify() -> UnitTemplate {
     UnitTemplate::new("notify@.service").unwrap()
 }
 
-/// A house whose alerts are told by `notify@.service`.
+/// A house whose alerts are delivered by `notify@.service`.
 fn dark(devices: Vec<DeviceSpec>) -> House {
     let with_unit = |spec| DeviceSpec { alert_unit: Some(notify()), ..spec };
     let devices = devices.into_iter().map(with_unit).collect();
@@ -36,8 +36,8 @@ fn crowd(count: usize, timeout: u64) -> Vec<DeviceSpec> {
 }
 
 /// What people have heard, as `instance: event`.
-fn told(house: &House) -> Vec<String> {
-    house.way.told.iter().map(|it| format!("{}: {}", it.instance, it.event)).collect()
+fn notified(house: &House) -> Vec<String> {
+    house.way.notified.iter().map(|it| format!("{}: {}", it.instance, it.event)).collect()
 }
 
 /// When each message was tried.
@@ -54,12 +54,12 @@ fn pending(house: &House) -> usize {
 }
 
 #[test]
-fn an_alarm_and_its_end_are_told() {
+fn an_alarm_and_its_end_are_delivered() {
     let mut house = running(vec![watched("lamp", 30)]);
     house.advance(secs(31));
     house.hear("home/lamp/x");
-    assert_eq!(told(&house), ["lamp: expired", "lamp: recovered"]);
-    let first = &house.way.told[0];
+    assert_eq!(notified(&house), ["lamp: expired", "lamp: recovered"]);
+    let first = &house.way.notified[0];
     assert_eq!(
         (first.device.clone(), first.priority),
         (Some(device_name("lamp")), Priority::Warning)
@@ -69,17 +69,17 @@ fn an_alarm_and_its_end_are_told() {
 }
 
 #[test]
-fn what_needs_nobody_and_what_has_no_way_is_not_told() {
+fn alerts_for_the_journal_alone_and_alerts_without_a_unit_are_not_delivered() {
     let mut house = running(vec![agent("box", 30)]);
     house.unit_restarted_by_systemd("iotmonitor-agent-box.service");
-    assert_eq!(told(&house), [""; 0]);
+    assert_eq!(notified(&house), [""; 0]);
     let mut house = House::running(vec![watched("lamp", 30)]);
     house.advance(secs(31));
-    assert_eq!((told(&house), pending(&house)), (vec![], 0));
+    assert_eq!((notified(&house), pending(&house)), (vec![], 0));
 }
 
 #[test]
-fn what_failed_is_tried_again_with_growing_delays_and_told_late() {
+fn a_failed_delivery_is_retried_with_growing_delays_and_marked_late() {
     let mut house = running(vec![watched("lamp", 30)]);
     house.way.fails = true;
     let fell = house.mono + secs(30);
@@ -90,17 +90,17 @@ fn what_failed_is_tried_again_with_growing_delays_and_told_late() {
     assert_eq!(pending(&house), 1);
     house.way.fails = false;
     house.advance(secs(900));
-    assert_eq!(told(&house), ["lamp: expired"]);
-    let message = &house.way.told[0].message;
-    assert!(message.ends_with("(told 1 h 6 min late)"), "{message}");
+    assert_eq!(notified(&house), ["lamp: expired"]);
+    let message = &house.way.notified[0].message;
+    assert!(message.ends_with("(delivered 1 h 6 min late)"), "{message}");
     assert_eq!(house.count(AlertKind::AlertUnitBack), 1);
     assert_eq!(pending(&house), 0);
     house.hear("home/lamp/x");
-    assert_eq!(told(&house)[1..], ["lamp: recovered"]);
+    assert_eq!(notified(&house)[1..], ["lamp: recovered"]);
 }
 
 #[test]
-fn the_end_of_what_nobody_has_heard_of_is_not_told() {
+fn the_end_of_an_alarm_that_was_not_delivered_is_not_delivered() {
     let mut house = running(vec![watched("lamp", 30), watched("bell", 30)]);
     house.way.fails = true;
     house.advance(secs(31));
@@ -109,9 +109,9 @@ fn the_end_of_what_nobody_has_heard_of_is_not_told() {
     house.way.fails = false;
     house.advance(secs(20));
     house.hear("home/lamp/x");
-    assert_eq!(told(&house), ["bell: expired"]);
+    assert_eq!(notified(&house), ["bell: expired"]);
     house.hear("home/bell/x");
-    assert_eq!(told(&house)[1..], ["bell: recovered"]);
+    assert_eq!(notified(&house)[1..], ["bell: recovered"]);
 }
 
 #[test]
@@ -121,20 +121,20 @@ fn the_end_of_what_is_under_way_waits_for_how_that_ends() {
         house.way.answers = false;
         house.advance(secs(31));
         house.hear("home/lamp/x");
-        house.way.told.clear();
+        house.way.notified.clear();
         house.way.answers = true;
         let outcome =
             if arrives { JobOutcome::Done } else { JobOutcome::Failed("no route".to_owned()) };
         house.happen(Event::NotificationEnded { instance: "lamp".to_owned(), outcome });
         house.advance(secs(20));
         let expected: &[&str] = if arrives { &["lamp: recovered"] } else { &[] };
-        assert_eq!(told(&house), expected);
+        assert_eq!(notified(&house), expected);
         assert_eq!(pending(&house), 0);
     }
 }
 
 #[test]
-fn a_person_who_heard_of_the_alarm_hears_what_is_true_in_the_end() {
+fn after_a_delivered_alarm_the_final_state_is_delivered() {
     let mut house = running(vec![watched("lamp", 30)]);
     house.advance(secs(31));
     house.way.fails = true;
@@ -146,7 +146,7 @@ fn a_person_who_heard_of_the_alarm_hears_what_is_true_in_the_end() {
         house.advance(secs(20));
         house.hear("home/lamp/x");
     }
-    assert_eq!(told(&house), ["lamp: expired", "lamp: recovered"]);
+    assert_eq!(notified(&house), ["lamp: expired", "lamp: recovered"]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_message_that_arrives_makes_the_others_due() {
     house.way.fails = false;
     let before = tries(&house).len();
     house.advance(secs(10));
-    assert_eq!(told(&house), ["bell: expired", "lamp: expired"]);
+    assert_eq!(notified(&house), ["bell: expired", "lamp: expired"]);
     assert_eq!(tries(&house).len(), before + 2);
 }
 
@@ -176,20 +176,20 @@ fn it_is_kept_over_a_restart_and_over_a_crash() {
         house.advance(secs(600));
         house.power_up();
         house.advance(secs(1));
-        assert_eq!(told(&house), ["lamp: expired"], "orderly: {orderly}");
-        assert!(house.way.told[0].message.contains(" late)"));
+        assert_eq!(notified(&house), ["lamp: expired"], "orderly: {orderly}");
+        assert!(house.way.notified[0].message.contains(" late)"));
         house.restart();
         house.power_up();
         house.advance(secs(20));
-        assert_eq!(told(&house).len(), 1, "once");
+        assert_eq!(notified(&house).len(), 1, "once");
         house.hear("home/lamp/x");
-        assert_eq!(told(&house)[1..], ["lamp: recovered"]);
-        assert!(!house.way.told[1].message.contains(" late)"), "{:?}", house.way.told[1]);
+        assert_eq!(notified(&house)[1..], ["lamp: recovered"]);
+        assert!(!house.way.notified[1].message.contains(" late)"), "{:?}", house.way.notified[1]);
     }
 }
 
 #[test]
-fn one_that_is_back_after_a_restart_was_never_told() {
+fn one_that_is_back_after_a_restart_is_not_delivered() {
     let mut house = running(vec![watched("lamp", 30)]);
     house.way.fails = true;
     house.advance(secs(31));
@@ -199,11 +199,11 @@ fn one_that_is_back_after_a_restart_was_never_told() {
     house.open_store();
     house.way.fails = false;
     house.advance(secs(20));
-    assert_eq!(told(&house), [""; 0]);
+    assert_eq!(notified(&house), [""; 0]);
 }
 
 #[test]
-fn what_is_saved_with_an_alarm_includes_that_it_is_still_to_be_told() {
+fn the_record_of_an_alarm_includes_its_pending_notification() {
     let mut house = running(vec![watched("lamp", 30)]);
     house.way.answers = false;
     house.advance(secs(31));
@@ -222,19 +222,19 @@ fn more_than_sixteen_become_one_summary() {
     assert_eq!(events(&house), ["pending"]);
     house.way.fails = false;
     house.advance(secs(20));
-    assert_eq!(told(&house), ["pending: pending"]);
-    let message = &house.way.told[0].message;
+    assert_eq!(notified(&house), ["pending: pending"]);
+    let message = &house.way.notified[0].message;
     assert!(message.starts_with("17 alerts in one message"), "{message}");
     assert!(message.contains("expired (17): d000, d001"), "{message}");
     assert!(message.contains("d009 and 7 more"), "{message}");
-    assert_eq!(house.way.told[0].priority, Priority::Warning);
+    assert_eq!(house.way.notified[0].priority, Priority::Warning);
     assert_eq!(pending(&house), 0);
     house.hear("home/d003/x");
-    assert_eq!(told(&house)[1..], ["d003: recovered"]);
+    assert_eq!(notified(&house)[1..], ["d003: recovered"]);
 }
 
 #[test]
-fn sixteen_are_told_one_by_one_four_at_a_time() {
+fn sixteen_are_delivered_one_by_one_four_at_a_time() {
     let mut house = running(crowd(16, 30));
     house.way.answers = false;
     house.advance(secs(31));
@@ -262,7 +262,7 @@ fn a_fleet_that_falls_while_the_way_is_down_is_tried_as_one() {
     }
     house.turn_the_page();
     house.advance(secs(900));
-    assert_eq!(told(&house).len(), 10, "those that are still silent, one by one");
+    assert_eq!(notified(&house).len(), 10, "those that are still silent, one by one");
     assert!(tries(&house).iter().all(|(_, it)| it.event == "expired"));
 }
 
@@ -274,8 +274,8 @@ fn after_a_day_of_failures_only_changes_are_tried() {
     house.turn_the_page();
     house.advance(secs(48 * 3_600));
     assert_eq!(tries(&house).len(), 1, "the bell, once");
-    assert_eq!(house.count(AlertKind::AlertUnitFailed), 0, "it stays told");
-    assert_eq!(house.monitor.summary().notifications.last_told, Some(false));
+    assert_eq!(house.count(AlertKind::AlertUnitFailed), 0, "it is not raised again");
+    assert_eq!(house.monitor.summary().notifications.last_delivered, Some(false));
     house.restart();
     house.power_up();
     house.turn_the_page();
@@ -284,7 +284,7 @@ fn after_a_day_of_failures_only_changes_are_tried() {
     house.way.fails = false;
     house.hear("home/lamp/x");
     house.advance(secs(31));
-    assert_eq!(told(&house), ["lamp: expired", "bell: expired"]);
+    assert_eq!(notified(&house), ["lamp: expired", "bell: expired"]);
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn after_a_day_of_failures_a_crowd_rests_too() {
     house.way.fails = false;
     house.hear("home/d001/x");
     house.advance(secs(31));
-    assert_eq!(told(&house), ["pending: pending"]);
+    assert_eq!(notified(&house), ["pending: pending"]);
 }
 
 #[test]
@@ -333,12 +333,12 @@ fn a_crowd_of_one_way_holds_up_no_other() {
     assert_eq!(rest, [first + 10, first + 30], "it has delays of its own");
     house.way.fails = false;
     house.advance(secs(700));
-    assert_eq!(told(&house), ["bell: expired", "gong: expired"]);
+    assert_eq!(notified(&house), ["bell: expired", "gong: expired"]);
     assert_eq!(at(&house, "gong"), [first + 700]);
 }
 
 #[test]
-fn two_facts_that_have_no_end_are_both_told() {
+fn two_facts_that_have_no_end_are_both_delivered() {
     let refused = |filter: &str| {
         let filter = TopicFilter::new(filter).unwrap();
         FilterRefusal { filter, reason: "not authorized".to_owned() }
@@ -349,12 +349,12 @@ fn two_facts_that_have_no_end_are_both_told() {
     house.happen(Event::Subscribed { connection: Connection::Watch, refused });
     house.way.fails = false;
     house.advance(secs(11));
-    let message = &house.way.told[0].message;
+    let message = &house.way.notified[0].message;
     assert!(message.contains("home/lamp/#") && message.contains("home/bell/#"), "{message}");
 }
 
 #[test]
-fn one_that_leaves_the_monitoring_is_told_no_more() {
+fn one_that_leaves_the_monitoring_is_not_delivered() {
     let mut house = running(vec![watched("lamp", 30), watched("bell", 30)]);
     house.way.fails = true;
     house.advance(secs(31));
@@ -365,11 +365,11 @@ fn one_that_leaves_the_monitoring_is_told_no_more() {
     house.reload(vec![]);
     house.way.fails = false;
     house.advance(secs(100));
-    assert_eq!((told(&house), pending(&house)), (vec![], 0));
+    assert_eq!((notified(&house), pending(&house)), (vec![], 0));
 }
 
 #[test]
-fn the_file_of_one_that_has_failed_is_dropped_when_nobody_needs_it() {
+fn the_file_of_a_failed_one_is_dropped_when_it_is_no_longer_needed() {
     let mut house = running(vec![watched("lamp", 30)]);
     house.way.fails = true;
     house.advance(secs(35));
@@ -395,8 +395,8 @@ fn all_matters_of_a_device_are_one_message() {
     assert_eq!(house.count(AlertKind::AgentFailed), 1);
     house.way.fails = false;
     house.advance(secs(900));
-    assert_eq!(told(&house)[0], "box: agent-failed");
-    let it = &house.way.told[0];
+    assert_eq!(notified(&house)[0], "box: agent-failed");
+    let it = &house.way.notified[0];
     assert_eq!(it.message.lines().count(), 2, "{}", it.message);
     assert_eq!(it.priority, Priority::Error);
     assert!(it.unit.is_some() && it.account.is_some());
@@ -414,26 +414,26 @@ fn a_blip_of_the_broker_is_no_news() {
     house.advance(secs(59));
     house.connect_watch();
     house.advance(secs(600));
-    assert_eq!(told(&house), [""; 0]);
+    assert_eq!(notified(&house), [""; 0]);
     lose_broker(&mut house);
     house.advance(secs(60));
-    assert_eq!(told(&house), ["broker-lost: broker-lost"]);
-    assert!(!house.way.told[0].message.contains("late"), "{}", house.way.told[0].message);
+    assert_eq!(notified(&house), ["broker-lost: broker-lost"]);
+    assert!(!house.way.notified[0].message.contains("late"), "{}", house.way.notified[0].message);
     house.connect_watch();
-    assert_eq!(told(&house)[1..], ["broker-back: broker-back"]);
+    assert_eq!(notified(&house)[1..], ["broker-back: broker-back"]);
 }
 
 #[test]
-fn the_return_of_a_broker_is_told_by_the_next_run_too() {
+fn the_return_of_a_broker_is_delivered_by_the_next_run_too() {
     let mut house = running(vec![watched("lamp", 0)]);
     lose_broker(&mut house);
     house.advance(secs(61));
     house.restart();
     house.power_up();
-    assert_eq!(told(&house), ["broker-lost: broker-lost", "broker-back: broker-back"]);
+    assert_eq!(notified(&house), ["broker-lost: broker-lost", "broker-back: broker-back"]);
     house.restart();
     house.power_up();
-    assert_eq!(told(&house).len(), 2, "a first connection is no news");
+    assert_eq!(notified(&house).len(), 2, "a first connection is no news");
 }
 
 #[test]
@@ -441,21 +441,25 @@ fn a_person_is_reminded_of_what_is_still_silent() {
     let mut house =
         running(vec![DeviceSpec { expire_repeat: Some(secs(3_600)), ..watched("lamp", 30) }]);
     house.advance(secs(2 * 3_600 + 31));
-    assert_eq!(told(&house), ["lamp: expired"; 3]);
+    assert_eq!(notified(&house), ["lamp: expired"; 3]);
     assert_eq!(house.count(AlertKind::Expired), 1, "the journal has it once");
-    assert!(house.way.told[2].message.starts_with("still so: "), "{}", house.way.told[2].message);
+    assert!(
+        house.way.notified[2].message.starts_with("still so: "),
+        "{}",
+        house.way.notified[2].message
+    );
     house.hear("home/lamp/x");
     house.advance(secs(20));
     house.hear("home/lamp/x");
-    assert_eq!(told(&house)[3..], ["lamp: recovered"]);
+    assert_eq!(notified(&house)[3..], ["lamp: recovered"]);
 }
 
 #[test]
-fn nobody_is_told_of_what_is_silenced_and_what_is_true_afterwards_is() {
+fn silenced_alerts_are_not_delivered_and_those_still_true_afterwards_are() {
     let mut house = running(vec![watched("lamp", 30), watched("bell", 30), watched("door", 30)]);
     house.happen(Event::Silenced { device: Some(device_name("lamp")), span: secs(7_200) });
     house.advance(secs(31));
-    assert_eq!(told(&house), ["bell: expired", "door: expired"]);
+    assert_eq!(notified(&house), ["bell: expired", "door: expired"]);
     assert_eq!(house.count(AlertKind::Expired), 3);
     assert_eq!(house.published("expire/lamp").len(), 1);
     let view = house.monitor.view(&device_name("lamp")).unwrap();
@@ -463,36 +467,36 @@ fn nobody_is_told_of_what_is_silenced_and_what_is_true_afterwards_is() {
     house.restart();
     house.power_up();
     house.advance(secs(7_000));
-    assert_eq!(told(&house).len(), 2);
+    assert_eq!(notified(&house).len(), 2);
     house.advance(secs(200));
-    assert_eq!(told(&house)[2..], ["lamp: expired"]);
+    assert_eq!(notified(&house)[2..], ["lamp: expired"]);
     assert_eq!(house.monitor.view(&device_name("lamp")).unwrap().silenced_until, None);
     assert_eq!((house.count(AlertKind::Silenced), house.count(AlertKind::Unsilenced)), (1, 1));
 }
 
 #[test]
-fn what_came_and_went_in_a_silence_of_everything_is_not_told() {
+fn what_came_and_went_while_everything_was_silenced_is_not_delivered() {
     let mut house = running(vec![watched("lamp", 30)]);
     house.happen(Event::Silenced { device: None, span: secs(7_200) });
     house.advance(secs(31));
     house.hear("home/lamp/x");
     lose_broker(&mut house);
     house.advance(secs(100));
-    assert_eq!(told(&house), [""; 0]);
+    assert_eq!(notified(&house), [""; 0]);
     house.happen(Event::Unsilenced { device: None });
-    assert_eq!(told(&house), ["broker-lost: broker-lost"]);
+    assert_eq!(notified(&house), ["broker-lost: broker-lost"]);
 }
 
 #[test]
 fn a_test_goes_the_whole_way_and_says_what_came_of_it() {
     let mut house = running(vec![watched("lamp", 0)]);
     house.happen(Event::NotificationTested { device: None });
-    assert_eq!(told(&house), ["test: test"]);
+    assert_eq!(notified(&house), ["test: test"]);
     assert!(!house.monitor.is_testing_notification());
     assert_eq!(house.monitor.failure_of_test(), None);
     house.way.fails = true;
     house.happen(Event::NotificationTested { device: Some(device_name("lamp")) });
     assert_eq!(house.monitor.failure_of_test(), Some("notify@.service is down"));
     let summary = house.monitor.summary().notifications;
-    assert_eq!((summary.last_told, summary.pending), (Some(false), 0));
+    assert_eq!((summary.last_delivered, summary.pending), (Some(false), 0));
 }

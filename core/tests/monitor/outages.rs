@@ -44,7 +44,7 @@ fn subscriptions_that_are_not_acknowledged_do_not_count() {
 }
 
 #[test]
-fn a_monitor_that_never_connects_lets_nobody_expire() {
+fn a_monitor_that_never_connects_lets_no_device_expire() {
     let mut house = House::dark(vec![watched("lamp", 30)]);
     house.open_store();
     house.advance(secs(3000));
@@ -87,7 +87,11 @@ fn three_graces_at_most_in_a_row() {
     flap(&mut house, 4, secs(59));
     house.expect_silence_on("expire/lamp");
     house.advance(secs(5));
-    assert_eq!(expiry(&house, "lamp").len(), 1, "a flapping broker hides nobody for ever");
+    assert_eq!(
+        expiry(&house, "lamp").len(),
+        1,
+        "a flapping broker does not hide a device for ever"
+    );
 }
 
 #[test]
@@ -103,7 +107,7 @@ fn a_contact_gives_new_graces() {
 }
 
 #[test]
-fn a_broker_that_flaps_each_second_hides_nobody_for_ever() {
+fn a_broker_that_flaps_each_second_hides_no_device_for_ever() {
     let mut house = House::running(vec![watched("lamp", 60)]);
     house.hear("home/lamp/x");
     // 60 s of its own and three graces of 60 s, on watched time.
@@ -159,7 +163,7 @@ fn when_the_broker_fell_silent_nothing_since_its_last_packet_counts() {
 }
 
 #[test]
-fn each_loss_is_told_with_its_kind_and_the_return_too() {
+fn each_loss_is_reported_with_its_kind_and_so_is_the_return() {
     for (reason, kind) in [
         (LossReason::Other("connection refused".into()), AlertKind::BrokerLost),
         (
@@ -184,7 +188,7 @@ fn each_loss_is_told_with_its_kind_and_the_return_too() {
 }
 
 #[test]
-fn two_programs_with_one_clientid_are_told_once_however_long_they_go_on() {
+fn two_programs_with_one_clientid_are_reported_once_however_long_they_go_on() {
     let mut house = House::running(vec![watched("lamp", 30)]);
     house.turn_the_page();
     for _ in 0..5 {
@@ -198,7 +202,7 @@ fn two_programs_with_one_clientid_are_told_once_however_long_they_go_on() {
     house.advance(secs(60));
     assert_eq!(house.count(AlertKind::BrokerBack), 1);
     house.lose(Connection::Watch, LossReason::TakenOver);
-    assert_eq!(house.count(AlertKind::ClientIdTaken), 2, "a new episode is told again");
+    assert_eq!(house.count(AlertKind::ClientIdTaken), 2, "a new episode is reported again");
 }
 
 #[test]
@@ -227,7 +231,7 @@ fn a_device_whose_filter_the_broker_refused_does_not_expire() {
 }
 
 #[test]
-fn a_refusal_is_told_once_also_across_reconnections() {
+fn a_refusal_is_reported_once_also_across_reconnections() {
     let mut house = House::dark(vec![watched("lamp", 30)]);
     house.broker.refused.insert(filter("home/lamp/#"));
     house.power_up();

@@ -37,7 +37,7 @@ fn a_pause_ends_by_itself_and_at_its_time() {
     assert_eq!(house.monitor.view(&device_name("box")).unwrap().disabled_until, None);
 }
 
-/// A pause is no choice for good: afterwards the file decides, as before.
+/// A pause is not a permanent choice: afterwards the file decides, as before.
 #[test]
 fn after_a_pause_the_section_decides_again() {
     let disabled = || DeviceSpec { enabled: false, ..agent("box", 30) };
@@ -211,7 +211,7 @@ fn a_stop_is_done_when_nothing_is_left_of_the_unit() {
 }
 
 #[test]
-fn nobody_waits_for_a_systemd_that_is_away() {
+fn orders_do_not_wait_for_a_systemd_that_is_away() {
     let mut house = House::running(vec![agent("box", 30)]);
     house.happen(Event::ManagerLost { reason: "the bus is away".to_owned() });
     house.happen(Event::Disabled { device: device_name("box") });

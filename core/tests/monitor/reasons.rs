@@ -45,7 +45,7 @@ fn an_agent_whose_process_lives_in_silence_hangs() {
 }
 
 #[test]
-fn an_agent_of_which_systemd_tells_nothing_is_silent() {
+fn an_agent_of_which_systemd_reports_nothing_is_silent() {
     let mut house = House::dark(vec![agent("box", 30)]);
     house.open_store();
     house.connect_watch();

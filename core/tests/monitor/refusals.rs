@@ -17,8 +17,8 @@ fn one_alert_for_each_root_and_reason_until_one_is_taken() {
     let mut house = House::running(vec![watched("a", 10), watched("b", 10)]);
     house.broker.denied.insert(filter("home/monitoring/expire/#"));
     house.advance(secs(11));
-    let told = messages(&house, AlertKind::PublishRefused);
-    let [message] = told.as_slice() else { panic!("one alert is wanted: {told:?}") };
+    let raised = messages(&house, AlertKind::PublishRefused);
+    let [message] = raised.as_slice() else { panic!("one alert is wanted: {raised:?}") };
     for part in ["`home/monitoring/expire`", "`home/monitoring/expire/a`", "not authorized"] {
         assert!(message.contains(part), "{message}");
     }
@@ -39,8 +39,8 @@ fn one_alert_for_each_root_and_reason_until_one_is_taken() {
 
     house.happen(Event::PublishAccepted { topic: at.clone() });
     house.happen(Event::PublishAccepted { topic: at.clone() });
-    let told = messages(&house, AlertKind::PublishAccepted);
-    let [message] = told.as_slice() else { panic!("one end is wanted: {told:?}") };
+    let raised = messages(&house, AlertKind::PublishAccepted);
+    let [message] = raised.as_slice() else { panic!("one end is wanted: {raised:?}") };
     assert!(message.contains("`home/monitoring/expire`"), "{message}");
     let reason = "not authorized".to_owned();
     house.happen(Event::PublishRefused { topic: at, reason, token: None });
@@ -48,7 +48,7 @@ fn one_alert_for_each_root_and_reason_until_one_is_taken() {
 }
 
 #[test]
-fn a_neighbour_that_is_taken_does_not_end_what_is_told_of_a_foreign_topic() {
+fn a_neighbour_that_is_taken_does_not_end_the_alert_of_a_foreign_topic() {
     let mut house = House::running(vec![stateful("lamp")]);
     let refused = |house: &mut House| {
         let reason = "not authorized".to_owned();
@@ -81,8 +81,8 @@ fn what_was_refused_was_not_restored() {
         }
         house.broker.denied = [filter("home/lamp/states/b")].into();
         house.hear("home/lamp/hello");
-        let told = messages(&house, AlertKind::Restored);
-        assert_eq!(told, ["restored 1 state of `lamp`"]);
+        let raised = messages(&house, AlertKind::Restored);
+        assert_eq!(raised, ["restored 1 state of `lamp`"]);
         house.broker.denied.clear();
         house.hear("home/lamp/hello");
         assert_eq!(messages(&house, AlertKind::Restored)[1], "restored 2 states of `lamp`");
@@ -116,7 +116,7 @@ fn a_refused_restore_holds_nothing_up() {
     house.hear("home/lamp/hello");
     house.hear("home/pump/hello");
     assert_eq!(messages(&house, AlertKind::Restored), ["restored 5 states of `pump`"]);
-    // A value that is newer than a refused one is nobody's echo.
+    // A value that is newer than a refused one is not an echo.
     house.state("home/lamp/states/0", "off");
     house.turn_the_page();
     house.broker.denied.clear();
@@ -144,8 +144,8 @@ fn in_3_1_1_a_marker_that_does_not_come_back_tells_it() {
     house.recorded(A, "on");
     house.power_up();
     house.advance(secs(60));
-    let told = messages(&house, AlertKind::PublishRefused);
-    let [message] = told.as_slice() else { panic!("one alert is wanted: {told:?}") };
+    let raised = messages(&house, AlertKind::PublishRefused);
+    let [message] = raised.as_slice() else { panic!("one alert is wanted: {raised:?}") };
     assert!(message.contains("`home/monitoring/marker/iotmonitor/2`"), "{message}");
     house.hear("home/lamp/hello");
     assert_eq!(house.restored().len(), 2, "it is tried all the same");
@@ -177,12 +177,12 @@ fn a_marker_that_is_late_in_a_lively_house_is_not_missing() {
 }
 
 #[test]
-fn what_the_broker_lacks_is_told_once() {
+fn what_the_broker_lacks_is_reported_once() {
     let mut house = House::running(vec![watched("lamp", 10)]);
     for what in ["", "retained messages", "retained messages", ""] {
         house.happen(Event::BrokerLacks { what: what.to_owned() });
     }
-    let told = messages(&house, AlertKind::BrokerLimited);
-    let [message] = told.as_slice() else { panic!("one alert is wanted: {told:?}") };
+    let raised = messages(&house, AlertKind::BrokerLimited);
+    let [message] = raised.as_slice() else { panic!("one alert is wanted: {raised:?}") };
     assert!(message.contains("retained messages"), "{message}");
 }

@@ -46,7 +46,7 @@ fn a_new_device_has_its_full_timeout_from_the_reload() {
 }
 
 #[test]
-fn an_expired_device_stays_expired_and_is_not_told_again() {
+fn an_expired_device_stays_expired_and_is_not_reported_again() {
     let mut house = House::running(vec![watched("lamp", 30), watched("pump", 3000)]);
     house.advance(secs(40));
     house.turn_the_page();
@@ -69,7 +69,7 @@ fn one_that_is_no_longer_watched_is_no_longer_expired() {
 }
 
 #[test]
-fn a_reload_during_the_round_trip_neither_loses_nor_confuses_anybody() {
+fn a_reload_during_the_round_trip_neither_loses_nor_confuses_a_device() {
     let mut house = House::running(vec![watched("lamp", 30), watched("pump", 300)]);
     house.broker.acknowledges = false;
     house.advance(secs(31));

@@ -30,8 +30,8 @@ fn says(house: &mut House, payload: &str, retain: bool) {
     if retain {
         house.broker.retained.insert(topic(A), at.clone());
     }
-    let tells = house.broker.protocol == Protocol::V5;
-    house.state_message(Message { retain: retain && tells, ..at });
+    let shows_retain = house.broker.protocol == Protocol::V5;
+    house.state_message(Message { retain: retain && shows_retain, ..at });
     house.advance(secs(1));
 }
 
@@ -291,7 +291,7 @@ fn a_store_that_was_put_aside_before_the_connection_learns_with_it() {
     assert_eq!(recorded(&house), "on");
 }
 
-/// No marker comes back there, so nothing tells what was queued from what is retained.
+/// No marker comes back there, so what was queued cannot be distinguished from what is retained.
 #[test]
 fn a_replay_is_one_too_where_the_broker_is_known_to_refuse_the_markers() {
     let mut house = settled(Protocol::V5);

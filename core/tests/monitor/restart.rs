@@ -112,7 +112,11 @@ fn graces_are_counted_across_restarts() {
         house.power_up();
     }
     house.advance(secs(2));
-    assert_eq!(expiry(&house, "lamp").len(), 1, "a monitor that flaps hides nobody for ever");
+    assert_eq!(
+        expiry(&house, "lamp").len(),
+        1,
+        "a monitor that flaps does not hide a device for ever"
+    );
 }
 
 #[test]
@@ -167,7 +171,7 @@ fn a_device_never_seen_that_leaves_has_its_status_cleared_too() {
 }
 
 #[test]
-fn a_store_that_opens_late_still_tells_who_is_expired() {
+fn a_store_that_opens_late_still_restores_expired_devices() {
     let mut house = House::running(vec![watched("lamp", 30), watched("pump", 30)]);
     house.hear("home/lamp/x");
     house.hear("home/pump/x");

@@ -44,11 +44,11 @@ fn silences_are_learned_with_any_timeout_and_survive_a_restart() {
     speak(&mut house, 10, 600);
     house.hear("home/lamp/x");
     house.hear("home/lamp/y");
-    let told = learned(&house);
-    assert_eq!((told.intervals, told.usual, told.longest), (60, secs(10), secs(10)));
+    let before = learned(&house);
+    assert_eq!((before.intervals, before.usual, before.longest), (60, secs(10), secs(10)));
     house.restart();
     house.power_up();
-    assert_eq!(learned(&house), told);
+    assert_eq!(learned(&house), before);
     house.advance(secs(40));
     house.hear("home/lamp/x");
     assert_eq!((learned(&house).intervals, learned(&house).longest), (61, secs(40)));
@@ -104,7 +104,7 @@ fn what_is_learned_in_a_day_is_in_force() {
 }
 
 #[test]
-fn nobody_is_alarmed_for_being_known_better() {
+fn a_shorter_learned_timeout_raises_no_alarm_by_itself() {
     let mut house = House::running(vec![auto()]);
     house.hear("home/lamp/x");
     house.advance(secs(1_500));

@@ -260,7 +260,7 @@ fn a_taken_state_client_id_is_named() {
 }
 
 #[test]
-fn a_refused_state_filter_is_told_once() {
+fn a_refused_state_filter_is_reported_once() {
     let mut house = House::dark(vec![stateful("lamp")]);
     house.broker.refused.insert(filter("home/lamp/states/#"));
     house.power_up();

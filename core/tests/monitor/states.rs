@@ -173,7 +173,7 @@ fn an_import_is_recorded_where_nothing_newer_is_and_is_not_published() {
 }
 
 #[test]
-fn topics_are_told_apart() {
+fn topics_are_distinguished() {
     let house = House::running(vec![stateful("lamp"), watched("bell", 30)]);
     assert!(house.monitor.records_topic(&topic(A)));
     assert!(!house.monitor.records_topic(&topic("home/bell/x")));

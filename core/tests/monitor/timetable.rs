@@ -1,6 +1,6 @@
 //! A house in simulated time: one monitor, a broker, a store and a service manager around it.
 //!
-//! All three answer as well-behaved ones do, at once; each can be told not to, and what it then
+//! All three answer as well-behaved ones do, at once; each can be set not to, and what it then
 //! owes can be delivered by hand. Time moves by [`House::advance`] alone, from one deadline of the
 //! monitor to the next, so whatever the monitor does carries its exact time.
 
@@ -86,7 +86,7 @@ pub struct Broker {
     pub denied: BTreeSet<TopicFilter>,
     /// What it sends to the state connection with each subscription.
     pub retained: BTreeMap<TopicName, Message>,
-    /// What it takes and passes on to nobody.
+    /// Messages that it takes and does not pass on.
     pub lost: BTreeSet<TopicFilter>,
     /// Whether publications that are taken are reported.
     pub reports_accepted: bool,
@@ -125,7 +125,7 @@ pub struct Way {
     /// One that fails alone.
     pub broken: Option<UnitTemplate>,
     /// What people have heard.
-    pub told: Vec<Notification>,
+    pub notified: Vec<Notification>,
 }
 
 impl Way {
@@ -134,7 +134,7 @@ impl Way {
         let outcome = if self.fails || is_broken {
             JobOutcome::Failed(format!("{} is down", notification.template))
         } else {
-            self.told.push(notification.clone());
+            self.notified.push(notification.clone());
             JobOutcome::Done
         };
         self.answers
@@ -183,7 +183,7 @@ impl House {
             broker: Broker::new(),
             store: Store { chunk: 100, ..Store::default() },
             manager: Manager { units: BTreeMap::new(), answers: true, fails: None, runs: 0 },
-            way: Way { answers: true, fails: false, broken: None, told: Vec::new() },
+            way: Way { answers: true, fails: false, broken: None, notified: Vec::new() },
             queue: VecDeque::new(),
             deliveries: 0,
         }
@@ -586,7 +586,7 @@ impl Store {
     fn change(&mut self, change: &StateChange, keep_newer: bool) -> bool {
         match change {
             StateChange::Nothing => false,
-            StateChange::Put(record) | StateChange::PutUntold(record) => {
+            StateChange::Put(record) | StateChange::PutUnflagged(record) => {
                 let recorded = self.states.get(&record.topic);
                 if keep_newer && recorded.is_some_and(|old| old.time > record.time) {
                     return false;
@@ -595,7 +595,7 @@ impl Store {
                 let retained = match change {
                     StateChange::Put(_) if record.retain => Retained::own(),
                     StateChange::Put(_) => self.retained(&record.topic).replaced(before),
-                    _ => self.retained(&record.topic).replaced_untold(before, &record.payload),
+                    _ => self.retained(&record.topic).replaced_unflagged(before, &record.payload),
                 };
                 self.put(record.clone(), retained);
                 true
@@ -659,7 +659,7 @@ impl Manager {
         ]
     }
 
-    /// A new process in the unit, whoever started it.
+    /// A new process in the unit, however it was started.
     pub fn run(&mut self, unit: &UnitName, definition: &str) -> UnitReport {
         self.runs += 1;
         let report = UnitReport {

@@ -1,4 +1,4 @@
-//! A gateway and what is behind it: one alert, whoever's deadline passes first.
+//! A gateway and the devices behind it: one alert, in whatever order their deadlines pass.
 
 use super::expect::{agent, agent_running, device, device_name, watched};
 use super::timetable::{House, millis, secs, topic};
@@ -48,7 +48,7 @@ fn alerted(house: &House, kind: AlertKind) -> Vec<String> {
 }
 
 #[test]
-fn who_falls_silent_after_its_gateway_is_counted_there_and_not_alarmed() {
+fn a_device_silent_after_its_gateway_is_counted_there_and_raises_no_alert() {
     let mut house = house(30, 60);
     let start = house.mono;
     house.advance(secs(100));
@@ -64,7 +64,7 @@ fn who_falls_silent_after_its_gateway_is_counted_there_and_not_alarmed() {
 }
 
 #[test]
-fn who_falls_silent_before_its_gateway_waits_for_what_becomes_of_that() {
+fn a_device_silent_before_its_gateway_waits_for_the_state_of_the_gateway() {
     let mut house = house(90, 30);
     let start = house.mono;
     house.advance(secs(31));
@@ -98,7 +98,7 @@ fn the_gateways_next_word_shows_that_the_silence_is_ones_own() {
     house.hear("home/gateway/x");
     house.advance(secs(80));
     assert_eq!(house.count(AlertKind::Expired), 1, "once");
-    // It was told, so its return is told too; and what the gateway does later changes nothing.
+    // Its alert was sent, so its return is reported too; what the gateway does later changes nothing.
     house.advance(secs(20));
     assert_eq!(alerted(&house, AlertKind::Expired), ["lamp", "gateway"]);
     expect_shown(&house, "lamp", "expired", "silent");
@@ -128,7 +128,7 @@ fn an_alert_waits_no_longer_than_five_minutes() {
 }
 
 #[test]
-fn who_is_heard_while_its_alert_waits_was_silent_for_itself() {
+fn a_device_heard_while_its_alert_waits_was_silent_by_itself() {
     let mut house = house(90, 30);
     house.advance(secs(40));
     house.hear("home/lamp/x");
@@ -138,7 +138,7 @@ fn who_is_heard_while_its_alert_waits_was_silent_for_itself() {
 }
 
 #[test]
-fn who_was_heard_while_its_alert_waited_is_watched_as_before() {
+fn a_device_heard_while_its_alert_waited_is_watched_as_before() {
     let mut house = house(300, 30);
     house.advance(secs(40));
     house.hear("home/lamp/x");
@@ -149,7 +149,7 @@ fn who_was_heard_while_its_alert_waited_is_watched_as_before() {
 }
 
 #[test]
-fn a_grace_after_an_outage_is_for_who_waits_too() {
+fn a_grace_after_an_outage_covers_waiting_devices_too() {
     let mut house = house(30, 60);
     house.advance(secs(100));
     house.hear("home/gateway/x");
@@ -265,7 +265,7 @@ fn a_gateway_that_dies_is_one_alert_at_any_pace() {
 }
 
 #[test]
-fn who_follows_its_gateway_says_nothing() {
+fn a_device_that_follows_its_gateway_raises_no_alert() {
     let mut house = house(30, 60);
     house.advance(secs(100));
     house.hear("home/gateway/x");
@@ -294,7 +294,7 @@ fn a_living_device_is_given_the_gateways_absence_too() {
 }
 
 #[test]
-fn a_gateway_that_comes_and_goes_hides_nobody_for_ever() {
+fn a_gateway_that_comes_and_goes_hides_no_device_for_ever() {
     let mut house = house(30, 60);
     let mut alarmed = None;
     for round in 0..20 {
@@ -446,7 +446,7 @@ fn a_device_taken_out_of_the_monitoring_ends_its_episode() {
 }
 
 #[test]
-fn a_restart_goes_on_with_what_was_told_and_what_was_not() {
+fn a_restart_continues_with_sent_and_unsent_alerts() {
     for crash in [false, true] {
         let mut house = house(30, 60);
         house.advance(secs(100));

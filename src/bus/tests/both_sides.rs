@@ -134,7 +134,7 @@ async fn instances_do_not_hear_each_other() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_ends_says_so_to_who_waits() {
+async fn a_daemon_that_ends_answers_waiting_callers() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
     let mut requests = offer(&bus.address, "iotmonitor");
     on_the_bus(&bus.address, "iotmonitor").await;
@@ -189,7 +189,7 @@ async fn grab(address: &str, client_id: &str) -> (Connection, RequestNameReply) 
 }
 
 #[tokio::test]
-async fn nobody_takes_the_name_away() {
+async fn no_other_process_takes_the_name_away() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
     let mut requests = offer(&bus.address, "iotmonitor");
     on_the_bus(&bus.address, "iotmonitor").await;
@@ -224,7 +224,7 @@ async fn a_claim_waits_for_no_bus() {
 
 /// The bus was away at the start, and another process was faster when it came back.
 #[tokio::test]
-async fn a_name_found_taken_later_is_told_once_and_taken_when_it_is_free() {
+async fn a_name_found_taken_later_is_reported_once_and_taken_when_it_is_free() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
     let (other, _) = grab(&bus.address, "iotmonitor").await;
     let (mut requests, mut events, _handle) = offer_at(&bus.address, "iotmonitor", None);
@@ -252,7 +252,7 @@ async fn calls_before_the_daemon_has_started_are_answered_when_it_has() {
     };
     let outcome = tokio::select! {
         outcome = caller => outcome,
-        _ = daemon => unreachable!("nobody else calls"),
+        _ = daemon => unreachable!("there is no other caller"),
     };
     assert_eq!(outcome, Ok(()));
 }

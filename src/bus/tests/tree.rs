@@ -24,7 +24,11 @@ const SUMMARY: Summary = Summary {
     agents: 1,
     agents_running: 1,
     store_fails: false,
-    notifications: NotificationsSummary { pending: 2, last_told: Some(false), silenced: false },
+    notifications: NotificationsSummary {
+        pending: 2,
+        last_delivered: Some(false),
+        silenced: false,
+    },
 };
 
 fn view(name: &str) -> DeviceView {

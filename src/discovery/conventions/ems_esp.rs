@@ -30,7 +30,7 @@ impl Ecosystem for EmsEsp {
         Some(match rest {
             "status" => Claim::of(root, TopicRole::Availability),
             "heartbeat" => Claim::of(root, TopicRole::Telemetry),
-            "info" | "response" | "restart" => Claim::nobody(),
+            "info" | "response" | "restart" => Claim::of_no_device(),
             _ if what.ends_with("_data") => Claim::of(&thing, TopicRole::Telemetry).behind(root),
             _ if what == "system" || what == "command" => Claim::of(root, TopicRole::Request),
             _ => Claim::of(&thing, TopicRole::Request).behind(root),

@@ -18,7 +18,7 @@ impl Ecosystem for EspResense {
     }
 
     fn claim(&self, root: &str, rest: &str, _facts: Facts<'_>) -> Option<Claim> {
-        let Some(below) = rest.strip_prefix("rooms/") else { return Some(Claim::nobody()) };
+        let Some(below) = rest.strip_prefix("rooms/") else { return Some(Claim::of_no_device()) };
         let (room, what) = below.split_once('/').unwrap_or((below, ""));
         let role = match (what, last(what)) {
             ("status", _) => TopicRole::Availability,

@@ -29,7 +29,7 @@ impl Ecosystem for Frigate {
                 Claim::of(&camera, TopicRole::Availability).behind(root)
             }
             // Frigate publishes for its cameras, even for one that is gone.
-            _ => Claim::nobody(),
+            _ => Claim::of_no_device(),
         })
     }
 

@@ -142,9 +142,9 @@ impl Described {
             return Vec::new();
         }
         let Ok(Value::Object(entity)) = serde_json::from_slice(payload) else { return Vec::new() };
-        let told = get(&entity, "dev", "device").and_then(Value::as_object);
-        let key = told.and_then(identity).unwrap_or_else(|| node(topic));
-        self.introduce(&key, topic, told, &entity);
+        let about_device = get(&entity, "dev", "device").and_then(Value::as_object);
+        let key = about_device.and_then(identity).unwrap_or_else(|| node(topic));
+        self.introduce(&key, topic, about_device, &entity);
         let mut named = Vec::new();
         let component = topic.split('/').nth(1).unwrap_or_default();
         topics_of(&entity, component, "", &mut named);
@@ -159,7 +159,7 @@ impl Described {
         &mut self,
         key: &str,
         topic: &str,
-        told: Option<&Map<String, Value>>,
+        about_device: Option<&Map<String, Value>>,
         entity: &Map<String, Value>,
     ) {
         if !self.devices.contains_key(key) && !self.has_room_for(key.len() + 2 * LONGEST_NAME) {
@@ -167,7 +167,9 @@ impl Described {
         }
         let about = self.devices.entry(key.to_owned()).or_default();
         let text = |short, long| {
-            let text = told.and_then(|told| get(told, short, long)).and_then(Value::as_str);
+            let text = about_device
+                .and_then(|about_device| get(about_device, short, long))
+                .and_then(Value::as_str);
             text.map(|text| text.chars().take(LONGEST_NAME).collect::<String>())
         };
         if about.name.is_empty() {
@@ -179,10 +181,11 @@ impl Described {
         about.expires_after = about.expires_after.max(expires_after(entity));
         let keys = [("pl_not_avail", "payload_not_available"), ("pl_avail", "payload_available")];
         for ((word, (short, long)), means) in about.words.iter_mut().zip(keys).zip([false, true]) {
-            let told = get(entity, short, long).and_then(Value::as_str).map(str::trim);
-            let told = told.filter(|told| !told.is_empty() && told.len() <= LONGEST_NAME);
-            let unknown =
-                told.filter(|told| availability_words::says(told.as_bytes()) != Some(means));
+            let payload = get(entity, short, long).and_then(Value::as_str).map(str::trim);
+            let payload =
+                payload.filter(|payload| !payload.is_empty() && payload.len() <= LONGEST_NAME);
+            let unknown = payload
+                .filter(|payload| availability_words::says(payload.as_bytes()) != Some(means));
             *word = word.take().or_else(|| unknown.map(str::to_owned));
         }
         // One payload cannot mean both.
@@ -274,14 +277,14 @@ fn expires_after(entity: &Map<String, Value>) -> Option<Duration> {
 }
 
 /// Returns the first identifier, or the first connection.
-fn identity(told: &Map<String, Value>) -> Option<String> {
+fn identity(about_device: &Map<String, Value>) -> Option<String> {
     let first = |value: &Value| match value {
         Value::Array(values) => values.first().and_then(Value::as_str).map(str::to_owned),
         value => value.as_str().map(str::to_owned),
     };
-    let identifier = get(told, "ids", "identifiers").and_then(first);
+    let identifier = get(about_device, "ids", "identifiers").and_then(first);
     identifier.or_else(|| {
-        let connections = get(told, "cns", "connections")?.as_array()?;
+        let connections = get(about_device, "cns", "connections")?.as_array()?;
         let pair: Vec<&str> =
             connections.first()?.as_array()?.iter().filter_map(Value::as_str).collect();
         (!pair.is_empty()).then(|| pair.join("-"))

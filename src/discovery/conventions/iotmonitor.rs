@@ -24,6 +24,6 @@ impl Ecosystem for Iotmonitor {
     }
 
     fn claim(&self, _root: &str, _rest: &str, _facts: Facts<'_>) -> Option<Claim> {
-        Some(Claim::nobody())
+        Some(Claim::of_no_device())
     }
 }

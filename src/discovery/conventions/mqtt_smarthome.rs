@@ -40,7 +40,7 @@ impl Ecosystem for MqttSmarthome {
                     TopicRole::Telemetry
                 }
             }
-            _ => return Some(Claim::nobody()),
+            _ => return Some(Claim::of_no_device()),
         };
         Some(Claim::new(format!("{root}/status/{item}"), item, role).behind(root))
     }

@@ -22,7 +22,7 @@ impl Ecosystem for RingMqtt {
     fn claim(&self, root: &str, rest: &str, _facts: Facts<'_>) -> Option<Claim> {
         let levels: Vec<&str> = rest.split('/').collect();
         let [location, kind, device, what @ ..] = levels.as_slice() else {
-            return Some(Claim::nobody());
+            return Some(Claim::of_no_device());
         };
         let role = match (what, last(rest)) {
             (["status"], _) => TopicRole::Availability,

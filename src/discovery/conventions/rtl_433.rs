@@ -34,7 +34,7 @@ impl Ecosystem for Rtl433 {
             return Some(match rest {
                 "availability" => Claim::new(root, receiver, TopicRole::Availability),
                 "events" | "states" => Claim::new(root, receiver, TopicRole::Telemetry),
-                _ => Claim::nobody(),
+                _ => Claim::of_no_device(),
             });
         };
         let levels: Vec<&str> = below.split('/').collect();

@@ -22,7 +22,7 @@ impl Ecosystem for SparkplugB {
     fn claim(&self, root: &str, rest: &str, _facts: Facts<'_>) -> Option<Claim> {
         let levels: Vec<&str> = rest.split('/').collect();
         let [group, kind, node, device @ ..] = levels.as_slice() else {
-            return Some(Claim::nobody());
+            return Some(Claim::of_no_device());
         };
         let role = match *kind {
             "NBIRTH" | "DBIRTH" | "NDATA" | "DDATA" => TopicRole::Telemetry,

@@ -42,7 +42,7 @@ impl Ecosystem for Wled {
 
     fn claim(&self, root: &str, rest: &str, _facts: Facts<'_>) -> Option<Claim> {
         if last(root) == GROUP {
-            return Some(Claim::nobody());
+            return Some(Claim::of_no_device());
         }
         let role = match rest {
             "status" => TopicRole::Availability,

@@ -127,7 +127,7 @@ impl Ecosystem for Zigbee2Mqtt {
         let listed = facts.roster.name(base, rest);
         // This is a group, or a name that a complete list has neither as a device nor as a group.
         if listed.map_or(facts.roster.lists_devices(base), |(_, listed)| listed.is_group) {
-            return Some(Claim::nobody());
+            return Some(Claim::of_no_device());
         }
         let name = listed.map_or_else(|| unlisted(rest), |(name, _)| name);
         let device = format!("{base}/{name}");

@@ -58,7 +58,7 @@ impl Ecosystem for ZwaveJsUi {
             return Some(Claim::new(gateway, last(root), role));
         }
         if rest.starts_with('_') {
-            return Some(Claim::nobody());
+            return Some(Claim::of_no_device());
         }
         let levels: Vec<&str> = rest.split('/').collect();
         let end = (1..levels.len()).find(|&at| {

@@ -1,20 +1,20 @@
-// Fills the page and keeps it true: what changes comes as an event, and everything is asked for anew
-// when the connection stands again or something was missed. Contacts that change no state come with no
-// event; they are asked for from time to time while somebody looks.
+// Fills the page and keeps it current. Changes arrive as events, and everything is requested anew when
+// the connection is back or events were missed. Contacts that change no state cause no event; they are
+// requested from time to time while the page is visible.
 "use strict";
 
 const CONTACTS_MS = 10_000; // how often contacts are asked for …
 const FLEET_CONTACTS_MS = 60_000; // … and of a fleet
 const FLEET = 1_000;
 const SHOWN = 500; // rows of a table; more are found by name
-const RETRY_MS = 5_000; // where there is no room for one more who looks on
+const RETRY_MS = 5_000; // after the server has refused another stream
 const DAY_S = 24 * 3600;
 
 const devices = new Map();
 let alerts = [];
 let status = null;
 let connected = false;
-let told = { at: 0 }; // the figures that came last as an event, and when
+let latest = { at: 0 }; // the figures that came last as an event, and when
 let clockAhead = 0; // how far the monitor's clock is ahead of this one, in seconds
 
 const $ = (selector) => document.querySelector(selector);
@@ -161,7 +161,7 @@ function verdict(all) {
   const alarms = all.filter((device) => rank(device) === 0).length;
   const text = alarms > 0 ? `${alarms} of ${all.length} in alarm` : "No alarm";
   if (status?.lastAlertTold === false) {
-    return [`${text}; the last alert reached nobody, ${status.alertsWaiting} wait`, "bad"];
+    return [`${text}; the last notification failed, ${status.alertsWaiting} pending`, "bad"];
   }
   return [status?.silenced ? `${text}; all alerts are silenced` : text, alarms > 0 ? "bad" : "good"];
 }
@@ -224,7 +224,7 @@ async function ask(path) {
 async function askForFigures() {
   const asked = Date.now();
   const answer = await ask("/api/v1/status");
-  status = { ...answer, ...(told.at >= asked ? told.figures : {}) };
+  status = { ...answer, ...(latest.at >= asked ? latest.figures : {}) };
 }
 
 async function askForAlerts() {
@@ -245,7 +245,7 @@ async function askForDevices() {
   }
 }
 
-const changed = new Map(); // when an event last told of a device
+const changed = new Map(); // when an event last reported a device
 let asking = null;
 let again = false;
 
@@ -280,8 +280,8 @@ function listen() {
   events.onerror = () => {
     connected = false;
     soon();
-    // The browser itself tries again, but not after a refusal: then there is no room for one more who
-    // looks on, and asking has to do.
+    // The browser itself reconnects, but not after a refusal, which means that the server has no room
+    // for another stream: the page polls instead.
     if (events.readyState === EventSource.CLOSED) {
       setTimeout(listen, RETRY_MS);
       askForAll();
@@ -294,8 +294,8 @@ function listen() {
     soon();
   });
   events.addEventListener("summary", (event) => {
-    told = { at: Date.now(), figures: JSON.parse(event.data) };
-    status = { ...status, ...told.figures };
+    latest = { at: Date.now(), figures: JSON.parse(event.data) };
+    status = { ...status, ...latest.figures };
     soon();
   });
   events.addEventListener("alert", (event) => {

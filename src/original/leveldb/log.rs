@@ -24,7 +24,7 @@ pub(super) struct Record {
 /// reading continues with the next block, since its length may be wrong.
 pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
     let mut open: Option<Record> = None;
-    let mut tell = |open: &mut Option<Record>, at: usize| {
+    let mut report = |open: &mut Option<Record>, at: usize| {
         take(Err(open.take().map_or(at as u64, |record| record.at)));
     };
     let mut done = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
             }
             let at = begin + block.len() - rest.len();
             let Some((kind, data, after)) = part(rest) else {
-                tell(&mut open, at);
+                report(&mut open, at);
                 rest = &[];
                 break;
             };
@@ -52,7 +52,7 @@ pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
                 (FULL | FIRST, before) => {
                     // The end of the open record is missing.
                     if before.is_some() {
-                        tell(&mut open, at);
+                        report(&mut open, at);
                     }
                     let record = Record { at: at as u64, data: data.to_vec() };
                     if kind == FULL {
@@ -62,15 +62,15 @@ pub(super) fn records(log: &[u8], mut take: impl FnMut(Result<Record, u64>)) {
                     }
                 }
                 // The beginning of the record is missing.
-                _ => tell(&mut open, at),
+                _ => report(&mut open, at),
             }
         }
         if rest.iter().any(|byte| *byte != 0) {
-            tell(&mut open, begin + block.len() - rest.len());
+            report(&mut open, begin + block.len() - rest.len());
         }
     }
     if open.is_some() {
-        tell(&mut open, log.len());
+        report(&mut open, log.len());
     }
     done.into_iter().for_each(|record| take(Ok(record)));
 }

@@ -1,6 +1,6 @@
 //! What is around the monitor in a schedule: a broker, a store, the passing of time.
 //!
-//! It tells the monitor what happens and the model what is true, and compares what both say.
+//! It reports events to the monitor and facts to the model, and compares the two.
 
 use super::Tally;
 use super::model::{Definition, Millis, Model, SAVING};
@@ -28,7 +28,7 @@ pub const BASE: &str = "home/monitoring";
 /// Wall clock at the start, Unix seconds.
 const START: u64 = 1_700_000_000;
 
-/// Two of the longest: one under way, and one for whoever became due meanwhile.
+/// Two of the longest: one under way, and one for devices that became due meanwhile.
 const ROUND_TRIPS: Millis = 6_000;
 
 /// A hold-up that is none.
@@ -50,7 +50,7 @@ pub struct World {
     /// The monitor waits for an acknowledgement of subscriptions.
     asked: bool,
     last_packet: Millis,
-    /// When somebody may have become due all of a sudden: after a hold-up, or by a reload.
+    /// When devices may have become due all of a sudden: after a hold-up, or by a reload.
     jumped_at: Millis,
     answers_after: Millis,
     /// When an answer is due, and when what it answers was sent.
@@ -67,10 +67,10 @@ pub struct World {
     /// Of the agent's unit.
     definition: String,
     runs: u32,
-    /// Told, and not yet judged.
+    /// Reported, and not yet judged.
     recovered: Vec<usize>,
     alarms: BTreeMap<usize, u64>,
-    /// Devices of which it was told that they flap, and nothing since.
+    /// Devices that were last reported as flapping.
     quiet: BTreeSet<usize>,
     /// What has just become known of devices, and is owed a word in the journal.
     owed: Vec<(AlertKind, usize)>,
@@ -161,9 +161,9 @@ impl World {
                 self.model.missed(ROUND_TRIPS)?;
             }
         }
-        let (told, expired) = (self.monitor.summary().expired, self.model.expired());
-        if told != expired {
-            return Err(format!("{expired} are expired, and the monitor says {told}"));
+        let (reported, expired) = (self.monitor.summary().expired, self.model.expired());
+        if reported != expired {
+            return Err(format!("{expired} are expired, and the monitor says {reported}"));
         }
         for device in self.definitions.keys() {
             let count = |of: &BTreeMap<usize, u64>| of.get(device).copied().unwrap_or(0);
@@ -227,14 +227,16 @@ impl World {
         }
     }
 
-    /// The monitor gets a message; it tells of a recovery if and only if there is one.
+    /// The monitor gets a message; it reports a recovery if and only if there is one.
     fn deliver(&mut self, device: usize, recovers: bool) {
         self.tally.messages += 1;
         self.last_packet = self.now;
         self.happen(Event::WatchMessage(self.message_of(device)));
-        let told = std::mem::take(&mut self.recovered);
-        if told != vec![device; usize::from(recovers)] {
-            self.wrong(format!("contact of {device}, recovers: {recovers}, told: {told:?}"));
+        let reported = std::mem::take(&mut self.recovered);
+        if reported != vec![device; usize::from(recovers)] {
+            self.wrong(format!(
+                "contact of {device}, recovers: {recovers}, reported: {reported:?}"
+            ));
         }
     }
 
@@ -528,7 +530,7 @@ impl World {
             | Action::RecordFormer { .. }
             | Action::ConnectFormer { .. }
             | Action::DisconnectFormer
-            // No device has a way by which people elsewhere are told.
+            // No device has an `alertUnit`.
             | Action::SendNotification(_)
             | Action::DropNotification { .. }
             | Action::StopFormerUnits { .. }
@@ -536,11 +538,11 @@ impl World {
         }
     }
 
-    /// A person is told.
+    /// An alert is raised.
     fn journal(&mut self, kind: AlertKind, device: usize) {
         match kind {
             AlertKind::Flapping if !self.quiet.insert(device) => {
-                self.wrong(format!("told twice that {device} flaps"));
+                self.wrong(format!("reported twice that {device} flaps"));
             }
             AlertKind::Flapping => {
                 self.owed.retain(|owed| *owed != (AlertKind::Expired, device));
@@ -572,7 +574,7 @@ impl World {
         }
     }
 
-    /// A new process in the agent's unit, whoever started it.
+    /// A new process in the agent's unit, however it was started.
     fn run_unit(&mut self, unit: UnitName) {
         self.runs += 1;
         if self.definitions.contains_key(&AGENT) {

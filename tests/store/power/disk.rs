@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const SECTOR: usize = 512;
-/// What may stand where a file has grown and its data never came: nothing, or somebody else's.
+/// What may stand where a file has grown and its data never came: nothing, or that of another file.
 const FILLINGS: [u8; 2] = [0, 0xA5];
 
 /// One call of the recorded program, in order.

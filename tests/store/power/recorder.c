@@ -212,7 +212,7 @@ static int renamed(const char *from, const char *to, int result) {
     from = below(from);
     to = below(to);
     if (!result && (from || to)) {
-        if (!from || !to) abort(); /* across the root: the log could not tell of it */
+        if (!from || !to) abort(); /* across the root: the log could not represent it */
         record(RENAME, 0, 0, 0, from, to, strlen(to));
     }
     return result;

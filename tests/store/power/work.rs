@@ -58,7 +58,7 @@ impl Content {
             StateChange::Nothing => {}
             // No payload comes twice, so each replay is news.
             StateChange::Put(state)
-            | StateChange::PutUntold(state)
+            | StateChange::PutUnflagged(state)
             | StateChange::Replay(state) => {
                 let recorded = self.states.get(state.topic.as_str());
                 if !keep_newer || recorded.is_none_or(|recorded| recorded.time <= state.time) {
@@ -103,7 +103,7 @@ fn command(place: u64, dice: &mut Dice) -> StoreCommand {
         kind => {
             let state = state(&name, format!("{place} {}", "y".repeat(dice.below(400))));
             match kind {
-                7..=9 => StateChange::PutUntold(StateRecord { retain: false, ..state }),
+                7..=9 => StateChange::PutUnflagged(StateRecord { retain: false, ..state }),
                 10..=11 => StateChange::Put(StateRecord { retain: false, ..state }),
                 12 => StateChange::Replay(state),
                 _ => StateChange::Put(state),
@@ -136,7 +136,7 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         silent_since: Duration::from_millis(place),
         expired_since: (number % 2 == 0).then_some(Duration::from_secs(place)),
         cause: Reason::Silent,
-        untold: false,
+        unsent: false,
         graces: 1,
         enabled: None,
         pause: None,
@@ -167,7 +167,7 @@ pub fn mark(disk: &Disk, call: &Call) -> Option<usize> {
 }
 
 /// What a store holds that was just started. But for a damaged file, which is put aside, it may
-/// tell nothing else: what it then says comes back.
+/// show nothing else: what it then says comes back.
 pub fn content(running: &mut Running, damaged: bool) -> Result<Content, Box<Event>> {
     let mut event = running.next();
     if damaged && matches!(event, Event::StorePutAside { .. }) {
@@ -245,7 +245,7 @@ fn wait_until_done(running: &mut Running, burst: &[StoreCommand], before: usize,
             Event::DevicesSaved => before + burst.len(),
             other => panic!("{other:?}"),
         };
-        // In one write, for each is read by itself.
+        // In one write, because each is read by itself.
         marks.write_all(format!("{done}\n").as_bytes()).unwrap();
     }
 }

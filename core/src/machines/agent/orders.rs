@@ -95,7 +95,7 @@ impl Agent {
         }
         if self.healthy_at.take_if(is_due).is_some() && self.is_running() {
             self.step = 0;
-            if std::mem::take(&mut self.told_failing) {
+            if std::mem::take(&mut self.reported_failing) {
                 outcomes.push(Outcome::Healthy);
             }
         }
@@ -112,8 +112,8 @@ impl Agent {
         }
         if self.lingers() {
             outcomes.push(Outcome::Lingers { exit: self.exit() });
-        } else if let Some(reason) = self.start_trouble.take_if(|_| !self.told_failing) {
-            self.told_failing = true;
+        } else if let Some(reason) = self.start_trouble.take_if(|_| !self.reported_failing) {
+            self.reported_failing = true;
             outcomes.push(Outcome::Failing(Failure::Retried { reason }));
         }
     }
@@ -167,6 +167,6 @@ impl Agent {
     /// Resets the count of earlier failures.
     fn forgive(&mut self) {
         self.step = 0;
-        self.told_failing = false;
+        self.reported_failing = false;
     }
 }

@@ -200,7 +200,7 @@ impl Agent {
         self.last_invocation = Some(report.invocation.clone());
         let is_restart = std::mem::replace(&mut self.seen_running, true);
         self.restarts += u64::from(is_restart);
-        let (pid, while_failing) = (report.main_pid, self.told_failing);
+        let (pid, while_failing) = (report.main_pid, self.reported_failing);
         Start { pid, is_restart, by_systemd, exit, while_failing }
     }
 
@@ -261,7 +261,7 @@ impl Agent {
         failure: impl FnOnce(Duration) -> Failure,
     ) {
         let delay = self.relaunch(context);
-        if !std::mem::replace(&mut self.told_failing, true) {
+        if !std::mem::replace(&mut self.reported_failing, true) {
             outcomes.push(Outcome::Failing(failure(delay)));
         }
     }

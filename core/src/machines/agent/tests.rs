@@ -239,7 +239,7 @@ fn a_relaunch_waits_for_the_end_of_a_shutdown() {
 }
 
 #[test]
-fn one_that_somebody_else_starts_during_the_delay_is_left_alone() {
+fn one_that_is_started_by_hand_during_the_delay_is_left_alone() {
     let mut agent = running();
     gives_up(&mut agent, &at(5));
     agent.reported(up(&agent, 11), &at(5));

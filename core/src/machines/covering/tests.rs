@@ -94,24 +94,24 @@ fn covering_ends_with_its_allowance_of_comparisons() {
 #[test]
 fn a_surplus_of_more_than_half_for_ten_seconds_is_too_much() {
     let second = Duration::from_secs(1);
-    // Messages a second for somebody and for nobody.
+    // Messages a second that a device wants, and that none wants.
     for (wanted, surplus, is_too_much) in
         [(100, 110, true), (100, 90, false), (0, 9, false), (0, 11, true)]
     {
         let mut covering = Covering::default();
         covering.planned(second, true);
-        let mut told = None;
+        let mut noticed = None;
         for at in 1..=30_u32 {
             let now = second * at;
             (0..wanted).for_each(|_| covering.came());
             for _ in 0..surplus {
                 covering.came();
-                if covering.was_for_nobody(now) && told.is_none() {
-                    told = Some(now - second);
+                if covering.was_unwanted(now) && noticed.is_none() {
+                    noticed = Some(now - second);
                 }
             }
         }
-        assert_eq!(told, is_too_much.then_some(SURPLUS_TIME), "{wanted} and {surplus}");
+        assert_eq!(noticed, is_too_much.then_some(SURPLUS_TIME), "{wanted} and {surplus}");
     }
 }
 
@@ -120,7 +120,7 @@ fn nothing_is_counted_where_no_wildcard_is_used() {
     let mut covering = Covering::default();
     for at in 0..100_000 {
         covering.came();
-        assert!(!covering.was_for_nobody(Duration::from_millis(at)));
+        assert!(!covering.was_unwanted(Duration::from_millis(at)));
     }
 }
 
@@ -155,7 +155,7 @@ fn where_the_broker_takes_no_single_ones_the_wildcards_stay() {
     covering.planned(Duration::ZERO, true);
     for at in 0..100_000 {
         covering.came();
-        assert!(!covering.was_for_nobody(Duration::from_millis(at)), "it was tried");
+        assert!(!covering.was_unwanted(Duration::from_millis(at)), "it was tried");
     }
     let mut covering = Covering::default();
     covering.give_up(Cause::Refused);

@@ -40,7 +40,7 @@ pub struct UnheardEntry {
 pub struct Part {
     pub matter: AlertKind,
     /// A person has been notified of its beginning, and not of its end.
-    pub told: bool,
+    pub notified: bool,
     pub news: Option<AlertNews>,
     /// The part in progress.
     pub flying: Option<AlertNews>,
@@ -85,7 +85,7 @@ impl Part {
     pub fn settle(&mut self) {
         let begins = self.flying.as_ref().is_some_and(|news| !news.kind.is_end());
         let is_end = self.news.as_ref().is_some_and(|news| news.kind.is_end());
-        if is_end && !self.told && !begins {
+        if is_end && !self.notified && !begins {
             self.news = None;
         }
     }
@@ -93,7 +93,7 @@ impl Part {
     pub fn landed(&mut self, success: bool) {
         let Some(news) = self.flying.take() else { return };
         if success {
-            self.told = news.kind.has_end();
+            self.notified = news.kind.has_end();
         } else {
             let newer = self.news.replace(news);
             newer.into_iter().for_each(|newer| self.hear(newer));
@@ -103,7 +103,7 @@ impl Part {
 
     /// Whether there is nothing to remember.
     pub fn is_done(&self) -> bool {
-        !self.told && self.news.is_none() && self.flying.is_none()
+        !self.notified && self.news.is_none() && self.flying.is_none()
     }
 }
 
@@ -142,7 +142,7 @@ impl Part {
             reason: news.reason,
             message: news.message.clone(),
         });
-        UnheardRecord { matter: self.matter.event().to_owned(), told: self.told, news }
+        UnheardRecord { matter: self.matter.event().to_owned(), notified: self.notified, news }
     }
 }
 
@@ -175,8 +175,8 @@ mod tests {
         AlertNews { kind, time: Duration::ZERO, reason: None, message: kind.event().to_owned() }
     }
 
-    fn part(told: bool) -> Part {
-        Part { matter: AlertKind::Expired, told, news: None, flying: None }
+    fn part(notified: bool) -> Part {
+        Part { matter: AlertKind::Expired, notified, news: None, flying: None }
     }
 
     fn take_off(part: &mut Part) {
@@ -184,11 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_news_only_to_one_who_has_heard_of_the_beginning() {
-        for told in [false, true] {
-            let mut part = part(told);
+    fn an_end_is_news_only_after_a_delivered_beginning() {
+        for notified in [false, true] {
+            let mut part = part(notified);
             part.hear(news(AlertKind::Recovered));
-            assert_eq!(part.news.is_some(), told);
+            assert_eq!(part.news.is_some(), notified);
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fact_is_done_when_it_is_told_and_a_beginning_waits_for_its_end() {
+    fn a_fact_is_done_when_it_is_delivered_and_a_beginning_waits_for_its_end() {
         for (kind, is_done) in [(AlertKind::AgentRelaunched, true), (AlertKind::Expired, false)] {
             let mut part = Part { matter: kind, ..part(false) };
             part.hear(news(kind));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_up_to_the_longest_and_rest_when_told_to() {
+    fn delays_double_up_to_the_longest_and_rest_when_requested() {
         let mut retry = Retry::default();
         let mut delays = Vec::new();
         for _ in 0..9 {

@@ -66,12 +66,12 @@ impl Notifications {
             let Some(matter) = AlertKind::of_event(&record.matter) else { continue };
             match entry.parts.iter_mut().find(|part| part.matter == matter) {
                 Some(part) => {
-                    part.told = record.told;
+                    part.notified = record.notified;
                     part.settle();
                 }
                 None => entry.parts.push(Part {
                     matter,
-                    told: record.told,
+                    notified: record.notified,
                     news: record.news.as_ref().and_then(AlertNews::of_record),
                     flying: None,
                 }),

@@ -79,7 +79,7 @@ impl Takedown {
                 let is_own = self.owns(&message.topic) || self.fresh.contains(&message.topic);
                 let change = match state.filter(|_| !is_own) {
                     // The protocol of that connection may not carry the mark.
-                    Some(state) => StateChange::PutUntold(state),
+                    Some(state) => StateChange::PutUnflagged(state),
                     None => StateChange::Nothing,
                 };
                 let mut orders = vec![Order::Record { delivery, change }];

@@ -265,7 +265,7 @@ mod units {
     }
 
     #[test]
-    fn what_cannot_be_stopped_is_tried_again_and_told_once() {
+    fn what_cannot_be_stopped_is_tried_again_and_reported_once() {
         let (mut takedown, _) = renamed();
         takedown.manager_connected();
         let failed = || UnitsOutcome::Failed { reason: "busy".to_owned() };
@@ -463,7 +463,7 @@ mod at_the_broker {
     }
 
     #[test]
-    fn only_the_clientid_changed_keeps_the_statuses_and_minds_who_shares_them() {
+    fn a_changed_clientid_keeps_the_statuses_and_respects_other_monitors_below_them() {
         let mut takedown = takedown(&identity("b", "base"));
         opened(&mut takedown, Some(used_by(identity("a", "base"))), known(&["lamp"]));
         takedown.manager_connected();
@@ -485,7 +485,7 @@ mod at_the_broker {
         let colour = message("lamp/colour", "red", false);
         let from = (FormerPart::Drain, Delivery(1));
         let orders = takedown.message(secs(21), from, &colour, Some(state_of(&colour)));
-        let change = StateChange::PutUntold(state_of(&colour));
+        let change = StateChange::PutUnflagged(state_of(&colour));
         assert_eq!(orders[0], Order::Record { delivery: Delivery(1), change });
         let from = (FormerPart::Drain, Delivery(2));
         let orders = takedown.message(secs(22), from, &marker, None);
@@ -494,7 +494,7 @@ mod at_the_broker {
         assert_eq!(takedown.time_passed(secs(23)), [], "not on disk yet");
         assert_eq!(takedown.committed(secs(24), Delivery(1)), []);
         let orders = takedown.committed(secs(25), Delivery(2));
-        assert_eq!(orders, [Order::LetRestore], "nobody has had the time to come back");
+        assert_eq!(orders, [Order::LetRestore], "no client has had the time to come back");
         let orders = takedown.time_passed(secs(20) + HOLD);
         assert_eq!(orders[0], Order::Acknowledge { through: Delivery(2) });
         assert!(orders.contains(&connect(FormerPart::End, "a")), "{orders:?}");
@@ -537,7 +537,7 @@ mod at_the_broker {
 
     /// Not every broker says that a connection was taken over.
     #[test]
-    fn a_session_that_is_lost_twice_is_somebodys() {
+    fn a_session_that_is_lost_twice_belongs_to_another_client() {
         let (mut takedown, _) = draining();
         let lost = LossReason::Other("closed".to_owned());
         let orders = takedown.disconnected(FormerPart::Drain, &lost);

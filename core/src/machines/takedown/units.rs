@@ -39,7 +39,7 @@ impl Takedown {
                     let client_id = client_id.to_owned();
                     orders.push(Order::Report(Finding::UnitsStopped { client_id, count }));
                 }
-                self.told_units = false;
+                self.reported_units = false;
                 self.change_formers(&mut orders, |former| {
                     former.units_done |= former.identity.client_id == client_id;
                 });
@@ -54,7 +54,7 @@ impl Takedown {
                 });
             }
             UnitsOutcome::Failed { reason } => {
-                if !std::mem::replace(&mut self.told_units, true) {
+                if !std::mem::replace(&mut self.reported_units, true) {
                     let client_id = client_id.to_owned();
                     orders.push(Order::Report(Finding::UnitsNotStopped { client_id, reason }));
                 }

@@ -21,7 +21,7 @@ impl Monitor {
                 return turn.out.push(Action::StopUnit { unit: agent.unit().clone() });
             }
             Outcome::Started(start) => return self.agent_started(turn, id, &start),
-            Outcome::StateChanged => return self.tell_unit(turn, id),
+            Outcome::StateChanged => return self.report_unit(turn, id),
             Outcome::Failing(failure) => {
                 let message = failing_sentence(name, agent, &failure);
                 return self.agent_fails(turn, id, message);
@@ -68,7 +68,7 @@ impl Monitor {
         }
         let payload = turn.now.wall.as_secs().to_string();
         turn.out.push(self.device_publication("startedprocess", id, payload, false));
-        self.tell_unit(turn, id);
+        self.report_unit(turn, id);
         turn.out.push(self.device_alert(id, AlertKind::AgentStarted, message));
         if start.by_systemd && !start.while_failing {
             self.note_flap(turn, id, "has ended");
@@ -79,7 +79,7 @@ impl Monitor {
     fn agent_fails(&mut self, turn: &mut Turn<'_>, id: DeviceId, mut message: String) {
         // The result of a series of failures is reported here.
         self.devices[id].flaps = None;
-        self.tell_state(turn, id);
+        self.report_state(turn, id);
         message.push_str(&self.dependents_clause(id));
         let reason = Some(Reason::AgentFailed);
         turn.out.push(self.episode_alert(id, AlertKind::AgentFailed, reason, message));
@@ -92,7 +92,7 @@ impl Monitor {
             self.devices[id].spec.name,
             Seconds(HEALTHY_AFTER)
         );
-        self.tell_state(turn, id);
+        self.report_state(turn, id);
         let reason = Some(Reason::AgentFailed);
         turn.out.push(self.episode_alert(id, AlertKind::AgentHealthy, reason, message));
         self.rose(turn, id);
