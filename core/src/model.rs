@@ -11,6 +11,7 @@ pub mod event;
 pub mod fleet;
 pub mod identity;
 pub mod message;
+pub mod name_pattern;
 pub mod notice;
 pub mod notification;
 pub mod plan;

@@ -1,13 +1,13 @@
-//! Fleets whose members are learned: devices of one shape, which become known when they are first
-//! heard.
+//! The members of fleets whose names are learned: devices of one shape, which become known when they
+//! are first heard.
 //!
 //! A fleet whose names are listed in the configuration needs no type, because each of its members
 //! is a device of the configuration like any other.
 
 use crate::model::device_name::DeviceName;
-use crate::model::spec::DeviceSpec;
+use crate::model::spec::{DeviceSpec, FleetSpec};
 use crate::topic::{TopicFilter, TopicName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The topic level of a fleet at which a member's topic contains the member's name. It is a legal
 /// level of a topic and a legal device name, so that a template is a device like any other.
@@ -19,22 +19,6 @@ pub const DEFAULT_MAX_DEVICES: usize = 1_000;
 /// The longest name that can be learned, in bytes. Anybody who may publish can choose a name, and
 /// each one is stored. The configuration is checked to be valid for a name of this length.
 pub const LONGEST_LEARNED_NAME: usize = 255;
-
-/// A fleet whose members are learned from the messages on its topics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FleetSpec {
-    /// The part of the section's name after `fleet_`. No other fleet has it.
-    pub name: DeviceName,
-    /// The device that is called [`PLACEHOLDER`]. Each of its topics contains this as a whole level
-    /// at least once, and it is no agent.
-    pub template: DeviceSpec,
-    /// The specifications of members that have a section of their own, whose keys take precedence.
-    pub exceptions: BTreeMap<DeviceName, DeviceSpec>,
-    /// The number of members that are learned. Devices of the configuration do not count.
-    pub max_devices: usize,
-    /// The names that never become members.
-    pub ignore: Vec<NamePattern>,
-}
 
 impl FleetSpec {
     /// Returns the filters for the topics on which members are heard, each once, with `+` in place
@@ -92,35 +76,6 @@ impl FleetSpec {
     }
 }
 
-/// The names that a pattern stands for, in which `*` matches any characters, or none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamePattern(String);
-
-impl NamePattern {
-    #[must_use]
-    pub fn new(pattern: impl Into<String>) -> Self {
-        Self(pattern.into())
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        let Some((first, rest)) = self.0.split_once('*') else { return self.0 == name };
-        let Some(mut name) = name.strip_prefix(first) else { return false };
-        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        // The first place at which a part occurs leaves the most to those that follow.
-        for part in middle.split('*') {
-            let Some(at) = name.find(part) else { return false };
-            name = &name[at + part.len()..];
-        }
-        name.ends_with(last)
-    }
-}
-
 /// The topic of a template with the name in its place.
 fn filled(template: &str, name: &str) -> String {
     let levels = template.split('/');
@@ -160,6 +115,7 @@ fn name_by<'t>(template: &str, topic: &'t str) -> Option<&'t str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     fn name(text: &str) -> DeviceName {
@@ -241,22 +197,6 @@ mod tests {
             ("s/attic", None),
         ] {
             assert_eq!(fleet.name_in(&TopicName::new(topic).unwrap()), expected, "{topic}");
-        }
-    }
-
-    #[test]
-    fn a_star_stands_for_anything() {
-        for (pattern, matching, others) in [
-            ("attic", &["attic"][..], &["attics", "att"][..]),
-            ("guest*", &["guest", "guest-1"], &["a-guest", "gues"]),
-            ("*", &["", "x"], &[]),
-            ("a*b*c", &["abc", "a1b2c", "abcbc"], &["ac", "acb", "abcd"]),
-            ("*aa*aa", &["aaaa", "xaayaa"], &["aaa"]),
-            ("**x", &["x", "ax"], &["xa"]),
-        ] {
-            let pattern = NamePattern::new(pattern);
-            matching.iter().for_each(|name| assert!(pattern.matches(name), "{pattern:?} {name}"));
-            others.iter().for_each(|name| assert!(!pattern.matches(name), "{pattern:?} {name}"));
         }
     }
 }

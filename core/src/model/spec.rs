@@ -4,7 +4,7 @@
 //! address and secrets, which only the MQTT adapter needs, are not part of it.
 
 use super::device_name::DeviceName;
-use super::fleet::FleetSpec;
+use super::name_pattern::NamePattern;
 use crate::model::availability_words::OwnWords;
 use crate::model::unit_name::{UnitName, UnitTemplate};
 use crate::topic::{TopicFilter, TopicName};
@@ -100,6 +100,22 @@ pub struct DeviceSpec {
     pub enabled: bool,
     /// Boxed, because most devices have none and it is large.
     pub agent: Option<Box<AgentSpec>>,
+}
+
+/// A fleet whose members are learned from the messages on its topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetSpec {
+    /// The part of the section's name after `fleet_`. No other fleet has it.
+    pub name: DeviceName,
+    /// The device that is called [`PLACEHOLDER`](super::fleet::PLACEHOLDER). Each of its topics contains this as a whole level
+    /// at least once, and it is no agent.
+    pub template: DeviceSpec,
+    /// The specifications of members that have a section of their own, whose keys take precedence.
+    pub exceptions: BTreeMap<DeviceName, DeviceSpec>,
+    /// The number of members that are learned. Devices of the configuration do not count.
+    pub max_devices: usize,
+    /// The names that never become members.
+    pub ignore: Vec<NamePattern>,
 }
 
 /// The name for a user that the service manager allocates for the time that the agent runs.
