@@ -41,7 +41,7 @@ fn configuration() -> Roff {
     page.control("SH", ["NAME"]);
     page.text([roman("iotmonitor.toml - configuration of iotmonitor(1)")]);
     page.control("SH", ["DESCRIPTION"]);
-    page.text([roman("By default /etc/iotmonitor/config.toml. See also https://toml.io.")]);
+    page.text([roman("By default /etc/iotmonitor/config.toml and /etc/iotmonitor/config.d/*.toml. See also https://toml.io.")]);
     let mut in_code = false;
     // The first line is the title of the page.
     for line in REFERENCE.lines().skip(1) {

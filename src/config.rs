@@ -9,6 +9,7 @@
 //! | [`mqtt`], [`home_assistant`], [`alerts`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
 //! | [`upstream`] | which device depends on which other one |
 //! | [`instance`] | what a monitor is called where its file does not say |
+//! | [`files`], [`sources`] | reading the files into one table, and their texts |
 //! | [`syntax`] | files that are not TOML |
 //! | [`section`], [`secret`] | typed reading of one key, and of a secret wherever it is |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
@@ -27,6 +28,7 @@ mod credentials;
 mod device;
 pub mod error;
 mod exposure;
+mod files;
 mod home_assistant;
 mod http;
 mod instance;
@@ -39,6 +41,7 @@ mod secrecy;
 mod secret;
 mod section;
 pub mod size;
+mod sources;
 mod syntax;
 pub mod time_span;
 mod upstream;
@@ -55,15 +58,10 @@ use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use report::{ByteSpan, ConfigReport};
 use section::{Field, Section};
+use sources::Sources;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
-
-/// A longer file cannot be a configuration; the limit bounds the number of bytes read.
-const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
 /// Sections that may occur once.
 const SECTIONS: [&str; 4] = ["mqtt", "alerts", "homeassistant", "http"];
@@ -111,95 +109,66 @@ pub struct Loaded {
     pub warnings: Findings,
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file, with those of the directory beside it: `config.d/*.toml` for
+/// `config.toml`, in the order of their names. Relative paths in any of them are resolved from the
+/// file at `path`.
 ///
 /// # Errors
-/// Returns [`ConfigErrors::Unreadable`] when the file does not exist or cannot be read, and
-/// [`ConfigErrors::Invalid`] with all its errors otherwise.
+/// Returns [`ConfigErrors::Unreadable`] when the file does not exist, or one of the files or the
+/// directory cannot be read, and [`ConfigErrors::Invalid`] with all errors otherwise.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
-    let (bytes, mode) = read(path).map_err(|source| {
-        let hint = match source.kind() {
-            ErrorKind::NotFound => "create it, or name the file to use",
-            ErrorKind::PermissionDenied => {
-                "run this as the file's owner or as root; the service, which has no capabilities, \
-                 needs it to belong to root"
-            }
-            ErrorKind::FileTooLarge => "name the right file",
-            _ => "make it a readable file",
-        };
-        ConfigErrors::Unreadable { path: path.to_owned(), source, hint }
-    })?;
-    let mut report = ConfigReport::default();
-    let (text, secrets) = syntax::decode(bytes, &mut report);
-    if report.has_errors() {
-        let (errors, warnings) = report.into_diagnostics(path, &text, secrets);
-        return Err(ConfigErrors::Invalid { errors, warnings });
-    }
-    check(&text, path, Some(mode), environment)
+    let (mut secrets, mut report) = (Vec::new(), ConfigReport::default());
+    let sources = files::read(path, &mut secrets, &mut report)?;
+    check(&sources, path, environment, secrets, report)
 }
 
-/// Checks a string as the contents of the file at `path`; relative paths in it are resolved from
-/// there.
+/// Checks a string as the contents of the file at `path`, without any other file; relative paths in
+/// it are resolved from there.
 ///
 /// # Errors
 /// Returns [`ConfigErrors::Invalid`] with all errors.
 pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
-    check(text, path, None, environment)
-}
-
-/// The contents of a file and its permissions.
-fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let file = File::open(path)?;
-    let mode = file.metadata()?.permissions().mode();
-    let mut bytes = Vec::new();
-    let length = file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(length).is_ok_and(|length| length > LONGEST_FILE) {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, "it is longer than 16 MiB"));
-    }
-    Ok((bytes, mode))
+    let sources = Sources::of_text(path, text);
+    check(&sources, path, environment, Vec::new(), ConfigReport::default())
 }
 
 fn check(
-    text: &str,
+    sources: &Sources,
     path: &Path,
-    mode: Option<u32>,
     environment: &Environment,
+    mut secrets: Vec<ByteSpan>,
+    mut report: ConfigReport,
 ) -> Result<Loaded, ConfigErrors> {
-    // TOML does not define the line ending in a multi-line string, and a shell would take the
-    // carriage return as part of the command. An escaped carriage return is intended, and stays.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
-    let text = text.as_str();
-    let (root, syntax_errors) = DeTable::parse_recoverable(text);
-    let mut report = ConfigReport::default();
-    if !syntax_errors.is_empty() {
-        let secrets = syntax::report(text, &syntax_errors, &mut report);
-        let (errors, warnings) = report.into_diagnostics(path, text, secrets);
+    let guarded: [(&str, &[&str]); 2] = [("mqtt", mqtt::KEYS), ("http", http::KEYS)];
+    let Some(root) = files::table(sources, &guarded, &mut secrets, &mut report) else {
+        let (errors, warnings) = report.into_diagnostics(sources, secrets);
         return Err(ConfigErrors::Invalid { errors, warnings });
-    }
-    let directory = path.parent().unwrap_or(Path::new(""));
-    let walk = Walk { root: root.get_ref(), directory, environment };
+    };
+    let walk = Walk { root: &root, path, environment };
     let config = walk.config(&mut report);
     instance::warn_of_shared_names(walk.root, path, environment, &mut report);
-    if let Some(mode) = mode {
-        warn_of_readable_secrets(&walk, path, mode, &mut report);
-    }
-    let secrets =
-        secrecy::secret_spans(root.get_ref(), &[("mqtt", mqtt::KEYS), ("http", http::KEYS)]);
-    let (errors, warnings) = report.into_diagnostics(path, text, secrets);
+    warn_of_readable_secrets(walk.root, sources, &mut report);
+    let (errors, warnings) = report.into_diagnostics(sources, secrets);
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
         Some(_) | None => Err(ConfigErrors::Invalid { errors, warnings }),
     }
 }
 
-/// One pass over a file that is TOML.
+/// One pass over files that are TOML.
 struct Walk<'t> {
     root: &'t DeTable<'t>,
-    directory: &'t Path,
+    /// The main file.
+    path: &'t Path,
     environment: &'t Environment,
 }
 
 impl<'t> Walk<'t> {
+    /// The directory from which relative paths are resolved.
+    fn directory(&self) -> &'t Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
     /// Returns `None` only after an error has been reported.
     fn config(&self, report: &mut ConfigReport) -> Option<Config> {
         let mqtt = self.mqtt(report);
@@ -242,12 +211,22 @@ impl<'t> Walk<'t> {
     fn mqtt(&self, report: &mut ConfigReport) -> mqtt::MqttSection {
         let nothing = mqtt::MqttSection::default();
         let Some(entry) = section::field_of(self.root, "mqtt") else {
-            let hint = "add [mqtt] and below it serverAddress = \"tcp://localhost:1883\"";
+            let hint = match files::main_file_of(self.path) {
+                Some(main) => {
+                    format!(
+                        "this file is a part of another one: iotmonitor check {}",
+                        main.display()
+                    )
+                }
+                None => {
+                    "add [mqtt] and below it serverAddress = \"tcp://localhost:1883\"".to_owned()
+                }
+            };
             report.error(&(0..0), "the section [mqtt] is missing", hint);
             return nothing;
         };
         match section_of(&entry, report) {
-            Some(section) => mqtt::read(&section, self.directory, self.environment, report),
+            Some(section) => mqtt::read(&section, self.directory(), self.environment, report),
             None => nothing,
         }
     }
@@ -268,7 +247,7 @@ impl<'t> Walk<'t> {
     fn http(&self, report: &mut ConfigReport) -> Option<HttpSettings> {
         let entry = section::field_of(self.root, "http")?;
         let section = section_of(&entry, report)?;
-        Some(http::read(&section, self.directory, self.environment, report))
+        Some(http::read(&section, self.directory(), self.environment, report))
     }
 
     fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut ConfigReport) -> Vec<DeviceSpec> {
@@ -283,14 +262,11 @@ impl<'t> Walk<'t> {
                 continue;
             };
             let Some(section) = section_of(&entry, report) else { continue };
-            if names.insert(name, section.header.clone()).is_some() {
+            if let Some(first) = names.insert(name, section.header.clone()) {
                 let message =
                     format!("device_{name} and agent_{name} would share the name `{name}`");
-                report.error(
-                    &section.header,
-                    message,
-                    "rename one of them, or make them one section",
-                );
+                let hint = "rename one of them, or make them one section";
+                report.conflict(&section.header, &first, message, hint);
             }
             let depends_on = upstream::read(&section, report);
             let read = device::read(&section, kind, name, mqtt, self.environment, report);
@@ -315,7 +291,8 @@ fn section_of<'t>(entry: &Field<'t>, report: &mut ConfigReport) -> Option<Sectio
     None
 }
 
-const INCLUDE: &str = "there is no `include`: put the sections into this file";
+const INCLUDE: &str = "there is no `include`: the files config.d/*.toml beside config.toml are read too, \
+     and garden.d/*.toml beside garden.toml";
 
 fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
     let shown = entry.key.escape_debug();
@@ -364,19 +341,21 @@ fn command_line(user_manager: bool, client_id: &str) -> String {
     }
 }
 
-fn warn_of_readable_secrets(walk: &Walk<'_>, path: &Path, mode: u32, report: &mut ConfigReport) {
-    if mode & 0o077 == 0 {
-        return;
-    }
+fn warn_of_readable_secrets(root: &DeTable<'_>, sources: &Sources, report: &mut ConfigReport) {
     for (section, key) in [("mqtt", "password"), ("http", "token")] {
-        let secret = section::field_of(walk.root, section)
-            .and_then(|section| section.value.as_table())
-            .and_then(|table| table.get_key_value(key))
-            .filter(|(_, value)| value.get_ref().as_str().is_some_and(|text| !text.is_empty()));
-        if let Some((name, _)) = secret {
+        let Some(secret) = section::value_of(root, section, key) else { continue };
+        let file = sources.at(secret.key_span.start);
+        let mode = file.mode.filter(|mode| mode & 0o077 != 0);
+        if let Some(mode) = mode
+            && secret.value.as_str().is_some_and(|text| !text.is_empty())
+        {
             let message =
                 format!("others can read the {key} in this file (mode {:04o})", mode & 0o7777);
-            report.warning(&name.span(), message, format!("chmod 0600 {}", path.display()));
+            report.warning(
+                &secret.key_span,
+                message,
+                format!("chmod 0600 {}", file.path.display()),
+            );
         }
     }
 }

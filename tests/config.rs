@@ -8,6 +8,8 @@ mod availability;
 mod certificates;
 #[path = "config/depends_on.rs"]
 mod depends_on;
+#[path = "config/directory.rs"]
+mod directory;
 #[path = "config/empty.rs"]
 mod empty;
 #[path = "config/growth.rs"]

@@ -6,11 +6,10 @@
 
 use super::report::ConfigReport;
 use super::section::{Field, Section, field_of};
-use super::{Environment, LONGEST_FILE, address};
+use super::{Environment, address, files};
 use crate::mqtt::settings::BrokerAddress;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -168,12 +167,12 @@ impl InstanceNames {
         })
     }
 
+    /// Reads the other monitor's files. Errors in them are left to its own check.
     fn of_file(file: &Path, directory: &Path) -> Option<Self> {
-        let mut text = String::new();
-        File::open(file).ok()?.take(LONGEST_FILE).read_to_string(&mut text).ok()?;
-        let (root, errors) = DeTable::parse_recoverable(&text);
-        errors.is_empty().then_some(())?;
-        Self::of(root.get_ref(), &Instance::of_file(file, directory))
+        let mut report = ConfigReport::default();
+        let sources = files::read(file, &mut Vec::new(), &mut report).ok()?;
+        let root = files::table(&sources, &[], &mut Vec::new(), &mut report)?;
+        Self::of(&root, &Instance::of_file(file, directory))
     }
 
     /// The clientids of its two connections.

@@ -1,21 +1,22 @@
 //! Collects findings by their place in the source, and turns them into diagnostics at the end.
 //!
-//! Places are byte ranges here; lines and columns are counted once, when a diagnostic is created.
+//! Places are byte ranges here, in the space that all files share; files, lines and columns are
+//! determined once, when a diagnostic is created.
 //! Only the first findings of each severity become diagnostics and the rest are counted, so that a
 //! mistake repeated in every section of a large file still fits on a page. The lines shown are
 //! cleared of secrets by [`super::secrecy`], and only the part of a long line that is shown is
 //! examined.
 
 use super::error::{Diagnostic, Findings, Severity, Snippet};
+use super::sources::Sources;
 use crate::printable::replaced;
 use std::collections::BinaryHeap;
 use std::ops::Range;
-use std::path::Path;
 
-/// A place in the source, in bytes.
+/// A place in the sources, in bytes.
 pub(super) type ByteSpan = Range<usize>;
 
-/// The number of findings shown of one severity, the first ones of the file. More would not be
+/// The number of findings shown of one severity, the first ones of the sources. More would not be
 /// read, and each costs time.
 pub(super) const MOST_SHOWN: usize = 50;
 
@@ -47,11 +48,24 @@ struct ReportedFinding {
     end: usize,
     message: String,
     hint: String,
+    /// Another place that it is about, which the hint then names.
+    other: Option<usize>,
 }
 
 impl ConfigReport {
     pub fn error(&mut self, span: &ByteSpan, message: impl Into<String>, hint: impl Into<String>) {
-        self.errors.add(span, message.into(), hint.into());
+        self.errors.add(span, None, message.into(), hint.into());
+    }
+
+    /// An error about two places, of which `first` comes earlier.
+    pub fn conflict(
+        &mut self,
+        span: &ByteSpan,
+        first: &ByteSpan,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.errors.add(span, Some(first.start), message.into(), hint.into());
     }
 
     pub fn warning(
@@ -60,31 +74,26 @@ impl ConfigReport {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.warnings.add(span, message.into(), hint.into());
+        self.warnings.add(span, None, message.into(), hint.into());
     }
 
-    pub fn has_errors(&self) -> bool {
-        self.errors.total > 0
-    }
-
-    /// Returns errors and warnings, each in the order of the source. `secrets` are the places not
+    /// Returns errors and warnings, each in the order of the sources. `secrets` are the places not
     /// to show.
     pub fn into_diagnostics(
         self,
-        path: &Path,
-        text: &str,
+        sources: &Sources,
         secrets: Vec<ByteSpan>,
     ) -> (Findings, Findings) {
         let secrets = Secrets::new(secrets);
         let [errors, warnings] =
             [(self.errors, Severity::Error), (self.warnings, Severity::Warning)]
-                .map(|(found, severity)| found.into_findings(severity, path, text, &secrets));
+                .map(|(found, severity)| found.into_findings(severity, sources, &secrets));
         (errors, warnings)
     }
 }
 
 impl Found {
-    fn add(&mut self, span: &ByteSpan, message: String, hint: String) {
+    fn add(&mut self, span: &ByteSpan, other: Option<usize>, message: String, hint: String) {
         let number = self.total;
         self.total += 1;
         if self.first.len() == MOST_SHOWN {
@@ -101,36 +110,57 @@ impl Found {
             end: span.end,
             message,
             hint,
+            other,
         });
     }
 
-    fn into_findings(
-        self,
-        severity: Severity,
-        path: &Path,
-        text: &str,
-        secrets: &Secrets,
-    ) -> Findings {
+    fn into_findings(self, severity: Severity, sources: &Sources, secrets: &Secrets) -> Findings {
         // Lines are counted from one finding to the next rather than from the top for each.
-        let (mut counted, mut newlines) = (0, 0);
+        let (mut counted, mut newlines, mut offset) = (0, 0, 0);
         let shown = self.first.into_sorted_vec().into_iter().map(|finding| {
-            let start = char_boundary(text, finding.start);
+            let file = sources.at(finding.start);
+            let text = file.text.as_str();
+            if offset != file.offset {
+                (counted, newlines, offset) = (0, 0, file.offset);
+            }
+            let start = char_boundary(text, finding.start - offset);
             newlines += text[counted..start].matches('\n').count();
             counted = start;
-            let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-            let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+            let line = line_at(text, start);
+            let hint = match finding.other {
+                Some(other) => {
+                    format!("the other one is {}: {}", place(sources, other), finding.hint)
+                }
+                None => finding.hint,
+            };
+            let marked = start..finding.end.saturating_sub(offset);
             Diagnostic {
                 severity,
-                path: path.to_owned(),
+                path: file.path.clone(),
                 line: newlines + 1,
-                column: text[line_start..start].chars().count() + 1,
+                column: text[line.start..start].chars().count() + 1,
                 message: finding.message,
-                hint: finding.hint,
-                snippet: snippet(text, line_start..line_end, start..finding.end, secrets),
+                hint,
+                snippet: snippet(text, line, marked, offset, secrets),
             }
         });
         Findings { shown: shown.collect(), total: self.total }
     }
+}
+
+/// The line without its end that contains a position.
+fn line_at(text: &str, position: usize) -> ByteSpan {
+    let start = text[..position].rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[position..].find('\n').map_or(text.len(), |newline| position + newline);
+    start..end
+}
+
+/// File and line of a place, as a hint names them.
+fn place(sources: &Sources, place: usize) -> String {
+    let file = sources.at(place);
+    let before = &file.text[..char_boundary(&file.text, place - file.offset)];
+    let path: String = file.path.display().to_string().chars().map(printable).collect();
+    format!("at {path}:{}", before.matches('\n').count() + 1)
 }
 
 /// Places that are not shown, in order and without overlap.
@@ -157,8 +187,14 @@ impl Secrets {
 }
 
 /// Renders one line and the position of the marked part in it; for a long line, the part around the
-/// marker.
-fn snippet(text: &str, line: ByteSpan, marked: ByteSpan, secrets: &Secrets) -> Snippet {
+/// marker. `offset` is the place of the file's first byte.
+fn snippet(
+    text: &str,
+    line: ByteSpan,
+    marked: ByteSpan,
+    offset: usize,
+    secrets: &Secrets,
+) -> Snippet {
     // A character is at least as long in bytes as it is wide on the screen, so this is far enough.
     let before = text[line.start..marked.start].char_indices().rev().nth(LONGEST_SNIPPET);
     let from = line.start + before.map_or(0, |(offset, _)| offset);
@@ -171,7 +207,7 @@ fn snippet(text: &str, line: ByteSpan, marked: ByteSpan, secrets: &Secrets) -> S
             break;
         }
         // A secret becomes one ellipsis, whatever its length.
-        let hidden = secrets.end_at(position);
+        let hidden = secrets.end_at(offset + position).map(|end| end - offset);
         let next = hidden.map_or(position + character.len_utf8(), |end| {
             char_boundary(text, end).clamp(position + character.len_utf8(), line.end)
         });
@@ -236,18 +272,22 @@ fn char_boundary(text: &str, position: usize) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::path::Path;
+
+    fn of_text(text: &str) -> Sources {
+        Sources::of_text(Path::new("f"), text)
+    }
 
     fn one(text: &str, span: ByteSpan, secret: Option<ByteSpan>) -> Diagnostic {
         let mut report = ConfigReport::default();
         report.error(&span, "m", "h");
-        let (errors, _) =
-            report.into_diagnostics(Path::new("f"), text, secret.into_iter().collect());
+        let (errors, _) = report.into_diagnostics(&of_text(text), secret.into_iter().collect());
         errors[0].clone()
     }
 
     #[test]
     fn counts_lines_and_characters_from_one() {
-        let text = "ä = 1\r\n\tkü = 2\n";
+        let text = "ä = 1\n\tkü = 2\n";
         let found = one(text, text.find('2').unwrap()..text.len() - 1, None);
         assert_eq!((found.line, found.column), (2, 7));
         assert!(found.to_string().contains("2 |  kü = 2\n  |       ^\n"), "{found}");
@@ -288,7 +328,7 @@ mod tests {
         let mut report = ConfigReport::default();
         report.error(&(at..at + 1), "m", "h");
         let secrets = vec![at + 6..text.len(), 4..5_006];
-        let (errors, _) = report.into_diagnostics(Path::new("f"), &text, secrets);
+        let (errors, _) = report.into_diagnostics(&of_text(&text), secrets);
         let shown = errors[0].to_string();
         assert!(shown.contains("1 | …… q = 5 r = …\n  |        ^\n"), "{shown}");
     }
@@ -303,7 +343,7 @@ mod tests {
         }
         report.warning(&of(7), "first", "");
         report.warning(&of(7), "second", "");
-        let (errors, warnings) = report.into_diagnostics(Path::new("f"), &text, Vec::new());
+        let (errors, warnings) = report.into_diagnostics(&of_text(&text), Vec::new());
         assert_eq!((errors.len(), errors.total()), (MOST_SHOWN, 2 * MOST_SHOWN));
         for (line, error) in errors.iter().enumerate() {
             assert_eq!((error.line, error.message.as_str()), (line + 1, line.to_string().as_str()));

@@ -8,9 +8,11 @@
 use super::report::{ByteSpan, ConfigReport, MOST_SHOWN};
 use super::secrecy;
 
-/// Reports the errors of a file, as the parser returns them; returns the places not to show.
+/// Reports the errors of a file, as the parser returns them; returns the places not to show. The
+/// first byte of the file is at the place `offset`.
 pub(super) fn report(
     text: &str,
+    offset: usize,
     errors: &[toml::de::Error],
     report: &mut ConfigReport,
 ) -> Vec<ByteSpan> {
@@ -35,11 +37,16 @@ pub(super) fn report(
             .then(|| secrecy::secret_span_of_line(text, span.start))
             .flatten();
         let (message, hint) = explain(error.message(), text[line.clone()].trim(), secret.is_some());
-        report.error(&span, message.unwrap_or_else(|| error.message().to_owned()), hint);
-        secrets.extend(secret);
+        let message = message.unwrap_or_else(|| error.message().to_owned());
+        report.error(&moved(&span, offset), message, hint);
+        secrets.extend(secret.map(|span| moved(&span, offset)));
         lines.push(line);
     }
     secrets
+}
+
+fn moved(span: &ByteSpan, by: usize) -> ByteSpan {
+    span.start + by..span.end + by
 }
 
 fn line_at(text: &str, position: usize) -> ByteSpan {
@@ -60,7 +67,7 @@ fn explain(message: &str, line: &str, hides: bool) -> (Option<String>, String) {
         "there is no `!secret` here: write the value between quotes, or keep it out of the file with \
          passwordFile or a systemd credential"
     } else if line.starts_with("include") {
-        "there is no `include`: put the sections into this file"
+        super::INCLUDE
     } else if line.starts_with('{')
         || line.ends_with(':')
         || !line.contains('=') && line.contains(": ")
@@ -99,12 +106,13 @@ fn explain_header(name: &str, line: &str) -> (Option<String>, String) {
     (Some(message.to_owned()), format!("write [\"{name}\"]{comment}"))
 }
 
-/// Decodes bytes as UTF-8, and reports every line that is not valid.
-pub(super) fn decode(bytes: Vec<u8>, report: &mut ConfigReport) -> (String, Vec<ByteSpan>) {
-    let bytes = match String::from_utf8(bytes) {
-        Ok(text) => return (text, Vec::new()),
-        Err(error) => error.into_bytes(),
-    };
+/// Reports every line of a file that is not UTF-8, whose first byte is at the place `offset`.
+/// Returns the file as it is shown, and the places not to show.
+pub(super) fn report_encoding(
+    bytes: &[u8],
+    offset: usize,
+    report: &mut ConfigReport,
+) -> (String, Vec<ByteSpan>) {
     let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     let encoding = if utf16 { "UTF-16" } else { "ISO-8859-1" };
     let hint = format!("save the file as UTF-8, or `iconv -f {encoding} -t UTF-8 FILE > NEW`");
@@ -134,8 +142,8 @@ pub(super) fn decode(bytes: Vec<u8>, report: &mut ConfigReport) -> (String, Vec<
                 char::from(byte)
             )
         };
-        report.error(&(place..place + 1), message, hint.as_str());
-        secrets.extend(secret);
+        report.error(&moved(&(place..place + 1), offset), message, hint.as_str());
+        secrets.extend(secret.map(|span| moved(&span, offset)));
         lines.push(line);
         if utf16 || lines.len() == MOST_SHOWN {
             break;

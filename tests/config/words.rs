@@ -52,7 +52,7 @@ fn what_follows_from_a_list_that_is_not_closed_is_not_said() {
 fn other_programs_files_are_recognised() {
     for (text, line, hint) in [
         ("[program:bell]\ncommand = \"x\"\n", 1, "[agent_bell]"),
-        ("include conf.d/*\n", 1, "no `include`"),
+        ("include conf.d/*\n", 1, "config.d"),
         ("mqtt:\n  server: x\n", 1, "[device_lamp]"),
         ("{\"mqtt\": {}}\n", 1, "[device_lamp]"),
         ("[mqtt]\npassword = !secret mqtt\n", 2, "no `!secret`"),
@@ -152,5 +152,6 @@ fn an_include_is_called_what_it_is() {
         let warning = &loaded.warnings[0];
         assert!(warning.message.starts_with(what), "{warning}");
         assert!(warning.hint.contains("there is no `include`"), "{warning}");
+        assert!(warning.hint.contains("config.d"), "{warning}");
     }
 }
