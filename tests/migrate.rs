@@ -287,7 +287,7 @@ fn its_states_and_its_configuration_become_files() {
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{said}");
     assert!(
-        said.contains("wrote 7 states to ") && said.contains("2 keys are not topics"),
+        said.contains("wrote 7 states to ") && said.contains("left out 2 keys: not a topic"),
         "{said}"
     );
     assert!(said.contains("`home/agents` matched all topics that begin with it"), "{said}");

@@ -318,7 +318,7 @@ impl Ear<'_> {
     fn show(&self) {
         let (messages, topics) = (self.discovery.messages(), self.discovery.topics());
         self.progress.set_position(u64::try_from(self.at().as_millis()).unwrap_or(u64::MAX));
-        self.progress.set_message(format!("{messages} messages, {}", counted(topics, "topic")));
+        self.progress.set_message(format!("messages: {messages}, topics: {topics}"));
     }
 }
 

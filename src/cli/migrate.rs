@@ -98,7 +98,7 @@ fn report(damage: &[Damage]) {
 /// The original had neither QoS nor the retain flag, and published without them.
 fn states(read: States) -> Vec<RecordedState> {
     if read.passed_over > 0 {
-        say!("{} are not topics and were left out", counted(read.passed_over, "key"));
+        say!("left out {}: not a topic", counted(read.passed_over, "key"));
     }
     // A wrong clock must not make them newer than later states.
     let time = read.time.min(unix_now());

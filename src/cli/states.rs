@@ -13,6 +13,7 @@ use crate::printable::{escaped, escaped_bytes};
 use crate::request::Selection;
 use clap::Subcommand;
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::words::counted;
 use iotmonitor_core::topic::{TopicError, TopicFilter, TopicName};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -99,9 +100,9 @@ pub enum StatesError {
         escaped(topic)
     )]
     TooLarge { topic: String, size: u64 },
-    #[error("{left_out} of {} states did not fit through the bus; the others are there", .count + .left_out)]
+    #[error("{left_out} of {} did not fit through the bus; the others are there", counted(.count + .left_out, "state"))]
     Partial { count: usize, left_out: usize },
-    #[error("{done} of {all} states are imported, and then: {source}")]
+    #[error("imported {done} of {}, and then: {source}", counted(*.all, "state"))]
     Interrupted { done: usize, all: usize, source: CallError },
 }
 

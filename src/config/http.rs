@@ -6,6 +6,7 @@ use super::report::ConfigReport;
 use super::secret::{self, Source};
 use super::section::Section;
 use crate::http::settings::{HttpSettings, TOKEN};
+use iotmonitor_core::model::words::counted;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -106,7 +107,7 @@ fn check_token(token: &str) -> Result<(), (String, &'static str)> {
     match token.len() {
         SHORTEST_TOKEN..=LONGEST_TOKEN => Ok(()),
         length if length < SHORTEST_TOKEN => {
-            Err((format!("a token of {length} characters can be guessed"), EXAMPLE))
+            Err((format!("a token of {} can be guessed", counted(length, "character")), EXAMPLE))
         }
         length => Err((format!("a token of {length} characters is too long"), EXAMPLE)),
     }

@@ -9,6 +9,7 @@ use super::nearest::nearest;
 use super::report::{ByteSpan, ConfigReport};
 use super::secrecy::sounds_secret;
 use super::time_span;
+use iotmonitor_core::model::words::counted;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -177,8 +178,8 @@ impl<'t> Field<'t> {
             DeValue::Float(float) => format!("`{}`", float.as_str()),
             DeValue::Boolean(boolean) => format!("`{boolean}`"),
             DeValue::Datetime(datetime) => format!("`{datetime}`"),
-            DeValue::Array(items) => format!("`[…]` with {} entries", items.len()),
-            DeValue::Table(table) => format!("`{{…}}` with {} keys", table.len()),
+            DeValue::Array(items) => format!("`[…]` with {}", counted(items.len(), "value")),
+            DeValue::Table(table) => format!("`{{…}}` with {}", counted(table.len(), "key")),
         }
     }
 

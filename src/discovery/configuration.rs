@@ -92,11 +92,12 @@ fn plain(text: &str) -> String {
 fn heading(text: &mut String, head: &Head, discovery: &Discovery, found: &Discovered) {
     let devices = found.devices.len();
     let listened = RoundedDuration(head.listened);
-    let (messages, topics) = (discovery.messages(), counted(discovery.topics(), "topic"));
+    let messages = counted_messages(discovery.messages());
+    let topics = counted(discovery.topics(), "topic");
     line(
         text,
         &format!(
-            "# Found by `iotmonitor discover` in {listened}: {messages} messages, {topics}, {}.",
+            "# Found by `iotmonitor discover` in {listened}: {messages}, {topics}, {}.",
             counted(devices, "device")
         ),
     );
@@ -123,14 +124,18 @@ fn heading(text: &mut String, head: &Head, discovery: &Discovery, found: &Discov
         );
     }
     if discovery.passed_over() > 0 {
-        let count = discovery.passed_over();
+        let count = counted_messages(discovery.passed_over());
         line(
             text,
             &format!(
-                "# Not examined because there were too many topics, or too long ones: {count} messages."
+                "# Not examined because there were too many topics, or too long ones: {count}."
             ),
         );
     }
+}
+
+fn counted_messages(count: u64) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), "message")
 }
 
 fn mqtt(text: &mut String, head: &Head) {

@@ -390,7 +390,9 @@ fn the_originals_states_are_recorded_but_for_what_is_older() {
     let done = machine.run(&["iotmonitor", "migrate", "/tmp/old"]);
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{said}");
-    for sentence in ["imported 6 states", "1 are older", "6 match no stateTopics"] {
+    for sentence in
+        ["imported 6 states", "left out 1 state: older", "6 states without matching stateTopics"]
+    {
         assert!(said.contains(sentence), "{sentence}: {said}");
     }
     assert_eq!(states(&machine, &["get", "home/esp00/actuators/lamp"]), "newer");

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use iotmonitor_core::machines::retained::{Replay, Retained};
 use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::Alert;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::identity::IdentityRecord;
@@ -415,9 +416,9 @@ impl House {
             | Action::ConnectFormer { .. }
             | Action::DisconnectFormer
             | Action::StopFormerUnits { .. }
-            | Action::Raise(_)
             | Action::DropNotification { .. }
             | Action::Notify(_) => {}
+            Action::Raise(alert) => assert_explained(&alert),
             Action::SendNotification(it) => self.queue.extend(self.way.answer(it)),
             Action::Record { .. }
             | Action::ReadStates { .. }
@@ -689,4 +690,14 @@ impl Manager {
             Event::StopFinished { unit: unit.clone(), outcome },
         ]
     }
+}
+
+const CATALOG: &str = include_str!("../../../systemd/usr/lib/systemd/catalog/iotmonitor.catalog");
+
+/// journalctl -x shows the entry of the catalog, in which a field that the alert lacks is empty.
+fn assert_explained(alert: &Alert) {
+    let (_, entry) = CATALOG.split_once(&format!("-- {}\n", alert.kind.message_id())).unwrap();
+    let entry = entry.split("\n-- ").next().unwrap();
+    let is_complete = alert.device.is_some() || !entry.contains("@IOTMONITOR_DEVICE@");
+    assert!(is_complete, "{alert:?} names no device, but its entry in the catalog shows one");
 }

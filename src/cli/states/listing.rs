@@ -92,6 +92,7 @@ fn preview(state: &RecordedState) -> String {
             }
             shown
         }
+        None if state.size == 1 => "(1 byte)".to_owned(),
         None => format!("({} bytes)", state.size),
     }
 }

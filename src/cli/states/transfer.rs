@@ -92,7 +92,7 @@ async fn write_all(
     file: &Path,
 ) -> Result<Written, StatesError> {
     let progress = ProgressBar::new_spinner();
-    progress.set_style(style("{spinner} {human_pos} states, {elapsed}"));
+    progress.set_style(style("{spinner} states: {human_pos}, {elapsed}"));
     let (mut written, mut after) = (Written { count: 0, left_out: 0 }, String::new());
     loop {
         let (states, next) = caller.states(of, &after).await?;
@@ -137,7 +137,7 @@ pub async fn record(caller: &Caller, mut states: Vec<RecordedState>) -> Result<(
         fits
     });
     let progress = ProgressBar::new(states.len() as u64);
-    progress.set_style(style("{bar:40} {human_pos} of {human_len} states, {eta} left"));
+    progress.set_style(style("{bar:40} states: {human_pos} of {human_len}, {eta} left"));
     let (mut done, mut sum) = (0, Imported::default());
     while done < states.len() {
         let page = &states[done..done + page(&states[done..])];
@@ -154,11 +154,14 @@ pub async fn record(caller: &Caller, mut states: Vec<RecordedState>) -> Result<(
     say!("imported {}", counted(sum.recorded, "state"));
     match states.len() - sum.recorded {
         0 => {}
-        older => say!("{older} are older than what is recorded, and were left out"),
+        older => say!("left out {}: older than the recorded one", counted(older, "state")),
     }
     if sum.unclaimed > 0 {
         let unclaimed = sum.unclaimed;
-        say!("{unclaimed} match no stateTopics and are restored to no device for now");
+        say!(
+            "{} without matching stateTopics, restored to no device for now",
+            counted(unclaimed, "state")
+        );
     }
     Written { count: states.len(), left_out: all - states.len() }.conclude()
 }
