@@ -7,6 +7,7 @@
 //! | module | duty |
 //! |---|---|
 //! | [`mqtt`], [`home_assistant`], [`alerts`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
+//! | [`devices`], [`fleet`] | all devices together, and the members of fleets |
 //! | [`upstream`] | which device depends on which other one |
 //! | [`instance`] | what a monitor is called where its file does not say |
 //! | [`files`], [`sources`] | reading the files into one table, and their texts |
@@ -26,9 +27,11 @@ mod agent;
 mod alerts;
 mod credentials;
 mod device;
+mod devices;
 pub mod error;
 mod exposure;
 mod files;
+mod fleet;
 mod home_assistant;
 mod http;
 mod instance;
@@ -53,13 +56,13 @@ use crate::http::settings::HttpSettings;
 use crate::mqtt::settings::MqttSettings;
 use alerts::AlertsSection;
 use device::SectionKind;
+use devices::ConfiguredDevices;
 use iotmonitor_core::model::spec::Origin;
-use iotmonitor_core::model::spec::{DeviceSpec, HomeAssistant, MonitorSpec};
+use iotmonitor_core::model::spec::{HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use report::{ByteSpan, ConfigReport};
-use section::{Field, Section};
+use section::{Field, section_of};
 use sources::Sources;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -99,6 +102,8 @@ pub struct Config {
     pub monitor: MonitorSpec,
     /// The address of the status page, if it is enabled.
     pub http: Option<HttpSettings>,
+    /// The titles of the fleets whose names are listed, and the numbers of their members.
+    pub listed: Vec<(String, usize)>,
 }
 
 /// A configuration and its warnings.
@@ -173,8 +178,13 @@ impl<'t> Walk<'t> {
     fn config(&self, report: &mut ConfigReport) -> Option<Config> {
         let mqtt = self.mqtt(report);
         let AlertsSection { unit: alert_unit, broker_grace } = self.alerts(report);
-        let mut devices = self.devices(&mqtt, report);
-        for device in &mut devices {
+        let read = devices::read(self.root, &mqtt, self.environment, report);
+        self.warn_of_unknown_sections(report);
+        let ConfiguredDevices { mut devices, mut fleets, listed } = read;
+        let members = fleets.iter_mut().flat_map(|fleet| {
+            std::iter::once(&mut fleet.template).chain(fleet.exceptions.values_mut())
+        });
+        for device in devices.iter_mut().chain(members) {
             device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
         }
         credentials::warn(self.root, &devices, self.environment, report);
@@ -191,7 +201,7 @@ impl<'t> Walk<'t> {
                 client_id: settings.client_id.clone(),
                 base_topic: mqtt.base_topic?,
                 devices,
-                fleets: Vec::new(),
+                fleets,
                 max_subscriptions: mqtt.max_subscriptions,
                 home_assistant,
                 alert_unit,
@@ -205,7 +215,19 @@ impl<'t> Walk<'t> {
             },
             mqtt: settings,
             http,
+            listed,
         })
+    }
+
+    fn warn_of_unknown_sections(&self, report: &mut ConfigReport) {
+        for entry in section::fields(self.root) {
+            let is_known = SECTIONS.contains(&entry.key)
+                || SectionKind::of(entry.key).is_some()
+                || fleet::name_of(entry.key).is_some();
+            if !is_known {
+                warn_of_unknown_section(&entry, report);
+            }
+        }
     }
 
     fn mqtt(&self, report: &mut ConfigReport) -> mqtt::MqttSection {
@@ -249,46 +271,6 @@ impl<'t> Walk<'t> {
         let section = section_of(&entry, report)?;
         Some(http::read(&section, self.directory(), self.environment, report))
     }
-
-    fn devices(&self, mqtt: &mqtt::MqttSection, report: &mut ConfigReport) -> Vec<DeviceSpec> {
-        let mut devices = Vec::new();
-        let mut names: BTreeMap<&str, ByteSpan> = BTreeMap::new();
-        let mut wishes = Vec::new();
-        for entry in section::fields(self.root) {
-            let Some((kind, name)) = SectionKind::of(entry.key) else {
-                if !SECTIONS.contains(&entry.key) {
-                    warn_of_unknown_section(&entry, report);
-                }
-                continue;
-            };
-            let Some(section) = section_of(&entry, report) else { continue };
-            if let Some(first) = names.insert(name, section.header.clone()) {
-                let message =
-                    format!("device_{name} and agent_{name} would share the name `{name}`");
-                let hint = "rename one of them, or make them one section";
-                report.conflict(&section.header, &first, message, hint);
-            }
-            let depends_on = upstream::read(&section, report);
-            let read = device::read(&section, kind, name, mqtt, self.environment, report);
-            if read.is_some() && !depends_on.is_empty() {
-                wishes.push(upstream::Wish { device: devices.len(), names: depends_on });
-            }
-            devices.extend(read);
-        }
-        upstream::relate(&wishes, &names, &mut devices, report);
-        devices
-    }
-}
-
-/// A known section; reports a key that has a section's name but is not a section.
-fn section_of<'t>(entry: &Field<'t>, report: &mut ConfigReport) -> Option<Section<'t>> {
-    let title = format!("[{}]", entry.key.escape_debug());
-    if let DeValue::Table(table) = entry.value {
-        return Some(Section { title, header: entry.key_span.clone(), table });
-    }
-    let message = format!("`{}` must be a section", entry.key.escape_debug());
-    report.error(&entry.key_span, message, format!("write {title} in a line of its own, once"));
-    None
 }
 
 const INCLUDE: &str = "there is no `include`: the files config.d/*.toml beside config.toml are read too, \
@@ -309,14 +291,15 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
         return;
     }
     let prefix = entry.key.split(['_', '-', '.']).next().unwrap_or(entry.key);
-    let hint = match nearest::nearest(prefix, SECTIONS.into_iter().chain(["device", "agent"])) {
-        Some(kind @ ("device" | "agent")) => format!("did you mean [{kind}_NAME]?"),
-        Some(section) => format!("did you mean [{section}]?"),
-        None => {
-            let list = SECTIONS.map(|section| format!("[{section}]")).join(", ");
-            format!("sections are {list}, [device_NAME] and [agent_NAME]")
-        }
-    };
+    let hint =
+        match nearest::nearest(prefix, SECTIONS.into_iter().chain(["device", "agent", "fleet"])) {
+            Some(kind @ ("device" | "agent" | "fleet")) => format!("did you mean [{kind}_NAME]?"),
+            Some(section) => format!("did you mean [{section}]?"),
+            None => {
+                let list = SECTIONS.map(|section| format!("[{section}]")).join(", ");
+                format!("sections are {list}, [device_NAME], [agent_NAME] and [fleet_NAME]")
+            }
+        };
     report.warning(
         &entry.key_span,
         format!("the section [{shown}] is unknown and is ignored"),

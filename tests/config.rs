@@ -12,6 +12,8 @@ mod depends_on;
 mod directory;
 #[path = "config/empty.rs"]
 mod empty;
+#[path = "config/fleets.rs"]
+mod fleets;
 #[path = "config/growth.rs"]
 mod growth;
 #[path = "config/home_assistant.rs"]

@@ -8,6 +8,9 @@ use std::path::Path;
 /// The configuration cannot be used (sysexits.h, EX_CONFIG; systemd.exec(5)).
 pub const EXIT_CONFIG: u8 = 78;
 
+/// The number of fleets that are named.
+const MOST_FLEETS: usize = 8;
+
 /// Checks the file; findings go to `err`, one line about a good file to `out`. Returns the exit
 /// code: 0, also with warnings, or [`EXIT_CONFIG`].
 pub fn check(
@@ -46,5 +49,21 @@ fn show(findings: &Findings, err: &mut impl Write) {
 fn summary(config: &Config) -> String {
     let agents = config.monitor.devices.iter().filter(|device| device.agent.is_some()).count();
     let devices = config.monitor.devices.len() - agents;
-    devices_and_agents(devices, agents)
+    let mut summary = devices_and_agents(devices, agents);
+    let listed = config.listed.iter().map(|(fleet, members)| format!("{members} of {fleet}"));
+    if let Some(listed) = shortened(listed.collect()) {
+        summary.push_str(&format!(" ({listed})"));
+    }
+    let learned = config.monitor.fleets.iter().map(|fleet| format!("[fleet_{}]", fleet.name));
+    if let Some(learned) = shortened(learned.collect()) {
+        summary.push_str(&format!(", and the devices that join {learned}"));
+    }
+    summary
+}
+
+/// The first entries of a list, and how many more there are.
+fn shortened(entries: Vec<String>) -> Option<String> {
+    let (shown, more) = entries.split_at(entries.len().min(MOST_FLEETS));
+    let shown = (!shown.is_empty()).then(|| shown.join(", "))?;
+    Some(if more.is_empty() { shown } else { format!("{shown} and {} more", more.len()) })
 }

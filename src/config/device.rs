@@ -17,7 +17,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Keys that devices and agents have in common.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "watchTimeOut",
     "helloTopic",
     "availabilityTopic",
@@ -31,6 +31,10 @@ const KEYS: &[&str] = &[
     "restoreOnStart",
     "enabled",
 ];
+
+/// Those that contain topics.
+pub(super) const TOPIC_KEYS: [&str; 4] =
+    ["watchTopics", "helloTopic", "stateTopics", "availabilityTopic"];
 
 /// The value that replaces a time span: the timeout is derived from the silences of the device.
 const AUTO: &str = "auto";
@@ -123,8 +127,7 @@ fn report_unknown_keys(
         }
         SectionKind::Device => {
             let elsewhere = |key: &str| {
-                let is_agents = agent::KEYS.contains(&key) || agent::hint_for_others(key).is_some();
-                is_agents.then(|| {
+                is_of_agents(key).then(|| {
                     format!(
                         "`{key}` belongs to an agent: remove it, or name the section [agent_{name}]"
                     )
@@ -135,7 +138,18 @@ fn report_unknown_keys(
     }
 }
 
-fn device_name(
+/// Whether a key belongs to an agent.
+pub(super) fn is_of_agents(key: &str) -> bool {
+    agent::KEYS.contains(&key) || agent::hint_for_others(key).is_some()
+}
+
+/// Whether a section contains any topic, right or wrong.
+pub(super) fn has_topics(section: &Section<'_>) -> bool {
+    TOPIC_KEYS.iter().any(|key| is_set(section, key))
+}
+
+/// Checks the name of a device.
+pub(super) fn device_name(
     section: &Section<'_>,
     name: &str,
     base_topic: Option<&TopicName>,
@@ -314,8 +328,7 @@ fn zero_is_none(
 /// Reports a device without topics, which could never be heard. An agent is known by its process at
 /// least.
 fn report_missing_topics(section: &Section<'_>, kind: SectionKind, report: &mut ConfigReport) {
-    let topics = ["watchTopics", "helloTopic", "stateTopics", "availabilityTopic"];
-    if kind == SectionKind::Device && !topics.iter().any(|key| is_set(section, key)) {
+    if kind == SectionKind::Device && !has_topics(section) {
         let message = format!("{} has no topics", section.title);
         let hint =
             "add watchTopics, helloTopic or stateTopics, as in watchTopics = \"home/lamp/#\"";

@@ -5,9 +5,10 @@
 //! service sees a different file system than its agents, and a user lookup can wait for the
 //! network.
 
-use super::Environment;
 use super::report::ConfigReport;
 use super::section::{self, Field};
+use super::{Environment, fleet};
+use iotmonitor_core::model::fleet::PLACEHOLDER;
 use iotmonitor_core::model::spec::{AgentSpec, DYNAMIC_USER, DeviceSpec, Exec};
 use nix::unistd::{AccessFlags, Group, User, access};
 use std::collections::BTreeMap;
@@ -50,6 +51,13 @@ pub(super) fn warn(
 ) {
     let mut look = Search { environment, seen: BTreeMap::new(), report };
     look.template(section::value_of(root, "alerts", "alertUnit"));
+    for fleet in section::fields(root).iter().filter(|entry| fleet::name_of(entry.key).is_some()) {
+        let template = section::value_of(root, fleet.key, "alertUnit");
+        let is_whole = |field: &Field<'_>| {
+            !field.value.as_str().is_some_and(|unit| unit.contains(PLACEHOLDER))
+        };
+        look.template(template.filter(is_whole));
+    }
     for device in devices {
         let kind = if device.agent.is_some() { "agent" } else { "device" };
         let section = format!("{kind}_{}", device.name);

@@ -10,7 +10,8 @@
 use super::error::{Diagnostic, Findings, Severity, Snippet};
 use super::sources::Sources;
 use crate::printable::replaced;
-use std::collections::BinaryHeap;
+use iotmonitor_core::model::fleet::PLACEHOLDER;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 
 /// A place in the sources, in bytes.
@@ -31,6 +32,16 @@ const ELLIPSIS: char = '…';
 pub(super) struct ConfigReport {
     errors: Found,
     warnings: Found,
+    fleet: Option<FleetFindings>,
+}
+
+/// The findings about a fleet, while it is read.
+#[derive(Default)]
+struct FleetFindings {
+    /// Messages about the template, by their places: they hold for every member.
+    template: BTreeMap<usize, Vec<String>>,
+    /// The member that is being read, and whether its findings have to name it.
+    member: Option<(String, bool)>,
 }
 
 /// The first findings of one severity, and the total number.
@@ -54,7 +65,9 @@ struct ReportedFinding {
 
 impl ConfigReport {
     pub fn error(&mut self, span: &ByteSpan, message: impl Into<String>, hint: impl Into<String>) {
-        self.errors.add(span, None, message.into(), hint.into());
+        if let Some(message) = self.about_fleet(span, message.into()) {
+            self.errors.add(span, None, message, hint.into());
+        }
     }
 
     /// An error about two places, of which `first` comes earlier.
@@ -74,7 +87,59 @@ impl ConfigReport {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.warnings.add(span, None, message.into(), hint.into());
+        if let Some(message) = self.about_fleet(span, message.into()) {
+            self.warnings.add(span, None, message, hint.into());
+        }
+    }
+
+    /// Begins a fleet with its template, which is the first to be read.
+    pub fn begin_fleet(&mut self) {
+        self.fleet = Some(FleetFindings::default());
+    }
+
+    /// Begins a member of the fleet. What holds for the template as well is not reported again. With
+    /// `names_it`, what is left names the member.
+    pub fn begin_member(&mut self, name: &str, names_it: bool) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.member = Some((name.to_owned(), names_it));
+        }
+    }
+
+    pub fn end_fleet(&mut self) {
+        self.fleet = None;
+    }
+
+    /// The message as it is reported; `None` when it has been reported about the whole fleet.
+    fn about_fleet(&mut self, span: &ByteSpan, message: String) -> Option<String> {
+        let Some(fleet) = &mut self.fleet else { return Some(message) };
+        let Some((name, names_it)) = &fleet.member else {
+            fleet.template.entry(span.start).or_default().push(message.clone());
+            return Some(message);
+        };
+        let known = fleet.template.get(&span.start).map_or(&[][..], Vec::as_slice);
+        if known
+            .iter()
+            .any(|known| *known == message || known.replace(PLACEHOLDER, name) == message)
+        {
+            return None;
+        }
+        let is_named = !names_it || message.contains(name.as_str());
+        if is_named {
+            return Some(message);
+        }
+        // A name may be as long as the file.
+        let name: String = name.chars().take(LONGEST_SNIPPET).collect();
+        Some(format!("{message} (of the member `{name}`)"))
+    }
+
+    /// The number of errors so far.
+    pub fn errors(&self) -> usize {
+        self.errors.total
+    }
+
+    /// The message of the first error by its place.
+    pub fn first_error(&self) -> Option<&str> {
+        self.errors.first.iter().min().map(|error| error.message.as_str())
     }
 
     /// Returns errors and warnings, each in the order of the sources. `secrets` are the places not

@@ -17,7 +17,8 @@ use toml::de::{DeTable, DeValue};
 const SECRET_WORDS: &[&str] = &["pass", "secret", "token", "credential", "auth", "key", "pwd"];
 
 /// How the names of sections begin.
-const SECTION_NAMES: &[&str] = &["mqtt", "http", "alerts", "homeassistant", "device_", "agent_"];
+const SECTION_NAMES: &[&str] =
+    &["mqtt", "http", "alerts", "homeassistant", "device_", "agent_", "fleet_"];
 
 /// Keys that contain such a word but hold no secret.
 const HARMLESS_KEYS: &[&str] = &["passwordFile", "keyFile", "tokenFile"];

@@ -257,6 +257,17 @@ impl<'t> Field<'t> {
     }
 }
 
+/// A known section; reports a key that has a section's name but is not a section.
+pub(super) fn section_of<'t>(entry: &Field<'t>, report: &mut ConfigReport) -> Option<Section<'t>> {
+    let title = format!("[{}]", entry.key.escape_debug());
+    if let DeValue::Table(table) = entry.value {
+        return Some(Section { title, header: entry.key_span.clone(), table });
+    }
+    let message = format!("`{}` must be a section", entry.key.escape_debug());
+    report.error(&entry.key_span, message, format!("write {title} in a line of its own, once"));
+    None
+}
+
 /// One entry of a table.
 pub(super) fn field_of<'t>(table: &'t DeTable<'t>, key: &str) -> Option<Field<'t>> {
     table.get_key_value(key).map(field)

@@ -4,6 +4,7 @@ use super::nearest::nearest;
 use super::report::{ByteSpan, ConfigReport, MOST_SHOWN};
 use super::section::{Section, Text};
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::fleet::PLACEHOLDER;
 use iotmonitor_core::model::spec::DeviceSpec;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -21,7 +22,28 @@ const LONGEST_WAY: usize = 20;
 pub(super) struct Wish<'t> {
     /// The index of the device that was read from the section.
     pub device: usize,
-    pub names: Vec<Text<'t>>,
+    pub names: Vec<WishedName<'t>>,
+}
+
+/// One of these names, and its place.
+pub(super) struct WishedName<'t> {
+    value: Cow<'t, str>,
+    span: ByteSpan,
+}
+
+impl<'t> WishedName<'t> {
+    pub fn borrowed(text: Text<'t>) -> Self {
+        Self { value: Cow::Borrowed(text.value), span: text.span }
+    }
+
+    pub fn has_placeholder(&self) -> bool {
+        self.value.contains(PLACEHOLDER)
+    }
+
+    /// A copy, because the members of a fleet are read from tables that do not last.
+    pub fn owned(text: &Text<'_>) -> Self {
+        Self { value: Cow::Owned(text.value.to_owned()), span: text.span.clone() }
+    }
 }
 
 /// The names that a section lists, whether or not such devices exist.
@@ -45,17 +67,22 @@ pub(super) fn relate(
 ) {
     let mut places: BTreeMap<DeviceName, ByteSpan> = BTreeMap::new();
     let mut hints = Hints { known, found: HashMap::new() };
+    // All members of a fleet may have the same wrong name from the same place.
+    let mut reported = HashSet::new();
     for wish in wishes {
         let device = &mut devices[wish.device];
         let mut given = HashSet::new();
         for text in &wish.names {
-            if !known.contains_key(text.value) {
-                report_unknown(text, &mut hints, report);
+            let value = text.value.as_ref();
+            if !known.contains_key(value) {
+                if reported.insert((text.span.start, value)) {
+                    report_unknown(text, &mut hints, report);
+                }
                 continue;
             }
             // A known section whose name is invalid has already been reported.
-            let Ok(name) = DeviceName::new(text.value) else { continue };
-            if given.insert(text.value) {
+            let Ok(name) = DeviceName::new(value) else { continue };
+            if given.insert(value) {
                 places.entry(device.name.clone()).or_insert_with(|| text.span.clone());
                 device.depends_on.push(name);
             }
@@ -83,9 +110,13 @@ impl<'t, 'k> Hints<'t, 'k> {
     }
 }
 
-fn report_unknown<'t>(text: &Text<'t>, hints: &mut Hints<'t, '_>, report: &mut ConfigReport) {
+fn report_unknown<'w>(
+    text: &'w WishedName<'_>,
+    hints: &mut Hints<'w, '_>,
+    report: &mut ConfigReport,
+) {
     let shown = text.value.escape_debug();
-    match hints.of(text.value) {
+    match hints.of(&text.value) {
         Some(near) => {
             let message = format!("dependsOn: there is no `{shown}`, did you mean `{near}`?");
             let hint = "it names what follows `device_` or `agent_` of another section";

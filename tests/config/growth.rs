@@ -89,6 +89,37 @@ fn long_lists() {
 }
 
 #[test]
+fn fleets() {
+    let fleet = |count, topics: &str| {
+        let names = repeated(count, |at| format!("\"d{at}\","));
+        format!("{MQTT}[fleet_x]\nnames = [{names}]\n{topics}\n")
+    };
+    let topics = "watchTopics = \"home/{name}/#\"\nhelloTopic = \"{name}\"\n";
+    assert_linear("names", 2_500, |count| fleet(count, topics));
+    assert_linear("names with sections of their own", 1_000, |count| {
+        let own = repeated(count, |at| format!("[device_d{at}]\nwatchTimeOut = 5\n"));
+        format!("{}{own}", fleet(count, topics))
+    });
+    assert_linear("names twice", 2_500, |count| {
+        format!("{}[fleet_y]\nnames = \"auto\"\n", fleet(count, topics).replace("d1", "d"))
+    });
+    assert_linear("names that are wrong", 2_500, |count| {
+        fleet(count, topics).replace("\"d", "\"+")
+    });
+    assert_linear("wrong dependencies", 2_500, |count| {
+        fleet(count, "watchTopics = \"{name}\"\ndependsOn = [\"x\", \"y{name}\"]")
+    });
+    assert_linear("sections beside an automatic fleet", 1_000, |count| {
+        let own = repeated(count, |at| format!("[device_d{at}]\nhelloTopic = \"x\"\n"));
+        format!("{MQTT}[fleet_x]\nnames = \"auto\"\n{topics}{own}")
+    });
+    assert_linear("automatic fleets", 500, |count| {
+        let fleet = |at| format!("[fleet_x{at}]\nnames = \"auto\"\nwatchTopics = \"{{name}}/#\"\n");
+        format!("{MQTT}{}", repeated(count, fleet))
+    });
+}
+
+#[test]
 fn chains_and_circles() {
     let device =
         |at, next| format!("[device_d{at}]\nwatchTopics = \"a\"\ndependsOn = \"d{next}\"\n");

@@ -32,7 +32,7 @@ fn the_examples_of_the_shipped_file_pass_too() {
         .collect();
     assert!(live.contains("\n[agent_ledbox]\n") && live.contains("\nsandbox = \"strict\""));
     let loaded = parsed(&live);
-    assert_eq!(loaded.config.monitor.devices.len(), 3);
+    assert_eq!(loaded.config.monitor.devices.len(), 5);
 }
 
 #[test]

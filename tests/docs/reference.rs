@@ -6,10 +6,11 @@ use iotmonitor_core::model::alert::{AlertKind, Reason};
 use std::path::Path;
 
 /// The heading above each section's table, a section of that kind, and the fewest keys that it has.
-const SECTIONS: [(&str, &str, usize); 6] = [
+const SECTIONS: [(&str, &str, usize); 7] = [
     ("## `[mqtt]`", "mqtt", 5),
     ("## `[device_NAME]`", "device_x", 5),
     ("## `[agent_NAME]`", "agent_x", 5),
+    ("## `[fleet_NAME]`", "fleet_x", 3),
     ("## `[alerts]`", "alerts", 2),
     ("## `[homeassistant]`", "homeassistant", 3),
     ("## `[http]`", "http", 5),
@@ -54,7 +55,7 @@ fn every_known_key_is_in_the_reference() {
         let findings = findings(&format!("[{section}]\nzzzzzzzzzzzzzzzz = \"\"\n"));
         let known = findings.split(" knows ").nth(1).unwrap().lines().next().unwrap();
         let mut named = keys_below(heading);
-        if section == "agent_x" {
+        if ["agent_x", "fleet_x"].contains(&section) {
             named.extend(keys_below("## `[device_NAME]`"));
         }
         for key in known.split(", ") {
