@@ -6,4 +6,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo_deny=$(packaging/tool.sh cargo-deny 0.20.2 --no-default-features)
-exec "$cargo_deny" --locked check --hide-inclusion-graph "$@"
+exec "$cargo_deny" --locked --workspace check --hide-inclusion-graph "$@"

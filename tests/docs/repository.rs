@@ -43,8 +43,18 @@ fn every_source_file_that_is_named_exists() {
         let text = fs::read_to_string(&path).unwrap();
         for named in text.split('`').skip(1).step_by(2) {
             let first = named.split('/').next().unwrap();
-            if ["src", "tests", "packaging", "benches", "fuzz", "systemd", ".github", "core"]
-                .contains(&first)
+            if [
+                "src",
+                "tests",
+                "packaging",
+                "benches",
+                "fuzz",
+                "systemd",
+                ".github",
+                "core",
+                "recorder",
+            ]
+            .contains(&first)
             {
                 assert!(exists(named), "{}: there is no {named}", path.display());
             }
