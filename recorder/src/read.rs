@@ -67,12 +67,16 @@ impl Store {
         Ok(found)
     }
 
-    /// The day's file and the small files that count beside it.
-    fn tables(&self, day: Day) -> Result<Tables, Error> {
+    /// What the Parquet files of a day have.
+    fn stored(&self, day: Day, topic: &str, times: &Range<i64>) -> Result<Stored, Error> {
         loop {
             let spans = self.small_files(day)?;
-            let open = |span: &Span| Ok((*span, Table::open(&self.small_file(day, *span))?));
-            let small = match spans.iter().map(open).collect::<Result<Vec<_>, Error>>() {
+            // One file is open at a time, because there may be thousands.
+            let read = |span: &Span| {
+                let table = Table::open(&self.small_file(day, *span))?;
+                Ok((*span, table.rows(topic, times)?))
+            };
+            let small = match spans.iter().map(read).collect::<Result<Vec<_>, Error>>() {
                 // It was replaced after the directory was listed, by a file that may not be listed.
                 Err(error) if error.is_missing() => continue,
                 small => small?,
@@ -82,39 +86,39 @@ impl Store {
                 table => Some(table?),
             };
             let through = of_day.as_ref().and_then(Table::through).unwrap_or(0);
+            let mut rows = of_day.map_or(Ok(Vec::new()), |table| table.rows(topic, times))?;
             let (spans, _) = live(spans, through);
-            let small = small.into_iter().filter(|(span, _)| spans.contains(span)).collect();
-            return Ok(Tables { of_day, through, small });
+            let small = small.into_iter().filter(|(span, _)| spans.contains(span));
+            rows.extend(small.flat_map(|(_, rows)| rows));
+            return Ok(Stored { rows, through, spans });
         }
     }
 }
 
-struct Tables {
-    of_day: Option<Table>,
+struct Stored {
+    rows: Vec<Row>,
+    /// Which messages of the day were looked at: those up to this number, and those of these spans.
     through: u64,
-    small: Vec<(Span, Table)>,
+    spans: Vec<Span>,
 }
 
-impl Tables {
+impl Stored {
     /// Whether the day's messages of the segment are in one of the files.
-    fn have(&self, segment: u64) -> bool {
+    fn has(&self, segment: u64) -> bool {
         let first = Span { first: segment, last: segment };
-        segment <= self.through || self.small.iter().any(|(span, _)| span.covers(first))
+        segment <= self.through || self.spans.iter().any(|span| span.covers(first))
     }
 }
 
 impl Messages {
     fn read_day(&self, day: Day) -> Result<Vec<Message>, Error> {
-        let tables = self.store.tables(day)?;
-        let mut rows = Vec::new();
-        for table in tables.of_day.iter().chain(tables.small.iter().map(|(_, table)| table)) {
-            rows.extend(table.rows(&self.topic, &self.times)?);
-        }
-        let recent = self
-            .recent
-            .iter()
-            .filter(|(segment, row)| Day::of(row.time) == day && !tables.have(*segment));
-        rows.extend(recent.map(|(_, row)| row.clone()));
+        let stored = self.store.stored(day, &self.topic, &self.times)?;
+        let recent = self.recent.iter();
+        let recent = recent.filter(|(_, row)| Day::of(row.time) == day);
+        let recent = recent.filter(|(segment, _)| !stored.has(*segment));
+        let recent: Vec<Row> = recent.map(|(_, row)| row.clone()).collect();
+        let mut rows = stored.rows;
+        rows.extend(recent);
         rows.sort_by_key(|row| row.time);
         let messages = rows.into_iter().map(Row::into_message).collect::<Result<_, _>>();
         messages.map_err(|error| Error::Damaged {

@@ -166,6 +166,24 @@ fn more_files_than_are_merged_at_once_become_one() {
 }
 
 #[test]
+fn a_day_is_read_from_more_files_than_a_process_may_open() {
+    // In memory, where a sync costs nothing.
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (store, mut writer) = writer(directory.path());
+    let limit = fs::read_to_string("/proc/self/limits").unwrap();
+    let limit = limit.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let limit: u64 = limit.split_whitespace().next().unwrap().parse().unwrap();
+    let messages: Vec<Message> = (0..limit.min(1_024) + 1)
+        .map(|number| Message { time: number as i64, ..message(number) })
+        .collect();
+    for message in &messages {
+        commit(&mut writer, std::slice::from_ref(message));
+        writer.flush().unwrap();
+    }
+    assert_eq!(all(&store), sorted(messages));
+}
+
+#[test]
 fn files_of_several_row_groups_are_merged_and_searched() {
     let directory = tempfile::tempdir().unwrap();
     let (store, mut writer) = writer(directory.path());
