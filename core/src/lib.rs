@@ -7,8 +7,9 @@
 //!
 //! Three layers, of which each imports only those above it in this list:
 //!
-//! - [`topic`], [`backoff`] and [`model`] are the vocabulary: topic names and filters by the MQTT
-//!   standard, delays between tries, and the types of events, actions, messages, units and alerts.
+//! - [`topic`], [`backoff`], [`boot_ends`] and [`model`] are the vocabulary: topic names and filters
+//!   by the MQTT standard, delays between tries, orders for a time, and the types of events,
+//!   actions, messages, units and alerts.
 //! - [`machines`] are closed types that each handle one matter and return outcomes.
 //! - [`monitor`] conducts: it turns events into calls of machines, and their outcomes into actions.
 //!   [`monitor::Monitor::handle`] is the only entry point.
@@ -19,6 +20,7 @@
 #![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
 
 pub mod backoff;
+pub mod boot_ends;
 pub mod machines;
 pub mod model;
 pub mod monitor;

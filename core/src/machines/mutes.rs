@@ -1,41 +1,38 @@
 //! Suppresses notifications for a time, about one device or about everything.
-//!
-//! Like a pause (see [`super::pauses`]) a silence is counted on the boot clock, and the remaining
-//! time is kept.
 
+use crate::boot_ends::{BootEnds, remaining};
 use crate::model::device_name::DeviceName;
 use crate::model::snapshot::MuteRecord;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// `None` means everything. Only a few are silenced at a time.
 #[derive(Debug, Clone, Default)]
 pub struct Mutes {
-    ends: BTreeMap<Option<DeviceName>, Duration>,
+    ends: BootEnds<Option<DeviceName>, ()>,
 }
 
 impl Mutes {
     /// Adds one that ends this much later than `boot`; it replaces an earlier one.
     pub fn set(&mut self, of: Option<DeviceName>, boot: Duration, span: Duration) {
-        self.ends.insert(of, boot.saturating_add(span));
+        self.ends.set(of, boot, span, ());
     }
 
     /// Continues one of an earlier run, unless this one has another.
     pub fn resume(&mut self, boot: Duration, record: MuteRecord) {
-        // A clock that starts again has counted that much at least.
-        let passed = boot.checked_sub(record.at).unwrap_or(boot);
-        let end = boot.saturating_add(record.left.saturating_sub(passed));
-        self.ends.entry(record.device).or_insert(end);
+        if !self.ends.contains(&record.device) {
+            let left = remaining(record.left, record.at, boot);
+            self.ends.set(record.device, boot, left, ());
+        }
     }
 
     /// Returns whether there was one.
     pub fn end(&mut self, of: &Option<DeviceName>) -> bool {
-        self.ends.remove(of).is_some()
+        self.ends.end(of)
     }
 
     /// Drops those of devices that no longer exist.
     pub fn retain(&mut self, is_known: impl Fn(&DeviceName) -> bool) {
-        self.ends.retain(|of, _| of.as_ref().is_none_or(&is_known));
+        self.ends.retain(|of| of.as_ref().is_none_or(&is_known));
     }
 
     #[must_use]
@@ -48,14 +45,14 @@ impl Mutes {
     #[must_use]
     pub fn covers(&self, device: Option<&DeviceName>) -> bool {
         !self.ends.is_empty()
-            && (self.ends.contains_key(&None)
-                || device.is_some_and(|name| self.ends.contains_key(&Some(name.clone()))))
+            && (self.ends.contains(&None)
+                || device.is_some_and(|name| self.ends.contains(&Some(name.clone()))))
     }
 
     /// Whether there is one for exactly this subject.
     #[must_use]
     pub fn holds(&self, of: Option<&DeviceName>) -> bool {
-        self.ends.contains_key(&of.cloned())
+        self.ends.contains(&of.cloned())
     }
 
     /// The remaining time of the silence.
@@ -64,33 +61,28 @@ impl Mutes {
         if self.ends.is_empty() {
             return None;
         }
-        let own = device.and_then(|name| self.ends.get(&Some(name.clone())));
-        let end = own.into_iter().chain(self.ends.get(&None)).max()?;
-        Some(end.saturating_sub(boot))
+        let own = device.and_then(|name| self.ends.get(&Some(name.clone()), boot));
+        own.into_iter().chain(self.ends.get(&None, boot)).map(|(left, ())| left).max()
     }
 
     /// How long until the next one ends.
     #[must_use]
     pub fn next(&self, boot: Duration) -> Option<Duration> {
-        self.ends.values().map(|end| end.saturating_sub(boot)).min()
+        self.ends.next(boot)
     }
 
     /// Removes those that have ended.
     pub fn take_ended(&mut self, boot: Duration) -> Vec<Option<DeviceName>> {
-        let ended: Vec<_> =
-            self.ends.iter().filter(|(_, end)| **end <= boot).map(|(of, _)| of.clone()).collect();
-        self.ends.retain(|_, end| *end > boot);
-        ended
+        self.ends.take_ended(boot).into_iter().map(|(of, ())| of).collect()
     }
 
     #[must_use]
     pub fn records(&self, boot: Duration) -> Vec<MuteRecord> {
-        let record = |(of, end): (&Option<DeviceName>, &Duration)| MuteRecord {
-            device: of.clone(),
-            left: end.saturating_sub(boot),
-            at: boot,
+        let record = |of: &Option<DeviceName>| {
+            let (left, ()) = self.ends.get(of, boot)?;
+            Some(MuteRecord { device: of.clone(), left, at: boot })
         };
-        self.ends.iter().map(record).collect()
+        self.ends.subjects().filter_map(record).collect()
     }
 }
 
@@ -122,17 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_counted_on_after_a_restart_and_after_a_boot() {
+    fn one_of_an_earlier_run_goes_on_unless_there_is_another() {
         let mut mutes = Mutes::default();
         mutes.set(None, secs(1_000), secs(600));
         let [record] = mutes.records(secs(1_100)).try_into().unwrap();
-        let left = |boot| {
-            let mut mutes = Mutes::default();
-            mutes.resume(boot, record.clone());
-            mutes.left(None, boot)
-        };
-        assert_eq!(left(secs(1_150)), Some(secs(450)), "the same boot");
-        assert_eq!(left(secs(30)), Some(secs(470)), "another one, up for 30 s");
-        assert_eq!(left(secs(9_999)), Some(secs(0)));
+        let mut next = Mutes::default();
+        next.resume(secs(1_150), record.clone());
+        assert_eq!(next.left(None, secs(1_150)), Some(secs(450)));
+        next.set(None, secs(1_150), secs(9));
+        next.resume(secs(1_150), record);
+        assert_eq!(next.left(None, secs(1_150)), Some(secs(9)));
     }
 }

@@ -418,7 +418,7 @@ impl House {
             | Action::StopFormerUnits { .. }
             | Action::DropNotification { .. }
             | Action::Notify(_) => {}
-            Action::Raise(alert) => assert_explained(&alert),
+            Action::Raise(alert) => assert_explained(alert),
             Action::SendNotification(it) => self.queue.extend(self.way.answer(it)),
             Action::Record { .. }
             | Action::ReadStates { .. }
