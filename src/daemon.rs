@@ -14,6 +14,7 @@ mod former;
 mod memory;
 mod orders;
 mod reload;
+mod status;
 mod unrecorded;
 mod watchdog;
 
@@ -33,14 +34,14 @@ use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{Alert, AlertKind};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::Connection;
-use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::model::time::Now;
 use iotmonitor_core::model::view::Summary;
-use iotmonitor_core::model::words::{counted, devices_and_agents};
+use iotmonitor_core::model::words::devices_and_agents;
 use iotmonitor_core::monitor::Monitor;
 use memory::{LARGE_TURN, Trimming};
 use orders::Orders;
 use reload::Reloads;
+use status::Readiness;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -194,15 +195,6 @@ struct Daemon<'a> {
     is_to_restart: bool,
     /// The summary that was reported last.
     reported: Option<Summary>,
-}
-
-/// The notifications that systemd still expects: that the store has been opened or has failed, and
-/// that the agents' units have been requested or cannot be.
-#[derive(Debug)]
-struct Readiness {
-    store: bool,
-    manager: bool,
-    is_reported: bool,
 }
 
 /// This happens before any agent starts that receives the credentials.
@@ -438,27 +430,6 @@ impl<'a> Daemon<'a> {
         Now { mono: self.start.elapsed(), wall: wall_clock(), boot: boot_clock() }
     }
 
-    fn report_ready(&mut self) {
-        let Readiness { store, manager, is_reported } = self.readiness;
-        let settled = store && (manager || self.monitor.summary().agents == 0);
-        if is_reported || !(settled || self.start.elapsed() >= READY_PATIENCE) {
-            return;
-        }
-        self.readiness.is_reported = true;
-        notify::ready();
-    }
-
-    /// Updates the status line for `systemctl status`, and sends the same figures to connected
-    /// clients, when they change.
-    fn report_status(&mut self) {
-        let summary = self.monitor.summary();
-        if self.reported != Some(summary) {
-            self.reported = Some(summary);
-            notify::status(&status_line(&summary, &self.settings.mqtt.server.to_string()));
-            self.adapters.notify(Notice::SummaryChanged(summary));
-        }
-    }
-
     fn answer(&mut self, request: Request) {
         // The caller may have gone away meanwhile.
         match request {
@@ -499,17 +470,6 @@ impl<'a> Daemon<'a> {
     }
 }
 
-fn status_line(summary: &Summary, server: &str) -> String {
-    let connection = if summary.watching { "connected to" } else { "waiting for" };
-    let devices = counted(summary.devices, "device");
-    let mut line = format!("{connection} {server} · {devices}, {} expired", summary.expired);
-    if summary.agents > 0 {
-        let agents = counted(summary.agents, "agent");
-        line.push_str(&format!(" · {agents}, {} running", summary.agents_running));
-    }
-    line
-}
-
 /// The time since the machine was switched on, including suspension (clock_gettime(2)).
 fn boot_clock() -> Duration {
     // Linux has had the clock since 2.6.39; without it a suspension is not counted.
@@ -520,25 +480,4 @@ fn boot_clock() -> Duration {
 fn wall_clock() -> Duration {
     // A clock before 1970 counts as 1970, because wall time is only displayed.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_status_line_says_all_on_one_line() {
-        let summary = Summary {
-            watching: true,
-            devices: 12,
-            expired: 1,
-            agents: 3,
-            agents_running: 3,
-            ..Summary::default()
-        };
-        assert_eq!(
-            status_line(&summary, "tcp://localhost:1883"),
-            "connected to tcp://localhost:1883 · 12 devices, 1 expired · 3 agents, 3 running"
-        );
-    }
 }

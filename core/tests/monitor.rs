@@ -42,6 +42,8 @@ mod reasons;
 mod redelivered;
 #[path = "monitor/refusals.rs"]
 mod refusals;
+#[path = "monitor/relaunches.rs"]
+mod relaunches;
 #[path = "monitor/reload.rs"]
 mod reload;
 #[path = "monitor/replays.rs"]
