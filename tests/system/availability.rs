@@ -13,6 +13,8 @@ for_both_protocols!(
     a_device_whose_connection_breaks_expires_at_once,
     a_retained_will_beside_a_device_that_speaks_raises_no_alarm,
     what_a_gateway_remembers_of_a_dead_device_is_no_recovery,
+    a_device_with_two_topics_is_gone_while_either_says_so,
+    a_sparkplug_node_is_gone_with_its_present_session_only,
 );
 
 fn a_device_whose_connection_breaks_expires_at_once(protocol: &str) {
@@ -94,4 +96,76 @@ fn what_a_gateway_remembers_of_a_dead_device_is_no_recovery(protocol: &str) {
     assert_eq!(bus.count(from, BACK), 0, "the gateway has it from memory");
     machine.publish("z/sensor", "{\"temperature\":21.6}");
     bus.wait_topic(from, BACK);
+}
+
+/// The device has a session with a will, and the bridge before it reports for both.
+fn a_device_with_two_topics_is_gone_while_either_says_so(protocol: &str) {
+    const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 3600\nwatchTopics = \"home/lamp/#\"\n\
+        availabilityTopic = [\"home/lamp/LWT\", \"z/bridge/state\"]\n";
+    let machine = Machine::boot();
+    let bus = machine.launch(&config(protocol, SECTIONS));
+    let will = ["--will-topic", "home/lamp/LWT", "--will-payload", "offline", "--will-retain"];
+    let _device = machine.subscribe_with(&will, &["home/lamp/cmnd"]);
+    machine.make_alive(&bus, "lamp", "home/lamp/LWT");
+    machine.publish_retained("home/lamp/LWT", "online");
+    machine.publish_retained("z/bridge/state", "{\"state\":\"online\"}");
+    assert_eq!(bus.count(0, EXPIRE), 0);
+
+    machine.publish_retained("z/bridge/state", "{\"state\":\"offline\"}");
+    bus.wait_topic(0, EXPIRE);
+    let from = bus.end();
+    machine.ok(&["pkill", "-KILL", "--full", "[w]ill-topic"]);
+    bus.wait_exact(from, "home/lamp/LWT", "offline");
+    machine.publish_retained("z/bridge/state", "{\"state\":\"online\"}");
+    bus.let_seconds_pass(2);
+    assert_eq!(bus.count(0, RECOVER), 0, "its own will still says that it is gone");
+    assert!(machine.ok(&["iotmonitor", "status", "lamp"]).contains("expired (lwt-offline)"));
+
+    machine.publish_retained("home/lamp/LWT", "online");
+    bus.wait_topic(0, RECOVER);
+    assert_eq!((bus.count(0, EXPIRE), bus.count(0, RECOVER)), (1, 1));
+}
+
+/// The will of an edge node is its NDEATH, with the number of the session that it ends. The node is
+/// back with another session before the broker notices the end of the former one.
+fn a_sparkplug_node_is_gone_with_its_present_session_only(protocol: &str) {
+    const SECTIONS: &str = "[device_press]\nwatchTimeOut = 3600\n\
+        watchTopics = \"spBv1.0/plant/NDATA/press\"\n\
+        availabilityTopic = \"spBv1.0/plant/NDEATH/press\"\n";
+    const DEATH: &str = "spBv1.0/plant/NDEATH/press";
+    const GONE: &str = "home/monitoring/expire/press";
+    const BACK: &str = "home/monitoring/recover/press";
+    // A payload (org.eclipse.tahu.protobuf.Payload) with one metric: its name, its type (Int32)
+    // and its value.
+    let payload = |session: u8| {
+        let metric = [b"\x0a\x05bdSeq\x20\x03\x50".as_slice(), &[session]].concat();
+        let length = u8::try_from(metric.len()).unwrap();
+        String::from_utf8([&[0x12, length], metric.as_slice()].concat()).unwrap()
+    };
+    let machine = Machine::boot();
+    let bus = machine.launch(&config(protocol, SECTIONS));
+    let connect = |session: u8| {
+        let (id, will) = (format!("press{session}"), payload(session));
+        let arguments = ["--id", &id, "--will-topic", DEATH, "--will-payload", &will];
+        let node = machine.subscribe_with(&arguments, &["spBv1.0/plant/NCMD/press"]);
+        machine.publish("spBv1.0/plant/NBIRTH/press", &will);
+        node
+    };
+    let kill = |session: u8| {
+        machine.ok(&["pkill", "-KILL", "--full", &format!("[p]ress{session}")]);
+    };
+    let deaths = machine.subscribe_with(&[], &[DEATH]);
+    machine.make_alive(&bus, "press", "spBv1.0/plant/NDATA/press");
+    let _former = connect(7);
+    let _present = connect(8);
+    kill(7);
+    deaths.wait_topic(0, DEATH);
+    bus.let_seconds_pass(2);
+    assert_eq!(bus.count(0, GONE), 0, "that was the end of the former session");
+    kill(8);
+    bus.wait_topic(0, GONE);
+    assert!(machine.ok(&["iotmonitor", "status", "press"]).contains("expired (lwt-offline)"));
+    let _next = connect(9);
+    bus.wait_topic(0, BACK);
+    assert_eq!((bus.count(0, GONE), bus.count(0, BACK)), (1, 1));
 }
