@@ -14,6 +14,8 @@ pub struct Dependencies {
     branches: BTreeMap<DeviceId, Branch>,
     /// The devices behind one that is down, directly or indirectly.
     cut_off: BTreeSet<DeviceId>,
+    /// No device has two ways, so that the counts of branches can be added.
+    is_forest: bool,
 }
 
 /// A device that others depend on.
@@ -24,6 +26,8 @@ struct Branch {
     down_since: Option<Duration>,
     /// The watched time of its last return.
     up_since: Option<Duration>,
+    /// The devices behind it, as they were counted when it fell.
+    count: Option<usize>,
 }
 
 impl Dependencies {
@@ -36,7 +40,8 @@ impl Dependencies {
                 branches.entry(parent).or_default().children.push(child);
             }
         }
-        Self { parents, branches, cut_off: BTreeSet::new() }
+        let is_forest = parents.values().all(|parents| parents.len() <= 1);
+        Self { parents, branches, cut_off: BTreeSet::new(), is_forest }
     }
 
     /// The direct dependencies of a device.
@@ -51,15 +56,34 @@ impl Dependencies {
         self.branches.get(&id).map_or(&[], |branch| &branch.children)
     }
 
-    /// Everything that depends on a device, directly or indirectly.
-    #[must_use]
-    pub fn descendants(&self, id: DeviceId) -> BTreeSet<DeviceId> {
-        let mut found = BTreeSet::new();
-        let mut open = vec![id];
-        while let Some(id) = open.pop() {
-            open.extend(self.children(id).iter().filter(|child| found.insert(**child)));
+    /// Counts what depends on a device that is down, directly or indirectly, if `is_counted`.
+    ///
+    /// The count of a device that fell before is added as it is. So in a line of devices of which
+    /// one after the other falls, none is visited twice.
+    pub fn count_behind(&mut self, id: DeviceId, is_counted: impl Fn(DeviceId) -> bool) -> usize {
+        let (mut count, mut seen, mut open) = (0, BTreeSet::new(), vec![id]);
+        while let Some(at) = open.pop() {
+            for &child in self.children(at) {
+                if !self.is_forest && !seen.insert(child) {
+                    continue;
+                }
+                count += usize::from(is_counted(child));
+                let known = self.branches.get(&child).and_then(|branch| branch.count);
+                match known.filter(|_| self.is_forest) {
+                    Some(known) => count += known,
+                    None => open.push(child),
+                }
+            }
         }
-        found
+        if let Some(branch) = self.branches.get_mut(&id) {
+            branch.count = Some(count);
+        }
+        count
+    }
+
+    /// Which devices are counted has changed.
+    pub fn forget_counts(&mut self) {
+        self.branches.values_mut().for_each(|branch| branch.count = None);
     }
 
     /// Whether any direct or indirect dependency of a device is down.
@@ -98,6 +122,7 @@ impl Dependencies {
     /// last message before that, and the devices that are no longer cut off.
     pub fn rose(&mut self, id: DeviceId, watched: Duration) -> Option<(Duration, Vec<DeviceId>)> {
         let branch = self.branches.get_mut(&id)?;
+        branch.count = None;
         let down_since = branch.down_since.take()?;
         branch.up_since = Some(watched);
         let mut news = Vec::new();
@@ -153,7 +178,7 @@ impl Dependencies {
         self.cut_off.clear();
         let mut down = Vec::new();
         for (&id, branch) in &mut self.branches {
-            branch.down_since = down_since(id);
+            (branch.down_since, branch.count) = (down_since(id), None);
             down.extend(branch.down_since.map(|_| id));
         }
         for id in down {
@@ -227,9 +252,9 @@ mod tests {
     }
 
     #[test]
-    fn descendants_and_cuts_reach_through_others() {
+    fn counts_and_cuts_reach_through_others() {
         let mut house = house();
-        assert_eq!(house.descendants(ID(0)), [ID(1), ID(2), ID(3)].into());
+        assert_eq!(house.count_behind(ID(0), |_| true), 3);
         assert_eq!(house.fell(ID(1), T(1)), [ID(2)]);
         assert_eq!(house.fell(ID(0), T(2)), [ID(1), ID(3)], "the lamp was cut off before");
         assert!(house.is_cut_off(ID(2)) && !house.is_cut_off(ID(0)));
@@ -248,6 +273,37 @@ mod tests {
         assert!(house.rose(ID(0), T(10)).is_some() && house.rose(ID(0), T(11)).is_none());
         assert_eq!((house.returned_at(ID(2)), house.returned_at(ID(0))), (Some(T(10)), None));
         assert!(house.fell(ID(2), T(1)).is_empty(), "nothing depends on the lamp");
+    }
+
+    #[test]
+    fn a_line_that_falls_one_by_one_is_counted_with_one_visit_each() {
+        const LINE: usize = 10_000;
+        let parents = (1..LINE).map(|at| (ID(at), vec![ID(at - 1)])).collect();
+        let mut line = Dependencies::new(parents);
+        let visits = std::cell::Cell::new(0_usize);
+        let is_counted = |_| {
+            visits.set(visits.get() + 1);
+            true
+        };
+        for at in (0..LINE).rev() {
+            assert_eq!(line.count_behind(ID(at), is_counted), LINE - 1 - at);
+            line.fell(ID(at), T(1));
+        }
+        assert_eq!(visits.get(), LINE - 1);
+        // They come back and fall again, and fewer are counted.
+        for at in 0..LINE {
+            line.rose(ID(at), T(2));
+        }
+        assert_eq!(line.count_behind(ID(0), |id| id == ID(7)), 1);
+        line.forget_counts();
+        assert_eq!(line.count_behind(ID(0), |id| id > ID(7)), LINE - 8);
+    }
+
+    #[test]
+    fn a_device_with_two_ways_is_counted_once() {
+        let parents = [(ID(1), vec![ID(0)]), (ID(2), vec![ID(0)]), (ID(3), vec![ID(1), ID(2)])];
+        let mut house = Dependencies::new(parents.into());
+        assert_eq!([1, 2, 0].map(|at| house.count_behind(ID(at), |_| true)), [1, 1, 3]);
     }
 
     #[test]

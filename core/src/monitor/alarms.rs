@@ -140,10 +140,19 @@ impl Monitor {
 
     /// A device may be up again: the devices behind it continue where they were when it failed.
     pub(super) fn rose(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        if self.devices[id].is_down() {
-            return;
-        }
-        let Some((from, freed)) = self.dependencies.rose(id, turn.watched) else { return };
+        let freed = self.free(turn.watched, id);
+        self.let_follow(turn, freed);
+    }
+
+    /// Returns the devices that are no longer cut off, with the watched time of the last message
+    /// before the fall of what they depend on.
+    fn free(&mut self, watched: Duration, id: DeviceId) -> (Duration, Vec<DeviceId>) {
+        let is_up = !self.devices[id].is_down();
+        let freed = is_up.then(|| self.dependencies.rose(id, watched)).flatten();
+        freed.unwrap_or_default()
+    }
+
+    fn let_follow(&mut self, turn: &mut Turn<'_>, (from, freed): (Duration, Vec<DeviceId>)) {
         for child in freed {
             let stage = self.devices[child].episode.stage();
             if stage.is_some_and(|stage| stage != AlertStage::Upstream) {
@@ -172,11 +181,12 @@ impl Monitor {
         }
         let reason = self.devices[id].reason();
         let Some(Ended { since, stage }) = self.end_alarm(turn.now.wall, id) else { return };
+        let freed = self.free(turn.watched, id);
         let device = &self.devices[id];
         let was_sent = stage == AlertStage::Sent && !device.is_flapping();
         let mut message = recovered_sentence(device, turn.now.wall.saturating_sub(since));
         if was_sent {
-            message.push_str(&self.followers_clause(id));
+            message.push_str(&self.followers_clause(&freed.1));
         }
         let contact = turn.now.wall.as_secs().to_string();
         turn.out.push(self.device_publication("recover", id, contact, false));
@@ -188,7 +198,7 @@ impl Monitor {
             flaps.changed(turn.watched);
         }
         self.save_soon(id);
-        self.rose(turn, id);
+        self.let_follow(turn, freed);
         self.flush_saves(turn);
         self.arm(id);
     }

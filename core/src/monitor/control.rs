@@ -44,6 +44,7 @@ impl Monitor {
         }
         self.drop_alarm(turn, id);
         self.drive(turn, id, Agent::choose);
+        self.dependencies.forget_counts();
         self.rose(turn, id);
         let kind = if enabled { AlertKind::Enabled } else { AlertKind::Disabled };
         if enabled {

@@ -112,12 +112,10 @@ impl Monitor {
     }
 
     /// The number of devices, of those that can expire, that depend on a device that is down.
-    pub(super) fn dependents_clause(&self, id: DeviceId) -> String {
-        let watched = |id: &DeviceId| {
-            let device = &self.devices[*id];
-            device.is_enabled() && device.can_expire()
-        };
-        match self.dependencies.descendants(id).iter().filter(|id| watched(id)).count() {
+    pub(super) fn dependents_clause(&mut self, id: DeviceId) -> String {
+        let devices = &self.devices;
+        let is_watched = |id: DeviceId| devices[id].is_enabled() && devices[id].can_expire();
+        match self.dependencies.count_behind(id, is_watched) {
             0 => String::new(),
             1 => "; 1 device that depends on it is not alarmed for itself meanwhile".to_owned(),
             count => {
@@ -128,11 +126,12 @@ impl Monitor {
         }
     }
 
-    /// The number of devices that had fallen silent with a device that is back.
-    pub(super) fn followers_clause(&self, id: DeviceId) -> String {
+    /// The number of devices that had fallen silent with a device that is back, of those that are
+    /// no longer cut off.
+    pub(super) fn followers_clause(&self, freed: &[DeviceId]) -> String {
         let silent =
-            |id: &DeviceId| self.devices[*id].episode.stage() == Some(AlertStage::Upstream);
-        match self.dependencies.descendants(id).iter().filter(|id| silent(id)).count() {
+            |id: &&DeviceId| self.devices[**id].episode.stage() == Some(AlertStage::Upstream);
+        match freed.iter().filter(silent).count() {
             0 => String::new(),
             count => {
                 let devices = counted(count, "device");
