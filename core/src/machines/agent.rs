@@ -19,7 +19,7 @@ mod tests;
 use crate::model::device_name::DeviceName;
 use crate::model::progress::Goal;
 use crate::model::spec::AgentSpec;
-use crate::model::time::Now;
+use crate::model::time::{ClockStep, Now};
 use crate::model::unit::{ActiveState, UnitReport};
 use crate::model::unit_name::UnitName;
 use definition::definition_of;
@@ -256,6 +256,13 @@ impl Agent {
     #[must_use]
     pub fn last_end(&self) -> Option<&End> {
         self.ended.as_ref()
+    }
+
+    /// The wall clock has stepped, and the displayed time of the last end moves with it.
+    pub fn follow_clock(&mut self, step: ClockStep) {
+        if let Some(end) = &mut self.ended {
+            end.at = step.follow(end.at);
+        }
     }
 
     /// How the last main process of the unit that is loaded now has ended.

@@ -278,6 +278,9 @@ impl Device {
         let since = step.follow(self.since);
         let is_other = std::mem::replace(&mut self.since, since) != since;
         self.episode.follow_clock(step);
+        if let Some(agent) = &mut self.agent {
+            agent.follow_clock(step);
+        }
         self.silence.follow_clock(step) || is_other
     }
 

@@ -419,3 +419,20 @@ fn many_starts_of_one_episode_are_each_published() {
     let starts = failing_at_once(&mut house, secs(60)).len();
     assert_eq!(house.published("startedprocess/box").len(), starts);
 }
+
+#[test]
+fn the_time_of_the_last_exit_follows_the_wall_clock() {
+    let mut house = running();
+    house.unit_fails(UNIT);
+    let ago = |house: &House| {
+        let agent = house.monitor.view(&device_name("box")).unwrap().agent.unwrap();
+        (house.now().wall - agent.last_exit_at.unwrap()).as_secs()
+    };
+    assert_eq!(ago(&house), 0);
+    house.wall_step += 10 * 365 * 86_400;
+    house.advance(secs(20));
+    assert_eq!(ago(&house), 20);
+    // systemd still reports the time on the former clock, which is not another exit.
+    house.unit_becomes(UNIT, |_| {});
+    assert_eq!(ago(&house), 20);
+}
