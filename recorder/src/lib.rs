@@ -39,5 +39,5 @@ pub use error::{AppendError, Error};
 pub use layout::{Day, Store};
 pub use message::Message;
 pub use read::Messages;
-pub use retention::Keep;
+pub use retention::{Keep, Removal};
 pub use writer::{Damage, Limits, Writer};

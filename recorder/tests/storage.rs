@@ -12,7 +12,7 @@ mod power;
 mod small_disk;
 
 use common::{DAY, all, message, writer};
-use iotmonitor_recorder::{AppendError, Error, Keep, Limits, Message, Store, Writer};
+use iotmonitor_recorder::{AppendError, Error, Keep, Limits, Message, Removal, Store, Writer};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -296,7 +296,7 @@ fn a_day_is_removed_when_all_of_it_is_older_than_what_is_kept() {
     assert_eq!(days(&store)[0], "1970-01-07");
     store.retain(&keep, 10 * DAY).unwrap();
     assert_eq!(days(&store), ["1970-01-08", "1970-01-09", "1970-01-10"]);
-    assert_eq!(store.retain(&Keep::default(), i64::MAX).unwrap(), []);
+    assert_eq!(store.retain(&Keep::default(), i64::MAX).unwrap(), Removal::default());
     store.retain(&keep, i64::MAX).unwrap();
     assert_eq!(days(&store), ["1970-01-10"], "the newest day stays");
 }
@@ -306,12 +306,48 @@ fn the_oldest_days_are_removed_until_the_others_fit() {
     let directory = tempfile::tempdir().unwrap();
     let store = ten_days(directory.path());
     let keep = |size| Keep { age: None, size: Some(size) };
-    assert_eq!(store.retain(&keep(1 << 20), 0).unwrap(), []);
-    let removed = store.retain(&keep(50_000), 0).unwrap();
-    assert_eq!((removed.len(), days(&store).len()), (6, 4));
+    assert_eq!(store.retain(&keep(1 << 20), 0).unwrap(), Removal::default());
+    let removal = store.retain(&keep(50_000), 0).unwrap();
+    assert_eq!((removal.days.len(), removal.part, days(&store).len()), (6, None, 4));
     assert_eq!(days(&store)[0], "1970-01-07");
     store.retain(&keep(0), 0).unwrap();
     assert_eq!(days(&store), ["1970-01-10"]);
+}
+
+#[test]
+fn a_day_that_is_larger_than_all_that_is_kept_loses_its_oldest_messages() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = ten_days(directory.path());
+    let mut writer = Writer::open(&store, Limits::default()).unwrap();
+    let mut dice = damage::Dice(5);
+    let newest: Vec<Message> = (0..100)
+        .map(|number| {
+            let payload: Vec<u8> = (0..10_000).map(|_| dice.below(256) as u8).collect();
+            let topic = format!("home/{}", number % 3);
+            let time = 20 * DAY + number * DAY / 100;
+            Message { time, topic, payload: payload.into(), ..message(0) }
+        })
+        .collect();
+    commit(&mut writer, &newest);
+    writer.flush().unwrap();
+    store.compact().unwrap();
+    let keep = Keep { age: None, size: Some(500_000) };
+    let removal = store.retain(&keep, 0).unwrap();
+    assert_eq!(removal.days.len(), 10);
+    let (_, from) = removal.part.unwrap();
+    let left: Vec<Message> =
+        newest.iter().filter(|message| message.time >= from).cloned().collect();
+    assert!((35..50).contains(&left.len()), "{}", left.len());
+    assert_eq!(all(&store), sorted(left.clone()));
+    assert_eq!(store.retain(&keep, 0).unwrap(), Removal::default(), "it fits now");
+    // What comes later is numbered behind what was removed, and merged with what is left.
+    assert_eq!(commit(&mut writer, &newest[..1]), 111);
+    writer.flush().unwrap();
+    assert_eq!(store.compact().unwrap().days.len(), 1);
+    assert_eq!(all(&store), sorted([&left[..], &newest[..1]].concat()));
+    // Nothing of it may be kept.
+    store.retain(&Keep { age: None, size: Some(0) }, 0).unwrap();
+    assert_eq!(all(&store), []);
 }
 
 #[test]
