@@ -14,10 +14,10 @@ MINUTES ?= 10
 SECONDS ?= 10
 
 .PHONY: help build run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-baseline rhythms picture deps \
-	deb deny advisories reproducible book install uninstall
+	deb deb-arm64 deny advisories reproducible book install uninstall
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 build: ## make the release build
 	$(CARGO) build --release --locked
@@ -79,9 +79,12 @@ CARGO_HOME ?= $(HOME)/.cargo
 deb: export CARGO_ENCODED_RUSTFLAGS := $(shell printf '%s\037%s' \
 	'--remap-path-prefix=$(CARGO_HOME)=/cargo' '--remap-path-prefix=$(CURDIR)=/iotmonitor')
 
-deb: ## build target/debian/iotmonitor_*.deb; TARGET=aarch64-unknown-linux-gnu for another architecture
-	$(CARGO) build --release --locked $(if $(TARGET),--target $(TARGET))
-	@packaging/deb.sh $(if $(TARGET),--target $(TARGET))
+deb: ## build target/debian/iotmonitor_*.deb
+	$(CARGO) build --release --locked
+	@packaging/deb.sh
+
+deb-arm64: ## build the package for machines such as a Raspberry Pi with a 64-bit system (as root)
+	@packaging/cross.sh arm64
 
 deny: ## check the licences, sources and duplicates of the dependencies
 	@packaging/deny.sh licenses bans sources
