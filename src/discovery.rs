@@ -37,6 +37,7 @@ pub use timeout::{HeardRhythm, Timeout};
 
 use conventions::{Facts, home_assistant, zigbee2mqtt};
 use iotmonitor_core::machines::availability::sparkplug;
+use iotmonitor_core::model::fleet::PLACEHOLDER;
 use iotmonitor_core::model::spec::MonitorSpec;
 use iotmonitor_core::topic::index::TopicIndex;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -86,6 +87,16 @@ impl Discovery {
             let filters = device.watch.iter().chain(&device.state).chain(&device.hello);
             for filter in filters.chain(&availability) {
                 watched.insert(filter, number);
+            }
+        }
+        for fleet in &existing.fleets {
+            let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
+            names.push(format!("[fleet_{}]", fleet.name));
+            let beside = fleet.template.availability.iter().flat_map(sparkplug::topics_beside);
+            let beside = beside.map(|topic| topic.as_str().replace(PLACEHOLDER, "+"));
+            let beside = beside.filter_map(|filter| TopicFilter::new(filter).ok());
+            for filter in fleet.all_filters().into_iter().chain(beside) {
+                watched.insert(&filter, number);
             }
         }
         Self {

@@ -208,7 +208,7 @@ impl<'r> Reader<'r> {
             if own.is_none() && section::field_of(self.root, &format!("agent_{name}")).is_some() {
                 format!("`{shown}` is the name of an agent or of another device")
             } else {
-                format!("`{shown}` is in the `names` of a fleet twice")
+                format!("`{shown}` is listed twice as the name of a member")
             };
         report.conflict(span, &first, message, "a name is that of one device: remove one of them");
         false

@@ -141,6 +141,11 @@ fn a_name_is_given_once() {
     for (text, found, first) in [
         (fleet("names = [\"a\", \"b\", \"a\"]"), "4 `a` is", "config.toml:4"),
         (also(second), "9 `a` is", "config.toml:4"),
+        (
+            format!("{MQTT}[agent_b]\nexec = \"x\"\n{}", also("").replace(MQTT, "")),
+            "6 `b` is the name of an agent",
+            "config.toml:3",
+        ),
         (also("[agent_b]\nexec = \"x\"\n"), "8 device_b and agent_b would share", "config.toml:4"),
     ] {
         let errors = errors(&text);

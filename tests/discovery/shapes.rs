@@ -103,3 +103,23 @@ fn what_is_watched_already_is_left_out_and_its_name_is_not_given_twice() {
     assert_eq!((names, discovery.heard_again()), (vec!["lamp-2"], vec!["lamp"]));
     assert_eq!(discovery.topics(), 1);
 }
+
+#[test]
+fn the_members_of_a_fleet_are_left_out_whether_their_names_are_listed_or_learned() {
+    for (names, left_out) in [("[\"attic\", \"shed\"]", "attic"), ("\"auto\"", "[fleet_esp]")] {
+        let existing = checked(&format!(
+            "[mqtt]\nserverAddress = \"tcp://localhost:1883\"\n[fleet_esp]\nnames = {names}\n\
+             watchTopics = \"esp/{{name}}/sensors/#\"\nstateTopics = \"esp/{{name}}/set\"\n\
+             availabilityTopic = \"esp/{{name}}/LWT\"\n"
+        ));
+        let discovery = Traffic::default()
+            .every(10, "esp/attic/sensors/t", "3")
+            .every(10, "esp/attic/LWT", "online")
+            .every(10, "esp/attic/set", "on")
+            .every(10, "garden/lamp/power", "3")
+            .discovery(&existing.monitor);
+        let devices = discovery.found(LISTENED).devices;
+        let found: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+        assert_eq!((found, discovery.heard_again()), (vec!["lamp"], vec![left_out]));
+    }
+}

@@ -68,6 +68,15 @@ impl FleetSpec {
         }
     }
 
+    /// Returns the filters for all topics of members, those of states among them, each once.
+    #[must_use]
+    pub fn all_filters(&self) -> Vec<TopicFilter> {
+        let state = self.template.state.iter().map(TopicFilter::as_str);
+        let filters: BTreeSet<_> =
+            self.heard_on().chain(state).filter_map(|topic| with_name(topic, "+")).collect();
+        filters.into_iter().collect()
+    }
+
     /// The topics of the template on which a member shows that it exists.
     fn heard_on(&self) -> impl Iterator<Item = &str> {
         let DeviceSpec { watch, hello, availability, .. } = &self.template;
@@ -176,6 +185,8 @@ mod tests {
         let fleet = fleet(&["home/{name}/#", "home/{name}/#"], Some("{name}/hi"), &["set/{name}"]);
         let filters: Vec<_> = fleet.filters().iter().map(ToString::to_string).collect();
         assert_eq!(filters, ["+/hi", "home/+/#", "tele/+/LWT"]);
+        let all: Vec<_> = fleet.all_filters().iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["+/hi", "home/+/#", "set/+", "tele/+/LWT"]);
     }
 
     #[test]
