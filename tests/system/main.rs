@@ -16,6 +16,7 @@ mod bus;
 mod control;
 mod credentials;
 mod episodes;
+mod fleets;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the fault tests use the rest of it")]
 mod harness;
