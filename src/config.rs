@@ -153,6 +153,9 @@ fn check(
     let config = walk.config(&mut report);
     instance::warn_of_shared_names(walk.root, path, environment, &mut report);
     warn_of_readable_secrets(walk.root, sources, &mut report);
+    for file in sources.files().iter().skip(1) {
+        access::warn_if_part_closed(environment, path, &file.path, file.offset, &mut report);
+    }
     let (errors, warnings) = report.into_diagnostics(sources, secrets);
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),

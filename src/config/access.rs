@@ -32,6 +32,31 @@ pub(super) fn warn_if_closed(
     }
 }
 
+/// Warns of a file beside the configuration that is closed to the service while the configuration
+/// itself is not. `place` is its beginning.
+pub(super) fn warn_if_part_closed(
+    environment: &Environment,
+    main: &Path,
+    path: &Path,
+    place: usize,
+    report: &mut ConfigReport,
+) {
+    if !environment.for_service || closed_part(main, READ).is_some() {
+        return;
+    }
+    if let Some(closed) = closed_part(path, READ) {
+        let message = format!(
+            "the service cannot read this file, because {} is closed to it",
+            closed.display()
+        );
+        let hint = format!(
+            "the service runs as root without capabilities: chown root {}",
+            closed.display()
+        );
+        report.warning(&(place..place), message, hint);
+    }
+}
+
 /// Warns of a file with a secret that other users can read. A file in a directory that is closed to
 /// them is safe until the directory is opened.
 pub(super) fn warn_if_open(secret: &str, path: &Path, span: &ByteSpan, report: &mut ConfigReport) {

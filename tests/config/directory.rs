@@ -319,3 +319,26 @@ fn a_file_of_the_directory_alone_is_no_configuration() {
     assert!(error.contains("[mqtt] is missing"), "{error}");
     assert!(error.contains(&format!("check {}", main.display())), "{error}");
 }
+
+#[test]
+fn as_root_a_file_that_is_closed_to_the_service_is_a_warning() {
+    let files = Files::new();
+    files.write("config.d/pi.toml", device("attic"));
+    let path = files.path("config.d/pi.toml");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(&path, Some(65_534), Some(65_534)).unwrap();
+    let service = Environment { for_service: true, ..Environment::default() };
+    let warnings = load(&files.path("config.toml"), &service).unwrap().warnings;
+    let place = files.places(&warnings);
+    let [warning] = &place[..] else { panic!("{place:?}") };
+    assert!(
+        warning.starts_with("config.d/pi.toml:1 the service cannot read this file"),
+        "{warning}"
+    );
+    assert!(files.loaded().warnings.is_empty());
+    // A draft in a place that is closed to the service as a whole is no reason to warn.
+    let main = files.path("config.toml");
+    fs::set_permissions(&main, fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(&main, Some(65_534), Some(65_534)).unwrap();
+    assert!(load(&main, &service).unwrap().warnings.is_empty());
+}
