@@ -47,7 +47,7 @@ pub(super) fn read<'r>(
         Names::Listed(names) => names.as_slice(),
         Names::Learned { .. } | Names::Unknown => &[],
     });
-    let mut reader = Reader {
+    let mut reader = SectionReader {
         root,
         mqtt,
         environment,
@@ -82,7 +82,7 @@ struct Learning<'f, 'r> {
     template: Read<'r>,
 }
 
-struct Reader<'r> {
+struct SectionReader<'r> {
     root: &'r DeTable<'r>,
     mqtt: &'r MqttSection,
     environment: &'r Environment,
@@ -98,7 +98,7 @@ struct Reader<'r> {
     read: ConfiguredDevices,
 }
 
-impl<'r> Reader<'r> {
+impl<'r> SectionReader<'r> {
     /// A section that is not a fleet's; so many fleets learn their names.
     fn section(
         &mut self,
@@ -108,6 +108,7 @@ impl<'r> Reader<'r> {
         learning: usize,
         report: &mut ConfigReport,
     ) {
+        fleet::warn_of_placeholder(section, report);
         let is_device = kind == SectionKind::Device;
         if is_device && self.listed.contains(name) {
             return;

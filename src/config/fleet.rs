@@ -309,6 +309,19 @@ impl<'t> Fleet<'t> {
     }
 }
 
+/// Warns of the placeholder in a section that is not a fleet's.
+pub(super) fn warn_of_placeholder(section: &Section<'_>, report: &mut ConfigReport) {
+    for key in device::TOPIC_KEYS {
+        let Some(value) = section.table.get(key) else { continue };
+        for (span, _) in strings_of(value).iter().filter(|(_, text)| text.contains(PLACEHOLDER)) {
+            let message =
+                format!("`{PLACEHOLDER}` in {key} of {} is taken literally", section.title);
+            let hint = "it stands for a name in a section [fleet_NAME] only";
+            report.warning(span, message, hint);
+        }
+    }
+}
+
 /// Warns of what looks like the placeholder.
 fn warn_of_other_braces(key: &str, span: &ByteSpan, text: &str, report: &mut ConfigReport) {
     let braced = text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));

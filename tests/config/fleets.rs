@@ -219,6 +219,11 @@ fn what_is_hardly_meant_is_a_warning() {
     }
     let quiet = "names = [\"a\"]\nhelloTopic = \"hello\"\navailabilityTopic = \"gw/LWT\"\nwatchTopics = \"{name}\"";
     assert!(parsed(&format!("{MQTT}[fleet_x]\n{quiet}\n")).warnings.is_empty());
+    for members in ["", "[fleet_y]\nnames = [\"x\"]\nwatchTopics = \"{name}\"\n"] {
+        let own = format!("{MQTT}[device_x]\nhelloTopic = \"home/{{name}}\"\n{members}");
+        let found = messages(&parsed(&own).warnings);
+        assert_eq!(found, ["4 `{name}` in helloTopic of [device_x] is taken literally"]);
+    }
     let warnings = parsed(&format!("{MQTT}[flet_x]\nnames = [\"a\"]\n")).warnings;
     assert_eq!(warnings[0].hint, "did you mean [fleet_NAME]?");
 }
