@@ -6,6 +6,8 @@ use divan::{Bencher, black_box, counter::ItemsCount};
 use iotmonitor::pulse::Pulse;
 use iotmonitor::store::{self, StoreCommand, StoreHandle, StoreSettings};
 use iotmonitor_core::machines::deadline::DeadlineTable;
+use iotmonitor_core::machines::restores::Restores;
+use iotmonitor_core::model::device_id::DeviceId;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Delivery, QoS};
 use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
@@ -69,6 +71,18 @@ fn deadline_moved_on(bencher: Bencher, devices: usize) {
                 table.push(due + Duration::from_secs(1), device);
             }
         }
+    });
+}
+
+/// Every device of a fleet says hello twice before the first restore ends, as after a power cut.
+#[divan::bench(args = FLEETS, sample_count = 10, sample_size = 1)]
+fn restores_requested(bencher: Bencher, devices: usize) {
+    bencher.counter(ItemsCount::new(2 * devices)).bench(|| {
+        let mut restores = Restores::default();
+        for _ in 0..2 {
+            (0..devices).for_each(|device| restores.request(DeviceId::at(device)));
+        }
+        restores
     });
 }
 

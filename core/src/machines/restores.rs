@@ -20,6 +20,9 @@ const MAX_ACTIVE: usize = 4;
 pub struct Restores {
     /// Devices that are due for a restore, in order; no device occurs twice.
     queue: VecDeque<DeviceId>,
+    /// The devices in the queue. A whole fleet can say hello at once, and each hello asks whether
+    /// its device waits already.
+    queued: BTreeSet<DeviceId>,
     active: Vec<Restore>,
     /// The restore of everything at the start, requested once.
     start: StartRestore,
@@ -36,7 +39,7 @@ struct Restore {
     next: Option<TopicName>,
     /// Publications of this chunk that the broker has not acknowledged.
     unacknowledged: BTreeSet<Token>,
-    /// Topics on which something arrived since the read was requested.
+    /// Topics on which something arrived since the read was requested, while it is not answered.
     newer: BTreeSet<TopicName>,
     /// A replay arrived since then; only the store knows whether it is news.
     outdated: bool,
@@ -144,7 +147,13 @@ impl Restores {
     pub fn request(&mut self, device: DeviceId) {
         if let Some(active) = self.active.iter_mut().find(|restore| restore.device == device) {
             active.again = true;
-        } else if !self.queue.contains(&device) {
+        } else {
+            self.enqueue(device);
+        }
+    }
+
+    fn enqueue(&mut self, device: DeviceId) {
+        if self.queued.insert(device) {
             self.queue.push_back(device);
         }
     }
@@ -154,12 +163,9 @@ impl Restores {
         if std::mem::replace(&mut self.start.begun, true) {
             return;
         }
-        let queued: BTreeSet<DeviceId> = self.queue.iter().copied().collect();
         for device in devices() {
             self.start.left.insert(device);
-            if !queued.contains(&device) {
-                self.queue.push_back(device);
-            }
+            self.enqueue(device);
         }
     }
 
@@ -169,6 +175,7 @@ impl Restores {
             return None;
         }
         let device = self.queue.pop_front()?;
+        self.queued.remove(&device);
         self.active.push(Restore::of(device));
         Some(RestorePlace(self.active.len() - 1))
     }
@@ -314,10 +321,13 @@ impl Restores {
     }
 
     /// Something arrived on the topic, or its state was deleted, so that any earlier read is
-    /// outdated. The topic is copied where it is kept.
+    /// outdated. The topic is copied once for each chunk that is being read; while a chunk waits for
+    /// the broker, the topic has no meaning, because the next chunk is read afterwards.
     pub fn pass_over(&mut self, topic: &TopicName) {
-        for restore in &mut self.active {
-            restore.newer.insert(topic.detached());
+        for restore in self.active.iter_mut().filter(|restore| restore.reading) {
+            if !restore.newer.contains(topic) {
+                restore.newer.insert(topic.detached());
+            }
         }
     }
 
@@ -338,6 +348,7 @@ impl Restores {
         let mut devices: Vec<DeviceId> =
             self.active.drain(..).map(|restore| restore.device).collect();
         devices.extend(self.queue.drain(..));
+        self.queued.clear();
         self.start.left.clear();
         devices
     }
@@ -467,6 +478,33 @@ mod tests {
         }
         assert_eq!(std::iter::from_fn(|| restores.begin_next()).count(), MAX_ACTIVE);
         assert_eq!(restores.abandon().len(), 9);
+        restores.request(lamp());
+        assert!(restores.begin_next().is_some(), "what was abandoned can be requested again");
+    }
+
+    #[test]
+    fn a_device_that_had_its_turn_waits_again() {
+        let mut restores = Restores::default();
+        restores.request(lamp());
+        let place = restores.begin_next().unwrap();
+        restores.read(place, READ(1));
+        read(&mut restores, READ(1), None);
+        finished(restores.progress(place));
+        restores.request(lamp());
+        assert_eq!(restores.begin_next(), Some(place));
+        assert_eq!(restores.begin_next(), None);
+    }
+
+    #[test]
+    fn topics_are_kept_only_while_a_chunk_is_being_read() {
+        let (mut restores, place) = publishing(1, Some("b"));
+        restores.pass_over(&topic("a"));
+        assert!(restores.active[place.0].newer.is_empty(), "the chunk is on its way already");
+        restores.acknowledged(Token(1));
+        restores.read(place, READ(2));
+        restores.pass_over(&topic("a"));
+        restores.pass_over(&topic("a"));
+        assert_eq!(restores.active[place.0].newer, [topic("a")].into());
     }
 
     #[test]
