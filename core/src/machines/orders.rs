@@ -21,15 +21,14 @@ const QUESTION_LEVELS: [&str; 2] = ["get", "rpc"];
 /// Whether a message on this topic, with this payload, is not a state.
 #[must_use]
 pub fn is_no_state(topic: &TopicName, payload: &[u8]) -> bool {
-    // Every state is checked, so this works on bytes, which need not be decoded first.
+    // Every state is checked, so this works on bytes, which need not be decoded first, and looks at
+    // the payload before it searches the topic: few payloads are a question or a toggle.
     let topic: &[u8] = topic.as_ref();
     let Some(at) = topic.iter().rposition(|&byte| byte == b'/') else { return false };
     let (before, last) = (&topic[..at], &topic[at + 1..]);
-    // Of four bytes at a time one comparison each, before anything is taken apart into levels.
-    let may_be_tasmota = || before.windows(TASMOTA_PREFIX.len()).any(|four| four == TASMOTA_PREFIX);
-    let is_tasmota = || before.split(|&byte| byte == b'/').any(|level| level == TASMOTA_PREFIX);
     QUESTION_LEVELS.iter().any(|level| level.as_bytes() == last)
-        || (may_be_tasmota() && is_tasmota() && is_no_tasmota_state(last, payload.trim_ascii()))
+        || (is_no_tasmota_state(last, payload.trim_ascii())
+            && before.split(|&byte| byte == b'/').any(|level| level == TASMOTA_PREFIX))
 }
 
 /// Whether nothing that matches the filter is a state.

@@ -15,10 +15,12 @@ pub fn description_topic(prefix: &str, client_id: &str, name: &DeviceName) -> Op
 /// prefix that the configuration no longer names.
 #[must_use]
 pub fn is_description(topic: &TopicName, client_id: &str) -> bool {
-    let Some(path) = topic.as_str().strip_suffix("/config") else { return false };
-    let Some((path, _object)) = path.rsplit_once('/') else { return false };
-    let path = path.strip_suffix(discovery_id(client_id).as_str());
-    path.is_some_and(|path| path.ends_with("/device/"))
+    // Every message is checked, and few end like this, so the bytes are not decoded first.
+    let topic: &[u8] = topic.as_ref();
+    let Some(path) = topic.strip_suffix(b"/config") else { return false };
+    let Some(at) = path.iter().rposition(|&byte| byte == b'/') else { return false };
+    let path = path[..at].strip_suffix(discovery_id(client_id).as_bytes());
+    path.is_some_and(|path| path.ends_with(b"/device/"))
 }
 
 /// A string in the characters that Home Assistant accepts as a node or object id, `[a-zA-Z0-9_-]+`.
