@@ -247,7 +247,7 @@ async fn keep_session(
         let until = Instant::now() + backoff.next_delay();
         while Instant::now() < until {
             pulse.beat();
-            let pause = Duration::from_millis(500).min(until - Instant::now());
+            let pause = pulse.until_next().min(until - Instant::now());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = current.closed() => return,
