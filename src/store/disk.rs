@@ -20,6 +20,7 @@ use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat, Snapshot};
 use iotmonitor_core::model::state::{StateChange, StateRecord, WriteId};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -204,8 +205,9 @@ impl Disk {
         loop {
             let mut written = Vec::new();
             let result = self.env.write_txn().and_then(|mut transaction| {
+                let mut value = Vec::new();
                 for command in group {
-                    let changed = self.apply(&mut transaction, command)?;
+                    let changed = self.apply(&mut transaction, &mut value, command)?;
                     if let StoreCommand::WriteStates { write, .. } = command {
                         written.push((*write, changed));
                     }
@@ -228,16 +230,22 @@ impl Disk {
         resized.map_err(|error| self.fail("enlarge", error))
     }
 
-    /// Returns the number of states that were put, or existed and were deleted.
-    fn apply(&self, transaction: &mut RwTxn, command: &StoreCommand) -> heed::Result<usize> {
+    /// Returns the number of states that were put, or existed and were deleted. `value` is memory
+    /// for the values of states.
+    fn apply(
+        &self,
+        transaction: &mut RwTxn,
+        value: &mut Vec<u8>,
+        command: &StoreCommand,
+    ) -> heed::Result<usize> {
         match command {
             StoreCommand::ReadStates { .. } => Ok(0),
             StoreCommand::Record { change, .. } | StoreCommand::RecordFormer { change, .. } => {
-                self.change(transaction, change, false)
+                self.change(transaction, value, change, false)
             }
             StoreCommand::WriteStates { changes, keep_newer, .. } => changes
                 .iter()
-                .map(|change| self.change(transaction, change, *keep_newer))
+                .map(|change| self.change(transaction, value, change, *keep_newer))
                 .try_fold(0, |sum, changed| Ok(sum + changed?)),
             StoreCommand::SaveDevices { heartbeat, changed, gone } => {
                 self.meta.put(transaction, HEARTBEAT_KEY, &to_json(HEARTBEAT_KEY, heartbeat)?)?;
@@ -266,36 +274,41 @@ impl Disk {
     fn change(
         &self,
         transaction: &mut RwTxn,
+        value: &mut Vec<u8>,
         change: &StateChange,
         keep_newer: bool,
     ) -> heed::Result<usize> {
         match change {
             StateChange::Nothing => Ok(0),
-            StateChange::Put(state) | StateChange::PutUnflagged(state) => {
+            StateChange::Put(state) if state.retain && !keep_newer => {
                 let key = record::key(state.topic.as_ref());
-                let shows_retain = matches!(change, StateChange::Put(_));
-                if shows_retain && state.retain && !keep_newer {
-                    return self.put(transaction, &key, state, &Retained::own());
-                }
-                let recorded = self.states.get(transaction, &key)?;
-                if keep_newer
-                    && let Some(time) =
-                        recorded.and_then(|recorded| record::time_of_state(&key, recorded))
-                    && time.as_micros() > state.time.as_micros()
-                {
-                    return Ok(0);
-                }
-                let (retained, payload) = recorded
-                    .and_then(|recorded| record::retained(&key, recorded))
-                    .unwrap_or_default();
-                let retained = match (shows_retain, state.retain) {
-                    (true, true) => Retained::own(),
-                    (true, false) => retained.replaced(payload),
-                    (false, _) => retained.replaced_unflagged(payload, &state.payload),
-                };
-                self.put(transaction, &key, state, &retained)
+                record::encode_state(value, &key, state, &Retained::own());
+                self.states.put(transaction, &key, value)?;
+                Ok(1)
             }
-            StateChange::Replay(state) => self.replay(transaction, state),
+            StateChange::Put(state) | StateChange::PutUnflagged(state) => {
+                let shows_retain = matches!(change, StateChange::Put(_));
+                self.update(transaction, value, &state.topic, |key, recorded, value| {
+                    let recorded_at =
+                        || recorded.and_then(|recorded| record::time_of_state(key, recorded));
+                    if keep_newer
+                        && recorded_at().is_some_and(|at| at.as_micros() > state.time.as_micros())
+                    {
+                        return false;
+                    }
+                    let (retained, payload) = recorded
+                        .and_then(|recorded| record::retained(key, recorded))
+                        .unwrap_or_default();
+                    let retained = match (shows_retain, state.retain) {
+                        (true, true) => Retained::own(),
+                        (true, false) => retained.replaced(payload),
+                        (false, _) => retained.replaced_unflagged(payload, &state.payload),
+                    };
+                    record::encode_state(value, key, state, &retained);
+                    true
+                })
+            }
+            StateChange::Replay(state) => self.replay(transaction, value, state),
             StateChange::Forget(topic) => {
                 let key = record::key(topic.as_ref());
                 self.states.delete(transaction, &key).map(usize::from)
@@ -304,33 +317,57 @@ impl Disk {
     }
 
     /// Records what the broker retains on a topic, which may be news, or only show what is stale.
-    fn replay(&self, transaction: &mut RwTxn, replay: &StateRecord) -> heed::Result<usize> {
-        let key = record::key(replay.topic.as_ref());
-        let recorded = self.states.get(transaction, &key)?;
-        let recorded = recorded.and_then(|value| record::decode_with_retained(&key, value));
-        let Some((state, retained)) = recorded else {
-            return self.put(transaction, &key, replay, &Retained::own());
-        };
-        match retained.replayed(&state.payload, &replay.payload) {
-            Replay::Stale(now) if now == retained => Ok(0),
-            Replay::Confirmed(now) if now == retained && state.retain => Ok(0),
-            Replay::Stale(now) => self.put(transaction, &key, &state, &now),
-            Replay::Confirmed(now) => {
-                let state = StateRecord { retain: true, ..state };
-                self.put(transaction, &key, &state, &now)
-            }
-            Replay::News(now) => self.put(transaction, &key, replay, &now),
-        }
-    }
-
-    fn put(
+    fn replay(
         &self,
         transaction: &mut RwTxn,
-        key: &[u8],
-        state: &StateRecord,
-        retained: &Retained,
+        value: &mut Vec<u8>,
+        replay: &StateRecord,
     ) -> heed::Result<usize> {
-        self.states.put(transaction, key, &record::encode_state(key, state, retained))?;
+        self.update(transaction, value, &replay.topic, |key, recorded, value| {
+            let recorded = recorded.and_then(|value| record::decode_with_retained(key, value));
+            let Some((state, retained)) = recorded else {
+                record::encode_state(value, key, replay, &Retained::own());
+                return true;
+            };
+            match retained.replayed(&state.payload, &replay.payload) {
+                Replay::Stale(now) if now == retained => return false,
+                Replay::Confirmed(now) if now == retained && state.retain => return false,
+                Replay::Stale(now) => record::encode_state(value, key, &state, &now),
+                Replay::Confirmed(now) => {
+                    let state = StateRecord { retain: true, ..state };
+                    record::encode_state(value, key, &state, &now);
+                }
+                Replay::News(now) => record::encode_state(value, key, replay, &now),
+            }
+            true
+        })
+    }
+
+    /// Replaces the value of a topic by one that depends on it, with a single search of the table.
+    /// `encode` gets the key and the recorded value, writes the new one, and returns whether it is
+    /// to be put.
+    fn update(
+        &self,
+        transaction: &mut RwTxn,
+        value: &mut Vec<u8>,
+        topic: &TopicName,
+        encode: impl FnOnce(&[u8], Option<&[u8]>, &mut Vec<u8>) -> bool,
+    ) -> heed::Result<usize> {
+        let key = record::key(topic.as_ref());
+        let from_key = (Bound::Included(&*key), Bound::Unbounded);
+        let mut entries = self.states.range_mut(transaction, &from_key)?;
+        let recorded = entries.next().transpose()?.filter(|(found, _)| **found == *key);
+        let recorded = recorded.map(|(_, recorded)| recorded);
+        if !encode(&key, recorded, value) {
+            return Ok(0);
+        }
+        #[expect(unsafe_code, reason = "writing where a cursor is positioned is unsafe in heed")]
+        // SAFETY: the key is that of the entry, and neither it nor the value lies in the database.
+        let is_replaced = recorded.is_some() && unsafe { entries.put_current(&key, value) }?;
+        drop(entries);
+        if !is_replaced {
+            self.states.put(transaction, &key, value)?;
+        }
         Ok(1)
     }
 
@@ -345,7 +382,7 @@ impl Disk {
         let transaction = self.read_transaction()?;
         let mut chunk = Chunk::default();
         let mut bytes = 0;
-        let after = after.map(|topic| [record::key(topic.as_ref()).as_slice(), &[0]].concat());
+        let after = after.map(|topic| [&*record::key(topic.as_ref()), &[0]].concat());
         let mut bound = after.unwrap_or_default().max(record::bound(scan::start(filters)));
         let mut entries = self.entries_from(&transaction, &bound)?;
         let mut passed = 0;
@@ -440,7 +477,7 @@ fn schema() -> Vec<u8> {
     record::seal(SCHEMA_KEY, text.as_bytes())
 }
 
-fn device_key(name: &DeviceName) -> Vec<u8> {
+fn device_key(name: &DeviceName) -> Cow<'_, [u8]> {
     record::key(name.as_str().as_bytes())
 }
 

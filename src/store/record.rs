@@ -12,11 +12,14 @@ use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::TopicName;
 use siphasher::{sip::SipHasher13, sip128};
+use std::borrow::Cow;
 use std::hash::Hasher;
 use std::time::Duration;
 
 const KEY_PREFIX_BYTES: usize = 495;
 const CHECKSUM_BYTES: usize = 8;
+/// Checksum, flags, time and the topic's length.
+const HEAD_BYTES: usize = CHECKSUM_BYTES + 1 + 8 + 2;
 
 const RETAINED: u8 = 1;
 const AT_LEAST_ONCE: u8 = 2;
@@ -28,13 +31,13 @@ const HASHES: u8 = 8;
 const HASH_BYTES: usize = 4;
 
 /// The key of a topic or of a device's name.
-pub(super) fn key(name: &[u8]) -> Vec<u8> {
+pub(super) fn key(name: &[u8]) -> Cow<'_, [u8]> {
     if name.len() < KEY_PREFIX_BYTES {
-        return name.to_vec();
+        return Cow::Borrowed(name);
     }
     let mut key = name[..KEY_PREFIX_BYTES].to_vec();
     key.extend_from_slice(&sip128::SipHasher13::new().hash(name).as_bytes());
-    key
+    Cow::Owned(key)
 }
 
 /// Whether a key is the name itself.
@@ -68,9 +71,14 @@ fn checksum(key: &[u8], content: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hasher.finish().to_le_bytes()
 }
 
-/// The value of a state: flags, time in nanoseconds, length of the topic, topic, perhaps hashes,
-/// payload.
-pub(super) fn encode_state(key: &[u8], state: &StateRecord, retained: &Retained) -> Vec<u8> {
+/// Writes the value of a state into `value`: checksum, flags, time in nanoseconds, length of the
+/// topic, topic, perhaps hashes, payload. A group of states is written with the memory of one.
+pub(super) fn encode_state(
+    value: &mut Vec<u8>,
+    key: &[u8],
+    state: &StateRecord,
+    retained: &Retained,
+) {
     let topic: &[u8] = state.topic.as_ref();
     let qos = match state.qos {
         QoS::AtMostOnce => 0,
@@ -86,18 +94,21 @@ pub(super) fn encode_state(key: &[u8], state: &StateRecord, retained: &Retained)
     let nanos = u64::try_from(state.time.as_nanos()).unwrap_or(u64::MAX);
     // A topic name has at most 65,535 bytes.
     let length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
-    let hash_bytes = 1 + hashes.len() * HASH_BYTES;
-    let mut content = Vec::with_capacity(11 + topic.len() + hash_bytes + state.payload.len());
-    content.push(flags);
-    content.extend_from_slice(&nanos.to_le_bytes());
-    content.extend_from_slice(&length.to_le_bytes());
-    content.extend_from_slice(topic);
+    let mut head = [0; HEAD_BYTES];
+    head[CHECKSUM_BYTES] = flags;
+    head[CHECKSUM_BYTES + 1..HEAD_BYTES - 2].copy_from_slice(&nanos.to_le_bytes());
+    head[HEAD_BYTES - 2..].copy_from_slice(&length.to_le_bytes());
+    value.clear();
+    value.extend_from_slice(&head);
+    value.extend_from_slice(topic);
     if let Some(count) = u8::try_from(hashes.len()).ok().filter(|count| *count > 0) {
-        content.push(count);
-        content.extend(hashes.iter().flat_map(|hash| hash.to_le_bytes()));
+        value.push(count);
+        value.extend(hashes.iter().flat_map(|hash| hash.to_le_bytes()));
     }
-    content.extend_from_slice(&state.payload);
-    seal(key, &content)
+    value.extend_from_slice(&state.payload);
+    if let Some((sum, content)) = value.split_first_chunk_mut() {
+        *sum = checksum(key, content);
+    }
 }
 
 /// The parts of a state's content that are not the topic.
@@ -165,7 +176,7 @@ pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
 
 /// The state in a value, and what the broker may retain on its topic.
 pub(super) fn decode_with_retained(key: &[u8], value: &[u8]) -> Option<(StateRecord, Retained)> {
-    let topic = peek_topic(value).filter(|topic| self::key(topic.as_ref()) == key)?;
+    let topic = peek_topic(value).filter(|topic| *self::key(topic.as_ref()) == *key)?;
     let parts = Parts::of(unseal(key, value)?)?;
     let state = StateRecord {
         payload: Bytes::copy_from_slice(parts.payload),
@@ -186,7 +197,8 @@ pub fn fuzz(data: &[u8]) {
     let (name, content) = rest.split_at(usize::from(*key_length).min(rest.len()));
     // Arbitrary bytes are rejected, unless they are exactly what would be written.
     if let Some((state, retained)) = decode_with_retained(name, content) {
-        let again = encode_state(name, &state, &retained);
+        let mut again = Vec::new();
+        encode_state(&mut again, name, &state, &retained);
         assert_eq!(again[CHECKSUM_BYTES + 1..], content[CHECKSUM_BYTES + 1..]);
     }
     let Ok(topic) = TopicName::from_bytes(Bytes::copy_from_slice(name)) else { return };
@@ -203,13 +215,14 @@ pub fn fuzz(data: &[u8]) {
     // A retained payload of which nothing else is known is what the broker retains.
     let is_told = state.retain && known.others().is_empty();
     let known = if is_told { Retained::own() } else { known };
-    let mut value = encode_state(&key, &state, &known);
+    let mut value = content.to_vec();
+    encode_state(&mut value, &key, &state, &known);
     assert_eq!(peek_topic(&value).as_ref(), Some(&state.topic));
     assert_eq!(decode_with_retained(&key, &value), Some((state.clone(), known)));
     for filter in ["#", "+/+", "a/#", "a/b"].map(TopicFilter::new).into_iter().flatten() {
         let filter = std::slice::from_ref(&filter);
         let is_passed_over = match scan::judge(filter, state.topic.as_ref()) {
-            ScanVerdict::Matches => bound(scan::start(filter)) > key,
+            ScanVerdict::Matches => bound(scan::start(filter)).as_slice() > &*key,
             ScanVerdict::NotBefore(_) | ScanVerdict::NoMore => true,
         };
         assert_eq!(is_passed_over, !filter[0].matches(&state.topic));
