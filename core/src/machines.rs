@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod availability;
 pub mod clock;
+pub mod cluster;
 pub mod covering;
 pub mod deadline;
 pub mod dependency;

@@ -1,0 +1,355 @@
+//! The member: turns answers and the time into renewals, reads, changes of the plan, and orders to
+//! start and stop.
+
+use super::lease::{Lease, Renewed, Seen};
+use super::peers::Peers;
+use super::proposal::{Change, Situation, Wish};
+use super::{EndReason, Guarded, Outcome, READ_EVERY, Settings, TIMEOUT};
+use crate::model::cluster::store::{Answer, Contents, Request, RequestNumber, Revision};
+use crate::model::cluster::{Item, Items, NodeName, SessionId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// This node in the cluster. All times are of its own boot clock.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Member {
+    settings: Settings,
+    items: Items,
+    orders: BTreeMap<Item, NodeName>,
+    lease: Lease,
+    peers: Peers,
+    runs: BTreeMap<Item, Run>,
+    /// Items that have had no living owner since then.
+    orphans_since: Option<Duration>,
+    renewing: Option<RequestNumber>,
+    reading: Option<Sent<()>>,
+    changing: Option<Sent<Change>>,
+    next_read: Duration,
+    /// Nothing is changed before what was read after this time.
+    changes_after: Option<Duration>,
+    requests: u64,
+    name_is_taken: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Run {
+    epoch: Revision,
+    stops: bool,
+}
+
+/// A request that has no answer yet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Sent<T> {
+    number: RequestNumber,
+    at: Duration,
+    what: T,
+}
+
+impl Member {
+    /// Joins with a new session, while nothing shared runs.
+    #[must_use]
+    pub fn new(settings: Settings, items: Items, session: SessionId) -> Self {
+        Self::with(settings, items, Lease::new(session))
+    }
+
+    /// Continues a session of an earlier process, of which the guard and these items remain.
+    #[must_use]
+    pub fn resumed(
+        settings: Settings,
+        items: Items,
+        guarded: Guarded,
+        runs: impl IntoIterator<Item = (Item, Revision)>,
+    ) -> Self {
+        let runs = runs.into_iter().map(|(item, epoch)| (item, Run { epoch, stops: false }));
+        Self { runs: runs.collect(), ..Self::with(settings, items, Lease::resumed(guarded)) }
+    }
+
+    fn with(settings: Settings, items: Items, lease: Lease) -> Self {
+        Self {
+            settings,
+            items,
+            orders: BTreeMap::new(),
+            lease,
+            peers: Peers::default(),
+            runs: BTreeMap::new(),
+            orphans_since: None,
+            renewing: None,
+            reading: None,
+            changing: None,
+            next_read: Duration::ZERO,
+            changes_after: None,
+            requests: 0,
+            name_is_taken: false,
+        }
+    }
+
+    /// Takes an answer of the store. An answer to a request that was given up is ignored.
+    pub fn answered(
+        &mut self,
+        now: Duration,
+        number: RequestNumber,
+        answer: Answer,
+    ) -> Vec<Outcome> {
+        let mut out = self.expired(now);
+        if self.renewing == Some(number) {
+            self.renewing = None;
+            match answer {
+                Answer::Committed(revision) => self.renewed(now, revision, &mut out),
+                Answer::Refused | Answer::Read(_) => {
+                    self.lease.refused(now);
+                    self.next_read = now;
+                }
+            }
+        } else if let Some(sent) = self.reading.take_if(|sent| sent.number == number) {
+            if let Answer::Read(contents) = answer {
+                self.read(now, sent.at, contents, &mut out);
+            }
+        } else if let Some(sent) = self.changing.take_if(|sent| sent.number == number) {
+            match answer {
+                Answer::Committed(revision) => {
+                    let Change { evicted, plan } = sent.what;
+                    self.peers.changed(now, revision, &evicted, plan);
+                }
+                Answer::Refused | Answer::Read(_) => self.reads_before_changes(now),
+            }
+        }
+        self.advance(now, &mut out);
+        out
+    }
+
+    /// Does what is due.
+    pub fn time_passed(&mut self, now: Duration) -> Vec<Outcome> {
+        let mut out = self.expired(now);
+        self.advance(now, &mut out);
+        out
+    }
+
+    /// Notes that an item has ended, after [`Outcome::Stop`] or otherwise.
+    pub fn stopped(&mut self, now: Duration, item: &Item) -> Vec<Outcome> {
+        self.runs.remove(item);
+        self.time_passed(now)
+    }
+
+    /// Notes that everything shared has ended after [`Outcome::Fence`]. Begins this session.
+    pub fn fenced(&mut self, now: Duration, session: SessionId) -> Vec<Outcome> {
+        if self.lease.has_ended() {
+            self.lease = Lease::new(session);
+            self.next_read = now;
+        }
+        self.time_passed(now)
+    }
+
+    /// Takes a new list of what is shared.
+    pub fn set_items(&mut self, now: Duration, items: Items) -> Vec<Outcome> {
+        self.items = items;
+        self.time_passed(now)
+    }
+
+    /// Gives away everything and takes nothing, or takes part again.
+    pub fn set_drains(&mut self, now: Duration, drains: bool) -> Vec<Outcome> {
+        self.settings.drains = drains;
+        self.lease.hasten(now);
+        self.time_passed(now)
+    }
+
+    /// Notes whether the broker can be reached.
+    pub fn set_broker(&mut self, now: Duration, broker: bool) -> Vec<Outcome> {
+        self.settings.broker = broker;
+        self.lease.hasten(now);
+        self.time_passed(now)
+    }
+
+    /// Gives an item of this node to another one, if that can have it.
+    pub fn move_to(&mut self, now: Duration, item: Item, node: NodeName) -> Vec<Outcome> {
+        self.orders.insert(item, node);
+        self.time_passed(now)
+    }
+
+    /// Whether the session has nothing, and gets nothing if it drains.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.runs.is_empty() && self.own_items().next().is_none()
+    }
+
+    /// When [`time_passed`](Self::time_passed) has something to do.
+    #[must_use]
+    pub fn next_deadline(&self, now: Duration) -> Duration {
+        let read = self.reading.as_ref().map_or(self.next_read, |sent| sent.at + TIMEOUT);
+        let mut due = read;
+        let mut also = |at: Option<Duration>| due = at.map_or(due, |at| due.min(at));
+        also(self.lease.deadline());
+        also(self.lease.due());
+        also(self.changing.as_ref().map(|sent| sent.at + TIMEOUT));
+        if self.may_change(now) {
+            also(self.situation(now).due(self.orphans_since));
+        }
+        also(self.peers.settles_at().filter(|&at| at > now));
+        due
+    }
+
+    /// Ends the session if its deadline has passed, before anything else is looked at.
+    fn expired(&mut self, now: Duration) -> Vec<Outcome> {
+        if self.lease.expire(now) { self.ended(EndReason::Deadline) } else { Vec::new() }
+    }
+
+    fn ended(&mut self, reason: EndReason) -> Vec<Outcome> {
+        self.runs.clear();
+        self.renewing = None;
+        vec![Outcome::Fence(reason)]
+    }
+
+    fn renewed(&mut self, now: Duration, revision: Revision, out: &mut Vec<Outcome>) {
+        let Some(Renewed { guarded, plan }) = self.lease.committed(now, revision) else { return };
+        out.push(Outcome::Guard(guarded));
+        let current = self.peers.plan().map(|plan| plan.revision);
+        let is_settled = self.peers.is_settled(now);
+        let Some(epoch) = plan.filter(|_| plan == current && is_settled) else { return };
+        for item in self.waiting(now) {
+            self.runs.insert(item.clone(), Run { epoch, stops: false });
+            out.push(Outcome::Start { item, epoch });
+        }
+    }
+
+    fn read(&mut self, now: Duration, sent: Duration, contents: Contents, out: &mut Vec<Outcome>) {
+        self.peers.read(now, sent, contents);
+        if self.changes_after.is_some_and(|after| sent >= after) {
+            self.changes_after = None;
+        }
+        let name = &self.settings.name;
+        let is_overdue = self.peers.is_overdue(now, name);
+        let own = self.peers.record(name);
+        match self.lease.read(now, sent, own, &self.settings.machine, is_overdue) {
+            Seen::Fine => self.name_is_taken = false,
+            Seen::NameTaken if self.name_is_taken => {}
+            Seen::NameTaken => {
+                self.name_is_taken = true;
+                out.push(Outcome::NameTaken);
+            }
+            Seen::Ended(reason) => out.extend(self.ended(reason)),
+        }
+    }
+
+    fn advance(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+        if self.lease.is_held(now) {
+            self.stop_what_goes(now, out);
+        }
+        self.send_renewal(now, out);
+        self.send_change(now, out);
+        self.send_read(now, out);
+    }
+
+    /// Stops what the plan does not give to this node, and what is to go elsewhere.
+    fn stop_what_goes(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+        if self.peers.plan().is_none() && self.lease.needs_read() {
+            // A session that was resumed has not read the plan.
+            return;
+        }
+        let situation = self.situation(now);
+        let goes = |item: &Item| {
+            let owner = self.peers.owner(item);
+            !owner.is_some_and(|owner| situation.is_own(owner))
+                || situation.wish(item) != Wish::Stay
+        };
+        let running = self.runs.iter().filter(|(_, run)| !run.stops);
+        let going: Vec<Item> =
+            running.filter(|(item, _)| goes(item)).map(|(item, _)| item.clone()).collect();
+        for item in going {
+            if let Some(run) = self.runs.get_mut(&item) {
+                run.stops = true;
+            }
+            out.push(Outcome::Stop(item));
+        }
+        let has_orphans = self.situation(now).has_orphans();
+        self.orphans_since = if has_orphans { self.orphans_since.or(Some(now)) } else { None };
+        let situation = self.situation(now);
+        let orders = self.orders.iter().filter(|(item, node)| situation.can_move(item, node));
+        self.orders = orders.map(|(item, node)| (item.clone(), node.clone())).collect();
+    }
+
+    fn send_renewal(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+        let starts =
+            self.lease.is_held(now) && self.peers.is_settled(now) && !self.waiting(now).is_empty();
+        let plan = self.peers.plan().filter(|_| starts);
+        let Some(transaction) = self.lease.renew(now, &self.settings, plan) else { return };
+        let number = self.number();
+        self.renewing = Some(number);
+        out.push(Outcome::Send { number, request: Request::Commit(transaction) });
+    }
+
+    fn send_change(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+        if self.changing.take_if(|sent| now >= sent.at + TIMEOUT).is_some() {
+            // It may have been committed.
+            self.reads_before_changes(now);
+        }
+        if !self.may_change(now) {
+            return;
+        }
+        let situation = self.situation(now);
+        let is_due = situation.due(self.orphans_since).is_some_and(|due| now >= due);
+        let gives = || {
+            let mut own = self.own_items().filter(|item| !self.runs.contains_key(item));
+            own.any(|item| situation.wish(item) != Wish::Stay)
+        };
+        if !is_due && !gives() {
+            return;
+        }
+        let Some(change) = situation.change(|item| self.runs.contains_key(item), self.requests)
+        else {
+            return;
+        };
+        let transaction = change.transaction(&self.peers);
+        let number = self.number();
+        self.changing = Some(Sent { number, at: now, what: change });
+        out.push(Outcome::Send { number, request: Request::Commit(transaction) });
+    }
+
+    fn send_read(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+        self.reading.take_if(|sent| now >= sent.at + TIMEOUT);
+        if self.reading.is_some() || now < self.next_read {
+            return;
+        }
+        let number = self.number();
+        self.reading = Some(Sent { number, at: now, what: () });
+        self.next_read = now + READ_EVERY;
+        out.push(Outcome::Send { number, request: Request::Read });
+    }
+
+    fn reads_before_changes(&mut self, now: Duration) {
+        self.changes_after = Some(now);
+        self.next_read = now;
+    }
+
+    fn may_change(&self, now: Duration) -> bool {
+        self.lease.is_held(now) && self.changing.is_none() && self.changes_after.is_none()
+    }
+
+    /// What the plan gives to this session.
+    fn own_items(&self) -> impl Iterator<Item = &Item> {
+        let own = (&self.settings.name, self.lease.session());
+        let owned = self.peers.owners();
+        owned.filter(move |(_, owner)| (&owner.node, owner.session) == own).map(|(item, _)| item)
+    }
+
+    /// What is to be started.
+    fn waiting(&self, now: Duration) -> Vec<Item> {
+        let situation = self.situation(now);
+        let own = self.own_items().filter(|item| !self.runs.contains_key(item));
+        own.filter(|item| situation.wish(item) == Wish::Stay).cloned().collect()
+    }
+
+    fn situation(&self, now: Duration) -> Situation<'_> {
+        Situation {
+            now,
+            settings: &self.settings,
+            session: self.lease.session(),
+            items: &self.items,
+            peers: &self.peers,
+            orders: &self.orders,
+        }
+    }
+
+    fn number(&mut self) -> RequestNumber {
+        self.requests += 1;
+        RequestNumber(self.requests)
+    }
+}

@@ -1,0 +1,164 @@
+//! What this node has seen of the others and of the plan, and for how long by its own clock.
+
+use super::placement::Candidate;
+use crate::model::cluster::store::{Contents, Found, Revision};
+use crate::model::cluster::{Item, NodeName, NodeRecord, Owner, Plan};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A gap between the answers of the store in which it may have lost writes. It is longer than the
+/// election of a leader. A store of which the majority has failed takes longer to come back.
+const GAP: Duration = Duration::from_millis(4_500);
+
+/// After such a gap, owners by a plan that is lost end within this time: their renewals fail, or
+/// do not arrive.
+pub const SETTLED: Duration = Duration::from_secs(8);
+
+/// A node counts as settled a little later than it settles, since it was seen before it began.
+const SETTLED_ELSEWHERE: Duration = Duration::from_secs(10);
+
+/// What nobody has is not handed out before this time after the start of this node. If all nodes
+/// start, the first one does not get everything.
+const TOGETHER: Duration = Duration::from_secs(3);
+
+/// What was read, and since when it has been so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Peers {
+    nodes: BTreeMap<NodeName, Peer>,
+    plan: Option<Found<Plan>>,
+    /// When an own change of the plan was confirmed. Earlier reads may not contain it.
+    changed_at: Duration,
+    /// When the last read that was answered was sent.
+    read_sent: Option<Duration>,
+    /// Since when the store has answered without a gap.
+    steady_since: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Peer {
+    found: Found<NodeRecord>,
+    /// When this record was first seen, which is after it was committed.
+    record_since: Duration,
+    session_since: Duration,
+}
+
+impl Peer {
+    /// When others may end the session.
+    fn due(&self) -> Duration {
+        self.record_since + self.found.value.evict_after
+    }
+}
+
+impl Peers {
+    /// Takes the answer to a read.
+    pub fn read(&mut self, now: Duration, sent: Duration, contents: Contents) {
+        if self.read_sent.is_none_or(|last| now.saturating_sub(last) > GAP) {
+            self.steady_since = Some(now);
+        }
+        self.read_sent = Some(sent);
+        let mut before = std::mem::take(&mut self.nodes);
+        for (name, found) in contents.nodes {
+            let former = before.remove(&name);
+            let session = found.value.session;
+            let same = former.as_ref().filter(|peer| peer.found.value.session == session);
+            let peer = Peer {
+                session_since: same.map_or(now, |peer| peer.session_since),
+                record_since: same
+                    .filter(|peer| peer.found == found)
+                    .map_or(now, |peer| peer.record_since),
+                found,
+            };
+            self.nodes.insert(name, peer);
+        }
+        if sent >= self.changed_at {
+            self.plan = contents.plan;
+        }
+    }
+
+    /// Takes in what this node has committed itself.
+    pub fn changed(&mut self, now: Duration, revision: Revision, evicted: &[NodeName], plan: Plan) {
+        for name in evicted {
+            if let Some(peer) = self.nodes.get_mut(name) {
+                peer.found.value.evicted = true;
+                peer.found.revision = revision;
+            }
+        }
+        self.plan = Some(Found { revision, value: plan });
+        self.changed_at = now;
+    }
+
+    #[must_use]
+    pub fn plan(&self) -> Option<&Found<Plan>> {
+        self.plan.as_ref()
+    }
+
+    #[must_use]
+    pub fn owner(&self, item: &Item) -> Option<&Owner> {
+        self.plan.as_ref()?.value.owners.get(item)
+    }
+
+    /// The owners by the plan.
+    pub fn owners(&self) -> impl Iterator<Item = (&Item, &Owner)> {
+        self.plan.iter().flat_map(|plan| &plan.value.owners)
+    }
+
+    #[must_use]
+    pub fn record(&self, name: &NodeName) -> Option<&Found<NodeRecord>> {
+        self.nodes.get(name).map(|peer| &peer.found)
+    }
+
+    /// Whether others may end the session of this node.
+    #[must_use]
+    pub fn is_overdue(&self, now: Duration, name: &NodeName) -> bool {
+        self.nodes.get(name).is_some_and(|peer| now >= peer.due())
+    }
+
+    /// Nodes whose sessions have not been ended, and when others may end them.
+    pub fn due(&self) -> impl Iterator<Item = (&NodeName, Duration)> {
+        let living = self.nodes.iter().filter(|(_, peer)| !peer.found.value.evicted);
+        living.map(|(name, peer)| (name, peer.due()))
+    }
+
+    /// Whether the session is the present one of the node, and nobody has ended it.
+    #[must_use]
+    pub fn lives(&self, owner: &Owner) -> bool {
+        self.record(&owner.node)
+            .is_some_and(|Found { value, .. }| value.session == owner.session && !value.evicted)
+    }
+
+    /// The nodes that can have something. For itself, a node knows better.
+    #[must_use]
+    pub fn candidates<'a>(&'a self, now: Duration, own: Candidate<'a>) -> Vec<Candidate<'a>> {
+        let others = self.nodes.iter().filter(|(name, peer)| {
+            *name != own.name && !peer.found.value.evicted && now < peer.due()
+        });
+        let others = others.map(|(name, peer)| Candidate {
+            name,
+            broker: peer.found.value.broker,
+            drains: peer.found.value.drains,
+            is_settled: now >= peer.session_since + SETTLED_ELSEWHERE
+                || own.is_settled && self.gathered_at().is_some_and(|at| peer.session_since <= at),
+        });
+        others.chain([own]).collect()
+    }
+
+    /// Whether the store has answered for so long that whatever was started by a plan that it has
+    /// lost since has ended.
+    #[must_use]
+    pub fn is_settled(&self, now: Duration) -> bool {
+        let answers = self.read_sent.is_some_and(|last| now.saturating_sub(last) <= GAP);
+        answers && self.settles_at().is_some_and(|at| now >= at)
+    }
+
+    /// When those that started together with this node are known.
+    #[must_use]
+    pub fn gathered_at(&self) -> Option<Duration> {
+        self.steady_since.map(|since| since + TOGETHER)
+    }
+
+    /// When this node has settled, if the store goes on answering.
+    #[must_use]
+    pub fn settles_at(&self) -> Option<Duration> {
+        self.steady_since.map(|since| since + SETTLED)
+    }
+}
