@@ -143,3 +143,48 @@ fn a_browser_shows_devices_agents_and_alerts_of_the_service() {
     browser.look((900, 1_040), "light", "service");
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }
+
+#[test]
+fn a_browser_shows_a_silence_and_its_end() {
+    const LAMP: &str = "[http]\n[device_lamp]\navailabilityTopic = \"home/lamp/LWT\"\n\
+        [device_bell]\nwatchTopics = \"home/bell/#\"\n";
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", LAMP));
+    machine.make_alive(&bus, "lamp", "home/lamp/LWT");
+    machine.publish("home/lamp/LWT", "offline");
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    let network = format!("/proc/{}/ns/net", machine.init());
+    let mut browser = Browser::in_network(&network, "http://127.0.0.1:8079/");
+    let state = |name: &str| {
+        format!("document.querySelector('[data-name=\"{name}\"] .state')?.textContent")
+    };
+    let is_silenced = |name: &str| format!("{}.includes(', silenced until ')", state(name));
+    let is_as_before = format!("{} == 'expired (lwt-offline)'", state("lamp"));
+    let verdict =
+        |words: &str| format!("document.querySelector('#verdict').textContent == '{words}'");
+    browser.until("the alarm", &is_as_before);
+    browser.value("window.marker = 'the same page'; 1");
+
+    machine.ok(&["iotmonitor", "silence", "lamp", "--for", "2h"]);
+    browser.until("the silence of a device", &is_silenced("lamp"));
+    assert_eq!(browser.value(&is_silenced("bell")), false);
+    browser.look((900, 700), "light", "silenced");
+    browser.look((400, 900), "dark", "silenced-narrow");
+    let fits = "document.documentElement.scrollWidth <= 400";
+    assert_eq!(browser.value(fits), true, "it is wider than a narrow window");
+    machine.ok(&["iotmonitor", "unsilence", "lamp"]);
+    browser.until("its end by order", &is_as_before);
+
+    machine.ok(&["iotmonitor", "silence", "lamp", "--for", "3s"]);
+    browser.until("a short silence", &is_silenced("lamp"));
+    browser.until("its end by itself", &is_as_before);
+    machine.journal().wait_for_alert("unsilenced", "lamp");
+
+    machine.ok(&["iotmonitor", "silence", "--all", "--for", "2h"]);
+    browser
+        .until("the silence of everything", &verdict("1 of 2 in alarm; all alerts are silenced"));
+    machine.ok(&["iotmonitor", "unsilence", "--all"]);
+    browser.until("its end", &verdict("1 of 2 in alarm"));
+    assert_eq!(browser.value("window.marker"), "the same page");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+}

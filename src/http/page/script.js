@@ -54,9 +54,9 @@ function span(seconds) {
     .map(([count, unit]) => `${count} ${unit}`).join(" ");
 }
 
-function clockTime(time) {
+function clockTime(time, seconds = { second: "2-digit" }) {
   const date = new Date(time * 1000);
-  const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...seconds });
   const isToday = date.toDateString() === new Date().toDateString();
   return isToday ? clock : `${date.toLocaleDateString([], { weekday: "short" })} ${clock}`;
 }
@@ -68,7 +68,8 @@ function rank(device) {
 }
 
 function stateOf(device) {
-  const quiet = device.silencedUntil > now() ? ", silenced" : "";
+  const until = device.silencedUntil;
+  const quiet = until > now() ? `, silenced until ${clockTime(until, {})}` : "";
   const text = (device.reason ? `${device.state} (${device.reason})` : device.state) + quiet;
   const className = rank(device) === 0 ? "bad" : { alive: "good", unknown: "odd" }[device.state] ?? "";
   return [text, className];
