@@ -7,6 +7,8 @@
 mod broker;
 mod kinds;
 mod monitor;
+#[path = "../common/process.rs"]
+mod process;
 
 use broker::{Broker, Kind};
 use monitor::{Monitor, Subscriber};

@@ -1,13 +1,13 @@
 //! The program beside a broker, and a client that looks on.
 
 use super::broker::{Broker, PASSWORD};
+use super::process::{self, Lines, collect};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -17,8 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What comes at once comes within this time.
 const SOON: Duration = Duration::from_secs(3);
-
-type Lines = Arc<Mutex<Vec<String>>>;
 
 pub struct Monitor {
     directory: TempDir,
@@ -57,20 +55,8 @@ impl Monitor {
 
     /// Starts it with what it had when it ended; what it said before is forgotten.
     pub fn go_on(&mut self) {
-        let directory = self.directory.path();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_iotmonitor"))
-            .arg("run")
-            .arg("--config")
-            .arg(directory.join("config.toml"))
-            .env("STATE_DIRECTORY", directory.join("states"))
-            .env("RUNTIME_DIRECTORY", directory.join("run"))
-            .env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}/bus", directory.display()))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
         self.said = Lines::default();
-        collect(BufReader::new(process.stderr.take().unwrap()), &self.said);
-        self.process = Some(process);
+        self.process = Some(process::start(self.directory.path(), &self.said));
     }
 
     pub fn stop(&mut self) {
@@ -101,7 +87,7 @@ impl Drop for Monitor {
     }
 }
 
-/// Who is subscribed to a filter, and what came.
+/// A subscriber of a filter, and what it received.
 pub struct Subscriber {
     client: Child,
     heard: Lines,
@@ -188,14 +174,4 @@ impl Drop for Subscriber {
         let _ = self.client.kill();
         let _ = self.client.wait();
     }
-}
-
-/// Keeps the lines of a stream until it ends.
-fn collect(stream: impl BufRead + Send + 'static, sink: &Lines) {
-    let sink = Arc::clone(sink);
-    thread::spawn(move || {
-        for line in stream.lines().map_while(Result::ok) {
-            sink.lock().unwrap().push(line);
-        }
-    });
 }

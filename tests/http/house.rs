@@ -3,12 +3,15 @@
 #[path = "../common/broker.rs"]
 #[allow(dead_code, reason = "the tests of the MQTT adapter use the rest of it")]
 mod broker;
+#[path = "../common/process.rs"]
+mod process;
 
 pub use broker::free_port;
 
 use broker::Broker;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use process::Lines;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -26,7 +29,7 @@ pub struct House {
     pub broker: Broker,
     pub port: u16,
     monitor: Option<Child>,
-    said: Arc<Mutex<Vec<String>>>,
+    said: Lines,
     directory: TempDir,
 }
 
@@ -57,25 +60,7 @@ impl House {
 
     /// Starts the monitor, which does not run.
     pub fn start(&mut self) {
-        let directory = self.directory.path();
-        let mut monitor = Command::new(env!("CARGO_BIN_EXE_iotmonitor"))
-            .arg("run")
-            .arg("--config")
-            .arg(directory.join("config.toml"))
-            .env("STATE_DIRECTORY", directory.join("states"))
-            .env("RUNTIME_DIRECTORY", directory.join("run"))
-            .env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}/bus", directory.display()))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(monitor.stderr.take().unwrap()).lines();
-        let sink = Arc::clone(&self.said);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                sink.lock().unwrap().push(line);
-            }
-        });
-        self.monitor = Some(monitor);
+        self.monitor = Some(process::start(self.directory.path(), &self.said));
     }
 
     /// Ends the monitor in good order.
@@ -207,7 +192,7 @@ fn write_config(directory: &TempDir, broker: &Broker, sections: &str) {
     std::fs::rename(draft, directory.path().join("config.toml")).unwrap();
 }
 
-/// Who is subscribed to a filter, and what came.
+/// A subscriber of a filter, and what it received.
 pub struct Subscriber {
     client: Child,
     heard: Arc<Mutex<Vec<(SystemTime, String)>>>,
