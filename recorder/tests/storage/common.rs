@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Microseconds.
 pub const DAY: i64 = 86_400_000_000;
-pub const TOPICS: u64 = 7;
+pub const TOPICS: u64 = 4;
 
 pub fn writer(directory: &Path) -> (Store, Writer) {
     let store = Store::new(directory);
