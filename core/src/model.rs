@@ -9,6 +9,7 @@ pub mod device_id;
 pub mod device_name;
 pub mod event;
 pub mod fleet;
+pub mod history;
 pub mod identity;
 pub mod message;
 pub mod name_pattern;
