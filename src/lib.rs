@@ -25,6 +25,7 @@ pub mod discovery;
 #[allow(clippy::expect_used, reason = "it is there to panic")]
 pub mod fuzzing;
 pub mod http;
+mod lmdb;
 pub mod logging;
 pub mod machine_id;
 pub mod mqtt;

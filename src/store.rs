@@ -10,20 +10,17 @@
 //! The flags are LMDB's default, so that a commit that was reported survives a power cut.
 
 mod disk;
-mod error;
-mod files;
-mod pages;
 mod record;
-mod residence;
 mod scan;
-mod stuck;
 mod writer;
 
 pub use disk::FORMAT;
-pub use error::StoreError;
 #[cfg(any(test, fuzzing))]
 pub use record::fuzz as fuzz_records;
 
+pub use crate::lmdb::StoreError;
+use crate::lmdb::files;
+use crate::lmdb::stuck::Stuck;
 use crate::pulse::Pulse;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
@@ -37,7 +34,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use stuck::Stuck;
 
 /// The number of commands that may wait: the 4,096 deliveries that can be unacknowledged, 8 reads,
 /// one saving of devices, and room for saved filters. When it is full, [`StoreHandle::send`]

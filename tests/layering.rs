@@ -44,19 +44,10 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["store", "pulse"],
-        &[
-            "bytes",
-            "heed",
-            "iotmonitor_core",
-            "nix",
-            "serde",
-            "serde_json",
-            "siphasher",
-            "thiserror",
-            "tokio",
-        ],
+        &["store", "lmdb", "pulse"],
+        &["bytes", "heed", "iotmonitor_core", "serde", "serde_json", "thiserror", "tokio"],
     ),
+    ("lmdb", &["lmdb", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
     (
         "systemd",
         &["systemd", "dbus", "printable", "pulse", "trusted_path"],

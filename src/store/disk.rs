@@ -5,13 +5,13 @@
 //! reports errors and sets damaged files aside.
 
 use super::StoreCommand;
-use super::error::StoreError;
-use super::files::{self, DataFile, FileIdentity, Look};
 use super::record;
 use super::scan::{self, ScanVerdict};
+use crate::lmdb::files::{self, FileIdentity, Look};
+use crate::lmdb::{StoreError, environment, seal};
 use crate::pulse::Pulse;
 use heed::types::Bytes as HeedBytes;
-use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoRange, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Env, MdbError, RoRange, RoTxn, RwTxn, WithoutTls};
 use iotmonitor_core::machines::retained::{Replay, Retained};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::identity::IdentityRecord;
@@ -75,39 +75,16 @@ impl Disk {
         look: Look,
         pulse: &Pulse,
     ) -> Result<Self, StoreError> {
-        let damaged =
-            |reason| StoreError::Damaged { path: directory.join(files::DATA_FILE), reason };
-        match files::inspect(directory, look, pulse)? {
-            DataFile::Whole => {}
-            DataFile::Missing => Self::make(directory, map_bytes)?,
-            DataFile::Short { expected } => files::fill_up(directory, expected)?,
-            DataFile::Damaged(reason) => return Err(damaged(reason)),
-            DataFile::Newer(found) => return Err(newer(found, directory)),
-        }
-        files::allocate_lock_file(directory)?;
+        let make = |workshop: &Path| Self::open_database(workshop, map_bytes).map(drop);
+        environment::prepare(directory, look, pulse, make, |found| newer(found, directory))?;
         let disk = Self::open_database(directory, map_bytes)?;
         disk.check_schema()?;
         Ok(disk)
     }
 
-    /// Creates an empty store beside its place and moves it there when it is on disk, so that a
-    /// power cut or a full disk in between leaves nothing that looks like a damaged one.
-    fn make(directory: &Path, map_bytes: usize) -> Result<(), StoreError> {
-        let workshop = files::open_workshop(directory)?;
-        files::allocate_lock_file(&workshop)?;
-        drop(Self::open_database(&workshop, map_bytes)?);
-        files::move_in(&workshop, directory)
-    }
-
     fn open_database(directory: &Path, map_bytes: usize) -> Result<Self, StoreError> {
         let fail = |error| StoreError::database("open", directory, error);
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(map_bytes).max_dbs(3).max_readers(8);
-        #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
-        // SAFETY: the file's size was checked, and the directory's lock excludes every other
-        // process of this program, so that only LMDB changes the mapped file.
-        let env = unsafe { options.open(directory) }.map_err(fail)?;
-        env.clear_stale_readers().map_err(fail)?;
+        let env = environment::open(directory, map_bytes, 3).map_err(fail)?;
         let transaction = env.write_txn().map_err(fail)?;
         let (meta, states, devices) = env
             .create_databases_and_commit(transaction, |opener, transaction| {
@@ -224,10 +201,7 @@ impl Disk {
 
     fn grow(&mut self) -> Result<(), StoreError> {
         let bytes = self.env.info().map_size.saturating_mul(2);
-        #[expect(unsafe_code, reason = "moving a memory map is unsafe in heed")]
-        // SAFETY: `&mut self` shows that no transaction is alive, because each borrows the environment.
-        let resized = unsafe { self.env.resize(bytes) };
-        resized.map_err(|error| self.fail("enlarge", error))
+        environment::resize(&mut self.env, bytes).map_err(|error| self.fail("enlarge", error))
     }
 
     /// Returns the number of states that were put, or existed and were deleted. `value` is memory
@@ -281,7 +255,7 @@ impl Disk {
         match change {
             StateChange::Nothing => Ok(0),
             StateChange::Put(state) if state.retain && !keep_newer => {
-                let key = record::key(state.topic.as_ref());
+                let key = seal::key(state.topic.as_ref());
                 record::encode_state(value, &key, state, &Retained::own());
                 self.states.put(transaction, &key, value)?;
                 Ok(1)
@@ -310,7 +284,7 @@ impl Disk {
             }
             StateChange::Replay(state) => self.replay(transaction, value, state),
             StateChange::Forget(topic) => {
-                let key = record::key(topic.as_ref());
+                let key = seal::key(topic.as_ref());
                 self.states.delete(transaction, &key).map(usize::from)
             }
         }
@@ -353,7 +327,7 @@ impl Disk {
         topic: &TopicName,
         encode: impl FnOnce(&[u8], Option<&[u8]>, &mut Vec<u8>) -> bool,
     ) -> heed::Result<usize> {
-        let key = record::key(topic.as_ref());
+        let key = seal::key(topic.as_ref());
         let from_key = (Bound::Included(&*key), Bound::Unbounded);
         let mut entries = self.states.range_mut(transaction, &from_key)?;
         let recorded = entries.next().transpose()?.filter(|(found, _)| **found == *key);
@@ -382,8 +356,8 @@ impl Disk {
         let transaction = self.read_transaction()?;
         let mut chunk = Chunk::default();
         let mut bytes = 0;
-        let after = after.map(|topic| [&*record::key(topic.as_ref()), &[0]].concat());
-        let mut bound = after.unwrap_or_default().max(record::bound(scan::start(filters)));
+        let after = after.map(|topic| [&*seal::key(topic.as_ref()), &[0]].concat());
+        let mut bound = after.unwrap_or_default().max(seal::bound(scan::start(filters)));
         let mut entries = self.entries_from(&transaction, &bound)?;
         let mut passed = 0;
         while let Some(entry) = entries.next() {
@@ -403,7 +377,7 @@ impl Disk {
                 ScanVerdict::Matches => {}
                 ScanVerdict::NoMore => break,
                 ScanVerdict::NotBefore(next) => {
-                    (bound, passed) = (record::bound(&next), 0);
+                    (bound, passed) = (seal::bound(&next), 0);
                     continue;
                 }
             }
@@ -474,28 +448,28 @@ fn newer(found: u32, directory: &Path) -> StoreError {
 fn schema() -> Vec<u8> {
     let made_by = concat!("iotmonitor ", env!("CARGO_PKG_VERSION"));
     let text = serde_json::json!({ "format": FORMAT, "made_by": made_by }).to_string();
-    record::seal(SCHEMA_KEY, text.as_bytes())
+    seal::seal(SCHEMA_KEY, text.as_bytes())
 }
 
 fn device_key(name: &DeviceName) -> Cow<'_, [u8]> {
-    record::key(name.as_str().as_bytes())
+    seal::key(name.as_str().as_bytes())
 }
 
 fn to_json<T: Serialize>(key: &[u8], value: &T) -> heed::Result<Vec<u8>> {
     serde_json::to_vec(value)
-        .map(|content| record::seal(key, &content))
+        .map(|content| seal::seal(key, &content))
         .map_err(|error| heed::Error::Encoding(error.into()))
 }
 
 fn from_json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, Unreadable> {
-    let content = record::unseal(key, value).ok_or(Unreadable)?;
+    let content = seal::unseal(key, value).ok_or(Unreadable)?;
     serde_json::from_slice(content).map_err(|_| Unreadable)
 }
 
 /// The result of the filters for a record. A record whose topic cannot be determined is damaged,
 /// and no filter is applied.
 fn judge(filters: &[TopicFilter], key: &[u8], value: &[u8]) -> ScanVerdict {
-    if record::is_whole_topic(key) {
+    if seal::is_whole_topic(key) {
         return scan::judge(filters, key);
     }
     match record::peek_topic(value) {

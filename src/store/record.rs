@@ -1,23 +1,13 @@
-//! Keys and values as bytes: topics of any length as LMDB keys, and a checksum in every record,
-//! because LMDB does not notice a flipped bit. Numbers are little-endian.
-//!
-//! A name of up to 494 bytes is its own key. A longer one becomes its first 495 bytes and a 16-byte
-//! hash of the whole, 511 bytes in all, so that the two kinds never meet and both lie where a scan
-//! over a prefix finds them. The hash is SipHash-1-3 with a fixed key, whose values are the same in
-//! every release and on every machine; it only needs to be stable and fast.
+//! The value of a state as bytes. Numbers are little-endian.
 
+use crate::lmdb::seal::{CHECKSUM_BYTES, checksum, key as key_of, unseal};
 use bytes::Bytes;
 use iotmonitor_core::machines::retained::Retained;
 use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::TopicName;
-use siphasher::{sip::SipHasher13, sip128};
-use std::borrow::Cow;
-use std::hash::Hasher;
 use std::time::Duration;
 
-const KEY_PREFIX_BYTES: usize = 495;
-const CHECKSUM_BYTES: usize = 8;
 /// Checksum, flags, time and the topic's length.
 const HEAD_BYTES: usize = CHECKSUM_BYTES + 1 + 8 + 2;
 
@@ -29,47 +19,6 @@ const MAY_BE_RETAINED: u8 = 4;
 /// The number of hashes of other payloads that may be retained, and these hashes, follow the topic.
 const HASHES: u8 = 8;
 const HASH_BYTES: usize = 4;
-
-/// The key of a topic or of a device's name.
-pub(super) fn key(name: &[u8]) -> Cow<'_, [u8]> {
-    if name.len() < KEY_PREFIX_BYTES {
-        return Cow::Borrowed(name);
-    }
-    let mut key = name[..KEY_PREFIX_BYTES].to_vec();
-    key.extend_from_slice(&sip128::SipHasher13::new().hash(name).as_bytes());
-    Cow::Owned(key)
-}
-
-/// Whether a key is the name itself.
-pub(super) fn is_whole_topic(key: &[u8]) -> bool {
-    key.len() < KEY_PREFIX_BYTES
-}
-
-/// A bound for keys, from one for names.
-pub(super) fn bound(name: &[u8]) -> Vec<u8> {
-    name[..name.len().min(KEY_PREFIX_BYTES)].to_vec()
-}
-
-/// Puts a checksum over key and content before the content.
-pub(super) fn seal(key: &[u8], content: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(CHECKSUM_BYTES + content.len());
-    value.extend_from_slice(&checksum(key, content));
-    value.extend_from_slice(content);
-    value
-}
-
-/// The content, if it was sealed under this key.
-pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
-    let (sum, content) = value.split_at_checked(CHECKSUM_BYTES)?;
-    (sum == checksum(key, content)).then_some(content)
-}
-
-fn checksum(key: &[u8], content: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut hasher = SipHasher13::new();
-    hasher.write(key);
-    hasher.write(content);
-    hasher.finish().to_le_bytes()
-}
 
 /// Writes the value of a state into `value`: checksum, flags, time in nanoseconds, length of the
 /// topic, topic, perhaps hashes, payload. A group of states is written with the memory of one.
@@ -176,7 +125,7 @@ pub(super) fn decode_state(key: &[u8], value: &[u8]) -> Option<StateRecord> {
 
 /// The state in a value, and what the broker may retain on its topic.
 pub(super) fn decode_with_retained(key: &[u8], value: &[u8]) -> Option<(StateRecord, Retained)> {
-    let topic = peek_topic(value).filter(|topic| *self::key(topic.as_ref()) == *key)?;
+    let topic = peek_topic(value).filter(|topic| *key_of(topic.as_ref()) == *key)?;
     let parts = Parts::of(unseal(key, value)?)?;
     let state = StateRecord {
         payload: Bytes::copy_from_slice(parts.payload),
@@ -192,6 +141,7 @@ pub(super) fn decode_with_retained(key: &[u8], value: &[u8]) -> Option<(StateRec
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(data: &[u8]) {
     use super::scan::{self, ScanVerdict};
+    use crate::lmdb::seal::bound;
     use iotmonitor_core::topic::TopicFilter;
     let (key_length, rest) = data.split_first().unwrap_or((&0, &[]));
     let (name, content) = rest.split_at(usize::from(*key_length).min(rest.len()));
@@ -209,7 +159,7 @@ pub fn fuzz(data: &[u8]) {
         time: Duration::from_nanos(content.len() as u64),
         topic,
     };
-    let key = key(name);
+    let key = key_of(name);
     let hashes = (0..u32::from(*key_length) % 65).collect();
     let known = Retained::stored(content.len() % 3 == 0, hashes);
     // A retained payload of which nothing else is known is what the broker retains.

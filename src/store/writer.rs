@@ -2,10 +2,10 @@
 //! group until it is on disk.
 
 use super::disk::{self, Disk};
-use super::error::StoreError;
-use super::files::{self, DirectoryLock, FileIdentity, Look};
-use super::stuck::Stuck;
-use super::{Found, Looking, Opened, StoreCommand, StoreSettings, residence};
+use super::{Found, Looking, Opened, StoreCommand, StoreSettings};
+use crate::lmdb::files::{self, DirectoryLock, FileIdentity, Look};
+use crate::lmdb::stuck::Stuck;
+use crate::lmdb::{StoreError, residence};
 use crate::pulse::Pulse;
 use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::event::Event;

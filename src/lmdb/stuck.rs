@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Shared between the thread and the handle.
 #[derive(Debug, Default)]
-pub(super) struct Stuck {
+pub struct Stuck {
     /// The thread's id; 0 while there is none.
     thread: AtomicI32,
     /// The outage has been reported, and its end has not.

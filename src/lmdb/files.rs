@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// LMDB's names in the directory of an environment.
-pub(super) const DATA_FILE: &str = "data.mdb";
+pub const DATA_FILE: &str = "data.mdb";
 const LMDB_LOCK_FILE: &str = "lock.mdb";
 /// The store's own lock, because LMDB allows several writing processes and the store does not.
 const LOCK_FILE: &str = "iotmonitor.lock";
@@ -29,14 +29,14 @@ const LARGEST_SHORTFALL: u64 = 1 << 30;
 
 /// The directory's lock, released when dropped, or when the process ends in any way.
 #[derive(Debug)]
-pub(super) struct DirectoryLock {
+pub struct DirectoryLock {
     _file: File,
     place: FileIdentity,
 }
 
 impl DirectoryLock {
     /// Whether another process would find this lock.
-    pub(super) fn is_in_place(&self) -> bool {
+    pub fn is_in_place(&self) -> bool {
         self.place.is_kept()
     }
 }
@@ -44,21 +44,21 @@ impl DirectoryLock {
 /// An open file and the name by which it was opened. While it is open, no other file can have its
 /// number, so one check of the name shows whether it still leads there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileIdentity {
+pub struct FileIdentity {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl FileIdentity {
-    pub(super) fn of(path: PathBuf, file: &File) -> std::io::Result<Self> {
+    pub fn of(path: PathBuf, file: &File) -> std::io::Result<Self> {
         let found = file.metadata()?;
         Ok(Self { path, device: found.dev(), inode: found.ino() })
     }
 
     /// Whether the name still leads to the file. A removed file has no name; the name of one that
     /// was replaced, or lies below a mount, leads to another.
-    pub(super) fn is_kept(&self) -> bool {
+    pub fn is_kept(&self) -> bool {
         fs::metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
     }
@@ -66,7 +66,7 @@ impl FileIdentity {
 
 /// How thoroughly a data file is checked before it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub enum Look {
     /// Every page, because their writer is unknown.
     Whole,
     /// The first two pages, because this process has had the file open all the time.
@@ -75,7 +75,7 @@ pub(super) enum Look {
 
 /// The result of a check of the data file.
 #[derive(Debug)]
-pub(super) enum DataFile {
+pub enum DataFile {
     Missing,
     Whole,
     /// Shorter than its last page number suggests, but only free pages are missing.
@@ -88,7 +88,7 @@ pub(super) enum DataFile {
 }
 
 /// Creates the directory if necessary and locks it.
-pub(super) fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
+pub fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -115,7 +115,7 @@ pub(super) fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
 
 /// Gives LMDB's reader table its blocks, since LMDB maps it sparse and a full disk would then kill
 /// the process with SIGBUS instead of giving an error.
-pub(super) fn allocate_lock_file(directory: &Path) -> Result<(), StoreError> {
+pub fn allocate_lock_file(directory: &Path) -> Result<(), StoreError> {
     let path = directory.join(LMDB_LOCK_FILE);
     let allocate = || {
         let mut file =
@@ -128,7 +128,7 @@ pub(super) fn allocate_lock_file(directory: &Path) -> Result<(), StoreError> {
 }
 
 /// The directory in which a new store is created, empty.
-pub(super) fn open_workshop(directory: &Path) -> Result<PathBuf, StoreError> {
+pub fn open_workshop(directory: &Path) -> Result<PathBuf, StoreError> {
     let workshop = directory.join(WORKSHOP);
     close_workshop(&workshop)?;
     fs::DirBuilder::new()
@@ -139,7 +139,7 @@ pub(super) fn open_workshop(directory: &Path) -> Result<PathBuf, StoreError> {
 }
 
 /// Moves a new store that is on disk to its place.
-pub(super) fn move_in(workshop: &Path, directory: &Path) -> Result<(), StoreError> {
+pub fn move_in(workshop: &Path, directory: &Path) -> Result<(), StoreError> {
     let data = workshop.join(DATA_FILE);
     fs::rename(&data, directory.join(DATA_FILE)).map_err(StoreError::file("move", &data))?;
     sync_directory(directory)?;
@@ -158,7 +158,7 @@ fn close_workshop(workshop: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes the names in the directory durable, which fsync of the files does not.
-pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(StoreError::file("sync the directory", directory))
@@ -168,7 +168,7 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
 /// file's end would cause SIGBUS, and LMDB trusts the contents of every page.
 ///
 /// Reading all pages of a large file on a slow disk takes minutes, during which `pulse` beats.
-pub(super) fn inspect(directory: &Path, look: Look, pulse: &Pulse) -> Result<DataFile, StoreError> {
+pub fn inspect(directory: &Path, look: Look, pulse: &Pulse) -> Result<DataFile, StoreError> {
     let path = directory.join(DATA_FILE);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -245,7 +245,7 @@ fn judge(
 }
 
 /// Extends a short file with a hole, so that no page of the map lies behind its end.
-pub(super) fn fill_up(directory: &Path, size: u64) -> Result<(), StoreError> {
+pub fn fill_up(directory: &Path, size: u64) -> Result<(), StoreError> {
     let path = directory.join(DATA_FILE);
     OpenOptions::new()
         .write(true)
@@ -255,7 +255,7 @@ pub(super) fn fill_up(directory: &Path, size: u64) -> Result<(), StoreError> {
 }
 
 /// Renames the data file to `data.mdb.damaged-SECONDS` and returns its new path.
-pub(super) fn put_aside(directory: &Path) -> Result<PathBuf, StoreError> {
+pub fn put_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     let data = directory.join(DATA_FILE);
     let seconds =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());

@@ -31,20 +31,20 @@ const LONGEST_KEY: usize = 511;
 const PAGES_BETWEEN_BEATS: u64 = 64;
 
 /// Size of an `MDB_db`.
-pub(super) const TABLE_BYTES: usize = 8 + 5 * WORD;
+pub const TABLE_BYTES: usize = 8 + 5 * WORD;
 /// `MDB_INTEGERKEY`, which the tree of the free pages has; the store's own trees have no flags.
-pub(super) const FREE_LIST_FLAGS: u16 = 0x08;
+pub const FREE_LIST_FLAGS: u16 = 0x08;
 
 /// The description of a tree in an `MDB_db`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tree {
+pub struct Tree {
     flags: u16,
     levels: u16,
     root: u64,
 }
 
 /// The size of the file and the contents of its current meta page.
-pub(super) struct Extent {
+pub struct Extent {
     pub page_size: usize,
     /// The number of pages in the file.
     pub in_file: u64,
@@ -55,7 +55,7 @@ pub(super) struct Extent {
 
 /// Explains why a file cannot be trusted.
 #[derive(Debug)]
-pub(super) enum Flaw {
+pub enum Flaw {
     /// This page is not of the expected kind.
     Page(u64, &'static str),
     Io(io::Error),
@@ -69,7 +69,7 @@ impl From<io::Error> for Flaw {
 
 impl Tree {
     /// Reads an `MDB_db`; `None` when the bytes are too few.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub fn read(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             flags: u16_at(bytes, 4)?,
             levels: u16_at(bytes, 6)?,
@@ -83,7 +83,7 @@ impl Tree {
 ///
 /// Returns the first flaw, or a failed read.
 /// The first flaw, or a failed read.
-pub(super) fn check(
+pub fn check(
     file: &File,
     extent: Extent,
     free: Tree,
@@ -372,10 +372,10 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|value| u16::from_ne_bytes(*value))
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|value| u32::from_ne_bytes(*value))
 }
 
-pub(super) fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|value| usize::from_ne_bytes(*value) as u64)
 }

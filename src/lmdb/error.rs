@@ -34,7 +34,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the database refuses everything until it is reopened. An error of the disk leaves it
     /// unchanged, with the failed transaction undone.
-    pub(super) fn closes_the_database(&self) -> bool {
+    pub fn closes_the_database(&self) -> bool {
         match self {
             Self::Database { source: heed::Error::Io(_), .. } => false,
             Self::Database { .. }
@@ -47,7 +47,7 @@ impl StoreError {
     }
 
     /// Whether the directory is gone, and only another process can create it again.
-    pub(super) fn is_out_of_reach(&self) -> bool {
+    pub fn is_out_of_reach(&self) -> bool {
         use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
         matches!(
             self,
@@ -56,12 +56,12 @@ impl StoreError {
         )
     }
 
-    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
 
     /// Distinguishes damage from a database that merely cannot work at the moment.
-    pub(super) fn database(action: &'static str, path: &Path, source: heed::Error) -> Self {
+    pub fn database(action: &'static str, path: &Path, source: heed::Error) -> Self {
         use heed::MdbError;
         match source {
             heed::Error::Mdb(

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 
 /// Releases all pages of the data file in this directory. Pages that are needed again are mapped
 /// again from the kernel's cache. Where that fails, the pages stay, which is harmless.
-pub(super) fn let_go(directory: &Path) {
+pub fn let_go(directory: &Path) {
     let Ok(path) = fs::canonicalize(directory.join(DATA_FILE)) else { return };
     let Ok(maps) = fs::read("/proc/self/maps") else { return };
     let ours = maps.split(|&byte| byte == b'\n').filter(|line| {
