@@ -6,7 +6,7 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`mqtt`], [`home_assistant`], [`alerts`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
+//! | [`mqtt`], [`home_assistant`], [`alerts`], [`history`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
 //! | [`devices`], [`fleet`] | all devices together, and the members of fleets |
 //! | [`upstream`] | which device depends on which other one |
 //! | [`instance`] | what a monitor is called where its file does not say |
@@ -32,6 +32,7 @@ pub mod error;
 mod exposure;
 mod files;
 mod fleet;
+mod history;
 mod home_assistant;
 mod http;
 mod instance;
@@ -64,10 +65,11 @@ use report::{ByteSpan, ConfigReport};
 use section::{Field, section_of};
 use sources::Sources;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 /// Sections that may occur once.
-const SECTIONS: [&str; 4] = ["mqtt", "alerts", "homeassistant", "http"];
+const SECTIONS: [&str; 5] = ["mqtt", "alerts", "history", "homeassistant", "http"];
 
 /// The surroundings that the loader needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,6 +106,8 @@ pub struct Config {
     pub http: Option<HttpSettings>,
     /// The titles of the fleets whose names are listed, and the numbers of their members.
     pub listed: Vec<(String, usize)>,
+    /// How long the past is kept.
+    pub history_keep: Duration,
 }
 
 /// A configuration and its warnings.
@@ -196,6 +200,7 @@ impl<'t> Walk<'t> {
             missing::warn(self.root, &devices, self.environment, report);
         }
         let home_assistant = self.home_assistant(report);
+        let history_keep = self.history(report);
         let http = self.http(report);
         let settings = mqtt.settings?;
         let command = command_line(self.environment.user_manager, &settings.client_id);
@@ -219,6 +224,7 @@ impl<'t> Walk<'t> {
             mqtt: settings,
             http,
             listed,
+            history_keep,
         })
     }
 
@@ -267,6 +273,12 @@ impl<'t> Walk<'t> {
         section::field_of(self.root, "alerts")
             .and_then(|entry| section_of(&entry, report))
             .map_or_else(AlertsSection::default, |section| alerts::read(&section, report))
+    }
+
+    fn history(&self, report: &mut ConfigReport) -> Duration {
+        section::field_of(self.root, "history")
+            .and_then(|entry| section_of(&entry, report))
+            .map_or(history::DEFAULT_KEEP, |section| history::read(&section, report))
     }
 
     fn http(&self, report: &mut ConfigReport) -> Option<HttpSettings> {

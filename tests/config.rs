@@ -16,6 +16,8 @@ mod empty;
 mod fleets;
 #[path = "config/growth.rs"]
 mod growth;
+#[path = "config/history.rs"]
+mod history;
 #[path = "config/home_assistant.rs"]
 mod home_assistant;
 #[path = "config/http.rs"]

@@ -47,6 +47,11 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["store", "lmdb", "pulse"],
         &["bytes", "heed", "iotmonitor_core", "serde", "serde_json", "thiserror", "tokio"],
     ),
+    (
+        "history",
+        &["history", "lmdb", "pulse"],
+        &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
+    ),
     ("lmdb", &["lmdb", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
     (
         "systemd",

@@ -18,6 +18,7 @@
 //! | `alarms`, `dependents` | the course of an alarm, and the device that causes its silence |
 //! | `deadlines`, `timeouts`, `saving`, `notifications`, `changes`, `subscriptions` | the tables of due, wanted, unsaved and undelivered items |
 //! | `home_assistant`, `notices`, `publishing`, `views` | what is published and shown |
+//! | `history` | what is recorded of the past |
 
 mod agent;
 mod alarms;
@@ -32,6 +33,7 @@ mod dependents;
 mod device;
 mod devices;
 mod former;
+mod history;
 mod home_assistant;
 mod messages;
 mod mutes;
@@ -59,6 +61,7 @@ use crate::machines::covering::Covering;
 use crate::machines::deadline::DeadlineTable;
 use crate::machines::dependency::Dependencies;
 use crate::machines::echoes::{Echoes, Round};
+use crate::machines::history::Recorder;
 use crate::machines::mutes::Mutes;
 use crate::machines::notifications::Notifications;
 use crate::machines::pauses::Pauses;
@@ -76,6 +79,7 @@ use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::event::Event;
+use crate::model::history::EpisodeKind;
 use crate::model::identity::Identity;
 use crate::model::message::{Connection, QoS, Token};
 use crate::model::spec::{HomeAssistant, MonitorSpec};
@@ -159,6 +163,8 @@ pub struct Monitor {
     notifications: Notifications,
     /// The time of their next check, if there is one on the timetable.
     notifications_due: Option<Duration>,
+    /// What was, and is not recorded yet.
+    history: Recorder,
     /// Subjects whose notifications are suppressed for a time.
     mutes: Mutes,
     next_token: u64,
@@ -207,6 +213,8 @@ enum Timer {
     Takedown,
     /// Failed notifications may be tried again.
     Notifications,
+    /// The interval has passed in which contacts are counted.
+    History,
 }
 
 impl Monitor {
@@ -255,6 +263,7 @@ impl Monitor {
             broker_grace: spec.broker_grace,
             notifications: Notifications::default(),
             notifications_due: None,
+            history: Recorder::new(),
             mutes: Mutes::default(),
             next_token: 0,
             next_read: 0,
@@ -268,6 +277,7 @@ impl Monitor {
         monitor.arm_all();
         monitor.timers.push(now.mono + UP_INTERVAL, Timer::Up);
         monitor.timers.push(now.mono + saving::SAVE_INTERVAL, Timer::Save);
+        monitor.await_tallies(now);
         monitor
     }
 
@@ -279,6 +289,7 @@ impl Monitor {
         self.take_in(turn, event);
         if turn.out.len() > noted {
             self.note_alerts(turn);
+            self.flush_history(turn);
         }
     }
 
@@ -332,7 +343,10 @@ impl Monitor {
                 let orders = self.takedown.cleared();
                 self.take_down(turn, orders);
             }
-            Event::AnsweredLate { after } => self.clock.leave_out(after, turn.now.mono),
+            Event::AnsweredLate { after } => {
+                self.clock.leave_out(after, turn.now.mono);
+                self.note_missed(turn, EpisodeKind::BrokerLost, after);
+            }
             Event::WatchMessage(message) => self.watch_message(turn, &message),
             Event::StateMessage { delivery, message, redelivery } => {
                 self.state_message(turn, delivery, message, redelivery);
@@ -364,6 +378,20 @@ impl Monitor {
             // The caller of the command waits for it.
             Event::StatesWritten { .. } => {}
             Event::DevicesSaved => self.devices_saved(turn),
+            Event::HistoryOpened(snapshot) => self.history_opened(turn, *snapshot),
+            Event::HistorySaved => self.history_saved(turn),
+            Event::HistoryFailed { error } => turn.raise(AlertKind::HistoryFailed, error),
+            Event::HistoryBack => turn.raise(
+                AlertKind::HistoryBack,
+                "the history is recorded again; nothing that waited was lost".to_owned(),
+            ),
+            Event::HistoryPutAside { path, error } => turn.raise(
+                AlertKind::HistoryPutAside,
+                format!(
+                    "the history was damaged ({error}); it was put aside as {path} and a new one \
+                     was made: uptime and incidents start afresh, and states are not affected"
+                ),
+            ),
             Event::ManagerConnected { units } => self.manager_connected(turn, units),
             Event::ManagerLost { reason } => self.manager_lost(turn, &reason),
             Event::UnitChanged(report) => self.unit_changed(turn, *report),
@@ -440,6 +468,7 @@ impl Monitor {
                 Timer::SessionLoss => self.session_loss_due(turn, due),
                 Timer::Echoes => self.echoes_due(turn),
                 Timer::Notifications => self.notifications_due(turn),
+                Timer::History => self.history_due(turn),
                 Timer::Takedown => {
                     let orders = self.takedown.time_passed(turn.now.mono);
                     self.take_down(turn, orders);
@@ -466,6 +495,7 @@ impl Monitor {
     fn stop(&mut self, turn: &mut Turn<'_>) {
         self.stopping = true;
         self.save_everything(turn);
+        self.save_history(turn);
         let payload = Bytes::from_static(b"offline");
         turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
     }

@@ -20,6 +20,8 @@ mod expect;
 mod flapping;
 #[path = "monitor/hello_restore.rs"]
 mod hello_restore;
+#[path = "monitor/history.rs"]
+mod history;
 #[path = "monitor/home_assistant.rs"]
 mod home_assistant;
 #[path = "monitor/identity.rs"]

@@ -18,7 +18,7 @@ const SECRET_WORDS: &[&str] = &["pass", "secret", "token", "credential", "auth",
 
 /// How the names of sections begin.
 const SECTION_NAMES: &[&str] =
-    &["mqtt", "http", "alerts", "homeassistant", "device_", "agent_", "fleet_"];
+    &["mqtt", "http", "alerts", "history", "homeassistant", "device_", "agent_", "fleet_"];
 
 /// Keys that contain such a word but hold no secret.
 const HARMLESS_KEYS: &[&str] = &["passwordFile", "keyFile", "tokenFile"];

@@ -6,6 +6,7 @@ use super::unrecorded::Unrecorded;
 use crate::bus::{self, BusHandle, BusSettings, OwnedName};
 use crate::config::Config;
 use crate::dbus::Bus;
+use crate::history::{self, HistoryCommand, HistoryHandle, HistorySettings};
 use crate::http::settings::HttpSettings;
 use crate::http::{self, HttpHandle, Surroundings};
 use crate::mqtt::settings::MqttSettings;
@@ -23,6 +24,7 @@ use iotmonitor_core::model::message::{Connection, QoS, Redelivery};
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::topic::TopicName;
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -50,6 +52,10 @@ pub struct Adapters {
     /// The state connection waits for the store: a delivery is acknowledged only once it is
     /// recorded.
     store_is_open: bool,
+    /// Present once the monitor is ready.
+    history: Option<HistoryHandle>,
+    /// Parts of the past for which its thread had no room: one, and the last one of the run.
+    past: VecDeque<HistoryCommand>,
     manager: ManagerHandle,
     bus: BusHandle,
     /// Present only where the status page is configured, with its pulse.
@@ -72,6 +78,8 @@ pub struct AdapterSettings {
     pub records_states: bool,
     /// The address of the status page, if it is enabled.
     pub http: Option<HttpSettings>,
+    /// How long the past is kept.
+    pub history_keep: Duration,
 }
 
 impl AdapterSettings {
@@ -84,6 +92,7 @@ impl AdapterSettings {
             base_topic: spec.base_topic.clone(),
             records_states: spec.records_states(),
             http: config.http.clone(),
+            history_keep: config.history_keep,
         }
     }
 }
@@ -146,6 +155,8 @@ impl Adapters {
             waiting: VecDeque::new(),
             unrecorded: Unrecorded::default(),
             store_is_open: false,
+            history: None,
+            past: VecDeque::new(),
             manager,
             bus,
             http: None,
@@ -231,7 +242,31 @@ impl Adapters {
         if self.store_is_open && new.records_states {
             self.start_state_connection(new);
         }
+        if old.history_keep != new.history_keep {
+            self.give_to_history(HistoryCommand::Keep(new.history_keep));
+        }
         self.offer_page(new);
+    }
+
+    /// Opens the records of the past. Neither the start nor the watching waits for them.
+    pub fn begin_history(&mut self, state_directory: &Path, keep: Duration) {
+        let directory = state_directory.join(history::DIRECTORY);
+        match history::spawn(HistorySettings::new(directory, keep), self.events.clone()) {
+            Ok(handle) => self.history = Some(handle),
+            Err(error) => {
+                let error =
+                    format!("the past is not recorded: {error}; the system is out of resources");
+                // When the queue is full at a start, there are worse problems to report.
+                let _ = self.events.try_send(Event::HistoryFailed { error });
+            }
+        }
+    }
+
+    fn give_to_history(&mut self, command: HistoryCommand) {
+        let Some(history) = &self.history else { return };
+        if let Err(command) = history.send(command) {
+            self.past.push_back(command);
+        }
     }
 
     /// The state connection is established again: the broker repeats everything that was not
@@ -252,11 +287,17 @@ impl Adapters {
         self.former.connected();
     }
 
-    /// Gives the store the commands for which it had no room before.
+    /// Gives the store and the history the commands for which they had no room before.
     pub fn retry(&mut self) {
         while let Some(command) = self.waiting.pop_front() {
             if let Err(StoreFull(command)) = self.store.send(command) {
                 self.waiting.push_front(*command);
+                break;
+            }
+        }
+        while let (Some(history), Some(command)) = (&self.history, self.past.pop_front()) {
+            if let Err(command) = history.send(command) {
+                self.past.push_front(command);
                 return;
             }
         }
@@ -359,6 +400,7 @@ impl Adapters {
             }
             Action::Notify(notice) => self.notify(*notice),
             Action::DropNotification { instance } => self.manager.drop_alert_file(&instance),
+            Action::SaveHistory(batch) => self.give_to_history(HistoryCommand::Save(batch)),
             Action::Raise(_) | Action::SendNotification(_) => {}
         }
     }
@@ -404,12 +446,17 @@ impl Adapters {
         let within = deadline.saturating_duration_since(Instant::now());
         let store = self.store;
         let flushed = tokio::task::spawn_blocking(move || store.close(within));
+        let history = self.history;
+        let recorded =
+            tokio::task::spawn_blocking(move || history.is_none_or(|it| it.close(within)));
         let state = async {
             if let Some(state) = &self.state {
                 state.close(deadline).await;
             }
         };
-        let ((), (), flushed) = tokio::join!(self.watch.close(deadline), state, flushed);
+        // The mark that a lost last batch would have set is ten minutes old at most.
+        let ((), (), flushed, _recorded) =
+            tokio::join!(self.watch.close(deadline), state, flushed, recorded);
         flushed.unwrap_or(false)
     }
 }

@@ -24,6 +24,8 @@ impl Daemon<'_> {
         }
         self.readiness.is_reported = true;
         notify::ready();
+        let keep = self.settings.history_keep;
+        self.adapters.begin_history(&self.options.state_directory, keep);
     }
 
     /// Updates the status line for `systemctl status`, and sends the same figures to connected

@@ -24,6 +24,12 @@ impl WallClock {
         Self { started: now.wall }
     }
 
+    /// The time at which this run started, on the clock as it goes now.
+    #[must_use]
+    pub fn started(&self) -> Duration {
+        self.started
+    }
+
     /// Whether the clock has stepped since the previous turn. During suspension both clocks
     /// continue.
     pub fn turn(&mut self, before: Now, now: Now) -> Option<ClockStep> {

@@ -2,6 +2,7 @@
 
 use super::alert::Alert;
 use super::device_name::DeviceName;
+use super::history::HistoryBatch;
 use super::identity::IdentityRecord;
 use super::message::{Connection, Delivery, FormerPart, Publication, Subscription};
 use super::notice::Notice;
@@ -80,6 +81,9 @@ pub enum Action {
         changed: Vec<DeviceRecord>,
         gone: Vec<DeviceName>,
     },
+    /// Record these parts of the past, then report [`super::event::Event::HistorySaved`]. At most one
+    /// is outstanding, but for the last one of a run.
+    SaveHistory(Box<HistoryBatch>),
     /// Save the set of filters that the persistent session is subscribed to.
     SaveSessionFilters(Vec<TopicFilter>),
     /// Save the identity under which the store is used, and the former ones that must be removed.

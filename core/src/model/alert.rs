@@ -133,6 +133,7 @@ impl AlertKind {
             | Self::BrokerBack
             | Self::PublishAccepted
             | Self::StoreBack
+            | Self::HistoryBack
             | Self::ManagerBack => true,
             other => other.priority() <= Priority::Warning,
         }
@@ -148,6 +149,7 @@ impl AlertKind {
             Self::BrokerRefused | Self::ClientIdTaken | Self::BrokerBack => Self::BrokerLost,
             Self::PublishAccepted => Self::PublishRefused,
             Self::StoreBack => Self::StoreFailed,
+            Self::HistoryBack => Self::HistoryFailed,
             Self::ManagerBack => Self::ManagerLost,
             Self::PageBack => Self::PageFailed,
             Self::BusNameBack => Self::BusNameRefused,
@@ -165,6 +167,7 @@ impl AlertKind {
                 | Self::BrokerBack
                 | Self::PublishAccepted
                 | Self::StoreBack
+                | Self::HistoryBack
                 | Self::ManagerBack
                 | Self::PageBack
                 | Self::BusNameBack
@@ -254,6 +257,9 @@ alert_kinds! {
     StoreBack "store-back" Notice "14ebbbc1ace446b49c57a904a231ac08",
     StorePutAside "store-put-aside" Error "d43f9a14460b4e6987792a5178145586",
     StoreReplaced "store-replaced" Error "a799c27bbabc4025adeb5ef64642a1c2",
+    HistoryFailed "history-failed" Warning "0b6f16c66a194f2a8536ee718f2726df",
+    HistoryBack "history-back" Notice "f7f762a2fcb24c529ae584c6c3547600",
+    HistoryPutAside "history-put-aside" Warning "ff61f7bd0c4d41a9ac9d9e305dbcedd6",
     ManagerLost "manager-lost" Error "5df8233e356a4393adf099d8cc849c4e",
     ManagerBack "manager-back" Notice "ebc838b6e6414fb19bedc8717279f3c6",
     BusNameRefused "bus-name-refused" Error "5748d3f734e940ffa979739e9bfb2346",

@@ -1,6 +1,7 @@
 //! Facts that adapters report to the monitor, in the past tense.
 
 use super::device_name::DeviceName;
+use super::history::HistorySnapshot;
 use super::message::{
     Connection, Delivery, FilterRefusal, FormerPart, LossReason, Message, Protocol, Redelivery,
     Token,
@@ -131,6 +132,21 @@ pub enum Event {
     },
     /// The last [`super::action::Action::SaveDevices`] is on disk.
     DevicesSaved,
+
+    /// The records of the past can be read and written. It is reported again when they begin anew.
+    HistoryOpened(Box<HistorySnapshot>),
+    /// The last [`super::action::Action::SaveHistory`] is on disk.
+    HistorySaved,
+    /// They cannot be written for now. What waits is kept and tried again.
+    HistoryFailed {
+        error: String,
+    },
+    HistoryBack,
+    /// They were damaged and are in another file now; new ones begin.
+    HistoryPutAside {
+        path: String,
+        error: String,
+    },
 
     /// The service manager answers; these are all units that carry this instance's marker.
     ManagerConnected {

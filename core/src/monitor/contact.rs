@@ -13,6 +13,7 @@ impl Monitor {
         let standing = device.standing();
         let EndedSilence { is_first, silence, is_awaited } =
             device.silence.end(turn.now.wall, watched, standing);
+        device.tally.count(silence.as_secs());
         // After a crash it has at least this long; a device that talks less often would count as
         // silent by then if the crash lost this contact.
         self.saving.hurry_if(silence > GRACE);

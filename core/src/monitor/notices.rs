@@ -1,4 +1,5 @@
-//! Publishes changes of a device at once: its status, and a notice to connected clients.
+//! Publishes changes of a device at once: its status, and a notice to connected clients. Whatever is
+//! published here is recorded, too.
 
 use super::Monitor;
 use crate::model::action::Action;
@@ -15,7 +16,8 @@ impl Monitor {
     }
 
     /// Reports a device's new state to all clients.
-    pub(super) fn report_state(&self, turn: &mut Turn<'_>, id: DeviceId) {
+    pub(super) fn report_state(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.note_standing(turn.now.wall, id);
         turn.out.push(self.status_publication(id));
         turn.out.push(notify(Notice::StateChanged(self.view_of(id))));
     }
@@ -26,14 +28,14 @@ impl Monitor {
         turn.out.push(notify(Notice::UnitChanged(self.view_of(id))));
     }
 
-    pub(super) fn report_expired(&self, turn: &mut Turn<'_>, id: DeviceId) {
+    pub(super) fn report_expired(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &self.devices[id];
         let (device, last_contact) = (device.spec.name.to_string(), device.silence.last_contact());
         turn.out.push(notify(Notice::Expired { device, last_contact }));
         self.report_state(turn, id);
     }
 
-    pub(super) fn report_recovered(&self, turn: &mut Turn<'_>, id: DeviceId) {
+    pub(super) fn report_recovered(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = self.devices[id].spec.name.to_string();
         turn.out.push(notify(Notice::Recovered { device, contact: turn.now.wall }));
         self.report_state(turn, id);

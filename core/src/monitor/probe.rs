@@ -17,6 +17,7 @@ impl Monitor {
         if self.clock.is_running() {
             self.probes.note_turn(before.mono, turn.now.mono);
         }
+        self.note_suspension(turn, before);
         if let Some(step) = self.wall_clock.turn(before, turn.now) {
             self.follow_clock(turn, step);
         }
@@ -24,6 +25,7 @@ impl Monitor {
 
     /// The displayed times of this run move with the wall clock.
     fn follow_clock(&mut self, turn: &mut Turn<'_>, step: ClockStep) {
+        self.history_follows(step);
         for id in self.devices.ids() {
             if self.devices[id].follow_clock(step) {
                 self.save_soon(id);

@@ -39,7 +39,11 @@ impl Monitor {
         self.take_in_devices(turn.watched, turn.now.wall, spec.devices);
         let mut before_agents: Vec<Option<Box<Agent>>> = Vec::with_capacity(self.devices.len());
         for device in self.devices.iter_mut() {
-            let before = old.remove(&device.spec.name).and_then(|before| device.inherit(before));
+            let before = old.remove(&device.spec.name);
+            if before.is_none() {
+                self.history.joined(&device.spec.name, turn.now.wall);
+            }
+            let before = before.and_then(|before| device.inherit(before));
             before_agents.push(before);
         }
         self.adopt_timeouts(turn.watched);
@@ -81,11 +85,13 @@ impl Monitor {
             }
         }
         self.settle_notifications(turn);
+        self.note_all_standings(turn.now.wall);
         self.flush_saves(turn);
     }
 
     fn device_left(&mut self, turn: &mut Turn<'_>, gone: Device) {
         let name = &gone.spec.name;
+        self.history.left(name, turn.now.wall);
         turn.out.push(self.clearing(&format!("status/{name}")));
         if let Some(agent) = gone.agent {
             agent_left(turn, name, &agent);

@@ -40,6 +40,7 @@ impl Monitor {
         if !self.clock.is_running() {
             self.clock.resume(turn.now.mono);
             turn.watched = self.clock.at(turn.now.mono);
+            self.history.watching(turn.now.wall);
             self.watching_again(turn);
         }
         let orders = self.takedown.watching();
@@ -88,6 +89,8 @@ impl Monitor {
         if self.clock.is_running() {
             self.clock.pause(last_watched);
             turn.watched = self.clock.at(turn.now.mono);
+            let unheard = turn.now.mono.saturating_sub(last_watched);
+            self.history.deaf(turn.now.wall.saturating_sub(unheard));
             // A contact that was read late counts as recent as possible.
             let watched = turn.watched;
             for device in self.devices.iter_mut() {
@@ -105,6 +108,7 @@ impl Monitor {
         self.disarm_all();
         self.arm_all();
         self.save_less_watched(turn);
+        self.flush_history(turn);
         if must_be_reported {
             turn.raise(loss_kind(reason), loss_sentence(&self.client_id, reason));
         }

@@ -70,6 +70,7 @@ pub struct House {
     pub store: Store,
     pub manager: Manager,
     pub way: Way,
+    pub past: super::history::Past,
     queue: VecDeque<Event>,
     deliveries: u64,
 }
@@ -185,6 +186,7 @@ impl House {
             store: Store { chunk: 100, ..Store::default() },
             manager: Manager { units: BTreeMap::new(), answers: true, fails: None, runs: 0 },
             way: Way { answers: true, fails: false, broken: None, notified: Vec::new() },
+            past: super::history::Past::default(),
             queue: VecDeque::new(),
             deliveries: 0,
         }
@@ -419,6 +421,7 @@ impl House {
             | Action::DropNotification { .. }
             | Action::Notify(_) => {}
             Action::Raise(alert) => assert_explained(alert),
+            Action::SaveHistory(batch) => self.queue.extend(self.past.take_in(batch)),
             Action::SendNotification(it) => self.queue.extend(self.way.answer(it)),
             Action::Record { .. }
             | Action::ReadStates { .. }

@@ -525,6 +525,7 @@ impl World {
             | Action::Acknowledge { .. }
             | Action::Record { .. }
             | Action::SaveSessionFilters(_)
+            | Action::SaveHistory(_)
             | Action::SaveIdentity(_)
             | Action::AcknowledgeFormer { .. }
             | Action::RecordFormer { .. }

@@ -64,6 +64,7 @@ impl Monitor {
             format!("agent `{name}` has started (PID {pid})")
         };
         if start.is_restart {
+            self.note_restart(turn, id);
             turn.out.push(notify(Notice::AgentRestarted { device: name, main_pid: pid }));
         }
         let payload = turn.now.wall.as_secs().to_string();

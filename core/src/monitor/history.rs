@@ -1,0 +1,136 @@
+//! Shows the machine of the past what a device is, and hands on what is to be recorded.
+
+use crate::machines::history::{ObservedStanding, TALLY_INTERVAL};
+use crate::model::action::Action;
+use crate::model::device_id::DeviceId;
+use crate::model::history::{EpisodeKind, HistorySnapshot, RestartRecord, hour_of};
+use crate::model::time::{ClockStep, Now};
+use crate::monitor::device::Device;
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
+use std::time::Duration;
+
+/// A machine that was suspended for more seconds than this has missed something.
+const SUSPENDED: i64 = 10;
+
+impl Monitor {
+    /// Something about the device may have changed.
+    pub(super) fn note_standing(&mut self, wall: Duration, id: DeviceId) {
+        let device = &self.devices[id];
+        self.history.observe(&device.spec.name, &standing_of(device), wall);
+    }
+
+    /// The same for all devices, after a start or a reload; each change counts as of the time in
+    /// this run at which the device's own state has changed.
+    pub(super) fn note_all_standings(&mut self, wall: Duration) {
+        for device in self.devices.iter() {
+            let at = device.since.max(self.wall_clock.started()).min(wall);
+            self.history.observe(&device.spec.name, &standing_of(device), at);
+        }
+    }
+
+    /// The records of earlier runs are known.
+    pub(super) fn history_opened(&mut self, turn: &mut Turn<'_>, snapshot: HistorySnapshot) {
+        let names = self.devices.iter().map(|device| &device.spec.name);
+        if self.history.is_known() {
+            // The former records were put aside.
+            self.history.begins_anew(names, turn.now.wall);
+        } else {
+            self.history.opened(snapshot, names, turn.now.wall);
+            self.note_all_standings(turn.now.wall);
+        }
+        self.flush_history(turn);
+    }
+
+    pub(super) fn history_saved(&mut self, turn: &mut Turn<'_>) {
+        self.history.saved();
+        self.flush_history(turn);
+    }
+
+    /// The interval has passed in which contacts are counted.
+    pub(super) fn history_due(&mut self, turn: &mut Turn<'_>) {
+        // Shortly before the hour is over, so that it counts all that it should.
+        let before = turn.now.wall.saturating_sub(TALLY_INTERVAL / 2);
+        self.collect_tallies(before);
+        self.history.interval_passed();
+        self.await_tallies(turn.now);
+        self.flush_history(turn);
+    }
+
+    /// Puts the end of the present interval of the wall clock on the timetable.
+    pub(super) fn await_tallies(&mut self, now: Now) {
+        let interval = TALLY_INTERVAL.as_secs();
+        let left = interval - now.wall.as_secs() % interval;
+        self.timers.push(now.mono + Duration::from_secs(left), Timer::History);
+    }
+
+    /// Collects what was counted since the last time, up to this one.
+    fn collect_tallies(&mut self, wall: Duration) {
+        if !self.history.takes_tallies() {
+            return;
+        }
+        let hour = hour_of(wall);
+        for device in self.devices.iter_mut().filter(|device| device.tally.contacts > 0) {
+            let tally = std::mem::take(&mut device.tally);
+            self.history.count(&device.spec.name, hour, tally);
+        }
+    }
+
+    /// An agent's process has started after an earlier one.
+    pub(super) fn note_restart(&mut self, turn: &Turn<'_>, id: DeviceId) {
+        let device = &self.devices[id];
+        let exit = device.agent.as_ref().and_then(|agent| agent.last_exit()).map(str::to_owned);
+        let agent = device.spec.name.clone();
+        self.history.restarted(RestartRecord { agent, time: turn.now.wall, exit });
+    }
+
+    /// No device could be heard for this long, up to now.
+    pub(super) fn note_missed(&mut self, turn: &mut Turn<'_>, kind: EpisodeKind, span: Duration) {
+        let now = turn.now.wall;
+        self.history.missed(kind, now.saturating_sub(span), now);
+        self.flush_history(turn);
+    }
+
+    /// A suspended machine hears nothing, although its clocks go on.
+    pub(super) fn note_suspension(&mut self, turn: &mut Turn<'_>, before: Now) {
+        // This is on the way of each message, and whole seconds are enough.
+        let passed = turn.now.boot.as_secs().wrapping_sub(before.boot.as_secs());
+        let awake = turn.now.mono.as_secs().wrapping_sub(before.mono.as_secs());
+        let suspended = passed.wrapping_sub(awake).cast_signed();
+        if suspended > SUSPENDED {
+            let suspended = Duration::from_secs(suspended.unsigned_abs());
+            self.note_missed(turn, EpisodeKind::NotRunning, suspended);
+        }
+    }
+
+    /// Contacts before a step of the clock belong to the hour that it showed then.
+    pub(super) fn history_follows(&mut self, step: ClockStep) {
+        self.collect_tallies(step.from);
+        self.history.follow_clock(step);
+    }
+
+    /// Hands on what waits, one batch at a time.
+    pub(super) fn flush_history(&mut self, turn: &mut Turn<'_>) {
+        if let Some(batch) = self.history.next_batch(turn.now.wall) {
+            turn.out.push(Action::SaveHistory(Box::new(batch)));
+        }
+    }
+
+    /// Hands on everything, at the end of the run.
+    pub(super) fn save_history(&mut self, turn: &mut Turn<'_>) {
+        self.collect_tallies(turn.now.wall);
+        if let Some(batch) = self.history.last_batch(turn.now.wall) {
+            turn.out.push(Action::SaveHistory(Box::new(batch)));
+        }
+    }
+}
+
+fn standing_of(device: &Device) -> ObservedStanding {
+    let reason = device.episode.stage().map(|_| device.reason_of_silence());
+    ObservedStanding {
+        is_disabled: !device.is_enabled(),
+        alarm: device.episode.since().zip(reason),
+        is_failing: device.keeps_failing(),
+        last_contact: device.silence.last_contact(),
+    }
+}

@@ -1,0 +1,129 @@
+//! The records of the past, in an LMDB environment of their own on a thread of their own, so that no
+//! fault of them touches the recorded states.
+//!
+//! A batch that cannot be written is kept and tried again; the core hands out one at a time. Old
+//! records are removed in small steps between the commands. The core decides what is recorded, and
+//! computes every figure.
+
+mod disk;
+mod prune;
+mod writer;
+
+use crate::lmdb::StoreError;
+use crate::pulse::Pulse;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::HistoryBatch;
+use iotmonitor_core::model::history::uptime::DeviceHistory;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// The name of the directory below that of the states.
+pub const DIRECTORY: &str = "history";
+
+/// Commands that may wait: one batch, the last one, and questions. When it is full, a question is
+/// refused, and a batch waits for room with the caller.
+const CHANNEL_CAPACITY: usize = 64;
+
+/// The address space for the file at first, and at most. Beyond that the oldest records go.
+const MAP_BYTES: usize = 64 << 20;
+const MOST_MAP_BYTES: usize = 1 << 30;
+
+/// Where the records are, and how long they are kept.
+#[derive(Debug, Clone)]
+pub struct HistorySettings {
+    pub directory: PathBuf,
+    pub keep: Duration,
+    /// Multiples of the page size; the first is doubled up to the second whenever it is full.
+    pub map_bytes: usize,
+    pub most_map_bytes: usize,
+}
+
+impl HistorySettings {
+    #[must_use]
+    pub fn new(directory: PathBuf, keep: Duration) -> Self {
+        Self { directory, keep, map_bytes: MAP_BYTES, most_map_bytes: MOST_MAP_BYTES }
+    }
+}
+
+/// The answer to a question: the records of each device, in the order asked.
+pub type HistoryAnswer = Result<Vec<DeviceHistory>, String>;
+
+/// The history's part of [`iotmonitor_core::model::action::Action`], and questions.
+#[derive(Debug)]
+pub enum HistoryCommand {
+    Save(Box<HistoryBatch>),
+    /// The records of these devices, with those of the monitor; days and restarts since this time.
+    Read {
+        devices: Vec<DeviceName>,
+        since: Duration,
+        now: Duration,
+        reply: oneshot::Sender<HistoryAnswer>,
+    },
+    Keep(Duration),
+}
+
+/// A handle to the thread.
+#[derive(Debug)]
+pub struct HistoryHandle {
+    commands: SyncSender<HistoryCommand>,
+    closing: Arc<OnceLock<Instant>>,
+    flushed: Receiver<bool>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts the thread, which opens the records and reports [`Event::HistoryOpened`].
+///
+/// # Errors
+/// Returns an error when the system cannot create a thread.
+pub fn spawn(
+    settings: HistorySettings,
+    events: tokio::sync::mpsc::Sender<Event>,
+) -> std::io::Result<HistoryHandle> {
+    let (commands, received) = sync_channel(CHANNEL_CAPACITY);
+    // This is the only message, sent as the thread's last act, so the channel is never full.
+    let (done, flushed) = sync_channel(1);
+    let closing = Arc::new(OnceLock::new());
+    let writer = writer::PastWriter::new(settings, events, received, Arc::clone(&closing));
+    let thread = std::thread::Builder::new().name("history".to_owned()).spawn(move || {
+        let flushed = writer.run();
+        // A dropped handle does not need the result.
+        let _ = done.try_send(flushed);
+    })?;
+    Ok(HistoryHandle { commands, closing, flushed, thread })
+}
+
+impl HistoryHandle {
+    /// Hands over a command without waiting.
+    ///
+    /// # Errors
+    /// Returns the command when [`CHANNEL_CAPACITY`] commands already wait.
+    pub fn send(&self, command: HistoryCommand) -> Result<(), HistoryCommand> {
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(command) | TrySendError::Disconnected(command) => command,
+        })
+    }
+
+    /// Writes what waits and ends the thread. Blocks for at most `within`. Returns whether
+    /// everything is on disk.
+    #[must_use]
+    pub fn close(self, within: Duration) -> bool {
+        let Self { commands, closing, flushed, thread } = self;
+        // It is set nowhere else, because `self` is consumed.
+        let _ = closing.set(Instant::now() + within);
+        drop(commands);
+        match flushed.recv_timeout(within) {
+            Ok(flushed) => thread.join().is_ok() && flushed,
+            Err(_) => false,
+        }
+    }
+}
+
+/// A pulse that nobody looks at: the watching goes on without a history.
+fn unwatched_pulse() -> Pulse {
+    Pulse::new()
+}

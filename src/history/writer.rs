@@ -1,0 +1,237 @@
+//! The thread: writes batches and tries again what fails, answers questions, and prunes.
+
+use super::disk::PastRecords;
+use super::prune::Pruner;
+use super::{HistoryAnswer, HistoryCommand, HistorySettings};
+use crate::lmdb::files::{self, DirectoryLock};
+use crate::lmdb::{StoreError, residence};
+use iotmonitor_core::backoff::Backoff;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::HistoryBatch;
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
+
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// The interval between two passes that remove old records, and the pause between two steps.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+
+/// The delay between two checks for room among the events.
+const EVENTS_FULL_DELAY: Duration = Duration::from_millis(5);
+
+pub(super) struct PastWriter {
+    settings: HistorySettings,
+    events: tokio::sync::mpsc::Sender<Event>,
+    commands: Receiver<HistoryCommand>,
+    closing: Arc<OnceLock<Instant>>,
+    /// It is declared before the lock, to be closed before the lock is released.
+    disk: Option<PastRecords>,
+    lock: Option<DirectoryLock>,
+    batches: VecDeque<HistoryBatch>,
+    backoff: Backoff,
+    /// When a failed try may be repeated.
+    retry_at: Option<Instant>,
+    is_failing: bool,
+    pruner: Option<Pruner>,
+    prune_at: Instant,
+    /// Wall clock of the last batch, by which the age of records is judged.
+    mark: Option<Duration>,
+}
+
+impl PastWriter {
+    pub fn new(
+        settings: HistorySettings,
+        events: tokio::sync::mpsc::Sender<Event>,
+        commands: Receiver<HistoryCommand>,
+        closing: Arc<OnceLock<Instant>>,
+    ) -> Self {
+        Self {
+            settings,
+            events,
+            commands,
+            closing,
+            disk: None,
+            lock: None,
+            batches: VecDeque::new(),
+            backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
+            retry_at: None,
+            is_failing: false,
+            pruner: None,
+            prune_at: Instant::now() + PRUNE_PAUSE,
+            mark: None,
+        }
+    }
+
+    /// Works until the channel is closed and empty. Returns whether everything is on disk.
+    pub fn run(mut self) -> bool {
+        self.work();
+        loop {
+            match self.commands.recv_timeout(self.patience()) {
+                Ok(command) => self.take(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.retry_at = None;
+                    self.work();
+                    return self.batches.is_empty();
+                }
+            }
+            self.work();
+        }
+    }
+
+    /// How long there is nothing to do.
+    fn patience(&self) -> Duration {
+        let now = Instant::now();
+        let next = self.retry_at.unwrap_or(self.prune_at);
+        next.saturating_duration_since(now)
+    }
+
+    fn take(&mut self, command: HistoryCommand) {
+        match command {
+            HistoryCommand::Save(batch) => self.batches.push_back(*batch),
+            HistoryCommand::Keep(keep) => {
+                self.settings.keep = keep;
+                self.prune_at = Instant::now();
+            }
+            HistoryCommand::Read { devices, since, now, reply } => {
+                // The caller may have gone away meanwhile.
+                let _ = reply.send(self.read(&devices, since, now));
+            }
+        }
+    }
+
+    fn read(&mut self, devices: &[DeviceName], since: Duration, now: Duration) -> HistoryAnswer {
+        let Some(disk) = &self.disk else {
+            return Err("the history cannot be read at the moment".to_owned());
+        };
+        let keep = self.settings.keep;
+        let histories: Result<Vec<_>, StoreError> =
+            devices.iter().map(|device| disk.read(device, (since, now, keep))).collect();
+        histories.map_err(|error| error.to_string())
+    }
+
+    /// Does what is due: opens the records, writes batches, removes what is old.
+    fn work(&mut self) {
+        if self.retry_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        self.retry_at = None;
+        let mut is_mended = false;
+        loop {
+            let error = match self.try_once() {
+                Ok(()) => return self.succeeded(),
+                Err(error) => error,
+            };
+            if error.closes_the_database() {
+                self.disk = None;
+                self.lock = None;
+            }
+            let is_damage = matches!(error, StoreError::Damaged { .. });
+            if is_damage && !std::mem::replace(&mut is_mended, true) && self.put_aside(&error) {
+                continue;
+            }
+            return self.failed(&error);
+        }
+    }
+
+    fn try_once(&mut self) -> Result<(), StoreError> {
+        if self.disk.as_ref().is_some_and(|disk| !disk.is_in_place()) {
+            // The directory was removed or replaced: what is there now begins anew.
+            self.disk = None;
+            self.lock = None;
+        }
+        if self.disk.is_none() {
+            if self.lock.is_none() {
+                self.lock = Some(files::lock(&self.settings.directory)?);
+            }
+            let disk = PastRecords::open(&self.settings)?;
+            let snapshot = disk.snapshot()?;
+            self.mark = self.mark.or(snapshot.mark);
+            self.disk = Some(disk);
+            self.report(Event::HistoryOpened(Box::new(snapshot)));
+        }
+        while let (Some(disk), Some(batch)) = (&mut self.disk, self.batches.front()) {
+            disk.write(batch)?;
+            self.mark = Some(batch.mark);
+            self.batches.pop_front();
+            self.report(Event::HistorySaved);
+            self.make_room()?;
+        }
+        self.prune()
+    }
+
+    /// Where the records fill more than they may, the older half goes.
+    fn make_room(&self) -> Result<(), StoreError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let fail = |error| disk.fail("write to", error);
+        let Some(cutoff) = disk.overflow().map_err(fail)? else { return Ok(()) };
+        let mut pruner = Pruner::shedding(cutoff);
+        while !pruner.is_done() {
+            pruner.step(disk).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one step of a pass, if one is due.
+    fn prune(&mut self) -> Result<(), StoreError> {
+        let (Some(disk), Some(mark)) = (&self.disk, self.mark) else { return Ok(()) };
+        if Instant::now() < self.prune_at || self.closing.get().is_some() {
+            return Ok(());
+        }
+        let keep = self.settings.keep;
+        let pruner = self.pruner.get_or_insert_with(|| Pruner::new(mark, keep));
+        pruner.step(disk).map_err(|error| disk.fail("write to", error))?;
+        let pause = if pruner.is_done() {
+            self.pruner = None;
+            residence::let_go(&self.settings.directory);
+            PRUNE_INTERVAL
+        } else {
+            PRUNE_PAUSE
+        };
+        self.prune_at = Instant::now() + pause;
+        Ok(())
+    }
+
+    fn succeeded(&mut self) {
+        self.backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
+        if std::mem::take(&mut self.is_failing) {
+            self.report(Event::HistoryBack);
+        }
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        self.retry_at = Some(Instant::now() + self.backoff.next_delay());
+        if !std::mem::replace(&mut self.is_failing, true) {
+            self.report(Event::HistoryFailed {
+                error: format!("the past is not recorded for now, and what waits is kept: {error}"),
+            });
+        }
+    }
+
+    fn put_aside(&mut self, damage: &StoreError) -> bool {
+        let Ok(path) = files::put_aside(&self.settings.directory) else { return false };
+        let path = path.display().to_string();
+        self.report(Event::HistoryPutAside { path, error: damage.to_string() });
+        true
+    }
+
+    /// Waits for room among the events. While the process ends, an event for which there is no room
+    /// is dropped: its reader is waiting for this thread.
+    fn report(&self, event: Event) {
+        let mut event = event;
+        loop {
+            match self.events.try_send(event) {
+                Ok(()) | Err(TrySendError::Closed(_)) => return,
+                Err(TrySendError::Full(_)) if self.closing.get().is_some() => return,
+                Err(TrySendError::Full(returned)) => event = returned,
+            }
+            std::thread::sleep(EVENTS_FULL_DELAY);
+        }
+    }
+}

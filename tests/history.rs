@@ -1,0 +1,310 @@
+//! The records of the past on a real disk: kept, bounded, and never a danger to anything else.
+
+use iotmonitor::history::{HistoryCommand, HistoryHandle, HistorySettings, spawn};
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::uptime::DeviceHistory;
+use iotmonitor_core::model::history::{
+    ContactTally, DAY, EpisodeKind, EpisodeRecord, HistoryBatch, HistorySnapshot, HourTally,
+    RestartRecord, hour_of,
+};
+use iotmonitor_core::model::time::ClockStep;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
+
+const T: fn(u64) -> Duration = Duration::from_secs;
+const NOW: u64 = 1_800_000_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The thread, and what it reports.
+struct Thread {
+    handle: HistoryHandle,
+    events: Receiver<Event>,
+}
+
+fn settings(directory: &Path) -> HistorySettings {
+    HistorySettings::new(directory.join("history"), T(400 * DAY))
+}
+
+impl Thread {
+    fn start(settings: HistorySettings) -> Self {
+        let (sender, events) = tokio::sync::mpsc::channel(64);
+        Self { handle: spawn(settings, sender).unwrap(), events }
+    }
+
+    fn started(settings: HistorySettings) -> (Self, HistorySnapshot) {
+        let mut thread = Self::start(settings);
+        match thread.next() {
+            Event::HistoryOpened(snapshot) => (thread, *snapshot),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn next(&mut self) -> Event {
+        let start = Instant::now();
+        loop {
+            if let Ok(event) = self.events.try_recv() {
+                return event;
+            }
+            assert!(start.elapsed() < PATIENCE, "nothing is reported");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn send(&self, batch: HistoryBatch) {
+        self.handle.send(HistoryCommand::Save(Box::new(batch))).unwrap();
+    }
+
+    fn save(&mut self, batch: HistoryBatch) {
+        self.send(batch);
+        assert_eq!(self.next(), Event::HistorySaved);
+    }
+
+    fn read(&self, device: &DeviceName) -> DeviceHistory {
+        let (reply, answer) = oneshot::channel();
+        let devices = vec![device.clone()];
+        let command = HistoryCommand::Read { devices, since: T(0), now: T(NOW), reply };
+        self.handle.send(command).unwrap();
+        answer.blocking_recv().unwrap().unwrap().remove(0)
+    }
+
+    fn close(self) {
+        assert!(self.handle.close(Duration::from_secs(10)));
+    }
+}
+
+fn lamp() -> DeviceName {
+    DeviceName::new("lamp").unwrap()
+}
+
+fn episode(id: u64, begin: u64, end: Option<u64>) -> EpisodeRecord {
+    EpisodeRecord {
+        id,
+        device: Some(lamp()),
+        kind: EpisodeKind::Alarm,
+        reason: None,
+        begin: T(begin),
+        end: end.map(T),
+        last_contact: None,
+        ended_by: None,
+    }
+}
+
+fn batch(episodes: Vec<EpisodeRecord>) -> HistoryBatch {
+    let last_id = episodes.iter().map(|episode| episode.id).max().unwrap_or_default();
+    HistoryBatch { mark: T(NOW), last_id, episodes, ..HistoryBatch::default() }
+}
+
+fn tally(at: u64, contacts: u32) -> HourTally {
+    let tally = ContactTally { contacts, longest_silence: 7 };
+    HourTally { device: lamp(), hour: hour_of(T(at)), tally }
+}
+
+/// Waits until the records of the lamp are as wanted, for old ones are removed in small steps.
+fn await_records(thread: &Thread, is_so: impl Fn(&DeviceHistory) -> bool) -> DeviceHistory {
+    let start = Instant::now();
+    loop {
+        let history = thread.read(&lamp());
+        if is_so(&history) {
+            return history;
+        }
+        assert!(start.elapsed() < PATIENCE, "{} episodes stay", history.episodes.len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_next_run_goes_on_with_what_this_one_has_recorded() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, snapshot) = Thread::started(settings(directory.path()));
+    assert_eq!(snapshot, HistorySnapshot::default(), "a version before had no history");
+    thread.save(HistoryBatch {
+        known: vec![(lamp(), T(NOW - 5_000))],
+        tallies: vec![tally(NOW, 3), tally(NOW, 4)],
+        restarts: vec![RestartRecord {
+            agent: lamp(),
+            time: T(NOW - 9),
+            exit: Some("killed".into()),
+        }],
+        ..batch(vec![episode(1, NOW - 100, Some(NOW - 50)), episode(2, NOW - 10, None)])
+    });
+    thread.close();
+
+    let (mut thread, snapshot) = Thread::started(settings(directory.path()));
+    let expected = HistorySnapshot {
+        open: vec![episode(2, NOW - 10, None)],
+        mark: Some(T(NOW)),
+        last_id: 2,
+        known: vec![lamp()],
+    };
+    assert_eq!(snapshot, expected);
+    // The open episode ends, contacts are added, and an earlier time since when it is known stays.
+    thread.save(HistoryBatch {
+        known: vec![(lamp(), T(NOW))],
+        tallies: vec![tally(NOW, 5)],
+        ..batch(vec![episode(2, NOW - 10, Some(NOW))])
+    });
+    let history = thread.read(&lamp());
+    assert_eq!(history.since, Some(T(NOW - 5_000)));
+    let ends: Vec<_> = history.episodes.iter().map(|episode| episode.end).collect();
+    assert_eq!(ends, [Some(T(NOW - 50)), Some(T(NOW))]);
+    assert_eq!((history.days.len(), history.days[0].1.total()), (1, 12));
+    assert_eq!(history.restarts[0].exit.as_deref(), Some("killed"));
+    let stranger = thread.read(&DeviceName::new("lam").unwrap());
+    assert_eq!(stranger, DeviceHistory::default(), "names do not mix");
+    thread.close();
+}
+
+#[test]
+fn a_damaged_file_is_put_aside_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("data.mdb"), "the states").unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    thread.save(batch(vec![episode(1, NOW - 100, Some(NOW))]));
+    thread.close();
+    let file = directory.path().join("history/data.mdb");
+    let length = std::fs::metadata(&file).unwrap().len();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[usize::try_from(length / 2).unwrap()..].fill(0xA5);
+    std::fs::write(&file, bytes).unwrap();
+
+    let mut thread = Thread::start(settings(directory.path()));
+    let Event::HistoryPutAside { path, .. } = thread.next() else { panic!("it is used") };
+    assert!(Path::new(&path).starts_with(directory.path().join("history")));
+    assert_eq!(thread.next(), Event::HistoryOpened(Box::default()));
+    thread.save(batch(vec![episode(1, NOW - 100, Some(NOW))]));
+    assert_eq!(thread.read(&lamp()).episodes.len(), 1);
+    thread.close();
+    let states = std::fs::read_to_string(directory.path().join("data.mdb")).unwrap();
+    assert_eq!(states, "the states");
+}
+
+#[test]
+fn a_device_that_flaps_for_a_year_keeps_its_last_episodes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    thread.save(HistoryBatch { known: vec![(lamp(), T(NOW - 300 * DAY))], ..batch(vec![]) });
+    for part in 0..10 {
+        let ids = part * 2_000 + 1..=(part + 1) * 2_000;
+        let begin = |id: u64| NOW - 2_000_000 + id * 100;
+        thread.save(batch(ids.map(|id| episode(id, begin(id), Some(begin(id) + 50))).collect()));
+    }
+    thread.close();
+    let (thread, _) = Thread::started(settings(directory.path()));
+    let history = await_records(&thread, |history| history.episodes.len() <= 5_000);
+    assert_eq!(history.episodes.len(), 5_000);
+    assert_eq!(history.episodes[0].id, 15_001, "the oldest went");
+    let complete = NOW - 2_000_000 + 15_000 * 100 + 50;
+    assert_eq!(history.since, Some(T(complete)), "uptime covers the time since then");
+    thread.close();
+}
+
+#[test]
+fn what_is_older_than_is_kept_goes_and_hours_become_sums() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    let at = |days: u64| NOW - days * DAY;
+    thread.save(HistoryBatch {
+        known: vec![(lamp(), T(at(800)))],
+        tallies: [500, 200, 10].map(|days| tally(at(days), 6)).to_vec(),
+        restarts: [500, 10]
+            .map(|days| RestartRecord { agent: lamp(), time: T(at(days)), exit: None })
+            .to_vec(),
+        ..batch(vec![
+            episode(1, at(500), Some(at(499))),
+            episode(2, at(500), Some(at(300))),
+            episode(3, at(600), None),
+        ])
+    });
+    thread.close();
+    let (thread, _) = Thread::started(settings(directory.path()));
+    let history = await_records(&thread, |history| {
+        history.episodes.len() == 2
+            && history.restarts.len() == 1
+            && history.days.len() == 2
+            && history.days[0].1.contacts.len() == 1
+    });
+    assert_eq!(history.days[0].1.contacts, [6]);
+    assert_eq!(history.days[1].1.contacts.len(), 24);
+    assert_eq!(history.since, Some(T(at(400))), "uptime covers what is kept");
+    thread.close();
+}
+
+#[test]
+fn without_room_for_the_file_the_oldest_records_go_and_new_ones_are_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = HistorySettings {
+        map_bytes: 1 << 20,
+        most_map_bytes: 1 << 22,
+        ..settings(directory.path())
+    };
+    let (mut thread, _) = Thread::started(small);
+    let mut id = 0;
+    for day in (0..200).rev() {
+        let begin = NOW - day * DAY - 100;
+        let mut episodes = Vec::new();
+        for _ in 0..400 {
+            id += 1;
+            episodes.push(episode(id, begin, Some(begin + 10)));
+        }
+        thread.save(HistoryBatch { tallies: vec![tally(begin, 1)], ..batch(episodes) });
+    }
+    let history = thread.read(&lamp());
+    let ids: Vec<u64> = history.episodes.iter().map(|episode| episode.id).collect();
+    assert_eq!(ids.last(), Some(&id), "the newest is there");
+    assert!((1_000..80_000).contains(&ids.len()), "{}", ids.len());
+    assert!(ids.is_sorted() && ids[0] == id + 1 - u64::try_from(ids.len()).unwrap());
+    thread.close();
+    let length = std::fs::metadata(directory.path().join("history/data.mdb")).unwrap().len();
+    assert!(length <= (1 << 22) + (1 << 20), "{length}");
+}
+
+#[test]
+fn a_disk_that_fails_is_reported_once_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("history");
+    std::fs::write(&place, "in the way").unwrap();
+    let mut thread = Thread::start(settings(directory.path()));
+    let Event::HistoryFailed { error } = thread.next() else { panic!("there is no directory") };
+    assert!(error.contains("history"), "{error}");
+    thread.send(batch(vec![episode(1, NOW - 100, Some(NOW))]));
+    std::fs::remove_file(&place).unwrap();
+    assert!(matches!(thread.next(), Event::HistoryOpened(_)));
+    assert_eq!(thread.next(), Event::HistorySaved);
+    assert_eq!(thread.next(), Event::HistoryBack);
+    assert_eq!(thread.read(&lamp()).episodes.len(), 1);
+    thread.close();
+}
+
+#[test]
+fn a_directory_that_was_removed_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    thread.save(batch(vec![episode(1, NOW - 100, Some(NOW))]));
+    let place: PathBuf = directory.path().join("history");
+    std::fs::remove_dir_all(&place).unwrap();
+    thread.send(batch(vec![episode(2, NOW - 50, Some(NOW))]));
+    assert_eq!(thread.next(), Event::HistoryOpened(Box::default()), "the core begins anew");
+    assert_eq!(thread.next(), Event::HistorySaved);
+    assert!(place.join("data.mdb").exists());
+    thread.close();
+}
+
+#[test]
+fn times_since_when_devices_are_known_follow_the_clock_of_their_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    let early = DeviceName::new("early").unwrap();
+    thread.save(HistoryBatch {
+        known: vec![(early.clone(), T(50)), (lamp(), T(150))],
+        ..batch(vec![])
+    });
+    let step = ClockStep { started: T(100), from: T(200), to: T(NOW) };
+    thread.save(HistoryBatch { steps: vec![step], ..batch(vec![]) });
+    assert_eq!(thread.read(&lamp()).since, Some(T(NOW - 50)));
+    // It is of an earlier run, and no window is longer than what is kept.
+    assert_eq!(thread.read(&early).since, Some(T(NOW - 400 * DAY)));
+    thread.close();
+}
