@@ -59,6 +59,32 @@ fn a_segment_that_a_crash_cut_has_its_whole_commits() {
     }
 }
 
+/// After a failed sync, nobody knows what of a commit is on the disk. It is written again into a new
+/// segment, perhaps with more messages, and the old one ends where the new one begins.
+#[test]
+fn what_was_written_again_after_a_failed_sync_counts_once() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let numbers = |range: std::ops::Range<u64>| range.map(message).collect::<Vec<_>>();
+    let (store, mut failed) = writer(directories[0].path());
+    commit(&mut failed, &numbers(0..10));
+    commit(&mut failed, &numbers(10..15));
+    drop(failed);
+    let (_, mut again) = writer(directories[1].path());
+    commit(&mut again, &numbers(0..10));
+    again.flush().unwrap();
+    commit(&mut again, &numbers(10..30));
+    let new = only_segment(directories[1].path());
+    let to = store.directory().join("segments").join(new.file_name().unwrap());
+    fs::copy(new, to).unwrap();
+    assert_eq!(all(&store), sorted(numbers(0..30)), "before it is put in order");
+    let mut writer = Writer::open(&store, Limits::default()).unwrap();
+    assert_eq!(writer.flush().unwrap(), []);
+    assert_eq!(all(&store), sorted(numbers(0..30)));
+    store.compact().unwrap();
+    assert_eq!(all(&store), sorted(numbers(0..30)));
+    assert_eq!(commit(&mut writer, &numbers(30..31)), 31);
+}
+
 #[test]
 fn a_segment_in_which_durable_messages_are_damaged_is_kept_aside() {
     let directory = tempfile::tempdir().unwrap();
