@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 use toml::de::{DeTable, DeValue};
 
 /// What the members of all fleets may take, in bytes. A file of 16 MiB could describe far more.
-const MOST_MEMORY: usize = 64 * 1024 * 1024;
+const MOST_MEMORY: usize = 128 * 1024 * 1024;
 
 /// The number of fleets whose names are learned: each is compared with all others.
 const MOST_LEARNING: usize = 16;

@@ -31,6 +31,9 @@ const OWN_TOPICS: [&str; 2] = ["watchTopics", "stateTopics"];
 /// What a string of a member costs beside its bytes, roughly.
 const STRING_COST: usize = 64;
 
+/// What a member costs beside its strings, roughly.
+const MEMBER_COST: usize = 128;
+
 /// One fleet as it is written.
 pub(super) struct Fleet<'t> {
     pub name: &'t str,
@@ -210,10 +213,8 @@ impl<'t> Fleet<'t> {
     /// The memory that each member takes, roughly.
     pub fn cost(&self) -> usize {
         let strings = self.section.table.iter().filter(|(key, _)| *key.get_ref() != "names");
-        strings
-            .flat_map(|(_, value)| strings_of(value))
-            .map(|(_, text)| text.len() + STRING_COST)
-            .sum()
+        let strings = strings.flat_map(|(_, value)| strings_of(value));
+        MEMBER_COST + strings.map(|(_, text)| text.len() + STRING_COST).sum::<usize>()
     }
 
     fn topics(&self) -> impl Iterator<Item = (&'static str, ByteSpan, &'t str)> {
