@@ -1,3 +1,5 @@
+//! The session of the state connection: its markers, its backlog and its losses.
+
 use super::*;
 use crate::model::message::QoS;
 use crate::model::plan::{plan, wanted};
