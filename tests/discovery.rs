@@ -94,7 +94,7 @@ pub fn nothing() -> Config {
     checked("[mqtt]\nserverAddress = \"tcp://localhost:1883\"\n")
 }
 
-/// What the reader makes of a text, which it takes without a finding.
+/// The specification that the reader makes of a string, in which it finds no error.
 pub fn checked(text: &str) -> Config {
     match config::parse(text, Path::new("config.toml"), &Environment::default()) {
         Ok(loaded) => {

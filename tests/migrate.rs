@@ -100,7 +100,7 @@ fn a_large_database_is_read_whole() {
     assert!(whole);
 }
 
-/// The files of a database, for one that is damaged in memory.
+/// The files of a database that is then damaged in memory.
 fn files(directory: &Path) -> DatabaseFiles {
     let file = |path: PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();

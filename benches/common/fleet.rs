@@ -19,7 +19,7 @@ pub fn config(devices: usize, port: u16) -> String {
          [device_barrier]\nhelloTopic = \"{BARRIER_HELLO}\"\n"
     );
     for number in 0..devices {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(
             text,
             "\n[device_d{number}]\nwatchTopics=\"b/d{number}/sensors/#\"\n\
@@ -36,7 +36,7 @@ pub fn watched_config(devices: usize, port: u16) -> String {
     let mut text =
         format!("[mqtt]\nserverAddress = \"tcp://127.0.0.1:{port}\"\nprotocol = \"5\"\n");
     for number in 0..devices {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(
             text,
             "\n[device_d{number}]\nwatchTopics=\"b/d{number}/sensors/#\"\nwatchTimeOut=86400\n"
@@ -83,7 +83,7 @@ pub fn put_length(out: &mut BytesMut, length: usize) {
     }
 }
 
-/// Writes a text with its length. Those here are short.
+/// Writes a string with its length. Those here are short.
 pub fn put_text(out: &mut BytesMut, text: &str) {
     out.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
     out.put_slice(text.as_bytes());

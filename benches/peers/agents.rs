@@ -41,7 +41,7 @@ pub fn rows(settings: &Settings) -> Vec<Row> {
 fn relaunched(settings: &Settings, machine: &Machine) -> Vec<Row> {
     let mut sections = String::new();
     for number in 0..KILLED {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(
             sections,
             "[agent_a{number}]\nuser = \"root\"\nexec = [\"/bin/sh\", \"-c\", \"{CLOCK}\", \"a{number}\"]\n"
@@ -104,7 +104,7 @@ fn many(settings: &Settings, machine: &Machine) -> Vec<Row> {
     machine.ok(&["chmod", "755", PROGRAM]);
     let mut sections = String::new();
     for number in 0..count {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(sections, "[agent_a{number}]\nexec = [\"/bin/sleep\", \"infinity\"]\n");
     }
     machine.write_config(&config("5", &sections));

@@ -75,7 +75,7 @@ fn config(port: u16) -> String {
     let mut text =
         format!("[mqtt]\nserverAddress = \"tcp://127.0.0.1:{port}\"\nprotocol = \"5\"\n");
     for device in 0..DEVICES {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(
             text,
             "\n[device_d{device}]\nwatchTopics=\"b/d{device}/sensors/#\"\nwatchTimeOut={}\n",

@@ -126,7 +126,7 @@ pub fn render(rows: &[Row], conditions: &str) -> String {
         "{conditions}\n\n| Work | Reference | iotmonitor | Ratio | Goal | |\n|---|---|---|---|---|---|\n"
     );
     for row in rows {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{row}");
     }
     text

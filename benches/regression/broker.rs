@@ -1,7 +1,7 @@
 //! A broker of one client's two connections that does what is requested and nothing by itself, so
 //! that two runs differ in the number of messages alone.
 //!
-//! Deliberately absent: sessions, subscriptions (all are granted, none is looked at) and MQTT 3.1.1.
+//! It has no sessions and speaks MQTT 5 only; all subscriptions are granted, and none is examined.
 
 use super::common::fleet::{MQTT_5, put_length, put_publish};
 use bytes::{BufMut, BytesMut};
