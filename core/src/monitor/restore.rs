@@ -277,7 +277,9 @@ impl Monitor {
     /// Notes a live state, which is newer than anything read or published before.
     pub(super) fn newer_arrived(&mut self, record: &StateRecord) {
         self.restores.pass_over(&record.topic);
-        self.echoes.newer_arrived(record);
+        if !self.echoes.is_empty() {
+            self.echoes.newer_arrived(record);
+        }
     }
 
     /// Gives up echoes that are overdue: the broker returns no markers.

@@ -198,7 +198,8 @@ impl Monitor {
             // A restored state that the broker retains carries the property too.
             message.restored && self.echoes.awaits(&message, false)
         } else {
-            message.restored || self.echoes.awaits(&message, shows_retain)
+            message.restored
+                || (!self.echoes.is_empty() && self.echoes.awaits(&message, shows_retain))
         };
         if is_echo {
             self.echo_arrived(turn, &message);
