@@ -6,7 +6,7 @@ use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{Alert, AlertKind};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Connection, Delivery, Publication, Subscription};
+use iotmonitor_core::model::message::{Connection, Delivery, Protocol, Publication, Subscription};
 use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::model::state::StateChange;
 use iotmonitor_core::model::unit::{ActiveState, UnitReport};
@@ -15,6 +15,17 @@ use iotmonitor_core::topic::TopicFilter;
 use std::time::Duration;
 
 impl House {
+    /// Running, with the backlog in, and `on` recorded on this topic.
+    pub fn settled(protocol: Protocol, devices: Vec<DeviceSpec>, recorded: &str) -> Self {
+        let mut house = Self::dark(devices);
+        house.broker.protocol = protocol;
+        house.recorded(recorded, "on");
+        house.power_up();
+        house.advance(secs(2));
+        house.turn_the_page();
+        house
+    }
+
     /// Forgets what was done so far, so that expectations speak of what follows.
     pub fn turn_the_page(&mut self) {
         self.log.clear();

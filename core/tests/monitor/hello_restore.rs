@@ -199,13 +199,7 @@ fn watching_its_states(protocol: iotmonitor_core::model::message::Protocol) -> H
         hello: Some(filter("hello/lamp")),
         ..on_hello("lamp")
     };
-    let mut house = House::dark(vec![spec]);
-    house.broker.protocol = protocol;
-    house.recorded(A, "on");
-    house.power_up();
-    house.advance(secs(2));
-    house.turn_the_page();
-    house
+    House::settled(protocol, vec![spec], A)
 }
 
 #[test]

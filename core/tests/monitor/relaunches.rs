@@ -155,15 +155,21 @@ fn no_second_start_is_asked_for_while_one_is_outstanding() {
     assert_eq!(house.starts(UNIT).len(), 1);
 }
 
-/// A start that fails is tried again by systemd at once: at that moment nothing is left to be read of
-/// the first try, and the reason is reported when systemd gives up.
-#[test]
-fn the_alert_of_a_failed_start_waits_for_what_systemds_own_tries_come_to() {
+/// The agent was stopped for a restart, and its start is outstanding.
+fn being_started() -> House {
     let mut house = running();
     house.manager.answers = false;
     house.happen(Event::RestartRequested { device: device_name("box") });
     house.happen(Event::StopFinished { unit: unit(), outcome: JobOutcome::Done });
     house.turn_the_page();
+    house
+}
+
+/// A start that fails is tried again by systemd at once: at that moment nothing is left to be read of
+/// the first try, and the reason is reported when systemd gives up.
+#[test]
+fn the_alert_of_a_failed_start_waits_for_what_systemds_own_tries_come_to() {
+    let mut house = being_started();
     house.unit_becomes(UNIT, |report| {
         report.active = ActiveState::Activating;
         report.main_pid = 0;
@@ -186,10 +192,7 @@ fn the_alert_of_a_failed_start_waits_for_what_systemds_own_tries_come_to() {
 
 #[test]
 fn a_start_that_systemd_retries_without_end_is_reported_nevertheless() {
-    let mut house = running();
-    house.manager.answers = false;
-    house.happen(Event::RestartRequested { device: device_name("box") });
-    house.happen(Event::StopFinished { unit: unit(), outcome: JobOutcome::Done });
+    let mut house = being_started();
     house.unit_becomes(UNIT, |report| {
         report.active = ActiveState::Activating;
         report.main_pid = 0;

@@ -20,13 +20,7 @@ fn quiet_house(protocol: Protocol) -> House {
         watch_timeout: Some(secs(30)),
         ..stateful("lamp")
     };
-    let mut house = House::dark(vec![spec]);
-    house.broker.protocol = protocol;
-    house.recorded(A, "on");
-    house.power_up();
-    house.advance(secs(2));
-    house.turn_the_page();
-    house
+    House::settled(protocol, vec![spec], A)
 }
 
 fn both() -> [House; 2] {
