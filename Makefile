@@ -41,6 +41,7 @@ soak: build ## run the fault tests in their long form: MINUTES=10 (as root)
 	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test faults -- --test-threads=$(TEST_THREADS)
 	SCHEDULES=1000000 $(CARGO) test --release --locked --test faults schedules
 	SCHEDULES=1000000 $(CARGO) test --release --locked -p iotmonitor-core --test cluster no_two_nodes
+	FAULTS=2 $(CARGO) test --release --locked -p iotmonitor-core --test cluster no_two_faults
 	ROUNDS=$(MINUTES) SEED=$$(date +%s) $(CARGO) test --locked --test store power -- --nocapture
 
 lint: ## check with rustfmt, clippy and shellcheck

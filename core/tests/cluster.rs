@@ -2,6 +2,8 @@
 //!
 //! No runtime, no sleep, no clock: see `world`.
 
+#[path = "cluster/exhaustive.rs"]
+mod exhaustive;
 #[path = "cluster/member.rs"]
 mod member;
 #[path = "cluster/schedules.rs"]

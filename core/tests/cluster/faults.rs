@@ -39,6 +39,11 @@ impl World {
         }
     }
 
+    /// Nothing that the node sends arrives any more.
+    pub fn cut(&mut self, node: usize) {
+        self.nodes[node].is_cut = true;
+    }
+
     pub fn power_off(&mut self, node: usize, time: Duration) {
         if self.nodes[node].is_on {
             let running: Vec<Item> = self.nodes[node].runs.keys().cloned().collect();

@@ -26,6 +26,7 @@ pub struct Fate {
 impl Fate {
     pub const FAST: Self =
         Self { request: Some(Duration::from_millis(1)), answer: Some(Duration::from_millis(1)) };
+    pub const REQUEST_LOST: Self = Self { request: None, answer: None };
     pub const ANSWER_LOST: Self = Self { request: Self::FAST.request, answer: None };
 }
 
@@ -105,6 +106,8 @@ pub struct Node {
     deadline: Option<Duration>,
     pub runs: BTreeMap<Item, Revision>,
     is_fencing: bool,
+    /// Nothing that it sends arrives any more.
+    is_cut: bool,
     drains: bool,
 }
 
@@ -157,6 +160,7 @@ impl World {
             deadline: None,
             runs: BTreeMap::new(),
             is_fencing: false,
+            is_cut: false,
             drains: false,
         });
         let mut world = Self {
@@ -239,6 +243,7 @@ impl World {
             Event::Sent { node, .. } if self.nodes[node].paused_until.is_some() => {
                 self.nodes[node].backlog.push(event);
             }
+            Event::Sent { node, .. } if self.nodes[node].is_cut => {}
             Event::Sent { node, process, number, request } => {
                 if let Some(delay) = fate.request {
                     let answer = fate.answer;
@@ -565,6 +570,10 @@ impl World {
     /// The node on which an item runs.
     pub fn owner(&self, item: &Item) -> Option<usize> {
         self.nodes.iter().position(|node| node.runs.contains_key(item))
+    }
+
+    pub fn is_cut(&self, node: usize) -> bool {
+        self.nodes[node].is_cut
     }
 
     /// Items that run nowhere.
