@@ -193,7 +193,7 @@ struct Daemon<'a> {
     accounts: mpsc::Receiver<Accounted>,
     /// The store's directory is gone, and only a new process can get it back.
     is_to_restart: bool,
-    /// The summary that was reported last.
+    /// The summary that was reported last, without what is not reported when it changes.
     reported: Option<Summary>,
 }
 

@@ -211,7 +211,11 @@ fn what_was_saved_comes_back() {
         ],
         rhythm: serde_json::from_str("[9000,8000,7,20,[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,255]]")
             .unwrap(),
+        fleet: Some(DeviceName::new("esp").unwrap()),
+        forgotten: false,
     };
+    let forgotten =
+        DeviceRecord { forgotten: true, ..DeviceRecord::new(DeviceName::new("attic").unwrap()) };
     let gone = DeviceRecord { name: DeviceName::new("gone").unwrap(), ..device.clone() };
     let filters = vec![TopicFilter::new("home/+/state").unwrap()];
     let alerts = AlertsRecord {
@@ -231,7 +235,10 @@ fn what_was_saved_comes_back() {
         let heartbeat = heartbeat.clone();
         StoreCommand::SaveDevices { heartbeat, changed, gone }
     };
-    running.handle.send(save(vec![device.clone(), gone.clone()], vec![])).unwrap();
+    running
+        .handle
+        .send(save(vec![device.clone(), gone.clone(), forgotten.clone()], vec![]))
+        .unwrap();
     assert_eq!(running.next(), Event::DevicesSaved);
     running.handle.send(save(vec![], vec![gone.name])).unwrap();
     assert_eq!(running.next(), Event::DevicesSaved);
@@ -249,8 +256,12 @@ fn what_was_saved_comes_back() {
 
     let mut running = Running::start(directory.path());
     let identity = Some(identity);
-    let expected =
-        Snapshot { heartbeat, devices: vec![device], session_filters: filters, identity };
+    let expected = Snapshot {
+        heartbeat,
+        devices: vec![forgotten, device],
+        session_filters: filters,
+        identity,
+    };
     assert_eq!(running.wait_opened(), expected);
     assert_eq!(running.read(&["#"]).0, [plain, state("a/c", "")]);
     running.close();

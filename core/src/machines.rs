@@ -11,6 +11,7 @@ pub mod dependency;
 pub mod echoes;
 pub mod episode;
 pub mod flapping;
+pub mod fleets;
 pub mod history;
 pub mod mutes;
 pub mod notifications;

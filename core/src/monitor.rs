@@ -11,6 +11,7 @@
 //! |-------|--------|
 //! | `reconfigure`, `store` | another configuration, and the records of earlier runs |
 //! | `messages`, `commands`, `control`, `refusals`, `states` | requests of messages and people |
+//! | `fleets` | devices that are learned from their messages, and forgotten |
 //! | `watch_connection`, `covering`, `resubscribe`, `session` | the two connections |
 //! | `probe`, `availability`, `contact` | whether a device is there |
 //! | `agent` | agents and their units |
@@ -32,6 +33,7 @@ mod deadlines;
 mod dependents;
 mod device;
 mod devices;
+mod fleets;
 mod former;
 mod history;
 mod home_assistant;
@@ -61,6 +63,7 @@ use crate::machines::covering::Covering;
 use crate::machines::deadline::DeadlineTable;
 use crate::machines::dependency::Dependencies;
 use crate::machines::echoes::{Echoes, Round};
+use crate::machines::fleets::Fleets;
 use crate::machines::history::Recorder;
 use crate::machines::mutes::Mutes;
 use crate::machines::notifications::Notifications;
@@ -83,14 +86,16 @@ use crate::model::history::EpisodeKind;
 use crate::model::identity::Identity;
 use crate::model::message::{Connection, QoS, Token};
 use crate::model::spec::{HomeAssistant, MonitorSpec};
+use crate::model::state::ReadId;
 use crate::model::time::Now;
 use crate::model::unit_name::UnitTemplate;
 use crate::monitor::publishing::publication;
 use crate::monitor::turn::Turn;
-use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
+use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 use devices::Devices;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The interval at which `up` is published.
@@ -105,6 +110,10 @@ pub struct Monitor {
     base_topic: TopicName,
     home_assistant: HomeAssistant,
     devices: Devices,
+    /// Those whose members are learned.
+    fleets: Fleets,
+    /// The filters of forgotten devices whose states are being deleted, by the read.
+    forgetting: BTreeMap<ReadId, Vec<TopicFilter>>,
     /// Devices that others depend on.
     dependencies: Dependencies,
     /// All filters of all devices.
@@ -185,6 +194,8 @@ enum Target {
     State(DeviceId),
     /// The topic's number among those of the device.
     Availability(DeviceId, u8),
+    /// The device was taken out.
+    Nobody,
 }
 
 /// The items that can wait on monotonic time. A timer only states when to check.
@@ -215,6 +226,19 @@ enum Timer {
     Notifications,
     /// The interval has passed in which contacts are counted.
     History,
+    /// Learned devices are reported together.
+    Finds,
+}
+
+impl Target {
+    fn device(self) -> Option<DeviceId> {
+        match self {
+            Self::Contact(id) | Self::Hello(id) | Self::State(id) | Self::Availability(id, _) => {
+                Some(id)
+            }
+            Self::Nobody => None,
+        }
+    }
 }
 
 impl Monitor {
@@ -229,6 +253,8 @@ impl Monitor {
             home_assistant: spec.home_assistant,
             stale_statuses: Vec::new(),
             devices: Devices::default(),
+            fleets: Fleets::new(spec.fleets),
+            forgetting: BTreeMap::new(),
             dependencies: Dependencies::default(),
             index: TopicIndex::new(),
             max_subscriptions: spec.max_subscriptions,
@@ -371,6 +397,9 @@ impl Monitor {
                 format!("{count} damaged records were dropped from the store, such as `{example}`"),
             ),
             Event::StatesCommitted { through } => turn.out.push(Action::Acknowledge { through }),
+            Event::StatesRead { read: read @ ReadId::Forget(_), states, next } => {
+                self.delete_states(turn, read, &states, next);
+            }
             Event::StatesRead { read, states, next } => {
                 self.states_read(turn, read, states, next);
             }
@@ -432,6 +461,7 @@ impl Monitor {
                     self.restart_agent(turn, id);
                 }
             }
+            Event::Forgotten { device } => self.forget(turn, &device),
             Event::Stopping => self.stop(turn),
         }
     }
@@ -469,6 +499,7 @@ impl Monitor {
                 Timer::Echoes => self.echoes_due(turn),
                 Timer::Notifications => self.notifications_due(turn),
                 Timer::History => self.history_due(turn),
+                Timer::Finds => self.finds_due(turn),
                 Timer::Takedown => {
                     let orders = self.takedown.time_passed(turn.now.mono);
                     self.take_down(turn, orders);

@@ -18,6 +18,8 @@ mod echoes;
 mod expect;
 #[path = "monitor/flapping.rs"]
 mod flapping;
+#[path = "monitor/fleets.rs"]
+mod fleets;
 #[path = "monitor/hello_restore.rs"]
 mod hello_restore;
 #[path = "monitor/history.rs"]

@@ -9,8 +9,10 @@ use zbus::Message;
 
 /// Properties that change without a signal: with every message, beside another one that has a signal,
 /// or with a reload alone.
-const SILENT: [&str; 11] = [
+const SILENT: [&str; 13] = [
     "Name",
+    "Fleet",
+    "NamesRefused",
     "LastContact",
     "WatchTimeOut",
     "Hellos",

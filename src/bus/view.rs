@@ -18,7 +18,8 @@ pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
         dictionary.remove("LastContact");
     }
     dictionary.extend(view.agent.iter().flat_map(agent_properties));
-    for key in ["LastExit", "LastExitTime", "NextStart", "DisabledUntil", "SilencedUntil"] {
+    for key in ["Fleet", "LastExit", "LastExitTime", "NextStart", "DisabledUntil", "SilencedUntil"]
+    {
         let is_empty = match dictionary.get(key) {
             Some(Variant::Str(text)) => text.as_str().is_empty(),
             Some(Variant::U64(time)) => *time == 0,
@@ -51,6 +52,7 @@ pub(super) fn device_properties(view: &DeviceView) -> Dictionary {
         ("Name", Variant::from(view.name.clone())),
         ("State", Variant::from(view.state.as_str())),
         ("Reason", Variant::from(view.reason.clone().unwrap_or_default())),
+        ("Fleet", Variant::from(view.fleet.clone().unwrap_or_default())),
         ("Since", Variant::from(view.since.as_secs())),
         ("LastContact", Variant::from(view.last_contact.unwrap_or_default().as_secs())),
         ("WatchTimeOut", Variant::from(view.watch_timeout.unwrap_or_default().as_secs_f64())),
@@ -86,6 +88,7 @@ pub(super) fn monitor_properties(summary: &Summary) -> Dictionary {
         ("StoreFails", Variant::from(summary.store_fails)),
         ("AlertsWaiting", count(summary.notifications.pending)),
         ("LastAlert", Variant::from(last_alert(summary.notifications))),
+        ("NamesRefused", Variant::from(summary.names_refused)),
         ("Silenced", Variant::from(summary.notifications.silenced)),
     ])
 }
@@ -142,6 +145,7 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
         reason: text("Reason").filter(|reason| !reason.is_empty()),
         since: Duration::from_secs(number("Since").unwrap_or_default()),
         last_contact: number("LastContact").map(Duration::from_secs),
+        fleet: text("Fleet").filter(|fleet| !fleet.is_empty()),
         watch_timeout: span("WatchTimeOut").filter(|timeout| !timeout.is_zero()),
         auto_timeout: matches!(dictionary.get("AutoTimeOut"), Some(Variant::Bool(true))),
         learned: intervals.map(|intervals| Learned {
@@ -188,6 +192,7 @@ mod tests {
             reason: None,
             since: Duration::from_secs(5),
             last_contact: Some(Duration::from_secs(7)),
+            fleet: Some("esp".to_owned()),
             watch_timeout: Some(Duration::from_millis(2_500)),
             auto_timeout: true,
             learned: Some(Learned {
@@ -208,6 +213,7 @@ mod tests {
             last_contact: None,
             disabled_until: None,
             silenced_until: None,
+            fleet: None,
             watch_timeout: None,
             auto_timeout: false,
             learned: None,

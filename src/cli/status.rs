@@ -216,6 +216,9 @@ fn description((device, usage): &Row, now: Duration) -> String {
         device.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
         RoundedDuration(Duration::from_secs(now.as_secs().saturating_sub(device.since.as_secs())))
     );
+    if let Some(fleet) = &device.fleet {
+        text.push_str(&format!("  fleet:        {fleet}\n"));
+    }
     if let Some(until) = device.disabled_until {
         text.push_str(&format!("  enabled:      {}\n", ahead(now, until)));
     }
@@ -275,6 +278,7 @@ mod tests {
             reason: Some("silent".to_owned()),
             since: Duration::from_secs(1_000),
             last_contact: Some(Duration::from_secs(940)),
+            fleet: None,
             watch_timeout: Some(Duration::from_secs(60)),
             auto_timeout: false,
             learned: None,
@@ -348,6 +352,7 @@ mod tests {
     fn an_agent_that_waits_for_its_next_try_says_why_and_how_long() {
         let mut view = pump();
         view.disabled_until = Some(NOW + Duration::from_secs(7_200));
+        view.fleet = Some("esp".to_owned());
         view.silenced_until = Some(NOW + Duration::from_secs(3_600));
         let agent = view.agent.as_mut().unwrap();
         agent.last_exit = Some("exited with 7".to_owned());
@@ -356,6 +361,7 @@ mod tests {
         let text = description(&(view.clone(), Usage::default()), NOW);
         for line in [
             "  enabled:      in 2 h\n",
+            "  fleet:        esp\n",
             "  silenced:     notifications resume in 1 h\n",
             "  last exit:    exited with 7, 4 s ago\n",
             "  next try:     in 1 min 1 s\n",
@@ -366,6 +372,7 @@ mod tests {
         assert_eq!(value["agent"]["lastExit"], "exited with 7");
         assert_eq!(value["agent"]["nextStart"], 1_241);
         assert_eq!(value["disabledUntil"], 8_380);
+        assert_eq!(value["fleet"], "esp");
         assert_eq!(value["silencedUntil"], 4_780);
     }
 

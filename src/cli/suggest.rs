@@ -124,6 +124,7 @@ mod tests {
             reason: None,
             since: Duration::ZERO,
             last_contact: None,
+            fleet: None,
             watch_timeout: timeout.map(secs),
             auto_timeout: false,
             learned: Some(Learned {

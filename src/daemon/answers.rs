@@ -56,7 +56,7 @@ impl Answers {
             return None;
         }
         self.asked += 1;
-        let write = WriteId(self.asked);
+        let write = WriteId::Order(self.asked);
         let then = move |outcome: Result<usize, Rejection>| drop(reply.send(outcome.map(answer)));
         self.writes.insert(write, Box::new(then));
         Some(write)

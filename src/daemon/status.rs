@@ -32,8 +32,10 @@ impl Daemon<'_> {
     /// clients, when they change.
     pub(super) fn report_status(&mut self) {
         let summary = self.monitor.summary();
-        if self.reported != Some(summary) {
-            self.reported = Some(summary);
+        // This one may change with every message of a stranger.
+        let figures = Summary { names_refused: 0, ..summary };
+        if self.reported != Some(figures) {
+            self.reported = Some(figures);
             notify::status(&status_line(&summary, &self.settings.mqtt.server.to_string()));
             self.adapters.notify(Notice::SummaryChanged(summary));
         }

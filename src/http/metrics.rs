@@ -22,6 +22,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ struct DeviceFigures {
     name: String,
     state: Liveness,
     reason: Option<String>,
+    fleet: Option<String>,
     silenced: bool,
     last_contact: Option<Duration>,
     watch_timeout: Option<Duration>,
@@ -59,6 +61,7 @@ impl From<DeviceView> for DeviceFigures {
             name: view.name,
             state: view.state,
             reason: view.reason,
+            fleet: view.fleet,
             silenced: view.silenced_until.is_some(),
             last_contact: view.last_contact,
             watch_timeout: view.watch_timeout,
@@ -140,8 +143,19 @@ impl Scrape {
                     ([("kind", kind), ("state", state.as_str())], count(agent, state))
                 })
             });
-        let help = "Configured devices and agents by their state.";
+        let help = "Configured and learned devices and agents by their state.";
         out.gauge("iotmonitor_devices", help, by_state)?;
+        let mut fleets: BTreeMap<&str, u64> = BTreeMap::new();
+        for fleet in self.devices.iter().filter_map(|it| it.fleet.as_deref()) {
+            *fleets.entry(fleet).or_default() += 1;
+        }
+        let fleets = fleets.into_iter().map(|(fleet, count)| ([("fleet", fleet)], count));
+        let help = "Devices that a fleet has learned; absent where there is none.";
+        out.gauge("iotmonitor_fleet_devices", help, fleets)?;
+        let refused = Some(self.summary.names_refused);
+        let help =
+            "Messages from which a fleet learned no device: the name was refused, or it is full.";
+        out.single("iotmonitor_names_refused_total", help, MetricType::Counter, refused)?;
         let alerts = self.alerts.iter().map(|(kind, count)| ([("event", kind.event())], *count));
         let help = "Entries of the journal since the start by their IOTMONITOR_EVENT.";
         out.counter("iotmonitor_alerts_total", help, alerts)
@@ -288,6 +302,7 @@ mod tests {
             reason: Some("silent".to_owned()),
             since: Duration::ZERO,
             last_contact: Some(Duration::from_millis(1_500)),
+            fleet: Some("esp".to_owned()),
             watch_timeout: Some(Duration::from_secs(60)),
             auto_timeout: false,
             learned: None,
@@ -308,6 +323,7 @@ mod tests {
             state: Liveness::Disabled,
             reason: None,
             silenced_until: None,
+            fleet: None,
             last_contact: None,
             watch_timeout: None,
             agent: Some(agent),
@@ -319,6 +335,7 @@ mod tests {
                 devices: 1,
                 expired: 1,
                 store_fails: true,
+                names_refused: 4,
                 notifications: NotificationsSummary {
                     pending: 2,
                     last_delivered: Some(false),
@@ -349,6 +366,8 @@ mod tests {
             "iotmonitor_device_alarm{device=\"the \\\"lamp\\\"\",reason=\"silent\"} 1",
             "iotmonitor_device_silenced{device=\"the \\\"lamp\\\"\"} 1",
             "iotmonitor_store_failing 1",
+            "iotmonitor_fleet_devices{fleet=\"esp\"} 1",
+            "iotmonitor_names_refused_total 4",
             "iotmonitor_notifications_pending 2",
             "iotmonitor_notification_failing 1",
             "iotmonitor_device_last_contact_timestamp_seconds{device=\"the \\\"lamp\\\"\"} 1.5",

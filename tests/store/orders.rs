@@ -7,10 +7,10 @@ use iotmonitor_core::model::state::{StateChange, StateRecord, WriteId};
 use std::time::Duration;
 
 fn write(running: &mut Running, changes: Vec<StateChange>, keep_newer: bool) -> usize {
-    let write = WriteId(7);
+    let write = WriteId::Order(7);
     running.handle.send(StoreCommand::WriteStates { write, changes, keep_newer }).unwrap();
     match running.next() {
-        Event::StatesWritten { write: WriteId(7), changed } => changed,
+        Event::StatesWritten { write: WriteId::Order(7), changed } => changed,
         other => panic!("{other:?}"),
     }
 }

@@ -44,6 +44,33 @@ impl Dependencies {
         Self { parents, branches, cut_off: BTreeSet::new(), is_forest }
     }
 
+    /// Adds a device that nothing depends on.
+    pub fn add(&mut self, child: DeviceId, parents: Vec<DeviceId>) {
+        if parents.is_empty() {
+            return;
+        }
+        for &parent in &parents {
+            self.branches.entry(parent).or_default().children.push(child);
+        }
+        if parents.iter().any(|&parent| self.blocks(parent)) {
+            self.cut_off.insert(child);
+        }
+        self.is_forest &= parents.len() <= 1;
+        self.parents.insert(child, parents);
+        self.forget_counts();
+    }
+
+    /// Takes a device out that nothing depends on.
+    pub fn remove(&mut self, child: DeviceId) {
+        for parent in self.parents.remove(&child).unwrap_or_default() {
+            if let Some(branch) = self.branches.get_mut(&parent) {
+                branch.children.retain(|other| *other != child);
+            }
+        }
+        self.cut_off.remove(&child);
+        self.forget_counts();
+    }
+
     /// The direct dependencies of a device.
     #[must_use]
     pub fn parents(&self, id: DeviceId) -> &[DeviceId] {

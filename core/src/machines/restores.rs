@@ -342,6 +342,15 @@ impl Restores {
         }
     }
 
+    /// Drops the restore of a device that was taken out.
+    pub fn drop_device(&mut self, device: DeviceId) {
+        self.active.retain(|restore| restore.device != device);
+        if self.queued.remove(&device) {
+            self.queue.retain(|queued| *queued != device);
+        }
+        self.start.left.remove(&device);
+    }
+
     /// Drops everything that refers to devices by their index, which a new configuration changes.
     /// Returns the devices that were due for a restore.
     pub fn abandon(&mut self) -> Vec<DeviceId> {

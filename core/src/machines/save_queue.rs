@@ -21,6 +21,8 @@ pub struct SaveQueue {
     round: Vec<DeviceId>,
     /// Names whose records must be deleted.
     gone: Vec<DeviceName>,
+    /// Names whose records only say that they are forgotten.
+    forgotten: Vec<DeviceName>,
     /// A change that should not wait for the next interval.
     is_urgent: bool,
     is_outstanding: bool,
@@ -35,6 +37,7 @@ pub struct SaveQueue {
 pub struct Batch {
     pub changed: Vec<DeviceId>,
     pub gone: Vec<DeviceName>,
+    pub forgotten: Vec<DeviceName>,
 }
 
 impl SaveQueue {
@@ -66,9 +69,28 @@ impl SaveQueue {
         self.gone.push(name);
     }
 
+    /// A name is remembered that is no device's.
+    pub fn forgot_name(&mut self, name: DeviceName) {
+        self.gone.retain(|gone| *gone != name);
+        self.forgotten.push(name);
+    }
+
+    /// A device that was taken out is not saved any more.
+    pub fn drop_device(&mut self, id: DeviceId) {
+        self.changed.retain(|changed| *changed != id);
+        self.round.retain(|changed| *changed != id);
+    }
+
+    /// There is a device of this name again.
+    pub fn is_back(&mut self, name: &DeviceName) {
+        self.gone.retain(|gone| gone != name);
+        self.forgotten.retain(|forgotten| forgotten != name);
+    }
+
     /// Keeps the records of devices that have returned.
     pub fn keep(&mut self, is_back: impl Fn(&DeviceName) -> bool) {
         self.gone.retain(|name| !is_back(name));
+        self.forgotten.retain(|name| !is_back(name));
     }
 
     /// Called at intervals: starts a round if anything has moved.
@@ -128,7 +150,11 @@ impl SaveQueue {
         self.saved_watched = watched;
         self.is_outstanding = true;
         let later = self.round.len().saturating_sub(most);
-        Batch { changed: self.round.split_off(later), gone: std::mem::take(&mut self.gone) }
+        Batch {
+            changed: self.round.split_off(later),
+            gone: std::mem::take(&mut self.gone),
+            forgotten: std::mem::take(&mut self.forgotten),
+        }
     }
 }
 
@@ -150,7 +176,7 @@ mod tests {
         assert!(queue.store_read() && !queue.store_read());
         assert_eq!(
             queue.next_batch(T(1), |_| ()),
-            Some(Batch { changed: vec![], gone: vec![] }),
+            Some(Batch { changed: vec![], gone: vec![], forgotten: vec![] }),
             "the watched time alone is worth a batch"
         );
     }

@@ -134,7 +134,8 @@ impl AlertKind {
             | Self::PublishAccepted
             | Self::StoreBack
             | Self::HistoryBack
-            | Self::ManagerBack => true,
+            | Self::ManagerBack
+            | Self::FleetRoom => true,
             other => other.priority() <= Priority::Warning,
         }
     }
@@ -153,6 +154,7 @@ impl AlertKind {
             Self::ManagerBack => Self::ManagerLost,
             Self::PageBack => Self::PageFailed,
             Self::BusNameBack => Self::BusNameRefused,
+            Self::FleetRoom => Self::FleetFull,
             other => other,
         }
     }
@@ -171,6 +173,7 @@ impl AlertKind {
                 | Self::ManagerBack
                 | Self::PageBack
                 | Self::BusNameBack
+                | Self::FleetRoom
         )
     }
 
@@ -280,5 +283,10 @@ alert_kinds! {
     IdentityChanged "identity-changed" Notice "8396a28f13184df1a528f7c45461952f",
     BaseTopicShared "basetopic-shared" Error "cc3a4f2a44c64b43bef579ca303816b2",
     LeftBehind "left-behind" Warning "89845b5806e240e589eff2e9bbdb1ad4",
+    DeviceFound "device-found" Notice "045a3e2a4c074c2aaee3fd19697dd014",
+    DeviceForgotten "device-forgotten" Notice "e5e3fe069cd34f3a90d0dd334c1777d9",
+    NameRefused "name-refused" Notice "f5a83431e7504accbfd17f27f5707acf",
+    FleetFull "fleet-full" Warning "d9ab556c611a42959db8402a12cd0125",
+    FleetRoom "fleet-room" Notice "ac155c3a78a347c18dcc365c4554f568",
     ConfigWarning "config-warning" Warning "f1b24bac53504a32bd51a677ea3c5a37",
 }

@@ -236,6 +236,10 @@ pub enum Event {
     RestartRequested {
         device: DeviceName,
     },
+    /// A person took a learned device out of its fleet.
+    Forgotten {
+        device: DeviceName,
+    },
     /// A person sets or deletes states.
     StatesOrdered {
         write: WriteId,

@@ -44,6 +44,13 @@ impl FleetSpec {
         self.ignore.iter().any(|pattern| pattern.matches(name))
     }
 
+    /// Returns whether states of any member are recorded.
+    #[must_use]
+    pub fn records_states(&self) -> bool {
+        let exceptions = self.exceptions.values();
+        exceptions.chain([&self.template]).any(|member| !member.state.is_empty())
+    }
+
     /// Returns the member of this name. A topic that the name would make invalid is left out, which
     /// happens to no name of at most [`LONGEST_LEARNED_NAME`] bytes.
     #[must_use]

@@ -125,6 +125,13 @@ pub struct DeviceRecord {
     /// The learned lengths of its silences.
     #[serde(default, skip_serializing_if = "RhythmRecord::is_empty")]
     pub rhythm: RhythmRecord,
+    /// The fleet that it was learned by; `None` for a device of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<DeviceName>,
+    /// There is no such device: a person took it out of its fleet, and it does not come back by
+    /// itself. `silent_since` is when that was.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forgotten: bool,
 }
 
 impl DeviceRecord {
@@ -147,6 +154,8 @@ impl DeviceRecord {
             offline: false,
             availability: Vec::new(),
             rhythm: RhythmRecord::default(),
+            fleet: None,
+            forgotten: false,
         }
     }
 }

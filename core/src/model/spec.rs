@@ -66,6 +66,7 @@ impl MonitorSpec {
     #[must_use]
     pub fn records_states(&self) -> bool {
         self.devices.iter().any(|device| !device.state.is_empty())
+            || self.fleets.iter().any(FleetSpec::records_states)
     }
 }
 

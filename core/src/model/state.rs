@@ -63,8 +63,15 @@ pub enum ReadId {
     Restore(u64),
     /// The daemon answers a request.
     Question(u64),
+    /// The core deletes the states of a forgotten device.
+    Forget(u64),
 }
 
-/// Identifies one change of recorded states that a person ordered.
+/// Identifies one change of recorded states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WriteId(pub u64);
+pub enum WriteId {
+    /// A person ordered it.
+    Order(u64),
+    /// The states of a forgotten device are deleted, which nobody waits for.
+    Forget,
+}

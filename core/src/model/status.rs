@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct DeviceStatus<'a> {
     name: &'a str,
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<&'a str>,
     state: &'static str,
     /// The reason for the alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +72,7 @@ impl<'a> DeviceStatus<'a> {
         Self {
             name: &view.name,
             kind: view.kind(),
+            fleet: view.fleet.as_deref(),
             state: view.state.as_str(),
             reason: view.reason.as_deref(),
             since: view.since.as_secs(),

@@ -13,6 +13,8 @@ pub struct DeviceView {
     pub since: Duration,
     /// Since the Unix epoch; `None` if there never was one.
     pub last_contact: Option<Duration>,
+    /// The fleet that it was learned by; `None` for a device of the configuration.
+    pub fleet: Option<String>,
     /// `None` never expires.
     pub watch_timeout: Option<Duration>,
     /// The timeout is derived from the learned silences.
@@ -65,6 +67,9 @@ pub struct Summary {
     pub agents_running: usize,
     /// The store cannot be used at present.
     pub store_fails: bool,
+    /// Messages since the start from which no device was learned, although a fleet was to: the name
+    /// was refused, or the fleet is full.
+    pub names_refused: u64,
     pub notifications: NotificationsSummary,
 }
 

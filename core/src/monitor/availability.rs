@@ -21,7 +21,7 @@ impl Monitor {
             Target::Availability(id, source) => {
                 matches!(self.word_of(*id, *source, message), Word::Gone { .. })
             }
-            Target::Contact(_) | Target::Hello(_) | Target::State(_) => false,
+            Target::Contact(_) | Target::Hello(_) | Target::State(_) | Target::Nobody => false,
         };
         found.iter().any(is_death)
             || Certificate::of(&message.topic).is_some_and(Certificate::is_death)

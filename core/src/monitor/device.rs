@@ -6,6 +6,7 @@ use crate::machines::availability::Availability;
 use crate::machines::dependency::Hold;
 use crate::machines::episode::{AlertStage, Episode};
 use crate::machines::flapping::Flaps;
+use crate::machines::fleets::FleetId;
 use crate::machines::silence::{Silence, Standing, Terms};
 use crate::model::alert::Account;
 use crate::model::alert::Reason;
@@ -25,6 +26,10 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub name: DeviceName,
+    /// The fleet that it was learned by.
+    pub fleet: Option<FleetId>,
+    /// There is no device here any more.
+    pub is_vacant: bool,
     pub records_states: bool,
     pub restore_on_start: bool,
     /// As configured in the file.
@@ -88,6 +93,8 @@ impl Device {
         Self {
             spec: Settings {
                 name: spec.name,
+                fleet: None,
+                is_vacant: false,
                 records_states: !spec.state.is_empty(),
                 restore_on_start: spec.restore_on_start,
                 enabled: spec.enabled,
@@ -108,6 +115,38 @@ impl Device {
             hellos: 0,
             tally: ContactTally::default(),
             agent,
+        }
+    }
+
+    /// The place of a device that was taken out: nothing is ever due for it.
+    #[must_use]
+    pub fn vacant(name: DeviceName) -> Self {
+        let terms = Terms { timeout: None, auto: false, is_watched: false };
+        Self {
+            spec: Settings {
+                name,
+                fleet: None,
+                is_vacant: true,
+                records_states: false,
+                restore_on_start: false,
+                enabled: false,
+            },
+            filters: 0..0,
+            silence: Silence::new(terms, Duration::ZERO),
+            episode: Episode::default(),
+            hold: None,
+            flaps: None,
+            since: Duration::ZERO,
+            availability: None,
+            enabled: None,
+            dirty: false,
+            status_stale: false,
+            recorded: false,
+            alert_unit: None,
+            repeat: None,
+            hellos: 0,
+            tally: ContactTally::default(),
+            agent: None,
         }
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Devices {
     /// In the order of their names.
     by_name: Vec<DeviceId>,
     by_unit: BTreeMap<UnitName, DeviceId>,
+    /// The number of places whose device was taken out.
+    vacant: usize,
 }
 
 impl Devices {
@@ -26,24 +28,55 @@ impl Devices {
                 by_unit.insert(agent.unit().clone(), DeviceId::at(place));
             }
         }
-        Self { all, by_name, by_unit }
+        Self { all, by_name, by_unit, vacant: 0 }
     }
 
     pub fn len(&self) -> usize {
-        self.all.len()
+        self.all.len() - self.vacant
+    }
+
+    /// The id that the next device gets.
+    pub fn next_id(&self) -> DeviceId {
+        DeviceId::at(self.all.len())
+    }
+
+    /// Adds a device without a process, whose name no other one has.
+    pub fn push(&mut self, device: Device) {
+        let id = self.next_id();
+        let is_before = |&other: &DeviceId| self[other].spec.name < device.spec.name;
+        let place = self.by_name.partition_point(is_before);
+        self.by_name.insert(place, id);
+        self.all.push(device);
+    }
+
+    /// Takes a device without a process out. Its place stays, because ids may be kept anywhere; the
+    /// device there expects nothing, has no name, and is not listed.
+    pub fn take_out(&mut self, id: DeviceId) -> Option<Device> {
+        let place = self.by_name.iter().position(|&other| other == id)?;
+        self.by_name.remove(place);
+        self.vacant += 1;
+        let device = self.all.get_mut(id.place())?;
+        let vacant = Device::vacant(device.spec.name.clone());
+        Some(std::mem::replace(device, vacant))
     }
 
     /// All ids, which borrow nothing, so devices may be changed during the iteration.
     pub fn ids(&self) -> impl Iterator<Item = DeviceId> + use<> {
-        (0..self.all.len()).map(DeviceId::at)
+        let vacant: Vec<bool> = if self.vacant == 0 {
+            Vec::new()
+        } else {
+            self.all.iter().map(|device| device.spec.is_vacant).collect()
+        };
+        let is_there = move |place: &usize| !vacant.get(*place).is_some_and(|vacant| *vacant);
+        (0..self.all.len()).filter(is_there).map(DeviceId::at)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Device> + Clone {
-        self.all.iter()
+        self.all.iter().filter(|device| !device.spec.is_vacant)
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Device> {
-        self.all.iter_mut()
+        self.all.iter_mut().filter(|device| !device.spec.is_vacant)
     }
 
     /// Ids of those with a process.
@@ -61,7 +94,12 @@ impl Devices {
     }
 
     pub fn named(&self, name: &DeviceName) -> Option<DeviceId> {
-        let place = self.by_name.binary_search_by(|&id| self[id].spec.name.cmp(name));
+        self.named_as(name.as_str())
+    }
+
+    /// The same for a string that need not be a device name.
+    pub fn named_as(&self, name: &str) -> Option<DeviceId> {
+        let place = self.by_name.binary_search_by(|&id| self[id].spec.name.as_str().cmp(name));
         place.ok().map(|place| self.by_name[place])
     }
 
@@ -77,7 +115,7 @@ impl Devices {
     }
 
     pub fn into_devices(self) -> impl Iterator<Item = Device> {
-        self.all.into_iter()
+        self.all.into_iter().filter(|device| !device.spec.is_vacant)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finds the devices that a message on the watch connection concerns, and its meaning for each.
 
 use crate::model::device_id::DeviceId;
-use crate::model::message::Message;
+use crate::model::message::{Connection, Message};
 use crate::monitor::availability::is_shared;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Target};
@@ -31,7 +31,9 @@ impl Monitor {
         self.index.for_each_match(&message.topic, |target| found.push(target));
         if !is_replay {
             self.covering.came();
-            if found.is_empty() {
+            let is_fleets = !self.fleets.is_empty()
+                && self.meet(turn, (Connection::Watch, message), &mut found);
+            if found.is_empty() && !is_fleets {
                 self.came_in_vain(turn);
             }
         }
@@ -50,7 +52,7 @@ impl Monitor {
                     self.contact(turn, id);
                     self.hello(turn, id);
                 }
-                Target::State(_) => {}
+                Target::State(_) | Target::Nobody => {}
             }
         }
         self.found = found;

@@ -4,12 +4,11 @@ use super::agent::agent_left;
 use super::device::Device;
 use super::devices::Devices;
 use crate::machines::agent::Agent;
-use crate::machines::availability::sparkplug::topics_beside;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::spec::{DeviceSpec, MonitorSpec};
+use crate::monitor::Monitor;
 use crate::monitor::turn::Turn;
-use crate::monitor::{Monitor, Target};
 use crate::topic::TopicName;
 use crate::topic::index::TopicIndex;
 use std::collections::BTreeMap;
@@ -26,6 +25,7 @@ impl Monitor {
             .map(|id| self.devices[id].spec.name.clone())
             .collect();
         let plans_before = self.plans();
+        let members = self.members();
         self.max_subscriptions = spec.max_subscriptions;
         self.covering.reloaded();
         self.identity_reconfigured(turn, &spec);
@@ -37,6 +37,7 @@ impl Monitor {
         let mut old: BTreeMap<DeviceName, Device> =
             old.into_devices().map(|device| (device.spec.name.clone(), device)).collect();
         self.take_in_devices(turn.watched, turn.now.wall, spec.devices);
+        self.replace_fleets(turn, spec.fleets, members);
         let mut before_agents: Vec<Option<Box<Agent>>> = Vec::with_capacity(self.devices.len());
         for device in self.devices.iter_mut() {
             let before = old.remove(&device.spec.name);
@@ -84,6 +85,7 @@ impl Monitor {
                 self.request_restore(turn, id);
             }
         }
+        self.report_room(turn);
         self.settle_notifications(turn);
         self.note_all_standings(turn.now.wall);
         self.flush_saves(turn);
@@ -116,25 +118,7 @@ impl Monitor {
             if !spec.depends_on.is_empty() {
                 dependences.push((id, std::mem::take(&mut spec.depends_on)));
             }
-            let first = self.index.len();
-            for filter in &spec.watch {
-                self.index.insert(filter, Target::Contact(id));
-            }
-            if let Some(filter) = &spec.hello {
-                self.index.insert(filter, Target::Hello(id));
-            }
-            for filter in &spec.state {
-                self.index.insert(filter, Target::State(id));
-            }
-            // A configuration with more topics than there are numbers has been refused.
-            for (source, topic) in (0..u8::MAX).zip(&spec.availability) {
-                // A topic name without wildcards is a filter that matches itself.
-                let filters = topics_beside(topic);
-                for filter in filters.iter().filter_map(TopicName::as_filter) {
-                    self.index.insert(&filter, Target::Availability(id, source));
-                }
-            }
-            let filters = first..self.index.len();
+            let filters = self.file_filters(id, &spec);
             devices.push(Device::new(spec, filters, watched, wall));
         }
         self.index.shrink_to_fit();

@@ -44,6 +44,12 @@ impl Monitor {
         self.start_restores(turn);
     }
 
+    /// A device was taken out; another restore may begin in place of its own.
+    pub(super) fn drop_restore(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.restores.drop_device(id);
+        self.start_restores(turn);
+    }
+
     fn start_restores(&mut self, turn: &mut Turn<'_>) {
         while self.session.is_taken_in()
             && !self.takedown.holds_restores()

@@ -52,9 +52,12 @@ impl Monitor {
         let record_of = |&id: &DeviceId| {
             let record = self.devices[id].record(announced);
             let pause = self.pauses.record(&record.name, turn.now.boot);
-            DeviceRecord { pause, unheard: self.unheard_of(&record.name), ..record }
+            let fleet = self.fleet_of(&self.devices[id]).cloned();
+            DeviceRecord { pause, unheard: self.unheard_of(&record.name), fleet, ..record }
         };
-        let changed = batch.changed.iter().map(record_of).collect();
+        let forgotten =
+            batch.forgotten.iter().filter_map(|name| self.fleets.forgotten().record(name));
+        let changed = batch.changed.iter().map(record_of).chain(forgotten).collect();
         let alerts = self.alerts_record(turn);
         let heartbeat = Heartbeat { watched: turn.watched, alerts };
         turn.out.push(Action::SaveDevices { heartbeat, changed, gone: batch.gone });

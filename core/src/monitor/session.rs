@@ -205,7 +205,7 @@ impl Monitor {
             self.echo_arrived(turn, &message);
             return StateChange::Nothing;
         }
-        if !self.is_recorded(&message.topic) {
+        if !self.is_states_topic(turn, &message, is_replay) {
             return StateChange::Nothing;
         }
         let forget = shows_retain && message.retain && message.payload.is_empty();

@@ -30,10 +30,14 @@ impl Monitor {
             device.carry_over(earlier);
         }
         self.meet_identity(turn, snapshot.identity, &snapshot.devices);
+        self.readmit_members(turn, &snapshot.devices);
         if !self.takedown.is_copied() {
             self.resume_alerts(turn, snapshot.heartbeat.alerts);
         }
         for record in snapshot.devices {
+            if record.forgotten {
+                continue;
+            }
             if !self.takedown.is_copied() {
                 self.settle_announcement(turn, &record);
             }
@@ -71,6 +75,8 @@ impl Monitor {
         }
         self.settle_agents(turn);
         self.recall_availabilities(turn);
+        self.hear_early(turn);
+        self.report_room(turn);
         self.start_notifications(turn);
         self.flush_saves(turn);
     }
@@ -83,6 +89,9 @@ impl Monitor {
         earlier: Duration,
     ) {
         self.resume_pause(turn.now, record);
+        if self.fleet_of(&self.devices[id]) != record.fleet.as_ref() {
+            self.save_soon(id);
+        }
         let device = &mut self.devices[id];
         device.recorded = true;
         device.restore_choices(record);
@@ -127,6 +136,14 @@ impl Monitor {
         turn.raise(AlertKind::StoreFailed, error);
         self.settle_agents(turn);
         self.recall_availabilities(turn);
+        self.hear_early(turn);
+    }
+
+    /// Hears what came before it was known whose devices are known.
+    fn hear_early(&mut self, turn: &mut Turn<'_>) {
+        for message in self.fleets.early_mut().take() {
+            self.watch_message(turn, &message);
+        }
     }
 
     /// A new store has replaced a damaged one. The monitor's own knowledge is not lost with it.
@@ -157,6 +174,7 @@ impl Monitor {
             for id in self.devices.ids() {
                 self.save_soon(id);
             }
+            self.save_forgotten_again();
             turn.out.push(self.session_filters_again());
             let orders = self.takedown.save_again();
             self.take_down(turn, orders);

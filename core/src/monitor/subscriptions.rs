@@ -3,12 +3,16 @@
 //! A plan follows from the configuration alone, so it is computed when needed rather than kept: for
 //! a fleet it is large.
 
+use crate::machines::availability::sparkplug::topics_beside;
 use crate::machines::covering::cover;
 use crate::model::device_id::DeviceId;
+use crate::model::fleet::PLACEHOLDER;
 use crate::model::message::{QoS, Subscription};
 use crate::model::plan::{Plan, plan, wanted};
+use crate::model::spec::{DeviceSpec, FleetSpec};
 use crate::monitor::{Monitor, Target};
 use crate::topic::{TopicFilter, TopicName};
+use std::ops::Range;
 
 /// The plans of both connections.
 pub struct Plans {
@@ -34,11 +38,12 @@ impl Monitor {
             Target::Availability(..) => {
                 Some(Subscription { replay: true, ..wanted(filter, QoS::AtLeastOnce) })
             }
-            Target::State(_) => None,
+            Target::State(_) | Target::Nobody => None,
         });
+        let fleets = self.fleets.specs().flat_map(watch_subscriptions);
         let own = self.own_word_filters().into_iter();
         let own = own.map(|filter| wanted(filter, QoS::AtMostOnce));
-        plan(devices.chain(command).chain(own))
+        plan(devices.chain(fleets).chain(command).chain(own))
     }
 
     /// The filters of stateTopics, and that of the markers.
@@ -47,17 +52,57 @@ impl Monitor {
         let markers = TopicFilter::new(markers).ok().map(|filter| wanted(filter, QoS::AtLeastOnce));
         let devices = self.filters(|filter, target| match target {
             Target::State(_) => Some(wanted(filter, QoS::AtLeastOnce)),
-            Target::Contact(_) | Target::Hello(_) | Target::Availability(..) => None,
+            Target::Contact(_) | Target::Hello(_) | Target::Availability(..) | Target::Nobody => {
+                None
+            }
         });
-        plan(devices.chain(markers))
+        let fleets = self.fleets.specs().flat_map(|spec| spec.template.state.iter().map(of_any));
+        let fleets = fleets.map(|filter| wanted(filter, QoS::AtLeastOnce));
+        plan(devices.chain(fleets).chain(markers))
     }
 
+    /// The filters of the configuration's devices; those of learned ones are subscribed to with their
+    /// fleet, unless a section of their own may contain others.
     fn filters(
         &self,
         subscription: impl Fn(TopicFilter, Target) -> Option<Subscription>,
     ) -> impl Iterator<Item = Subscription> {
         let all = self.index.values(0..self.index.len());
-        all.filter_map(move |(number, target)| subscription(self.index.filter(number)?, target))
+        all.filter(|(_, target)| !self.is_covered_by_fleet(*target))
+            .filter_map(move |(number, target)| subscription(self.index.filter(number)?, target))
+    }
+
+    /// Whether a message is for a learned device.
+    pub(super) fn is_of_member(&self, target: Target) -> bool {
+        target.device().is_some_and(|id| self.devices[id].spec.fleet.is_some())
+    }
+
+    fn is_covered_by_fleet(&self, target: Target) -> bool {
+        target.device().is_some_and(|id| {
+            let spec = &self.devices[id].spec;
+            spec.fleet.is_some() && !self.fleets.has_section(&spec.name)
+        })
+    }
+
+    /// Files the filters of a device in the index; returns their numbers.
+    pub(super) fn file_filters(&mut self, id: DeviceId, spec: &DeviceSpec) -> Range<u32> {
+        let first = self.index.len();
+        for filter in &spec.watch {
+            self.index.insert(filter, Target::Contact(id));
+        }
+        if let Some(filter) = &spec.hello {
+            self.index.insert(filter, Target::Hello(id));
+        }
+        for filter in &spec.state {
+            self.index.insert(filter, Target::State(id));
+        }
+        // A configuration with more topics than there are numbers has been refused.
+        for (source, topic) in (0..u8::MAX).zip(&spec.availability) {
+            for filter in availability_filters(topic) {
+                self.index.insert(&filter, Target::Availability(id, source));
+            }
+        }
+        first..self.index.len()
     }
 
     /// A device's stateTopics.
@@ -80,7 +125,9 @@ impl Monitor {
     /// Whether the watch connection brings messages on this topic.
     pub(super) fn is_heard(&self, topic: &TopicName) -> bool {
         let mut heard = false;
-        self.index.for_each_match(topic, |target| heard |= !matches!(target, Target::State(_)));
+        self.index.for_each_match(topic, |target| {
+            heard |= !matches!(target, Target::State(_) | Target::Nobody);
+        });
         heard
     }
 
@@ -134,4 +181,35 @@ impl Monitor {
         let has_wildcards = covered.len() < count;
         (covered, has_wildcards)
     }
+}
+
+/// The filters for one availability topic. A topic name without wildcards is a filter that matches
+/// itself.
+fn availability_filters(topic: &TopicName) -> impl Iterator<Item = TopicFilter> {
+    topics_beside(topic).into_iter().filter_map(|topic| topic.as_filter())
+}
+
+/// The subscriptions that bring the messages of all members, present and future.
+fn watch_subscriptions(fleet: &FleetSpec) -> Vec<Subscription> {
+    let template = &fleet.template;
+    let watch = template.watch.iter().map(|filter| wanted(of_any(filter), QoS::AtMostOnce));
+    let hello = template.hello.iter().map(|filter| wanted(of_any(filter), QoS::AtLeastOnce));
+    watch.chain(hello).chain(availability_subscriptions(template)).collect()
+}
+
+/// Those that bring their reports about themselves, together with what the broker retains of them.
+pub(super) fn availability_subscriptions(
+    member: &DeviceSpec,
+) -> impl Iterator<Item = Subscription> {
+    let filters = member.availability.iter().flat_map(availability_filters);
+    filters.map(|filter| Subscription { replay: true, ..wanted(of_any(&filter), QoS::AtLeastOnce) })
+}
+
+/// A filter of a template, with `+` in place of the name.
+fn of_any(filter: &TopicFilter) -> TopicFilter {
+    let levels = filter.as_str().split('/');
+    let levels: Vec<_> =
+        levels.map(|level| if level == PLACEHOLDER { "+" } else { level }).collect();
+    // A level more or less does not change whether it is a filter, and a shorter one cannot fail.
+    TopicFilter::new(levels.join("/")).unwrap_or_else(|_| filter.clone())
 }

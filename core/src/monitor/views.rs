@@ -1,6 +1,7 @@
 //! Answers queries of people and programs: copies that are made for each request.
 
 use super::Monitor;
+use super::device::Device;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::view::{AgentView, DeviceView, NotificationsSummary, Summary};
@@ -16,6 +17,7 @@ impl Monitor {
             agents: self.manager.agents,
             agents_running: self.manager.running,
             store_fails: self.store_fails,
+            names_refused: self.fleets.refused(),
             notifications: NotificationsSummary {
                 pending: self.notifications.pending(),
                 last_delivered: self.notifications.last_delivered(),
@@ -52,6 +54,11 @@ impl Monitor {
         self.devices.named_after(after).take(limit).map(|id| self.view_of(id)).collect()
     }
 
+    /// The name of the fleet that learned a device.
+    pub(super) fn fleet_of(&self, device: &Device) -> Option<&DeviceName> {
+        device.spec.fleet.map(|fleet| &self.fleets.spec(fleet).name)
+    }
+
     pub(super) fn view_of(&self, id: DeviceId) -> DeviceView {
         let device = &self.devices[id];
         DeviceView {
@@ -59,6 +66,7 @@ impl Monitor {
             state: device.liveness(),
             reason: device.reason().map(|reason| reason.as_str().to_owned()),
             since: device.since,
+            fleet: self.fleet_of(device).map(ToString::to_string),
             last_contact: device.silence.last_contact(),
             watch_timeout: device.silence.timeout(),
             auto_timeout: device.silence.is_auto(),

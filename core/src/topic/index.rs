@@ -1,7 +1,6 @@
 //! Matches many topic filters against one topic name, in a trie whose cost is the topic's depth.
 //!
-//! An index is built once for a configuration and then only read, and filters are never removed. A
-//! lookup allocates nothing. Filters are stored only in the trie, because a fleet has hundreds of
+//! An index is built for a configuration. Filters may be added later, and are never removed. A lookup allocates nothing. Filters are stored only in the trie, because a fleet has hundreds of
 //! thousands of them, whose levels are mostly alike. [`TopicIndex::filter`] reassembles one on
 //! request. The index knows nothing about devices: the caller decides what a value means.
 
@@ -95,6 +94,13 @@ impl<V: Copy> TopicIndex<V> {
         }
         let next = self.nodes[node as usize].exact;
         self.nodes[node as usize].exact = self.push_entry(Entry { value, next, end: node });
+    }
+
+    /// Replaces the value with this number, if there is one. The filter remains.
+    pub fn replace(&mut self, number: u32, value: V) {
+        if let Some(entry) = self.entries.get_mut(number as usize) {
+            entry.value = value;
+        }
     }
 
     /// Frees the memory that is reserved for further filters.

@@ -234,7 +234,7 @@ fn a_state_that_was_given_while_the_broker_was_away_outlives_the_replay() {
         house.lose_state();
         let state = StateRecord { payload: "off".into(), ..house.store.states[&topic(A)].clone() };
         let order = StateOrder::Set(StateRecord { retain: true, ..state });
-        house.happen(Event::StatesOrdered { write: WriteId(1), order });
+        house.happen(Event::StatesOrdered { write: WriteId::Order(1), order });
         house.connect_state();
         house.advance(secs(2));
         assert_eq!(recorded(&house), "off", "{protocol:?}");

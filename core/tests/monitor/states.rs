@@ -38,7 +38,7 @@ fn state(payload: &str, time: u64) -> StateRecord {
 }
 
 fn order(house: &mut House, order: StateOrder) {
-    house.happen(Event::StatesOrdered { write: WriteId(1), order });
+    house.happen(Event::StatesOrdered { write: WriteId::Order(1), order });
 }
 
 fn set(house: &mut House, payload: &str) {

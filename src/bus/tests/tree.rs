@@ -23,6 +23,7 @@ const SUMMARY: Summary = Summary {
     expired: 1,
     agents: 1,
     agents_running: 1,
+    names_refused: 5,
     store_fails: false,
     notifications: NotificationsSummary {
         pending: 2,
@@ -45,6 +46,7 @@ fn view(name: &str) -> DeviceView {
         reason: None,
         since: Duration::from_secs(5),
         last_contact: None,
+        fleet: None,
         watch_timeout: Some(Duration::from_secs(30)),
         auto_timeout: false,
         learned: None,

@@ -131,6 +131,7 @@ class Table {
     const state = row.children[1].firstChild;
     setText(state, text);
     state.className = `state ${className}`;
+    row.children[0].title = device.fleet ? `of fleet ${device.fleet}` : "";
     state.title = `since ${clockTime(device.since)}`;
     this.columns.forEach(([, value], index) => setText(row.children[index + 2], value(device)));
   }

@@ -146,6 +146,8 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         offline: false,
         availability: Vec::new(),
         rhythm: RhythmRecord::default(),
+        fleet: None,
+        forgotten: false,
     };
     let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();
     let gone = (0..dice.below(2)).map(|_| name(12 + dice.below(3))).collect();
