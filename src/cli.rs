@@ -186,6 +186,17 @@ enum CliCommand {
         #[command(flatten)]
         target: DeviceArg,
     },
+    /// Take a device that a fleet has learned out of it for good, with its recorded states.
+    ///
+    /// It does not come back when it is heard again, but when the configuration names it. A device
+    /// that the configuration names cannot be forgotten.
+    Forget(LearnedArg),
+}
+
+#[derive(Debug, clap::Args)]
+struct LearnedArg {
+    /// Name of the device: the level `{name}` of its topics.
+    name: String,
 }
 
 /// Whether to wait for the outcome.
@@ -295,6 +306,7 @@ pub fn main() -> ExitCode {
         CliCommand::Unsilence(scope) => command::unsilence(bus, addressee, scope.name),
         CliCommand::Notify { test: _, name } => command::test_alert(bus, addressee, name),
         CliCommand::Restore(target) => command::restore(bus, addressee, target.name),
+        CliCommand::Forget(target) => command::forget(bus, addressee, target.name),
         CliCommand::Restart { patience, target: DeviceArg { name } } => {
             command::restart(bus, addressee, name, !patience.no_block)
         }

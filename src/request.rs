@@ -25,6 +25,8 @@ pub enum Command {
     Restore(DeviceName),
     /// Stop an agent and start it again.
     RestartAgent(DeviceName),
+    /// Take a learned device out of its fleet for good.
+    Forget(DeviceName),
     /// Suppress notifications about a device, or about everything, for this long.
     Silence(Option<DeviceName>, Duration),
     /// Send notifications about it again.
@@ -43,7 +45,8 @@ impl Command {
             | Self::Disable(device)
             | Self::Pause(device, _)
             | Self::Restore(device)
-            | Self::RestartAgent(device) => Some(device),
+            | Self::RestartAgent(device)
+            | Self::Forget(device) => Some(device),
             Self::Silence(device, _) | Self::Unsilence(device) | Self::TestAlert(device) => {
                 device.as_ref()
             }

@@ -158,6 +158,7 @@ impl Calls {
             "Disable" => self.command(call, || Ok(Command::Disable(name()?))).await,
             "Restore" => self.command(call, || Ok(Command::Restore(name()?))).await,
             "RestartAgent" => self.command(call, || Ok(Command::RestartAgent(name()?))).await,
+            "Forget" => self.command(call, || Ok(Command::Forget(name()?))).await,
             "GetDevice" => call.reply(&to_dictionary(&self.view(name()?).await?)),
             "ListDevices" => {
                 let after: String = call.arguments()?;

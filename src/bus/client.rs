@@ -151,6 +151,7 @@ impl Caller {
             }
             other @ (Command::Reload
             | Command::Restore(_)
+            | Command::Forget(_)
             | Command::Silence(..)
             | Command::Unsilence(_)) => return self.send(other).await,
         };
@@ -189,6 +190,7 @@ impl Caller {
             }
             Command::Restore(device) => ("Restore", Some(device)),
             Command::RestartAgent(device) => ("RestartAgent", Some(device)),
+            Command::Forget(device) => ("Forget", Some(device)),
         };
         match device {
             Some(device) => self.ask(method, &device.as_str()).await,

@@ -1,4 +1,4 @@
-//! `reload`, `enable`, `disable`, `restore` and `restart`: one call to the running monitor each.
+//! `reload`, `enable`, `disable`, `restore`, `restart`, `forget` and others: one call to the running monitor each.
 
 use super::EXIT_FAILURE;
 use super::output::{OutputError, print, say};
@@ -40,6 +40,11 @@ pub fn restore(bus: Bus, addressee: Addressee, name: String) -> u8 {
 
 pub fn restart(bus: Bus, addressee: Addressee, name: String, wait: bool) -> u8 {
     order(bus, addressee, name, wait, Command::RestartAgent)
+}
+
+/// Takes a learned device out of its fleet for good.
+pub fn forget(bus: Bus, addressee: Addressee, name: String) -> u8 {
+    send_about(bus, addressee, name, Command::Forget)
 }
 
 /// Suppresses notifications about a device, or about everything, for a time.

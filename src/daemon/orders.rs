@@ -36,6 +36,7 @@ impl Orders {
         let goal = match command {
             Command::Reload
             | Command::Restore(_)
+            | Command::Forget(_)
             | Command::Silence(..)
             | Command::Unsilence(_)
             | Command::TestAlert(_) => return None,
@@ -141,6 +142,7 @@ impl Daemon<'_> {
                 }
                 Event::RestartRequested { device }
             }
+            Command::Forget(device) => Event::Forgotten { device: self.forgettable(device)? },
             Command::Silence(device, span) => {
                 Event::Silenced { device: self.known_or_all(device)?, span }
             }
@@ -184,6 +186,18 @@ impl Daemon<'_> {
 
     fn known(&self, name: DeviceName) -> Result<DeviceName, Rejection> {
         if self.monitor.knows(&name) { Ok(name) } else { Err(Rejection::UnknownDevice(name)) }
+    }
+
+    fn forgettable(&self, name: DeviceName) -> Result<DeviceName, Rejection> {
+        let name = self.known(name)?;
+        if self.monitor.is_forgettable(&name) {
+            return Ok(name);
+        }
+        let kind = if self.monitor.knows_agent(&name) { "agent" } else { "device" };
+        Err(Rejection::Failed(format!(
+            "the configuration names `{name}`: remove its section [{kind}_{name}], or its name \
+             from the `names` of a fleet, and reload the configuration"
+        )))
     }
 
     fn known_agent(&self, name: DeviceName) -> Result<DeviceName, Rejection> {
