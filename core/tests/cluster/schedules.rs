@@ -20,7 +20,7 @@ const SCHEDULES: u64 = 2_000;
 const THREADS: usize = 2;
 
 /// Within so many schedules each broken rule is to be noticed.
-const ENOUGH: u64 = 300;
+const ENOUGH: u64 = 1_500;
 
 /// Within this time after the last of several faults each item is owned: nodes that have just come wait
 /// 8 s, and may have been chosen in place of one that has failed. `timetable` has the time after one
@@ -48,6 +48,8 @@ pub struct Schedule {
     network: [Network; NODES],
     /// The store loses writes right after the next change of the plan.
     is_armed: bool,
+    /// No more faults happen.
+    is_over: bool,
     /// A node pauses for this time while it renews, and is cut off then.
     pauses: Option<(usize, Duration)>,
     plan: Option<Revision>,
@@ -68,6 +70,7 @@ impl Schedule {
             world,
             network: Default::default(),
             is_armed: false,
+            is_over: false,
             pauses: None,
             plan: None,
             healed,
@@ -90,8 +93,7 @@ impl Schedule {
         if let Some(double) = &self.world.double {
             return Err(told(double));
         }
-        self.is_armed = false;
-        self.pauses = None;
+        (self.is_over, self.is_armed, self.pauses) = (true, false, None);
         let healed = self.healed.max(self.world.now) + seconds(0.1);
         self.run_until(healed);
         for node in 0..NODES {
@@ -119,9 +121,10 @@ impl Schedule {
             let fate = self.fate();
             self.world.step(fate);
             if let Some(evictor) = self.world.evictor.take()
-                && self.rng.u32(..4) == 0
+                && !self.is_over
+                && self.rng.bool()
             {
-                let time = self.millis(1, 5_000);
+                let time = self.millis(500, 4_500);
                 self.world.pause(evictor, time, false);
                 self.heals(time);
             }
