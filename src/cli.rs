@@ -3,6 +3,7 @@
 pub mod check;
 mod command;
 mod discover;
+mod history;
 mod logs;
 mod migrate;
 mod output;
@@ -108,6 +109,23 @@ enum CliCommand {
         /// Repeat the output every second until interrupted.
         #[arg(long, conflicts_with = "json")]
         watch: bool,
+    },
+    /// Show uptime, incidents and restarts. Days and times are those of UTC.
+    History {
+        /// Show only this device or agent, in more detail.
+        name: Option<String>,
+        /// Show incidents, restarts and days of this last stretch, such as 30d or 12h.
+        #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = history::since)]
+        since: Duration,
+        /// Print JSON for programs, with times in Unix seconds.
+        #[arg(long)]
+        json: bool,
+        /// Print incidents as comma-separated values, with times in Unix seconds.
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+        /// Show when the monitor itself could not hear any device.
+        #[arg(long, conflicts_with_all = ["name", "json"])]
+        unwatched: bool,
     },
     /// Compare each watchTimeOut with how long the device is usually silent, and propose better ones.
     Suggest {
@@ -285,6 +303,15 @@ pub fn main() -> ExitCode {
         }
         CliCommand::Status { name, json, watch } => {
             status::status(bus, addressee, &status::StatusQuery { name, json, watch })
+        }
+        CliCommand::History { name, since, json, csv, unwatched } => {
+            let format = match (json, csv) {
+                (true, _) => history::HistoryFormat::Json,
+                (_, true) => history::HistoryFormat::Csv,
+                _ => history::HistoryFormat::Words,
+            };
+            let query = history::HistoryQuery { name, since, format, unwatched };
+            history::history(bus, addressee, &query)
         }
         CliCommand::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
         CliCommand::Logs { name, follow, lines, rest } => {

@@ -11,6 +11,7 @@ mod alerts;
 mod answers;
 mod credentials;
 mod former;
+mod history;
 mod memory;
 mod orders;
 mod reload;
@@ -445,6 +446,7 @@ impl<'a> Daemon<'a> {
             Request::Summary { reply } => {
                 let _ = reply.send(Ok(self.monitor.summary()));
             }
+            Request::History { device, length, reply } => self.read_history(device, length, reply),
             Request::States { of, after, reply } => self.read_states(of, after, reply),
             Request::SetState { state, reply } => self.set_state(state, reply),
             Request::ForgetState { topic, clear, reply } => self.forget_state(topic, clear, reply),

@@ -4,6 +4,7 @@
 //! authorized it.
 
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::history::report::DeviceReport;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::model::view::{DeviceView, Summary};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -81,6 +82,13 @@ pub enum Request {
     /// The figures of the whole monitoring.
     Summary {
         reply: oneshot::Sender<Result<Summary, Rejection>>,
+    },
+    /// The past of one device, of which incidents, restarts and days of the last stretch of this
+    /// length.
+    History {
+        device: DeviceName,
+        length: Duration,
+        reply: oneshot::Sender<Result<DeviceReport, Rejection>>,
     },
     /// Recorded states in topic order, a page of them, after the topic given.
     States {

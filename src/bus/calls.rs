@@ -47,7 +47,7 @@ pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
     let member = header.member().map_or("", |member| member.as_str());
     match (header.interface().map_or("", |interface| interface.as_str()), member) {
         (PEER | INTROSPECTABLE | PROPERTIES, _) => (Purpose::Look, SHORT),
-        (MONITOR, "GetDevice" | "ListDevices") => (Purpose::Look, SHORT),
+        (MONITOR, "GetDevice" | "ListDevices" | "GetHistory") => (Purpose::Look, SHORT),
         // The bus has a limit of its own.
         (MONITOR, "SetState" | "ImportStates") => (Purpose::Command, usize::MAX),
         // A filter may be as long as MQTT allows.
@@ -165,6 +165,12 @@ impl Calls {
                 let after = if after.is_empty() { None } else { Some(device_name(after)?) };
                 let views = self.ask(|reply| Request::Views { after, limit: PAGE, reply }).await?;
                 call.reply(&views.iter().map(to_dictionary).collect::<Vec<Dictionary>>())
+            }
+            "GetHistory" => {
+                let (name, seconds): (String, u64) = call.arguments()?;
+                let (device, length) = (device_name(name)?, Duration::from_secs(seconds));
+                let asked = self.ask(|reply| Request::History { device, length, reply }).await?;
+                call.reply(&asked.to_json())
             }
             "ListStates" => self.list_states(call).await,
             "SetState" => self.set_state(call).await,

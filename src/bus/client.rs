@@ -5,6 +5,7 @@ use super::{NAME, PAGE, PATH, client_id_of, well_known_name};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::request::Command;
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::history::report::DeviceReport;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use iotmonitor_core::model::view::{DeviceView, NotificationsSummary};
 use std::collections::HashMap;
@@ -219,6 +220,16 @@ impl Caller {
         let body = reply.body();
         let dictionary = body.deserialize().map_err(|error| self.explain(error))?;
         from_dictionary(&dictionary).ok_or_else(|| self.no_answer())
+    }
+
+    /// The past of one device.
+    ///
+    /// # Errors
+    /// Returns the errors of [`call`].
+    pub async fn history(&self, name: &str, since: Duration) -> Result<DeviceReport, CallError> {
+        let reply = self.method("GetHistory", &(name, since.as_secs())).await?;
+        let text: String = reply.body().deserialize().map_err(|error| self.explain(error))?;
+        DeviceReport::from_json(&text).ok_or_else(|| self.no_answer())
     }
 
     /// Whether the daemon is connected to the broker and hears the devices, and how its alerts are

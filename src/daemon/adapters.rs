@@ -6,7 +6,7 @@ use super::unrecorded::Unrecorded;
 use crate::bus::{self, BusHandle, BusSettings, OwnedName};
 use crate::config::Config;
 use crate::dbus::Bus;
-use crate::history::{self, HistoryCommand, HistoryHandle, HistorySettings};
+use crate::history::{self, HistoryAnswer, HistoryCommand, HistoryHandle, HistorySettings};
 use crate::http::settings::HttpSettings;
 use crate::http::{self, HttpHandle, Surroundings};
 use crate::mqtt::settings::MqttSettings;
@@ -19,6 +19,7 @@ use crate::systemd::manager::{self, ManagerHandle, ManagerSettings};
 use bytes::Bytes;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::Alert;
+use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, QoS, Redelivery};
 use iotmonitor_core::model::notice::Notice;
@@ -26,7 +27,7 @@ use iotmonitor_core::topic::TopicName;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 /// A disk that does not answer for this long is worth an alert. A slow one takes a second or two
@@ -260,6 +261,22 @@ impl Adapters {
                 let _ = self.events.try_send(Event::HistoryFailed { error });
             }
         }
+    }
+
+    /// Asks for the records of a device from the first time up to the second. Where there are none,
+    /// or too many questions wait, the answer is dropped.
+    pub fn read_history(
+        &self,
+        device: &DeviceName,
+        (since, now): (Duration, Duration),
+    ) -> oneshot::Receiver<HistoryAnswer> {
+        let (reply, answer) = oneshot::channel();
+        let devices = vec![device.clone()];
+        if let Some(history) = &self.history {
+            // A refused question is dropped, which the receiver notices.
+            let _ = history.send(HistoryCommand::Read { devices, since, now, reply });
+        }
+        answer
     }
 
     fn give_to_history(&mut self, command: HistoryCommand) {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::report::DeviceReport;
 use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -265,6 +266,32 @@ fn record(topic: &str, payload: impl Into<Bytes>) -> StateRecord {
         retain: true,
         time: Duration::from_micros(1_700_000_000_123_456),
     }
+}
+
+#[tokio::test]
+async fn the_past_of_a_device_arrives_as_it_was_reported() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let report =
+        DeviceReport { name: "lamp".to_owned(), since: Some(7), ..DeviceReport::default() };
+    let daemon = async {
+        let Some(Request::History { device, length, reply }) = requests.recv().await else {
+            panic!()
+        };
+        assert_eq!((device, length), (lamp(), Duration::from_secs(3_600)));
+        reply.send(Ok(report.clone())).unwrap();
+        let Some(Request::History { reply, .. }) = requests.recv().await else { panic!() };
+        reply.send(Err(Rejection::Failed("not now".to_owned()))).unwrap();
+    };
+    let asked = async {
+        let hour = Duration::from_secs(3_600);
+        (caller.history("lamp", hour).await, caller.history("lamp", hour).await)
+    };
+    let ((), (answer, failure)) = tokio::join!(daemon, asked);
+    assert_eq!(answer, Ok(report.clone()));
+    assert_eq!(failure, Err(CallError::Rejected("not now".to_owned())));
 }
 
 #[tokio::test]

@@ -77,7 +77,8 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
                 let _ = reply.send(Ok(behind.take(limit).cloned().collect()));
             }
             Request::Summary { reply } => drop(reply.send(Ok(SUMMARY))),
-            Request::States { .. }
+            Request::History { .. }
+            | Request::States { .. }
             | Request::SetState { .. }
             | Request::ForgetState { .. }
             | Request::ImportStates { .. } => panic!("{request:?}"),
