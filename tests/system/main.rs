@@ -23,6 +23,7 @@ mod harness;
 mod home_assistant;
 mod identity;
 mod instances;
+mod learning;
 mod liveness;
 mod notify;
 mod package;
