@@ -12,7 +12,7 @@ use crate::model::device_name::DeviceName;
 use crate::model::fleet::LONGEST_LEARNED_NAME;
 use crate::model::spec::{DeviceSpec, FleetSpec};
 use crate::topic::TopicName;
-pub use early::Early;
+pub use early::EarlyMessages;
 use finds::Finds;
 pub use finds::{FindReport, FindSummary};
 pub use forgotten::ForgottenNames;
@@ -27,7 +27,7 @@ pub struct FleetId(u16);
 pub struct Fleets {
     fleets: Vec<LearningFleet>,
     forgotten: ForgottenNames,
-    early: Early,
+    early: EarlyMessages,
     /// The number of messages whose name was not taken.
     refused: u64,
 }
@@ -137,7 +137,7 @@ impl Fleets {
     }
 
     /// Messages from before the store was read.
-    pub fn early_mut(&mut self) -> &mut Early {
+    pub fn early_mut(&mut self) -> &mut EarlyMessages {
         &mut self.early
     }
 

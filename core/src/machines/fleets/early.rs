@@ -8,11 +8,11 @@ const MOST_EARLY: usize = 1_000;
 
 /// The messages, in the order of their arrival.
 #[derive(Debug, Default)]
-pub struct Early {
+pub struct EarlyMessages {
     messages: Vec<Message>,
 }
 
-impl Early {
+impl EarlyMessages {
     /// Keeps a message without its payload: that it came is what counts.
     pub fn keep(&mut self, message: &Message) {
         let is_known = self.messages.iter().any(|known| known.topic == message.topic);

@@ -138,7 +138,7 @@ fn of_very_many_forgotten_names_the_oldest_goes() {
 
 #[test]
 fn early_messages_are_kept_once_for_each_topic_and_not_without_end() {
-    let mut early = Early::default();
+    let mut early = EarlyMessages::default();
     for number in (0..2_000).chain(0..2_000) {
         let topic = TopicName::new(format!("home/n{number}/t")).unwrap();
         early.keep(&crate::model::message::Message {
