@@ -23,7 +23,7 @@ use crate::topic::{TopicFilter, TopicName};
 use std::time::Duration;
 
 /// A learned device, by the names of its fleet and itself.
-pub(super) type Member = (DeviceName, DeviceName);
+pub(super) type LearnedDevice = (DeviceName, DeviceName);
 
 impl Monitor {
     /// A live message, for which these targets were found. If it is of no member yet, its device may
@@ -320,7 +320,7 @@ impl Monitor {
     }
 
     /// The learned devices, in the order of the list.
-    pub(super) fn members(&self) -> Vec<Member> {
+    pub(super) fn members(&self) -> Vec<LearnedDevice> {
         let member =
             |device: &Device| Some((self.fleet_of(device)?.clone(), device.spec.name.clone()));
         self.devices.iter().filter_map(member).collect()
@@ -332,7 +332,7 @@ impl Monitor {
         &mut self,
         turn: &mut Turn<'_>,
         specs: Vec<FleetSpec>,
-        members: Vec<Member>,
+        members: Vec<LearnedDevice>,
     ) {
         for fleet in self.fleets.replace(specs) {
             let message = format!("fleet `{fleet}`, which was full, is no longer configured");
