@@ -26,7 +26,7 @@ mod proposal;
 
 pub use member::Member;
 
-use crate::model::cluster::store::{Request, RequestNumber, Revision};
+use crate::model::cluster::store::{RequestNumber, Revision, StoreRequest};
 use crate::model::cluster::timing::Timing;
 use crate::model::cluster::{Item, NodeName, SessionId};
 use std::time::Duration;
@@ -42,7 +42,7 @@ const RANK_DELAY: Duration = Duration::from_millis(300);
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Settings {
+pub struct MemberSettings {
     pub name: NodeName,
     /// Identifies the machine.
     pub machine: String,
@@ -76,10 +76,10 @@ pub enum EndReason {
 
 /// What is to be done, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum MemberOutcome {
     /// Send this to the store, and report its answer to [`Member::answered`]. If none comes,
     /// nothing needs to be reported.
-    Send { number: RequestNumber, request: Request },
+    Send { number: RequestNumber, request: StoreRequest },
     /// Let the guard kill everything shared when the deadline and the time to stop have passed.
     Guard(Guarded),
     /// Start the item. Its plan's revision is larger than that of any earlier owner.

@@ -220,7 +220,7 @@ pub struct Owner {
 /// Who has what. A plan that replaces another differs from it in `by`, so that no two plans are
 /// equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Plan {
+pub struct OwnerPlan {
     pub by: Stamp,
     pub owners: BTreeMap<Item, Owner>,
 }
@@ -334,8 +334,8 @@ mod tests {
         assert_eq!(serde_json::from_str::<NodeRecord>(&json).unwrap(), record);
         let owner = Owner { node: node("pi1"), session };
         let owners = BTreeMap::from([(Item::Shard(4), owner.clone()), (agent("zigbee"), owner)]);
-        let plan = Plan { by: Stamp { session, number: 1 }, owners };
+        let plan = OwnerPlan { by: Stamp { session, number: 1 }, owners };
         let json = serde_json::to_string(&plan).unwrap();
-        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+        assert_eq!(serde_json::from_str::<OwnerPlan>(&json).unwrap(), plan);
     }
 }

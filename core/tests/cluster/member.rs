@@ -1,8 +1,11 @@
 //! One member, whose store is played by hand.
 
-use iotmonitor_core::machines::cluster::{EndReason, Guarded, Member, Outcome, Settings};
+use iotmonitor_core::machines::cluster::{
+    EndReason, Guarded, Member, MemberOutcome, MemberSettings,
+};
 use iotmonitor_core::model::cluster::store::{
-    Answer, Compare, Contents, Found, Put, Request, RequestNumber, Revision, Transaction,
+    Compare, Put, RequestNumber, Revision, StoreAnswer, StoreContents, StoreRequest, Transaction,
+    Versioned,
 };
 use iotmonitor_core::model::cluster::timing::Timing;
 use iotmonitor_core::model::cluster::{Items, NodeName, NodeRecord, SessionId};
@@ -18,8 +21,8 @@ fn name() -> NodeName {
     NodeName::new("pi1").unwrap()
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> MemberSettings {
+    MemberSettings {
         name: name(),
         machine: "own".to_owned(),
         timing: Timing::new(at(8_000), at(1_000)).unwrap(),
@@ -28,51 +31,52 @@ fn settings() -> Settings {
     }
 }
 
-fn sent(outcomes: &[Outcome]) -> Vec<(RequestNumber, Request)> {
+fn sent(outcomes: &[MemberOutcome]) -> Vec<(RequestNumber, StoreRequest)> {
     let sent = outcomes.iter().filter_map(|outcome| match outcome {
-        Outcome::Send { number, request } => Some((*number, request.clone())),
+        MemberOutcome::Send { number, request } => Some((*number, request.clone())),
         _ => None,
     });
     sent.collect()
 }
 
 /// The renewal among what is sent, with what it compares and puts.
-fn renewal(outcomes: &[Outcome]) -> (RequestNumber, Transaction, NodeRecord) {
+fn renewal(outcomes: &[MemberOutcome]) -> (RequestNumber, Transaction, NodeRecord) {
     let mut all = sent(outcomes).into_iter().filter_map(|(number, request)| match request {
-        Request::Commit(transaction) => match transaction.puts.clone().as_slice() {
+        StoreRequest::Commit(transaction) => match transaction.puts.clone().as_slice() {
             [Put::Node(_, record)] => Some((number, transaction, record.clone())),
             _ => None,
         },
-        Request::Read => None,
+        StoreRequest::Read => None,
     });
     all.next().unwrap_or_else(|| panic!("no renewal in {outcomes:?}"))
 }
 
-fn read(outcomes: &[Outcome]) -> RequestNumber {
-    let mut reads = sent(outcomes).into_iter().filter(|(_, request)| *request == Request::Read);
+fn read(outcomes: &[MemberOutcome]) -> RequestNumber {
+    let mut reads =
+        sent(outcomes).into_iter().filter(|(_, request)| *request == StoreRequest::Read);
     reads.next().unwrap_or_else(|| panic!("no read in {outcomes:?}")).0
 }
 
-fn holding(revision: u64, record: &NodeRecord) -> Answer {
-    let found = Found { revision: Revision(revision), value: record.clone() };
-    Answer::Read(Contents { nodes: [(name(), found)].into(), plan: None })
+fn holding(revision: u64, record: &NodeRecord) -> StoreAnswer {
+    let found = Versioned { revision: Revision(revision), value: record.clone() };
+    StoreAnswer::Read(StoreContents { nodes: [(name(), found)].into(), plan: None })
 }
 
-fn guarded(outcomes: &[Outcome]) -> Option<Guarded> {
+fn guarded(outcomes: &[MemberOutcome]) -> Option<Guarded> {
     outcomes.iter().find_map(|outcome| match outcome {
-        Outcome::Guard(guarded) => Some(*guarded),
+        MemberOutcome::Guard(guarded) => Some(*guarded),
         _ => None,
     })
 }
 
 /// A member that has sent its first renewal at 0.2 s, confirmed at 0.9 s.
-fn joined() -> (Member, Vec<Outcome>, NodeRecord) {
+fn joined() -> (Member, Vec<MemberOutcome>, NodeRecord) {
     let mut member = Member::new(settings(), Items::default(), SESSION);
     let first = read(&member.time_passed(at(100)));
-    let out = member.answered(at(200), first, Answer::Read(Contents::default()));
+    let out = member.answered(at(200), first, StoreAnswer::Read(StoreContents::default()));
     let (number, transaction, record) = renewal(&out);
     assert_eq!(transaction.compares, [Compare::Node(name(), None)]);
-    let out = member.answered(at(900), number, Answer::Committed(Revision(1)));
+    let out = member.answered(at(900), number, StoreAnswer::Committed(Revision(1)));
     (member, out, record)
 }
 
@@ -88,11 +92,11 @@ fn the_deadline_counts_from_the_time_before_the_renewal_was_sent() {
 fn an_answer_after_the_deadline_finds_no_session() {
     let (mut member, _, _) = joined();
     let (number, ..) = renewal(&member.time_passed(at(2_200)));
-    let out = member.answered(at(6_200), number, Answer::Committed(Revision(2)));
-    assert!(out.contains(&Outcome::Fence(EndReason::Deadline)) && guarded(&out).is_none());
+    let out = member.answered(at(6_200), number, StoreAnswer::Committed(Revision(2)));
+    assert!(out.contains(&MemberOutcome::Fence(EndReason::Deadline)) && guarded(&out).is_none());
     let pending = read(&out);
     assert!(sent(&member.fenced(at(6_500), SessionId { boot: 1, number: 8 })).is_empty());
-    let out = member.answered(at(6_600), pending, Answer::Read(Contents::default()));
+    let out = member.answered(at(6_600), pending, StoreAnswer::Read(StoreContents::default()));
     assert_eq!(renewal(&out).2.session.number, 8);
 }
 
@@ -100,7 +104,7 @@ fn an_answer_after_the_deadline_finds_no_session() {
 fn a_renewal_that_was_committed_unseen_extends_nothing_and_is_built_upon() {
     let (mut member, _, first) = joined();
     let (_, transaction, unseen) = renewal(&member.time_passed(at(2_200)));
-    let base = Found { revision: Revision(1), value: first };
+    let base = Versioned { revision: Revision(1), value: first };
     assert_eq!(transaction.compares, [Compare::Node(name(), Some(base.clone()))]);
     // No answer within a second: the next one is sent, and refused.
     let out = member.time_passed(at(3_200));
@@ -108,21 +112,21 @@ fn a_renewal_that_was_committed_unseen_extends_nothing_and_is_built_upon() {
     assert_eq!(transaction.compares, [Compare::Node(name(), Some(base))]);
     assert!(guarded(&out).is_none());
     let pending = read(&out);
-    let out = member.answered(at(3_250), pending, Answer::Read(Contents::default()));
+    let out = member.answered(at(3_250), pending, StoreAnswer::Read(StoreContents::default()));
     // What was read after the commit of the first record does not contain it.
-    assert!(out.contains(&Outcome::Fence(EndReason::StoreLostWrites)), "{out:?}");
+    assert!(out.contains(&MemberOutcome::Fence(EndReason::StoreLostWrites)), "{out:?}");
 
     let (mut member, ..) = joined();
     member.time_passed(at(2_200));
     let out = member.time_passed(at(3_200));
-    let out = [out, member.answered(at(3_210), number, Answer::Refused)].concat();
+    let out = [out, member.answered(at(3_210), number, StoreAnswer::Refused)].concat();
     let out = member.answered(at(3_250), read(&out), holding(2, &unseen));
     assert!(guarded(&out).is_none(), "{out:?}");
     let (number, transaction, next) = renewal(&out);
-    let found = Found { revision: Revision(2), value: unseen.clone() };
+    let found = Versioned { revision: Revision(2), value: unseen.clone() };
     assert_eq!(transaction.compares, [Compare::Node(name(), Some(found))]);
     assert!(next.n > unseen.n);
-    let out = member.answered(at(3_300), number, Answer::Committed(Revision(3)));
+    let out = member.answered(at(3_300), number, StoreAnswer::Committed(Revision(3)));
     assert_eq!(guarded(&out).map(|guarded| guarded.deadline), Some(at(3_250 + 6_000)));
 }
 
@@ -131,7 +135,10 @@ fn a_late_answer_to_a_renewal_that_was_given_up_extends_nothing() {
     let (mut member, ..) = joined();
     let (late, ..) = renewal(&member.time_passed(at(2_200)));
     renewal(&member.time_passed(at(3_200)));
-    assert_eq!(guarded(&member.answered(at(3_300), late, Answer::Committed(Revision(2)))), None);
+    assert_eq!(
+        guarded(&member.answered(at(3_300), late, StoreAnswer::Committed(Revision(2)))),
+        None
+    );
 }
 
 #[test]
@@ -140,10 +147,10 @@ fn a_session_that_others_have_ended_does_not_return() {
     let ended = NodeRecord { evicted: true, ..record };
     let pending = read(&member.time_passed(at(1_200)));
     let out = member.answered(at(1_300), pending, holding(2, &ended));
-    assert!(out.contains(&Outcome::Fence(EndReason::Evicted)));
+    assert!(out.contains(&MemberOutcome::Fence(EndReason::Evicted)));
     for time in 14..80 {
         let out = member.time_passed(at(100 * time));
-        assert!(sent(&out).iter().all(|(_, request)| *request == Request::Read), "{out:?}");
+        assert!(sent(&out).iter().all(|(_, request)| *request == StoreRequest::Read), "{out:?}");
     }
 }
 
@@ -156,17 +163,17 @@ fn a_monitor_that_is_back_continues_only_from_what_its_guard_has_seen() {
     let first = read(&member.time_passed(at(4_000)));
     let out = member.answered(at(4_010), first, holding(1, &record));
     let (number, ..) = renewal(&out);
-    let out = member.answered(at(4_020), number, Answer::Committed(Revision(2)));
+    let out = member.answered(at(4_020), number, StoreAnswer::Committed(Revision(2)));
     assert_eq!(guarded(&out).map(|guarded| guarded.deadline), Some(at(4_010 + 6_000)));
 
     let mut member = resume();
     let first = read(&member.time_passed(at(4_000)));
     let older = NodeRecord { n: 0, ..record };
     let out = member.answered(at(4_010), first, holding(1, &older));
-    assert!(out.contains(&Outcome::Fence(EndReason::StoreLostWrites)));
+    assert!(out.contains(&MemberOutcome::Fence(EndReason::StoreLostWrites)));
 
     let out = resume().time_passed(before.deadline);
-    assert!(out.contains(&Outcome::Fence(EndReason::Deadline)));
+    assert!(out.contains(&MemberOutcome::Fence(EndReason::Deadline)));
 }
 
 #[test]
@@ -179,7 +186,7 @@ fn the_name_of_another_machine_is_left_to_it_while_it_lives() {
         let out = member.time_passed(at(1_000 * second));
         other.n = second;
         let out = member.answered(at(1_000 * second + 1), read(&out), holding(second, &other));
-        told += out.iter().filter(|outcome| **outcome == Outcome::NameTaken).count();
+        told += out.iter().filter(|outcome| **outcome == MemberOutcome::NameTaken).count();
         assert!(sent(&out).is_empty(), "{out:?}");
     }
     assert_eq!(told, 1);

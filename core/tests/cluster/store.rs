@@ -1,7 +1,7 @@
 //! A store with transactions, which can lose its last writes.
 
 use iotmonitor_core::model::cluster::store::{
-    Answer, Compare, Contents, Found, Put, Request, Revision, Transaction,
+    Compare, Put, Revision, StoreAnswer, StoreContents, StoreRequest, Transaction, Versioned,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,38 +12,38 @@ const HISTORY: usize = 24;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Store {
     revision: u64,
-    contents: Arc<Contents>,
+    contents: Arc<StoreContents>,
     /// The contents before each of the last commits.
-    history: Vec<Arc<Contents>>,
+    history: Vec<Arc<StoreContents>>,
     /// What is written instead of the time that each node asks the others to wait.
     pub evict_after: Option<Duration>,
 }
 
 impl Store {
-    pub fn contents(&self) -> &Contents {
+    pub fn contents(&self) -> &StoreContents {
         &self.contents
     }
 
-    pub fn answer(&mut self, request: &Request) -> Answer {
+    pub fn answer(&mut self, request: &StoreRequest) -> StoreAnswer {
         match request {
-            Request::Read => Answer::Read(Contents::clone(&self.contents)),
-            Request::Commit(transaction) => self.commit(transaction),
+            StoreRequest::Read => StoreAnswer::Read(StoreContents::clone(&self.contents)),
+            StoreRequest::Commit(transaction) => self.commit(transaction),
         }
     }
 
-    fn commit(&mut self, transaction: &Transaction) -> Answer {
+    fn commit(&mut self, transaction: &Transaction) -> StoreAnswer {
         if !transaction.compares.iter().all(|compare| self.holds(compare)) {
-            return Answer::Refused;
+            return StoreAnswer::Refused;
         }
         self.revision += 1;
         let revision = Revision(self.revision);
-        let mut contents = Contents::clone(&self.contents);
+        let mut contents = StoreContents::clone(&self.contents);
         for put in &transaction.puts {
             match put.clone() {
-                Put::Plan(value) => contents.plan = Some(Found { revision, value }),
+                Put::Plan(value) => contents.plan = Some(Versioned { revision, value }),
                 Put::Node(name, mut value) => {
                     value.evict_after = self.evict_after.unwrap_or(value.evict_after);
-                    contents.nodes.insert(name, Found { revision, value });
+                    contents.nodes.insert(name, Versioned { revision, value });
                 }
             }
         }
@@ -51,7 +51,7 @@ impl Store {
             self.history.remove(0);
         }
         self.history.push(std::mem::replace(&mut self.contents, Arc::new(contents)));
-        Answer::Committed(revision)
+        StoreAnswer::Committed(revision)
     }
 
     fn holds(&self, compare: &Compare) -> bool {

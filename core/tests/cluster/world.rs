@@ -7,9 +7,9 @@
 mod faults;
 
 use crate::store::Store;
-use iotmonitor_core::machines::cluster::{Guarded, Member, Outcome, Settings};
+use iotmonitor_core::machines::cluster::{Guarded, Member, MemberOutcome, MemberSettings};
 use iotmonitor_core::model::cluster::store::{
-    Answer, Compare, Put, Request, RequestNumber, Revision, Transaction,
+    Compare, Put, RequestNumber, Revision, StoreAnswer, StoreRequest, Transaction,
 };
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET, Timing};
 use iotmonitor_core::model::cluster::{Item, Items, NodeName, SessionId};
@@ -51,20 +51,20 @@ enum Event {
         node: usize,
         process: u64,
         number: RequestNumber,
-        request: Request,
+        request: StoreRequest,
     },
     Arrived {
         node: usize,
         process: u64,
         number: RequestNumber,
-        request: Request,
+        request: StoreRequest,
         answer: Option<Duration>,
     },
     Answered {
         node: usize,
         process: u64,
         number: RequestNumber,
-        answer: Answer,
+        answer: StoreAnswer,
     },
     Stopped {
         node: usize,
@@ -200,7 +200,7 @@ impl World {
     pub fn asks(&self) -> Option<(usize, bool)> {
         match self.queue.first() {
             Some((at, Event::Sent { node, request, .. })) if *at <= self.next() => {
-                Some((*node, *request == Request::Read))
+                Some((*node, *request == StoreRequest::Read))
             }
             _ => None,
         }
@@ -292,7 +292,7 @@ impl World {
         node: usize,
         process: u64,
         number: RequestNumber,
-        request: Request,
+        request: StoreRequest,
         answer: Option<Duration>,
     ) {
         if self.now < self.store_away {
@@ -305,7 +305,7 @@ impl World {
             transaction.puts.iter().any(|put| matches!(put, Put::Node(other, _) if other != name))
         };
         let result = match &request {
-            Request::Commit(transaction) if ends_another(transaction) => {
+            StoreRequest::Commit(transaction) if ends_another(transaction) => {
                 self.tally.evictions += 1;
                 self.evictor = Some(node);
                 if self.mistake == Some(Mistake::SecondTransaction) {
@@ -337,17 +337,17 @@ impl World {
         let mut second = both;
         second.compares.clear();
         second.puts.retain(|put| matches!(put, Put::Plan(_)));
-        if self.store.answer(&Request::Commit(first)) != Answer::Refused
+        if self.store.answer(&StoreRequest::Commit(first)) != StoreAnswer::Refused
             && let Some(delay) = answer
         {
-            let request = Request::Commit(second);
+            let request = StoreRequest::Commit(second);
             self.after(delay, Event::Sent { node, process, number, request });
         }
     }
 
-    fn answered(&mut self, node: usize, number: RequestNumber, answer: Answer) {
+    fn answered(&mut self, node: usize, number: RequestNumber, answer: StoreAnswer) {
         if self.mistake == Some(Mistake::StartUnconfirmed)
-            && let Answer::Read(contents) = &answer
+            && let StoreAnswer::Read(contents) = &answer
             && let Some(Guarded { session, deadline, .. }) = self.nodes[node].guard
             && self.local(node) < deadline
             && let Some(plan) = &contents.plan
@@ -362,7 +362,11 @@ impl World {
     }
 
     /// Calls the monitor of a node, and does what it says.
-    pub fn call(&mut self, node: usize, call: impl FnOnce(&mut Member, Duration) -> Vec<Outcome>) {
+    pub fn call(
+        &mut self,
+        node: usize,
+        call: impl FnOnce(&mut Member, Duration) -> Vec<MemberOutcome>,
+    ) {
         let now = self.believed(node);
         let this = &mut self.nodes[node];
         if this.paused_until.is_some() {
@@ -376,23 +380,25 @@ impl World {
         self.nodes[node].wakes = self.wakes(node);
     }
 
-    fn carry_out(&mut self, node: usize, outcome: Outcome) {
+    fn carry_out(&mut self, node: usize, outcome: MemberOutcome) {
         let boot = self.nodes[node].boot;
         match outcome {
-            Outcome::Send { number, request } => {
+            MemberOutcome::Send { number, request } => {
                 let process = self.nodes[node].process;
                 self.at(self.now, Event::Sent { node, process, number, request });
             }
-            Outcome::Guard(mut guarded) => {
+            MemberOutcome::Guard(mut guarded) => {
                 self.nodes[node].deadline = Some(guarded.deadline);
                 if self.mistake == Some(Mistake::DeadlineFromReceipt) {
                     guarded.deadline = self.local(node) + LEASE;
                 }
                 self.nodes[node].guard = Some(guarded);
             }
-            Outcome::Start { item, epoch } => self.start(node, item, epoch),
-            Outcome::Stop(item) => self.after(self.stop_time, Event::Stopped { node, boot, item }),
-            Outcome::Fence(_) => {
+            MemberOutcome::Start { item, epoch } => self.start(node, item, epoch),
+            MemberOutcome::Stop(item) => {
+                self.after(self.stop_time, Event::Stopped { node, boot, item })
+            }
+            MemberOutcome::Fence(_) => {
                 self.tally.fences += 1;
                 self.nodes[node].is_fencing = true;
                 let running: Vec<Item> = self.nodes[node].runs.keys().cloned().collect();
@@ -401,7 +407,7 @@ impl World {
                 }
                 self.fenced(node);
             }
-            Outcome::NameTaken => {}
+            MemberOutcome::NameTaken => {}
         }
     }
 
@@ -507,9 +513,9 @@ impl World {
         SessionId { boot: u128::from(self.nodes[node].boot), number: self.sessions }
     }
 
-    fn settings(&self, node: usize) -> Settings {
+    fn settings(&self, node: usize) -> MemberSettings {
         let this = &self.nodes[node];
-        Settings {
+        MemberSettings {
             name: this.name.clone(),
             machine: format!("machine-{node}"),
             timing: Timing::new(Duration::from_secs(8), Duration::from_secs(1)).unwrap(),

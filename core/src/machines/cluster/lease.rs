@@ -1,9 +1,9 @@
 //! The session of this node: begun, renewed, and ended for ever by its deadline or by others.
 
-use super::{EndReason, Guarded, Settings, TIMEOUT};
-use crate::model::cluster::store::{Compare, Found, Put, Revision, Transaction};
+use super::{EndReason, Guarded, MemberSettings, TIMEOUT};
+use crate::model::cluster::store::{Compare, Put, Revision, Transaction, Versioned};
 use crate::model::cluster::timing::{LEASE, RENEW_EVERY};
-use crate::model::cluster::{NodeRecord, Plan, SessionId};
+use crate::model::cluster::{NodeRecord, OwnerPlan, SessionId};
 use std::time::Duration;
 
 /// Numbers that an earlier process may have sent, which are not used again.
@@ -42,7 +42,7 @@ enum Base {
     /// It has to be read.
     Unknown,
     Absent,
-    Found(Found<NodeRecord>),
+    Versioned(Versioned<NodeRecord>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,7 +63,7 @@ pub struct Renewed {
 
 /// What a read shows of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum OwnRecord {
     Fine,
     /// The name belongs to a living session of another machine.
     NameTaken,
@@ -137,27 +137,27 @@ impl Lease {
         &mut self,
         now: Duration,
         sent: Duration,
-        own: Option<&Found<NodeRecord>>,
+        own: Option<&Versioned<NodeRecord>>,
         machine: &str,
         is_overdue: bool,
-    ) -> Seen {
+    ) -> OwnRecord {
         match self.stage {
-            Stage::Ended => Seen::Fine,
+            Stage::Ended => OwnRecord::Fine,
             Stage::Begins => {
                 let is_taken = own.is_some_and(|found| {
                     found.value.machine != machine && !found.value.evicted && !is_overdue
                 });
                 if is_taken {
                     self.base = Base::Unknown;
-                    return Seen::NameTaken;
+                    return OwnRecord::NameTaken;
                 }
-                self.base = own.map_or(Base::Absent, |found| Base::Found(found.clone()));
+                self.base = own.map_or(Base::Absent, |found| Base::Versioned(found.clone()));
                 let unseen = own.filter(|found| found.value.session == self.session);
                 if unseen.is_some_and(|found| found.value.evicted) {
                     self.end();
-                    return Seen::Ended(EndReason::Evicted);
+                    return OwnRecord::Ended(EndReason::Evicted);
                 }
-                Seen::Fine
+                OwnRecord::Fine
             }
             Stage::Held { n, .. } => self.read_held(now, sent, n, own),
         }
@@ -168,15 +168,15 @@ impl Lease {
         now: Duration,
         sent: Duration,
         n: u64,
-        own: Option<&Found<NodeRecord>>,
-    ) -> Seen {
+        own: Option<&Versioned<NodeRecord>>,
+    ) -> OwnRecord {
         let own_session = own.filter(|found| found.value.session == self.session);
         let ended = match own_session {
             Some(found) if found.value.evicted => Some(EndReason::Evicted),
             Some(found) if found.value.n >= n => {
                 // Also a renewal of which no answer came: it extends nothing, and is built upon.
-                if self.base != Base::Found(found.clone()) {
-                    (self.base, self.base_at) = (Base::Found(found.clone()), now);
+                if self.base != Base::Versioned(found.clone()) {
+                    (self.base, self.base_at) = (Base::Versioned(found.clone()), now);
                     self.n = self.n.max(found.value.n);
                 }
                 None
@@ -186,9 +186,9 @@ impl Lease {
             None if own.is_some() => Some(EndReason::Evicted),
             None => Some(EndReason::StoreLostWrites),
         };
-        ended.map_or(Seen::Fine, |reason| {
+        ended.map_or(OwnRecord::Fine, |reason| {
             self.end();
-            Seen::Ended(reason)
+            OwnRecord::Ended(reason)
         })
     }
 
@@ -197,8 +197,8 @@ impl Lease {
     pub fn renew(
         &mut self,
         now: Duration,
-        settings: &Settings,
-        starts_by: Option<&Found<Plan>>,
+        settings: &MemberSettings,
+        starts_by: Option<&Versioned<OwnerPlan>>,
     ) -> Option<Transaction> {
         self.give_up(now);
         let is_due = now >= self.next || (starts_by.is_some() && self.deadline().is_some());
@@ -208,7 +208,7 @@ impl Lease {
         let found = match &self.base {
             Base::Unknown => return None,
             Base::Absent => None,
-            Base::Found(found) => Some(found.clone()),
+            Base::Versioned(found) => Some(found.clone()),
         };
         self.n += 1;
         let record = NodeRecord {
@@ -247,7 +247,7 @@ impl Lease {
             return None;
         }
         self.stage = Stage::Held { deadline, n };
-        (self.base, self.base_at) = (Base::Found(Found { revision, value: record }), now);
+        (self.base, self.base_at) = (Base::Versioned(Versioned { revision, value: record }), now);
         Some(Renewed { guarded: Guarded { session: self.session, n, deadline }, plan })
     }
 

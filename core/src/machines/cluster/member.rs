@@ -1,11 +1,13 @@
 //! The member: turns answers and the time into renewals, reads, changes of the plan, and orders to
 //! start and stop.
 
-use super::lease::{Lease, Renewed, Seen};
+use super::lease::{Lease, OwnRecord, Renewed};
 use super::peers::Peers;
-use super::proposal::{Change, Situation, Wish};
-use super::{EndReason, Guarded, Outcome, READ_EVERY, Settings, TIMEOUT};
-use crate::model::cluster::store::{Answer, Contents, Request, RequestNumber, Revision};
+use super::proposal::{Change, ItemWish, Situation};
+use super::{EndReason, Guarded, MemberOutcome, MemberSettings, READ_EVERY, TIMEOUT};
+use crate::model::cluster::store::{
+    RequestNumber, Revision, StoreAnswer, StoreContents, StoreRequest,
+};
 use crate::model::cluster::{Item, Items, NodeName, SessionId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use std::time::Duration;
 /// This node in the cluster. All times are of its own boot clock.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Member {
-    settings: Settings,
+    settings: MemberSettings,
     items: Items,
     orders: BTreeMap<Item, NodeName>,
     lease: Lease,
@@ -48,14 +50,14 @@ struct Sent<T> {
 impl Member {
     /// Joins with a new session, while nothing shared runs.
     #[must_use]
-    pub fn new(settings: Settings, items: Items, session: SessionId) -> Self {
+    pub fn new(settings: MemberSettings, items: Items, session: SessionId) -> Self {
         Self::with(settings, items, Lease::new(session))
     }
 
     /// Continues a session of an earlier process, of which the guard and these items remain.
     #[must_use]
     pub fn resumed(
-        settings: Settings,
+        settings: MemberSettings,
         items: Items,
         guarded: Guarded,
         runs: impl IntoIterator<Item = (Item, Revision)>,
@@ -64,7 +66,7 @@ impl Member {
         Self { runs: runs.collect(), ..Self::with(settings, items, Lease::resumed(guarded)) }
     }
 
-    fn with(settings: Settings, items: Items, lease: Lease) -> Self {
+    fn with(settings: MemberSettings, items: Items, lease: Lease) -> Self {
         Self {
             settings,
             items,
@@ -88,29 +90,29 @@ impl Member {
         &mut self,
         now: Duration,
         number: RequestNumber,
-        answer: Answer,
-    ) -> Vec<Outcome> {
+        answer: StoreAnswer,
+    ) -> Vec<MemberOutcome> {
         let mut out = self.expired(now);
         if self.renewing == Some(number) {
             self.renewing = None;
             match answer {
-                Answer::Committed(revision) => self.renewed(now, revision, &mut out),
-                Answer::Refused | Answer::Read(_) => {
+                StoreAnswer::Committed(revision) => self.renewed(now, revision, &mut out),
+                StoreAnswer::Refused | StoreAnswer::Read(_) => {
                     self.lease.refused(now);
                     self.next_read = now;
                 }
             }
         } else if let Some(sent) = self.reading.take_if(|sent| sent.number == number) {
-            if let Answer::Read(contents) = answer {
+            if let StoreAnswer::Read(contents) = answer {
                 self.read(now, sent.at, contents, &mut out);
             }
         } else if let Some(sent) = self.changing.take_if(|sent| sent.number == number) {
             match answer {
-                Answer::Committed(revision) => {
+                StoreAnswer::Committed(revision) => {
                     let Change { evicted, plan } = sent.what;
                     self.peers.changed(now, revision, &evicted, plan);
                 }
-                Answer::Refused | Answer::Read(_) => self.reads_before_changes(now),
+                StoreAnswer::Refused | StoreAnswer::Read(_) => self.reads_before_changes(now),
             }
         }
         self.advance(now, &mut out);
@@ -118,20 +120,20 @@ impl Member {
     }
 
     /// Does what is due.
-    pub fn time_passed(&mut self, now: Duration) -> Vec<Outcome> {
+    pub fn time_passed(&mut self, now: Duration) -> Vec<MemberOutcome> {
         let mut out = self.expired(now);
         self.advance(now, &mut out);
         out
     }
 
-    /// Notes that an item has ended, after [`Outcome::Stop`] or otherwise.
-    pub fn stopped(&mut self, now: Duration, item: &Item) -> Vec<Outcome> {
+    /// Notes that an item has ended, after [`MemberOutcome::Stop`] or otherwise.
+    pub fn stopped(&mut self, now: Duration, item: &Item) -> Vec<MemberOutcome> {
         self.runs.remove(item);
         self.time_passed(now)
     }
 
-    /// Notes that everything shared has ended after [`Outcome::Fence`]. Begins this session.
-    pub fn fenced(&mut self, now: Duration, session: SessionId) -> Vec<Outcome> {
+    /// Notes that everything shared has ended after [`MemberOutcome::Fence`]. Begins this session.
+    pub fn fenced(&mut self, now: Duration, session: SessionId) -> Vec<MemberOutcome> {
         if self.lease.has_ended() {
             self.lease = Lease::new(session);
             self.next_read = now;
@@ -140,27 +142,27 @@ impl Member {
     }
 
     /// Takes a new list of what is shared.
-    pub fn set_items(&mut self, now: Duration, items: Items) -> Vec<Outcome> {
+    pub fn set_items(&mut self, now: Duration, items: Items) -> Vec<MemberOutcome> {
         self.items = items;
         self.time_passed(now)
     }
 
     /// Gives away everything and takes nothing, or takes part again.
-    pub fn set_drains(&mut self, now: Duration, drains: bool) -> Vec<Outcome> {
+    pub fn set_drains(&mut self, now: Duration, drains: bool) -> Vec<MemberOutcome> {
         self.settings.drains = drains;
         self.lease.hasten(now);
         self.time_passed(now)
     }
 
     /// Notes whether the broker can be reached.
-    pub fn set_broker(&mut self, now: Duration, broker: bool) -> Vec<Outcome> {
+    pub fn set_broker(&mut self, now: Duration, broker: bool) -> Vec<MemberOutcome> {
         self.settings.broker = broker;
         self.lease.hasten(now);
         self.time_passed(now)
     }
 
     /// Gives an item of this node to another one, if that can have it.
-    pub fn move_to(&mut self, now: Duration, item: Item, node: NodeName) -> Vec<Outcome> {
+    pub fn move_to(&mut self, now: Duration, item: Item, node: NodeName) -> Vec<MemberOutcome> {
         self.orders.insert(item, node);
         self.time_passed(now)
     }
@@ -188,29 +190,35 @@ impl Member {
     }
 
     /// Ends the session if its deadline has passed, before anything else is looked at.
-    fn expired(&mut self, now: Duration) -> Vec<Outcome> {
+    fn expired(&mut self, now: Duration) -> Vec<MemberOutcome> {
         if self.lease.expire(now) { self.ended(EndReason::Deadline) } else { Vec::new() }
     }
 
-    fn ended(&mut self, reason: EndReason) -> Vec<Outcome> {
+    fn ended(&mut self, reason: EndReason) -> Vec<MemberOutcome> {
         self.runs.clear();
         self.renewing = None;
-        vec![Outcome::Fence(reason)]
+        vec![MemberOutcome::Fence(reason)]
     }
 
-    fn renewed(&mut self, now: Duration, revision: Revision, out: &mut Vec<Outcome>) {
+    fn renewed(&mut self, now: Duration, revision: Revision, out: &mut Vec<MemberOutcome>) {
         let Some(Renewed { guarded, plan }) = self.lease.committed(now, revision) else { return };
-        out.push(Outcome::Guard(guarded));
+        out.push(MemberOutcome::Guard(guarded));
         let current = self.peers.plan().map(|plan| plan.revision);
         let is_settled = self.peers.is_settled(now);
         let Some(epoch) = plan.filter(|_| plan == current && is_settled) else { return };
         for item in self.waiting(now) {
             self.runs.insert(item.clone(), Run { epoch, stops: false });
-            out.push(Outcome::Start { item, epoch });
+            out.push(MemberOutcome::Start { item, epoch });
         }
     }
 
-    fn read(&mut self, now: Duration, sent: Duration, contents: Contents, out: &mut Vec<Outcome>) {
+    fn read(
+        &mut self,
+        now: Duration,
+        sent: Duration,
+        contents: StoreContents,
+        out: &mut Vec<MemberOutcome>,
+    ) {
         self.peers.read(now, sent, contents);
         if self.changes_after.is_some_and(|after| sent >= after) {
             self.changes_after = None;
@@ -219,17 +227,17 @@ impl Member {
         let is_overdue = self.peers.is_overdue(now, name);
         let own = self.peers.record(name);
         match self.lease.read(now, sent, own, &self.settings.machine, is_overdue) {
-            Seen::Fine => self.name_is_taken = false,
-            Seen::NameTaken if self.name_is_taken => {}
-            Seen::NameTaken => {
+            OwnRecord::Fine => self.name_is_taken = false,
+            OwnRecord::NameTaken if self.name_is_taken => {}
+            OwnRecord::NameTaken => {
                 self.name_is_taken = true;
-                out.push(Outcome::NameTaken);
+                out.push(MemberOutcome::NameTaken);
             }
-            Seen::Ended(reason) => out.extend(self.ended(reason)),
+            OwnRecord::Ended(reason) => out.extend(self.ended(reason)),
         }
     }
 
-    fn advance(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+    fn advance(&mut self, now: Duration, out: &mut Vec<MemberOutcome>) {
         if self.lease.is_held(now) {
             self.stop_what_goes(now, out);
         }
@@ -239,7 +247,7 @@ impl Member {
     }
 
     /// Stops what the plan does not give to this node, and what is to go elsewhere.
-    fn stop_what_goes(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+    fn stop_what_goes(&mut self, now: Duration, out: &mut Vec<MemberOutcome>) {
         if self.peers.plan().is_none() && self.lease.needs_read() {
             // A session that was resumed has not read the plan.
             return;
@@ -248,7 +256,7 @@ impl Member {
         let goes = |item: &Item| {
             let owner = self.peers.owner(item);
             !owner.is_some_and(|owner| situation.is_own(owner))
-                || situation.wish(item) != Wish::Stay
+                || situation.wish(item) != ItemWish::Stay
         };
         let running = self.runs.iter().filter(|(_, run)| !run.stops);
         let going: Vec<Item> =
@@ -257,7 +265,7 @@ impl Member {
             if let Some(run) = self.runs.get_mut(&item) {
                 run.stops = true;
             }
-            out.push(Outcome::Stop(item));
+            out.push(MemberOutcome::Stop(item));
         }
         let has_orphans = self.situation(now).has_orphans();
         self.orphans_since = if has_orphans { self.orphans_since.or(Some(now)) } else { None };
@@ -266,17 +274,17 @@ impl Member {
         self.orders = orders.map(|(item, node)| (item.clone(), node.clone())).collect();
     }
 
-    fn send_renewal(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+    fn send_renewal(&mut self, now: Duration, out: &mut Vec<MemberOutcome>) {
         let starts =
             self.lease.is_held(now) && self.peers.is_settled(now) && !self.waiting(now).is_empty();
         let plan = self.peers.plan().filter(|_| starts);
         let Some(transaction) = self.lease.renew(now, &self.settings, plan) else { return };
         let number = self.number();
         self.renewing = Some(number);
-        out.push(Outcome::Send { number, request: Request::Commit(transaction) });
+        out.push(MemberOutcome::Send { number, request: StoreRequest::Commit(transaction) });
     }
 
-    fn send_change(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+    fn send_change(&mut self, now: Duration, out: &mut Vec<MemberOutcome>) {
         if self.changing.take_if(|sent| now >= sent.at + TIMEOUT).is_some() {
             // It may have been committed.
             self.reads_before_changes(now);
@@ -288,7 +296,7 @@ impl Member {
         let is_due = situation.due(self.orphans_since).is_some_and(|due| now >= due);
         let gives = || {
             let mut own = self.own_items().filter(|item| !self.runs.contains_key(item));
-            own.any(|item| situation.wish(item) != Wish::Stay)
+            own.any(|item| situation.wish(item) != ItemWish::Stay)
         };
         if !is_due && !gives() {
             return;
@@ -300,10 +308,10 @@ impl Member {
         let transaction = change.transaction(&self.peers);
         let number = self.number();
         self.changing = Some(Sent { number, at: now, what: change });
-        out.push(Outcome::Send { number, request: Request::Commit(transaction) });
+        out.push(MemberOutcome::Send { number, request: StoreRequest::Commit(transaction) });
     }
 
-    fn send_read(&mut self, now: Duration, out: &mut Vec<Outcome>) {
+    fn send_read(&mut self, now: Duration, out: &mut Vec<MemberOutcome>) {
         self.reading.take_if(|sent| now >= sent.at + TIMEOUT);
         if self.reading.is_some() || now < self.next_read {
             return;
@@ -311,7 +319,7 @@ impl Member {
         let number = self.number();
         self.reading = Some(Sent { number, at: now, what: () });
         self.next_read = now + READ_EVERY;
-        out.push(Outcome::Send { number, request: Request::Read });
+        out.push(MemberOutcome::Send { number, request: StoreRequest::Read });
     }
 
     fn reads_before_changes(&mut self, now: Duration) {
@@ -334,7 +342,7 @@ impl Member {
     fn waiting(&self, now: Duration) -> Vec<Item> {
         let situation = self.situation(now);
         let own = self.own_items().filter(|item| !self.runs.contains_key(item));
-        own.filter(|item| situation.wish(item) == Wish::Stay).cloned().collect()
+        own.filter(|item| situation.wish(item) == ItemWish::Stay).cloned().collect()
     }
 
     fn situation(&self, now: Duration) -> Situation<'_> {

@@ -1,8 +1,8 @@
 //! What this node has seen of the others and of the plan, and for how long by its own clock.
 
 use super::placement::Candidate;
-use crate::model::cluster::store::{Contents, Found, Revision};
-use crate::model::cluster::{Item, NodeName, NodeRecord, Owner, Plan};
+use crate::model::cluster::store::{Revision, StoreContents, Versioned};
+use crate::model::cluster::{Item, NodeName, NodeRecord, Owner, OwnerPlan};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const TOGETHER: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Peers {
     nodes: BTreeMap<NodeName, Peer>,
-    plan: Option<Found<Plan>>,
+    plan: Option<Versioned<OwnerPlan>>,
     /// When an own change of the plan was confirmed. Earlier reads may not contain it.
     changed_at: Duration,
     /// When the last read that was answered was sent.
@@ -36,7 +36,7 @@ pub struct Peers {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Peer {
-    found: Found<NodeRecord>,
+    found: Versioned<NodeRecord>,
     /// When this record was first seen, which is after it was committed.
     record_since: Duration,
     session_since: Duration,
@@ -51,7 +51,7 @@ impl Peer {
 
 impl Peers {
     /// Takes the answer to a read.
-    pub fn read(&mut self, now: Duration, sent: Duration, contents: Contents) {
+    pub fn read(&mut self, now: Duration, sent: Duration, contents: StoreContents) {
         if self.read_sent.is_none_or(|last| now.saturating_sub(last) > GAP) {
             self.steady_since = Some(now);
         }
@@ -76,19 +76,25 @@ impl Peers {
     }
 
     /// Takes in what this node has committed itself.
-    pub fn changed(&mut self, now: Duration, revision: Revision, evicted: &[NodeName], plan: Plan) {
+    pub fn changed(
+        &mut self,
+        now: Duration,
+        revision: Revision,
+        evicted: &[NodeName],
+        plan: OwnerPlan,
+    ) {
         for name in evicted {
             if let Some(peer) = self.nodes.get_mut(name) {
                 peer.found.value.evicted = true;
                 peer.found.revision = revision;
             }
         }
-        self.plan = Some(Found { revision, value: plan });
+        self.plan = Some(Versioned { revision, value: plan });
         self.changed_at = now;
     }
 
     #[must_use]
-    pub fn plan(&self) -> Option<&Found<Plan>> {
+    pub fn plan(&self) -> Option<&Versioned<OwnerPlan>> {
         self.plan.as_ref()
     }
 
@@ -103,7 +109,7 @@ impl Peers {
     }
 
     #[must_use]
-    pub fn record(&self, name: &NodeName) -> Option<&Found<NodeRecord>> {
+    pub fn record(&self, name: &NodeName) -> Option<&Versioned<NodeRecord>> {
         self.nodes.get(name).map(|peer| &peer.found)
     }
 
@@ -123,7 +129,7 @@ impl Peers {
     #[must_use]
     pub fn lives(&self, owner: &Owner) -> bool {
         self.record(&owner.node)
-            .is_some_and(|Found { value, .. }| value.session == owner.session && !value.evicted)
+            .is_some_and(|Versioned { value, .. }| value.session == owner.session && !value.evicted)
     }
 
     /// The nodes that can have something. For itself, a node knows better.

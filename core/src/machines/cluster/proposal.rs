@@ -3,16 +3,16 @@
 
 use super::peers::Peers;
 use super::placement::{self, Candidate};
-use super::{RANK_DELAY, Settings};
-use crate::model::cluster::store::{Compare, Found, Put, Transaction};
-use crate::model::cluster::{Item, Items, NodeName, Owner, Plan, SessionId, Stamp};
+use super::{MemberSettings, RANK_DELAY};
+use crate::model::cluster::store::{Compare, Put, Transaction, Versioned};
+use crate::model::cluster::{Item, Items, NodeName, Owner, OwnerPlan, SessionId, Stamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What is known when a change is considered.
 pub struct Situation<'a> {
     pub now: Duration,
-    pub settings: &'a Settings,
+    pub settings: &'a MemberSettings,
     pub session: SessionId,
     pub items: &'a Items,
     pub peers: &'a Peers,
@@ -22,7 +22,7 @@ pub struct Situation<'a> {
 
 /// Whether the owner keeps an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum ItemWish {
     Stay,
     /// To this node, or away from all.
     Go(Option<NodeName>),
@@ -33,12 +33,12 @@ pub enum Wish {
 pub struct Change {
     /// Nodes whose sessions it ends.
     pub evicted: Vec<NodeName>,
-    pub plan: Plan,
+    pub plan: OwnerPlan,
 }
 
 impl Situation<'_> {
     fn own(&self) -> Candidate<'_> {
-        let Settings { name, broker, drains, .. } = self.settings;
+        let MemberSettings { name, broker, drains, .. } = self.settings;
         let is_settled = self.peers.is_settled(self.now);
         Candidate { name, broker: *broker, drains: *drains, is_settled }
     }
@@ -60,29 +60,29 @@ impl Situation<'_> {
 
     /// What this node wants with an item that it has.
     #[must_use]
-    pub fn wish(&self, item: &Item) -> Wish {
-        let Some(allowed) = self.items.allowed(item) else { return Wish::Go(None) };
+    pub fn wish(&self, item: &Item) -> ItemWish {
+        let Some(allowed) = self.items.allowed(item) else { return ItemWish::Go(None) };
         // What a node already has, it need not start.
         let own = Candidate { is_settled: true, ..self.own() };
         let candidates = self.peers.candidates(self.now, own);
         let others: Vec<_> = candidates.iter().copied().filter(|c| c.name != own.name).collect();
         let other = || placement::best(item, allowed, &others).map(|best| best.name.clone());
         if own.drains || !allowed.includes(own.name) {
-            return Wish::Go(other());
+            return ItemWish::Go(other());
         }
         if !own.takes(item, allowed) {
-            return other().map_or(Wish::Stay, |other| Wish::Go(Some(other)));
+            return other().map_or(ItemWish::Stay, |other| ItemWish::Go(Some(other)));
         }
         if let Some(ordered) = self.orders.get(item)
             && self.can_move(item, ordered)
         {
-            return Wish::Go(Some(ordered.clone()));
+            return ItemWish::Go(Some(ordered.clone()));
         }
         match placement::best(item, allowed, &candidates) {
             Some(best) if matches!(item, Item::Shard(_)) && best.name != own.name => {
-                Wish::Go(Some(best.name.clone()))
+                ItemWish::Go(Some(best.name.clone()))
             }
-            _ => Wish::Stay,
+            _ => ItemWish::Stay,
         }
     }
 
@@ -144,7 +144,7 @@ impl Situation<'_> {
             .map(|(item, _)| item.clone())
             .collect();
         for item in own {
-            if let Wish::Go(to) = self.wish(&item) {
+            if let ItemWish::Go(to) = self.wish(&item) {
                 owners.remove(&item);
                 if let Some(owner) = to.and_then(|name| self.owner(&name)) {
                     owners.insert(item, owner);
@@ -162,7 +162,8 @@ impl Situation<'_> {
         }
         let is_same = before.map_or(owners.is_empty(), |before| *before == owners);
         let by = Stamp { session: self.session, number };
-        (!is_same || !evicted.is_empty()).then_some(Change { evicted, plan: Plan { by, owners } })
+        (!is_same || !evicted.is_empty())
+            .then_some(Change { evicted, plan: OwnerPlan { by, owners } })
     }
 
     /// The present session of a node.
@@ -185,7 +186,7 @@ impl Change {
         let mut puts = vec![Put::Plan(self.plan.clone())];
         for name in &self.evicted {
             let found = peers.record(name).cloned();
-            if let Some(Found { value, .. }) = &found {
+            if let Some(Versioned { value, .. }) = &found {
                 let mut value = value.clone();
                 value.evicted = true;
                 puts.push(Put::Node(name.clone(), value));

@@ -1,7 +1,7 @@
 //! What is asked of the shared store, and what it answers, as data. The store is etcd or one like
 //! it: a transaction compares, and puts all or nothing; each commit has the next revision.
 
-use crate::model::cluster::{NodeName, NodeRecord, Plan};
+use crate::model::cluster::{NodeName, NodeRecord, OwnerPlan};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl fmt::Display for Revision {
 
 /// A value in the store and the revision of its last change (`mod_revision`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Found<T> {
+pub struct Versioned<T> {
     pub revision: Revision,
     pub value: T,
 }
@@ -30,14 +30,14 @@ pub struct Found<T> {
 /// to other ones, so the value is compared too. No two values are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Compare {
-    Node(NodeName, Option<Found<NodeRecord>>),
-    Plan(Option<Found<Plan>>),
+    Node(NodeName, Option<Versioned<NodeRecord>>),
+    Plan(Option<Versioned<OwnerPlan>>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Put {
     Node(NodeName, NodeRecord),
-    Plan(Plan),
+    Plan(OwnerPlan),
 }
 
 /// All puts are committed at one revision if all conditions hold, and otherwise none.
@@ -48,7 +48,7 @@ pub struct Transaction {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Request {
+pub enum StoreRequest {
     /// Reads everything, linearizably: the answer contains each commit before the request.
     Read,
     Commit(Transaction),
@@ -60,8 +60,8 @@ pub struct RequestNumber(pub u64);
 
 /// An answer of the store. One that does not come is not reported: a request ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Answer {
-    Read(Contents),
+pub enum StoreAnswer {
+    Read(StoreContents),
     Committed(Revision),
     /// A condition did not hold.
     Refused,
@@ -69,7 +69,7 @@ pub enum Answer {
 
 /// Everything that the nodes share in the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Contents {
-    pub nodes: BTreeMap<NodeName, Found<NodeRecord>>,
-    pub plan: Option<Found<Plan>>,
+pub struct StoreContents {
+    pub nodes: BTreeMap<NodeName, Versioned<NodeRecord>>,
+    pub plan: Option<Versioned<OwnerPlan>>,
 }
