@@ -11,6 +11,7 @@
 //! | [`ownership`], [`shape`] | find them where there is neither |
 //! | [`grouping`] | groups the topics into devices |
 //! | [`filters`], [`timeout`], [`naming`] | propose `watchTopics`, `watchTimeOut` and the name |
+//! | [`fleets`] | finds devices of one shape |
 //! | [`configuration`] | writes the file |
 //!
 //! Memory is bounded whatever a broker carries: topics are limited in number and in bytes, and
@@ -21,6 +22,7 @@ pub mod configuration;
 mod content;
 mod conventions;
 mod filters;
+mod fleets;
 mod grouping;
 mod naming;
 mod ownership;

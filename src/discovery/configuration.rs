@@ -1,5 +1,5 @@
-//! Writes the configuration file: `[mqtt]` and a section for each device, with comments that give
-//! the reasons.
+//! Writes the configuration file: `[mqtt]` and a section for each device or fleet of devices of one
+//! shape, with comments that give the reasons.
 //!
 //! Topics and names come from anyone who may publish on the broker. Strings are therefore quoted as
 //! TOML requires, and a comment holds no character that ends it or deceives its reader. No payload
@@ -7,12 +7,13 @@
 
 use super::Discovery;
 use super::conventions::Convention;
+use super::fleets::{self, DraftSection, FoundFleet};
 use super::grouping::{DeviceStanding, Discovered, FoundDevice, Seen, UnusedAvailability};
 use super::timeout::{HeardRhythm, Timeout};
 use crate::config::time_span;
 use crate::printable::{escaped_toml, is_printable};
+use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::words::{RoundedDuration, counted};
-use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use toml_writer::{ToTomlKey as _, ToTomlValue as _, TomlKeyBuilder, TomlStringBuilder};
@@ -40,8 +41,12 @@ pub fn write(head: &Head, discovery: &Discovery, found: &Discovered) -> String {
     let mut text = String::new();
     heading(&mut text, head, discovery, found);
     mqtt(&mut text, head);
-    for device in &found.devices {
-        section(&mut text, device);
+    for section in fleets::sections(&found.devices) {
+        line(&mut text, "");
+        match section {
+            DraftSection::Device(device) => device_section(&mut text, device),
+            DraftSection::Fleet(fleet) => fleet_section(&mut text, &fleet),
+        }
     }
     text
 }
@@ -156,17 +161,12 @@ fn mqtt(text: &mut String, head: &Head) {
     }
 }
 
-fn section(text: &mut String, device: &FoundDevice) {
-    line(text, "");
+fn device_section(text: &mut String, device: &FoundDevice) {
     let model =
         device.model.as_deref().map_or_else(String::new, |model| format!(", {}", plain(model)));
-    let convention = match device.convention {
-        Convention::Shape => "By the shape of its topics".to_owned(),
-        convention => convention.to_string(),
-    };
-    line(text, &format!("# {convention}{model}."));
+    line(text, &format!("# {}{model}.", recognised(device.convention)));
     for seen in device.seen.iter().take(MOST_SHOWN) {
-        line(text, &format!("#   {}", passed(seen)));
+        line(text, &format!("#   {}: {}", plain(seen.topic.as_str()), passed(seen)));
     }
     if device.seen.len() > MOST_SHOWN {
         line(text, &format!("#   and {} more", counted(device.seen.len() - MOST_SHOWN, "topic")));
@@ -183,65 +183,140 @@ fn section(text: &mut String, device: &FoundDevice) {
             "# "
         }
     };
-    for entry in entries(device) {
+    line(text, &format!("{off}[{}]", key(&format!("device_{}", device.name))));
+    for entry in SectionKeys::from(device).entries() {
         line(text, &format!("{off}{entry}"));
     }
     if let Some((topic, why)) = &device.unused_availability {
-        let topic = quoted(topic.as_str());
-        line(text, &format!("# availabilityTopic = {topic}  # {}", unused(*why)));
+        unused_availability(text, topic.as_str(), *why);
     }
-    orders(text, &device.orders);
+    orders(text, device.orders.iter().map(|topic| topic.as_str()));
 }
 
-fn entries(device: &FoundDevice) -> Vec<String> {
-    let mut entries = vec![format!("[{}]", key(&format!("device_{}", device.name)))];
-    if !device.watch.is_empty() {
-        entries.push(format!("watchTopics = {}", list(&device.watch)));
-        entries.push(timeout(device.timeout));
+fn fleet_section(text: &mut String, fleet: &FoundFleet<'_>) {
+    let (recognised, count) = (recognised(fleet.shape.convention), fleet.members.len());
+    line(text, &format!("# {recognised}: {count} devices of one shape."));
+    line(text, &format!("[{}]", key(&format!("fleet_{}", fleet.name))));
+    line(
+        text,
+        "# With names = \"auto\" instead, devices that are heard later become members as well.",
+    );
+    line(text, "names = [");
+    for member in &fleet.members {
+        let model = member.model.as_deref().map(plain);
+        let heard = member.seen.first().map(passed);
+        let about: Vec<String> = model.into_iter().chain(heard).collect();
+        let about =
+            if about.is_empty() { String::new() } else { format!("  # {}", about.join(", ")) };
+        line(text, &format!("    {},{about}", quoted(member.name.as_str())));
     }
-    if let Some(topic) = &device.availability {
-        entries.push(format!(
-            "availabilityTopic = {}  # its birth message and its will",
-            quoted(topic.as_str())
-        ));
+    line(text, "]");
+    for entry in SectionKeys::from(fleet).entries() {
+        line(text, &entry);
     }
-    for (key, word) in ["availabilityOffline", "availabilityOnline"].iter().zip(&device.words) {
-        if let Some(word) = word {
-            let word = quoted(word);
-            entries.push(format!("{key} = {word}  # as described for Home Assistant"));
+    if let Some((topic, why)) = &fleet.shape.unused_availability {
+        unused_availability(text, topic, *why);
+    }
+    orders(text, fleet.orders.iter().map(String::as_str));
+}
+
+fn recognised(convention: Convention) -> String {
+    match convention {
+        Convention::Shape => "By the shape of its topics".to_owned(),
+        convention => convention.to_string(),
+    }
+}
+
+fn unused_availability(text: &mut String, topic: &str, why: UnusedAvailability) {
+    line(text, &format!("# availabilityTopic = {}  # {}", quoted(topic), unused(why)));
+}
+
+/// The keys of a section that describe a device, or each member of a fleet.
+struct SectionKeys<'a> {
+    watch: Vec<&'a str>,
+    timeout: Timeout,
+    availability: Option<&'a str>,
+    words: &'a [Option<String>; 2],
+    depends_on: &'a [DeviceName],
+    hello: Option<&'a str>,
+}
+
+impl<'a> From<&'a FoundDevice> for SectionKeys<'a> {
+    fn from(device: &'a FoundDevice) -> Self {
+        Self {
+            watch: device.watch.iter().map(|filter| filter.as_str()).collect(),
+            timeout: device.timeout,
+            availability: device.availability.as_ref().map(|topic| topic.as_str()),
+            words: &device.words,
+            depends_on: &device.depends_on,
+            hello: device.hello.as_ref().map(|topic| topic.as_str()),
         }
     }
-    let names: Vec<String> =
-        device.depends_on.iter().map(|bridge| quoted(bridge.as_str())).collect();
+}
+
+impl<'a> From<&'a FoundFleet<'a>> for SectionKeys<'a> {
+    fn from(fleet: &'a FoundFleet<'a>) -> Self {
+        Self {
+            watch: fleet.shape.watch.iter().map(String::as_str).collect(),
+            timeout: fleet.timeout,
+            availability: fleet.shape.availability.as_deref(),
+            words: fleet.shape.words,
+            depends_on: fleet.shape.depends_on,
+            hello: fleet.shape.hello.as_deref(),
+        }
+    }
+}
+
+impl SectionKeys<'_> {
+    fn entries(&self) -> Vec<String> {
+        let mut entries = Vec::new();
+        if !self.watch.is_empty() {
+            entries.push(format!("watchTopics = {}", list(&self.watch)));
+            entries.push(timeout(self.timeout));
+        }
+        if let Some(topic) = self.availability {
+            entries.push(format!(
+                "availabilityTopic = {}  # its birth message and its will",
+                quoted(topic)
+            ));
+        }
+        for (key, word) in ["availabilityOffline", "availabilityOnline"].iter().zip(self.words) {
+            if let Some(word) = word {
+                let word = quoted(word);
+                entries.push(format!("{key} = {word}  # as described for Home Assistant"));
+            }
+        }
+        entries.extend(depends_on(self.depends_on));
+        if let Some(topic) = self.hello {
+            entries.push(format!("helloTopic = {}  # what it says after a start", quoted(topic)));
+        }
+        entries
+    }
+}
+
+fn depends_on(names: &[DeviceName]) -> Option<String> {
+    let names: Vec<String> = names.iter().map(|bridge| quoted(bridge.as_str())).collect();
     match names.as_slice() {
-        [] => {}
-        [bridge] => {
-            entries.push(format!("dependsOn = {bridge}  # no alarm of its own while that is gone"));
-        }
-        _ => entries.push(format!(
+        [] => None,
+        [bridge] => Some(format!("dependsOn = {bridge}  # no alarm of its own while that is gone")),
+        _ => Some(format!(
             "dependsOn = [{}]  # no alarm of its own while one of them is gone",
             names.join(", ")
         )),
     }
-    if let Some(topic) = &device.hello {
-        entries
-            .push(format!("helloTopic = {}  # what it says after a start", quoted(topic.as_str())));
-    }
-    entries
 }
 
 /// Writes the topics of orders as comments. Only a person knows whether an order may be repeated
 /// after each start, since it may itself be an order to start something.
-fn orders(text: &mut String, orders: &[TopicName]) {
-    if orders.is_empty() {
+fn orders<'a>(text: &mut String, orders: impl Iterator<Item = &'a str>) {
+    let shown: Vec<String> = orders.take(MOST_SHOWN).map(quoted).collect();
+    if shown.is_empty() {
         return;
     }
     line(
         text,
         "# Topics on which it received commands. What it forgets at a start can be recorded and restored:",
     );
-    let shown: Vec<String> =
-        orders.iter().take(MOST_SHOWN).map(|topic| quoted(topic.as_str())).collect();
     line(text, &format!("# stateTopics = [{}]", shown.join(", ")));
 }
 
@@ -272,20 +347,20 @@ fn unused(why: UnusedAvailability) -> &'static str {
     }
 }
 
+/// Says how often messages passed on a topic.
 fn passed(seen: &Seen) -> String {
-    let what = match (seen.live, seen.retained) {
+    match (seen.live, seen.retained) {
         (0, true) => "retained".to_owned(),
         (0, false) => "announced but not heard".to_owned(),
         (1, _) => "1 message".to_owned(),
         (live, _) => {
             format!("{live} messages, at most {} apart", RoundedDuration(seen.longest_gap))
         }
-    };
-    format!("{}: {what}", plain(seen.topic.as_str()))
+    }
 }
 
-fn list(filters: &[TopicFilter]) -> String {
-    let filters: Vec<String> = filters.iter().map(|filter| quoted(filter.as_str())).collect();
+fn list(filters: &[&str]) -> String {
+    let filters: Vec<String> = filters.iter().map(|filter| quoted(filter)).collect();
     if let [filter] = filters.as_slice() {
         filter.clone()
     } else {

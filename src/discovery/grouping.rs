@@ -39,7 +39,7 @@ pub struct FoundDevice {
 }
 
 /// The reason why an availability should not be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UnusedAvailability {
     /// The device reports itself as gone whenever it sleeps.
     Sleeps,

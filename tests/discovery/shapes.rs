@@ -123,3 +123,46 @@ fn the_members_of_a_fleet_are_left_out_whether_their_names_are_listed_or_learned
         assert_eq!((found, discovery.heard_again()), (vec!["lamp"], vec![left_out]));
     }
 }
+
+#[test]
+fn devices_of_one_shape_are_drafted_as_a_fleet_and_watched_as_if_each_had_a_section() {
+    let names = ["attic", "cellar", "garage", "kitchen", "shed"];
+    let mut traffic = Traffic::default().every(20, "home/hall/sensors/temperature", "20");
+    for name in names {
+        traffic = traffic
+            .every(10, &format!("home/{name}/sensors/temperature"), "21")
+            .every(20, &format!("home/{name}/sensors/humidity"), "40")
+            .once(2, &format!("home/{name}/hello"), "1");
+    }
+    let (text, config, found) = traffic.file();
+    let fleet = r#"
+# By the shape of its topics: 5 devices of one shape.
+[fleet_home]
+# With names = "auto" instead, devices that are heard later become members as well.
+names = [
+    "attic",  # 12 messages, at most 10 s apart
+    "cellar",  # 12 messages, at most 10 s apart
+    "garage",  # 12 messages, at most 10 s apart
+    "kitchen",  # 12 messages, at most 10 s apart
+    "shed",  # 12 messages, at most 10 s apart
+]
+watchTopics = "home/{name}/sensors/#"
+watchTimeOut = "auto"  # so far silent for at most 10 s in 55 intervals
+helloTopic = "home/{name}/hello"  # what it says after a start
+"#;
+    assert!(text.contains(fleet), "{text}");
+    assert!(text.contains("\n[device_hall]\n"), "{text}");
+    // Each member is watched by its own topics.
+    assert_eq!((config.monitor.devices.len(), found.len()), (6, 6));
+    for device in &config.monitor.devices {
+        let found = found.iter().find(|found| found.name == device.name).unwrap();
+        assert_eq!((&device.watch, device.auto_timeout), (&found.watch, true));
+        let hello = found.hello.as_ref().map(|topic| topic.as_str());
+        assert_eq!(device.hello.as_ref().map(|filter| filter.as_str()), hello);
+    }
+    // As the comment says, the names can be learned.
+    let start = text.find("names = [").unwrap();
+    let end = start + text[start..].find(']').unwrap() + 1;
+    let learned = checked(&text.replace(&text[start..end], "names = \"auto\""));
+    assert_eq!((learned.monitor.devices.len(), learned.monitor.fleets.len()), (1, 1));
+}
