@@ -4,6 +4,8 @@
 
 #[path = "cluster/exhaustive.rs"]
 mod exhaustive;
+#[path = "cluster/late.rs"]
+mod late;
 #[path = "cluster/member.rs"]
 mod member;
 #[path = "cluster/schedules.rs"]

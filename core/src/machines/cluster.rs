@@ -16,7 +16,11 @@
 //! - An owner starts something only if the store has answered without a long gap for some seconds.
 //!   Owners by a plan that was lost in such a gap have ended by then. A store that loses writes
 //!   *without* being away for longer than an election is not coped with.
-//! - Only its owner takes an item from a living session, after it has stopped.
+//! - Only its owner takes an item from a living session, after it has stopped. The change that does
+//!   so may be committed long after it was given up. An owner therefore starts nothing by a plan that
+//!   a change of its session has compared: it first replaces the plan, with the same owners if
+//!   nothing else is to be changed. A process that continues a session does not know what the one
+//!   before it has sent, and treats the first plan that it reads in this way.
 
 mod lease;
 mod member;

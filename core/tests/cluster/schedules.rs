@@ -282,6 +282,14 @@ fn no_two_nodes_have_one_item_and_soon_after_the_last_fault_each_is_owned() {
     assert!(evictions > count && starts > 10 * count, "hardly anything happens");
 }
 
+/// In this schedule, a node once started an item by a plan that a late change of its own then
+/// replaced.
+#[test]
+fn a_late_change_of_the_plan_gives_no_item_two_owners() {
+    let result = Schedule::new(53_599, None).run();
+    assert!(result.is_ok(), "{result:?}");
+}
+
 /// Breaks one rule, and counts the schedules until two owners of one item are seen.
 fn found_after(mistake: Mistake) -> u64 {
     let doubles = |seed: &u64| {

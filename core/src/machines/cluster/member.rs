@@ -26,6 +26,11 @@ pub struct Member {
     renewing: Option<RequestNumber>,
     reading: Option<Sent<()>>,
     changing: Option<Sent<Change>>,
+    /// The newest plan that a change of this session has compared. While that plan holds, the change
+    /// may be committed, however late it arrives.
+    compared: Option<Revision>,
+    /// An earlier process of the session may have sent changes, and nothing has been read since.
+    is_resumed: bool,
     next_read: Duration,
     /// Nothing is changed before what was read after this time.
     changes_after: Option<Duration>,
@@ -63,7 +68,8 @@ impl Member {
         runs: impl IntoIterator<Item = (Item, Revision)>,
     ) -> Self {
         let runs = runs.into_iter().map(|(item, epoch)| (item, Run { epoch, stops: false }));
-        Self { runs: runs.collect(), ..Self::with(settings, items, Lease::resumed(guarded)) }
+        let lease = Lease::resumed(guarded);
+        Self { runs: runs.collect(), is_resumed: true, ..Self::with(settings, items, lease) }
     }
 
     fn with(settings: MemberSettings, items: Items, lease: Lease) -> Self {
@@ -78,6 +84,8 @@ impl Member {
             renewing: None,
             reading: None,
             changing: None,
+            compared: None,
+            is_resumed: false,
             next_read: Duration::ZERO,
             changes_after: None,
             requests: 0,
@@ -136,6 +144,8 @@ impl Member {
     pub fn fenced(&mut self, now: Duration, session: SessionId) -> Vec<MemberOutcome> {
         if self.lease.has_ended() {
             self.lease = Lease::new(session);
+            // What the new session has is in plans that nothing sent so far compares.
+            self.compared = None;
             self.next_read = now;
         }
         self.time_passed(now)
@@ -205,7 +215,8 @@ impl Member {
         out.push(MemberOutcome::Guard(guarded));
         let current = self.peers.plan().map(|plan| plan.revision);
         let is_settled = self.peers.is_settled(now);
-        let Some(epoch) = plan.filter(|_| plan == current && is_settled) else { return };
+        let holds = plan == current && is_settled && !self.plan_may_be_replaced();
+        let Some(epoch) = plan.filter(|_| holds) else { return };
         for item in self.waiting(now) {
             self.runs.insert(item.clone(), Run { epoch, stops: false });
             out.push(MemberOutcome::Start { item, epoch });
@@ -220,6 +231,9 @@ impl Member {
         out: &mut Vec<MemberOutcome>,
     ) {
         self.peers.read(now, sent, contents);
+        if std::mem::take(&mut self.is_resumed) {
+            self.compared = self.peers.plan().map(|plan| plan.revision);
+        }
         if self.changes_after.is_some_and(|after| sent >= after) {
             self.changes_after = None;
         }
@@ -275,8 +289,7 @@ impl Member {
     }
 
     fn send_renewal(&mut self, now: Duration, out: &mut Vec<MemberOutcome>) {
-        let starts =
-            self.lease.is_held(now) && self.peers.is_settled(now) && !self.waiting(now).is_empty();
+        let starts = self.starts_something(now) && !self.plan_may_be_replaced();
         let plan = self.peers.plan().filter(|_| starts);
         let Some(transaction) = self.lease.renew(now, &self.settings, plan) else { return };
         let number = self.number();
@@ -298,14 +311,14 @@ impl Member {
             let mut own = self.own_items().filter(|item| !self.runs.contains_key(item));
             own.any(|item| situation.wish(item) != ItemWish::Stay)
         };
-        if !is_due && !gives() {
+        let replaces = self.plan_may_be_replaced() && self.starts_something(now);
+        if !is_due && !gives() && !replaces {
             return;
         }
-        let Some(change) = situation.change(|item| self.runs.contains_key(item), self.requests)
-        else {
-            return;
-        };
+        let runs = |item: &Item| self.runs.contains_key(item);
+        let Some(change) = situation.change(runs, self.requests, replaces) else { return };
         let transaction = change.transaction(&self.peers);
+        self.compared = self.compared.max(self.peers.plan().map(|plan| plan.revision));
         let number = self.number();
         self.changing = Some(Sent { number, at: now, what: change });
         out.push(MemberOutcome::Send { number, request: StoreRequest::Commit(transaction) });
@@ -336,6 +349,17 @@ impl Member {
         let own = (&self.settings.name, self.lease.session());
         let owned = self.peers.owners();
         owned.filter(move |(_, owner)| (&owner.node, owner.session) == own).map(|(item, _)| item)
+    }
+
+    /// Whether a change that this node has sent may still replace the plan. It may take away what
+    /// the plan gives to this node, so that nothing is started before the plan has been replaced.
+    fn plan_may_be_replaced(&self) -> bool {
+        self.peers.plan().map(|plan| plan.revision) <= self.compared
+    }
+
+    /// Whether something is to be started, and the store has answered for long enough.
+    fn starts_something(&self, now: Duration) -> bool {
+        self.lease.is_held(now) && self.peers.is_settled(now) && !self.waiting(now).is_empty()
     }
 
     /// What is to be started.
