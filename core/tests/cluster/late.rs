@@ -13,8 +13,10 @@ use iotmonitor_core::model::cluster::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const SESSION: SessionId = SessionId { boot: 1, number: 1 };
-const OTHER: SessionId = SessionId { boot: 2, number: 1 };
+type Session = (&'static str, SessionId);
+
+const PI1: Session = ("pi1", SessionId { boot: 1, number: 1 });
+const PI2: Session = ("pi2", SessionId { boot: 2, number: 1 });
 const STEP: Duration = Duration::from_millis(10);
 
 fn node(name: &str) -> NodeName {
@@ -31,8 +33,8 @@ fn settings() -> MemberSettings {
     }
 }
 
-fn items() -> Items {
-    Items::new([(agent("rules"), Allowed::Everywhere)])
+fn items(names: &[Item]) -> Items {
+    Items::new(names.iter().map(|item| (item.clone(), Allowed::Everywhere)))
 }
 
 fn puts_plan(request: &StoreRequest) -> bool {
@@ -43,6 +45,10 @@ fn puts_plan(request: &StoreRequest) -> bool {
 fn confirms_plan(request: &StoreRequest) -> bool {
     let StoreRequest::Commit(Transaction { compares, .. }) = request else { return false };
     !puts_plan(request) && compares.iter().any(|compare| matches!(compare, Compare::Plan(_)))
+}
+
+fn is_read(request: &StoreRequest) -> bool {
+    *request == StoreRequest::Read
 }
 
 /// A member, its store, and another node that renews and does nothing else.
@@ -59,16 +65,22 @@ struct Stage {
     holds_changes: bool,
     /// Changes that are under way.
     held: Vec<(RequestNumber, StoreRequest)>,
-    holds_confirmations: bool,
-    /// Answers, which are under way, to renewals that compare the plan.
+    /// Requests whose answers remain under way.
+    holds_answers: fn(&StoreRequest) -> bool,
     held_answers: Vec<(RequestNumber, StoreAnswer)>,
 }
 
 impl Stage {
     /// The member has settled, and runs the agent.
     fn settled() -> Self {
+        Self::settled_with(&[(agent("rules"), PI1)])
+    }
+
+    /// The member has settled, and runs what it owns.
+    fn settled_with(owners: &[(Item, Session)]) -> Self {
+        let names: Vec<Item> = owners.iter().map(|(item, _)| item.clone()).collect();
         let mut stage = Self {
-            member: Member::new(settings(), items(), SESSION),
+            member: Member::new(settings(), items(&names), PI1.1),
             store: Store::default(),
             now: Duration::from_secs(1),
             answers: Vec::new(),
@@ -79,21 +91,22 @@ impl Stage {
             other_n: 0,
             holds_changes: false,
             held: Vec::new(),
-            holds_confirmations: false,
+            holds_answers: |_| false,
             held_answers: Vec::new(),
         };
-        stage.put_plan("pi1", SESSION);
+        stage.put_plan(owners);
         stage.pass(12_000, |_| ());
-        assert!(stage.runs.contains_key(&agent("rules")));
+        let own = owners.iter().filter(|(_, owner)| *owner == PI1);
+        assert!(own.map(|(item, _)| item).eq(stage.runs.keys()));
         stage
     }
 
-    /// Another node writes a plan by which this one has the agent.
-    fn put_plan(&mut self, name: &str, session: SessionId) {
-        let owner = Owner { node: node(name), session };
-        let by = Stamp { session: OTHER, number: self.now.as_millis() as u64 };
-        let plan = OwnerPlan { by, owners: [(agent("rules"), owner)].into() };
-        self.commit(vec![Put::Plan(plan)]);
+    /// Another node writes a plan.
+    fn put_plan(&mut self, owners: &[(Item, Session)]) {
+        let by = Stamp { session: PI2.1, number: self.now.as_millis() as u64 };
+        let owner = |&(name, session)| Owner { node: node(name), session };
+        let owners = owners.iter().map(|(item, of)| (item.clone(), owner(of))).collect();
+        self.commit(vec![Put::Plan(OwnerPlan { by, owners })]);
     }
 
     fn commit(&mut self, puts: Vec<Put>) {
@@ -104,7 +117,7 @@ impl Stage {
     fn renew_other(&mut self) {
         self.other_n += 1;
         let record = NodeRecord {
-            session: OTHER,
+            session: PI2.1,
             n: self.other_n,
             evict_after: Duration::from_secs(8),
             machine: "machine-2".to_owned(),
@@ -163,11 +176,16 @@ impl Stage {
             return;
         }
         let answer = self.store.answer(&request);
-        if self.holds_confirmations && confirms_plan(&request) {
+        if (self.holds_answers)(&request) {
             self.held_answers.push((number, answer));
         } else {
             self.answers.push((number, answer));
         }
+    }
+
+    fn release_answers(&mut self) {
+        self.holds_answers = |_| false;
+        self.answers.append(&mut self.held_answers);
     }
 
     fn drain(&mut self, drains: bool) {
@@ -218,7 +236,8 @@ fn a_monitor_that_is_back_starts_nothing_by_a_plan_that_the_one_before_it_may_ha
     for late in [8_500, 12_000] {
         let mut stage = giving();
         stage.answers.clear();
-        stage.member = Member::resumed(settings(), items(), stage.guarded.unwrap(), []);
+        stage.member =
+            Member::resumed(settings(), items(&[agent("rules")]), stage.guarded.unwrap(), []);
         stage.recovers_from(late);
     }
 }
@@ -227,18 +246,65 @@ fn a_monitor_that_is_back_starts_nothing_by_a_plan_that_the_one_before_it_may_ha
 fn a_renewal_that_confirms_a_plan_starts_nothing_after_a_change_of_it_was_sent() {
     let mut stage = Stage::settled();
     // The other node has the agent for some time.
-    stage.put_plan("pi2", OTHER);
+    stage.put_plan(&[(agent("rules"), PI2)]);
     stage.pass(2_000, |_| ());
     assert!(stage.runs.is_empty());
-    (stage.holds_changes, stage.holds_confirmations) = (true, true);
-    stage.put_plan("pi1", SESSION);
+    (stage.holds_changes, stage.holds_answers) = (true, confirms_plan);
+    stage.put_plan(&[(agent("rules"), PI1)]);
     while stage.held_answers.is_empty() {
         stage.pass(10, |_| ());
     }
     stage.drain(true);
     stage.drain(false);
     assert!(!stage.held.is_empty());
-    stage.holds_confirmations = false;
-    stage.answers.append(&mut stage.held_answers);
+    stage.release_answers();
     stage.recovers_from(3_000);
+}
+
+#[test]
+fn what_was_read_before_a_session_was_ended_does_not_revive_it() {
+    let shards = (0..4).map(|number| (Item::Shard(number), PI2));
+    let owners: Vec<_> = shards.chain([(agent("rules"), PI1)]).collect();
+    let mut stage = Stage::settled_with(&owners);
+    (stage.other_renews, stage.holds_changes) = (false, true);
+    while stage.held.is_empty() {
+        stage.pass(10, |_| ());
+    }
+    stage.holds_answers = is_read;
+    while stage.held_answers.is_empty() {
+        stage.pass(10, |_| ());
+    }
+    let (number, change) = stage.held.pop().unwrap();
+    let answer = stage.store.answer(&change);
+    assert!(matches!(answer, StoreAnswer::Committed(_)) && stage.held.is_empty());
+    stage.answers.push((number, answer));
+    stage.holds_changes = false;
+    stage.pass(20, |_| ());
+    stage.release_answers();
+    stage.pass(5_000, |stage| {
+        let plan = stage.store.contents().plan.as_ref().unwrap();
+        assert!(plan.value.owners.values().all(|owner| owner.node == node(PI1.0)), "{plan:?}");
+    });
+    assert_eq!(stage.runs.len(), 5);
+}
+
+#[test]
+fn a_late_answer_to_a_change_does_not_bring_back_the_plan_before_the_one_that_was_read() {
+    let before = [(agent("rules"), PI1), (agent("lights"), PI2)];
+    let mut stage = Stage::settled_with(&before);
+    stage.holds_answers = puts_plan;
+    // Nobody has the house. The member hands it out.
+    let all = items(&[agent("rules"), agent("lights"), Item::House]);
+    stage.call(|member, now| member.set_items(now, all));
+    while stage.held_answers.is_empty() {
+        stage.pass(10, |_| ());
+    }
+    stage.put_plan(&[(agent("rules"), PI1), (agent("lights"), PI1), (Item::House, PI2)]);
+    while !stage.runs.contains_key(&agent("lights")) {
+        stage.pass(10, |_| ());
+    }
+    assert_eq!(stage.held_answers.len(), 1);
+    stage.release_answers();
+    stage.pass(3_000, |_| ());
+    assert_eq!((stage.stops, stage.runs.len()), (0, 2));
 }

@@ -230,7 +230,10 @@ impl Member {
         contents: StoreContents,
         out: &mut Vec<MemberOutcome>,
     ) {
-        self.peers.read(now, sent, contents);
+        if !self.peers.read(now, sent, contents) {
+            self.next_read = now;
+            return;
+        }
         if std::mem::take(&mut self.is_resumed) {
             self.compared = self.peers.plan().map(|plan| plan.revision);
         }

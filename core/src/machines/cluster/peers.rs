@@ -50,12 +50,16 @@ impl Peer {
 }
 
 impl Peers {
-    /// Takes the answer to a read.
-    pub fn read(&mut self, now: Duration, sent: Duration, contents: StoreContents) {
+    /// Takes the answer to a read. Returns whether it is current: what was read before a change of
+    /// this node is left out, since it may show sessions as living that the change has ended.
+    pub fn read(&mut self, now: Duration, sent: Duration, contents: StoreContents) -> bool {
         if self.read_sent.is_none_or(|last| now.saturating_sub(last) > GAP) {
             self.steady_since = Some(now);
         }
         self.read_sent = Some(sent);
+        if sent < self.changed_at {
+            return false;
+        }
         let mut before = std::mem::take(&mut self.nodes);
         for (name, found) in contents.nodes {
             let former = before.remove(&name);
@@ -70,12 +74,11 @@ impl Peers {
             };
             self.nodes.insert(name, peer);
         }
-        if sent >= self.changed_at {
-            self.plan = contents.plan;
-        }
+        self.plan = contents.plan;
+        true
     }
 
-    /// Takes in what this node has committed itself.
+    /// Takes in what this node has committed itself, unless a later plan has been read meanwhile.
     pub fn changed(
         &mut self,
         now: Duration,
@@ -83,6 +86,9 @@ impl Peers {
         evicted: &[NodeName],
         plan: OwnerPlan,
     ) {
+        if self.plan.as_ref().is_some_and(|plan| plan.revision >= revision) {
+            return;
+        }
         for name in evicted {
             if let Some(peer) = self.nodes.get_mut(name) {
                 peer.found.value.evicted = true;
