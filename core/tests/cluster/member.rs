@@ -101,6 +101,21 @@ fn an_answer_after_the_deadline_finds_no_session() {
 }
 
 #[test]
+fn a_first_record_that_is_confirmed_after_its_own_deadline_is_built_upon() {
+    let mut member = Member::new(settings(), Items::default(), SESSION);
+    let first = read(&member.time_passed(at(100)));
+    let out = member.answered(at(200), first, StoreAnswer::Read(StoreContents::default()));
+    let (number, _, record) = renewal(&out);
+    let out = member.answered(at(6_200), number, StoreAnswer::Committed(Revision(1)));
+    assert_eq!(guarded(&out), None);
+    let (number, transaction, _) = renewal(&out);
+    let found = Versioned { revision: Revision(1), value: record };
+    assert_eq!(transaction.compares, [Compare::Node(name(), Some(found))]);
+    let out = member.answered(at(6_300), number, StoreAnswer::Committed(Revision(2)));
+    assert_eq!(guarded(&out).map(|guarded| guarded.deadline), Some(at(6_200 + 6_000)));
+}
+
+#[test]
 fn a_renewal_that_was_committed_unseen_extends_nothing_and_is_built_upon() {
     let (mut member, _, first) = joined();
     let (_, transaction, unseen) = renewal(&member.time_passed(at(2_200)));

@@ -242,12 +242,13 @@ impl Lease {
     pub fn committed(&mut self, now: Duration, revision: Revision) -> Option<Renewed> {
         let Sending { sent, record, plan } = self.sending.take()?;
         let (deadline, n) = (sent + LEASE, record.n);
+        (self.base, self.base_at) = (Base::Versioned(Versioned { revision, value: record }), now);
         if now >= deadline {
-            self.end();
+            // Only the first record of a session can be confirmed so late. The next one builds upon it.
+            self.next = now;
             return None;
         }
         self.stage = Stage::Held { deadline, n };
-        (self.base, self.base_at) = (Base::Versioned(Versioned { revision, value: record }), now);
         Some(Renewed { guarded: Guarded { session: self.session, n, deadline }, plan })
     }
 
