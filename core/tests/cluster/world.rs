@@ -3,16 +3,20 @@
 //! Nothing here is random: whoever drives the world decides what becomes of each request, and which
 //! faults happen when.
 
+#[path = "clocks.rs"]
+mod clocks;
 #[path = "faults.rs"]
 mod faults;
+#[path = "machine.rs"]
+mod machine;
+#[path = "requests.rs"]
+mod requests;
 
 use crate::store::Store;
-use iotmonitor_core::machines::cluster::{Guarded, Member, MemberOutcome, MemberSettings};
-use iotmonitor_core::model::cluster::store::{
-    Compare, Put, RequestNumber, Revision, StoreAnswer, StoreRequest, Transaction,
-};
-use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET, Timing};
-use iotmonitor_core::model::cluster::{Item, Items, NodeName, SessionId};
+use iotmonitor_core::machines::cluster::{Guarded, Member};
+use iotmonitor_core::model::cluster::store::{RequestNumber, Revision, StoreAnswer, StoreRequest};
+use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET};
+use iotmonitor_core::model::cluster::{Item, Items, NodeName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -287,218 +291,6 @@ impl World {
         }
     }
 
-    fn arrived(
-        &mut self,
-        node: usize,
-        process: u64,
-        number: RequestNumber,
-        request: StoreRequest,
-        answer: Option<Duration>,
-    ) {
-        if self.now < self.store_away {
-            let event = Event::Arrived { node, process, number, request, answer };
-            self.at(self.store_away, event);
-            return;
-        }
-        let name = &self.nodes[node].name;
-        let ends_another = |transaction: &Transaction| {
-            transaction.puts.iter().any(|put| matches!(put, Put::Node(other, _) if other != name))
-        };
-        let result = match &request {
-            StoreRequest::Commit(transaction) if ends_another(transaction) => {
-                self.tally.evictions += 1;
-                self.evictor = Some(node);
-                if self.mistake == Some(Mistake::SecondTransaction) {
-                    let both = transaction.clone();
-                    self.in_two(node, process, number, both, answer);
-                    return;
-                }
-                self.store.answer(&request)
-            }
-            _ => self.store.answer(&request),
-        };
-        if let Some(delay) = answer {
-            self.after(delay, Event::Answered { node, process, number, answer: result });
-        }
-    }
-
-    /// Ends the sessions now. The new owners come in a request of their own.
-    fn in_two(
-        &mut self,
-        node: usize,
-        process: u64,
-        number: RequestNumber,
-        both: Transaction,
-        answer: Option<Duration>,
-    ) {
-        let mut first = both.clone();
-        first.compares.retain(|compare| matches!(compare, Compare::Node(..)));
-        first.puts.retain(|put| matches!(put, Put::Node(..)));
-        let mut second = both;
-        second.compares.clear();
-        second.puts.retain(|put| matches!(put, Put::Plan(_)));
-        if self.store.answer(&StoreRequest::Commit(first)) != StoreAnswer::Refused
-            && let Some(delay) = answer
-        {
-            let request = StoreRequest::Commit(second);
-            self.after(delay, Event::Sent { node, process, number, request });
-        }
-    }
-
-    fn answered(&mut self, node: usize, number: RequestNumber, answer: StoreAnswer) {
-        if self.mistake == Some(Mistake::StartUnconfirmed)
-            && let StoreAnswer::Read(contents) = &answer
-            && let Some(Guarded { session, deadline, .. }) = self.nodes[node].guard
-            && self.local(node) < deadline
-            && let Some(plan) = &contents.plan
-        {
-            for (item, owner) in &plan.value.owners {
-                if owner.session == session && !self.nodes[node].runs.contains_key(item) {
-                    self.start(node, item.clone(), plan.revision);
-                }
-            }
-        }
-        self.call(node, |member, now| member.answered(now, number, answer));
-    }
-
-    /// Calls the monitor of a node, and does what it says.
-    pub fn call(
-        &mut self,
-        node: usize,
-        call: impl FnOnce(&mut Member, Duration) -> Vec<MemberOutcome>,
-    ) {
-        let now = self.believed(node);
-        let this = &mut self.nodes[node];
-        if this.paused_until.is_some() {
-            return;
-        }
-        let Some(monitor) = &mut this.monitor else { return };
-        let outcomes = call(monitor, now);
-        for outcome in outcomes {
-            self.carry_out(node, outcome);
-        }
-        self.nodes[node].wakes = self.wakes(node);
-    }
-
-    fn carry_out(&mut self, node: usize, outcome: MemberOutcome) {
-        let boot = self.nodes[node].boot;
-        match outcome {
-            MemberOutcome::Send { number, request } => {
-                let process = self.nodes[node].process;
-                self.at(self.now, Event::Sent { node, process, number, request });
-            }
-            MemberOutcome::Guard(mut guarded) => {
-                self.nodes[node].deadline = Some(guarded.deadline);
-                if self.mistake == Some(Mistake::DeadlineFromReceipt) {
-                    guarded.deadline = self.local(node) + LEASE;
-                }
-                self.nodes[node].guard = Some(guarded);
-            }
-            MemberOutcome::Start { item, epoch } => self.start(node, item, epoch),
-            MemberOutcome::Stop(item) => {
-                self.after(self.stop_time, Event::Stopped { node, boot, item })
-            }
-            MemberOutcome::Fence(_) => {
-                self.tally.fences += 1;
-                self.nodes[node].is_fencing = true;
-                let running: Vec<Item> = self.nodes[node].runs.keys().cloned().collect();
-                for item in running {
-                    self.after(self.stop_time, Event::Stopped { node, boot, item });
-                }
-                self.fenced(node);
-            }
-            MemberOutcome::NameTaken => {}
-        }
-    }
-
-    /// Begins a new session when nothing of the former one is left.
-    fn fenced(&mut self, node: usize) {
-        let this = &mut self.nodes[node];
-        let is_there = this.monitor.is_some() && this.paused_until.is_none();
-        if this.is_fencing && this.runs.is_empty() && is_there {
-            this.is_fencing = false;
-            this.guard = None;
-            this.deadline = None;
-            let session = self.session(node);
-            self.call(node, |member, now| member.fenced(now, session));
-        }
-    }
-
-    fn start(&mut self, node: usize, item: Item, epoch: Revision) {
-        let this = &mut self.nodes[node];
-        if this.runs.insert(item.clone(), epoch).is_some() {
-            return;
-        }
-        self.tally.starts += 1;
-        self.compare(node, &item);
-    }
-
-    /// Looks whether another node runs an item that this one runs.
-    fn compare(&mut self, node: usize, item: &Item) {
-        let (now, name) = (self.now, &self.nodes[node].name);
-        let mut others = self.nodes.iter().filter(|other| other.name != *name && !other.is_frozen);
-        if let Some(other) = others.find(|other| other.runs.contains_key(item)) {
-            let double = format!("{item} runs on {name} at {now:?} and runs on {}", other.name);
-            self.double.get_or_insert(double);
-        }
-    }
-
-    fn end(&mut self, node: usize, item: &Item) {
-        self.nodes[node].runs.remove(item);
-    }
-
-    /// What the guard does.
-    fn kill(&mut self, node: usize) {
-        let running: Vec<Item> = self.nodes[node].runs.keys().cloned().collect();
-        for item in running {
-            self.end(node, &item);
-            self.call(node, |member, now| member.stopped(now, &item));
-        }
-        self.fenced(node);
-    }
-
-    fn kills(&self, node: usize) -> Option<Duration> {
-        let this = &self.nodes[node];
-        let guarded = this.guard.filter(|_| this.is_on)?;
-        let at = self.true_time(node, guarded.deadline + STOP_BUDGET) + self.guard_late;
-        Some(if this.is_frozen { at.max(this.paused_until?) } else { at })
-    }
-
-    fn wakes(&self, node: usize) -> Option<Duration> {
-        let this = &self.nodes[node];
-        let local = this.monitor.as_ref()?.next_deadline(self.believed(node));
-        let lied = this
-            .deadline
-            .zip(this.guard)
-            .filter(|(deadline, guard)| local >= *deadline && self.local(node) < guard.deadline);
-        Some(self.true_time(node, lied.map_or(local, |(_, guard)| guard.deadline)))
-    }
-
-    /// The time by a node's own clock, which counts from its boot.
-    fn local(&self, node: usize) -> Duration {
-        let this = &self.nodes[node];
-        let since = self.now.saturating_sub(this.booted_at).as_nanos() as i128;
-        Duration::from_nanos((since + since * i128::from(this.rate) / 1_000_000) as u64)
-    }
-
-    /// With a mistaken deadline, the monitor does not see that the true one has passed.
-    fn believed(&self, node: usize) -> Duration {
-        let this = &self.nodes[node];
-        let local = self.local(node);
-        match (this.deadline, this.guard) {
-            (Some(deadline), Some(guard)) if local >= deadline && local < guard.deadline => {
-                deadline - Duration::from_nanos(1)
-            }
-            _ => local,
-        }
-    }
-
-    fn true_time(&self, node: usize, local: Duration) -> Duration {
-        let this = &self.nodes[node];
-        let nanos = local.as_nanos() as i128 * 1_000_000 / i128::from(1_000_000 + this.rate);
-        this.booted_at + Duration::from_nanos(nanos as u64 + 2)
-    }
-
     fn after(&mut self, delay: Duration, event: Event) {
         self.at(self.now + delay, event);
     }
@@ -506,71 +298,6 @@ impl World {
     fn at(&mut self, at: Duration, event: Event) {
         let place = self.queue.partition_point(|(other, _)| *other <= at);
         self.queue.insert(place, (at, event));
-    }
-
-    fn session(&mut self, node: usize) -> SessionId {
-        self.sessions += 1;
-        SessionId { boot: u128::from(self.nodes[node].boot), number: self.sessions }
-    }
-
-    fn settings(&self, node: usize) -> MemberSettings {
-        let this = &self.nodes[node];
-        MemberSettings {
-            name: this.name.clone(),
-            machine: format!("machine-{node}"),
-            timing: Timing::new(Duration::from_secs(8), Duration::from_secs(1)).unwrap(),
-            broker: true,
-            drains: this.drains,
-        }
-    }
-
-    fn boot(&mut self, node: usize) {
-        let this = &mut self.nodes[node];
-        this.boot += 1;
-        this.booted_at = self.now;
-        this.is_on = true;
-        self.start_monitor(node);
-    }
-
-    fn start_monitor(&mut self, node: usize) {
-        let (settings, items) = (self.settings(node), self.items.clone());
-        let member = match self.nodes[node].guard {
-            Some(guarded) => {
-                let runs = self.nodes[node].runs.clone();
-                Member::resumed(settings, items, guarded, runs)
-            }
-            None => {
-                let session = self.session(node);
-                Member::new(settings, items, session)
-            }
-        };
-        self.nodes[node].monitor = Some(member);
-        self.call(node, Member::time_passed);
-    }
-
-    fn continues(&mut self, node: usize) {
-        if self.nodes[node].paused_until.is_none_or(|until| until > self.now) {
-            return;
-        }
-        let this = &mut self.nodes[node];
-        (this.paused_until, this.is_frozen) = (None, false);
-        let running: Vec<Item> = this.runs.keys().cloned().collect();
-        for item in running {
-            self.compare(node, &item);
-        }
-        let this = &mut self.nodes[node];
-        for event in std::mem::take(&mut this.backlog) {
-            self.happens(event, Fate::FAST);
-        }
-        self.call(node, Member::time_passed);
-        // Items may have ended meanwhile.
-        let gone: Vec<Item> = self.items.iter().map(|(item, _)| item.clone()).collect();
-        for item in gone {
-            if !self.nodes[node].runs.contains_key(&item) {
-                self.call(node, |member, now| member.stopped(now, &item));
-            }
-        }
-        self.fenced(node);
     }
 
     /// The node on which an item runs.
