@@ -8,7 +8,7 @@
 )]
 
 use crate::timetable::{agent, seconds, settled};
-use crate::world::{Fate, Mistake, Tally, World};
+use crate::world::{Asks, Fate, Mistake, Tally, World};
 use fastrand::Rng;
 use iotmonitor_core::model::cluster::store::Revision;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct Schedule {
     network: [Network; NODES],
     /// The store loses writes right after the next change of the plan.
     is_armed: bool,
+    /// Changes of the plan arrive late, and nodes change their minds meanwhile.
+    is_fickle: bool,
     /// No more faults happen.
     is_over: bool,
     /// A node pauses for this time while it renews, and is cut off then.
@@ -70,11 +72,17 @@ impl Schedule {
             world,
             network: Default::default(),
             is_armed: false,
+            is_fickle: false,
             is_over: false,
             pauses: None,
             plan: None,
             healed,
         }
+    }
+
+    /// Lets changes of the plan arrive late, and nodes change their minds meanwhile.
+    pub fn fickle(self) -> Self {
+        Self { is_fickle: true, ..self }
     }
 
     /// Runs the faults. Returns what went wrong.
@@ -129,7 +137,7 @@ impl Schedule {
                 self.heals(time);
             }
             if let Some((node, time)) = self.pauses
-                && asks == Some((node, false))
+                && asks.is_some_and(|asks| asks.0 == node && asks.1 != Asks::Read)
             {
                 self.pauses = None;
                 self.world.pause(node, time, false);
@@ -155,7 +163,7 @@ impl Schedule {
     }
 
     fn fate(&mut self) -> Fate {
-        let Some((node, is_read)) = self.world.asks() else { return Fate::FAST };
+        let Some((node, asks)) = self.world.asks() else { return Fate::FAST };
         let (now, network) = (self.world.now, self.network[node]);
         let (lost, delay) = if now < network.bad { (network.lost, network.delay) } else { (0, 30) };
         let mut way = |until: Duration| {
@@ -164,8 +172,19 @@ impl Schedule {
             (now >= until && self.rng.u32(..100) >= lost).then_some(delay)
         };
         let request = way(network.requests_lost);
-        let answer = way(network.answers_lost).filter(|_| !is_read || now >= network.reads_lost);
+        let answer =
+            way(network.answers_lost).filter(|_| asks != Asks::Read || now >= network.reads_lost);
+        if self.is_fickle && !self.is_over && asks == Asks::Change && self.rng.bool() {
+            return self.late(answer);
+        }
         Fate { request, answer }
+    }
+
+    /// A change of the plan arrives long after it was sent, or its answer does.
+    fn late(&mut self, answer: Option<Duration>) -> Fate {
+        let delay = if self.rng.bool() { self.millis(0, 1_500) } else { self.millis(0, 12_000) };
+        self.heals(delay);
+        Fate { request: Some(delay), answer: answer.filter(|_| self.rng.bool()) }
     }
 
     fn lose_writes(&mut self) {
@@ -185,7 +204,7 @@ impl Schedule {
             if self.rng.bool() { self.millis(100, 4_000) } else { self.millis(4_000, 15_000) };
         let until = self.world.now + time;
         self.heals(time);
-        let name = match self.rng.u32(..18) {
+        let name = match self.rng.u32(..if self.is_fickle { 26 } else { 18 }) {
             0 | 1 => {
                 self.world.power_off(node, time);
                 "power off"
@@ -247,6 +266,11 @@ impl Schedule {
                 self.pauses = Some((node, time.min(seconds(3.9))));
                 "paused while it renews, and then cut"
             }
+            18.. => {
+                let time = self.millis(50, 3_000);
+                self.change_mind(node, time);
+                "changes its mind"
+            }
             _ => {
                 let item = if self.rng.bool() { agent("rules") } else { agent("zigbee") };
                 self.world.move_to(&item, node);
@@ -255,6 +279,29 @@ impl Schedule {
         };
         format!("{name} {} for {time:?}", self.world.nodes[node].name)
     }
+
+    /// A node wants to give away what it has, and to keep it a little later.
+    fn change_mind(&mut self, node: usize, time: Duration) {
+        match self.rng.u32(..3) {
+            0 => {
+                self.world.call(node, |member, now| member.set_broker(now, false));
+                self.run_until(self.world.now + time);
+                self.world.call(node, |member, now| member.set_broker(now, true));
+            }
+            1 => {
+                self.world.drain(node, true);
+                self.run_until(self.world.now + time);
+                self.world.drain(node, false);
+            }
+            _ => {
+                self.world.drain(node, true);
+                self.run_until(self.world.now + time);
+                // Nobody tells the new process that the node was to be drained.
+                self.world.kill_monitor(node, Duration::from_millis(500));
+                self.world.drain(node, false);
+            }
+        }
+    }
 }
 
 /// How many schedules there are, unless the environment says otherwise.
@@ -262,13 +309,12 @@ fn schedules() -> u64 {
     std::env::var("SCHEDULES").map_or(SCHEDULES, |count| count.parse().unwrap())
 }
 
-#[test]
-fn no_two_nodes_have_one_item_and_soon_after_the_last_fault_each_is_owned() {
-    let count = schedules();
+/// Runs so many schedules. Each must go well.
+fn run_all(count: u64, schedule: fn(u64) -> Schedule) {
     let work = move |thread: u64| {
         let (mut starts, mut evictions) = (0, 0);
         for seed in (thread..count).step_by(THREADS) {
-            let tally = Schedule::new(seed, None).run().unwrap_or_else(|error| panic!("{error}"));
+            let tally = schedule(seed).run().unwrap_or_else(|error| panic!("{error}"));
             starts += u64::from(tally.starts);
             evictions += u64::from(tally.evictions);
         }
@@ -280,6 +326,16 @@ fn no_two_nodes_have_one_item_and_soon_after_the_last_fault_each_is_owned() {
     let (starts, evictions) = done.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     println!("{count} schedules, {starts} starts, {evictions} evictions");
     assert!(evictions > count && starts > 10 * count, "hardly anything happens");
+}
+
+#[test]
+fn no_two_nodes_have_one_item_and_soon_after_the_last_fault_each_is_owned() {
+    run_all(schedules(), |seed| Schedule::new(seed, None));
+}
+
+#[test]
+fn no_two_nodes_have_one_item_if_changes_are_late_and_nodes_change_their_minds() {
+    run_all(schedules() / 4, |seed| Schedule::new(seed, None).fickle());
 }
 
 /// In this schedule, a node once started an item by a plan that a late change of its own then

@@ -14,7 +14,9 @@ mod requests;
 
 use crate::store::Store;
 use iotmonitor_core::machines::cluster::{Guarded, Member};
-use iotmonitor_core::model::cluster::store::{RequestNumber, Revision, StoreAnswer, StoreRequest};
+use iotmonitor_core::model::cluster::store::{
+    Put, RequestNumber, Revision, StoreAnswer, StoreRequest, Transaction,
+};
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET};
 use iotmonitor_core::model::cluster::{Item, Items, NodeName};
 use std::collections::BTreeMap;
@@ -32,6 +34,27 @@ impl Fate {
         Self { request: Some(Duration::from_millis(1)), answer: Some(Duration::from_millis(1)) };
     pub const REQUEST_LOST: Self = Self { request: None, answer: None };
     pub const ANSWER_LOST: Self = Self { request: Self::FAST.request, answer: None };
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    Read,
+    Renewal,
+    /// Of the plan.
+    Change,
+}
+
+impl Asks {
+    fn of(request: &StoreRequest) -> Self {
+        match request {
+            StoreRequest::Read => Self::Read,
+            StoreRequest::Commit(Transaction { puts, .. }) => {
+                let is_change = puts.iter().any(|put| matches!(put, Put::Plan(_)));
+                if is_change { Self::Change } else { Self::Renewal }
+            }
+        }
+    }
 }
 
 /// Rules that are broken on purpose, to see whether it is noticed. The machine is the same; what
@@ -200,11 +223,11 @@ impl World {
         wakes.chain(kills).chain(first).min().unwrap_or(Duration::MAX).max(self.now)
     }
 
-    /// The node whose request is the next thing that happens, and whether it only reads.
-    pub fn asks(&self) -> Option<(usize, bool)> {
+    /// The node whose request is the next thing that happens, and what it asks for.
+    pub fn asks(&self) -> Option<(usize, Asks)> {
         match self.queue.first() {
             Some((at, Event::Sent { node, request, .. })) if *at <= self.next() => {
-                Some((*node, *request == StoreRequest::Read))
+                Some((*node, Asks::of(request)))
             }
             _ => None,
         }
