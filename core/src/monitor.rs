@@ -82,7 +82,7 @@ use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::event::Event;
-use crate::model::history::EpisodeKind;
+use crate::model::history::{EpisodeKind, HistorySnapshot};
 use crate::model::identity::Identity;
 use crate::model::message::{Connection, QoS, Token};
 use crate::model::spec::{HomeAssistant, MonitorSpec};
@@ -174,6 +174,8 @@ pub struct Monitor {
     notifications_due: Option<Duration>,
     /// What was, and is not recorded yet.
     history: Recorder,
+    /// The records of earlier runs, while they wait for those of the devices.
+    history_snapshot: Option<Box<HistorySnapshot>>,
     /// Subjects whose notifications are suppressed for a time.
     mutes: Mutes,
     next_token: u64,
@@ -290,6 +292,7 @@ impl Monitor {
             notifications: Notifications::default(),
             notifications_due: None,
             history: Recorder::new(),
+            history_snapshot: None,
             mutes: Mutes::default(),
             next_token: 0,
             next_read: 0,
@@ -407,7 +410,7 @@ impl Monitor {
             // The caller of the command waits for it.
             Event::StatesWritten { .. } => {}
             Event::DevicesSaved => self.devices_saved(turn),
-            Event::HistoryOpened(snapshot) => self.history_opened(turn, *snapshot),
+            Event::HistoryOpened(snapshot) => self.history_opened(turn, snapshot),
             Event::HistorySaved => self.history_saved(turn),
             Event::HistoryFailed { error } => turn.raise(AlertKind::HistoryFailed, error),
             Event::HistoryBack => turn.raise(

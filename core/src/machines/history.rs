@@ -70,6 +70,10 @@ impl Early {
 pub struct Recorder {
     /// `None` once the records of earlier runs are known.
     early: Option<Vec<Early>>,
+    /// Recorded devices that are not in the configuration, until those that are learned are known;
+    /// and the mark, since which they may have been gone.
+    absent: Vec<DeviceName>,
+    earlier_mark: Duration,
     /// The open episodes of each device that has any.
     open: BTreeMap<DeviceName, Vec<EpisodeRecord>>,
     /// The open episode in which nothing can be heard.
@@ -102,7 +106,7 @@ impl Recorder {
     }
 
     /// Takes over the records of earlier runs. Until the devices can be heard, nothing was heard
-    /// since the mark. `devices` are those of the configuration.
+    /// since the mark. `devices` are those that are known by now; see [`Self::all_known`].
     pub fn opened<'a>(
         &mut self,
         snapshot: HistorySnapshot,
@@ -125,13 +129,9 @@ impl Recorder {
         let begun = self.begin(None, EpisodeKind::NotRunning, mark);
         self.record(&begun);
         self.unwatched = Some(begun);
-        let configured: BTreeSet<&DeviceName> = devices.collect();
-        for name in snapshot.known.iter().filter(|name| !configured.contains(name)) {
-            self.left(name, mark);
-        }
-        for name in configured {
-            self.known.push((name.clone(), wall));
-        }
+        self.absent = snapshot.known;
+        self.earlier_mark = mark;
+        self.known.extend(devices.map(|name| (name.clone(), wall)));
         self.is_urgent = true;
         for event in early {
             match event {
@@ -139,6 +139,19 @@ impl Recorder {
                 Early::Left(name, at) => self.left(&name, at),
                 Early::Deaf(at) => self.deaf(at),
                 Early::Watching(at) => self.watching(at),
+            }
+        }
+    }
+
+    /// These are all devices: other recorded ones have left since the mark.
+    pub fn all_known<'a>(&mut self, devices: impl Iterator<Item = &'a DeviceName>) {
+        if self.early.is_some() || self.absent.is_empty() {
+            return;
+        }
+        let known: BTreeSet<&DeviceName> = devices.collect();
+        for name in std::mem::take(&mut self.absent) {
+            if !known.contains(&name) {
+                self.left(&name, self.earlier_mark);
             }
         }
     }

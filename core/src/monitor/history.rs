@@ -14,8 +14,12 @@ use std::time::Duration;
 const SUSPENDED: i64 = 10;
 
 impl Monitor {
-    /// Something about the device may have changed.
+    /// Something about the device may have changed. While its own record is still to come, it may not
+    /// be what it seems.
     pub(super) fn note_standing(&mut self, wall: Duration, id: DeviceId) {
+        if !self.is_store_settled() {
+            return;
+        }
         let device = &self.devices[id];
         self.history.observe(&device.spec.name, &standing_of(device), wall);
     }
@@ -29,17 +33,44 @@ impl Monitor {
         }
     }
 
-    /// The records of earlier runs are known.
-    pub(super) fn history_opened(&mut self, turn: &mut Turn<'_>, snapshot: HistorySnapshot) {
-        let names = self.devices.iter().map(|device| &device.spec.name);
+    /// The records of earlier runs are known. They are not compared with devices whose own records
+    /// have not been read yet.
+    pub(super) fn history_opened(&mut self, turn: &mut Turn<'_>, snapshot: Box<HistorySnapshot>) {
         if self.history.is_known() {
             // The former records were put aside.
+            let names = self.devices.iter().map(|device| &device.spec.name);
             self.history.begins_anew(names, turn.now.wall);
         } else {
-            self.history.opened(snapshot, names, turn.now.wall);
-            self.note_all_standings(turn.now.wall);
+            self.history_snapshot = Some(snapshot);
+            self.begin_history(turn);
         }
         self.flush_history(turn);
+    }
+
+    /// The devices' records have been read, or cannot be read for now.
+    pub(super) fn begin_history(&mut self, turn: &mut Turn<'_>) {
+        if self.is_store_settled()
+            && let Some(snapshot) = self.history_snapshot.take()
+        {
+            let wall = turn.now.wall;
+            let names = self.devices.iter().map(|device| &device.spec.name);
+            self.history.opened(*snapshot, names, wall);
+            // Of what waited, only so much was kept.
+            if self.clock.is_running() {
+                self.history.watching(wall);
+            } else {
+                self.history.deaf(wall);
+            }
+        }
+        if self.saving.is_store_read() {
+            self.history.all_known(self.devices.iter().map(|device| &device.spec.name));
+            self.note_all_standings(turn.now.wall);
+        }
+    }
+
+    /// Whether the devices' records are known, or are known not to come for now.
+    fn is_store_settled(&self) -> bool {
+        self.saving.is_store_read() || self.store_fails
     }
 
     pub(super) fn history_saved(&mut self, turn: &mut Turn<'_>) {

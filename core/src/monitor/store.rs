@@ -78,6 +78,7 @@ impl Monitor {
         self.hear_early(turn);
         self.report_room(turn);
         self.start_notifications(turn);
+        self.begin_history(turn);
         self.flush_saves(turn);
     }
 
@@ -137,6 +138,7 @@ impl Monitor {
         self.settle_agents(turn);
         self.recall_availabilities(turn);
         self.hear_early(turn);
+        self.begin_history(turn);
     }
 
     /// Hears what came before it was known whose devices are known.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// `home/{name}/sensors/#` with a hello topic and states, and a timeout of 30 s.
-fn esp() -> FleetSpec {
+pub fn esp() -> FleetSpec {
     let template = DeviceSpec {
         name: device_name("{name}"),
         watch: vec![filter("home/{name}/sensors/#")],
@@ -32,7 +32,7 @@ fn esp() -> FleetSpec {
     }
 }
 
-fn spec(devices: Vec<DeviceSpec>, fleet: FleetSpec) -> MonitorSpec {
+pub fn spec(devices: Vec<DeviceSpec>, fleet: FleetSpec) -> MonitorSpec {
     MonitorSpec { fleets: vec![fleet], ..House::dark(devices).spec }
 }
 

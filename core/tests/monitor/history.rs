@@ -93,6 +93,14 @@ fn house(devices: Vec<DeviceSpec>) -> House {
     house
 }
 
+/// A house whose devices are learned, with a timeout of 30 s.
+fn fleet() -> House {
+    let mut house = House::of(super::fleets::spec(Vec::new(), super::fleets::esp()));
+    house.power_up();
+    house.open_history();
+    house
+}
+
 #[test]
 fn an_alarm_is_an_episode_from_its_beginning_to_the_contact_that_ends_it() {
     let mut house = house(vec![watched("lamp", 30)]);
@@ -204,6 +212,99 @@ fn the_time_between_two_runs_is_unwatched_and_an_alarm_goes_on_over_it() {
     assert_eq!((alarm, unwatched), (secs(170), secs(1_000)));
     house.hear("home/lamp/x");
     assert_eq!(house.episodes(EpisodeKind::Alarm)[0].1, Some(1_170));
+}
+
+/// What the device records say is part of what a device is, whichever is read first.
+#[test]
+fn records_that_are_read_before_those_of_the_devices_wait_for_them() {
+    let mut house = house(vec![watched("lamp", 30), watched("oven", 30)]);
+    house.happen(Event::Disabled { device: device_name("oven") });
+    house.advance(secs(100));
+    house.restart();
+    house.advance(secs(10));
+    house.open_history();
+    house.connect_watch();
+    house.advance(secs(40));
+    house.open_store();
+    house.advance(secs(50));
+    assert_eq!(house.episodes(EpisodeKind::Disabled), [(None, None, None)]);
+    assert_eq!(house.episodes(EpisodeKind::Alarm), [(Some(Reason::Silent), None, None)]);
+    let TimeAccount { disabled, unwatched, .. } = house.last_hour("oven");
+    assert_eq!((disabled, unwatched), (secs(200), secs(0)));
+    let TimeAccount { alarm, unwatched, .. } = house.last_hour("lamp");
+    assert_eq!((alarm, unwatched), (secs(160), secs(10)));
+}
+
+/// A disk that fails at the start may answer later.
+#[test]
+fn records_of_devices_that_come_late_are_compared_when_they_come() {
+    let mut house = house(vec![watched("lamp", 30), watched("oven", 30)]);
+    house.happen(Event::Disabled { device: device_name("oven") });
+    house.advance(secs(100));
+    house.restart();
+    house.happen(Event::StoreFailed { error: "the disk is gone".to_owned() });
+    house.open_history();
+    house.connect_watch();
+    house.advance(secs(10));
+    house.hear("home/oven/x");
+    house.advance(secs(10));
+    house.open_store();
+    house.advance(secs(20));
+    assert_eq!(house.last_hour("oven").disabled, secs(140));
+    assert_eq!(house.last_hour("lamp").alarm, secs(110));
+    assert_eq!(house.episodes(EpisodeKind::Alarm), [(Some(Reason::Silent), None, None)]);
+}
+
+#[test]
+fn learned_devices_that_return_with_the_store_have_not_left() {
+    for fails in [false, true] {
+        let mut house = fleet();
+        house.hear("home/attic/sensors/t");
+        house.advance(secs(40));
+        house.restart();
+        if fails {
+            house.happen(Event::StoreFailed { error: "the disk is gone".to_owned() });
+        }
+        house.open_history();
+        house.connect_watch();
+        house.advance(secs(20));
+        house.open_store();
+        house.advance(secs(20));
+        assert_eq!(house.episodes(EpisodeKind::Disabled), [], "{fails}");
+        let alarms = house.episodes(EpisodeKind::Alarm);
+        assert_eq!(alarms, [(Some(Reason::Silent), None, None)], "{fails}");
+        assert_eq!(house.last_hour("attic").alarm, secs(50), "{fails}");
+    }
+}
+
+/// It is known once the devices are.
+#[test]
+fn a_device_that_left_between_two_runs_is_disabled_since_the_first_of_them() {
+    let mut house = house(vec![watched("lamp", 30), watched("oven", 3_000)]);
+    house.restart();
+    house.spec.devices.remove(0);
+    house.crash();
+    house.advance(secs(10));
+    house.open_history();
+    house.advance(secs(10));
+    house.open_store();
+    let left = house.past.episodes.values().find(|it| it.kind == EpisodeKind::Disabled).unwrap();
+    assert_eq!((&left.device, left.begin), (&Some(device_name("lamp")), secs(START)));
+}
+
+/// The bound of what waits for the records is not one for the monitor's own watching.
+#[test]
+fn watching_is_known_however_much_has_waited_for_the_records() {
+    let mut house = House::dark(vec![watched("lamp", 30)]);
+    house.open_store();
+    for _ in 0..10_001 {
+        house.happen(Event::Disabled { device: device_name("lamp") });
+        house.happen(Event::Enabled { device: device_name("lamp") });
+    }
+    house.connect_watch();
+    house.open_history();
+    house.advance(secs(20));
+    assert_eq!(house.last_hour("lamp").unwatched, secs(0));
 }
 
 /// A kill loses the time since the mark, and no episode.

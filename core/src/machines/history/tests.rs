@@ -145,6 +145,7 @@ fn what_happens_before_the_earlier_records_are_known_waits_for_them() {
         known: vec![lamp(), gone.clone()],
     };
     history.opened(snapshot, [&lamp()].into_iter(), T(1_020));
+    history.all_known([&lamp()].into_iter());
     let batch = history.next_batch(T(1_020)).unwrap();
     let seen: Vec<_> = batch
         .episodes
