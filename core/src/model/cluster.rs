@@ -229,6 +229,8 @@ pub struct OwnerPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Stamp {
     pub session: SessionId,
+    /// When the plan was sent, in nanoseconds of the boot clock of the node. A process that continues
+    /// the session uses no number again.
     pub number: u64,
 }
 

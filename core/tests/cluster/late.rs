@@ -243,6 +243,25 @@ fn a_monitor_that_is_back_starts_nothing_by_a_plan_that_the_one_before_it_may_ha
 }
 
 #[test]
+fn no_two_plans_of_a_session_have_the_same_stamp() {
+    let mut stage = giving();
+    stage.answers.clear();
+    let items = items(&[agent("rules")]);
+    stage.member = Member::resumed(settings(), items, stage.guarded.unwrap(), []);
+    stage.pass(12_000, |_| ());
+    let puts = stage.held.iter().filter_map(|(_, request)| match request {
+        StoreRequest::Commit(Transaction { puts, .. }) => puts.first(),
+        StoreRequest::Read => None,
+    });
+    let stamps = puts.filter_map(|put| match put {
+        Put::Plan(plan) => Some(plan.by.number),
+        Put::Node(..) => None,
+    });
+    let stamps: Vec<u64> = stamps.collect();
+    assert!(stamps.len() > 2 && stamps.is_sorted_by(|one, next| one < next), "{stamps:?}");
+}
+
+#[test]
 fn a_renewal_that_confirms_a_plan_starts_nothing_after_a_change_of_it_was_sent() {
     let mut stage = Stage::settled();
     // The other node has the agent for some time.

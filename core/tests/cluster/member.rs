@@ -192,6 +192,19 @@ fn a_monitor_that_is_back_continues_only_from_what_its_guard_has_seen() {
 }
 
 #[test]
+fn no_two_processes_of_a_session_send_the_same_record() {
+    let (_, out, record) = joined();
+    let before = guarded(&out).unwrap();
+    let first_record = |time| {
+        let mut member = Member::resumed(settings(), Items::default(), before, []);
+        let first = read(&member.time_passed(at(time)));
+        renewal(&member.answered(at(time + 10), first, holding(1, &record))).2
+    };
+    // The record of the one that is started at first is under way when the next one is started.
+    assert!(first_record(3_000).n < first_record(4_000).n);
+}
+
+#[test]
 fn the_name_of_another_machine_is_left_to_it_while_it_lives() {
     let mut member = Member::new(settings(), Items::default(), SESSION);
     let (_, _, record) = joined();

@@ -6,9 +6,6 @@ use crate::model::cluster::timing::{LEASE, RENEW_EVERY};
 use crate::model::cluster::{NodeRecord, OwnerPlan, SessionId};
 use std::time::Duration;
 
-/// Numbers that an earlier process may have sent, which are not used again.
-const SKIPPED: u64 = 1_000;
-
 /// The lease, with at most one renewal on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
@@ -89,7 +86,7 @@ impl Lease {
     #[must_use]
     pub fn resumed(guarded: Guarded) -> Self {
         let Guarded { session, n, deadline } = guarded;
-        Self { stage: Stage::Held { deadline, n }, n: n + SKIPPED, ..Self::new(session) }
+        Self { stage: Stage::Held { deadline, n }, n, ..Self::new(session) }
     }
 
     #[must_use]
@@ -210,7 +207,10 @@ impl Lease {
             Base::Absent => None,
             Base::Versioned(found) => Some(found.clone()),
         };
-        self.n += 1;
+        // An earlier process of the session may have sent records that nobody has confirmed. By the
+        // clock, their numbers are smaller.
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.n = self.n.saturating_add(1).max(millis);
         let record = NodeRecord {
             session: self.session,
             n: self.n,

@@ -319,7 +319,7 @@ impl Member {
             return;
         }
         let runs = |item: &Item| self.runs.contains_key(item);
-        let Some(change) = situation.change(runs, self.requests, replaces) else { return };
+        let Some(change) = situation.change(runs, replaces) else { return };
         let transaction = change.transaction(&self.peers);
         self.compared = self.compared.max(self.peers.plan().map(|plan| plan.revision));
         let number = self.number();

@@ -132,12 +132,7 @@ impl Situation<'_> {
     /// Returns everything that may be changed now, if anything. `replaces` asks for a new plan also
     /// if it has the same owners.
     #[must_use]
-    pub fn change(
-        &self,
-        runs: impl Fn(&Item) -> bool,
-        number: u64,
-        replaces: bool,
-    ) -> Option<Change> {
+    pub fn change(&self, runs: impl Fn(&Item) -> bool, replaces: bool) -> Option<Change> {
         let overdue =
             self.peers.due().filter(|&(name, due)| *name != self.settings.name && self.now >= due);
         let evicted: Vec<NodeName> = overdue.map(|(name, _)| name.clone()).collect();
@@ -167,6 +162,7 @@ impl Situation<'_> {
             }
         }
         let is_same = before.map_or(owners.is_empty(), |before| *before == owners);
+        let number = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
         let by = Stamp { session: self.session, number };
         (!is_same || !evicted.is_empty() || replaces)
             .then_some(Change { evicted, plan: OwnerPlan { by, owners } })
