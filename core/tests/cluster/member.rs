@@ -192,6 +192,22 @@ fn a_monitor_that_is_back_continues_only_from_what_its_guard_has_seen() {
 }
 
 #[test]
+fn a_changed_time_for_others_to_wait_takes_effect_with_a_new_session() {
+    let (_, out, record) = joined();
+    let before = guarded(&out).unwrap();
+    let longer = NodeRecord { evict_after: at(12_000), ..record };
+    let mut member = Member::resumed(settings(), Items::default(), before, []);
+    let first = read(&member.time_passed(at(3_000)));
+    let out = member.answered(at(3_010), first, holding(1, &longer));
+    assert_eq!(renewal(&out).2.evict_after, at(12_000));
+
+    let mut member = Member::new(settings(), Items::default(), SessionId { boot: 1, number: 8 });
+    let first = read(&member.time_passed(at(3_000)));
+    let out = member.answered(at(3_010), first, holding(1, &longer));
+    assert_eq!(renewal(&out).2.evict_after, at(8_000));
+}
+
+#[test]
 fn no_two_processes_of_a_session_send_the_same_record() {
     let (_, out, record) = joined();
     let before = guarded(&out).unwrap();

@@ -211,10 +211,15 @@ impl Lease {
         // clock, their numbers are smaller.
         let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.n = self.n.saturating_add(1).max(millis);
+        // Agents that are running stop in the time that was allowed when the session began. A time that
+        // has been configured since takes effect with the next session.
+        let own = found.as_ref().filter(|found| found.value.session == self.session);
+        let evict_after =
+            own.map_or(settings.timing.evict_after(), |found| found.value.evict_after);
         let record = NodeRecord {
             session: self.session,
             n: self.n,
-            evict_after: settings.timing.evict_after(),
+            evict_after,
             machine: settings.machine.clone(),
             evicted: false,
             broker: settings.broker,
