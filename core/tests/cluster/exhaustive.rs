@@ -36,6 +36,8 @@ enum Action {
     Pass,
     LoseRequest,
     LoseAnswer,
+    /// The request arrives after the node has given it up.
+    DelayRequest,
     /// The node that asks is cut off: this and all that it asks later is lost.
     Cut(usize),
     Pause(usize),
@@ -70,6 +72,7 @@ impl Model for Bounds {
         actions.extend([
             Action::LoseRequest,
             Action::LoseAnswer,
+            Action::DelayRequest,
             Action::Cut(node),
             Action::Pause(node),
             Action::RestartMonitor(node),
@@ -88,6 +91,9 @@ impl Model for Bounds {
             Action::Pass => world.step(Fate::FAST),
             Action::LoseRequest => world.step(Fate::REQUEST_LOST),
             Action::LoseAnswer => world.step(Fate::ANSWER_LOST),
+            Action::DelayRequest => {
+                world.step(Fate { request: Some(seconds(2.5)), ..Fate::FAST });
+            }
             Action::Cut(node) => world.cut(node),
             Action::Pause(node) => {
                 // The request is on its way, and its answer comes while the node is paused.
