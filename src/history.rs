@@ -33,6 +33,8 @@ const CHANNEL_CAPACITY: usize = 64;
 const MAP_BYTES: usize = 64 << 20;
 const MOST_MAP_BYTES: usize = 1 << 30;
 
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
+
 /// Where the records are, and how long they are kept.
 #[derive(Debug, Clone)]
 pub struct HistorySettings {
@@ -41,12 +43,20 @@ pub struct HistorySettings {
     /// Multiples of the page size; the first is doubled up to the second whenever it is full.
     pub map_bytes: usize,
     pub most_map_bytes: usize,
+    /// The interval between two passes that remove old records.
+    pub prune_interval: Duration,
 }
 
 impl HistorySettings {
     #[must_use]
     pub fn new(directory: PathBuf, keep: Duration) -> Self {
-        Self { directory, keep, map_bytes: MAP_BYTES, most_map_bytes: MOST_MAP_BYTES }
+        Self {
+            directory,
+            keep,
+            map_bytes: MAP_BYTES,
+            most_map_bytes: MOST_MAP_BYTES,
+            prune_interval: PRUNE_INTERVAL,
+        }
     }
 }
 

@@ -28,6 +28,11 @@ fn settings(directory: &Path) -> HistorySettings {
     HistorySettings::new(directory.join("history"), T(400 * DAY))
 }
 
+/// The same, with passes that follow each other at once.
+fn tidying(directory: &Path) -> HistorySettings {
+    HistorySettings { prune_interval: Duration::from_millis(50), ..settings(directory) }
+}
+
 impl Thread {
     fn start(settings: HistorySettings) -> Self {
         let (sender, events) = tokio::sync::mpsc::channel(64);
@@ -192,7 +197,7 @@ fn a_device_that_flaps_for_a_year_keeps_its_last_episodes() {
         thread.save(batch(ids.map(|id| episode(id, begin(id), Some(begin(id) + 50))).collect()));
     }
     thread.close();
-    let (thread, _) = Thread::started(settings(directory.path()));
+    let (thread, _) = Thread::started(tidying(directory.path()));
     let history = await_records(&thread, |history| history.episodes.len() <= 5_000);
     assert_eq!(history.episodes.len(), 5_000);
     assert_eq!(history.episodes[0].id, 15_001, "the oldest went");
@@ -219,7 +224,7 @@ fn what_is_older_than_is_kept_goes_and_hours_become_sums() {
         ])
     });
     thread.close();
-    let (thread, _) = Thread::started(settings(directory.path()));
+    let (thread, _) = Thread::started(tidying(directory.path()));
     let history = await_records(&thread, |history| {
         history.episodes.len() == 2
             && history.restarts.len() == 1
@@ -229,6 +234,77 @@ fn what_is_older_than_is_kept_goes_and_hours_become_sums() {
     assert_eq!(history.days[0].1.contacts, [6]);
     assert_eq!(history.days[1].1.contacts.len(), 24);
     assert_eq!(history.since, Some(T(at(400))), "uptime covers what is kept");
+    thread.close();
+}
+
+/// Reading the configuration again begins a pass at once.
+#[test]
+fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    let at = |days: u64| NOW - days * DAY;
+    thread.save(HistoryBatch {
+        tallies: [500, 200].map(|days| tally(at(days), 6)).to_vec(),
+        ..batch(vec![episode(1, at(500), Some(at(499))), episode(2, at(300), Some(at(299)))])
+    });
+    thread.close();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    thread.save(HistoryBatch { mark: T(NOW + 730 * DAY), ..batch(vec![]) });
+    thread.handle.send(HistoryCommand::Keep(T(400 * DAY))).unwrap();
+    let history = await_records(&thread, |history| {
+        history.days.len() < 2 && history.days.iter().all(|(_, day)| day.contacts.len() == 1)
+    });
+    let ids: Vec<u64> = history.episodes.iter().map(|episode| episode.id).collect();
+    assert_eq!((ids, history.days.len()), (vec![2], 1));
+    thread.close();
+}
+
+#[test]
+fn what_a_run_with_a_clock_ahead_has_recorded_ends_when_the_next_one_begins() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    let ahead = NOW + 730 * DAY;
+    let away = EpisodeRecord {
+        device: None,
+        kind: EpisodeKind::NotRunning,
+        ..episode(2, NOW - 9_000, Some(ahead))
+    };
+    let old = episode(1, NOW - 9_999, Some(NOW - 9_000));
+    thread.save(HistoryBatch { mark: T(ahead), ..batch(vec![old.clone(), away.clone()]) });
+    thread.close();
+    let (mut thread, _) = Thread::started(tidying(directory.path()));
+    // A machine without a clock of its own begins in the past.
+    thread.save(HistoryBatch { mark: T(1_000), ..batch(vec![]) });
+    let step = ClockStep { started: T(900), from: T(2_000), to: T(NOW - 4_000) };
+    thread.save(HistoryBatch { steps: vec![step], ..batch(vec![]) });
+    let end = T(NOW - 5_000);
+    let history =
+        await_records(&thread, |history| history.episodes.iter().all(|it| it.end <= Some(end)));
+    assert_eq!(history.episodes, [old, EpisodeRecord { end: Some(end), ..away }]);
+    thread.close();
+}
+
+#[test]
+fn a_pass_finds_room_in_a_file_that_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = HistorySettings {
+        map_bytes: 1 << 20,
+        most_map_bytes: 1 << 22,
+        ..settings(directory.path())
+    };
+    let (mut thread, _) = Thread::started(small);
+    let file = directory.path().join("history/data.mdb");
+    let mut days = 20_000;
+    while std::fs::metadata(&file).unwrap().len() < (1 << 20) - (1 << 14) {
+        days -= 20;
+        let tallies = (days..days + 20).rev().map(|days| tally(NOW - days * DAY, 6)).collect();
+        thread.save(HistoryBatch { tallies, ..batch(vec![]) });
+    }
+    thread.save(HistoryBatch { tallies: vec![tally(NOW - 200 * DAY, 6)], ..batch(vec![]) });
+    // Hours become sums, so that each page is written anew, to another place.
+    thread.handle.send(HistoryCommand::Keep(T(20_001 * DAY))).unwrap();
+    await_records(&thread, |history| history.days[0].1.contacts.len() == 1);
+    assert!(thread.events.try_recv().is_err(), "nothing has failed");
     thread.close();
 }
 

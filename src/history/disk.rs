@@ -12,6 +12,7 @@
 //! Episodes of the monitor have an empty device. Days are in the order of their dates, so that those
 //! that are written together lie together.
 
+use super::prune::Pruner;
 use super::{HistorySettings, StoreError, unwatched_pulse};
 use crate::lmdb::files::{self, FileIdentity, Look};
 use crate::lmdb::{environment, seal};
@@ -197,6 +198,21 @@ impl PastRecords {
             match written {
                 Ok(()) => return Ok(()),
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
+                Err(error) => return Err(self.fail("write to", error)),
+            }
+        }
+    }
+
+    /// Takes one step of a pass, in a map that is enlarged if it has no room for that.
+    pub fn prune(&mut self, pruner: &mut Pruner) -> Result<(), StoreError> {
+        loop {
+            let before = pruner.clone();
+            match pruner.step(self) {
+                Ok(()) => return Ok(()),
+                Err(heed::Error::Mdb(MdbError::MapFull)) => {
+                    *pruner = before;
+                    self.grow()?;
+                }
                 Err(error) => return Err(self.fail("write to", error)),
             }
         }

@@ -4,7 +4,7 @@ use super::disk::{self, PastRecords, PastTable};
 use heed::RwTxn;
 use iotmonitor_core::model::history::{Date, EpisodeRecord, RestartRecord};
 use std::ops::Bound;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The number of records that one step looks at.
 const STEP: usize = 2_000;
@@ -23,11 +23,52 @@ enum Stage {
     Done,
 }
 
-/// One pass over everything.
+/// What the wall clock shows, as far as that can be trusted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PresentTime {
+    pub now: Duration,
+    /// The beginning of this run.
+    pub run_began: Duration,
+}
+
+/// Judges the age of records, for which the wall clock is not enough: one that is years ahead for a
+/// moment would be the end of everything.
 #[derive(Debug)]
+pub(super) struct AgeClock {
+    interval: Duration,
+    /// What the clock showed at a time that lies an interval back, or at the end of the last run.
+    earlier: Option<(Duration, Instant)>,
+}
+
+impl AgeClock {
+    pub fn new(interval: Duration) -> Self {
+        Self { interval, earlier: None }
+    }
+
+    /// The clock showed this time, where none is known from before.
+    pub fn begin(&mut self, wall: Option<Duration>, at: Instant) {
+        self.earlier = self.earlier.or(wall.map(|wall| (wall, at)));
+    }
+
+    /// The time by which records are old, when the clock shows this one: no more than has passed
+    /// since it showed an earlier one.
+    pub fn judge(&mut self, wall: Duration, at: Instant) -> Duration {
+        let Some((earlier, since)) = self.earlier else { return wall };
+        let passed = at.saturating_duration_since(since);
+        if passed >= self.interval {
+            self.earlier = Some((wall, at));
+        }
+        wall.min(earlier + passed)
+    }
+}
+
+/// One pass over everything.
+#[derive(Debug, Clone)]
 pub(super) struct Pruner {
     /// What ended before this time goes.
     cutoff: Duration,
+    /// What was over before the run does not end after the present.
+    present: Option<PresentTime>,
     /// Before this date, hours become sums.
     hours_until: Option<Date>,
     stage: Stage,
@@ -44,38 +85,45 @@ struct Gone {
 }
 
 impl Pruner {
-    /// The regular pass.
-    pub fn new(now: Duration, keep: Duration) -> Self {
+    /// The regular pass. Where the present is known, episodes end before it.
+    pub fn new(now: Duration, keep: Duration, present: Option<PresentTime>) -> Self {
         let cutoff = now.saturating_sub(keep);
         let hours_until = Some(disk::hours_until(now));
-        Self { cutoff, hours_until, stage: Stage::Episodes, at: None, count: 0 }
+        Self { cutoff, present, hours_until, stage: Stage::Episodes, at: None, count: 0 }
     }
 
     /// A pass that makes room.
     pub fn shedding(cutoff: Duration) -> Self {
-        Self { cutoff, hours_until: None, stage: Stage::Episodes, at: None, count: 0 }
+        Self {
+            cutoff,
+            present: None,
+            hours_until: None,
+            stage: Stage::Episodes,
+            at: None,
+            count: 0,
+        }
     }
 
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }
 
-    /// Does one step, in a transaction of its own. Returns how many records went.
-    pub fn step(&mut self, disk: &PastRecords) -> heed::Result<usize> {
+    /// Does one step, in a transaction of its own.
+    pub fn step(&mut self, disk: &PastRecords) -> heed::Result<()> {
         let mut transaction = disk.env.write_txn()?;
-        let removed = match self.stage {
+        let changed = match self.stage {
             Stage::Episodes => self.step_newest_first(&mut transaction, disk, disk.episodes)?,
             Stage::Restarts => self.step_newest_first(&mut transaction, disk, disk.restarts)?,
             Stage::Days => self.step_days(&mut transaction, disk)?,
             Stage::Hours => self.step_hours(&mut transaction, disk)?,
             Stage::Done => 0,
         };
-        if removed > 0 {
-            transaction.commit()?
+        if changed > 0 {
+            transaction.commit()?;
         } else {
-            transaction.abort()
+            transaction.abort();
         }
-        Ok(removed)
+        Ok(())
     }
 
     fn next_stage(&mut self) {
@@ -98,7 +146,7 @@ impl Pruner {
         let most = if is_episodes { MOST_EPISODES } else { MOST_RESTARTS };
         let end = self.at.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let range = (Bound::Unbounded, end.as_ref().map(Vec::as_slice));
-        let mut gone = Vec::new();
+        let (mut gone, mut cut) = (Vec::new(), Vec::new());
         let mut looked_at = 0;
         for entry in table.rev_range(transaction, &range)?.take(STEP) {
             let (key, value) = entry?;
@@ -108,7 +156,11 @@ impl Pruner {
             self.count = if is_same { self.count + 1 } else { 1 };
             self.at = Some(key.to_vec());
             let end = if is_episodes {
-                disk::from_json::<EpisodeRecord>(key, value).and_then(|it| it.end)
+                let episode = disk::from_json::<EpisodeRecord>(key, value);
+                if let Some(shorter) = episode.as_ref().and_then(|it| self.cut(it)) {
+                    cut.push((key.to_vec(), disk::to_json(key, &shorter)?));
+                }
+                episode.and_then(|it| it.end)
             } else {
                 disk::from_json::<RestartRecord>(key, value).map(|it| it.time)
             };
@@ -116,6 +168,9 @@ impl Pruner {
             if self.count > most || end.is_none_or(|end| end < self.cutoff) {
                 gone.push(Gone { key: key.to_vec(), end: end.filter(|_| is_episodes) });
             }
+        }
+        for (key, value) in &cut {
+            table.put(transaction, key, value)?;
         }
         for Gone { key, end } in &gone {
             table.delete(transaction, key)?;
@@ -126,7 +181,15 @@ impl Pruner {
         if looked_at < STEP {
             self.next_stage();
         }
-        Ok(gone.len())
+        Ok(gone.len() + cut.len())
+    }
+
+    /// A run whose clock was ahead has recorded an end that is still to come, by which everything
+    /// until then would be unwatched, or down. The episode was over when the present run began.
+    fn cut(&self, episode: &EpisodeRecord) -> Option<EpisodeRecord> {
+        let PresentTime { now, run_began } = self.present?;
+        let is_ahead = episode.end.is_some_and(|end| end > now) && episode.begin <= run_began;
+        is_ahead.then(|| EpisodeRecord { end: Some(run_began), ..episode.clone() })
     }
 
     fn step_days(&mut self, transaction: &mut RwTxn, disk: &PastRecords) -> heed::Result<usize> {
@@ -177,5 +240,33 @@ impl Pruner {
             self.next_stage();
         }
         Ok(changed.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn a_clock_that_is_ahead_makes_nothing_old_before_an_interval_has_passed() {
+        let start = Instant::now();
+        let mut clock = AgeClock::new(T(3_600));
+        clock.begin(Some(T(1_000_000)), start);
+        clock.begin(Some(T(90_000_000)), start);
+        assert_eq!(clock.judge(T(90_000_000), start + T(2)), T(1_000_002));
+        assert_eq!(clock.judge(T(999_000), start + T(3)), T(999_000), "it was set back");
+        assert_eq!(clock.judge(T(90_000_000), start + T(3_600)), T(1_003_600));
+        // It has shown this for as long as that, after a year in which the monitor did not run.
+        assert_eq!(clock.judge(T(90_003_600), start + T(7_200)), T(90_003_600));
+    }
+
+    #[test]
+    fn the_first_run_goes_by_its_clock() {
+        let start = Instant::now();
+        let mut clock = AgeClock::new(T(3_600));
+        clock.begin(None, start);
+        assert_eq!(clock.judge(T(1_000), start), T(1_000));
     }
 }

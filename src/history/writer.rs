@@ -1,7 +1,7 @@
 //! The thread: writes batches and tries again what fails, answers questions, and prunes.
 
 use super::disk::PastRecords;
-use super::prune::Pruner;
+use super::prune::{AgeClock, PresentTime, Pruner};
 use super::{HistoryAnswer, HistoryCommand, HistorySettings};
 use crate::lmdb::files::{self, DirectoryLock};
 use crate::lmdb::{StoreError, residence};
@@ -18,8 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
-/// The interval between two passes that remove old records, and the pause between two steps.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
+/// The pause between two steps of a pass that removes old records.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The delay between two checks for room among the events.
@@ -40,8 +39,12 @@ pub(super) struct PastWriter {
     is_failing: bool,
     pruner: Option<Pruner>,
     prune_at: Instant,
-    /// Wall clock of the last batch, by which the age of records is judged.
+    /// Wall clock of the last batch, and how far it is trusted with the age of records.
     mark: Option<Duration>,
+    ages: AgeClock,
+    began: Instant,
+    /// Wall clock of the first batch, which follows the steps of the clock.
+    run_began: Option<Duration>,
 }
 
 impl PastWriter {
@@ -51,6 +54,7 @@ impl PastWriter {
         commands: Receiver<HistoryCommand>,
         closing: Arc<OnceLock<Instant>>,
     ) -> Self {
+        let (began, interval) = (Instant::now(), settings.prune_interval);
         Self {
             settings,
             events,
@@ -63,8 +67,12 @@ impl PastWriter {
             retry_at: None,
             is_failing: false,
             pruner: None,
-            prune_at: Instant::now() + PRUNE_PAUSE,
+            // By then the clock of a machine that has none of its own is usually set.
+            prune_at: began + interval,
             mark: None,
+            ages: AgeClock::new(interval),
+            began,
+            run_began: None,
         }
     }
 
@@ -153,12 +161,16 @@ impl PastWriter {
             let disk = PastRecords::open(&self.settings)?;
             let snapshot = disk.snapshot()?;
             self.mark = self.mark.or(snapshot.mark);
+            self.ages.begin(snapshot.mark, Instant::now());
             self.disk = Some(disk);
             self.report(Event::HistoryOpened(Box::new(snapshot)));
         }
         while let (Some(disk), Some(batch)) = (&mut self.disk, self.batches.front()) {
             disk.write(batch)?;
             self.mark = Some(batch.mark);
+            self.ages.begin(self.mark, Instant::now());
+            let followed = |wall| batch.steps.iter().fold(wall, |wall, step| step.follow(wall));
+            self.run_began = self.run_began.map(followed).or(self.mark);
             self.batches.pop_front();
             self.report(Event::HistorySaved);
             self.make_room()?;
@@ -167,35 +179,49 @@ impl PastWriter {
     }
 
     /// Where the records fill more than they may, the older half goes.
-    fn make_room(&self) -> Result<(), StoreError> {
-        let Some(disk) = &self.disk else { return Ok(()) };
-        let fail = |error| disk.fail("write to", error);
-        let Some(cutoff) = disk.overflow().map_err(fail)? else { return Ok(()) };
+    fn make_room(&mut self) -> Result<(), StoreError> {
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        let cutoff = disk.overflow().map_err(|error| disk.fail("write to", error))?;
+        let Some(cutoff) = cutoff else { return Ok(()) };
         let mut pruner = Pruner::shedding(cutoff);
         while !pruner.is_done() {
-            pruner.step(disk).map_err(fail)?;
+            disk.prune(&mut pruner)?;
         }
         Ok(())
     }
 
     /// Takes one step of a pass, if one is due.
     fn prune(&mut self) -> Result<(), StoreError> {
-        let (Some(disk), Some(mark)) = (&self.disk, self.mark) else { return Ok(()) };
         if Instant::now() < self.prune_at || self.closing.get().is_some() {
             return Ok(());
         }
-        let keep = self.settings.keep;
-        let pruner = self.pruner.get_or_insert_with(|| Pruner::new(mark, keep));
-        pruner.step(disk).map_err(|error| disk.fail("write to", error))?;
+        let mut pruner = match self.pruner.take() {
+            Some(pruner) => pruner,
+            None => match self.begin_pass() {
+                Some(pruner) => pruner,
+                None => return Ok(()),
+            },
+        };
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        disk.prune(&mut pruner)?;
         let pause = if pruner.is_done() {
-            self.pruner = None;
             residence::let_go(&self.settings.directory);
-            PRUNE_INTERVAL
+            self.settings.prune_interval
         } else {
+            self.pruner = Some(pruner);
             PRUNE_PAUSE
         };
         self.prune_at = Instant::now() + pause;
         Ok(())
+    }
+
+    fn begin_pass(&mut self) -> Option<Pruner> {
+        let (mark, now) = (self.mark?, Instant::now());
+        let by = self.ages.judge(mark, now);
+        let has_lasted = now.saturating_duration_since(self.began) >= self.settings.prune_interval;
+        let run_began = self.run_began.filter(|_| has_lasted);
+        let present = run_began.map(|run_began| PresentTime { now: mark, run_began });
+        Some(Pruner::new(by, self.settings.keep, present))
     }
 
     fn succeeded(&mut self) {
