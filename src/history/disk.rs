@@ -12,7 +12,6 @@
 //! Episodes of the monitor have an empty device. Days are in the order of their dates, so that those
 //! that are written together lie together.
 
-use super::prune::Pruner;
 use super::{HistorySettings, StoreError, unwatched_pulse};
 use crate::lmdb::files::{self, FileIdentity, Look};
 use crate::lmdb::{environment, seal};
@@ -203,23 +202,8 @@ impl PastRecords {
         }
     }
 
-    /// Takes one step of a pass, in a map that is enlarged if it has no room for that.
-    pub fn prune(&mut self, pruner: &mut Pruner) -> Result<(), StoreError> {
-        loop {
-            let before = pruner.clone();
-            match pruner.step(self) {
-                Ok(()) => return Ok(()),
-                Err(heed::Error::Mdb(MdbError::MapFull)) => {
-                    *pruner = before;
-                    self.grow()?;
-                }
-                Err(error) => return Err(self.fail("write to", error)),
-            }
-        }
-    }
-
     /// Doubles the map. Beyond the limit there is a reserve, for what makes room needs some itself.
-    fn grow(&mut self) -> Result<(), StoreError> {
+    pub(super) fn grow(&mut self) -> Result<(), StoreError> {
         let (bytes, limit) = (self.env.info().map_size, self.most_map_bytes);
         let bytes = match bytes {
             bytes if bytes < limit => bytes.saturating_mul(2).min(limit),

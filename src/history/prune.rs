@@ -1,7 +1,8 @@
 //! Removes old records in small steps, so that no command waits long for one.
 
 use super::disk::{self, PastRecords, PastTable};
-use heed::RwTxn;
+use crate::lmdb::StoreError;
+use heed::{MdbError, RwTxn};
 use iotmonitor_core::model::history::{Date, EpisodeRecord, RestartRecord};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
@@ -108,8 +109,23 @@ impl Pruner {
         self.stage == Stage::Done
     }
 
-    /// Does one step, in a transaction of its own.
-    pub fn step(&mut self, disk: &PastRecords) -> heed::Result<()> {
+    /// Takes one step, in a map that is enlarged if it has no room for that.
+    pub fn step(&mut self, disk: &mut PastRecords) -> Result<(), StoreError> {
+        loop {
+            let before = self.clone();
+            match self.try_step(disk) {
+                Ok(()) => return Ok(()),
+                Err(heed::Error::Mdb(MdbError::MapFull)) => {
+                    *self = before;
+                    disk.grow()?;
+                }
+                Err(error) => return Err(disk.fail("write to", error)),
+            }
+        }
+    }
+
+    /// Does one step in a transaction of its own.
+    fn try_step(&mut self, disk: &PastRecords) -> heed::Result<()> {
         let mut transaction = disk.env.write_txn()?;
         let changed = match self.stage {
             Stage::Episodes => self.step_newest_first(&mut transaction, disk, disk.episodes)?,

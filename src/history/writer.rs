@@ -185,7 +185,7 @@ impl PastWriter {
         let Some(cutoff) = cutoff else { return Ok(()) };
         let mut pruner = Pruner::shedding(cutoff);
         while !pruner.is_done() {
-            disk.prune(&mut pruner)?;
+            pruner.step(disk)?;
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl PastWriter {
             },
         };
         let Some(disk) = &mut self.disk else { return Ok(()) };
-        disk.prune(&mut pruner)?;
+        pruner.step(disk)?;
         let pause = if pruner.is_done() {
             residence::let_go(&self.settings.directory);
             self.settings.prune_interval
