@@ -1,5 +1,5 @@
-//! Random schedules of faults: two owners of one item never, and everything owned again soon after
-//! the last fault. `SCHEDULES` says how many there are.
+//! Random schedules of faults: two owners of one item never, and everything owned again, and each node
+//! in a session again, soon after the last fault. `SCHEDULES` says how many there are.
 
 #![expect(
     clippy::disallowed_methods,
@@ -119,6 +119,10 @@ impl Schedule {
         }
         if !unowned.is_empty() {
             return Err(told(&format!("{unowned:?} unowned at {:?}", self.world.now)));
+        }
+        let absent = self.world.absent();
+        if !absent.is_empty() {
+            return Err(told(&format!("{absent:?} without a session at {:?}", self.world.now)));
         }
         Ok(self.world.tally)
     }

@@ -332,6 +332,12 @@ impl World {
         self.nodes[node].is_cut
     }
 
+    /// Nodes without a session.
+    pub fn absent(&self) -> Vec<&NodeName> {
+        let absent = self.nodes.iter().filter(|node| node.guard.is_none());
+        absent.map(|node| &node.name).collect()
+    }
+
     /// Items that run nowhere.
     pub fn unowned(&self) -> Vec<Item> {
         let items = self.items.iter().map(|(item, _)| item);
