@@ -35,7 +35,8 @@ impl Monitor {
         (connection, message): (Connection, &Message),
         found: &mut Vec<Target>,
     ) -> bool {
-        if found.iter().any(|&target| self.is_of_member(target)) {
+        // A section may contain wide filters, so that one says nothing about whose name this is.
+        if found.iter().any(|&target| self.is_of_learned(target)) {
             return true;
         }
         let Some((fleet, name)) = self.fleets.name_in(&message.topic) else { return false };
@@ -52,11 +53,7 @@ impl Monitor {
                 // Its section replaces this topic.
                 return true;
             }
-            let spec = self.fleets.spec(fleet);
-            let merged = spec.exceptions.get(&device.spec.name).filter(|_| !spec.ignores(name));
-            if let Some(merged) = merged.filter(|merged| !is_death(merged, message)) {
-                let merged = merged.clone();
-                self.merge(turn, fleet, id, merged);
+            if device.spec.fleet.is_none() && self.merge(turn, fleet, id, message) {
                 self.find_again(message, found);
                 return true;
             }
@@ -94,9 +91,20 @@ impl Monitor {
         self.index.for_each_match(&message.topic, |target| found.push(target));
     }
 
-    /// The name of a device with a section of its own was heard: it gets the keys of the fleet.
-    fn merge(&mut self, turn: &mut Turn<'_>, fleet: FleetId, id: DeviceId, spec: DeviceSpec) {
-        self.become_member(turn, fleet, id, spec);
+    /// The name of a device of no fleet was heard: if it has a section of its own, it gets the keys
+    /// of the fleet. Returns whether it did.
+    fn merge(
+        &mut self,
+        turn: &mut Turn<'_>,
+        fleet: FleetId,
+        id: DeviceId,
+        message: &Message,
+    ) -> bool {
+        let (spec, name) = (self.fleets.spec(fleet), &self.devices[id].spec.name);
+        let merged = spec.exceptions.get(name).filter(|_| !spec.ignores(name.as_str()));
+        let Some(merged) = merged.filter(|merged| !is_death(merged, message)) else { return false };
+        let merged = merged.clone();
+        self.become_member(turn, fleet, id, merged);
         self.devices[id].silence.adopt_timeout(turn.watched);
         self.count_expired();
         self.schedule_repeat(turn, id);
@@ -106,6 +114,7 @@ impl Monitor {
             self.announce(turn, id);
         }
         self.report_state(turn, id);
+        true
     }
 
     /// Gives a device of the configuration the specification that it has as a member.

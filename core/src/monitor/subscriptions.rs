@@ -68,16 +68,13 @@ impl Monitor {
         subscription: impl Fn(TopicFilter, Target) -> Option<Subscription>,
     ) -> impl Iterator<Item = Subscription> {
         let all = self.index.values(0..self.index.len());
-        all.filter(|(_, target)| !self.is_covered_by_fleet(*target))
+        all.filter(|(_, target)| !self.is_of_learned(*target))
             .filter_map(move |(number, target)| subscription(self.index.filter(number)?, target))
     }
 
-    /// Whether a message is for a learned device.
-    pub(super) fn is_of_member(&self, target: Target) -> bool {
-        target.device().is_some_and(|id| self.devices[id].spec.fleet.is_some())
-    }
-
-    fn is_covered_by_fleet(&self, target: Target) -> bool {
+    /// Whether the target is a learned device all of whose filters contain its name: one without a
+    /// section of its own.
+    pub(super) fn is_of_learned(&self, target: Target) -> bool {
         target.device().is_some_and(|id| {
             let spec = &self.devices[id].spec;
             spec.fleet.is_some() && !self.fleets.has_section(&spec.name)

@@ -278,6 +278,71 @@ fn a_device_with_a_section_gets_the_keys_of_the_fleet_when_its_name_is_heard() {
     assert!(!house.monitor.is_forgettable(&device_name("attic")));
 }
 
+/// A gateway that hears everything, with a section, is a member as soon as its name is heard.
+#[test]
+fn a_member_with_a_wide_section_does_not_end_the_learning() {
+    let wide = DeviceSpec { watch: vec![filter("home/#")], ..watched("gateway", 300) };
+    let mut fleet = esp();
+    fleet.template.watch = vec![filter("home/{name}/#")];
+    fleet.exceptions.insert(device_name("gateway"), wide.clone());
+    let mut house = House::of(spec(vec![wide], fleet));
+    house.power_up();
+    let attend = |house: &mut House, device: &str| {
+        house.hear(&format!("home/{device}/x"));
+        assert_eq!(state_of(house, device), Some(Liveness::Alive), "{device}");
+        assert_eq!(state_of(house, "gateway"), Some(Liveness::Alive));
+    };
+    attend(&mut house, "attic");
+    attend(&mut house, "gateway");
+    assert_eq!(house.status("gateway")["fleet"], "esp");
+    attend(&mut house, "cellar");
+    house.advance(secs(1));
+    house.crash();
+    house.power_up();
+    attend(&mut house, "shed");
+    assert_eq!(house.count(AlertKind::DeviceFound), 3);
+    assert_eq!(house.monitor.summary().names_refused, 0);
+}
+
+/// `home/{name}/sensors/#` and `tele/{name}/#`, and a device that is heard on both.
+fn two_fleets_with_a_section() -> House {
+    let alone = DeviceSpec { watch: vec![filter("special/attic/#")], ..watched("attic", 300) };
+    let mut tasmota = FleetSpec { name: device_name("tasmota"), ..esp() };
+    tasmota.template.watch = vec![filter("tele/{name}/#")];
+    (tasmota.template.hello, tasmota.template.state) = (None, Vec::new());
+    let mut spec = spec(vec![alone.clone()], esp());
+    spec.fleets.push(tasmota);
+    for fleet in &mut spec.fleets {
+        fleet.exceptions.insert(device_name("attic"), alone.clone());
+    }
+    House::of(spec)
+}
+
+/// Each change would file its filters anew.
+#[test]
+fn a_section_that_two_fleets_hear_stays_in_the_first() {
+    let mut house = two_fleets_with_a_section();
+    house.power_up();
+    let fleet = |house: &House| house.monitor.view(&device_name("attic")).unwrap().fleet;
+    house.hear("tele/attic/x");
+    assert_eq!(fleet(&house).as_deref(), Some("tasmota"));
+    for _ in 0..3 {
+        for at in ["home/attic/sensors/t", "tele/attic/x"] {
+            house.hear(at);
+            assert_eq!(fleet(&house).as_deref(), Some("tasmota"), "{at}");
+        }
+    }
+    // As any name that is taken.
+    assert_eq!(house.count(AlertKind::NameRefused), 1);
+    assert_eq!(house.monitor.summary().names_refused, 3);
+    house.advance(secs(1));
+    house.crash();
+    house.power_up();
+    assert_eq!(fleet(&house).as_deref(), Some("tasmota"));
+    house.hear("special/attic/t");
+    assert_eq!(state_of(&house, "attic"), Some(Liveness::Alive));
+}
+
 #[test]
 fn a_burst_of_names_is_summed_up_and_each_is_a_device_at_once() {
     let mut house = running(esp());
