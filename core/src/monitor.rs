@@ -33,6 +33,7 @@ mod deadlines;
 mod dependents;
 mod device;
 mod devices;
+mod early;
 mod fleets;
 mod former;
 mod history;

@@ -12,7 +12,7 @@ use crate::model::device_name::DeviceName;
 use crate::model::fleet::LONGEST_LEARNED_NAME;
 use crate::model::spec::{DeviceSpec, FleetSpec};
 use crate::topic::TopicName;
-pub use early::EarlyMessages;
+pub use early::{EarlyMessage, EarlyMessages};
 use finds::Finds;
 pub use finds::{FindReport, FindSummary};
 pub use forgotten::ForgottenNames;
@@ -158,6 +158,12 @@ impl Fleets {
     pub fn name_in<'t>(&self, topic: &'t TopicName) -> Option<(FleetId, &'t str)> {
         let named = |(id, fleet): (FleetId, &LearningFleet)| Some((id, fleet.spec.name_in(topic)?));
         ids().zip(&self.fleets).find_map(named)
+    }
+
+    /// Whether this name could be one of a member, whoever may have it already.
+    #[must_use]
+    pub fn could_admit(&self, id: FleetId, name: &str) -> bool {
+        !self.spec(id).ignores(name) && checked(name, |_| false).is_ok()
     }
 
     /// Decides about a name that belongs to no member yet. `is_taken` tells whether another device

@@ -38,6 +38,14 @@ impl FleetSpec {
         self.heard_on().find_map(|template| name_by(template, topic.as_str()))
     }
 
+    /// Returns whether members report on this topic, as it is written in the configuration, whether
+    /// they are there.
+    #[must_use]
+    pub fn reports_on(&self, topic: &TopicName) -> bool {
+        let reports = self.template.availability.iter();
+        reports.map(TopicName::as_str).any(|report| name_by(report, topic.as_str()).is_some())
+    }
+
     /// Returns whether the configuration excludes this name.
     #[must_use]
     pub fn ignores(&self, name: &str) -> bool {

@@ -41,10 +41,7 @@ impl Monitor {
         }
         let Some((fleet, name)) = self.fleets.name_in(&message.topic) else { return false };
         if !self.store_answered {
-            let spec = DeviceName::new(name).map(|name| self.fleets.spec(fleet).member(&name));
-            if spec.is_ok_and(|spec| shows_presence(&spec, message)) {
-                self.fleets.early_mut().keep(message);
-            }
+            self.keep_early((fleet, name), (connection, message), found);
             return true;
         }
         if let Some(id) = self.devices.named_as(name) {
@@ -86,7 +83,25 @@ impl Monitor {
         true
     }
 
-    fn find_again(&self, message: &Message, found: &mut Vec<Target>) {
+    /// Keeps a message with the name of a possible member, for which these targets were found.
+    fn keep_early(
+        &mut self,
+        (fleet, name): (FleetId, &str),
+        (connection, message): (Connection, &Message),
+        found: &[Target],
+    ) {
+        if !self.fleets.could_admit(fleet, name) {
+            return;
+        }
+        let named = self.devices.named_as(name);
+        let was_heard = named.is_some() && found.iter().any(|target| target.device() == named);
+        let is_report = self.fleets.spec(fleet).reports_on(&message.topic)
+            || Certificate::of(&message.topic).is_some()
+            || found.iter().any(|target| matches!(target, Target::Availability(..)));
+        self.fleets.early_mut().keep((connection, message), was_heard, is_report);
+    }
+
+    pub(super) fn find_again(&self, message: &Message, found: &mut Vec<Target>) {
         found.clear();
         self.index.for_each_match(&message.topic, |target| found.push(target));
     }

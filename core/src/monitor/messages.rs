@@ -37,10 +37,26 @@ impl Monitor {
                 self.came_in_vain(turn);
             }
         }
+        self.hear(turn, message, &mut found, |_, _| true);
+        self.found = found;
+    }
+
+    /// A message of these targets, which counts for those that fit.
+    pub(super) fn hear(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &Message,
+        found: &mut Vec<Target>,
+        fits: impl Fn(&Self, Target) -> bool,
+    ) {
+        let is_replay = message.retain;
         // A will is sent by the broker, so it never counts as a contact.
-        let is_will = self.is_will(&found, message);
-        let is_shared = is_shared(&found);
+        let is_will = self.is_will(found, message);
+        let is_shared = is_shared(found);
         for target in found.drain(..) {
+            if !fits(self, target) {
+                continue;
+            }
             match target {
                 Target::Availability(id, source) => {
                     self.availability_reported(turn, (id, source), is_shared, message);
@@ -55,7 +71,6 @@ impl Monitor {
                 Target::State(_) | Target::Nobody => {}
             }
         }
-        self.found = found;
     }
 
     fn hello(&mut self, turn: &mut Turn<'_>, id: DeviceId) {

@@ -141,13 +141,6 @@ impl Monitor {
         self.begin_history(turn);
     }
 
-    /// Hears what came before it was known whose devices are known.
-    fn hear_early(&mut self, turn: &mut Turn<'_>) {
-        for message in self.fleets.early_mut().take() {
-            self.watch_message(turn, &message);
-        }
-    }
-
     /// A new store has replaced a damaged one. The monitor's own knowledge is not lost with it.
     pub(super) fn store_put_aside(&mut self, turn: &mut Turn<'_>, path: &str, error: &str) {
         let message = format!(

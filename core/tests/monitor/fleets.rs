@@ -470,6 +470,74 @@ fn without_a_store_devices_are_learned_all_the_same() {
     assert_eq!(names(&house), ["attic"]);
 }
 
+/// As when the broker is faster than the disk.
+fn heard_before_the_store(house: &mut House, messages: &[(&str, &str)]) {
+    house.advance(secs(2));
+    house.crash();
+    house.turn_the_page();
+    house.connect_watch();
+    for (at, payload) in messages {
+        house.hear_payload(at, payload);
+    }
+    house.open_store();
+}
+
+#[test]
+fn a_configured_device_gets_an_early_message_once() {
+    let states = vec![filter("home/bell/set/#")];
+    let bell =
+        DeviceSpec { hello: Some(filter("home/bell")), state: states, ..watched("bell", 30) };
+    let wide = DeviceSpec { hello: Some(filter("home/+")), ..watched("wide", 30) };
+    let mut fleet = esp();
+    fleet.exceptions.insert(device_name("bell"), bell.clone());
+    let mut house = House::of(spec(vec![bell, wide], fleet));
+    house.power_up();
+    house.hear("home/attic");
+    let hellos = |house: &House, device: &str| {
+        house.monitor.view(&device_name(device)).map(|view| view.hellos)
+    };
+    heard_before_the_store(&mut house, &[("home/bell", "1"), ("home/shed", "1")]);
+    assert_eq!(hellos(&house, "bell"), Some(1));
+    assert_eq!(hellos(&house, "wide"), Some(2));
+    // Those that were not known yet get it now.
+    assert_eq!(hellos(&house, "shed"), Some(1));
+    heard_before_the_store(&mut house, &[("home/attic", "1"), ("home/bell", "1")]);
+    assert_eq!((hellos(&house, "attic"), hellos(&house, "bell")), (Some(1), Some(1)));
+    assert_eq!(house.monitor.view(&device_name("bell")).unwrap().fleet.as_deref(), Some("esp"));
+    assert_eq!(hellos(&house, "wide"), Some(2));
+}
+
+/// Its section has topics of its own, so it hears what is the fleet's only as a member.
+#[test]
+fn a_member_with_a_section_gets_an_early_message_that_only_members_hear() {
+    let mut house = House::of(with_section());
+    house.power_up();
+    house.hear("home/attic");
+    assert_eq!(house.monitor.view(&device_name("attic")).unwrap().hellos, 1);
+    heard_before_the_store(&mut house, &[("home/attic", "1")]);
+    assert_eq!(house.monitor.view(&device_name("attic")).unwrap().hellos, 1);
+}
+
+#[test]
+fn early_reports_keep_their_word() {
+    let mut fleet = esp();
+    fleet.template.availability = vec![TopicName::new("home/{name}/LWT").unwrap()];
+    let mut house = running(fleet);
+    house.hear("home/attic/sensors/t");
+    let reports = [
+        ("home/attic/LWT", "offline"),
+        ("home/shed/LWT", "online"),
+        ("home/cellar/LWT", "offline"),
+        ("home/loft/LWT", "online"),
+        ("home/loft/LWT", "offline"),
+    ];
+    heard_before_the_store(&mut house, &reports);
+    assert_eq!(state_of(&house, "attic"), Some(Liveness::Expired), "it is known from the store");
+    assert_eq!(state_of(&house, "shed"), Some(Liveness::Alive));
+    assert_eq!(state_of(&house, "cellar"), None, "a will alone introduces nobody");
+    assert_eq!(state_of(&house, "loft"), Some(Liveness::Expired));
+}
+
 /// The broker sends what it retains once, and perhaps before the store has been read.
 #[test]
 fn reports_of_members_are_asked_for_again_when_the_store_opens() {

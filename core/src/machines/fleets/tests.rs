@@ -1,6 +1,7 @@
 //! What fleets decide, without a monitor around them.
 
 use super::*;
+use crate::model::message::{Connection, Message, QoS};
 use crate::model::name_pattern::NamePattern;
 use crate::topic::TopicFilter;
 use std::collections::BTreeMap;
@@ -136,20 +137,55 @@ fn of_very_many_forgotten_names_the_oldest_goes() {
     assert!(record.forgotten && record.fleet.is_none());
 }
 
-#[test]
-fn early_messages_are_kept_once_for_each_topic_and_not_without_end() {
-    let mut early = EarlyMessages::default();
-    for number in (0..2_000).chain(0..2_000) {
-        let topic = TopicName::new(format!("home/n{number}/t")).unwrap();
-        early.keep(&crate::model::message::Message {
-            topic,
-            payload: bytes::Bytes::from_static(b"a long one"),
-            qos: crate::model::message::QoS::AtMostOnce,
-            retain: false,
-            restored: false,
-        });
+fn early(topic: &str, payload: &str) -> Message {
+    Message {
+        topic: TopicName::new(topic).unwrap(),
+        payload: payload.to_owned().into(),
+        qos: QoS::AtMostOnce,
+        retain: false,
+        restored: false,
     }
-    let kept = early.take();
-    assert_eq!(kept.len(), 1_000);
-    assert!(kept.iter().all(|message| message.payload.is_empty()) && early.take().is_empty());
+}
+
+#[test]
+fn what_is_kept_of_early_messages_is_bounded_in_bytes_and_in_number() {
+    let kept = |length: usize| {
+        let mut messages = EarlyMessages::default();
+        for number in 0..2_000 {
+            let message = early(&format!("home/{number}/{}", "x".repeat(length)), "1");
+            messages.keep((Connection::Watch, &message), false, false);
+        }
+        messages.take()
+    };
+    assert_eq!(kept(1).len(), 1_000);
+    let long = kept(60_000);
+    let bytes: usize = long.iter().map(|early| early.message.topic.as_str().len()).sum();
+    assert!(long.len() > 1 && bytes <= 1_048_576, "{} messages of {bytes} bytes", long.len());
+}
+
+#[test]
+fn of_early_messages_on_one_topic_each_new_word_is_kept() {
+    let mut messages = EarlyMessages::default();
+    let long = "x".repeat(1_000);
+    for (payload, is_report) in [("on", true), ("on", true), ("off", true), ("on", true)] {
+        messages.keep((Connection::Watch, &early("a/LWT", payload)), false, is_report);
+    }
+    for payload in ["1", "2", "", &long] {
+        messages.keep((Connection::Watch, &early("a/t", payload)), false, false);
+    }
+    messages.keep((Connection::State, &early("a/t", "3")), true, false);
+    messages.keep((Connection::Watch, &early("a/LWT", &long)), false, true);
+    let kept = messages.take();
+    let lengths: Vec<_> = kept.iter().map(|early| early.message.payload.len()).collect();
+    assert_eq!(lengths, [2, 3, 2, 1, 0, 1, 1, 255]);
+    assert!(messages.take().is_empty());
+}
+
+#[test]
+fn a_name_that_nobody_can_have_is_not_kept() {
+    let (fleets, esp) = fleets(9);
+    assert!(fleets.could_admit(esp, "attic"));
+    for name in ["", "a\u{7}", "guest-1", &"x".repeat(256)] {
+        assert!(!fleets.could_admit(esp, name), "{name}");
+    }
 }
