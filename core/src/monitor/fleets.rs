@@ -117,7 +117,9 @@ impl Monitor {
     ) -> bool {
         let (spec, name) = (self.fleets.spec(fleet), &self.devices[id].spec.name);
         let merged = spec.exceptions.get(name).filter(|_| !spec.ignores(name.as_str()));
-        let Some(merged) = merged.filter(|merged| !is_death(merged, message)) else { return false };
+        let Some(merged) = merged.filter(|merged| !tells_nothing(merged, message)) else {
+            return false;
+        };
         let merged = merged.clone();
         self.become_member(turn, fleet, id, merged);
         self.devices[id].silence.adopt_timeout(turn.watched);
@@ -487,6 +489,13 @@ fn is_death(spec: &DeviceSpec, message: &Message) -> bool {
         || matches!(word_of(spec, message), Word::Gone { .. })
 }
 
+/// Whether a message says nothing about whether its device exists: a will, or an empty payload, by
+/// which anybody removes what the broker retains. Many a device says hello with an empty payload.
+fn tells_nothing(spec: &DeviceSpec, message: &Message) -> bool {
+    let is_hello = || spec.hello.as_ref().is_some_and(|hello| hello.matches(&message.topic));
+    is_death(spec, message) || (message.payload.is_empty() && !is_hello())
+}
+
 /// What a message reports about the device's availability.
 fn word_of(spec: &DeviceSpec, message: &Message) -> Word {
     let source = spec.availability.iter().position(|topic| *topic == message.topic);
@@ -497,7 +506,7 @@ fn word_of(spec: &DeviceSpec, message: &Message) -> Word {
 
 /// Whether a live message on a topic of its fleet shows that the device exists.
 fn shows_presence(spec: &DeviceSpec, message: &Message) -> bool {
-    if is_death(spec, message) {
+    if tells_nothing(spec, message) {
         return false;
     }
     let is_contact = spec.watch.iter().chain(&spec.hello).any(|own| own.matches(&message.topic));

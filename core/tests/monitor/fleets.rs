@@ -343,6 +343,26 @@ fn a_section_that_two_fleets_hear_stays_in_the_first() {
     assert_eq!(state_of(&house, "attic"), Some(Liveness::Alive));
 }
 
+/// An empty payload removes what the broker retains, and is sent on as a live message.
+#[test]
+fn clearing_a_retained_message_introduces_nobody_unless_it_is_a_hello() {
+    let mut house = running(esp());
+    house.hear_payload("home/attic/sensors/t", "");
+    assert_eq!(names(&house), [""; 0]);
+    house.hear_payload("home/attic", "");
+    assert_eq!(names(&house), ["attic"]);
+    // For one that is known it is a contact, as for any other device.
+    house.advance(secs(31));
+    assert_eq!(state_of(&house, "attic"), Some(Liveness::Expired));
+    house.hear_payload("home/attic/sensors/t", "");
+    assert_eq!(state_of(&house, "attic"), Some(Liveness::Alive));
+    // Nor does it make a member of one with a section.
+    let mut house = two_fleets_with_a_section();
+    house.power_up();
+    house.hear_payload("tele/attic/x", "");
+    assert_eq!(house.monitor.view(&device_name("attic")).unwrap().fleet, None);
+}
+
 #[test]
 fn a_burst_of_names_is_summed_up_and_each_is_a_device_at_once() {
     let mut house = running(esp());
