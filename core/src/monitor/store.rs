@@ -48,7 +48,10 @@ impl Monitor {
                         let below = format!("status/{}", record.name);
                         turn.out.push(self.clearing(&below));
                     }
-                    self.saving.left(record.name);
+                    // A name that was forgotten meanwhile has a newer record, which replaces this.
+                    if !self.fleets.forgotten().contains(record.name.as_str()) {
+                        self.saving.left(record.name);
+                    }
                     self.saving.hurry_if(true);
                 }
             }

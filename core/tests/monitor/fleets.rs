@@ -558,6 +558,26 @@ fn early_reports_keep_their_word() {
     assert_eq!(state_of(&house, "loft"), Some(Liveness::Expired));
 }
 
+#[test]
+fn one_that_is_forgotten_while_the_store_cannot_be_read_stays_forgotten() {
+    let mut house = running(esp());
+    house.hear("home/attic/sensors/t");
+    house.advance(secs(1));
+    house.crash();
+    house.connect_watch();
+    house.happen(Event::StoreFailed { error: "the disk is gone".to_owned() });
+    house.hear("home/attic/sensors/t");
+    forget(&mut house, "attic");
+    house.open_store();
+    house.advance(secs(2));
+    let record = house.store.devices.get(&device_name("attic"));
+    assert!(record.is_some_and(|record| record.forgotten), "{record:?}");
+    house.crash();
+    house.power_up();
+    house.hear("home/attic/sensors/t");
+    assert_eq!(names(&house), [""; 0]);
+}
+
 /// The broker sends what it retains once, and perhaps before the store has been read.
 #[test]
 fn reports_of_members_are_asked_for_again_when_the_store_opens() {
