@@ -197,7 +197,8 @@ fn a_device_that_flaps_for_a_year_keeps_its_last_episodes() {
         thread.save(batch(ids.map(|id| episode(id, begin(id), Some(begin(id) + 50))).collect()));
     }
     thread.close();
-    let (thread, _) = Thread::started(tidying(directory.path()));
+    let (mut thread, _) = Thread::started(tidying(directory.path()));
+    thread.save(batch(vec![]));
     let history = await_records(&thread, |history| history.episodes.len() <= 5_000);
     assert_eq!(history.episodes.len(), 5_000);
     assert_eq!(history.episodes[0].id, 15_001, "the oldest went");
@@ -224,7 +225,8 @@ fn what_is_older_than_is_kept_goes_and_hours_become_sums() {
         ])
     });
     thread.close();
-    let (thread, _) = Thread::started(tidying(directory.path()));
+    let (mut thread, _) = Thread::started(tidying(directory.path()));
+    thread.save(batch(vec![]));
     let history = await_records(&thread, |history| {
         history.episodes.len() == 2
             && history.restarts.len() == 1
@@ -244,6 +246,7 @@ fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
     let (mut thread, _) = Thread::started(settings(directory.path()));
     let at = |days: u64| NOW - days * DAY;
     thread.save(HistoryBatch {
+        known: vec![(lamp(), T(at(800)))],
         tallies: [500, 200].map(|days| tally(at(days), 6)).to_vec(),
         ..batch(vec![episode(1, at(500), Some(at(499))), episode(2, at(300), Some(at(299)))])
     });
@@ -270,7 +273,11 @@ fn what_a_run_with_a_clock_ahead_has_recorded_ends_when_the_next_one_begins() {
         ..episode(2, NOW - 9_000, Some(ahead))
     };
     let old = episode(1, NOW - 9_999, Some(NOW - 9_000));
-    thread.save(HistoryBatch { mark: T(ahead), ..batch(vec![old.clone(), away.clone()]) });
+    thread.save(HistoryBatch {
+        mark: T(ahead),
+        known: vec![(lamp(), T(NOW - 10_000))],
+        ..batch(vec![old.clone(), away.clone()])
+    });
     thread.close();
     let (mut thread, _) = Thread::started(tidying(directory.path()));
     // A machine without a clock of its own begins in the past.
@@ -281,6 +288,79 @@ fn what_a_run_with_a_clock_ahead_has_recorded_ends_when_the_next_one_begins() {
     let history =
         await_records(&thread, |history| history.episodes.iter().all(|it| it.end <= Some(end)));
     assert_eq!(history.episodes, [old, EpisodeRecord { end: Some(end), ..away }]);
+    thread.close();
+}
+
+/// Everything that can be recorded of the lamp and of the oven.
+fn house() -> HistoryBatch {
+    let of = |device: &DeviceName, id| {
+        let of_device =
+            |episode: EpisodeRecord| EpisodeRecord { device: Some(device.clone()), ..episode };
+        [
+            of_device(episode(id, NOW - 100, Some(NOW - 50))),
+            of_device(episode(id + 1, NOW - 10, None)),
+        ]
+    };
+    let both = [lamp(), oven()];
+    HistoryBatch {
+        known: both.clone().map(|name| (name, T(NOW - 5_000))).to_vec(),
+        tallies: both.clone().map(|device| HourTally { device, ..tally(NOW, 3) }).to_vec(),
+        restarts: both.map(|agent| RestartRecord { agent, time: T(NOW - 9), exit: None }).to_vec(),
+        ..batch([of(&lamp(), 1), of(&oven(), 3)].concat())
+    }
+}
+
+fn oven() -> DeviceName {
+    DeviceName::new("oven").unwrap()
+}
+
+#[test]
+fn nothing_is_kept_of_a_device_that_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    thread.save(house());
+    let kept = thread.read(&oven());
+    let forgotten = HistoryBatch { forgotten: vec![lamp()], last_id: 4, ..batch(vec![]) };
+    thread.save(forgotten.clone());
+    await_records(&thread, |history| *history == DeviceHistory::default());
+    // It is learned again, and forgotten just before the end of the run.
+    thread.save(house());
+    assert_eq!(thread.read(&lamp()).episodes.len(), 2);
+    thread.send(forgotten);
+    thread.close();
+    let (mut thread, snapshot) = Thread::started(tidying(directory.path()));
+    assert_eq!((snapshot.known, snapshot.open.len()), (vec![oven()], 1));
+    thread.save(batch(vec![]));
+    await_records(&thread, |history| *history == DeviceHistory::default());
+    assert_eq!(thread.read(&oven()).episodes, kept.episodes);
+    assert_eq!(thread.read(&oven()).restarts, kept.restarts);
+    assert_eq!(thread.read(&oven()).days[0].1.total(), 6);
+    thread.close();
+}
+
+#[test]
+fn a_device_that_has_been_absent_for_as_long_as_records_are_kept_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    let left = |id, device: DeviceName, days: u64| EpisodeRecord {
+        device: Some(device),
+        kind: EpisodeKind::Disabled,
+        ..episode(id, NOW - days * DAY, None)
+    };
+    let shed = DeviceName::new("shed").unwrap();
+    thread.save(HistoryBatch {
+        known: [lamp(), oven(), shed.clone()].map(|name| (name, T(NOW - 600 * DAY))).to_vec(),
+        ..batch(vec![left(1, lamp(), 500), left(2, oven(), 500), left(3, shed.clone(), 300)])
+    });
+    thread.close();
+    let (mut thread, _) = Thread::started(tidying(directory.path()));
+    // The oven is in the configuration, and a person has disabled it.
+    thread.save(HistoryBatch { known: vec![(oven(), T(NOW))], last_id: 3, ..batch(vec![]) });
+    await_records(&thread, |history| *history == DeviceHistory::default());
+    thread.close();
+    let (thread, snapshot) = Thread::started(settings(directory.path()));
+    let open: Vec<u64> = snapshot.open.iter().map(|episode| episode.id).collect();
+    assert_eq!((snapshot.known, open), (vec![oven(), shed], vec![2, 3]));
     thread.close();
 }
 
@@ -300,7 +380,11 @@ fn a_pass_finds_room_in_a_file_that_is_full() {
         let tallies = (days..days + 20).rev().map(|days| tally(NOW - days * DAY, 6)).collect();
         thread.save(HistoryBatch { tallies, ..batch(vec![]) });
     }
-    thread.save(HistoryBatch { tallies: vec![tally(NOW - 200 * DAY, 6)], ..batch(vec![]) });
+    thread.save(HistoryBatch {
+        known: vec![(lamp(), T(0))],
+        tallies: vec![tally(NOW - 200 * DAY, 6)],
+        ..batch(vec![])
+    });
     // Hours become sums, so that each page is written anew, to another place.
     thread.handle.send(HistoryCommand::Keep(T(20_001 * DAY))).unwrap();
     await_records(&thread, |history| history.days[0].1.contacts.len() == 1);

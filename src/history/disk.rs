@@ -186,12 +186,19 @@ impl PastRecords {
         Ok(snapshot)
     }
 
-    /// Puts a batch on disk with one commit, durable when this returns. A full map is enlarged
-    /// in the process.
+    /// Puts a batch on disk with one commit, durable when this returns.
     pub fn write(&mut self, batch: &HistoryBatch) -> Result<(), StoreError> {
+        self.commit(|disk, transaction| disk.put_batch(transaction, batch))
+    }
+
+    /// Makes a change with one commit. A full map is enlarged in the process.
+    pub(super) fn commit(
+        &mut self,
+        change: impl Fn(&Self, &mut RwTxn) -> heed::Result<()>,
+    ) -> Result<(), StoreError> {
         loop {
             let written = self.env.write_txn().and_then(|mut transaction| {
-                self.put_batch(&mut transaction, batch)?;
+                change(self, &mut transaction)?;
                 transaction.commit()
             });
             match written {
@@ -250,6 +257,9 @@ impl PastRecords {
     }
 
     fn put_batch(&self, transaction: &mut RwTxn, batch: &HistoryBatch) -> heed::Result<()> {
+        for name in &batch.forgotten {
+            self.forget(transaction, &subject_key(Some(name)))?;
+        }
         for episode in &batch.episodes {
             let key = numbered_key(episode.device.as_ref(), episode.id);
             let value = to_json(&key, episode)?;
@@ -280,6 +290,22 @@ impl PastRecords {
         }
         let run = Run { mark_millis: millis(batch.mark), last_id: batch.last_id };
         self.meta.put(transaction, RUN_KEY, &to_json(RUN_KEY, &run)?)
+    }
+
+    /// A subject that is not known any more: what else there is of it is removed by passes.
+    pub(super) fn forget(&self, transaction: &mut RwTxn, subject: &[u8]) -> heed::Result<()> {
+        self.known.delete(transaction, subject)?;
+        let open: heed::Result<Vec<Vec<u8>>> = self
+            .open
+            .prefix_iter(transaction, subject)?
+            .map(|entry| entry.map(|(key, _)| key.to_vec()))
+            .collect();
+        open?.iter().try_for_each(|key| self.open.delete(transaction, key).map(drop))
+    }
+
+    /// Whether a subject is known, as the monitor itself always is.
+    pub(super) fn is_known(&self, transaction: &RoTxn, subject: &[u8]) -> heed::Result<bool> {
+        Ok(subject == [SEPARATOR] || self.known.get(transaction, subject)?.is_some())
     }
 
     /// The times since which devices are known move with the clock, if they are of this run.
@@ -375,6 +401,9 @@ impl PastRecords {
         subject: &[u8],
         time: Duration,
     ) -> heed::Result<()> {
+        if !self.is_known(transaction, subject)? {
+            return Ok(());
+        }
         let value = self.known.get(transaction, subject)?;
         let mut record = match value.and_then(|it| from_json::<KnownRecord>(subject, it)) {
             Some(record) => record,
@@ -436,6 +465,13 @@ fn day_key(date: Date, device: &DeviceName) -> Vec<u8> {
     let mut key = date.0.to_be_bytes().to_vec();
     key.extend_from_slice(&short_name(Some(device)));
     key
+}
+
+/// The subject of the key of a day.
+pub(super) fn subject_of_day(key: &[u8]) -> Vec<u8> {
+    let mut subject = key.get(4..).unwrap_or_default().to_vec();
+    subject.push(SEPARATOR);
+    subject
 }
 
 pub(super) fn date_of(key: &[u8]) -> Option<Date> {

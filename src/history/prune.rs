@@ -3,7 +3,9 @@
 use super::disk::{self, PastRecords, PastTable};
 use crate::lmdb::StoreError;
 use heed::{MdbError, RwTxn};
-use iotmonitor_core::model::history::{Date, EpisodeRecord, RestartRecord};
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::history::{Date, EpisodeKind, EpisodeRecord, RestartRecord};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,7 @@ enum Stage {
     Episodes,
     Restarts,
     Days,
+    Strangers,
     Hours,
     Done,
 }
@@ -70,6 +73,8 @@ pub(super) struct Pruner {
     cutoff: Duration,
     /// What was over before the run does not end after the present.
     present: Option<PresentTime>,
+    /// Records of devices that are not known go, as those that were forgotten.
+    sweeps: bool,
     /// Before this date, hours become sums.
     hours_until: Option<Date>,
     stage: Stage,
@@ -77,6 +82,27 @@ pub(super) struct Pruner {
     at: Option<Vec<u8>>,
     /// The records of the present subject that were passed, newest first.
     count: usize,
+}
+
+/// Forgets devices that left the configuration before this time, and have not been in it since this
+/// run began.
+pub(super) fn forget_absent(
+    disk: &mut PastRecords,
+    cutoff: Duration,
+    present: &BTreeSet<DeviceName>,
+) -> Result<(), StoreError> {
+    disk.commit(|disk, transaction| {
+        let mut absent = Vec::new();
+        for entry in disk.open.iter(transaction)? {
+            let (key, value) = entry?;
+            let Some(episode) = disk::from_json::<EpisodeRecord>(key, value) else { continue };
+            let is_over = episode.kind == EpisodeKind::Disabled && episode.begin < cutoff;
+            if is_over && episode.device.is_some_and(|name| !present.contains(&name)) {
+                absent.push(disk::subject_of(key).to_vec());
+            }
+        }
+        absent.iter().try_for_each(|subject| disk.forget(transaction, subject))
+    })
 }
 
 /// A record that goes, and its end if it is an episode.
@@ -87,10 +113,14 @@ struct Gone {
 
 impl Pruner {
     /// The regular pass. Where the present is known, episodes end before it.
-    pub fn new(now: Duration, keep: Duration, present: Option<PresentTime>) -> Self {
-        let cutoff = now.saturating_sub(keep);
+    pub fn new(
+        now: Duration,
+        cutoff: Duration,
+        present: Option<PresentTime>,
+        sweeps: bool,
+    ) -> Self {
         let hours_until = Some(disk::hours_until(now));
-        Self { cutoff, present, hours_until, stage: Stage::Episodes, at: None, count: 0 }
+        Self { cutoff, present, sweeps, hours_until, stage: Stage::Episodes, at: None, count: 0 }
     }
 
     /// A pass that makes room.
@@ -98,6 +128,7 @@ impl Pruner {
         Self {
             cutoff,
             present: None,
+            sweeps: false,
             hours_until: None,
             stage: Stage::Episodes,
             at: None,
@@ -131,6 +162,7 @@ impl Pruner {
             Stage::Episodes => self.step_newest_first(&mut transaction, disk, disk.episodes)?,
             Stage::Restarts => self.step_newest_first(&mut transaction, disk, disk.restarts)?,
             Stage::Days => self.step_days(&mut transaction, disk)?,
+            Stage::Strangers => self.step_strangers(&mut transaction, disk)?,
             Stage::Hours => self.step_hours(&mut transaction, disk)?,
             Stage::Done => 0,
         };
@@ -147,8 +179,9 @@ impl Pruner {
         self.stage = match self.stage {
             Stage::Episodes => Stage::Restarts,
             Stage::Restarts => Stage::Days,
-            Stage::Days if self.hours_until.is_some() => Stage::Hours,
-            Stage::Days | Stage::Hours | Stage::Done => Stage::Done,
+            Stage::Days if self.sweeps => Stage::Strangers,
+            Stage::Days | Stage::Strangers if self.hours_until.is_some() => Stage::Hours,
+            Stage::Days | Stage::Strangers | Stage::Hours | Stage::Done => Stage::Done,
         };
     }
 
@@ -163,13 +196,16 @@ impl Pruner {
         let end = self.at.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let range = (Bound::Unbounded, end.as_ref().map(Vec::as_slice));
         let (mut gone, mut cut) = (Vec::new(), Vec::new());
-        let mut looked_at = 0;
+        let (mut looked_at, mut is_stranger) = (0, false);
         for entry in table.rev_range(transaction, &range)?.take(STEP) {
             let (key, value) = entry?;
             looked_at += 1;
             let subject = disk::subject_of(key);
             let is_same = self.at.as_deref().is_some_and(|at| disk::subject_of(at) == subject);
             self.count = if is_same { self.count + 1 } else { 1 };
+            if looked_at == 1 || !is_same {
+                is_stranger = self.sweeps && !disk.is_known(transaction, subject)?;
+            }
             self.at = Some(key.to_vec());
             let end = if is_episodes {
                 let episode = disk::from_json::<EpisodeRecord>(key, value);
@@ -181,7 +217,7 @@ impl Pruner {
                 disk::from_json::<RestartRecord>(key, value).map(|it| it.time)
             };
             // A damaged record goes, too.
-            if self.count > most || end.is_none_or(|end| end < self.cutoff) {
+            if is_stranger || self.count > most || end.is_none_or(|end| end < self.cutoff) {
                 gone.push(Gone { key: key.to_vec(), end: end.filter(|_| is_episodes) });
             }
         }
@@ -225,6 +261,32 @@ impl Pruner {
             self.next_stage();
         }
         Ok(keys.len())
+    }
+
+    fn step_strangers(
+        &mut self,
+        transaction: &mut RwTxn,
+        disk: &PastRecords,
+    ) -> heed::Result<usize> {
+        let from = self.at.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let range = (from.as_ref().map(Vec::as_slice), Bound::Unbounded);
+        let mut gone = Vec::new();
+        let mut looked_at = 0;
+        for entry in disk.days.range(transaction, &range)?.take(STEP) {
+            let (key, _) = entry?;
+            looked_at += 1;
+            self.at = Some(key.to_vec());
+            if !disk.is_known(transaction, &disk::subject_of_day(key))? {
+                gone.push(key.to_vec());
+            }
+        }
+        for key in &gone {
+            disk.days.delete(transaction, key)?;
+        }
+        if looked_at < STEP {
+            self.next_stage();
+        }
+        Ok(gone.len())
     }
 
     /// Returns how many days were changed.

@@ -1,7 +1,7 @@
 //! The thread: writes batches and tries again what fails, answers questions, and prunes.
 
 use super::disk::PastRecords;
-use super::prune::{AgeClock, PresentTime, Pruner};
+use super::prune::{self, AgeClock, PresentTime, Pruner};
 use super::{HistoryAnswer, HistoryCommand, HistorySettings};
 use crate::lmdb::files::{self, DirectoryLock};
 use crate::lmdb::{StoreError, residence};
@@ -9,7 +9,7 @@ use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::HistoryBatch;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -38,6 +38,11 @@ pub(super) struct PastWriter {
     retry_at: Option<Instant>,
     is_failing: bool,
     pruner: Option<Pruner>,
+    /// The next pass looks for records of devices that were forgotten; the first one of a run may
+    /// find some that the last run has left.
+    sweeps: bool,
+    /// Devices that have been in the configuration in this run.
+    present: BTreeSet<DeviceName>,
     prune_at: Instant,
     /// Wall clock of the last batch, and how far it is trusted with the age of records.
     mark: Option<Duration>,
@@ -67,6 +72,8 @@ impl PastWriter {
             retry_at: None,
             is_failing: false,
             pruner: None,
+            sweeps: true,
+            present: BTreeSet::new(),
             // By then the clock of a machine that has none of its own is usually set.
             prune_at: began + interval,
             mark: None,
@@ -95,9 +102,11 @@ impl PastWriter {
 
     /// How long there is nothing to do.
     fn patience(&self) -> Duration {
-        let now = Instant::now();
-        let next = self.retry_at.unwrap_or(self.prune_at);
-        next.saturating_duration_since(now)
+        match (self.retry_at, self.run_began) {
+            (Some(at), _) => at.saturating_duration_since(Instant::now()),
+            (None, Some(_)) => self.prune_at.saturating_duration_since(Instant::now()),
+            (None, None) => self.settings.prune_interval,
+        }
     }
 
     fn take(&mut self, command: HistoryCommand) {
@@ -171,6 +180,10 @@ impl PastWriter {
             self.ages.begin(self.mark, Instant::now());
             let followed = |wall| batch.steps.iter().fold(wall, |wall, step| step.follow(wall));
             self.run_began = self.run_began.map(followed).or(self.mark);
+            self.present.extend(batch.known.iter().map(|(name, _)| name.clone()));
+            if !batch.forgotten.is_empty() {
+                (self.sweeps, self.pruner, self.prune_at) = (true, None, Instant::now());
+            }
             self.batches.pop_front();
             self.report(Event::HistorySaved);
             self.make_room()?;
@@ -195,16 +208,14 @@ impl PastWriter {
         if Instant::now() < self.prune_at || self.closing.get().is_some() {
             return Ok(());
         }
-        let mut pruner = match self.pruner.take() {
-            Some(pruner) => pruner,
-            None => match self.begin_pass() {
-                Some(pruner) => pruner,
-                None => return Ok(()),
-            },
+        let pruner = match self.pruner.take() {
+            Some(pruner) => Some(pruner),
+            None => self.begin_pass()?,
         };
-        let Some(disk) = &mut self.disk else { return Ok(()) };
+        let (Some(disk), Some(mut pruner)) = (&mut self.disk, pruner) else { return Ok(()) };
         pruner.step(disk)?;
         let pause = if pruner.is_done() {
+            self.sweeps = false;
             residence::let_go(&self.settings.directory);
             self.settings.prune_interval
         } else {
@@ -215,13 +226,19 @@ impl PastWriter {
         Ok(())
     }
 
-    fn begin_pass(&mut self) -> Option<Pruner> {
-        let (mark, now) = (self.mark?, Instant::now());
+    /// Nothing can be judged before there is a batch of this run.
+    fn begin_pass(&mut self) -> Result<Option<Pruner>, StoreError> {
+        let (Some(disk), Some(mark), Some(run_began)) = (&mut self.disk, self.mark, self.run_began)
+        else {
+            return Ok(None);
+        };
+        let now = Instant::now();
         let by = self.ages.judge(mark, now);
+        let cutoff = by.saturating_sub(self.settings.keep);
+        prune::forget_absent(disk, cutoff, &self.present)?;
         let has_lasted = now.saturating_duration_since(self.began) >= self.settings.prune_interval;
-        let run_began = self.run_began.filter(|_| has_lasted);
-        let present = run_began.map(|run_began| PresentTime { now: mark, run_began });
-        Some(Pruner::new(by, self.settings.keep, present))
+        let present = has_lasted.then_some(PresentTime { now: mark, run_began });
+        Ok(Some(Pruner::new(by, cutoff, present, self.sweeps)))
     }
 
     fn succeeded(&mut self) {

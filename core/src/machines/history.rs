@@ -47,6 +47,7 @@ pub struct ObservedStanding {
 enum Early {
     Standing(DeviceName, ObservedStanding, Duration),
     Left(DeviceName, Duration),
+    Forgotten(DeviceName),
     Deaf(Duration),
     Watching(Duration),
 }
@@ -59,6 +60,7 @@ impl Early {
                 standing.last_contact = standing.last_contact.map(|contact| step.follow(contact));
                 at
             }
+            Self::Forgotten(_) => return,
             Self::Left(_, at) | Self::Deaf(at) | Self::Watching(at) => at,
         };
         *at = step.follow(*at);
@@ -86,8 +88,9 @@ pub struct Recorder {
     episodes: BTreeMap<u64, EpisodeRecord>,
     tallies: Vec<HourTally>,
     restarts: Vec<RestartRecord>,
-    known: Vec<(DeviceName, Duration)>,
+    known: BTreeMap<DeviceName, Duration>,
     steps: Vec<ClockStep>,
+    forgotten: Vec<DeviceName>,
     is_urgent: bool,
     is_outstanding: bool,
 }
@@ -137,6 +140,7 @@ impl Recorder {
             match event {
                 Early::Standing(name, standing, at) => self.observe(&name, &standing, at),
                 Early::Left(name, at) => self.left(&name, at),
+                Early::Forgotten(name) => self.forgotten(&name),
                 Early::Deaf(at) => self.deaf(at),
                 Early::Watching(at) => self.watching(at),
             }
@@ -170,7 +174,9 @@ impl Recorder {
         for episode in &open {
             self.record(episode);
         }
-        self.known.extend(devices.map(|name| (name.clone(), wall)));
+        for name in devices {
+            self.known.entry(name.clone()).or_insert(wall);
+        }
         self.is_urgent = true;
     }
 
@@ -250,8 +256,8 @@ impl Recorder {
 
     /// A device is in the configuration from now on.
     pub fn joined(&mut self, name: &DeviceName, at: Duration) {
-        if self.early.is_none() && self.known.len() < MOST_WAITING {
-            self.known.push((name.clone(), at));
+        if self.early.is_none() {
+            self.known.entry(name.clone()).or_insert(at);
             self.is_urgent = true;
         }
     }
@@ -276,6 +282,23 @@ impl Recorder {
             still.push(begun);
         }
         self.open.insert(name.clone(), still);
+    }
+
+    /// A person has the device forgotten, and its past with it.
+    pub fn forgotten(&mut self, name: &DeviceName) {
+        if self.wait(|| Early::Forgotten(name.clone())) {
+            return;
+        }
+        self.open.remove(name);
+        self.absent.retain(|absent| absent != name);
+        self.known.remove(name);
+        self.episodes.retain(|_, episode| episode.device.as_ref() != Some(name));
+        self.tallies.retain(|tally| tally.device != *name);
+        self.restarts.retain(|restart| restart.agent != *name);
+        if self.forgotten.len() < MOST_WAITING {
+            self.forgotten.push(name.clone());
+            self.is_urgent = true;
+        }
     }
 
     /// Devices can be heard from now on.
@@ -354,7 +377,7 @@ impl Recorder {
             let end = before.end.map(|end| end.max(before.begin));
             self.episodes.insert(before.id, EpisodeRecord { end, ..before.clone() });
         }
-        for (_, since) in &mut self.known {
+        for since in self.known.values_mut() {
             *since = step.follow(*since);
         }
         if self.early.is_none() && self.steps.len() < MOST_WAITING {
@@ -398,8 +421,9 @@ impl Recorder {
             episodes: std::mem::take(&mut self.episodes).into_values().collect(),
             tallies: std::mem::take(&mut self.tallies),
             restarts: std::mem::take(&mut self.restarts),
-            known: std::mem::take(&mut self.known),
+            known: std::mem::take(&mut self.known).into_iter().collect(),
             steps: std::mem::take(&mut self.steps),
+            forgotten: std::mem::take(&mut self.forgotten),
         }
     }
 

@@ -227,6 +227,8 @@ pub struct HistoryBatch {
     pub known: Vec<(DeviceName, Duration)>,
     /// Steps of the clock that the recorded times of this run's new devices follow.
     pub steps: Vec<ClockStep>,
+    /// Devices of which nothing is kept but what this batch says.
+    pub forgotten: Vec<DeviceName>,
 }
 
 /// A day of UTC, counted from 1970-01-01.

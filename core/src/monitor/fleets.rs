@@ -409,7 +409,7 @@ impl Monitor {
         }
     }
 
-    /// Takes a member out, with everything that was published about it.
+    /// Takes a member out, with everything that was published about it and its past.
     fn take_out(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let Some(gone) = self.devices.take_out(id) else { return };
         let name = &gone.spec.name;
@@ -424,7 +424,7 @@ impl Monitor {
         self.dependencies.remove(id);
         self.pauses.end(name);
         self.mutes.end(&Some(name.clone()));
-        self.history.left(name, turn.now.wall);
+        self.history.forgotten(name);
         if gone.episode.is_open() {
             self.expired_count = self.expired_count.saturating_sub(1);
         }

@@ -31,6 +31,10 @@ pub struct Past {
 impl Past {
     pub fn take_in(&mut self, batch: &HistoryBatch) -> Option<Event> {
         self.batches += 1;
+        for name in &batch.forgotten {
+            self.known.remove(name);
+            self.episodes.retain(|_, episode| episode.device.as_ref() != Some(name));
+        }
         for episode in &batch.episodes {
             self.episodes.insert(episode.id, episode.clone());
         }
@@ -275,6 +279,21 @@ fn learned_devices_that_return_with_the_store_have_not_left() {
         assert_eq!(alarms, [(Some(Reason::Silent), None, None)], "{fails}");
         assert_eq!(house.last_hour("attic").alarm, secs(50), "{fails}");
     }
+}
+
+#[test]
+fn a_forgotten_device_leaves_no_past() {
+    let mut house = fleet();
+    house.hear("home/attic/sensors/t");
+    house.advance(secs(40));
+    assert!(house.past.known.contains_key(&device_name("attic")));
+    house.happen(Event::Forgotten { device: device_name("attic") });
+    house.advance(secs(700));
+    house.restart();
+    house.power_up();
+    house.open_history();
+    assert_eq!(house.past.known.len(), 0);
+    assert!(house.past.episodes.values().all(|episode| episode.device.is_none()));
 }
 
 /// It is known once the devices are.

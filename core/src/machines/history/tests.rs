@@ -227,6 +227,45 @@ fn a_new_store_gets_what_is_open() {
     assert_eq!(batch.known, [(lamp(), T(300))]);
 }
 
+#[test]
+fn nothing_of_a_forgotten_device_is_recorded() {
+    let mut history = watching();
+    let oven = DeviceName::new("oven").unwrap();
+    history.observe(&lamp(), &alarmed(200, Reason::Silent), T(200));
+    recorded(&mut history, 200);
+    history.joined(&oven, T(210));
+    for name in [&lamp(), &oven] {
+        history.count(name, 0, ContactTally::default());
+        history.restarted(RestartRecord { agent: name.clone(), time: T(210), exit: None });
+        history.observe(name, &ObservedStanding { is_disabled: true, ..heard(170) }, T(220));
+    }
+    history.forgotten(&lamp());
+    history.joined(&lamp(), T(230));
+    let batch = history.next_batch(T(230)).unwrap();
+    assert_eq!(batch.forgotten, [lamp()]);
+    assert_eq!(batch.known, [(lamp(), T(230)), (oven.clone(), T(210))]);
+    let of: Vec<_> = batch.episodes.iter().map(|it| it.device.clone()).collect();
+    assert_eq!(of, [Some(oven.clone())]);
+    assert_eq!((batch.tallies.len(), batch.restarts.len()), (1, 1));
+    assert_eq!((&batch.tallies[0].device, &batch.restarts[0].agent), (&oven, &oven));
+    history.saved();
+    history.begins_anew([&lamp()].into_iter(), T(300));
+    let batch = history.next_batch(T(300)).unwrap();
+    assert!(batch.episodes.iter().all(|it| it.device == Some(oven.clone())), "it is not open");
+}
+
+#[test]
+fn a_device_that_is_forgotten_before_the_records_are_known_has_not_left() {
+    let mut history = Recorder::new();
+    history.forgotten(&lamp());
+    let snapshot = HistorySnapshot { known: vec![lamp()], ..HistorySnapshot::default() };
+    history.opened(snapshot, std::iter::empty(), T(100));
+    history.all_known(std::iter::empty());
+    let batch = history.next_batch(T(100)).unwrap();
+    assert!(batch.episodes.iter().all(|it| it.device.is_none()));
+    assert_eq!(batch.forgotten, [lamp()]);
+}
+
 /// What can happen, each after some seconds.
 #[derive(Debug, Clone, Copy)]
 enum Happening {
