@@ -29,7 +29,8 @@ pub const TALLY_INTERVAL: Duration = Duration::from_secs(600);
 /// An alarm that began this much later than the open one is another.
 const SAME_ALARM: Duration = Duration::from_secs(2);
 
-/// Records of one kind that wait at the same time, at most.
+/// Records of one kind that wait at the same time, at most. Episodes that last, and ends of those
+/// that a batch has had, are not counted: there are no more of them than devices allow.
 const MOST_WAITING: usize = 10_000;
 
 /// What a device is at a moment, as far as it is recorded.
@@ -85,7 +86,14 @@ pub struct Recorder {
     /// There is no earlier run, so that time began in this one.
     is_first_run: bool,
     last_id: u64,
+    /// The last number of an episode of an earlier run, and of one that a batch may have had.
+    earlier_id: u64,
+    batched_id: u64,
+    /// Alarms of earlier runs that have not been seen in this one.
+    unseen: BTreeSet<u64>,
     episodes: BTreeMap<u64, EpisodeRecord>,
+    /// Those among them that began and ended since the last batch.
+    brief: usize,
     tallies: Vec<HourTally>,
     restarts: Vec<RestartRecord>,
     known: BTreeMap<DeviceName, Duration>,
@@ -118,8 +126,11 @@ impl Recorder {
     ) {
         let Some(early) = self.early.take() else { return };
         self.last_id = snapshot.last_id;
+        (self.earlier_id, self.batched_id) = (snapshot.last_id, snapshot.last_id);
         self.is_first_run = snapshot.mark.is_none();
         let mark = snapshot.mark.unwrap_or(wall);
+        let alarms = snapshot.open.iter().filter(|it| it.kind == EpisodeKind::Alarm);
+        self.unseen = alarms.map(|episode| episode.id).collect();
         for mut episode in snapshot.open {
             match &episode.device {
                 Some(name) => self.open.entry(name.clone()).or_default().push(episode),
@@ -237,12 +248,12 @@ impl Recorder {
         }
     }
 
-    /// Ends an alarm of an earlier run that was over before the present one began.
+    /// Ends an alarm of an earlier run that was over before the present one began. Once it has been
+    /// seen, its beginning may be another one by the clock of this run.
     fn end_earlier_alarm(&mut self, open: &mut Vec<EpisodeRecord>, begin: Duration) {
-        let is_other = |episode: &EpisodeRecord| {
-            episode.kind == EpisodeKind::Alarm && episode.begin + SAME_ALARM < begin
-        };
-        if !open.iter().any(is_other) {
+        let alarm = open.iter().find(|episode| episode.kind == EpisodeKind::Alarm);
+        let Some(alarm) = alarm.filter(|alarm| self.unseen.remove(&alarm.id)) else { return };
+        if alarm.begin + SAME_ALARM >= begin {
             return;
         }
         let is_of_alarm = |episode: &mut EpisodeRecord| {
@@ -360,8 +371,12 @@ impl Recorder {
         for event in self.early.iter_mut().flatten() {
             event.follow(step);
         }
-        let open = self.open.values_mut().flatten().chain(&mut self.unwatched);
-        for episode in open {
+        // The time before the run began on the clock of an earlier one, if there was one.
+        let is_first_run = self.is_first_run;
+        let unwatched = self.unwatched.as_mut();
+        let unwatched = unwatched.filter(|it| is_first_run || it.kind != EpisodeKind::NotRunning);
+        let open = self.open.values_mut().flatten().chain(unwatched);
+        for episode in open.filter(|episode| episode.id > self.earlier_id) {
             let begin = step.follow(episode.begin);
             if begin != episode.begin {
                 episode.begin = begin;
@@ -415,6 +430,7 @@ impl Recorder {
     fn batch(&mut self, wall: Duration) -> HistoryBatch {
         self.is_urgent = false;
         self.is_outstanding = true;
+        (self.batched_id, self.brief) = (self.last_id, 0);
         HistoryBatch {
             mark: wall,
             last_id: self.last_id,
@@ -447,9 +463,13 @@ impl Recorder {
     }
 
     fn record(&mut self, episode: &EpisodeRecord) {
-        if self.episodes.len() < MOST_WAITING || self.episodes.contains_key(&episode.id) {
-            self.episodes.insert(episode.id, episode.clone());
+        let is_brief = episode.end.is_some() && episode.id > self.batched_id;
+        if is_brief && self.brief == MOST_WAITING {
+            self.episodes.remove(&episode.id);
+            return;
         }
+        self.brief += usize::from(is_brief);
+        self.episodes.insert(episode.id, episode.clone());
         self.is_urgent = true;
     }
 }

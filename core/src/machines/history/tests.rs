@@ -199,6 +199,30 @@ fn the_time_before_a_run_follows_the_clock_that_is_set_after_the_start() {
     assert_eq!(batch.steps.len(), 1, "the times since which devices are known follow too");
 }
 
+/// The clock of this run has been behind, so that it shows times of the last one again.
+#[test]
+fn what_an_earlier_run_has_recorded_stays_when_the_clock_is_set() {
+    let mut history = Recorder::new();
+    let open = EpisodeRecord { id: 9, device: Some(lamp()), ..begun_at(45_000) };
+    let snapshot = HistorySnapshot {
+        open: vec![open],
+        mark: Some(T(50_000)),
+        last_id: 9,
+        ..HistorySnapshot::default()
+    };
+    history.opened(snapshot, [&lamp()].into_iter(), T(40_000));
+    history.observe(&lamp(), &alarmed(45_000, Reason::Silent), T(40_000));
+    recorded(&mut history, 40_000);
+    let step = |from, to| ClockStep { started: T(40_000), from: T(from), to: T(to) };
+    history.follow_clock(step(51_000, 61_000));
+    // The device's own times have followed.
+    history.observe(&lamp(), &alarmed(55_000, Reason::Silent), T(61_000));
+    assert_eq!(recorded(&mut history, 61_000), []);
+    history.watching(T(61_000));
+    let seen = recorded(&mut history, 61_000);
+    assert_eq!(seen, [(EpisodeKind::NotRunning, 50_000, Some(61_000), Some(Ending::Back))]);
+}
+
 #[test]
 fn a_disk_that_fails_for_long_keeps_no_more_than_so_much_waiting() {
     let mut history = watching();
@@ -214,6 +238,32 @@ fn a_disk_that_fails_for_long_keeps_no_more_than_so_much_waiting() {
     history.saved();
     let batch = history.next_batch(T(300_000)).unwrap();
     assert_eq!((batch.episodes.len(), batch.restarts.len()), (MOST_WAITING, MOST_WAITING));
+}
+
+/// A gateway takes everything behind it along.
+#[test]
+fn all_devices_may_change_in_one_turn_and_change_back_in_another() {
+    let names: Vec<_> =
+        (0..6_000).map(|it| DeviceName::new(format!("lamp{it}")).unwrap()).collect();
+    let mut history = Recorder::new();
+    history.opened(HistorySnapshot::default(), names.iter(), T(100));
+    history.watching(T(100));
+    recorded(&mut history, 100);
+    for name in &names {
+        history.observe(name, &alarmed(200, Reason::Upstream), T(200));
+    }
+    assert_eq!(recorded(&mut history, 200).len(), 12_000);
+    history.interval_passed();
+    history.next_batch(T(250)).unwrap();
+    // This comes while the disk does not answer.
+    for name in &names {
+        history.observe(name, &heard(260), T(260));
+        history.observe(name, &alarmed(300, Reason::Upstream), T(300));
+    }
+    history.saved();
+    let seen = recorded(&mut history, 300);
+    let count = |end| seen.iter().filter(|it| it.2 == end).count();
+    assert_eq!((count(Some(260)), count(None)), (12_000, 12_000));
 }
 
 #[test]
@@ -327,6 +377,8 @@ impl KeptRecords {
 #[derive(Default)]
 struct Naive {
     stretches: Vec<(&'static str, i64, Option<i64>)>,
+    /// The number of those that began in earlier runs.
+    earlier: usize,
 }
 
 impl Naive {
@@ -341,9 +393,9 @@ impl Naive {
 
     fn step(&mut self, run_began: i64, now: i64, by: i64) {
         let is_of_this_run = |time: i64| (run_began..=now).contains(&time);
-        for (what, begin, end) in &mut self.stretches {
+        for (what, begin, end) in self.stretches.iter_mut().skip(self.earlier) {
             match end {
-                None if is_of_this_run(*begin) => *begin += by,
+                None if *what != "away" && is_of_this_run(*begin) => *begin += by,
                 // The time before the run was not measured by this run's clock.
                 Some(end) if *what == "away" && is_of_this_run(*end) => *end += by,
                 None | Some(_) => {}
@@ -514,6 +566,8 @@ impl World {
         let mark = i64::try_from(self.disk.mark.unwrap().as_secs()).unwrap();
         assert!(self.wall - mark <= 600, "a killed monitor has run no longer than it said");
         self.naive.set("deaf", false, self.wall);
+        self.naive.set("away", false, mark);
+        self.naive.earlier = self.naive.stretches.len();
         self.naive.set("away", true, mark);
         self.wall += i64::try_from(away).unwrap();
         (self.run_began, self.changed_at) = (self.wall, self.wall);
