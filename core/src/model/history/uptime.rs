@@ -73,24 +73,45 @@ impl TimeAccount {
     /// Accounts for a window, from the episodes of a device and those of the monitor.
     #[must_use]
     pub fn of<'a>(window: Span, episodes: impl IntoIterator<Item = &'a EpisodeRecord>) -> Self {
+        Self::of_each(&[window], episodes).pop().unwrap_or_default()
+    }
+
+    /// The same for windows of which each begins where the one before has ended, in one sweep.
+    #[must_use]
+    pub fn of_each<'a>(
+        windows: &[Span],
+        episodes: impl IntoIterator<Item = &'a EpisodeRecord>,
+    ) -> Vec<Self> {
+        let length = |window: &Span| Self { window: window.length(), ..Self::default() };
+        let mut accounts: Vec<Self> = windows.iter().map(length).collect();
+        let Some((first, last)) = windows.first().zip(windows.last()) else { return accounts };
+        let whole = Span { begin: first.begin, end: last.end };
         let mut edges = Vec::new();
         for episode in episodes {
-            if let Some(Span { begin, end }) = window.part_of(episode) {
+            if let Some(Span { begin, end }) = whole.part_of(episode) {
                 edges.push((begin, true, episode.kind));
                 edges.push((end, false, episode.kind));
             }
         }
         edges.sort_unstable();
-        let mut account = Self { window: window.length(), ..Self::default() };
-        let (mut running, mut from) = (Running::default(), window.begin);
+        let (mut running, mut from) = (Running::default(), whole.begin);
+        let mut spent_in = windows.iter().zip(&mut accounts);
+        let mut present = spent_in.next();
         for (time, begins, kind) in edges {
-            account.spend(&running, time.saturating_sub(from));
-            from = time;
+            while let Some((window, account)) = &mut present {
+                let until = time.min(window.end);
+                account.spend(&running, until.saturating_sub(from));
+                from = from.max(until);
+                if time <= window.end {
+                    break;
+                }
+                present = spent_in.next();
+            }
             let count = running.of(kind);
             // A part has a length, so its beginning comes before its end.
             *count = if begins { *count + 1 } else { count.saturating_sub(1) };
         }
-        account
+        accounts
     }
 
     fn spend(&mut self, running: &Running, time: Duration) {
@@ -131,6 +152,7 @@ pub struct DeviceHistory {
     pub since: Option<Duration>,
     /// Its episodes and those of the monitor, in the order of their beginnings.
     pub episodes: Vec<EpisodeRecord>,
+    /// In the order of their dates.
     pub days: Vec<(Date, DayTally)>,
     pub restarts: Vec<RestartRecord>,
 }
@@ -154,16 +176,19 @@ impl DeviceHistory {
         let today = Date::of(now);
         let dates = (today.0.saturating_sub(count.saturating_sub(1))..=today.0).map(Date);
         let whole = self.window(Duration::MAX, now);
+        let spans: Vec<Span> = dates
+            .clone()
+            .map(|date| (date.begin(), Date(date.0 + 1).begin()))
+            .map(|(begin, end)| Span { begin: begin.max(whole.begin), end: end.min(whole.end) })
+            .collect();
+        let accounts = TimeAccount::of_each(&spans, &self.episodes);
         dates
-            .map(|date| {
-                let (begin, end) = (date.begin(), Date(date.0 + 1).begin());
-                let span = Span { begin: begin.max(whole.begin), end: end.min(whole.end) };
-                let recorded = self.days.iter().find(|(of, _)| *of == date);
-                Day {
-                    date,
-                    tally: recorded.map(|(_, tally)| tally.clone()).unwrap_or_default(),
-                    account: TimeAccount::of(span, &self.episodes),
-                }
+            .zip(accounts)
+            .map(|(date, account)| {
+                let recorded = self.days.binary_search_by_key(&date, |(of, _)| *of).ok();
+                let tally =
+                    recorded.and_then(|at| self.days.get(at)).map(|(_, tally)| tally.clone());
+                Day { date, tally: tally.unwrap_or_default(), account }
             })
             .collect()
     }
@@ -249,6 +274,34 @@ mod tests {
                 TimeAccount::of(window, &episodes),
                 naive(begin..begin + length, &episodes)
             );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn windows_that_follow_each_other_are_accounted_for_as_each_by_itself(
+            episodes in prop::collection::vec(
+                (0_usize..6, 0_u64..200, prop::option::weighted(0.9, 0_u64..60)), 0..12),
+            begin in 0_u64..100,
+            lengths in prop::collection::vec(0_u64..40, 0..8),
+        ) {
+            let episodes: Vec<EpisodeRecord> = episodes.into_iter().map(episode).collect();
+            let mut end = begin;
+            let windows: Vec<_> = lengths
+                .into_iter()
+                .map(|length| {
+                    end += length;
+                    end - length..end
+                })
+                .collect();
+            let spans: Vec<Span> = windows
+                .iter()
+                .map(|window| Span { begin: T(window.start), end: T(window.end) })
+                .collect();
+            let each: Vec<_> = windows.into_iter().map(|it| naive(it, &episodes)).collect();
+            prop_assert_eq!(TimeAccount::of_each(&spans, &episodes), each);
         }
     }
 
