@@ -20,7 +20,6 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 /// The name of the directory below that of the states.
 pub const DIRECTORY: &str = "history";
@@ -60,19 +59,32 @@ impl HistorySettings {
     }
 }
 
-/// The answer to a question: the records of each device, in the order asked.
-pub type HistoryAnswer = Result<Vec<DeviceHistory>, String>;
+/// Takes the records of a device, or the reason why they cannot be read, on the thread: what is
+/// computed from them keeps nobody else waiting.
+pub struct HistoryReader(Box<dyn FnOnce(Result<DeviceHistory, String>) + Send>);
+
+impl HistoryReader {
+    pub fn new(read: impl FnOnce(Result<DeviceHistory, String>) + Send + 'static) -> Self {
+        Self(Box::new(read))
+    }
+}
+
+impl std::fmt::Debug for HistoryReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HistoryReader")
+    }
+}
 
 /// The history's part of [`iotmonitor_core::model::action::Action`], and questions.
 #[derive(Debug)]
 pub enum HistoryCommand {
     Save(Box<HistoryBatch>),
-    /// The records of these devices, with those of the monitor; days and restarts since this time.
+    /// The records of a device, with those of the monitor; days and restarts since this time.
     Read {
-        devices: Vec<DeviceName>,
+        device: DeviceName,
         since: Duration,
         now: Duration,
-        reply: oneshot::Sender<HistoryAnswer>,
+        reader: HistoryReader,
     },
     Keep(Duration),
 }

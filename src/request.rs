@@ -4,7 +4,6 @@
 //! authorized it.
 
 use iotmonitor_core::model::device_name::DeviceName;
-use iotmonitor_core::model::history::report::DeviceReport;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::model::view::{DeviceView, Summary};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -84,11 +83,11 @@ pub enum Request {
         reply: oneshot::Sender<Result<Summary, Rejection>>,
     },
     /// The past of one device, of which incidents, restarts and days of the last stretch of this
-    /// length.
+    /// length, in JSON.
     History {
         device: DeviceName,
         length: Duration,
-        reply: oneshot::Sender<Result<DeviceReport, Rejection>>,
+        reply: oneshot::Sender<Result<String, Rejection>>,
     },
     /// Recorded states in topic order, a page of them, after the topic given.
     States {

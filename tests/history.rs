@@ -1,6 +1,6 @@
 //! The records of the past on a real disk: kept, bounded, and never a danger to anything else.
 
-use iotmonitor::history::{HistoryCommand, HistoryHandle, HistorySettings, spawn};
+use iotmonitor::history::{HistoryCommand, HistoryHandle, HistoryReader, HistorySettings, spawn};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::uptime::DeviceHistory;
@@ -12,7 +12,6 @@ use iotmonitor_core::model::time::ClockStep;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::oneshot;
 
 const T: fn(u64) -> Duration = Duration::from_secs;
 const NOW: u64 = 1_800_000_000;
@@ -68,11 +67,16 @@ impl Thread {
     }
 
     fn read(&self, device: &DeviceName) -> DeviceHistory {
-        let (reply, answer) = oneshot::channel();
-        let devices = vec![device.clone()];
-        let command = HistoryCommand::Read { devices, since: T(0), now: T(NOW), reply };
+        let (sender, answer) = std::sync::mpsc::channel();
+        let caller = std::thread::current().id();
+        let reader = HistoryReader::new(move |history| {
+            assert_ne!(std::thread::current().id(), caller, "the caller does not wait for this");
+            sender.send(history).unwrap();
+        });
+        let command =
+            HistoryCommand::Read { device: device.clone(), since: T(0), now: T(NOW), reader };
         self.handle.send(command).unwrap();
-        answer.blocking_recv().unwrap().unwrap().remove(0)
+        answer.recv().unwrap().unwrap()
     }
 
     fn close(self) {

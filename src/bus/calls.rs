@@ -170,7 +170,7 @@ impl Calls {
                 let (name, seconds): (String, u64) = call.arguments()?;
                 let (device, length) = (device_name(name)?, Duration::from_secs(seconds));
                 let asked = self.ask(|reply| Request::History { device, length, reply }).await?;
-                call.reply(&asked.to_json())
+                call.reply(&asked)
             }
             "ListStates" => self.list_states(call).await,
             "SetState" => self.set_state(call).await,

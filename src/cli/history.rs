@@ -4,16 +4,17 @@
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
 use super::output::{self, OutputStyle};
 use super::table::TextTable;
-use crate::bus::{Addressee, Caller};
+use crate::bus::{Addressee, CallError, Caller};
 use crate::config::time_span::{self, MAX_TIME_SPAN};
 use crate::dbus::Bus;
-use crate::printable::{escaped_json, escaped_lines};
+use crate::printable::{escaped, escaped_json, escaped_lines};
 use clap::builder::styling::Style;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::report::{DayReport, DeviceReport, IncidentReport};
 use iotmonitor_core::model::history::uptime::WINDOWS;
 use iotmonitor_core::model::history::{DAY, Date};
 use iotmonitor_core::model::words::RoundedDuration;
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -56,21 +57,44 @@ pub fn history(bus: Bus, addressee: Addressee, query: &HistoryQuery) -> u8 {
     };
     conclude(in_runtime(async {
         let caller = Caller::connect(bus, None, addressee).await?;
-        let mut reports = Vec::new();
-        match &name {
+        let reports = match &name {
             Some(name) => {
                 let asked = caller.history(name.as_str(), query.since).await;
-                reports.push(suggesting(&caller, name, asked).await?);
+                vec![suggesting(&caller, name, asked).await?]
             }
             None => {
-                for device in caller.devices().await? {
-                    reports.push(caller.history(&device.name, query.since).await?);
-                }
+                let names = caller.devices().await?.into_iter().map(|device| device.name);
+                let ask = async |name: String| caller.history(&name, query.since).await;
+                all(names, query.unwatched, ask).await?
             }
-        }
+        };
         output::print(render(&reports, name.is_some(), query, OutputStyle::of_stdout()))?;
         Ok::<(), AskError>(())
     }))
+}
+
+/// The reports of these devices but those that have left meanwhile. What is true of the monitor is in
+/// every answer, and is kept once.
+async fn all(
+    names: impl Iterator<Item = String>,
+    unwatched: bool,
+    ask: impl AsyncFn(String) -> Result<DeviceReport, CallError>,
+) -> Result<Vec<DeviceReport>, CallError> {
+    let mut reports: Vec<DeviceReport> = Vec::new();
+    for name in names {
+        let mut report = match ask(name).await {
+            Err(CallError::UnknownDevice(_)) => continue,
+            answer => answer?,
+        };
+        if !reports.is_empty() {
+            report.unwatched = Vec::new();
+        }
+        reports.push(report);
+        if unwatched {
+            break;
+        }
+    }
+    Ok(reports)
 }
 
 fn render(
@@ -85,7 +109,7 @@ fn render(
             let reports: Vec<String> = reports.iter().map(DeviceReport::to_json).collect();
             escaped_json(format!("[{}]\n", reports.join(",")))
         }
-        (HistoryFormat::Csv, _) => csv(reports, query.unwatched),
+        (HistoryFormat::Csv, _) => csv(reports, query.unwatched, look.is_terminal),
         (HistoryFormat::Words, []) => "no devices or agents are configured\n".to_owned(),
         (HistoryFormat::Words, [report, ..]) if query.unwatched => {
             if report.unwatched.is_empty() {
@@ -156,12 +180,12 @@ fn incidents(incidents: &[IncidentReport], look: OutputStyle) -> String {
 }
 
 /// Incidents in the form of RFC 4180.
-fn csv(reports: &[DeviceReport], unwatched: bool) -> String {
+fn csv(reports: &[DeviceReport], unwatched: bool, is_terminal: bool) -> String {
     let mut text = "device,kind,reason,begin,end,seconds,endedBy,lastContact\r\n".to_owned();
     let mut line = |device: &str, incident: &IncidentReport| {
         let number = |number: Option<u64>| number.map(|it| it.to_string()).unwrap_or_default();
         let cells = [
-            quoted(device),
+            quoted(if is_terminal { escaped(device) } else { device.into() }),
             incident.kind.clone(),
             incident.reason.clone().unwrap_or_default(),
             incident.begin.to_string(),
@@ -184,11 +208,11 @@ fn csv(reports: &[DeviceReport], unwatched: bool) -> String {
 }
 
 /// A name may hold anything but a control character.
-fn quoted(cell: &str) -> String {
+fn quoted(cell: Cow<'_, str>) -> String {
     if cell.contains([',', '"']) {
         format!("\"{}\"", cell.replace('"', "\"\""))
     } else {
-        cell.to_owned()
+        cell.into_owned()
     }
 }
 
@@ -248,6 +272,33 @@ mod tests {
         let query =
             HistoryQuery { name: None, since: Duration::from_secs(DAY), format, unwatched: false };
         render(&[report()], alone, &query, OutputStyle::default())
+    }
+
+    /// What the monitor answers for a device, where `gone` has just left.
+    async fn answer(name: String) -> Result<DeviceReport, CallError> {
+        match name.as_str() {
+            "gone" => Err(CallError::UnknownDevice(name)),
+            _ => Ok(DeviceReport { name, unwatched: report().incidents, ..report() }),
+        }
+    }
+
+    fn asked(unwatched: bool) -> Vec<(String, usize)> {
+        let names = ["gone", "lamp", "oven", "gone"].map(str::to_owned).into_iter();
+        let reports = in_runtime(all(names, unwatched, answer)).unwrap().unwrap();
+        reports.into_iter().map(|report| (report.name, report.unwatched.len())).collect()
+    }
+
+    #[test]
+    fn what_is_true_of_the_monitor_is_asked_and_kept_once() {
+        assert_eq!(asked(false), [("lamp".to_owned(), 1), ("oven".to_owned(), 0)]);
+        assert_eq!(asked(true), [("lamp".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn csv_deceives_no_terminal_and_changes_nothing_for_a_program() {
+        let reports = [DeviceReport { name: "a\u{202e}b".to_owned(), ..report() }];
+        assert!(csv(&reports, false, true).contains("\r\na\\u{202e}b,alarm,"));
+        assert!(csv(&reports, false, false).contains("\r\na\u{202e}b,alarm,"));
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(crate) use say;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OutputStyle {
     pub coloured: bool,
+    /// A person reads it, whose terminal obeys what it prints.
+    pub is_terminal: bool,
     /// The columns of a terminal; a file and a pipe receive whole lines.
     pub width: Option<usize>,
 }
@@ -65,6 +67,7 @@ impl OutputStyle {
         let size = if stdout.is_terminal() { console::Term::stdout().size_checked() } else { None };
         Self {
             coloured: crate::terminal::is_coloured(&stdout),
+            is_terminal: stdout.is_terminal(),
             width: size.map(|(_, columns)| usize::from(columns)),
         }
     }

@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn a_painted_table_has_the_same_words() {
         let rows = [(lamp(), Usage::default())];
-        let painted = table(&rows, NOW, OutputStyle { coloured: true, width: None });
+        let painted = table(&rows, NOW, OutputStyle { coloured: true, ..OutputStyle::default() });
         assert!(painted.contains("\x1b["));
         let plain = painted.split("\x1b[").map(|part| part.split_once('m').map_or(part, |p| p.1));
         assert_eq!(plain.collect::<String>(), table(&rows, NOW, OutputStyle::default()));

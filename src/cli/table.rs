@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn colours_change_no_column_and_a_screen_ends_a_row() {
         let rows = [["lamp", "alive", "a long story"]];
-        let look = OutputStyle { coloured: true, width: None };
+        let look = OutputStyle { coloured: true, ..OutputStyle::default() };
         let painted = rendered(look, &rows);
         assert!(painted.contains("\x1b[31malive\x1b[0m"), "{painted:?}");
         let plain = console::strip_ansi_codes(&painted).into_owned();

@@ -6,7 +6,7 @@ use super::unrecorded::Unrecorded;
 use crate::bus::{self, BusHandle, BusSettings, OwnedName};
 use crate::config::Config;
 use crate::dbus::Bus;
-use crate::history::{self, HistoryAnswer, HistoryCommand, HistoryHandle, HistorySettings};
+use crate::history::{self, HistoryCommand, HistoryHandle, HistoryReader, HistorySettings};
 use crate::http::settings::HttpSettings;
 use crate::http::{self, HttpHandle, Surroundings};
 use crate::mqtt::settings::MqttSettings;
@@ -27,7 +27,7 @@ use iotmonitor_core::topic::TopicName;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// A disk that does not answer for this long is worth an alert. A slow one takes a second or two
@@ -264,19 +264,17 @@ impl Adapters {
     }
 
     /// Asks for the records of a device from the first time up to the second. Where there are none,
-    /// or too many questions wait, the answer is dropped.
+    /// or too many questions wait, the reader is dropped.
     pub fn read_history(
         &self,
-        device: &DeviceName,
+        device: DeviceName,
         (since, now): (Duration, Duration),
-    ) -> oneshot::Receiver<HistoryAnswer> {
-        let (reply, answer) = oneshot::channel();
-        let devices = vec![device.clone()];
+        reader: HistoryReader,
+    ) {
         if let Some(history) = &self.history {
-            // A refused question is dropped, which the receiver notices.
-            let _ = history.send(HistoryCommand::Read { devices, since, now, reply });
+            // A refused question is dropped, which the caller notices.
+            let _ = history.send(HistoryCommand::Read { device, since, now, reader });
         }
-        answer
     }
 
     fn give_to_history(&mut self, command: HistoryCommand) {

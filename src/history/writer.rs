@@ -2,13 +2,14 @@
 
 use super::disk::PastRecords;
 use super::prune::{self, AgeClock, PresentTime, Pruner};
-use super::{HistoryAnswer, HistoryCommand, HistorySettings};
+use super::{HistoryCommand, HistorySettings};
 use crate::lmdb::files::{self, DirectoryLock};
 use crate::lmdb::{StoreError, residence};
 use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::HistoryBatch;
+use iotmonitor_core::model::history::uptime::DeviceHistory;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
@@ -116,21 +117,23 @@ impl PastWriter {
                 self.settings.keep = keep;
                 self.prune_at = Instant::now();
             }
-            HistoryCommand::Read { devices, since, now, reply } => {
-                // The caller may have gone away meanwhile.
-                let _ = reply.send(self.read(&devices, since, now));
+            HistoryCommand::Read { device, since, now, reader } => {
+                (reader.0)(self.read(&device, since, now));
             }
         }
     }
 
-    fn read(&mut self, devices: &[DeviceName], since: Duration, now: Duration) -> HistoryAnswer {
+    fn read(
+        &self,
+        device: &DeviceName,
+        since: Duration,
+        now: Duration,
+    ) -> Result<DeviceHistory, String> {
         let Some(disk) = &self.disk else {
             return Err("the history cannot be read at the moment".to_owned());
         };
         let keep = self.settings.keep;
-        let histories: Result<Vec<_>, StoreError> =
-            devices.iter().map(|device| disk.read(device, (since, now, keep))).collect();
-        histories.map_err(|error| error.to_string())
+        disk.read(device, (since, now, keep)).map_err(|error| error.to_string())
     }
 
     /// Does what is due: opens the records, writes batches, removes what is old.

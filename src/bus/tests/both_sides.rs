@@ -281,7 +281,7 @@ async fn the_past_of_a_device_arrives_as_it_was_reported() {
             panic!()
         };
         assert_eq!((device, length), (lamp(), Duration::from_secs(3_600)));
-        reply.send(Ok(report.clone())).unwrap();
+        reply.send(Ok(report.to_json())).unwrap();
         let Some(Request::History { reply, .. }) = requests.recv().await else { panic!() };
         reply.send(Err(Rejection::Failed("not now".to_owned()))).unwrap();
     };
