@@ -38,8 +38,8 @@ pub use selection::DevicePattern;
 pub use timeout::{HeardRhythm, Timeout};
 
 use conventions::{Facts, home_assistant, zigbee2mqtt};
-use iotmonitor_core::machines::availability::sparkplug;
 use iotmonitor_core::model::fleet::PLACEHOLDER;
+use iotmonitor_core::model::sparkplug;
 use iotmonitor_core::model::spec::MonitorSpec;
 use iotmonitor_core::topic::index::TopicIndex;
 use iotmonitor_core::topic::{TopicFilter, TopicName};

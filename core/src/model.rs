@@ -18,6 +18,7 @@ pub mod notification;
 pub mod plan;
 pub mod progress;
 pub mod snapshot;
+pub mod sparkplug;
 pub mod spec;
 pub mod state;
 pub mod status;

@@ -9,12 +9,12 @@
 //!
 //! With several topics a device is gone as long as any of them reports it gone.
 
-pub mod sparkplug;
+mod sparkplug;
 
 use crate::model::availability_words::{OwnWords, says};
 use crate::model::snapshot::{DeviceRecord, SourceRecord};
+use crate::model::sparkplug::Certificate;
 use crate::topic::TopicName;
-use sparkplug::Certificate;
 use std::time::Duration;
 
 /// The first message from behind a gateway within this time after its return may come from its

@@ -1,9 +1,9 @@
 //! The consequences of a device's own reports (see [`crate::machines::availability`]).
 
-use crate::machines::availability::sparkplug::Certificate;
 use crate::machines::availability::{Hearing, Verdict, Word, WordMeaning};
 use crate::model::device_id::DeviceId;
 use crate::model::message::Message;
+use crate::model::sparkplug::Certificate;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Target};
 use std::time::Duration;

@@ -3,12 +3,12 @@
 //! A plan follows from the configuration alone, so it is computed when needed rather than kept: for
 //! a fleet it is large.
 
-use crate::machines::availability::sparkplug::topics_beside;
 use crate::machines::covering::cover;
 use crate::model::device_id::DeviceId;
 use crate::model::fleet::PLACEHOLDER;
 use crate::model::message::{QoS, Subscription};
 use crate::model::plan::{Plan, plan, wanted};
+use crate::model::sparkplug::topics_beside;
 use crate::model::spec::{DeviceSpec, FleetSpec};
 use crate::monitor::{Monitor, Target};
 use crate::topic::{TopicFilter, TopicName};
