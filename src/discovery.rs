@@ -38,7 +38,6 @@ pub use selection::DevicePattern;
 pub use timeout::{HeardRhythm, Timeout};
 
 use conventions::{Facts, home_assistant, zigbee2mqtt};
-use iotmonitor_core::model::fleet::PLACEHOLDER;
 use iotmonitor_core::model::sparkplug;
 use iotmonitor_core::model::spec::MonitorSpec;
 use iotmonitor_core::topic::index::TopicIndex;
@@ -94,10 +93,7 @@ impl Discovery {
         for fleet in &existing.fleets {
             let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
             names.push(format!("[fleet_{}]", fleet.name));
-            let beside = fleet.template.availability.iter().flat_map(sparkplug::topics_beside);
-            let beside = beside.map(|topic| topic.as_str().replace(PLACEHOLDER, "+"));
-            let beside = beside.filter_map(|filter| TopicFilter::new(filter).ok());
-            for filter in fleet.all_filters().into_iter().chain(beside) {
+            for filter in fleet.all_filters() {
                 watched.insert(&filter, number);
             }
         }

@@ -360,7 +360,7 @@ fn heard_on(
     section: &Section<'_>,
     report: &mut ConfigReport,
 ) -> Vec<TopicFilter> {
-    let filters = spec.filters();
+    let filters = spec.heard_on().filters();
     if filters.len() <= MOST_HEARD {
         return filters;
     }

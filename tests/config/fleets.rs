@@ -241,7 +241,7 @@ fn an_automatic_fleet_is_a_template() {
     assert_eq!((fleet.name.as_str(), fleet.max_devices), ("esp", 50));
     assert!(fleet.ignores("guest-7") && fleet.ignores("phone") && !fleet.ignores("attic"));
     let topic = TopicName::new("home/attic/sensors/t").unwrap();
-    assert_eq!(fleet.name_in(&topic), Some("attic"));
+    assert_eq!(fleet.heard_on().name_in(&topic), Some("attic"));
     let member = fleet.member(&DeviceName::new("attic").unwrap());
     assert_eq!(member.watch[0].as_str(), "home/attic/sensors/#");
     assert_eq!(member.state[0].as_str(), "home/attic/actuators/#");

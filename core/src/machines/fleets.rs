@@ -9,7 +9,7 @@ mod finds;
 mod forgotten;
 
 use crate::model::device_name::DeviceName;
-use crate::model::fleet::LONGEST_LEARNED_NAME;
+use crate::model::fleet::{HeardTopics, LONGEST_LEARNED_NAME};
 use crate::model::spec::{DeviceSpec, FleetSpec};
 use crate::topic::TopicName;
 pub use early::{EarlyMessage, EarlyMessages};
@@ -35,6 +35,8 @@ pub struct Fleets {
 #[derive(Debug)]
 struct LearningFleet {
     spec: FleetSpec,
+    /// Each message is compared with them, so they are made once.
+    heard_on: HeardTopics,
     members: usize,
     /// It was reported that there is no room, and not yet that there is again.
     is_full: bool,
@@ -78,7 +80,8 @@ pub enum Room {
 impl Fleets {
     #[must_use]
     pub fn new(specs: Vec<FleetSpec>) -> Self {
-        let fleet = |spec| LearningFleet {
+        let fleet = |spec: FleetSpec| LearningFleet {
+            heard_on: spec.heard_on(),
             spec,
             members: 0,
             is_full: false,
@@ -156,7 +159,8 @@ impl Fleets {
     /// The fleet on whose topics a message was published, and the name in its topic.
     #[must_use]
     pub fn name_in<'t>(&self, topic: &'t TopicName) -> Option<(FleetId, &'t str)> {
-        let named = |(id, fleet): (FleetId, &LearningFleet)| Some((id, fleet.spec.name_in(topic)?));
+        let named =
+            |(id, fleet): (FleetId, &LearningFleet)| Some((id, fleet.heard_on.name_in(topic)?));
         ids().zip(&self.fleets).find_map(named)
     }
 

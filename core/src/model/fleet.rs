@@ -5,6 +5,7 @@
 //! is a device of the configuration like any other.
 
 use crate::model::device_name::DeviceName;
+use crate::model::sparkplug::topics_beside;
 use crate::model::spec::{DeviceSpec, FleetSpec};
 use crate::topic::{TopicFilter, TopicName};
 use std::collections::BTreeSet;
@@ -20,22 +21,32 @@ pub const DEFAULT_MAX_DEVICES: usize = 1_000;
 /// each one is stored. The configuration is checked to be valid for a name of this length.
 pub const LONGEST_LEARNED_NAME: usize = 255;
 
-impl FleetSpec {
-    /// Returns the filters for the topics on which members are heard, each once, with `+` in place
-    /// of the name. State topics are not among them: a person who publishes an order for a device
-    /// that does not exist must not create it.
-    #[must_use]
-    pub fn filters(&self) -> Vec<TopicFilter> {
-        let filters: BTreeSet<_> =
-            self.heard_on().filter_map(|topic| with_name(topic, "+")).collect();
-        filters.into_iter().collect()
-    }
+/// The topics on which members of a fleet are heard, with [`PLACEHOLDER`] in place of the name.
+#[derive(Debug, Clone)]
+pub struct HeardTopics(Vec<String>);
 
-    /// Returns the name that a topic contains, if one of [`Self::filters`] matches the topic. The
-    /// name is what was sent, and need not be a device name. No memory is allocated.
+impl HeardTopics {
+    /// Returns the name that a topic contains, if it is one of these. The name is what was sent, and
+    /// need not be a device name. No memory is allocated.
     #[must_use]
     pub fn name_in<'t>(&self, topic: &'t TopicName) -> Option<&'t str> {
-        self.heard_on().find_map(|template| name_by(template, topic.as_str()))
+        self.0.iter().find_map(|template| name_by(template, topic.as_str()))
+    }
+
+    /// Returns the filters for them, each once, with `+` in place of the name.
+    #[must_use]
+    pub fn filters(&self) -> Vec<TopicFilter> {
+        of_any(self.0.iter().map(String::as_str))
+    }
+}
+
+impl FleetSpec {
+    /// Returns the topics on which a member shows that it exists. State topics are not among them: a
+    /// person who publishes an order for a device that does not exist must not create it.
+    #[must_use]
+    pub fn heard_on(&self) -> HeardTopics {
+        let has_name = |topic: &String| topic.split('/').any(|level| level == PLACEHOLDER);
+        HeardTopics(self.contact_topics().filter(has_name).collect())
     }
 
     /// Returns whether members report on this topic, as it is written in the configuration, whether
@@ -86,18 +97,23 @@ impl FleetSpec {
     /// Returns the filters for all topics of members, those of states among them, each once.
     #[must_use]
     pub fn all_filters(&self) -> Vec<TopicFilter> {
+        let contact: Vec<_> = self.contact_topics().collect();
         let state = self.template.state.iter().map(TopicFilter::as_str);
-        let filters: BTreeSet<_> =
-            self.heard_on().chain(state).filter_map(|topic| with_name(topic, "+")).collect();
-        filters.into_iter().collect()
+        of_any(contact.iter().map(String::as_str).chain(state))
     }
 
-    /// The topics of the template on which a member shows that it exists.
-    fn heard_on(&self) -> impl Iterator<Item = &str> {
+    /// The topics of the template that the watch connection brings.
+    fn contact_topics(&self) -> impl Iterator<Item = String> {
         let DeviceSpec { watch, hello, availability, .. } = &self.template;
-        let filters = watch.iter().chain(hello).map(TopicFilter::as_str);
-        filters.chain(availability.iter().map(TopicName::as_str))
+        let filters = watch.iter().chain(hello).map(ToString::to_string);
+        filters.chain(availability.iter().flat_map(topics_beside).map(|topic| topic.to_string()))
     }
+}
+
+/// The filters for these topics of a template, each once, with `+` in place of the name.
+fn of_any<'t>(topics: impl Iterator<Item = &'t str>) -> Vec<TopicFilter> {
+    let filters: BTreeSet<_> = topics.filter_map(|topic| with_name(topic, "+")).collect();
+    filters.into_iter().collect()
 }
 
 /// The topic of a template with the name in its place.
@@ -198,7 +214,7 @@ mod tests {
     #[test]
     fn the_filters_are_those_of_contacts_each_once() {
         let fleet = fleet(&["home/{name}/#", "home/{name}/#"], Some("{name}/hi"), &["set/{name}"]);
-        let filters: Vec<_> = fleet.filters().iter().map(ToString::to_string).collect();
+        let filters: Vec<_> = fleet.heard_on().filters().iter().map(ToString::to_string).collect();
         assert_eq!(filters, ["+/hi", "home/+/#", "tele/+/LWT"]);
         let all: Vec<_> = fleet.all_filters().iter().map(ToString::to_string).collect();
         assert_eq!(all, ["+/hi", "home/+/#", "set/+", "tele/+/LWT"]);
@@ -208,6 +224,7 @@ mod tests {
     fn a_name_is_found_where_a_filter_matches() {
         let fleet =
             fleet(&["home/{name}/+/x/#", "a/{name}/b/{name}"], Some("{name}/hi"), &["s/{name}"]);
+        let heard = fleet.heard_on();
         for (topic, expected) in [
             ("home/attic/1/x", Some("attic")),
             ("home/attic/1/x/y/z", Some("attic")),
@@ -222,7 +239,7 @@ mod tests {
             ("tele/attic/LWT", Some("attic")),
             ("s/attic", None),
         ] {
-            assert_eq!(fleet.name_in(&TopicName::new(topic).unwrap()), expected, "{topic}");
+            assert_eq!(heard.name_in(&TopicName::new(topic).unwrap()), expected, "{topic}");
         }
     }
 }

@@ -172,6 +172,28 @@ fn a_will_introduces_nobody_and_a_birth_does() {
     assert_eq!(state_of(&house, "attic"), Some(Liveness::Expired));
 }
 
+/// As the documentation says: the topic of the death is named, and that of the birth follows from it.
+#[test]
+fn a_birth_certificate_introduces_its_node_and_a_death_certificate_does_not() {
+    let node = "spBv1.0/plant/NBIRTH/press";
+    for (death, birth, other) in [
+        ("spBv1.0/plant/NDEATH/{name}", node, "spBv1.0/plant/NDATA/press"),
+        ("spBv1.0/plant/DDEATH/edge/{name}", "spBv1.0/plant/DBIRTH/edge/press", node),
+    ] {
+        let mut fleet = esp();
+        fleet.template.availability = vec![topic(death)];
+        let mut house = running(fleet);
+        house.hear(&death.replace("{name}", "press"));
+        house.hear(other);
+        assert_eq!(names(&house), [""; 0], "{death}");
+        house.hear(birth);
+        assert_eq!(names(&house), ["press"], "{death}");
+        assert_eq!(state_of(&house, "press"), Some(Liveness::Alive), "{death}");
+        house.hear(&death.replace("{name}", "press"));
+        assert_eq!(state_of(&house, "press"), Some(Liveness::Expired), "{death}");
+    }
+}
+
 #[test]
 fn a_message_of_a_wide_filter_introduces_all_the_same() {
     let bridge = DeviceSpec { watch: vec![filter("home/#")], ..watched("bridge", 60) };
