@@ -123,6 +123,7 @@ impl Monitor {
         let merged = merged.clone();
         self.become_member(turn, fleet, id, merged);
         self.devices[id].silence.adopt_timeout(turn.watched);
+        self.judge_deafness_of(turn, id);
         self.count_expired();
         self.schedule_repeat(turn, id);
         self.save_soon(id);
@@ -179,6 +180,7 @@ impl Monitor {
         let id = self.join(turn, fleet, spec);
         self.history.joined(&self.devices[id].spec.name, turn.now.wall);
         self.devices[id].silence.adopt_timeout(turn.watched);
+        self.judge_deafness_of(turn, id);
         self.save_soon(id);
         self.arm(id);
         if self.clock.is_running() {

@@ -2,6 +2,7 @@
 //! cannot be heard because the broker refuses one of their filters.
 
 use crate::model::action::Action;
+use crate::model::device_id::DeviceId;
 use crate::model::message::{Connection, Subscription};
 use crate::model::plan::{self, Plan};
 use crate::monitor::Monitor;
@@ -46,16 +47,31 @@ impl Monitor {
 
     /// A device with a filter that the broker refused cannot be judged by its silence.
     pub(super) fn judge_deafness(&mut self, turn: &mut Turn<'_>) {
-        let watched = turn.watched;
         let granted = self.granted_filters();
         for id in self.devices.ids() {
-            let filters = granted.as_ref().map(|_| self.watch_filters(id));
-            let deaf = granted.as_ref().zip(filters).is_some_and(|(granted, filters)| {
-                !filters.iter().all(|filter| granted.covers(filter))
-            });
-            if self.devices[id].silence.set_deaf(deaf, watched) {
-                self.arm(id);
-            }
+            self.judge_deafness_by(turn, id, granted.as_ref());
+        }
+    }
+
+    /// The same for one device that was not there when the broker refused.
+    pub(super) fn judge_deafness_of(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        if let Some(granted) = self.granted_filters() {
+            self.judge_deafness_by(turn, id, Some(&granted));
+        }
+    }
+
+    fn judge_deafness_by(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: DeviceId,
+        granted: Option<&TopicIndex<()>>,
+    ) {
+        let filters = granted.map(|_| self.watch_filters(id));
+        let deaf = granted
+            .zip(filters)
+            .is_some_and(|(granted, filters)| !filters.iter().all(|filter| granted.covers(filter)));
+        if self.devices[id].silence.set_deaf(deaf, turn.watched) {
+            self.arm(id);
         }
     }
 

@@ -823,6 +823,27 @@ fn nothing_of_a_forgotten_device_happens_later() {
     assert_eq!(names(&house), [""; 0]);
 }
 
+/// As a device of the configuration: its silence shows nothing.
+#[test]
+fn a_member_with_a_filter_that_the_broker_refuses_is_not_judged_by_its_silence() {
+    let mut fleet = esp();
+    fleet.template.watch.push(filter("tele/{name}/#"));
+    let mut house = House::of(spec(vec![watched("bell", 30)], fleet));
+    house.broker.refused.insert(filter("tele/+/#"));
+    house.power_up();
+    house.hear("home/attic/sensors/t");
+    house.hear("home/bell/x");
+    house.advance(secs(600));
+    assert_eq!(state_of(&house, "bell"), Some(Liveness::Expired));
+    assert_eq!(state_of(&house, "attic"), Some(Liveness::Alive));
+    // The broker grants it after all.
+    house.broker.refused.clear();
+    house.lose_watch();
+    house.connect_watch();
+    house.advance(secs(600));
+    assert_eq!(state_of(&house, "attic"), Some(Liveness::Expired));
+}
+
 #[test]
 fn a_member_behind_a_gateway_that_is_down_is_not_alarmed() {
     let mut fleet = esp();
