@@ -227,7 +227,11 @@ fn what_was_saved_comes_back() {
             at: Duration::from_secs(12),
         }],
     };
-    let heartbeat = Heartbeat { watched: Duration::from_millis(1234), alerts };
+    let heartbeat = Heartbeat {
+        watched: Duration::from_millis(1234),
+        alerts,
+        full_fleets: vec![DeviceName::new("esp").unwrap()],
+    };
 
     let mut running = Running::start(directory.path());
     assert_eq!(running.wait_opened(), unused());

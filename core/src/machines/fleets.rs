@@ -234,6 +234,22 @@ impl Fleets {
         }
     }
 
+    /// The fleets that were reported to be full.
+    #[must_use]
+    pub fn full(&self) -> Vec<DeviceName> {
+        let full = self.fleets.iter().filter(|fleet| fleet.is_full);
+        full.map(|fleet| fleet.spec.name.clone()).collect()
+    }
+
+    /// Takes over what an earlier run has reported. Returns the names of fleets that no longer exist.
+    pub fn resume_full(&mut self, mut names: Vec<DeviceName>) -> Vec<DeviceName> {
+        for fleet in &mut self.fleets {
+            fleet.is_full |= names.contains(&fleet.spec.name);
+            names.retain(|name| *name != fleet.spec.name);
+        }
+        names
+    }
+
     pub fn ids(&self) -> impl Iterator<Item = FleetId> + use<> {
         ids().take(self.fleets.len())
     }

@@ -25,6 +25,9 @@ pub struct Heartbeat {
     pub watched: Duration,
     #[serde(default, skip_serializing_if = "AlertsRecord::is_empty")]
     pub alerts: AlertsRecord,
+    /// Learning fleets that were reported to be full, and not yet to have room again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub full_fleets: Vec<DeviceName>,
 }
 
 /// The state of undelivered notifications, except those about a device, which are in its own

@@ -252,6 +252,12 @@ impl Monitor {
         }
     }
 
+    /// Takes over which fleets were full at the end of the earlier run, which is not news.
+    pub(super) fn resume_full_fleets(&mut self, turn: &mut Turn<'_>, full: Vec<DeviceName>) {
+        let gone = self.fleets.resume_full(full);
+        report_gone(turn, gone);
+    }
+
     /// Reports each fleet that has become full, or is no longer.
     pub(super) fn report_room(&mut self, turn: &mut Turn<'_>) {
         for fleet in self.fleets.ids() {
@@ -263,6 +269,7 @@ impl Monitor {
         let room = self.fleets.room(fleet);
         let (spec, members) = (self.fleets.spec(fleet), self.fleets.members(fleet));
         let (name, most) = (&spec.name, spec.max_devices);
+        self.saving.hurry_if(room != Room::Unchanged);
         match room {
             Room::Unchanged => {}
             Room::Full => {
@@ -362,10 +369,8 @@ impl Monitor {
         specs: Vec<FleetSpec>,
         members: Vec<LearnedDevice>,
     ) {
-        for fleet in self.fleets.replace(specs) {
-            let message = format!("fleet `{fleet}`, which was full, is no longer configured");
-            turn.raise(AlertKind::FleetRoom, message);
-        }
+        let gone = self.fleets.replace(specs);
+        report_gone(turn, gone);
         let (devices, fleets) = (&self.devices, &mut self.fleets);
         let sections: Vec<DeviceName> =
             fleets.specs().flat_map(|spec| spec.exceptions.keys().cloned()).collect();
@@ -482,6 +487,13 @@ impl Monitor {
     pub fn is_forgettable(&self, name: &DeviceName) -> bool {
         let is_learned = |id: DeviceId| self.devices[id].spec.fleet.is_some();
         self.id_named(name).is_some_and(is_learned) && !self.fleets.has_section(name)
+    }
+}
+
+fn report_gone(turn: &mut Turn<'_>, fleets: Vec<DeviceName>) {
+    for fleet in fleets {
+        let message = format!("fleet `{fleet}`, which was full, is no longer configured");
+        turn.raise(AlertKind::FleetRoom, message);
     }
 }
 

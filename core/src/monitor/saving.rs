@@ -59,7 +59,8 @@ impl Monitor {
             batch.forgotten.iter().filter_map(|name| self.fleets.forgotten().record(name));
         let changed = batch.changed.iter().map(record_of).chain(forgotten).collect();
         let alerts = self.alerts_record(turn);
-        let heartbeat = Heartbeat { watched: turn.watched, alerts };
+        let heartbeat =
+            Heartbeat { watched: turn.watched, alerts, full_fleets: self.fleets.full() };
         turn.out.push(Action::SaveDevices { heartbeat, changed, gone: batch.gone });
     }
 }

@@ -78,6 +78,7 @@ impl Monitor {
         }
         self.settle_agents(turn);
         self.recall_availabilities(turn);
+        self.resume_full_fleets(turn, snapshot.heartbeat.full_fleets);
         self.hear_early(turn);
         self.report_room(turn);
         self.start_notifications(turn);

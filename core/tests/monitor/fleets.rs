@@ -9,6 +9,7 @@ use iotmonitor_core::model::message::{Connection, Message, QoS};
 use iotmonitor_core::model::name_pattern::NamePattern;
 use iotmonitor_core::model::spec::{DeviceSpec, FleetSpec, HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::state::StateChange;
+use iotmonitor_core::model::unit_name::UnitTemplate;
 use iotmonitor_core::model::view::Liveness;
 use iotmonitor_core::topic::TopicName;
 use std::collections::BTreeMap;
@@ -434,6 +435,52 @@ fn a_full_fleet_is_reported_once_and_so_is_its_end() {
     assert_eq!(house.count(AlertKind::FleetRoom), 2);
     house.hear("home/e/sensors/t");
     assert_eq!(names(&house), ["a", "c", "d", "e"]);
+}
+
+#[test]
+fn a_restart_neither_repeats_that_a_fleet_is_full_nor_forgets_it() {
+    let mut house = running(FleetSpec { max_devices: 2, ..esp() });
+    house.hear("home/a/sensors/t");
+    house.hear("home/b/sensors/t");
+    assert_eq!(house.count(AlertKind::FleetFull), 1);
+    house.advance(secs(1));
+    house.crash();
+    house.turn_the_page();
+    house.power_up();
+    assert_eq!((house.count(AlertKind::FleetFull), house.count(AlertKind::FleetRoom)), (0, 0));
+    // More room in the meantime, which ends it, once.
+    house.spec.fleets[0].max_devices = 3;
+    house.restart();
+    house.power_up();
+    assert_eq!(house.count(AlertKind::FleetRoom), 1);
+    house.restart();
+    house.power_up();
+    assert_eq!(house.count(AlertKind::FleetRoom), 1);
+    // Less room is news again.
+    house.spec.fleets[0].max_devices = 1;
+    house.restart();
+    house.power_up();
+    assert_eq!((house.count(AlertKind::FleetFull), house.count(AlertKind::FleetRoom)), (1, 1));
+}
+
+/// People who were not notified before the crash are notified after it.
+#[test]
+fn an_undelivered_notification_that_a_fleet_is_full_survives_a_crash() {
+    let mut full = spec(Vec::new(), FleetSpec { max_devices: 1, ..esp() });
+    full.alert_unit = Some(UnitTemplate::new("alert@.service").unwrap());
+    let mut house = House::of(full);
+    house.power_up();
+    house.way.fails = true;
+    house.hear("home/a/sensors/t");
+    house.advance(secs(1));
+    house.crash();
+    house.way.fails = false;
+    house.turn_the_page();
+    house.power_up();
+    house.advance(secs(60));
+    assert_eq!(house.count(AlertKind::FleetFull), 0);
+    let notified: Vec<_> = house.way.notified.iter().map(|it| it.message.as_str()).collect();
+    assert!(notified.iter().any(|message| message.contains("is full")), "{notified:?}");
 }
 
 #[test]

@@ -15,12 +15,14 @@ impl Notifications {
     }
 
     /// The record of all matters that concern no device. Matters that another run detects by itself
-    /// are left out, of which only the broker's return is detected by every run.
+    /// and reports anew are left out; of those with an end, that is not so for a broker that returns
+    /// and a fleet that is full.
     #[must_use]
     pub fn records_of_matters(&self) -> Vec<UnheardRecord> {
         let matters = self.entries.iter().filter(|(subject, _)| match subject {
             Subject::Device(_) => false,
-            Subject::Matter(matter) => *matter == AlertKind::BrokerLost || !matter.has_end(),
+            Subject::Matter(AlertKind::BrokerLost | AlertKind::FleetFull) => true,
+            Subject::Matter(matter) => !matter.has_end(),
         });
         matters.flat_map(|(_, entry)| entry.records()).collect()
     }
