@@ -42,6 +42,7 @@ mod messages;
 mod mutes;
 mod notices;
 mod notifications;
+mod presence;
 mod probe;
 pub mod publishing;
 mod reconfigure;
