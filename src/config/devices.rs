@@ -2,7 +2,7 @@
 
 use super::Environment;
 use super::device::{self, SectionKind};
-use super::fleet::{self, Fleet, Names};
+use super::fleet::{self, Fleet, MOST_HEARD, Names};
 use super::mqtt::MqttSection;
 use super::report::{ByteSpan, ConfigReport};
 use super::section::{self, Section};
@@ -20,9 +20,6 @@ const MOST_MEMORY: usize = 128 * 1024 * 1024;
 
 /// The number of fleets whose names are learned: each is compared with all others.
 const MOST_LEARNING: usize = 16;
-
-/// The number of topics that such a fleet hears its members on.
-const MOST_HEARD: usize = 16;
 
 /// Everything that the sections define.
 #[derive(Default)]

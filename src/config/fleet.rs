@@ -10,7 +10,7 @@ use super::section::{self, Field, Section, Text};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::fleet::{DEFAULT_MAX_DEVICES, LONGEST_LEARNED_NAME, PLACEHOLDER};
 use iotmonitor_core::model::name_pattern::NamePattern;
-use iotmonitor_core::topic::MAX_TOPIC_BYTES;
+use iotmonitor_core::topic::{MAX_TOPIC_BYTES, TopicFilter};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -27,6 +27,12 @@ const MOST_DEVICES: u64 = 100_000;
 
 /// Keys with topics that are each member's own.
 const OWN_TOPICS: [&str; 2] = ["watchTopics", "stateTopics"];
+
+/// The number of topics on which a fleet that learns names hears its members.
+pub(super) const MOST_HEARD: usize = 16;
+
+/// The key whose topics introduce no member.
+const STATES: &str = "stateTopics";
 
 /// What a string of a member costs beside its bytes, roughly.
 const STRING_COST: usize = 64;
@@ -261,6 +267,47 @@ impl<'t> Fleet<'t> {
         }
     }
 
+    /// Checks that a message has its name at one place, and is not an order as well.
+    fn check_places(&self, report: &mut ConfigReport) {
+        let has_name = |text: &str| text.split('/').any(|level| level == PLACEHOLDER);
+        let topics = self.topics().filter(|(_, _, text)| has_name(text));
+        let templates = topics.filter_map(|(key, span, text)| {
+            let filter = TopicFilter::new(text.replace(PLACEHOLDER, "+")).ok()?;
+            Some(Template { key, span, text, filter })
+        });
+        let (states, heard): (Vec<_>, Vec<_>) =
+            templates.partition(|template| template.key == STATES);
+        if heard.len() > MOST_HEARD {
+            // That is an error by itself, and each would be compared with each.
+            return;
+        }
+        for (at, topic) in heard.iter().enumerate() {
+            let is_other = |other: &&Template<'_>| {
+                topic.filter.overlaps(&other.filter) && !topic.shares_name_with(other)
+            };
+            if let Some(other) = heard[..at].iter().find(is_other) {
+                let message = format!(
+                    "{}: `{}` and `{}` have the name at different levels of the same topic",
+                    topic.key, topic.text, other.text
+                );
+                let hint = "one message would have two names: choose topics that differ";
+                report.error(&topic.span, message, hint);
+            }
+        }
+        for state in &states {
+            let is_both = |topic: &&Template<'_>| topic.filter.overlaps(&state.filter);
+            if let Some(topic) = heard.iter().find(is_both) {
+                let message = format!(
+                    "{STATES}: a state on `{}` is a message on `{}` as well",
+                    state.text, topic.text
+                );
+                let hint = "an order for a device that does not exist would make it one: choose \
+                            topics that differ";
+                report.warning(&state.span, message, hint);
+            }
+        }
+    }
+
     /// Checks what must hold for names that are learned from topics.
     fn check_learnable(&self, report: &mut ConfigReport) {
         for (key, span, text) in self.topics() {
@@ -289,7 +336,8 @@ impl<'t> Fleet<'t> {
                 }
             }
         }
-        let is_heard = self.topics().any(|(key, ..)| key != "stateTopics");
+        self.check_places(report);
+        let is_heard = self.topics().any(|(key, ..)| key != STATES);
         if !is_heard {
             let message = format!("no message shows which members {} has", self.section.title);
             let hint = "add watchTopics or helloTopic, or list the names";
@@ -307,6 +355,23 @@ impl<'t> Fleet<'t> {
                 report.error(span, message, hint);
             }
         }
+    }
+}
+
+/// A topic of a fleet whose names are learned.
+struct Template<'t> {
+    key: &'static str,
+    span: ByteSpan,
+    text: &'t str,
+    /// With `+` in place of the name.
+    filter: TopicFilter,
+}
+
+impl Template<'_> {
+    /// Whether the name in a topic that matches both is the same one.
+    fn shares_name_with(&self, other: &Self) -> bool {
+        let mut levels = self.text.split('/').zip(other.text.split('/'));
+        levels.any(|(one, another)| one == PLACEHOLDER && another == PLACEHOLDER)
     }
 }
 

@@ -322,6 +322,49 @@ fn an_automatic_fleet_has_its_name_as_a_level_of_every_topic() {
     assert!(found[0].contains("too long"), "{}", found[0].len());
 }
 
+/// A name could be at either place: `home/hello/attic` could be of `hello` or of `attic`.
+#[test]
+fn a_message_contains_its_name_at_one_place() {
+    let auto = |topics: &str| format!("{MQTT}[fleet_x]\nnames = \"auto\"\n{topics}\n");
+    for (topics, expected) in [
+        (
+            "watchTopics = \"home/{name}/#\"\nhelloTopic = \"home/hello/{name}\"",
+            "6 helloTopic: `home/hello/{name}` and `home/{name}/#` have the name at different levels",
+        ),
+        (
+            "watchTopics = [\"{name}/x/#\", \"+/+/{name}\"]",
+            "5 watchTopics: `+/+/{name}` and `{name}/x/#` have the name at different levels",
+        ),
+        (
+            "watchTopics = \"+/{name}/#\"\navailabilityTopic = \"{name}/a/LWT\"",
+            "6 availabilityTopic: `{name}/a/LWT` and `+/{name}/#` have the name at",
+        ),
+    ] {
+        let found = refused(&auto(topics));
+        assert_eq!(found.len(), 1, "{topics}: {found:?}");
+        assert!(found[0].starts_with(expected), "{topics}: {found:?}");
+    }
+    for topics in [
+        "watchTopics = \"home/{name}/#\"\nhelloTopic = \"hello/{name}\"",
+        "watchTopics = [\"home/{name}/#\", \"home/{name}/x/{name}\", \"tele/x/{name}\"]",
+    ] {
+        assert_eq!(messages(&parsed(&auto(topics)).warnings), [""; 0]);
+    }
+}
+
+#[test]
+fn an_order_that_introduces_a_device_is_a_warning() {
+    let auto = |topics: &str| format!("{MQTT}[fleet_x]\nnames = \"auto\"\n{topics}\n");
+    let found =
+        parsed(&auto("watchTopics = \"home/{name}/#\"\nstateTopics = \"home/{name}/set/+\""));
+    assert_eq!(
+        messages(&found.warnings),
+        ["6 stateTopics: a state on `home/{name}/set/+` is a message on `home/{name}/#` as well"]
+    );
+    let apart = "watchTopics = \"home/{name}/sensors/#\"\nstateTopics = \"home/{name}/set/+\"";
+    assert_eq!(messages(&parsed(&auto(apart)).warnings), [""; 0]);
+}
+
 #[test]
 fn automatic_fleets_share_no_topic() {
     let two = |first: &str, second: &str| {
