@@ -450,6 +450,8 @@ fn a_directory_that_was_removed_is_made_again() {
     let place: PathBuf = directory.path().join("history");
     std::fs::remove_dir_all(&place).unwrap();
     thread.send(batch(vec![episode(2, NOW - 50, Some(NOW))]));
+    let path = place.display().to_string();
+    assert_eq!(thread.next(), Event::HistoryReplaced { path });
     assert_eq!(thread.next(), Event::HistoryOpened(Box::default()), "the core begins anew");
     assert_eq!(thread.next(), Event::HistorySaved);
     assert!(place.join("data.mdb").exists());

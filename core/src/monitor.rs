@@ -419,13 +419,8 @@ impl Monitor {
                 AlertKind::HistoryBack,
                 "the history is recorded again; nothing that waited was lost".to_owned(),
             ),
-            Event::HistoryPutAside { path, error } => turn.raise(
-                AlertKind::HistoryPutAside,
-                format!(
-                    "the history was damaged ({error}); it was put aside as {path} and a new one \
-                     was made: uptime and incidents start afresh, and states are not affected"
-                ),
-            ),
+            Event::HistoryPutAside { path, error } => history::put_aside(turn, &path, &error),
+            Event::HistoryReplaced { path } => history::replaced(turn, &path),
             Event::ManagerConnected { units } => self.manager_connected(turn, units),
             Event::ManagerLost { reason } => self.manager_lost(turn, &reason),
             Event::UnitChanged(report) => self.unit_changed(turn, *report),

@@ -162,9 +162,10 @@ impl PastWriter {
 
     fn try_once(&mut self) -> Result<(), StoreError> {
         if self.disk.as_ref().is_some_and(|disk| !disk.is_in_place()) {
-            // The directory was removed or replaced: what is there now begins anew.
             self.disk = None;
             self.lock = None;
+            let path = self.settings.directory.display().to_string();
+            self.report(Event::HistoryReplaced { path });
         }
         if self.disk.is_none() {
             if self.lock.is_none() {

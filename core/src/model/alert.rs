@@ -263,6 +263,7 @@ alert_kinds! {
     HistoryFailed "history-failed" Warning "0b6f16c66a194f2a8536ee718f2726df",
     HistoryBack "history-back" Notice "f7f762a2fcb24c529ae584c6c3547600",
     HistoryPutAside "history-put-aside" Warning "ff61f7bd0c4d41a9ac9d9e305dbcedd6",
+    HistoryReplaced "history-replaced" Warning "b659a5c88a8149518fded09e9b7780e8",
     ManagerLost "manager-lost" Error "5df8233e356a4393adf099d8cc849c4e",
     ManagerBack "manager-back" Notice "ebc838b6e6414fb19bedc8717279f3c6",
     BusNameRefused "bus-name-refused" Error "5748d3f734e940ffa979739e9bfb2346",

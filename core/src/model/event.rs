@@ -147,6 +147,11 @@ pub enum Event {
         path: String,
         error: String,
     },
+    /// The directory at this path was removed, replaced or covered by a mount while in use: what is
+    /// found there is used, or new ones begin.
+    HistoryReplaced {
+        path: String,
+    },
 
     /// The service manager answers; these are all units that carry this instance's marker.
     ManagerConnected {

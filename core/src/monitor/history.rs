@@ -2,6 +2,7 @@
 
 use crate::machines::history::{ObservedStanding, TALLY_INTERVAL};
 use crate::model::action::Action;
+use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::history::{EpisodeKind, HistorySnapshot, RestartRecord, hour_of};
 use crate::model::time::{ClockStep, Now};
@@ -154,6 +155,25 @@ impl Monitor {
             turn.out.push(Action::SaveHistory(Box::new(batch)));
         }
     }
+}
+
+/// The records were damaged.
+pub(super) fn put_aside(turn: &mut Turn<'_>, path: &str, error: &str) {
+    let message = format!(
+        "the history was damaged ({error}); it was put aside as {path} and a new one was made: \
+         uptime and incidents start afresh, and states are not affected"
+    );
+    turn.raise(AlertKind::HistoryPutAside, message);
+}
+
+/// The records were removed while the monitor runs, or replaced by others.
+pub(super) fn replaced(turn: &mut Turn<'_>, path: &str) {
+    let message = format!(
+        "the history in {path} was removed or replaced while it was in use, or another file system \
+         was mounted there; the monitor now uses what is there: uptime and incidents from before \
+         are missing unless they are there as well, and states are not affected"
+    );
+    turn.raise(AlertKind::HistoryReplaced, message);
 }
 
 fn standing_of(device: &Device) -> ObservedStanding {

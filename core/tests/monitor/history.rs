@@ -441,3 +441,14 @@ fn damaged_records_are_put_aside_with_one_alert_and_new_ones_begin() {
     assert_eq!(house.episodes(EpisodeKind::Alarm), [(Some(Reason::Silent), None, None)]);
     assert_eq!(house.past.known.len(), 1);
 }
+
+#[test]
+fn records_that_were_removed_begin_anew_with_one_alert() {
+    let mut house = house(vec![watched("lamp", 30)]);
+    house.advance(secs(40));
+    house.past = Past::default();
+    house.happen(Event::HistoryReplaced { path: "/var/lib/iotmonitor/history".into() });
+    house.open_history();
+    assert_eq!(house.count(AlertKind::HistoryReplaced), 1);
+    assert_eq!(house.episodes(EpisodeKind::Alarm), [(Some(Reason::Silent), None, None)]);
+}
