@@ -271,8 +271,10 @@ fn a_new_store_gets_what_is_open() {
     let mut history = watching();
     history.observe(&lamp(), &alarmed(200, Reason::Silent), T(200));
     recorded(&mut history, 200);
-    history.begins_anew([&lamp()].into_iter(), T(300));
-    let batch = history.next_batch(T(300)).unwrap();
+    for at in [300, 310, 320] {
+        history.begins_anew([&lamp()].into_iter(), T(at));
+    }
+    let batch = history.next_batch(T(320)).unwrap();
     assert_eq!(batch.episodes.len(), 1);
     assert_eq!(batch.known, [(lamp(), T(300))]);
 }
