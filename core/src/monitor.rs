@@ -83,6 +83,7 @@ use crate::machines::watch_link::WatchLink;
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
+use crate::model::device_name::DeviceName;
 use crate::model::event::Event;
 use crate::model::history::{EpisodeKind, HistorySnapshot};
 use crate::model::identity::Identity;
@@ -114,8 +115,8 @@ pub struct Monitor {
     devices: Devices,
     /// Those whose members are learned.
     fleets: Fleets,
-    /// The filters of forgotten devices whose states are being deleted, by the read.
-    forgetting: BTreeMap<ReadId, Vec<TopicFilter>>,
+    /// Forgotten devices whose states are being deleted, with their filters, by the read.
+    forgetting: BTreeMap<ReadId, (DeviceName, Vec<TopicFilter>)>,
     /// Devices that others depend on.
     dependencies: Dependencies,
     /// All filters of all devices.

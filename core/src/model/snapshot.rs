@@ -128,7 +128,8 @@ pub struct DeviceRecord {
     /// The learned lengths of its silences.
     #[serde(default, skip_serializing_if = "RhythmRecord::is_empty")]
     pub rhythm: RhythmRecord,
-    /// The fleet that it was learned by; `None` for a device of the configuration.
+    /// The fleet that it was learned by; `None` for a device of the configuration, and for one that
+    /// was forgotten and of which no states remain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<DeviceName>,
     /// There is no such device: a person took it out of its fleet, and it does not come back by

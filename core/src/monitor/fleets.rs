@@ -297,7 +297,7 @@ impl Monitor {
             self.forgotten_earlier(turn, record);
         }
         let mut is_any = false;
-        for record in records {
+        for record in records.iter().filter(|record| !record.forgotten) {
             let fleet = record.fleet.as_ref();
             let fleet = fleet.and_then(|fleet| self.fleets.readmits(fleet, &record.name));
             let Some(fleet) = fleet else { continue };
@@ -342,6 +342,11 @@ impl Monitor {
             None if self.knows(name) => {}
             None if self.fleets.has_section(name) => self.saving.left(name.clone()),
             None => self.remember_forgotten(name, record.silent_since),
+        }
+        let fleet = record.fleet.as_ref().and_then(|fleet| self.fleets.named(fleet));
+        if let Some(fleet) = fleet.filter(|_| self.fleets.forgotten().contains(name.as_str())) {
+            // The earlier run was killed before it had deleted all of them.
+            self.begin_to_delete(turn, fleet, name);
         }
     }
 
@@ -397,15 +402,11 @@ impl Monitor {
             self.fleets.spec(fleet).name
         );
         turn.out.push(self.device_alert(id, AlertKind::DeviceForgotten, message));
-        let states = self.state_filters(id);
         self.take_out(turn, id);
         self.remember_forgotten(name, turn.watched);
         self.saving.forgot_name(name.clone());
         self.saving.hurry_if(true);
-        if !states.is_empty() {
-            self.next_read += 1;
-            self.read_to_delete(turn, ReadId::Forget(self.next_read), states, None);
-        }
+        self.begin_to_delete(turn, fleet, name);
         self.report_room_of(turn, fleet);
         self.flush_saves(turn);
     }
@@ -441,14 +442,26 @@ impl Monitor {
         self.settle_notifications(turn);
     }
 
+    /// Begins to delete the states of a forgotten name.
+    fn begin_to_delete(&mut self, turn: &mut Turn<'_>, fleet: FleetId, name: &DeviceName) {
+        let spec = self.fleets.spec(fleet);
+        let (fleet, states) = (spec.name.clone(), spec.member(name).state);
+        if !states.is_empty() {
+            self.fleets.forgotten_mut().states_remain(name.clone(), fleet);
+            self.next_read += 1;
+            let read = ReadId::Forget(self.next_read);
+            self.read_to_delete(turn, read, (name.clone(), states), None);
+        }
+    }
+
     fn read_to_delete(
         &mut self,
         turn: &mut Turn<'_>,
         read: ReadId,
-        filters: Vec<TopicFilter>,
+        (name, filters): (DeviceName, Vec<TopicFilter>),
         after: Option<TopicName>,
     ) {
-        self.forgetting.insert(read, filters.clone());
+        self.forgetting.insert(read, (name, filters.clone()));
         turn.out.push(Action::ReadStates { read, filters, after });
     }
 
@@ -460,7 +473,7 @@ impl Monitor {
         states: &[StateRecord],
         next: Option<TopicName>,
     ) {
-        let Some(filters) = self.forgetting.remove(&read) else { return };
+        let Some((name, filters)) = self.forgetting.remove(&read) else { return };
         let topics = states.iter().map(|state| &state.topic);
         let changes: Vec<_> = topics
             .filter(|topic| !self.is_recorded(topic))
@@ -471,7 +484,12 @@ impl Monitor {
             turn.out.push(Action::WriteStates { write, changes, keep_newer: false });
         }
         if next.is_some() {
-            self.read_to_delete(turn, read, filters, next);
+            self.read_to_delete(turn, read, (name, filters), next);
+        } else if self.fleets.forgotten_mut().states_deleted(&name) {
+            // The store writes in this order.
+            self.saving.forgot_name(name);
+            self.saving.hurry_if(true);
+            self.flush_saves(turn);
         }
     }
 

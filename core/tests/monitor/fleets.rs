@@ -806,6 +806,33 @@ fn many_states_of_a_forgotten_device_are_deleted() {
 }
 
 #[test]
+fn states_that_a_crash_left_of_a_forgotten_device_are_deleted_at_the_next_start() {
+    let mut house = running(esp());
+    house.hear("home/attic/sensors/t");
+    house.hear("home/cellar/sensors/t");
+    house.state("home/attic/set/lamp", "on");
+    house.state("home/cellar/set/lamp", "on");
+    house.advance(secs(2));
+    house.store.holds_reads = true;
+    forget(&mut house, "attic");
+    assert_eq!(house.store.states.len(), 2);
+    house.crash();
+    house.store.holds_reads = false;
+    house.power_up();
+    assert_eq!(house.store.states.keys().collect::<Vec<_>>(), [&topic("home/cellar/set/lamp")]);
+    assert_eq!(names(&house), ["cellar"]);
+    // Once.
+    let reads = |house: &House| {
+        house.log.iter().filter(|(_, action)| matches!(action, Action::ReadStates { .. })).count()
+    };
+    house.advance(secs(2));
+    house.crash();
+    house.turn_the_page();
+    house.power_up();
+    assert_eq!((reads(&house), names(&house)), (0, vec!["cellar".to_owned()]));
+}
+
+#[test]
 fn a_name_in_the_configuration_brings_a_forgotten_device_back() {
     let mut house = running(esp());
     house.hear("home/attic/sensors/t");

@@ -12,12 +12,24 @@ const MOST_FORGOTTEN: usize = 1_000;
 #[derive(Debug, Default)]
 pub struct ForgottenNames {
     names: BTreeMap<String, Duration>,
+    /// Those of whose states some may remain, each with its fleet, by which the next run finds them.
+    unswept: BTreeMap<DeviceName, DeviceName>,
 }
 
 impl ForgottenNames {
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         !self.names.is_empty() && self.names.contains_key(name)
+    }
+
+    /// States of a name in this fleet are about to be deleted.
+    pub fn states_remain(&mut self, name: DeviceName, fleet: DeviceName) {
+        self.unswept.insert(name, fleet);
+    }
+
+    /// All states of a name are deleted. Returns whether its record has changed.
+    pub fn states_deleted(&mut self, name: &DeviceName) -> bool {
+        self.unswept.remove(name).is_some() && self.contains(name.as_str())
     }
 
     /// Remembers a name. Returns one that is no longer remembered in its place.
@@ -29,7 +41,9 @@ impl ForgottenNames {
         let others = self.names.iter().filter(|(other, _)| *other != name.as_str());
         let oldest = others.min_by_key(|(_, at)| **at).map(|(oldest, _)| oldest.clone())?;
         self.names.remove(&oldest);
-        DeviceName::new(oldest).ok()
+        let oldest = DeviceName::new(oldest).ok()?;
+        self.unswept.remove(&oldest);
+        Some(oldest)
     }
 
     /// Drops the names that the configuration contains now, and returns them.
@@ -38,25 +52,27 @@ impl ForgottenNames {
         let named: Vec<DeviceName> = all.filter(is_named).collect();
         for name in &named {
             self.names.remove(name.as_str());
+            self.unswept.remove(name);
         }
         named
     }
 
     /// The records by which the store remembers all of them.
     pub fn records(&self) -> impl Iterator<Item = DeviceRecord> {
-        let named = |(name, at): (&String, &Duration)| {
-            Some(record(DeviceName::new(name.as_str()).ok()?, *at))
-        };
-        self.names.iter().filter_map(named)
+        let names = self.names.keys().filter_map(|name| DeviceName::new(name.as_str()).ok());
+        names.filter_map(|name| self.record(&name))
     }
 
     /// The record by which the store remembers one.
     #[must_use]
     pub fn record(&self, name: &DeviceName) -> Option<DeviceRecord> {
-        self.names.get(name.as_str()).map(|at| record(name.clone(), *at))
+        let silent_since = *self.names.get(name.as_str())?;
+        let fleet = self.unswept.get(name).cloned();
+        Some(DeviceRecord {
+            forgotten: true,
+            silent_since,
+            fleet,
+            ..DeviceRecord::new(name.clone())
+        })
     }
-}
-
-fn record(name: DeviceName, at: Duration) -> DeviceRecord {
-    DeviceRecord { forgotten: true, silent_since: at, ..DeviceRecord::new(name) }
 }
