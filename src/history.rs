@@ -60,7 +60,7 @@ impl HistorySettings {
 }
 
 /// Takes the records of a device, or the reason why they cannot be read, on the thread: what is
-/// computed from them keeps nobody else waiting.
+/// computed from them does not hold up the watching.
 pub struct HistoryReader(Box<dyn FnOnce(Result<DeviceHistory, String>) + Send>);
 
 impl HistoryReader {
@@ -145,7 +145,7 @@ impl HistoryHandle {
     }
 }
 
-/// A pulse that nobody looks at: the watching goes on without a history.
+/// A pulse that is not examined: the watching goes on without a history.
 fn unwatched_pulse() -> Pulse {
     Pulse::new()
 }

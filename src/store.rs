@@ -254,7 +254,7 @@ impl StoreHandle {
     /// [`Event::StoreRecovered`] when it does.
     #[must_use]
     pub fn is_newly_stuck(&self) -> bool {
-        !self.stuck.is_told() && self.stuck.waits_for_disk() && self.stuck.tell()
+        !self.stuck.is_reported() && self.stuck.waits_for_disk() && self.stuck.report()
     }
 
     /// Writes all waiting commands, closes the database and ends the thread. Blocks for at most

@@ -123,7 +123,7 @@ fn open(path: &Path) -> Result<Option<Table>, Error> {
     }
 }
 
-/// Without the number in its footer nobody knows which small files the day's file replaces.
+/// Only the number in its footer shows which small files the day's file replaces.
 fn through(table: &Table, path: &Path) -> Result<u64, Error> {
     table.through().ok_or_else(|| Error::Damaged {
         path: path.to_owned(),

@@ -20,7 +20,7 @@ impl Error {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
-    /// The system's errors are told from those of the file's content, because a file is put aside
+    /// Distinguishes the system's errors from those of the file's content, because a file is put aside
     /// only for its content.
     pub(crate) fn parquet(action: &'static str, path: &Path) -> impl FnOnce(ParquetError) -> Self {
         move |error| {

@@ -45,7 +45,7 @@ impl Row {
 /// The number that a payload is, as most sensors send it: digits, perhaps with a sign, a point and
 /// an exponent, and white space around.
 pub(crate) fn number(payload: &[u8]) -> Option<f64> {
-    // No number that a device sends is longer, and most payloads that are none are told by this.
+    // No number that a device sends is longer, and most payloads that are not numbers are longer.
     const LONGEST: usize = 40;
     let payload = payload.trim_ascii();
     let (first, last) = (payload.first()?, payload.last()?);

@@ -12,7 +12,7 @@ pub struct Stuck {
     /// The thread's id; 0 while there is none.
     thread: AtomicI32,
     /// The outage has been reported, and its end has not.
-    told: AtomicBool,
+    is_reported: AtomicBool,
 }
 
 impl Stuck {
@@ -34,18 +34,18 @@ impl Stuck {
             .is_ok_and(|stat| state_of(&stat) == Some('D'))
     }
 
-    pub fn is_told(&self) -> bool {
-        self.told.load(Ordering::Relaxed)
+    pub fn is_reported(&self) -> bool {
+        self.is_reported.load(Ordering::Relaxed)
     }
 
     /// Notes that the outage is reported. Returns whether it was not before.
-    pub fn tell(&self) -> bool {
-        !self.told.swap(true, Ordering::Relaxed)
+    pub fn report(&self) -> bool {
+        !self.is_reported.swap(true, Ordering::Relaxed)
     }
 
     /// Withdraws the report. Returns whether there was one.
     pub fn take_back(&self) -> bool {
-        self.told.swap(false, Ordering::Relaxed)
+        self.is_reported.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
         assert!(!stuck.waits_for_disk(), "no thread is known");
         stuck.watch_this_thread();
         assert!(!stuck.waits_for_disk());
-        assert!(stuck.tell() && !stuck.tell());
+        assert!(stuck.report() && !stuck.report());
         assert!(stuck.take_back() && !stuck.take_back());
     }
 }

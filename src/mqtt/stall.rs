@@ -75,7 +75,7 @@ mod tests {
         tokio::time::advance(SLOW).await;
         stall.note(true);
         assert_eq!(stall.heard(Instant::now()), Some(SLOW));
-        assert_eq!(stall.heard(Instant::now()), None, "told once");
+        assert_eq!(stall.heard(Instant::now()), None, "reported once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -97,8 +97,8 @@ impl Disk {
                 if meta.is_empty(transaction)? && states.is_empty(transaction)? {
                     meta.put(transaction, SCHEMA_KEY, &schema())?;
                     // A store without an identity is of a version before 0.4.0.
-                    let nobody = to_json(IDENTITY_KEY, &IdentityRecord::default())?;
-                    meta.put(transaction, IDENTITY_KEY, &nobody)?;
+                    let unknown = to_json(IDENTITY_KEY, &IdentityRecord::default())?;
+                    meta.put(transaction, IDENTITY_KEY, &unknown)?;
                 } else if let Some(value) = meta.get(transaction, SCHEMA_KEY)?
                     && let Ok(found) = from_json::<Schema>(SCHEMA_KEY, value)
                     && found.format < FORMAT

@@ -38,8 +38,8 @@ pub(super) fn encode_state(
     let mut flags = qos;
     flags |= if state.retain { RETAINED } else { 0 };
     flags |= if hashes.is_empty() { 0 } else { HASHES };
-    let is_told = state.retain && hashes.is_empty();
-    flags |= if retained.is_own() && !is_told { MAY_BE_RETAINED } else { 0 };
+    let is_flagged = state.retain && hashes.is_empty();
+    flags |= if retained.is_own() && !is_flagged { MAY_BE_RETAINED } else { 0 };
     let nanos = u64::try_from(state.time.as_nanos()).unwrap_or(u64::MAX);
     // A topic name has at most 65,535 bytes.
     let length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
@@ -84,10 +84,10 @@ impl<'a> Parts<'a> {
     }
 
     fn retained(&self) -> Retained {
-        let is_told = self.flags & RETAINED != 0 && self.hashes.is_empty();
+        let is_flagged = self.flags & RETAINED != 0 && self.hashes.is_empty();
         let hashes = self.hashes.chunks_exact(HASH_BYTES);
         let hashes = hashes.filter_map(|hash| hash.first_chunk().copied().map(u32::from_le_bytes));
-        Retained::stored(is_told || self.flags & MAY_BE_RETAINED != 0, hashes.collect())
+        Retained::stored(is_flagged || self.flags & MAY_BE_RETAINED != 0, hashes.collect())
     }
 }
 
@@ -163,8 +163,8 @@ pub fn fuzz(data: &[u8]) {
     let hashes = (0..u32::from(*key_length) % 65).collect();
     let known = Retained::stored(content.len() % 3 == 0, hashes);
     // A retained payload of which nothing else is known is what the broker retains.
-    let is_told = state.retain && known.others().is_empty();
-    let known = if is_told { Retained::own() } else { known };
+    let is_flagged = state.retain && known.others().is_empty();
+    let known = if is_flagged { Retained::own() } else { known };
     let mut value = content.to_vec();
     encode_state(&mut value, &key, &state, &known);
     assert_eq!(peek_topic(&value).as_ref(), Some(&state.topic));

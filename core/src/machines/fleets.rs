@@ -170,7 +170,7 @@ impl Fleets {
         !self.spec(id).ignores(name) && checked(name, |_| false).is_ok()
     }
 
-    /// Decides about a name that belongs to no member yet. `is_taken` tells whether another device
+    /// Decides about a name that belongs to no member yet. `is_taken` states whether another device
     /// has it.
     pub fn meet(
         &mut self,

@@ -72,6 +72,6 @@ pub enum ReadId {
 pub enum WriteId {
     /// A person ordered it.
     Order(u64),
-    /// The states of a forgotten device are deleted, which nobody waits for.
+    /// The states of a forgotten device are deleted, and no answer is expected.
     Forget,
 }

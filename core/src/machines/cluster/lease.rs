@@ -207,7 +207,7 @@ impl Lease {
             Base::Absent => None,
             Base::Versioned(found) => Some(found.clone()),
         };
-        // An earlier process of the session may have sent records that nobody has confirmed. By the
+        // An earlier process of the session may have sent records without a confirmation. By the
         // clock, their numbers are smaller.
         let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.n = self.n.saturating_add(1).max(millis);

@@ -17,7 +17,7 @@ pub const SETTLED: Duration = Duration::from_secs(8);
 /// A node counts as settled a little later than it settles, since it was seen before it began.
 const SETTLED_ELSEWHERE: Duration = Duration::from_secs(10);
 
-/// What nobody has is not handed out before this time after the start of this node. If all nodes
+/// What has no owner is not handed out before this time after the start of this node. If all nodes
 /// start, the first one does not get everything.
 const TOGETHER: Duration = Duration::from_secs(3);
 
@@ -131,7 +131,7 @@ impl Peers {
         living.map(|(name, peer)| (name, peer.due()))
     }
 
-    /// Whether the session is the present one of the node, and nobody has ended it.
+    /// Whether the session is the present one of the node, and no node has ended it.
     #[must_use]
     pub fn lives(&self, owner: &Owner) -> bool {
         self.record(&owner.node)

@@ -1,5 +1,5 @@
 //! What this node would change of the plan: it ends sessions that are overdue, hands out what
-//! nobody has, and gives away what it has stopped. All of that is one transaction.
+//! has no owner, and gives away what it has stopped. All of that is one transaction.
 
 use super::peers::Peers;
 use super::placement::{self, Candidate};

@@ -338,7 +338,7 @@ enum Happening {
         late: bool,
     },
     ClockSteps(i64),
-    /// Alerts are silenced: nobody is told, and nothing else changes.
+    /// Alerts are silenced: no notification is sent, and nothing else changes.
     Silenced,
 }
 
