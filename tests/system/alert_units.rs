@@ -1,6 +1,7 @@
 //! Units that people have written, started for alerts: with the example that is shipped.
 
-use super::harness::{Machine, config, eventually};
+use super::harness::{Machine, PATIENCE, config, eventually, eventually_within};
+use std::time::{Duration, Instant};
 
 const UNIT: &str = include_str!("../../systemd/usr/share/doc/iotmonitor/examples/notify@.service");
 const SCRIPT: &str = include_str!("../../systemd/usr/share/doc/iotmonitor/examples/notify");
@@ -152,9 +153,16 @@ fn serve_people(machine: &Machine) {
     machine.sh("touch /tmp/heard; systemctl daemon-reload; systemctl start people.socket");
 }
 
-/// Waits until people have heard of it.
+/// How long the way out is down at least. The long form of `make soak` sets the variable.
+fn outage() -> Duration {
+    let seconds = std::env::var("IOTMONITOR_OUTAGE_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(0, |text| text.parse().expect("whole seconds")))
+}
+
+/// Waits until people have heard of it. The delay before the next try is never longer than the time
+/// for which all tries have failed.
 fn wait_heard(machine: &Machine, start: &str) -> String {
-    eventually(&format!("people to hear `{start}`"), || {
+    eventually_within(PATIENCE + outage(), &format!("people to hear `{start}`"), || {
         let heard = machine.sh("cat /tmp/heard");
         heard.lines().find(|line| line.starts_with(start)).map(str::to_owned)
     })
@@ -168,6 +176,7 @@ fn expiries_while_the_way_out_is_down_are_delivered_when_it_is_back() {
     machine.sh("nft add table inet out; \
          nft add chain inet out block '{ type filter hook output priority 0; }'; \
          nft add rule inet out block tcp dport 8088 reject with tcp reset");
+    let down_since = Instant::now();
     let door = "[device_door]\nwatchTimeOut = 0\navailabilityTopic = \"home/door/state\"\n";
     let bus = machine.launch(&config("auto", &format!("{ALERTS}{LAMP}{door}")));
     machine.journal().wait_for_alert("alert-unit-failed", "");
@@ -185,6 +194,8 @@ fn expiries_while_the_way_out_is_down_are_delivered_when_it_is_back() {
     let before = tries();
     machine.sh("systemctl restart iotmonitor");
     eventually("another try after the restart", || (tries() > before).then_some(()));
+    let is_over = || (down_since.elapsed() >= outage()).then_some(());
+    eventually_within(outage(), "the end of the outage", is_over);
     assert_eq!(machine.sh("cat /tmp/heard"), "");
     machine.sh("nft delete table inet out");
     let heard = wait_heard(&machine, "lamp: expired:");
