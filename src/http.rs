@@ -14,7 +14,8 @@
 //! | [`refusal`] | the answer to a refused request |
 //! | [`daemon_client`] | requests to the daemon |
 //! | [`past_alert`] | an alert as it is kept |
-//! | [`recent`] | the alerts of the last day, and the streaming clients |
+//! | [`recent`] | the alerts of the last day |
+//! | [`live`] | the streaming clients |
 //! | [`json`], [`metrics`] | the formats of the answers |
 //!
 //! TLS is left to a proxy. The server keeps no state of a client, which requests everything again
@@ -23,6 +24,7 @@
 mod daemon_client;
 mod guard;
 mod json;
+mod live;
 mod metrics;
 mod page;
 mod past_alert;
@@ -71,6 +73,16 @@ struct PageShared {
     streams: AtomicUsize,
 }
 
+impl PageShared {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            alerts: std::array::from_fn(|_| AtomicU64::new(0)),
+            missed: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
+        })
+    }
+}
+
 /// The page's connections to the rest of the program.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -103,11 +115,7 @@ pub fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, changes) = watch::channel(settings);
     let (news, incoming) = mpsc::channel(NEWS_QUEUE);
-    let shared = Arc::new(PageShared {
-        alerts: std::array::from_fn(|_| AtomicU64::new(0)),
-        missed: AtomicBool::new(false),
-        streams: AtomicUsize::new(0),
-    });
+    let shared = PageShared::new();
     let server = server::PageServer::new(surroundings, Arc::clone(&shared));
     let work = move || runtime.block_on(server.serve(changes, incoming, &pulse));
     std::thread::Builder::new().name("http".to_owned()).spawn(work)?;

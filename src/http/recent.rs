@@ -1,19 +1,15 @@
-//! The alerts of the last day, and the stream of events for connected clients.
+//! The alerts of the last day, and what of the news is streamed.
 //!
 //! Alerts from before the start are in the journal only.
 
+use super::live::Live;
 use super::past_alert::PastAlert;
 use super::{News, PageShared, json};
-use axum::response::sse::Event;
-use futures_util::{Stream, stream};
 use iotmonitor_core::model::alert::AlertKind;
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
 /// The number of alerts that are kept; the oldest are removed first.
 const MAX_ALERTS: usize = 1_000;
@@ -21,63 +17,39 @@ const MAX_ALERTS: usize = 1_000;
 /// The time for which an alert is kept.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// The number of clients that can stream events at a time; each is a permanent connection.
-const MAX_STREAMS: usize = 32;
-
-/// The number of events that wait for a slow client. A client that falls further behind is asked to
-/// request everything again.
-const BACKLOG: usize = 256;
-
-/// An idle connection is kept alive at this interval.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// The delay before the browser reconnects after the connection was lost, as when the monitor
-/// restarts.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// One event of the stream (HTML Living Standard, "Server-sent events").
-#[derive(Debug)]
-struct Frame {
-    event: &'static str,
-    data: String,
-}
-
 /// Owned by the page's thread alone, whose tasks share it.
 #[derive(Debug)]
 pub(super) struct Recent {
     shared: Arc<PageShared>,
     alerts: Mutex<VecDeque<Arc<PastAlert>>>,
-    live: broadcast::Sender<Arc<Frame>>,
+    pub live: Live,
 }
 
 impl Recent {
     pub fn new(shared: Arc<PageShared>) -> Self {
-        Self { shared, alerts: Mutex::default(), live: broadcast::channel(BACKLOG).0 }
+        Self { live: Live::new(Arc::clone(&shared)), shared, alerts: Mutex::default() }
     }
 
     /// Keeps the alerts, and forwards the event to the streaming clients.
     pub fn take_in(&self, news: News) {
         if self.shared.missed.swap(false, Ordering::Relaxed) {
-            self.send("refresh", String::new());
+            self.live.send("refresh", String::new());
         }
         match news {
             News::Alert(alert) => {
-                if self.live.receiver_count() > 0 {
-                    self.send("alert", json::alert(&alert));
+                if self.live.has_clients() {
+                    self.live.send("alert", json::alert(&alert));
                 }
                 let mut alerts = self.alerts();
                 forget_old(&mut alerts, alert.time);
                 alerts.push_back(Arc::from(alert));
             }
-            News::Device(view) => self.send("device", json::device(&view)),
-            News::Summary(summary) => self.send("summary", json::summary(&summary).to_string()),
-            News::Reloaded => self.send("refresh", String::new()),
+            News::Device(view) => self.live.send("device", json::device(&view)),
+            News::Summary(summary) => {
+                self.live.send("summary", json::summary(&summary).to_string())
+            }
+            News::Reloaded => self.live.send("refresh", String::new()),
         }
-    }
-
-    fn send(&self, event: &'static str, data: String) {
-        // There may be no streaming client.
-        let _ = self.live.send(Arc::new(Frame { event, data }));
     }
 
     /// The alerts of the last day, newest first.
@@ -94,24 +66,6 @@ impl Recent {
         AlertKind::ALL.iter().copied().zip(counts).collect()
     }
 
-    /// Streams the events from now on; `None` when the maximum number of clients is reached.
-    pub fn follow(&self) -> Option<impl Stream<Item = Result<Event, Infallible>> + use<>> {
-        let place = StreamSlot::take(&self.shared)?;
-        let start = (self.live.subscribe(), place, true);
-        Some(stream::unfold(start, |(mut frames, place, is_first)| async move {
-            if is_first {
-                return Some((Ok(Event::default().retry(RETRY)), (frames, place, false)));
-            }
-            let event = match tokio::time::timeout(KEEP_ALIVE, frames.recv()).await {
-                Ok(Ok(frame)) => Event::default().event(frame.event).data(&frame.data),
-                Ok(Err(RecvError::Lagged(_))) => Event::default().event("refresh").data(""),
-                Ok(Err(RecvError::Closed)) => return None,
-                Err(_quiet) => Event::default().comment(""),
-            };
-            Some((Ok(event), (frames, place, false)))
-        }))
-    }
-
     fn alerts(&self) -> MutexGuard<'_, VecDeque<Arc<PastAlert>>> {
         self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,36 +79,14 @@ fn forget_old(alerts: &mut VecDeque<Arc<PastAlert>>, now: Duration) {
     }
 }
 
-/// One of [`MAX_STREAMS`] places, returned when it is dropped.
-struct StreamSlot(Arc<PageShared>);
-
-impl StreamSlot {
-    fn take(shared: &Arc<PageShared>) -> Option<Self> {
-        let place = Self(Arc::clone(shared));
-        // Dropping a surplus place returns it.
-        (shared.streams.fetch_add(1, Ordering::Relaxed) < MAX_STREAMS).then_some(place)
-    }
-}
-
-impl Drop for StreamSlot {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::past_alert::LONGEST_MESSAGE;
     use iotmonitor_core::model::alert::Alert;
-    use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
     fn recent() -> Recent {
-        Recent::new(Arc::new(PageShared {
-            alerts: std::array::from_fn(|_| AtomicU64::new(0)),
-            missed: AtomicBool::new(false),
-            streams: AtomicUsize::new(0),
-        }))
+        Recent::new(PageShared::new())
     }
 
     fn aged(age: Duration, message: &str) -> News {
@@ -179,15 +111,6 @@ mod tests {
         let kept = recent.alerts_of_the_day();
         assert!(kept.len() >= MAX_ALERTS - 1 && kept.len() <= MAX_ALERTS, "{}", kept.len());
         assert_eq!(kept[0].message, (2 * MAX_ALERTS - 1).to_string());
-    }
-
-    #[test]
-    fn so_many_look_on_and_the_next_when_one_has_gone() {
-        let recent = recent();
-        let mut streams: Vec<_> = (0..MAX_STREAMS).map(|_| recent.follow().unwrap()).collect();
-        assert!(recent.follow().is_none());
-        streams.pop();
-        assert!(recent.follow().is_some());
     }
 
     #[test]

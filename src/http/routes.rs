@@ -111,7 +111,7 @@ async fn alerts(State(page): State<Page>) -> Response {
 }
 
 async fn events(State(page): State<Page>) -> Result<Response, HttpRefusal> {
-    let stream = page.recent.follow().ok_or_else(|| {
+    let stream = page.recent.live.follow().ok_or_else(|| {
         let sentence = "too many viewers are connected: try again later";
         HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
     })?;
