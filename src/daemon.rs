@@ -447,6 +447,7 @@ impl<'a> Daemon<'a> {
                 let _ = reply.send(Ok(self.monitor.summary()));
             }
             Request::History { device, length, reply } => self.read_history(device, length, reply),
+            Request::Hours { device, length, reply } => self.read_hours(device, length, reply),
             Request::States { of, after, reply } => self.read_states(of, after, reply),
             Request::SetState { state, reply } => self.set_state(state, reply),
             Request::ForgetState { topic, clear, reply } => self.forget_state(topic, clear, reply),

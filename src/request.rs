@@ -89,6 +89,13 @@ pub enum Request {
         length: Duration,
         reply: oneshot::Sender<Result<String, Rejection>>,
     },
+    /// The contacts in the hours of the last stretch of this length, and what an agent has used in
+    /// them, in the JSON of a [`iotmonitor_core::model::history::hours::HoursReport`].
+    Hours {
+        device: DeviceName,
+        length: Duration,
+        reply: oneshot::Sender<Result<String, Rejection>>,
+    },
     /// Recorded states in topic order, a page of them, after the topic given.
     States {
         of: Selection,

@@ -6,7 +6,7 @@ use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::uptime::DeviceHistory;
 use iotmonitor_core::model::history::{
     ContactTally, DAY, EpisodeKind, EpisodeRecord, HistoryBatch, HistorySnapshot, HourTally,
-    RestartRecord, hour_of,
+    RestartRecord, UsageTally, hour_of,
 };
 use iotmonitor_core::model::time::ClockStep;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ fn batch(episodes: Vec<EpisodeRecord>) -> HistoryBatch {
 
 fn tally(at: u64, contacts: u32) -> HourTally {
     let tally = ContactTally { contacts, longest_silence: 7 };
-    HourTally { device: lamp(), hour: hour_of(T(at)), tally }
+    HourTally { device: lamp(), hour: hour_of(T(at)), tally, usage: None }
 }
 
 /// Waits until the records of the lamp are as wanted, for old ones are removed in small steps.
@@ -136,6 +136,7 @@ fn the_next_run_goes_on_with_what_this_one_has_recorded() {
             agent: lamp(),
             time: T(NOW - 9),
             exit: Some("killed".into()),
+            memory_peak: Some(4_096),
         }],
         ..batch(vec![episode(1, NOW - 100, Some(NOW - 50)), episode(2, NOW - 10, None)])
     });
@@ -160,9 +161,45 @@ fn the_next_run_goes_on_with_what_this_one_has_recorded() {
     let ends: Vec<_> = history.episodes.iter().map(|episode| episode.end).collect();
     assert_eq!(ends, [Some(T(NOW - 50)), Some(T(NOW))]);
     assert_eq!((history.days.len(), history.days[0].1.total()), (1, 12));
-    assert_eq!(history.restarts[0].exit.as_deref(), Some("killed"));
+    let restart = &history.restarts[0];
+    assert_eq!((restart.exit.as_deref(), restart.memory_peak), (Some("killed"), Some(4_096)));
     let stranger = thread.read(&DeviceName::new("lam").unwrap());
     assert_eq!(stranger, DeviceHistory::default(), "names do not mix");
+    thread.close();
+}
+
+#[test]
+fn what_an_agent_uses_is_kept_by_the_hour_and_added_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    let used = |memory_kib, cpu_millis| UsageTally { memory_kib, cpu_millis };
+    let hour = |at, usage| HourTally { usage: Some(usage), ..tally(at, 1) };
+    let long_ago = NOW - 200 * DAY;
+    let of_device = tally(NOW - DAY, 1);
+    thread.save(HistoryBatch {
+        known: vec![(lamp(), T(NOW - 300 * DAY))],
+        tallies: vec![
+            hour(long_ago, used(Some(7), None)),
+            hour(long_ago + 3_600, used(Some(5), Some(3))),
+            of_device,
+            hour(NOW, used(None, Some(10))),
+        ],
+        ..batch(vec![])
+    });
+    thread.close();
+    let (mut thread, _) = Thread::started(tidying(directory.path()));
+    thread
+        .save(HistoryBatch { tallies: vec![hour(NOW, used(Some(9), Some(30)))], ..batch(vec![]) });
+    let history = await_records(&thread, |history| {
+        history.days.len() == 3 && history.days[0].1.contacts.len() == 1
+    });
+    assert_eq!(history.days[0].1.usage, [used(Some(7), Some(3))]);
+    assert_eq!(history.days[1].1.usage, []);
+    let today = &history.days[2].1;
+    assert_eq!((today.contacts.len(), today.usage.len()), (24, 24));
+    let place = usize::try_from(hour_of(T(NOW)) % 24).unwrap();
+    assert_eq!(today.usage[place], used(Some(9), Some(40)));
+    assert_eq!(today.usage[(place + 1) % 24], UsageTally::default());
     thread.close();
 }
 
@@ -220,7 +257,12 @@ fn what_is_older_than_is_kept_goes_and_hours_become_sums() {
         known: vec![(lamp(), T(at(800)))],
         tallies: [500, 200, 10].map(|days| tally(at(days), 6)).to_vec(),
         restarts: [500, 10]
-            .map(|days| RestartRecord { agent: lamp(), time: T(at(days)), exit: None })
+            .map(|days| RestartRecord {
+                agent: lamp(),
+                time: T(at(days)),
+                exit: None,
+                memory_peak: None,
+            })
             .to_vec(),
         ..batch(vec![
             episode(1, at(500), Some(at(499))),
@@ -309,7 +351,9 @@ fn house() -> HistoryBatch {
     HistoryBatch {
         known: both.clone().map(|name| (name, T(NOW - 5_000))).to_vec(),
         tallies: both.clone().map(|device| HourTally { device, ..tally(NOW, 3) }).to_vec(),
-        restarts: both.map(|agent| RestartRecord { agent, time: T(NOW - 9), exit: None }).to_vec(),
+        restarts: both
+            .map(|agent| RestartRecord { agent, time: T(NOW - 9), exit: None, memory_peak: None })
+            .to_vec(),
         ..batch([of(&lamp(), 1), of(&oven(), 3)].concat())
     }
 }

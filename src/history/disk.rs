@@ -5,7 +5,7 @@
 //! | `meta` | name | schema, and the state of the last run |
 //! | `open` | device, number | episodes that last |
 //! | `episodes` | device, number | episodes that are over |
-//! | `days` | date, device | contacts of each hour |
+//! | `days` | date, device | contacts of each hour, and what an agent has used in it |
 //! | `restarts` | device, time | how the process before ended |
 //! | `known` | device | since when it is known |
 //!
@@ -18,9 +18,11 @@ use crate::lmdb::{environment, seal};
 use heed::types::Bytes as HeedBytes;
 use heed::{CommitOrAbort, Env, MdbError, RoTxn, RwTxn, WithoutTls};
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::history::hours::HOURS_KEPT;
 use iotmonitor_core::model::history::uptime::DeviceHistory;
 use iotmonitor_core::model::history::{
     DAY, Date, DayTally, EpisodeRecord, HistoryBatch, HistorySnapshot, HourTally, RestartRecord,
+    UsageTally,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ops::Bound;
@@ -35,6 +37,9 @@ const RUN_KEY: &[u8] = b"run";
 
 /// Bytes of a name before its hash, so that a number fits behind it.
 const NAME_BYTES: usize = 470;
+/// The memory or processor time of an hour in which it could not be measured.
+const NOT_KNOWN: u32 = u32::MAX;
+
 /// Behind a name, which contains no control character.
 const SEPARATOR: u8 = 0;
 
@@ -329,7 +334,7 @@ impl PastRecords {
         let key = day_key(date, &tally.device);
         let recorded = self.days.get(transaction, &key)?;
         let mut day = recorded.and_then(|value| decode_day(&key, value)).unwrap_or_default();
-        day.add(usize::try_from(hour).unwrap_or(0), tally.tally);
+        day.add(usize::try_from(hour).unwrap_or(0), tally.tally, tally.usage);
         self.days.put(transaction, &key, &encode_day(&key, &day))
     }
 
@@ -478,9 +483,13 @@ pub(super) fn date_of(key: &[u8]) -> Option<Date> {
     key.first_chunk().map(|date| Date(u32::from_be_bytes(*date)))
 }
 
+/// The longest silence, and contacts by the hour or their sum; of an agent also memory and processor
+/// time of the same parts.
 pub(super) fn encode_day(key: &[u8], day: &DayTally) -> Vec<u8> {
-    let numbers = std::iter::once(&day.longest_silence).chain(&day.contacts);
-    let content: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+    let memory = day.usage.iter().map(|usage| usage.memory_kib.unwrap_or(NOT_KNOWN));
+    let cpu = day.usage.iter().map(|usage| usage.cpu_millis.unwrap_or(NOT_KNOWN));
+    let numbers = std::iter::once(day.longest_silence).chain(day.contacts.iter().copied());
+    let content: Vec<u8> = numbers.chain(memory).chain(cpu).flat_map(u32::to_le_bytes).collect();
     seal::seal(key, &content)
 }
 
@@ -489,13 +498,23 @@ pub(super) fn decode_day(key: &[u8], value: &[u8]) -> Option<DayTally> {
     let numbers = content.chunks_exact(4).filter_map(|number| number.first_chunk().copied());
     let mut numbers = numbers.map(u32::from_le_bytes);
     let longest_silence = numbers.next()?;
-    let contacts: Vec<u32> = numbers.collect();
-    matches!(contacts.len(), 1 | 24).then_some(DayTally { contacts, longest_silence })
+    let mut contacts: Vec<u32> = numbers.collect();
+    let parts = match contacts.len() {
+        1 | 3 => 1,
+        24 | 72 => 24,
+        _ => return None,
+    };
+    let used = contacts.split_off(parts);
+    let known = |number: &u32| Some(*number).filter(|number| *number != NOT_KNOWN);
+    let usage = used
+        .iter()
+        .zip(used.iter().skip(parts))
+        .map(|(memory, cpu)| UsageTally { memory_kib: known(memory), cpu_millis: known(cpu) });
+    Some(DayTally { longest_silence, usage: usage.take(parts).collect(), contacts })
 }
 
 /// The time of the last hour of a date that is no longer kept by the hour.
 pub(super) fn hours_until(now: Duration) -> Date {
-    const HOURS_KEPT: u64 = 90;
     Date::of(now.saturating_sub(Duration::from_secs(HOURS_KEPT * DAY)))
 }
 

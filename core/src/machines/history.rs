@@ -15,7 +15,7 @@ use crate::model::alert::Reason;
 use crate::model::device_name::DeviceName;
 use crate::model::history::{
     ContactTally, Ending, EpisodeKind, EpisodeRecord, HistoryBatch, HistorySnapshot, HourTally,
-    RestartRecord,
+    RestartRecord, UsageTally,
 };
 use crate::model::time::ClockStep;
 use std::collections::BTreeMap;
@@ -353,9 +353,15 @@ impl Recorder {
         }
     }
 
-    /// Contacts of a device in an hour.
-    pub fn count(&mut self, device: &DeviceName, hour: u32, tally: ContactTally) {
-        self.tallies.push(HourTally { device: device.clone(), hour, tally });
+    /// Contacts of a device in an hour, and what an agent has used.
+    pub fn count(
+        &mut self,
+        device: &DeviceName,
+        hour: u32,
+        tally: ContactTally,
+        usage: Option<UsageTally>,
+    ) {
+        self.tallies.push(HourTally { device: device.clone(), hour, tally, usage });
     }
 
     /// Whether contacts can be taken in: not while earlier ones wait for a disk that fails, so that

@@ -4,6 +4,7 @@
 //! is never counted a second time elsewhere. All times are on the wall clock, and days are those of
 //! UTC, each of which has 24 hours, whatever the time zone of the machine and its summer time.
 
+pub mod hours;
 pub mod report;
 pub mod uptime;
 
@@ -151,13 +152,36 @@ impl ContactTally {
     }
 }
 
-/// Contacts of a device in one hour, to be added to those that are recorded.
+/// What an agent's processes have used in a stretch of time, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsageTally {
+    /// The highest memory, in KiB.
+    pub memory_kib: Option<u32>,
+    /// The processor time, in milliseconds.
+    pub cpu_millis: Option<u32>,
+}
+
+impl UsageTally {
+    /// Adds what was used in another stretch.
+    pub fn add(&mut self, other: Self) {
+        self.memory_kib = self.memory_kib.max(other.memory_kib);
+        self.cpu_millis = match (self.cpu_millis, other.cpu_millis) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+    }
+}
+
+/// Contacts of a device in one hour, and what an agent has used in it, to be added to what is
+/// recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HourTally {
     pub device: DeviceName,
     /// The number of the hour since the Unix epoch.
     pub hour: u32,
     pub tally: ContactTally,
+    /// `None` for a device that is no agent.
+    pub usage: Option<UsageTally>,
 }
 
 /// What is recorded of a device and a day beside its episodes.
@@ -166,22 +190,33 @@ pub struct DayTally {
     /// Contacts in each hour; a single sum once the hours are no longer kept.
     pub contacts: Vec<u32>,
     pub longest_silence: u32,
+    /// What an agent has used, in as many parts as there are of contacts. Empty for a device that is
+    /// no agent.
+    pub usage: Vec<UsageTally>,
 }
 
 impl DayTally {
-    /// Adds contacts in one hour of the day.
-    pub fn add(&mut self, hour_of_day: usize, tally: ContactTally) {
+    /// Adds what belongs to one hour of the day.
+    pub fn add(&mut self, hour_of_day: usize, tally: ContactTally, usage: Option<UsageTally>) {
         if self.contacts.len() != 1 {
             self.contacts.resize(24, 0);
         }
         let place = hour_of_day.min(self.contacts.len() - 1);
         self.contacts[place] = self.contacts[place].saturating_add(tally.contacts);
         self.longest_silence = self.longest_silence.max(tally.longest_silence);
+        if let Some(usage) = usage {
+            self.usage.resize(self.contacts.len(), UsageTally::default());
+            self.usage[place].add(usage);
+        }
     }
 
-    /// Keeps the sum alone.
+    /// Keeps the sums alone.
     pub fn forget_hours(&mut self) {
         self.contacts = vec![self.total()];
+        if let Some((whole, rest)) = self.usage.split_first_mut() {
+            rest.iter().for_each(|usage| whole.add(*usage));
+            self.usage.truncate(1);
+        }
     }
 
     #[must_use]
@@ -199,6 +234,9 @@ pub struct RestartRecord {
     /// How the process before it ended, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<String>,
+    /// The highest memory that the processes before it have used, in bytes, as far as it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<u64>,
 }
 
 /// The part of the records of earlier runs that a run continues.
@@ -368,11 +406,30 @@ mod tests {
     #[test]
     fn hours_of_a_day_become_one_sum() {
         let mut day = DayTally::default();
-        day.add(0, ContactTally { contacts: 2, longest_silence: 5 });
-        day.add(23, ContactTally { contacts: 3, longest_silence: 4 });
+        let contacts = |contacts, longest_silence| ContactTally { contacts, longest_silence };
+        day.add(0, contacts(2, 5), None);
+        day.add(23, contacts(3, 4), None);
         assert_eq!((day.contacts.len(), day.contacts[23], day.longest_silence), (24, 3, 5));
         day.forget_hours();
-        day.add(7, ContactTally { contacts: u32::MAX, longest_silence: 0 });
-        assert_eq!(day, DayTally { contacts: vec![u32::MAX], longest_silence: 5 });
+        day.add(7, contacts(u32::MAX, 0), None);
+        let expected = DayTally { contacts: vec![u32::MAX], longest_silence: 5, usage: vec![] };
+        assert_eq!(day, expected);
+    }
+
+    #[test]
+    fn of_an_agents_hours_the_highest_memory_and_the_sum_of_the_cpu_time_stay() {
+        let used = |memory_kib, cpu_millis| UsageTally { memory_kib, cpu_millis };
+        let mut day = DayTally::default();
+        day.add(3, ContactTally::default(), Some(used(None, Some(40))));
+        day.add(3, ContactTally::default(), Some(used(Some(900), Some(2))));
+        day.add(4, ContactTally::default(), Some(used(Some(700), None)));
+        assert_eq!(
+            day.usage[3..6],
+            [used(Some(900), Some(42)), used(Some(700), None), used(None, None)]
+        );
+        day.forget_hours();
+        assert_eq!(day.usage, [used(Some(900), Some(42))]);
+        day.add(5, ContactTally::default(), Some(used(Some(1_000), Some(u32::MAX))));
+        assert_eq!(day.usage, [used(Some(1_000), Some(u32::MAX))]);
     }
 }

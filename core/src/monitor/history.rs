@@ -104,7 +104,7 @@ impl Monitor {
         let hour = hour_of(wall);
         for device in self.devices.iter_mut().filter(|device| device.tally.contacts > 0) {
             let tally = std::mem::take(&mut device.tally);
-            self.history.count(&device.spec.name, hour, tally);
+            self.history.count(&device.spec.name, hour, tally, None);
         }
     }
 
@@ -113,7 +113,12 @@ impl Monitor {
         let device = &self.devices[id];
         let exit = device.agent.as_ref().and_then(|agent| agent.last_exit()).map(str::to_owned);
         let agent = device.spec.name.clone();
-        self.history.restarted(RestartRecord { agent, time: turn.now.wall, exit });
+        self.history.restarted(RestartRecord {
+            agent,
+            time: turn.now.wall,
+            exit,
+            memory_peak: None,
+        });
     }
 
     /// No device could be heard for this long, up to now.

@@ -78,6 +78,7 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
             }
             Request::Summary { reply } => drop(reply.send(Ok(SUMMARY))),
             Request::History { .. }
+            | Request::Hours { .. }
             | Request::States { .. }
             | Request::SetState { .. }
             | Request::ForgetState { .. }

@@ -232,7 +232,12 @@ fn a_disk_that_fails_for_long_keeps_no_more_than_so_much_waiting() {
         let at = 200 + 10 * number;
         history.observe(&lamp(), &alarmed(at, Reason::Silent), T(at));
         history.observe(&lamp(), &heard(at + 5), T(at + 5));
-        history.restarted(RestartRecord { agent: lamp(), time: T(at), exit: None });
+        history.restarted(RestartRecord {
+            agent: lamp(),
+            time: T(at),
+            exit: None,
+            memory_peak: None,
+        });
     }
     assert!(!history.takes_tallies(), "they are counted on where they are");
     history.saved();
@@ -287,8 +292,13 @@ fn nothing_of_a_forgotten_device_is_recorded() {
     recorded(&mut history, 200);
     history.joined(&oven, T(210));
     for name in [&lamp(), &oven] {
-        history.count(name, 0, ContactTally::default());
-        history.restarted(RestartRecord { agent: name.clone(), time: T(210), exit: None });
+        history.count(name, 0, ContactTally::default(), None);
+        history.restarted(RestartRecord {
+            agent: name.clone(),
+            time: T(210),
+            exit: None,
+            memory_peak: None,
+        });
         history.observe(name, &ObservedStanding { is_disabled: true, ..heard(170) }, T(220));
     }
     history.forgotten(&lamp());

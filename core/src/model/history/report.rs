@@ -62,6 +62,9 @@ pub struct DayReport {
 pub struct RestartReport {
     pub time: u64,
     pub exit: Option<String>,
+    /// The highest memory that the processes before it have used, in bytes; null where it is not
+    /// known.
+    pub memory_peak: Option<u64>,
 }
 
 impl DeviceReport {
@@ -89,6 +92,7 @@ impl DeviceReport {
                 .map(|restart| RestartReport {
                     time: restart.time.as_secs(),
                     exit: restart.exit.clone(),
+                    memory_peak: restart.memory_peak,
                 })
                 .collect(),
             unwatched: unwatched.map(|it| IncidentReport::of(it, now)).collect(),
@@ -167,7 +171,7 @@ mod tests {
         };
         let mut alarm = episode(EpisodeKind::Alarm, NOW - 3_600, Some(NOW - 1_800));
         (alarm.reason, alarm.ended_by) = (Some(Reason::Silent), Some(Ending::Contact));
-        let mut day = DayTally { contacts: vec![0; 24], longest_silence: 9 };
+        let mut day = DayTally { contacts: vec![0; 24], longest_silence: 9, usage: vec![] };
         day.contacts[3] = 5;
         let history = DeviceHistory {
             since: Some(T(NOW - 2 * DAY)),
@@ -177,7 +181,12 @@ mod tests {
                 alarm,
             ],
             days: vec![(Date::of(T(NOW)), day)],
-            restarts: vec![RestartRecord { agent: name.clone(), time: T(NOW - 60), exit: None }],
+            restarts: vec![RestartRecord {
+                agent: name.clone(),
+                time: T(NOW - 60),
+                exit: None,
+                memory_peak: Some(4_096),
+            }],
         };
         let report = DeviceReport::of("lamp", &history, T(30 * DAY), T(NOW));
         assert_eq!(report.uptime["24h"], Some(1.0 - 1_800.0 / 84_600.0));
@@ -190,6 +199,7 @@ mod tests {
             (Some("contact"), Some(NOW - 1_800))
         );
         assert_eq!((report.unwatched.len(), report.restarts.len()), (1, 1));
+        assert_eq!(report.restarts[0].memory_peak, Some(4_096));
         let dates: Vec<_> = report.days.iter().map(|day| day.date.as_str()).collect();
         assert_eq!(dates, ["2000-02-27", "2000-02-28", "2000-02-29"], "it is known for three days");
         let today = &report.days[2];
