@@ -10,6 +10,9 @@
 //! | [`server`] | the listening socket, its connections and their limits |
 //! | [`guard`] | admission: host names, origins, the token; and the headers that restrict the browser |
 //! | [`routes`] | the mapping of paths to answers |
+//! | [`commands`] | the commands, which require the token |
+//! | [`parameters`] | the query of an address |
+//! | [`past`] | the past of devices |
 //! | [`page`] | the data from which answers are built |
 //! | [`refusal`] | the answer to a refused request |
 //! | [`daemon_client`] | requests to the daemon |
@@ -21,12 +24,15 @@
 //! TLS is left to a proxy. The server keeps no state of a client, which requests everything again
 //! after it has missed something.
 
+mod commands;
 mod daemon_client;
 mod guard;
 mod json;
 mod live;
 mod metrics;
 mod page;
+mod parameters;
+mod past;
 mod past_alert;
 mod recent;
 mod refusal;

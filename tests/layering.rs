@@ -93,9 +93,10 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("original", &["original"], &["crc32c", "iotmonitor_core", "nix", "snap", "thiserror", "toml"]),
     (
         "http",
-        &["http", "pulse", "request", "secret"],
+        &["config::time_span", "http", "pulse", "request", "secret"],
         &[
             "axum",
+            "form_urlencoded",
             "futures_util",
             "hyper",
             "hyper_util",

@@ -17,6 +17,9 @@ const PAGE: usize = 100;
 /// A daemon that does not answer within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The time that a test alert may take to be delivered. Its unit may wait for a mail server.
+const DELIVERY: Duration = Duration::from_secs(60);
+
 /// The channel to the daemon.
 #[derive(Debug, Clone)]
 pub(super) struct DaemonClient {
@@ -34,6 +37,27 @@ impl DaemonClient {
 
     pub async fn device(&self, device: DeviceName) -> Result<DeviceView, HttpRefusal> {
         self.ask(|reply| Request::View { device, reply }).await
+    }
+
+    /// The past of a device in JSON.
+    pub async fn history(
+        &self,
+        device: DeviceName,
+        length: Duration,
+    ) -> Result<String, HttpRefusal> {
+        self.ask(|reply| Request::History { device, length, reply }).await
+    }
+
+    /// Sends a test alert, and waits for its delivery.
+    pub async fn test_alert(&self, command: Command) -> Result<(), HttpRefusal> {
+        let asked = self.ask_within(DELIVERY, |reply| Request::Order { command, reply });
+        asked.await?.unwrap_or_else(|| {
+            let sentence = format!(
+                "the test alert was not delivered within {} s: the journal says what comes of it",
+                DELIVERY.as_secs()
+            );
+            Err(HttpRefusal::new(StatusCode::GATEWAY_TIMEOUT, sentence))
+        })
     }
 
     pub async fn command(&self, command: Command) -> Result<(), HttpRefusal> {
@@ -55,16 +79,25 @@ impl DaemonClient {
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
     ) -> Result<T, HttpRefusal> {
-        let unavailable = |sentence| HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
+        let hangs = || Err(unavailable("iotmonitor does not answer"));
+        self.ask_within(PATIENCE, request).await?.unwrap_or_else(hangs)
+    }
+
+    /// The daemon's answer; `None` where it takes longer.
+    async fn ask_within<T>(
+        &self,
+        patience: Duration,
+        request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
+    ) -> Result<Option<Result<T, HttpRefusal>>, HttpRefusal> {
         let answer = async {
             let (reply, answer) = oneshot::channel();
-            let ending = |()| unavailable("iotmonitor is shutting down");
-            self.requests.send(request(reply)).await.map_err(|_| ending(()))?;
-            answer.await.map_err(|_| ending(()))?.map_err(HttpRefusal::from)
+            let ending = || unavailable("iotmonitor is shutting down");
+            self.requests.send(request(reply)).await.map_err(|_| ending())?;
+            answer.await.map_err(|_| ending())
         };
-        match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(unavailable("iotmonitor does not answer")),
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => Ok(Some(answer?.map_err(HttpRefusal::from))),
+            Err(_elapsed) => Ok(None),
         }
     }
 
@@ -91,6 +124,10 @@ impl DaemonClient {
             Ok(Some((Bytes::from(chunk), (daemon, position))))
         }))
     }
+}
+
+fn unavailable(sentence: &str) -> HttpRefusal {
+    HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
 }
 
 /// The position in a list.

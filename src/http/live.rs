@@ -1,14 +1,17 @@
 //! The stream of events for connected clients.
 
 use super::PageShared;
+use super::daemon_client::DaemonClient;
 use axum::response::sse::Event;
 use futures_util::{Stream, stream};
+use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::MissedTickBehavior;
 
 /// The number of clients that can stream events at a time; each is a permanent connection.
 const MAX_STREAMS: usize = 32;
@@ -19,6 +22,10 @@ const BACKLOG: usize = 256;
 
 /// An idle connection is kept alive at this interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The event that proves that the daemon answers, and its interval.
+const HEARTBEAT: &str = "heartbeat";
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The delay before the browser reconnects after the connection was lost, as when the monitor
 /// restarts.
@@ -48,6 +55,19 @@ impl Live {
         self.frames.receiver_count() > 0
     }
 
+    /// Reports at intervals that the daemon answers. A browser shows no comments to scripts, and a
+    /// proxy may hold a stream whose source is gone.
+    pub async fn prove_life(&self, daemon: &DaemonClient) -> Infallible {
+        let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.has_clients() && daemon.summary().await.is_ok() {
+                self.send(HEARTBEAT, proof_of_life());
+            }
+        }
+    }
+
     pub fn send(&self, event: &'static str, data: String) {
         // There may be no streaming client.
         let _ = self.frames.send(Arc::new(Frame { event, data }));
@@ -64,7 +84,9 @@ impl Live {
         let start = (self.frames.subscribe(), place, true);
         Some(stream::unfold(start, |(mut frames, place, is_first)| async move {
             if is_first {
-                return Some((Ok(Event::default().retry(RETRY)), (frames, place, false)));
+                // The daemon has answered just now.
+                let event = Event::default().retry(RETRY).event(HEARTBEAT).data(proof_of_life());
+                return Some((Ok(event), (frames, place, false)));
             }
             let event = match tokio::time::timeout(KEEP_ALIVE, frames.recv()).await {
                 Ok(Ok(frame)) => Event::default().event(frame.event).data(&frame.data),
@@ -75,6 +97,11 @@ impl Live {
             Some((Ok(event), (frames, place, false)))
         }))
     }
+}
+
+fn proof_of_life() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    json!({ "time": now.as_secs() }).to_string()
 }
 
 /// One of [`MAX_STREAMS`] places, returned when it is dropped.

@@ -1,11 +1,10 @@
 //! Maps paths to answers.
 
 use super::daemon_client::DaemonClient;
-use super::guard::{self, check_token};
+use super::guard;
 use super::page::Page;
 use super::refusal::HttpRefusal;
-use super::{json, metrics};
-use crate::request::Command;
+use super::{commands, json, metrics, past};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -21,7 +20,7 @@ use iotmonitor_core::model::view::DeviceView;
 /// The format of [`metrics`] (Prometheus, "Exposition formats").
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const JSON_TYPE: &str = "application/json";
+pub(super) const JSON_TYPE: &str = "application/json";
 
 pub(super) fn router(page: Page) -> Router {
     Router::new()
@@ -35,9 +34,14 @@ pub(super) fn router(page: Page) -> Router {
         .route("/api/v1/devices", get(devices))
         .route("/api/v1/agents", get(agents))
         .route("/api/v1/devices/{name}", get(device))
-        .route("/api/v1/devices/{name}/{command}", post(command))
+        .route("/api/v1/devices/{name}/history", get(past::history))
+        .route("/api/v1/devices/{name}/{command}", post(commands::about_one))
         .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/events", get(events))
+        .route("/api/v1/token", get(commands::token))
+        .route("/api/v1/silence", post(commands::about_all))
+        .route("/api/v1/unsilence", post(commands::about_all))
+        .route("/api/v1/test", post(commands::about_all))
         .fallback(async || HttpRefusal::new(StatusCode::NOT_FOUND, "there is nothing here"))
         .layer(from_fn_with_state(page.clone(), guard::watch_over))
         .with_state(page)
@@ -111,6 +115,7 @@ async fn alerts(State(page): State<Page>) -> Response {
 }
 
 async fn events(State(page): State<Page>) -> Result<Response, HttpRefusal> {
+    page.daemon.summary().await?;
     let stream = page.recent.live.follow().ok_or_else(|| {
         let sentence = "too many viewers are connected: try again later";
         HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
@@ -133,36 +138,12 @@ async fn healthz(State(page): State<Page>) -> Result<Response, HttpRefusal> {
     Err(HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
 }
 
-async fn command(
-    State(page): State<Page>,
-    Path((name, command)): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Result<StatusCode, HttpRefusal> {
-    check_token(&headers, page.settings.token.as_ref())?;
-    let device = known_form(name)?;
-    let command = match command.as_str() {
-        "enable" => Command::Enable(device),
-        "disable" => Command::Disable(device),
-        "restore" => Command::Restore(device),
-        "restart" => Command::RestartAgent(device),
-        other => {
-            let sentence = format!(
-                "unknown command `{}`: commands are enable, disable, restore and restart",
-                other.escape_debug()
-            );
-            return Err(HttpRefusal::new(StatusCode::NOT_FOUND, sentence));
-        }
-    };
-    page.daemon.command(command).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-fn known_form(name: String) -> Result<DeviceName, HttpRefusal> {
+pub(super) fn known_form(name: String) -> Result<DeviceName, HttpRefusal> {
     DeviceName::new(name)
         .map_err(|error| HttpRefusal::new(StatusCode::NOT_FOUND, error.to_string()))
 }
 
-fn with_type(content_type: &'static str, body: impl Into<Body>) -> Response {
+pub(super) fn with_type(content_type: &'static str, body: impl Into<Body>) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))], body.into()).into_response()
 }
 

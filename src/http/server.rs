@@ -63,6 +63,9 @@ impl PageServer {
         pulse: &Pulse,
     ) {
         let recent = Arc::new(Recent::new(Arc::clone(&self.shared)));
+        let daemon = DaemonClient::new(self.surroundings.requests.clone());
+        let proving = recent.live.prove_life(&daemon);
+        tokio::pin!(proving);
         let mut failing = false;
         loop {
             let current = settings.borrow_and_update().clone();
@@ -77,6 +80,7 @@ impl PageServer {
                     Some(news) = news.recv() => recent.take_in(news),
                     () = tokio::time::sleep(pulse.until_next()) => pulse.beat(),
                     never = &mut offering => match never {},
+                    never = &mut proving => match never {},
                 }
             }
         }

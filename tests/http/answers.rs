@@ -2,6 +2,7 @@
 
 use super::house::{Answer, House, free_port, read_chunk};
 use std::io::{BufReader, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One that is silent soon, one that is not watched, one with a strange name, and an agent.
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 1\nwatchTopics = \"home/lamp/#\"\n\
@@ -72,6 +73,25 @@ fn the_interface_lists_devices_agents_and_alerts() {
 }
 
 #[test]
+fn the_past_of_a_device_is_reported_as_the_command_line_does() {
+    let house = House::with(SECTIONS);
+    house.until_state("lamp", "expired");
+    house.until("the incident to be recorded", || {
+        let report = house.get("/api/v1/devices/lamp/history?since=7d").json();
+        let incidents = report["incidents"].as_array().unwrap();
+        incidents.iter().any(|it| it["kind"] == "alarm" && it["end"].is_null())
+    });
+    let report = house.get("/api/v1/devices/lamp/history").json();
+    assert_eq!(report["name"], "lamp");
+    assert!(report["uptime"]["30d"].is_number(), "{report}");
+    assert_eq!(house.get("/api/v1/devices/lammp/history").status, 404);
+    for query in ["since=x", "since=1s", "sinse=7d"] {
+        let answer = house.get(&format!("/api/v1/devices/lamp/history?{query}"));
+        assert_eq!(answer.status, 400, "{query}");
+    }
+}
+
+#[test]
 fn a_fleet_is_listed_whole_and_in_order() {
     let sections: String = (0..1_234)
         .map(|number| format!("[device_d{number:04}]\nwatchTopics = \"d/{number}\"\n"))
@@ -139,6 +159,33 @@ fn events_are_streamed_as_they_happen() {
     until("summary", "\"expired\":1");
     house.reload(&format!("[http]\nport = {}\n", house.port));
     until("refresh", "");
+}
+
+#[test]
+fn a_heartbeat_proves_that_the_monitor_answers() {
+    let house = House::with(SECTIONS);
+    let mut stream = house.connect();
+    stream.write_all(house.request("GET", "/api/v1/events", &[]).as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    assert_eq!(Answer::read_head(&mut stream).unwrap().status, 200);
+    let mut next = || {
+        while let Some(chunk) = read_chunk(&mut stream).unwrap() {
+            if chunk.contains("event: heartbeat\n") {
+                let data = chunk.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+                let value: serde_json::Value = serde_json::from_str(data).unwrap();
+                return (Instant::now(), value["time"].as_u64().unwrap());
+            }
+        }
+        panic!("the stream has ended");
+    };
+    let (first, time) = next();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    assert!(now.abs_diff(time) < 60, "{time}");
+    next();
+    let (third, later) = next();
+    let passed = third - first;
+    assert!(passed > Duration::from_secs(5) && passed < Duration::from_secs(14), "{passed:?}");
+    assert!(later >= time + 5, "{later} after {time}");
 }
 
 #[test]

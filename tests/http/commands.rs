@@ -8,7 +8,11 @@ const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 0\nhelloTopic = \"home/lam
 fn post(house: &House, path: &str, headers: &[(&str, &str)]) -> u16 {
     let bearer = format!("Bearer {TOKEN}");
     let all = [&[("authorization", bearer.as_str())][..], headers].concat();
-    house.ask("POST", &format!("/api/v1/devices/{path}"), &all).unwrap().status
+    let path = match path.strip_prefix("../") {
+        Some(about_all) => format!("/api/v1/{about_all}"),
+        None => format!("/api/v1/devices/{path}"),
+    };
+    house.ask("POST", &path, &all).unwrap().status
 }
 
 #[test]
@@ -44,6 +48,80 @@ fn requests_with_the_token_may_command() {
     assert_eq!(post(&house, "lamp/explode", &[]), 404);
     assert_eq!(post(&house, "lamp/restart", &[]), 409, "it has no process");
     assert_eq!(house.get("/api/v1/devices/lamp/enable").status, 405, "a link commands nothing");
+}
+
+#[test]
+fn a_page_can_ask_whether_its_token_is_right() {
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    let ask = |value: &str| {
+        let answer = house.ask("GET", "/api/v1/token", &[("authorization", value)]).unwrap();
+        (answer.status, answer.body)
+    };
+    assert_eq!(ask(&format!("Bearer {TOKEN}")), (204, String::new()));
+    let (status, sentence) = ask("Bearer another-token-of-32-characters");
+    assert_eq!(status, 401);
+    assert!(sentence.contains("error"), "{sentence}");
+    let house = House::with(SECTIONS);
+    assert_eq!(house.get("/api/v1/token").status, 403);
+}
+
+#[test]
+fn alerts_are_silenced_for_a_time_and_devices_disabled() {
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    let lamp = || house.get("/api/v1/devices/lamp").json();
+    let in_about = |until: &serde_json::Value, seconds: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        until.as_u64().is_some_and(|until| until.abs_diff(now.as_secs() + seconds) < 60)
+    };
+    assert_eq!(post(&house, "lamp/silence?for=2h", &[]), 204);
+    assert!(in_about(&lamp()["silencedUntil"], 7_200), "{}", lamp());
+    assert_eq!(post(&house, "lamp/unsilence", &[]), 204);
+    assert!(lamp()["silencedUntil"].is_null(), "{}", lamp());
+    assert_eq!(post(&house, "lamp/unsilence", &[]), 409, "it is not silenced");
+
+    assert_eq!(post(&house, "lamp/disable?for=30min", &[]), 204);
+    assert_eq!(lamp()["state"], "disabled");
+    assert!(in_about(&lamp()["disabledUntil"], 1_800), "{}", lamp());
+    assert_eq!(post(&house, "lamp/enable", &[]), 204);
+
+    // All alerts.
+    assert_eq!(post(&house, "../silence?for=1d", &[]), 204);
+    assert_eq!(house.get("/api/v1/status").json()["silenced"], true);
+    assert_eq!(post(&house, "../unsilence", &[]), 204);
+    assert_eq!(house.get("/api/v1/status").json()["silenced"], false);
+}
+
+#[test]
+fn a_command_with_wrong_parameters_changes_nothing() {
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    for path in [
+        "lamp/silence",
+        "lamp/silence?for=",
+        "lamp/silence?for=soon",
+        "lamp/silence?for=0",
+        "lamp/silence?for=11y",
+        "lamp/disable?fro=2h",
+        "lamp/enable?for=2h",
+        "lamp/restore?for=2h",
+        "../silence",
+        "../test?for=2h",
+    ] {
+        assert_eq!(post(&house, path, &[]), 400, "{path}");
+    }
+    let lamp = house.get("/api/v1/devices/lamp").json();
+    assert_eq!((&lamp["state"], &lamp["silencedUntil"]), (&"unknown".into(), &().into()));
+    for path in ["../restart", "../disable", "../explode"] {
+        assert_eq!(post(&house, path, &[]), 404, "{path}");
+    }
+}
+
+/// The delivery itself is tested with a real systemd.
+#[test]
+fn a_test_alert_without_a_way_out_is_refused_with_the_reason() {
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    assert_eq!(post(&house, "lamp/test", &[]), 409);
+    assert_eq!(post(&house, "../test", &[]), 409);
+    assert_eq!(post(&house, "lammp/test", &[]), 404);
 }
 
 #[test]
