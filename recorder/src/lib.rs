@@ -24,6 +24,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod compaction;
+mod contents;
 mod error;
 mod files;
 mod layout;
@@ -35,9 +36,11 @@ mod table;
 mod writer;
 
 pub use compaction::Compaction;
+pub use contents::{Files, Point, StoredFile};
 pub use error::{AppendError, Error};
 pub use layout::{Day, Store};
 pub use message::Message;
 pub use read::Messages;
 pub use retention::{Keep, Removal};
+pub use table::{Status, TopicSummary};
 pub use writer::{Damage, Limits, Writer};

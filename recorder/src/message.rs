@@ -15,6 +15,13 @@ pub struct Message {
     pub retain: bool,
 }
 
+impl Message {
+    /// The number that the payload is, perhaps with white space around it.
+    pub fn number(&self) -> Option<f64> {
+        number(&self.payload)
+    }
+}
+
 /// A message inside this crate, whose bytes are shared with the file that they were read from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {

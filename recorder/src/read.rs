@@ -31,7 +31,8 @@ impl Store {
     /// Reads the messages of a topic that were received in this span of time, also those that are
     /// not in a Parquet file yet. What appears behind an error belongs to later days.
     pub fn read(&self, topic: &str, times: Range<i64>) -> Result<Messages, Error> {
-        let recent = self.recent(topic, &times)?;
+        let recent =
+            self.recent(|row| row.topic.data() == topic.as_bytes() && times.contains(&row.time))?;
         let mut days = self.days()?;
         days.extend(recent.iter().map(|(_, row)| Day::of(row.time)));
         days.sort_unstable();
@@ -48,7 +49,8 @@ impl Store {
         })
     }
 
-    fn recent(&self, topic: &str, times: &Range<i64>) -> Result<Vec<(u64, Row)>, Error> {
+    /// What the segments have of this kind, with the number of the first message of the segment.
+    pub(crate) fn recent(&self, wanted: impl Fn(&Row) -> bool) -> Result<Vec<(u64, Row)>, Error> {
         let firsts = self.segment_list()?;
         let mut found = Vec::new();
         for (place, first) in firsts.iter().copied().enumerate() {
@@ -60,51 +62,58 @@ impl Store {
             };
             let end = firsts.get(place + 1).copied().unwrap_or(u64::MAX);
             let rows = segment::read(&bytes, first, end).rows.into_iter();
-            let wanted = rows
-                .filter(|row| row.topic.data() == topic.as_bytes() && times.contains(&row.time));
-            found.extend(wanted.map(|row| (first, row)));
+            found.extend(rows.filter(&wanted).map(|row| (first, row)));
         }
         Ok(found)
     }
 
-    /// What the Parquet files of a day have.
-    fn stored(&self, day: Day, topic: &str, times: &Range<i64>) -> Result<Stored, Error> {
+    /// Looks at the Parquet files of a day, each of which may be damaged, and keeps what was found in
+    /// those that count.
+    pub(crate) fn visit<T>(
+        &self,
+        day: Day,
+        look: impl Fn(Result<Table, Error>) -> Result<T, Error>,
+    ) -> Result<Visited<T>, Error> {
         loop {
             let spans = self.small_files(day)?;
             // One file is open at a time, because there may be thousands.
-            let read = |span: &Span| {
-                let table = Table::open(&self.small_file(day, *span))?;
-                Ok((*span, table.rows(topic, times)?))
+            let visit = |span: &Span| match Table::open(&self.small_file(day, *span)) {
+                Err(error) if error.is_missing() => Err(error),
+                table => Ok((*span, look(table)?)),
             };
-            let small = match spans.iter().map(read).collect::<Result<Vec<_>, Error>>() {
+            let small = match spans.iter().map(visit).collect::<Result<Vec<_>, Error>>() {
                 // It was replaced after the directory was listed, by a file that may not be listed.
                 Err(error) if error.is_missing() => continue,
                 small => small?,
             };
-            let of_day = match Table::open(&self.day_file(day)) {
-                Err(error) if error.is_missing() => None,
-                table => Some(table?),
-            };
-            let through = of_day.as_ref().and_then(Table::through).unwrap_or(0);
-            let mut rows = of_day.map_or(Ok(Vec::new()), |table| table.rows(topic, times))?;
+            let mut through = 0;
+            let mut found = Vec::new();
+            match Table::open(&self.day_file(day)) {
+                Err(error) if error.is_missing() => {}
+                table => {
+                    through = table.as_ref().ok().and_then(Table::through).unwrap_or(0);
+                    found.push(look(table)?);
+                }
+            }
             let (spans, _) = live(spans, through);
             let small = small.into_iter().filter(|(span, _)| spans.contains(span));
-            rows.extend(small.flat_map(|(_, rows)| rows));
-            return Ok(Stored { rows, through, spans });
+            found.extend(small.map(|(_, item)| item));
+            return Ok(Visited { found, through, spans });
         }
     }
 }
 
-struct Stored {
-    rows: Vec<Row>,
+/// What was found in the Parquet files of a day.
+pub(crate) struct Visited<T> {
+    pub found: Vec<T>,
     /// Which messages of the day were looked at: those up to this number, and those of these spans.
     through: u64,
     spans: Vec<Span>,
 }
 
-impl Stored {
+impl<T> Visited<T> {
     /// Whether the day's messages of the segment are in one of the files.
-    fn has(&self, segment: u64) -> bool {
+    pub fn has(&self, segment: u64) -> bool {
         let first = Span { first: segment, last: segment };
         segment <= self.through || self.spans.iter().any(|span| span.covers(first))
     }
@@ -112,12 +121,12 @@ impl Stored {
 
 impl Messages {
     fn read_day(&self, day: Day) -> Result<Vec<Message>, Error> {
-        let stored = self.store.stored(day, &self.topic, &self.times)?;
+        let stored = self.store.visit(day, |table| table?.rows(&self.topic, &self.times))?;
         let recent = self.recent.iter();
         let recent = recent.filter(|(_, row)| Day::of(row.time) == day);
         let recent = recent.filter(|(segment, _)| !stored.has(*segment));
         let recent: Vec<Row> = recent.map(|(_, row)| row.clone()).collect();
-        let mut rows = stored.rows;
+        let mut rows: Vec<Row> = stored.found.into_iter().flatten().collect();
         rows.extend(recent);
         rows.sort_by_key(|row| row.time);
         let messages = rows.into_iter().map(Row::into_message).collect::<Result<_, _>>();

@@ -4,6 +4,10 @@
 //! each file carries checksums: that of each row group is in the footer, and that of the footer is
 //! behind the file's first four bytes, where no other reader looks.
 
+mod summary;
+
+pub use summary::{Status, TopicSummary, Topics, add_to};
+
 use crate::error::Error;
 use crate::message::{Row, number};
 use crc32fast::Hasher;
@@ -40,6 +44,7 @@ const SCHEMA: &str = "message message {
 const TIME: usize = 0;
 const TOPIC: usize = 1;
 const PAYLOAD: usize = 2;
+const NUMBER: usize = 3;
 const QOS: usize = 4;
 const RETAIN: usize = 5;
 
@@ -306,6 +311,10 @@ impl Table {
         let checksums = table.entry(CHECKSUMS).unwrap_or_default().split_whitespace();
         table.checksums = checksums.filter_map(|sum| u32::from_str_radix(sum, 16).ok()).collect();
         Ok(table)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn entry(&self, key: &str) -> Option<&str> {

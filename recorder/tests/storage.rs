@@ -2,6 +2,8 @@
 
 #[path = "storage/common.rs"]
 mod common;
+#[path = "storage/contents.rs"]
+mod contents;
 #[path = "storage/damage.rs"]
 mod damage;
 #[path = "storage/kills.rs"]
