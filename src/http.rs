@@ -13,6 +13,7 @@
 //! | [`commands`] | the commands, which require the token |
 //! | [`parameters`] | the query of an address |
 //! | [`past`] | the past of devices |
+//! | [`files`] | the files of the page, and how browsers keep them |
 //! | [`page`] | the data from which answers are built |
 //! | [`refusal`] | the answer to a refused request |
 //! | [`daemon_client`] | requests to the daemon |
@@ -26,6 +27,7 @@
 
 mod commands;
 mod daemon_client;
+mod files;
 mod guard;
 mod json;
 mod live;

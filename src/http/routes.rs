@@ -1,6 +1,7 @@
 //! Maps paths to answers.
 
 use super::daemon_client::DaemonClient;
+use super::files::{self, PageFile};
 use super::guard;
 use super::page::Page;
 use super::refusal::HttpRefusal;
@@ -11,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::sse::Sse;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use iotmonitor_core::model::device_name::DeviceName;
@@ -25,9 +26,7 @@ pub(super) const JSON_TYPE: &str = "application/json";
 pub(super) fn router(page: Page) -> Router {
     Router::new()
         .route("/", get(root))
-        .route("/style.css", file("text/css; charset=utf-8", include_str!("page/style.css")))
-        .route("/script.js", file("text/javascript; charset=utf-8", include_str!("page/script.js")))
-        .route("/icon.svg", file("image/svg+xml", include_str!("page/icon.svg")))
+        .merge(files::routes())
         .route("/healthz", get(healthz))
         .route("/metrics", get(scrape))
         .route("/api/v1/status", get(status))
@@ -52,15 +51,10 @@ async fn root(State(page): State<Page>, headers: HeaderMap) -> Response {
     let mut response = if asks_for_json(&headers) {
         list(page.daemon, |view| Some(json::in_the_originals_form(view)))
     } else {
-        with_type("text/html; charset=utf-8", include_str!("page/index.html"))
+        PageFile::index().answer(&headers)
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
-}
-
-/// A file of the page.
-fn file(content_type: &'static str, text: &'static str) -> MethodRouter<Page> {
-    get(async move || with_type(content_type, text))
 }
 
 /// Whether JSON is accepted, and preferred at least as much as HTML (RFC 9110, 12.5.1).

@@ -9,20 +9,18 @@ fn watch_for(browser: &mut Browser, name: &str, state: &str) {
     browser.value(&format!(
         "window.seen = new Promise((done) => {{
             const look = () => {{
-                const shown = document.querySelector('[data-name=\"{name}\"] .state');
-                if (shown?.textContent.startsWith('{state}')) done(Date.now());
+                const shown = document.querySelector('[data-name=\"{name}\"]');
+                if (shown?.dataset.state == '{state}') done(Date.now());
             }};
             new MutationObserver(look).observe(document.body,
-                {{subtree: true, childList: true, characterData: true}});
+                {{subtree: true, childList: true, attributes: true}});
             look();
         }}); 1"
     ));
 }
 
 fn shown(name: &str, state: &str) -> String {
-    format!(
-        "document.querySelector('[data-name=\"{name}\"] .state')?.textContent.startsWith('{state}') ?? false"
-    )
+    format!("document.querySelector('[data-name=\"{name}\"]')?.dataset.state == '{state}'")
 }
 
 #[test]
@@ -51,7 +49,9 @@ fn an_expiry_is_shown_within_a_second_without_a_reload() {
             "the alert",
             "document.querySelector('#alerts li p').textContent.includes('`lamp` is silent')",
         );
-        assert_eq!(browser.value("document.title"), "(1) iotmonitor");
+        browser.until("the number in the title", "document.title == '(1) iotmonitor'");
+        let icon = "document.querySelector('link[rel=icon]').getAttribute('href') == 'icon-1.svg'";
+        browser.until("the number in the icon", icon);
         house.publish("home/lamp/sensors", "1");
         browser.until("the recovery", &shown("lamp", "alive"));
     }

@@ -1,0 +1,1 @@
+// Bars of past days and hours.

@@ -1,0 +1,155 @@
+// One stream of events for all tabs of a browser, which opens only six connections to a server: one tab
+// leads, which holds the stream and passes each event on to the others. Web Locks exist only in secure
+// contexts, and a page of the local network has none, so that the tabs agree over a BroadcastChannel.
+// Two leaders at a time cost a connection and nothing else.
+
+const JOIN_MS = 250; // within which a leader answers a new tab
+const SILENCE_MS = 7_000; // after which a leader is taken for gone, more than a heartbeat's interval …
+const HIDDEN_SILENCE_MS = 12_000; // … and by a tab that nobody sees
+const SAYING_MS = 3_000;
+const STUCK_MS = 12_000; // without a heartbeat on a stream that had one
+const LONGEST_DELAY_MS = 15_000;
+const CONTEST_MS = 1_000;
+
+const KINDS = ["device", "summary", "alert", "acknowledged", "refresh", "heartbeat"];
+
+export class SharedStream {
+  // `onEvent` gets the kind and the data, as text, of each event; `onState` is called when the stream
+  // has been opened or lost.
+  constructor(url, { onEvent, onState }) {
+    this.url = url;
+    this.onEvent = onEvent;
+    this.onState = onState;
+    this.id = Math.random();
+    this.state = { open: false, openedAt: 0, refused: false };
+    this.isLeader = false;
+    this.events = null;
+    this.failures = 0;
+    this.retryAt = 0;
+    this.heardAt = Date.now();
+    this.saidAt = 0;
+    this.ledAt = 0;
+    this.beatAt = 0; // when the last heartbeat came on the present stream
+    this.channel = "BroadcastChannel" in window ? new BroadcastChannel("iotmonitor") : null;
+    if (!this.channel) {
+      this.#lead();
+      return;
+    }
+    this.channel.onmessage = ({ data }) => this.#hear(data);
+    this.#post({ type: "hello" });
+    setTimeout(() => { if (this.heardFrom === undefined) this.#lead(); }, JOIN_MS);
+    // A page that is kept for the way back or frozen must not hold up the others.
+    addEventListener("pagehide", () => this.#resign());
+    document.addEventListener("freeze", () => this.#resign());
+    addEventListener("pageshow", (event) => { if (event.persisted) this.#post({ type: "hello" }); });
+  }
+
+  // Called once a second.
+  beat() {
+    const time = Date.now();
+    if (!this.isLeader) {
+      const patience = document.hidden ? HIDDEN_SILENCE_MS : SILENCE_MS;
+      if (time - this.heardAt > patience) this.#lead();
+      return;
+    }
+    if (this.events && this.beatAt > 0 && time - this.beatAt > STUCK_MS) this.#lose(false);
+    if (!this.events && time >= this.retryAt) this.#open();
+    if (time - this.saidAt > SAYING_MS) this.#say();
+  }
+
+  #hear(message) {
+    if (message.type === "hello") {
+      if (this.isLeader) this.#say();
+      return;
+    }
+    if (message.type === "bye") {
+      // The first to notice leads.
+      if (!this.isLeader) setTimeout(() => this.#lead(), document.hidden ? 200 : 50 * Math.random());
+      this.heardAt = Date.now();
+      return;
+    }
+    if (this.isLeader) {
+      const isContest = Date.now() - this.ledAt < CONTEST_MS;
+      if (message.type !== "lead" && message.id < this.id) return;
+      if (message.type === "lead" && isContest && message.id < this.id) {
+        this.#post({ type: "lead" });
+        return;
+      }
+      this.#follow();
+    }
+    this.heardFrom = message.id;
+    this.heardAt = Date.now();
+    if (message.type === "event") this.onEvent(message.kind, message.data);
+    if (message.type === "state") this.#take(message.state);
+  }
+
+  #lead() {
+    // Another tab may have been quicker.
+    if (this.isLeader || (this.heardFrom !== undefined && Date.now() - this.heardAt < 40)) return;
+    this.isLeader = true;
+    this.ledAt = Date.now();
+    this.failures = 0;
+    this.#post({ type: "lead" });
+    this.#open();
+  }
+
+  #follow() {
+    this.isLeader = false;
+    this.events?.close();
+    this.events = null;
+  }
+
+  #resign() {
+    if (!this.isLeader) return;
+    this.#follow();
+    this.heardAt = Date.now();
+    this.#post({ type: "bye" });
+  }
+
+  #open() {
+    const events = new EventSource(this.url);
+    this.events = events;
+    this.beatAt = 0;
+    events.onopen = () => {
+      this.failures = 0;
+      this.#take({ open: true, openedAt: Date.now(), refused: false });
+      this.#say();
+    };
+    events.onerror = () => {
+      // The browser gives up by itself only after an answer that is no stream.
+      if (this.events === events) this.#lose(events.readyState === EventSource.CLOSED);
+    };
+    for (const kind of KINDS) {
+      events.addEventListener(kind, ({ data }) => {
+        if (kind === "heartbeat") this.beatAt = Date.now();
+        this.#post({ type: "event", kind, data });
+        this.onEvent(kind, data);
+      });
+    }
+  }
+
+  #lose(refused) {
+    this.events?.close();
+    this.events = null;
+    this.retryAt = Date.now() + Math.min(1_000 * 2 ** this.failures, LONGEST_DELAY_MS);
+    this.failures += 1;
+    this.#take({ ...this.state, open: false, refused });
+    this.#say();
+  }
+
+  #take(state) {
+    const isNew = state.open !== this.state.open || state.openedAt !== this.state.openedAt
+      || state.refused !== this.state.refused;
+    this.state = state;
+    if (isNew) this.onState(state);
+  }
+
+  #say() {
+    this.saidAt = Date.now();
+    this.#post({ type: "state", state: this.state });
+  }
+
+  #post(message) {
+    this.channel?.postMessage({ ...message, id: this.id });
+  }
+}
