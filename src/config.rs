@@ -6,7 +6,7 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`mqtt`], [`home_assistant`], [`alerts`], [`history`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
+//! | [`mqtt`], [`home_assistant`], [`alerts`], [`history`], [`recorder`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
 //! | [`devices`], [`fleet`] | all devices together, and the members of fleets |
 //! | [`upstream`] | which device depends on which other one |
 //! | [`instance`] | what a monitor is called where its file does not say |
@@ -40,6 +40,7 @@ mod missing;
 mod mqtt;
 pub(crate) mod nearest;
 mod public;
+pub mod recorder;
 mod report;
 mod secrecy;
 mod secret;
@@ -61,6 +62,7 @@ use devices::ConfiguredDevices;
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
+use recorder::RecorderSettings;
 use report::{ByteSpan, ConfigReport};
 use section::{Field, section_of};
 use sources::Sources;
@@ -69,7 +71,10 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 /// Sections that may occur once.
-const SECTIONS: [&str; 5] = ["mqtt", "alerts", "history", "homeassistant", "http"];
+const SECTIONS: [&str; 6] = ["mqtt", "alerts", "history", "recorder", "homeassistant", "http"];
+
+/// The sections that contain a secret, with the keys that they know.
+const GUARDED: [(&str, &[&str]); 2] = [("mqtt", mqtt::KEYS), ("http", http::KEYS)];
 
 /// The surroundings that the loader needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,6 +100,19 @@ pub struct Environment {
     /// The directory with the files of all monitors of the machine, which are compared with this
     /// one.
     pub config_directory: Option<PathBuf>,
+    /// Whether systemd passes the files as credentials, each under its own name, because the program
+    /// runs as a user that may not read them.
+    pub files_are_credentials: bool,
+}
+
+impl Environment {
+    /// Where the contents of a file are.
+    fn place_of(&self, path: PathBuf) -> PathBuf {
+        let directory = self.credentials_directory.as_ref().filter(|_| self.files_are_credentials);
+        let credential =
+            directory.zip(path.file_name()).map(|(directory, name)| directory.join(name));
+        credential.filter(|credential| credential.is_file()).unwrap_or(path)
+    }
 }
 
 /// A configuration that is ready for use.
@@ -108,6 +126,8 @@ pub struct Config {
     pub listed: Vec<(String, usize)>,
     /// How long the past is kept.
     pub history_keep: Duration,
+    /// What `iotmonitor-recorder` does; the monitor itself only checks it.
+    pub recorder: RecorderSettings,
 }
 
 /// A configuration and its warnings.
@@ -127,8 +147,41 @@ pub struct Loaded {
 /// directory cannot be read, and [`ConfigErrors::Invalid`] with all errors otherwise.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
     let (mut secrets, mut report) = (Vec::new(), ConfigReport::default());
-    let sources = files::read(path, &mut secrets, &mut report)?;
+    let sources = files::read(path, environment, &mut secrets, &mut report)?;
     check(&sources, path, environment, secrets, report)
+}
+
+/// What `iotmonitor-recorder` needs of a configuration, and the warnings about that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecorderConfig {
+    pub mqtt: MqttSettings,
+    pub recorder: RecorderSettings,
+    pub warnings: Findings,
+}
+
+/// Reads and checks the sections `[mqtt]` and `[recorder]` alone: a mistake in another one does not
+/// keep messages from being recorded.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for_recorder(
+    path: &Path,
+    environment: &Environment,
+) -> Result<RecorderConfig, ConfigErrors> {
+    let (mut secrets, mut report) = (Vec::new(), ConfigReport::default());
+    let sources = files::read(path, environment, &mut secrets, &mut report)?;
+    let settings = files::table(&sources, &GUARDED, &mut secrets, &mut report).and_then(|root| {
+        let walk = Walk { root: &root, path, environment };
+        let (mqtt, recorder) = (walk.mqtt(&mut report), walk.recorder(&mut report));
+        mqtt.settings.map(|settings| (settings, recorder))
+    });
+    let (errors, warnings) = report.into_diagnostics(&sources, secrets);
+    match settings {
+        Some((mqtt, recorder)) if errors.is_empty() => {
+            Ok(RecorderConfig { mqtt, recorder, warnings })
+        }
+        Some(_) | None => Err(ConfigErrors::Invalid { errors, warnings }),
+    }
 }
 
 /// Checks a string as the contents of the file at `path`, without any other file; relative paths in
@@ -148,8 +201,7 @@ fn check(
     mut secrets: Vec<ByteSpan>,
     mut report: ConfigReport,
 ) -> Result<Loaded, ConfigErrors> {
-    let guarded: [(&str, &[&str]); 2] = [("mqtt", mqtt::KEYS), ("http", http::KEYS)];
-    let Some(root) = files::table(sources, &guarded, &mut secrets, &mut report) else {
+    let Some(root) = files::table(sources, &GUARDED, &mut secrets, &mut report) else {
         let (errors, warnings) = report.into_diagnostics(sources, secrets);
         return Err(ConfigErrors::Invalid { errors, warnings });
     };
@@ -201,6 +253,7 @@ impl<'t> Walk<'t> {
         }
         let home_assistant = self.home_assistant(report);
         let history_keep = self.history(report);
+        let recorder = self.recorder(report);
         let http = self.http(report);
         let settings = mqtt.settings?;
         let command = command_line(self.environment.user_manager, &settings.client_id);
@@ -225,6 +278,7 @@ impl<'t> Walk<'t> {
             http,
             listed,
             history_keep,
+            recorder,
         })
     }
 
@@ -279,6 +333,12 @@ impl<'t> Walk<'t> {
         section::field_of(self.root, "history")
             .and_then(|entry| section_of(&entry, report))
             .map_or(history::DEFAULT_KEEP, |section| history::read(&section, report))
+    }
+
+    fn recorder(&self, report: &mut ConfigReport) -> RecorderSettings {
+        section::field_of(self.root, "recorder")
+            .and_then(|entry| section_of(&entry, report))
+            .map_or_else(RecorderSettings::default, |section| recorder::read(&section, report))
     }
 
     fn http(&self, report: &mut ConfigReport) -> Option<HttpSettings> {

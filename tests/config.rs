@@ -26,6 +26,8 @@ mod http;
 mod instances;
 #[path = "config/missing.rs"]
 mod missing;
+#[path = "config/recorder.rs"]
+mod recorder;
 #[path = "config/refused.rs"]
 mod refused;
 #[path = "config/secrets.rs"]

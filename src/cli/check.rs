@@ -40,7 +40,7 @@ pub fn check(
 }
 
 /// Each with an empty line behind it.
-fn show(findings: &Findings, err: &mut impl Write) {
+pub fn show(findings: &Findings, err: &mut impl Write) {
     if !findings.is_empty() {
         let _ = writeln!(err, "{findings}\n");
     }

@@ -91,6 +91,15 @@ pub(super) fn hint(environment: &Environment, credential: &str, path: &Path) -> 
     if environment.user_manager {
         return "it is read as the user whose monitor this is: give it to that user".to_owned();
     }
+    if environment.files_are_credentials {
+        let name = path.file_name().unwrap_or_default().display();
+        return format!(
+            "the service runs as a user of its own, to which systemd passes this file after \
+             `systemctl edit iotmonitor-recorder`, and there `[Service]` with \
+             `LoadCredential={name}:{}`",
+            path.display()
+        );
+    }
     // The credential of a secret is found by its name, any other by the path that the key contains.
     let then = if [PASSWORD, TOKEN].contains(&credential) {
         String::new()

@@ -1,13 +1,16 @@
 //! Reads the files of a configuration, the main one and those of the directory beside it, and makes
 //! one table of them.
 
+use super::Environment;
 use super::error::ConfigErrors;
 use super::report::{ByteSpan, ConfigReport};
 use super::section::{self, Field};
 use super::sources::{Sources, normal};
 use super::{secrecy, syntax};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -26,16 +29,18 @@ const MOST_FILES: usize = 1_000;
 /// Returns [`ConfigErrors::Unreadable`] with the first file or directory that cannot be read.
 pub(super) fn read(
     path: &Path,
+    environment: &Environment,
     secrets: &mut Vec<ByteSpan>,
     report: &mut ConfigReport,
 ) -> Result<Sources, ConfigErrors> {
     let mut left = MOST_BYTES;
-    let main = File::open(path).and_then(|file| contents(file, &mut left));
+    let place = environment.place_of(path.to_owned());
+    let main = File::open(&place).and_then(|file| contents(file, &mut left));
     let (bytes, mode) = main.map_err(unreadable(path, false))?;
     let (text, is_utf8) = decoded(bytes, 0, secrets, report);
     let mut sources = Sources::new(path, text, Some(mode), is_utf8);
-    for path in files_beside(path)? {
-        let contents = open_regular(&path).and_then(|file| contents(file, &mut left));
+    for FileBeside { path, place } in files_beside(path, &place)? {
+        let contents = open_regular(&place).and_then(|file| contents(file, &mut left));
         let (bytes, mode) = contents.map_err(unreadable(&path, true))?;
         let (text, is_utf8) = decoded(bytes, sources.end(), secrets, report);
         sources.push(path, text, mode, is_utf8);
@@ -143,33 +148,59 @@ pub(super) fn main_file_of(path: &Path) -> Option<PathBuf> {
     (directory_of(&main) == directory && main.is_file()).then_some(main)
 }
 
-/// The files of the directory, in the order of the bytes of their names.
-fn files_beside(path: &Path) -> Result<Vec<PathBuf>, ConfigErrors> {
+/// A file of the directory.
+struct FileBeside {
+    path: PathBuf,
+    /// Where its contents are.
+    place: PathBuf,
+}
+
+/// The files of the directory, in the order of the bytes of their names. `place` is where the
+/// contents of the main file are: systemd makes of a directory `config.d` one credential for each
+/// file, such as `config.d_garden.toml`.
+fn files_beside(path: &Path, place: &Path) -> Result<Vec<FileBeside>, ConfigErrors> {
     let directory = directory_of(path);
     if directory == path {
         return Ok(Vec::new());
     }
-    let entries = match fs::read_dir(&directory) {
+    let beside = |name: &OsStr, place| FileBeside { path: directory.join(name), place };
+    if let Some(credentials) = place.parent().filter(|_| place != path) {
+        let prefix = [directory.file_name().unwrap_or_default().as_encoded_bytes(), b"_"].concat();
+        let names = toml_files_in(credentials)?.into_iter();
+        return Ok(names
+            .filter_map(|name| {
+                let own = name.as_bytes().strip_prefix(prefix.as_slice())?;
+                Some(beside(OsStr::from_bytes(own), credentials.join(&name)))
+            })
+            .collect());
+    }
+    let names = toml_files_in(&directory)?.into_iter();
+    Ok(names.map(|name| beside(&name, directory.join(&name))).collect())
+}
+
+/// The names of the TOML files in a directory, in their order; none where there is no directory.
+fn toml_files_in(directory: &Path) -> Result<Vec<OsString>, ConfigErrors> {
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         // Something that is no file, such as a pipe of a shell, has nothing beside it.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(&directory, true)(error)),
+        Err(error) => return Err(unreadable(directory, true)(error)),
     };
     let mut files = Vec::new();
     for entry in entries {
-        let name = entry.map_err(unreadable(&directory, true))?.file_name();
+        let name = entry.map_err(unreadable(directory, true))?.file_name();
         let bytes = name.as_encoded_bytes();
         if bytes.starts_with(b".") || !bytes.ends_with(b".toml") {
             continue;
         }
         if files.len() == MOST_FILES {
             let problem = format!("it holds more than {MOST_FILES} files");
-            return Err(unreadable(&directory, true)(io::Error::other(problem)));
+            return Err(unreadable(directory, true)(io::Error::other(problem)));
         }
         files.push(name);
     }
     files.sort();
-    Ok(files.into_iter().map(|name| directory.join(name)).collect())
+    Ok(files)
 }
 
 /// Opens a file of the directory, but nothing that would have to be waited for.

@@ -170,7 +170,8 @@ impl InstanceNames {
     /// Reads the other monitor's files. Errors in them are left to its own check.
     fn of_file(file: &Path, directory: &Path) -> Option<Self> {
         let mut report = ConfigReport::default();
-        let sources = files::read(file, &mut Vec::new(), &mut report).ok()?;
+        let sources =
+            files::read(file, &Environment::default(), &mut Vec::new(), &mut report).ok()?;
         let root = files::table(&sources, &[], &mut Vec::new(), &mut report)?;
         Self::of(&root, &Instance::of_file(file, directory))
     }

@@ -290,7 +290,7 @@ fn tls_file(
     report: &mut ConfigReport,
 ) -> Option<PathBuf> {
     let text = section.text(key, report)?;
-    let path = directory.join(text.value);
+    let path = environment.place_of(directory.join(text.value));
     match server {
         Some(BrokerAddress::Tls { .. } | BrokerAddress::WebSocketTls { .. }) => {
             match File::open(&path) {

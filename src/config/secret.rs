@@ -48,7 +48,7 @@ pub(super) fn read(
         }
     }
     if let Some(file) = file {
-        let path = directory.join(file.value);
+        let path = environment.place_of(directory.join(file.value));
         let result = read_file(&path);
         if result.is_ok() {
             let (key, credential) = (source.file_key, source.credential);

@@ -6,13 +6,14 @@ use iotmonitor_core::model::alert::{AlertKind, Reason};
 use std::path::Path;
 
 /// The heading above each section's table, a section of that kind, and the fewest keys that it has.
-const SECTIONS: [(&str, &str, usize); 8] = [
+const SECTIONS: [(&str, &str, usize); 9] = [
     ("## `[mqtt]`", "mqtt", 5),
     ("## `[device_NAME]`", "device_x", 5),
     ("## `[agent_NAME]`", "agent_x", 5),
     ("## `[fleet_NAME]`", "fleet_x", 3),
     ("## `[alerts]`", "alerts", 2),
     ("## `[history]`", "history", 1),
+    ("## `[recorder]`", "recorder", 5),
     ("## `[homeassistant]`", "homeassistant", 3),
     ("## `[http]`", "http", 5),
 ];
