@@ -66,6 +66,18 @@ pub struct ConnectionOptions {
     pub will: Option<Will>,
     /// The link to the monitor's other connection, where there is one.
     pub pair: Option<Pair>,
+    pub client: Client,
+}
+
+/// The program that a connection is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Client {
+    #[default]
+    Monitor,
+    /// Its state connection is the persistent session `CLIENTID-recorder`. Every message is
+    /// reported, those of restored states too, and the retain flag marks the messages that the
+    /// broker had kept before the subscription; in MQTT 5 these come with new subscriptions alone.
+    Recorder,
 }
 
 /// A will (MQTT 5, 3.1.2.5).

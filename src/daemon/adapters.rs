@@ -142,7 +142,11 @@ impl Adapters {
         let watch = mqtt::spawn(
             Connection::Watch,
             settings.mqtt.clone(),
-            ConnectionOptions { will: will_of(settings), pair: Some(pair.clone()) },
+            ConnectionOptions {
+                will: will_of(settings),
+                pair: Some(pair.clone()),
+                ..Default::default()
+            },
             events.clone(),
             watch_pulse,
         );
@@ -224,7 +228,7 @@ impl Adapters {
             self.state = Some(mqtt::spawn(
                 Connection::State,
                 settings.mqtt.clone(),
-                ConnectionOptions { will: None, pair: Some(self.pair.clone()) },
+                ConnectionOptions { pair: Some(self.pair.clone()), ..Default::default() },
                 self.events.clone(),
                 self.state_pulse.clone(),
             ));

@@ -10,6 +10,7 @@ mod sending;
 
 pub(super) use deliveries::Reported;
 
+use super::Client;
 use super::ledger::Ledger;
 use super::link::{Link, LinkStep};
 use super::settings::BrokerAddress;
@@ -76,6 +77,7 @@ pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 /// The inputs of a session from the task that created it.
 pub(super) struct SessionContext<'a> {
     pub connection: Connection,
+    pub client: Client,
     pub server: BrokerAddress,
     /// The clientid of the settings: the value of the restored property.
     pub owner: String,

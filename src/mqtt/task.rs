@@ -12,7 +12,7 @@ use super::shared::ConnectionShared;
 use super::suspects::SuspectItems;
 use super::trouble::{Trouble, TroubleKind};
 use super::wire::{Accepted, ConnackRejection, Hello, Incoming, Wire, wire};
-use super::{ConnectionOptions, transport};
+use super::{Client, ConnectionOptions, transport};
 use crate::pulse::Pulse;
 use closing::{Closing, STRUGGLE_TIME};
 use iotmonitor_core::model::event::Event;
@@ -195,6 +195,7 @@ impl ConnectionTask {
         self.note_standing(Some(began));
         let context = SessionContext {
             connection,
+            client: self.options.client,
             server: settings.server.clone(),
             owner: settings.client_id.clone(),
             keep_alive: settings.keep_alive,
@@ -439,6 +440,9 @@ fn hello<'a>(
 ) -> Hello<'a> {
     let client_id = match connection {
         Connection::Watch => settings.client_id.clone(),
+        Connection::State if options.client == Client::Recorder => {
+            format!("{}-recorder", settings.client_id)
+        }
         Connection::State | Connection::Former(FormerPart::Drain | FormerPart::End) => {
             format!("{}-states", settings.client_id)
         }
@@ -451,6 +455,7 @@ fn hello<'a>(
         user: settings.user.as_deref(),
         password: settings.password.as_ref(),
         will: options.will.as_ref(),
+        client: options.client,
     }
 }
 

@@ -6,7 +6,7 @@
 pub(super) mod v311;
 pub(super) mod v5;
 
-use super::Will;
+use super::{Client, Will};
 use crate::secret::Secret;
 use bytes::{BufMut, Bytes, BytesMut};
 use iotmonitor_core::model::message::{Connection, Protocol, Publication, QoS, Subscription};
@@ -26,9 +26,13 @@ pub(super) const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// announce; there the broker's own applies (mosquitto: 20).
 pub(super) const STATE_RECEIVE_MAXIMUM: u16 = 100;
 
+/// The same for a recorder, which keeps nothing but what it appends to a file.
+pub(super) const RECORDER_RECEIVE_MAXIMUM: u16 = 2_000;
+
 /// The contents of a CONNECT packet.
 pub(super) struct Hello<'a> {
     pub connection: Connection,
+    pub client: Client,
     pub client_id: String,
     pub keep_alive_seconds: u16,
     pub user: Option<&'a str>,
@@ -185,7 +189,7 @@ pub(super) trait Wire: Send + Sync {
         &self,
         pkid: u16,
         subscriptions: &[Subscription],
-        connection: Connection,
+        purpose: (Connection, Client),
         out: &mut BytesMut,
     ) -> Result<(), Unwritable>;
 

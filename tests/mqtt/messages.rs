@@ -18,7 +18,7 @@ fn availability() -> ConnectionOptions {
             retain: true,
             qos: QoS::AtLeastOnce,
         }),
-        pair: None,
+        ..Default::default()
     }
 }
 

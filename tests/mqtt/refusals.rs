@@ -100,7 +100,7 @@ async fn a_broker_without_retain_and_qos_1_is_used_without_them() {
         retain: true,
         qos: QoS::AtLeastOnce,
     };
-    let options = ConnectionOptions { will: Some(will), pair: None };
+    let options = ConnectionOptions { will: Some(will), ..Default::default() };
     let settings = settings(broker.port(), ProtocolChoice::V5);
     let mut client = Client::with(Connection::Watch, settings, options, 1_024);
     // The flags of the will: retain is 0x20, QoS 1 is 0x08 (MQTT 5, 3.1.2).

@@ -1,6 +1,7 @@
 //! Receives messages, numbers those of persistent sessions, and acknowledges them in order.
 
 use super::{MqttSession, Unacknowledged};
+use crate::mqtt::Client;
 use crate::mqtt::settings::BrokerAddress;
 use crate::mqtt::wire::Incomer;
 use iotmonitor_core::model::event::Event;
@@ -54,7 +55,9 @@ impl MqttSession<'_> {
     pub(super) fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
         // A state that another monitor restores is neither an echo nor news, and never counts as
         // contact.
-        if incomer.restored_by.as_ref().is_some_and(|owner| *owner != self.context.owner) {
+        if self.context.client == Client::Monitor
+            && incomer.restored_by.as_ref().is_some_and(|owner| *owner != self.context.owner)
+        {
             self.pass_over(incomer.pkid);
             return None;
         }

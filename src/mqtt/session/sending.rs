@@ -149,8 +149,8 @@ impl MqttSession<'_> {
         let (filters, written) = if is_subscribe {
             let chunk =
                 chunk(&mut self.subscribing, count, most, |subscription| &subscription.filter);
-            let written =
-                self.wire.subscribe(pkid, &chunk, self.context.connection, &mut self.link.output);
+            let purpose = (self.context.connection, self.context.client);
+            let written = self.wire.subscribe(pkid, &chunk, purpose, &mut self.link.output);
             (chunk.into_iter().map(|subscription| subscription.filter).collect(), written)
         } else {
             let chunk = chunk(&mut self.unsubscribing, count, most, |filter| filter);

@@ -4,6 +4,7 @@ use super::{
     Accepted, ConnackRejection, Hello, Incomer, Incoming, Limits, MAX_PACKET_BYTES, Malformed,
     Unwritable, Wire, is_publish, pkid_of_broken_publish, write_whole,
 };
+use crate::mqtt::Client;
 use bytes::{Bytes, BytesMut};
 use iotmonitor_core::model::message::{
     Connection, FormerPart, Protocol, Publication, QoS, Subscription,
@@ -79,7 +80,7 @@ impl Wire for V311 {
         &self,
         pkid: u16,
         subscriptions: &[Subscription],
-        _connection: Connection,
+        _purpose: (Connection, Client),
         out: &mut BytesMut,
     ) -> Result<(), Unwritable> {
         let mut subscribe = mqtt::Subscribe::new_many(subscriptions.iter().map(|subscription| {

@@ -2,9 +2,10 @@
 
 use super::{
     Accepted, ConnackRejection, Farewell, Hello, Incomer, Incoming, Limits, MAX_PACKET_BYTES,
-    Malformed, SESSION_EXPIRY, STATE_RECEIVE_MAXIMUM, Unwritable, Wire, is_publish,
-    pkid_of_broken_publish, write_whole,
+    Malformed, RECORDER_RECEIVE_MAXIMUM, SESSION_EXPIRY, STATE_RECEIVE_MAXIMUM, Unwritable, Wire,
+    is_publish, pkid_of_broken_publish, write_whole,
 };
+use crate::mqtt::Client;
 use bytes::{Buf, Bytes, BytesMut};
 use iotmonitor_core::model::message::{
     Connection, FormerPart, Protocol, Publication, QoS, RESTORED_PROPERTY, Subscription,
@@ -55,7 +56,10 @@ impl Wire for V5 {
             Connection::State | Connection::Former(FormerPart::Drain) => {
                 let expiry = u32::try_from(SESSION_EXPIRY.as_secs()).unwrap_or(u32::MAX);
                 properties.session_expiry_interval = Some(expiry);
-                properties.receive_maximum = Some(STATE_RECEIVE_MAXIMUM);
+                properties.receive_maximum = Some(match hello.client {
+                    Client::Monitor => STATE_RECEIVE_MAXIMUM,
+                    Client::Recorder => RECORDER_RECEIVE_MAXIMUM,
+                });
                 false
             }
         };
@@ -114,15 +118,16 @@ impl Wire for V5 {
         &self,
         pkid: u16,
         subscriptions: &[Subscription],
-        connection: Connection,
+        (connection, client): (Connection, Client),
         out: &mut BytesMut,
     ) -> Result<(), Unwritable> {
         // On the watch connection a set retain flag marks a replay, which is requested only where
         // needed, and live messages come without it; on the state connection the flag belongs to
         // the state.
-        let preserve_retain =
-            matches!(connection, Connection::State | Connection::Former(FormerPart::Drain));
+        let preserve_retain = client == Client::Monitor
+            && matches!(connection, Connection::State | Connection::Former(FormerPart::Drain));
         let retain_forward_rule = |subscription: &Subscription| match connection {
+            _ if client == Client::Recorder => mqtt::RetainForwardRule::OnNewSubscribe,
             Connection::Watch if !subscription.replay => mqtt::RetainForwardRule::Never,
             Connection::Watch | Connection::State | Connection::Former(_) => {
                 mqtt::RetainForwardRule::OnEverySubscribe
