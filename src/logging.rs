@@ -26,8 +26,8 @@ use tracing_subscriber::layer::SubscriberExt;
 /// with their broker. It bounds the memory to about 5 MB, which is used only in such a burst.
 const QUEUE_LENGTH: usize = 16_384;
 
-/// `SYSLOG_IDENTIFIER` of every entry.
-const IDENTIFIER: &str = "iotmonitor";
+/// `SYSLOG_IDENTIFIER` of the monitor's entries.
+pub const IDENTIFIER: &str = "iotmonitor";
 
 /// The destination of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,17 +73,17 @@ enum Entry {
     Flush(SyncSender<()>),
 }
 
-/// Starts the writing thread. Where the journal cannot be reached at all, stderr replaces it.
+/// Starts the writing thread; entries carry the identifier of the program. Where the journal cannot be reached at all, stderr replaces it.
 ///
 /// # Errors
 /// Returns an error when the system allows no more threads.
-pub fn start(target: LogTarget) -> std::io::Result<Logger> {
+pub fn start(target: LogTarget, identifier: &'static str) -> std::io::Result<Logger> {
     let (queue, entries) = sync_channel(QUEUE_LENGTH);
     let dropped = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&dropped);
     let writer = move || match target {
         LogTarget::Journal => {
-            match journal_layer().and_then(|layer| Ok((layer, SocketProbe::new()?))) {
+            match journal_layer(identifier).and_then(|layer| Ok((layer, SocketProbe::new()?))) {
                 Ok((layer, probe)) => {
                     let subscriber = tracing_subscriber::registry().with(layer);
                     tracing::subscriber::with_default(subscriber, || {
@@ -167,10 +167,10 @@ fn dropped_sentence(count: u64) -> String {
 
 /// No prefix is added, so that MESSAGE_ID does not become F_MESSAGE_ID. The subscriber's mapping of
 /// levels to priorities is the intended one: INFO is a notice (5), DEBUG is an info (6).
-fn journal_layer() -> std::io::Result<tracing_journald::Layer> {
+fn journal_layer(identifier: &str) -> std::io::Result<tracing_journald::Layer> {
     Ok(tracing_journald::layer()?
         .with_field_prefix(None)
-        .with_syslog_identifier(IDENTIFIER.to_owned()))
+        .with_syslog_identifier(identifier.to_owned()))
 }
 
 /// Writes one entry through this thread's subscriber.

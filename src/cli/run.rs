@@ -20,7 +20,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(300);
 /// Runs until it is signalled to stop; returns the exit code.
 pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
     daemon::keep_to_limits();
-    let logger = match logging::start(LogTarget::detect()) {
+    let logger = match logging::start(LogTarget::detect(), logging::IDENTIFIER) {
         Ok(logger) => logger,
         Err(error) => {
             say!("iotmonitor: cannot start a thread ({error}); the system is out of resources");

@@ -134,6 +134,7 @@ impl AlertKind {
             | Self::PublishAccepted
             | Self::StoreBack
             | Self::HistoryBack
+            | Self::RecordingBack
             | Self::ManagerBack
             | Self::FleetRoom => true,
             other => other.priority() <= Priority::Warning,
@@ -151,6 +152,7 @@ impl AlertKind {
             Self::PublishAccepted => Self::PublishRefused,
             Self::StoreBack => Self::StoreFailed,
             Self::HistoryBack => Self::HistoryFailed,
+            Self::RecordingBack => Self::RecordingFailed,
             Self::ManagerBack => Self::ManagerLost,
             Self::PageBack => Self::PageFailed,
             Self::BusNameBack => Self::BusNameRefused,
@@ -170,6 +172,7 @@ impl AlertKind {
                 | Self::PublishAccepted
                 | Self::StoreBack
                 | Self::HistoryBack
+                | Self::RecordingBack
                 | Self::ManagerBack
                 | Self::PageBack
                 | Self::BusNameBack
@@ -264,6 +267,9 @@ alert_kinds! {
     HistoryBack "history-back" Notice "f7f762a2fcb24c529ae584c6c3547600",
     HistoryPutAside "history-put-aside" Warning "ff61f7bd0c4d41a9ac9d9e305dbcedd6",
     HistoryReplaced "history-replaced" Warning "b659a5c88a8149518fded09e9b7780e8",
+    RecordingFailed "recording-failed" Error "fe9ee5b864b34e8790b3ea194610bf63",
+    RecordingBack "recording-back" Notice "d3cd66ea2fec4b44bc635b44c4e8a771",
+    RecordingPutAside "recording-put-aside" Error "80470072b2284f75bd221c5f666c1e12",
     ManagerLost "manager-lost" Error "5df8233e356a4393adf099d8cc849c4e",
     ManagerBack "manager-back" Notice "ebc838b6e6414fb19bedc8717279f3c6",
     BusNameRefused "bus-name-refused" Error "5748d3f734e940ffa979739e9bfb2346",
