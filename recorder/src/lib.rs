@@ -23,6 +23,7 @@
 #![deny(clippy::todo, clippy::unimplemented, clippy::exit)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod cli;
 mod compaction;
 mod contents;
 mod error;
