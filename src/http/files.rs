@@ -17,6 +17,7 @@ const ICON: &str = "image/svg+xml";
 /// The files beside the page itself: name, content type, content.
 const FILES: &[(&str, &str, &str)] = &[
     ("style.css", STYLE, include_str!("page/style.css")),
+    ("parts.css", STYLE, include_str!("page/parts.css")),
     ("device.css", STYLE, include_str!("page/device.css")),
     ("alerts.css", STYLE, include_str!("page/alerts.css")),
     ("app.js", SCRIPT, include_str!("page/app.js")),
@@ -27,6 +28,13 @@ const FILES: &[(&str, &str, &str)] = &[
     ("bars.js", SCRIPT, include_str!("page/bars.js")),
     ("device.js", SCRIPT, include_str!("page/device.js")),
     ("alerts.js", SCRIPT, include_str!("page/alerts.js")),
+    ("rows.js", SCRIPT, include_str!("page/rows.js")),
+    ("past.js", SCRIPT, include_str!("page/past.js")),
+    ("contents.js", SCRIPT, include_str!("page/contents.js")),
+    ("commands.js", SCRIPT, include_str!("page/commands.js")),
+    ("charts.js", SCRIPT, include_str!("page/charts.js")),
+    ("parts.js", SCRIPT, include_str!("page/parts.js")),
+    ("words.js", SCRIPT, include_str!("page/words.js")),
 ];
 
 const PLAIN_ICON: &str = include_str!("page/icon.svg");

@@ -8,6 +8,7 @@ mod process;
 
 pub use broker::free_port;
 
+use super::past::Past;
 use broker::Broker;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -42,20 +43,38 @@ impl House {
     /// The same with a page on this port, and with these further lines below `[http]`.
     pub fn on(port: u16, page: &str, sections: &str) -> Self {
         let house = Self::starting(port, page, sections);
-        house.until("the monitor to hear its devices", || {
-            house.try_get("/healthz").is_ok_and(|answer| answer.status == 200)
-        });
+        house.until_it_hears();
         house
     }
 
     /// One that has just been started.
     pub fn starting(port: u16, page: &str, sections: &str) -> Self {
+        let mut house = Self::at_rest(port, page, sections);
+        house.start();
+        house
+    }
+
+    /// One of which this past was recorded, and that hears its devices.
+    pub fn with_past(sections: &str, past: Past) -> Self {
+        let mut house = Self::at_rest(free_port(), "", sections);
+        past.write(&house.directory.path().join("states"));
+        house.start();
+        house.until_it_hears();
+        house
+    }
+
+    /// One whose monitor does not run yet.
+    fn at_rest(port: u16, page: &str, sections: &str) -> Self {
         let broker = Broker::start();
         let directory = tempfile::tempdir().unwrap();
         write_config(&directory, &broker, &format!("[http]\nport = {port}\n{page}\n{sections}"));
-        let mut house = Self { broker, port, monitor: None, said: Arc::default(), directory };
-        house.start();
-        house
+        Self { broker, port, monitor: None, said: Arc::default(), directory }
+    }
+
+    fn until_it_hears(&self) {
+        self.until("the monitor to hear its devices", || {
+            self.try_get("/healthz").is_ok_and(|answer| answer.status == 200)
+        });
     }
 
     /// Starts the monitor, which does not run.
@@ -223,6 +242,11 @@ impl Subscriber {
 
     pub fn count(&self, payload: &str) -> usize {
         self.heard.lock().unwrap().iter().filter(|(_, it)| it == payload).count()
+    }
+
+    /// The last payload; empty before there is one.
+    pub fn last(&self) -> String {
+        self.heard.lock().unwrap().last().map(|(_, it)| it.clone()).unwrap_or_default()
     }
 
     /// When each message came.

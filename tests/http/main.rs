@@ -1,10 +1,14 @@
 //! The status page, its JSON and the metrics: the real program with a real broker, over real sockets.
 
+mod alerts_page;
 mod answers;
 mod browser;
 mod commands;
 mod dashboards;
+mod device_page;
 mod house;
 mod limits;
 mod page;
+mod page_commands;
+mod past;
 mod promtool;

@@ -38,13 +38,18 @@ function decoded(text) {
   }
 }
 
+let opened = null; // the module of the view
+
 function open() {
-  view?.close();
   const [module, parameters] = route();
+  // A view shows other parameters of its own in place.
+  if (module === opened && view.follow?.(parameters)) return;
+  opened = module;
+  view?.close();
   const root = element("div");
   const isFirst = view === null;
   $("#view").replaceChildren(root);
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const link of document.querySelectorAll("header nav a")) {
     const isHere = module === { "#/": overview, "#/alerts": alerts }[link.getAttribute("href")];
     if (isHere) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

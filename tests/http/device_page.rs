@@ -1,0 +1,126 @@
+//! The page of one device or agent, as a browser shows it.
+
+use super::browser::Browser;
+use super::house::House;
+use super::page_commands::faults;
+use super::past::Past;
+use std::time::Instant;
+
+const DAY: u64 = 86_400;
+
+/// The text of what a selector finds; empty where there is nothing.
+fn text(selector: &str) -> String {
+    format!("(document.querySelector({selector:?})?.textContent ?? '')")
+}
+
+/// A section by its heading.
+fn section(title: &str) -> String {
+    format!(
+        "[...document.querySelectorAll('section')].find((it) => \
+         it.querySelector('h2')?.textContent.startsWith('{title}') && it.checkVisibility())"
+    )
+}
+
+fn includes(what: &str, words: &str) -> String {
+    format!("{what}.includes({words:?})")
+}
+
+fn link(house: &House, hash: &str) -> String {
+    format!("http://127.0.0.1:{}/#/{hash}", house.port)
+}
+
+const LAMP: &str = "[device_lamp]\nwatchTimeOut = \"1h\"\nwatchTopics = \"home/lamp/#\"\n\
+    [agent_bridge]\nexec = \"exec sleep infinity\"\nwatchTimeOut = 0\n";
+
+/// An alarm of an hour every fourth day, contacts in each hour of three months, and of an agent what it
+/// used, and a restart every fifth day.
+fn past_of_400_days() -> Past {
+    let mut past = Past::of(&["lamp", "bridge"], 400 * DAY);
+    for day in (1..400).step_by(4) {
+        past.alarm("lamp", day * DAY, 3_600);
+    }
+    for hour in 1..90 * 24 {
+        past.contacts("lamp", hour * 3_600, 60);
+        past.usage("bridge", hour * 3_600, 24 << 20, 36_000);
+    }
+    for day in (1..400).step_by(5) {
+        past.restart("bridge", day * DAY, "exited with 7");
+    }
+    past
+}
+
+#[test]
+fn a_shared_link_shows_a_device_with_400_days_of_history() {
+    let house = House::with_past(LAMP, past_of_400_days());
+    house.publish("home/lamp/x", "1");
+    house.until_state("lamp", "alive");
+    let began = Instant::now();
+    let mut browser = Browser::at(&link(&house, "device/lamp?since=400d"));
+    let incidents = section("Incidents");
+    let count = format!("{incidents}?.querySelector('.count').textContent == '100'");
+    browser.until("all incidents", &count);
+    println!("shown {:.1} s after the browser's start", began.elapsed().as_secs_f64());
+    assert_eq!(browser.value(&text("h2.title .state")), "alive");
+    browser.until("the sentence", &includes(&text(".sentence"), "Present since"));
+    let uptime = format!(
+        "[...{}.querySelectorAll('dd')].map((it) => it.textContent).join(' ')",
+        section("Uptime")
+    );
+    // 1, 2, 8 and 23 hours of alarm.
+    let found = browser.value(&uptime);
+    let windows: Vec<_> = [(24, 1), (7 * 24, 2), (30 * 24, 8), (90 * 24, 23)]
+        .map(|(hours, alarm)| 100.0 * (1.0 - f64::from(alarm) / f64::from(hours)))
+        .to_vec();
+    let shown = found.as_str().unwrap().replace(" %", "");
+    for (shown, computed) in shown.split(' ').zip(&windows) {
+        let shown: f64 = shown.parse().unwrap();
+        assert!((shown - computed).abs() < 0.15, "{found}: {windows:?}");
+    }
+    // The latest of many, and the rest on request.
+    let rows = format!("{incidents}.querySelectorAll('tbody tr').length");
+    assert_eq!(browser.value(&rows), 10);
+    let first = format!("{incidents}.querySelector('tbody tr').innerText");
+    let row = browser.value(&first).as_str().unwrap().to_owned();
+    for words in ["1 h", "silent", "it was heard again"] {
+        assert!(row.contains(words), "{row}");
+    }
+    browser.value(&format!("{incidents}.querySelector('button').click()"));
+    assert_eq!(browser.value(&rows), 100);
+
+    assert_eq!(faults(&mut browser), [""; 0]);
+}
+
+#[test]
+fn an_unknown_name_and_one_that_is_html_are_named_as_they_are() {
+    const NAMES: &str = "[\"device_<img src=x onerror=alert(1)>\"]\nwatchTopics = \"x\"\n\
+        [device_50%]\nwatchTopics = \"y\"\n";
+    let sections = NAMES.replace("[device_50%]", "[\"device_50%\"]");
+    let house = House::with(&sections);
+    let mut browser = Browser::at(&link(&house, "device/lammp"));
+    let words = "(document.body?.innerText ?? '')";
+    browser.until("the sentence", &includes(words, "No device or agent has the name lammp"));
+    assert_eq!(browser.value(&text(".commands")), browser.value(&text(".absent.commands")));
+    // A link leads from the overview to each, and back.
+    for name in ["<img src=x onerror=alert(1)>", "50%"] {
+        browser.value("location.hash = '#/'");
+        let link = format!(
+            "[...document.querySelectorAll('#view a')].find((it) => it.textContent == {name:?})"
+        );
+        browser.until("the overview", &format!("{link} !== undefined"));
+        browser.value(&format!("{link}.click()"));
+        let is_there = format!("{} == {name:?}", text("h2.title span"));
+        browser.until(name, &is_there);
+        browser.until("its state", &includes(&text(".sentence"), "It was never heard"));
+        assert_eq!(browser.value("document.querySelectorAll('#view img').length"), 0);
+        // Whoever opens the address anew sees the same.
+        let address = browser.value("location.href").as_str().unwrap().to_owned();
+        browser.call("Page.navigate", serde_json::json!({"url": "about:blank"}));
+        browser.call("Page.navigate", serde_json::json!({"url": address}));
+        browser.until(name, &is_there);
+    }
+    // A device that is put into the configuration later appears without a reload.
+    browser.value("location.hash = '#/device/lammp'");
+    browser.until("the sentence", &includes(words, "No device or agent has the name lammp"));
+    house.reload(&format!("[http]\nport = {}\n[device_lammp]\nwatchTopics = \"z\"\n", house.port));
+    browser.until("the device", &includes(&text(".sentence"), "It was never heard"));
+}
