@@ -3,6 +3,7 @@
 pub mod check;
 mod command;
 mod discover;
+mod guard;
 mod history;
 mod logs;
 mod migrate;
@@ -209,6 +210,9 @@ enum CliCommand {
     /// It does not come back when it is heard again, but when the configuration names it. A device
     /// that the configuration names cannot be forgotten.
     Forget(LearnedArg),
+    /// Guard what a cluster shares. iotmonitor-guard.service does this.
+    #[command(hide = true)]
+    Guard,
 }
 
 #[derive(Debug, clap::Args)]
@@ -253,7 +257,7 @@ struct Scope {
 impl CliCommand {
     /// Whether the command needs a running monitor.
     fn speaks_to_a_monitor(&self) -> bool {
-        !matches!(self, Self::Run { .. } | Self::Check { .. } | Self::Discover { .. })
+        !matches!(self, Self::Run { .. } | Self::Check { .. } | Self::Discover { .. } | Self::Guard)
     }
 }
 
@@ -318,6 +322,7 @@ pub fn main() -> ExitCode {
             let question = logs::LogsQuery { name, follow, lines, rest };
             logs::logs(bus, clientid, question)
         }
+        CliCommand::Guard => guard::guard(),
         CliCommand::States { action } => states::states(bus, addressee, action),
         CliCommand::Reload(Process { pid }) => {
             let addressee = pid.map_or(addressee, Addressee::Process);

@@ -24,6 +24,7 @@ pub mod discovery;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::expect_used, reason = "it is there to panic")]
 pub mod fuzzing;
+pub mod guard;
 pub mod history;
 pub mod http;
 mod lmdb;

@@ -52,6 +52,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["history", "lmdb", "pulse"],
         &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
     ),
+    ("guard", &["guard"], &["iotmonitor_core", "nix", "thiserror"]),
     ("lmdb", &["lmdb", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
     (
         "systemd",

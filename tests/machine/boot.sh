@@ -47,4 +47,5 @@ fi
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --directory="$directory/root" --machine="$name" --boot \
     --register=no --keep-unit --console=pipe --private-network --link-journal=no \
+    --capability=CAP_IPC_LOCK \
     "${binds[@]}" < /dev/null

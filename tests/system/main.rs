@@ -17,6 +17,7 @@ mod control;
 mod credentials;
 mod episodes;
 mod fleets;
+mod guard;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the fault tests use the rest of it")]
 mod harness;

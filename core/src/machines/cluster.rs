@@ -22,6 +22,7 @@
 //!   nothing else is to be changed. A process that continues a session does not know what the one
 //!   before it has sent, and treats the first plan that it reads in this way.
 
+pub mod guard;
 mod lease;
 mod member;
 mod peers;
