@@ -2,6 +2,7 @@
 //! outcome; the monitor decides the consequences.
 
 pub mod agent;
+pub mod areas;
 pub mod availability;
 pub mod clock;
 pub mod cluster;

@@ -60,6 +60,7 @@ mod turn;
 mod views;
 mod watch_connection;
 
+use crate::machines::areas::Areas;
 use crate::machines::clock::WatchedClock;
 use crate::machines::covering::Covering;
 use crate::machines::deadline::DeadlineTable;
@@ -119,6 +120,7 @@ pub struct Monitor {
     forgetting: BTreeMap<ReadId, (DeviceName, Vec<TopicFilter>)>,
     /// Devices that others depend on.
     dependencies: Dependencies,
+    areas: Areas,
     /// All filters of all devices.
     index: TopicIndex<Target>,
     /// With more subscriptions of the watch connection than this, wildcards replace many.
@@ -261,6 +263,7 @@ impl Monitor {
             fleets: Fleets::new(spec.fleets),
             forgetting: BTreeMap::new(),
             dependencies: Dependencies::default(),
+            areas: Areas::default(),
             index: TopicIndex::new(),
             max_subscriptions: spec.max_subscriptions,
             found: Vec::new(),

@@ -146,6 +146,8 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
         since: Duration::from_secs(number("Since").unwrap_or_default()),
         last_contact: number("LastContact").map(Duration::from_secs),
         fleet: text("Fleet").filter(|fleet| !fleet.is_empty()),
+        area: None,
+        depends_on: Vec::new(),
         watch_timeout: span("WatchTimeOut").filter(|timeout| !timeout.is_zero()),
         auto_timeout: matches!(dictionary.get("AutoTimeOut"), Some(Variant::Bool(true))),
         learned: intervals.map(|intervals| Learned {
@@ -193,6 +195,8 @@ mod tests {
             since: Duration::from_secs(5),
             last_contact: Some(Duration::from_secs(7)),
             fleet: Some("esp".to_owned()),
+            area: None,
+            depends_on: Vec::new(),
             watch_timeout: Some(Duration::from_millis(2_500)),
             auto_timeout: true,
             learned: Some(Learned {
@@ -214,6 +218,8 @@ mod tests {
             disabled_until: None,
             silenced_until: None,
             fleet: None,
+            area: None,
+            depends_on: Vec::new(),
             watch_timeout: None,
             auto_timeout: false,
             learned: None,

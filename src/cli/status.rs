@@ -279,6 +279,8 @@ mod tests {
             since: Duration::from_secs(1_000),
             last_contact: Some(Duration::from_secs(940)),
             fleet: None,
+            area: None,
+            depends_on: Vec::new(),
             watch_timeout: Some(Duration::from_secs(60)),
             auto_timeout: false,
             learned: None,

@@ -125,6 +125,8 @@ mod tests {
             since: Duration::ZERO,
             last_contact: None,
             fleet: None,
+            area: None,
+            depends_on: Vec::new(),
             watch_timeout: timeout.map(secs),
             auto_timeout: false,
             learned: Some(Learned {

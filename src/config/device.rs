@@ -14,10 +14,12 @@ use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::topic::{MAX_TOPIC_BYTES, TopicFilter, TopicName};
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Keys that devices and agents have in common.
 pub(super) const KEYS: &[&str] = &[
+    "area",
     "watchTimeOut",
     "helloTopic",
     "availabilityTopic",
@@ -47,6 +49,9 @@ const EXPIRE_REPEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_TIM
 
 /// The index of all filters stores the state of a device's availability topics in one byte each.
 const MOST_AVAILABILITY_TOPICS: usize = 16;
+
+/// The longest name of an area, in characters.
+const LONGEST_AREA: usize = 100;
 
 /// The longest topic level that the monitor puts before a device's name, slashes included.
 const LONGEST_OWN_LEVEL: usize = "/helloTopicCount/".len();
@@ -78,6 +83,7 @@ pub(super) fn read(
 ) -> Option<DeviceSpec> {
     report_unknown_keys(section, kind, name, report);
     let device_name = device_name(section, name, mqtt.base_topic.as_ref(), report);
+    let area = area(section, report);
     let watch = filters(section, "watchTopics", mqtt.base_topic.as_ref(), report);
     let hello = hello(section, mqtt.base_topic.as_ref(), report);
     let availability = availability(section, mqtt.base_topic.as_ref(), report);
@@ -97,6 +103,7 @@ pub(super) fn read(
     };
     Some(DeviceSpec {
         name: device_name?,
+        area,
         watch_timeout: watch_timeout.filter(|_| !watch.is_empty()),
         auto_timeout: is_auto && !watch.is_empty(),
         expire_repeat,
@@ -170,6 +177,23 @@ pub(super) fn device_name(
         return None;
     }
     Some(name)
+}
+
+/// The name of a room or another part of the house, as people read it.
+fn area(section: &Section<'_>, report: &mut ConfigReport) -> Option<Arc<str>> {
+    let text = section.text("area", report)?;
+    let name = text.value.trim();
+    let length = name.chars().count();
+    if length > LONGEST_AREA || name.chars().any(char::is_control) {
+        let shown: String = name.chars().take(LONGEST_AREA).collect();
+        let message = format!("area: `{}` is not the name of a room", shown.escape_debug());
+        let hint = format!(
+            "write up to {LONGEST_AREA} characters in one line, as in area = \"Living room\""
+        );
+        report.error(&text.span, message, hint);
+        return None;
+    }
+    (length > 0).then(|| name.into())
 }
 
 fn filters(

@@ -12,6 +12,11 @@ pub(super) fn device(view: &DeviceView) -> String {
     DeviceStatus::of(view).to_json()
 }
 
+/// One device or agent, with its rhythm.
+pub(super) fn one_device(view: &DeviceView) -> String {
+    DeviceStatus::with_rhythm(view).to_json()
+}
+
 /// A device or agent in the original iotmonitor's format.
 pub(super) fn in_the_originals_form(view: &DeviceView) -> String {
     #[derive(Serialize)]
@@ -86,6 +91,8 @@ mod tests {
             since: Duration::from_millis(5_900),
             last_contact: None,
             fleet: None,
+            area: None,
+            depends_on: Vec::new(),
             watch_timeout: Some(Duration::from_millis(2_500)),
             auto_timeout: false,
             learned: None,

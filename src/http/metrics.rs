@@ -303,6 +303,8 @@ mod tests {
             since: Duration::ZERO,
             last_contact: Some(Duration::from_millis(1_500)),
             fleet: Some("esp".to_owned()),
+            area: None,
+            depends_on: Vec::new(),
             watch_timeout: Some(Duration::from_secs(60)),
             auto_timeout: false,
             learned: None,

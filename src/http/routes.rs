@@ -99,7 +99,7 @@ async fn device(
     Path(name): Path<String>,
 ) -> Result<Response, HttpRefusal> {
     let view = page.daemon.device(known_form(name)?).await?;
-    Ok(with_type(JSON_TYPE, json::device(&view) + "\n"))
+    Ok(with_type(JSON_TYPE, json::one_device(&view) + "\n"))
 }
 
 async fn alerts(State(page): State<Page>) -> Response {

@@ -49,6 +49,41 @@ fn each_name_is_a_device() {
 }
 
 #[test]
+fn an_area_is_a_name_for_people() {
+    let of = |keys: &str| {
+        let text = format!("{MQTT}[device_lamp]\nwatchTopics = \"lamp\"\n{keys}\n");
+        let loaded = parsed(&text);
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        device(&loaded, "lamp").area.as_deref().map(str::to_owned)
+    };
+    assert_eq!(of("area = \" Living room \"").as_deref(), Some("Living room"));
+    assert_eq!(of("area = \"Küche <1>\"").as_deref(), Some("Küche <1>"));
+    assert_eq!(of("area = \"\""), None);
+    assert_eq!(of(""), None);
+
+    let members = fleet("names = [\"attic\", \"cellar\"]\narea = \"Room of {name}\"");
+    let loaded = parsed(&format!("{members}[device_cellar]\narea = \"Below\"\n"));
+    assert_eq!(device(&loaded, "attic").area.as_deref(), Some("Room of attic"));
+    assert_eq!(device(&loaded, "cellar").area.as_deref(), Some("Below"));
+    let agent = format!("{MQTT}[agent_pump]\nexec = \"run\"\narea = \"Cellar\"\n");
+    assert_eq!(device(&parsed(&agent), "pump").area.as_deref(), Some("Cellar"));
+    let learning = fleet("names = \"auto\"\narea = \"Garden\"");
+    let loaded = parsed(&learning);
+    assert_eq!(loaded.config.monitor.fleets[0].template.area.as_deref(), Some("Garden"));
+
+    for (value, words) in [
+        ("3".to_owned(), "area must be a string"),
+        ("[\"Kitchen\"]".to_owned(), "area must be a string"),
+        ("\"a\\nb\"".to_owned(), "not the name of a room"),
+        (format!("\"{}\"", "x".repeat(101)), "not the name of a room"),
+    ] {
+        let text = format!("{MQTT}[device_lamp]\nwatchTopics = \"lamp\"\narea = {value}\n");
+        let errors = refused(&text);
+        assert!(errors.len() == 1 && errors[0].contains(words), "{value}: {errors:?}");
+    }
+}
+
+#[test]
 fn the_devices_stand_at_the_place_of_their_fleet() {
     let text = format!(
         "{MQTT}[device_a]\nhelloTopic = \"a\"\n[fleet_esp]\nnames = [\"z\", \"b\"]\n{ESP}[device_b]\n\

@@ -73,6 +73,21 @@ fn the_interface_lists_devices_agents_and_alerts() {
 }
 
 #[test]
+fn a_device_is_shown_in_its_area_and_behind_its_gateway() {
+    let sections = "[device_gateway]\nwatchTopics = \"gateway\"\n\
+        [device_lamp]\nwatchTopics = \"lamp\"\nwatchTimeOut = 0\narea = \"Kitchen\"\n\
+        dependsOn = \"gateway\"\n";
+    let house = House::with(sections);
+    let list = house.get("/api/v1/devices").json();
+    assert_eq!((&list[0]["area"], &list[0]["dependsOn"]), (&().into(), &().into()));
+    assert_eq!(list[1]["area"], "Kitchen");
+    assert_eq!(list[1]["dependsOn"], serde_json::json!(["gateway"]));
+    assert!(list[1]["rhythm"].is_null(), "lists leave it out: {list}");
+    let rhythm = serde_json::json!({"usual": null, "rare": null, "longest": null, "auto": null});
+    assert_eq!(house.get("/api/v1/devices/lamp").json()["rhythm"], rhythm);
+}
+
+#[test]
 fn the_past_of_a_device_is_reported_as_the_command_line_does() {
     let house = House::with(SECTIONS);
     house.until_state("lamp", "expired");

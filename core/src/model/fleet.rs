@@ -166,6 +166,7 @@ mod tests {
         let filter = |text: &&str| TopicFilter::new(*text).unwrap();
         let template = DeviceSpec {
             name: name(PLACEHOLDER),
+            area: None,
             watch_timeout: Some(Duration::from_secs(60)),
             auto_timeout: false,
             expire_repeat: None,

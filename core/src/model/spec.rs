@@ -10,6 +10,7 @@ use crate::model::unit_name::{UnitName, UnitTemplate};
 use crate::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The part of a configuration that the core needs.
@@ -74,6 +75,8 @@ impl MonitorSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSpec {
     pub name: DeviceName,
+    /// The area of the house in which it is, for people.
+    pub area: Option<Arc<str>>,
     /// The longest silence before the device counts as expired; `None` never expires.
     pub watch_timeout: Option<Duration>,
     /// The timeout is derived from the learned silences, and the one above is the first.

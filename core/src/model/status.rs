@@ -1,7 +1,7 @@
 //! The JSON of a device's status. It is used for the retained `status/NAME`, for the answers over
 //! HTTP, and for the output of `iotmonitor status --json`.
 
-use crate::model::view::{AgentView, DeviceView};
+use crate::model::view::{AgentView, DeviceView, Learned};
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
@@ -14,6 +14,12 @@ pub struct DeviceStatus<'a> {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<&'a str>,
+    /// The area of the house.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    area: Option<&'a str>,
+    /// The devices and agents through which it is heard.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    depends_on: &'a [String],
     state: &'static str,
     /// The reason for the alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,6 +38,18 @@ pub struct DeviceStatus<'a> {
     silenced_until: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<AgentStatus<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rhythm: Option<Rhythm>,
+}
+
+/// The silences between the contacts of a device; null where they are not learned yet.
+#[derive(Debug, Serialize)]
+struct Rhythm {
+    usual: Option<JsonSeconds>,
+    rare: Option<JsonSeconds>,
+    longest: Option<JsonSeconds>,
+    /// The timeout that `watchTimeOut = "auto"` uses.
+    auto: Option<JsonSeconds>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +91,8 @@ impl<'a> DeviceStatus<'a> {
             name: &view.name,
             kind: view.kind(),
             fleet: view.fleet.as_deref(),
+            area: view.area.as_deref(),
+            depends_on: &view.depends_on,
             state: view.state.as_str(),
             reason: view.reason.as_deref(),
             since: view.since.as_secs(),
@@ -82,14 +102,31 @@ impl<'a> DeviceStatus<'a> {
             disabled_until: view.disabled_until.map(|until| until.as_secs()),
             silenced_until: view.silenced_until.map(|until| until.as_secs()),
             agent: view.agent.as_ref().map(AgentStatus::of),
+            rhythm: None,
         }
+    }
+
+    /// Returns the same with the rhythm of the device, which lists leave out.
+    #[must_use]
+    pub fn with_rhythm(view: &'a DeviceView) -> Self {
+        let learned = view.learned;
+        let seconds = |of: fn(Learned) -> Duration| learned.map(|it| JsonSeconds(of(it)));
+        let rhythm = Rhythm {
+            usual: seconds(|it| it.usual),
+            rare: seconds(|it| it.rare),
+            longest: seconds(|it| it.longest),
+            auto: learned.and_then(|it| it.proposed).map(JsonSeconds),
+        };
+        Self { rhythm: Some(rhythm), ..Self::of(view) }
     }
 
     /// Returns the status that is retained on `status/NAME`.
     #[must_use]
     pub fn published(view: &'a DeviceView) -> Self {
         let agent = view.agent.as_ref().map(AgentStatus::published);
-        Self { hellos: None, disabled_until: None, silenced_until: None, agent, ..Self::of(view) }
+        let (area, depends_on, hellos, disabled_until, silenced_until) =
+            (None, &[][..], None, None, None);
+        Self { area, depends_on, hellos, disabled_until, silenced_until, agent, ..Self::of(view) }
     }
 
     /// Returns the status as one line of JSON.

@@ -1,5 +1,6 @@
 //! The view of a device for people and programs: a copy that is made for each request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The present state of one device or agent.
@@ -15,6 +16,10 @@ pub struct DeviceView {
     pub last_contact: Option<Duration>,
     /// The fleet that it was learned by; `None` for a device of the configuration.
     pub fleet: Option<String>,
+    /// The area of the house in which it is.
+    pub area: Option<Arc<str>>,
+    /// The devices and agents through which it is heard.
+    pub depends_on: Vec<String>,
     /// `None` never expires.
     pub watch_timeout: Option<Duration>,
     /// The timeout is derived from the learned silences.

@@ -196,6 +196,7 @@ impl Monitor {
         let id = self.devices.next_id();
         let parents = std::mem::take(&mut spec.depends_on);
         let parents: Vec<_> = parents.iter().filter_map(|name| self.devices.named(name)).collect();
+        self.areas.place(id, spec.area.take());
         let filters = self.file_filters(id, &spec);
         let mut device = Device::new(spec, filters, turn.watched, turn.now.wall);
         device.spec.fleet = Some(fleet);
@@ -430,6 +431,7 @@ impl Monitor {
         self.saving.drop_device(id);
         self.stale_statuses.retain(|stale| *stale != id);
         self.dependencies.remove(id);
+        self.areas.place(id, None);
         self.pauses.end(name);
         self.mutes.end(&Some(name.clone()));
         self.history.forgotten(name);

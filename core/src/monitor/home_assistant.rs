@@ -29,7 +29,7 @@ impl Monitor {
         let Some(prefix) = self.discovery_prefix() else { return };
         let device = &self.devices[id];
         let Some(topic) = self.discovery_topic(prefix, &device.spec.name) else { return };
-        let payload = Bytes::from(self.description(device).to_string());
+        let payload = Bytes::from(self.description(id, device).to_string());
         turn.out.push(publication(topic, payload, QoS::AtLeastOnce, true, None));
     }
 
@@ -86,10 +86,11 @@ impl Monitor {
         description_topic(prefix, &self.client_id, name)
     }
 
-    fn description(&self, device: &Device) -> Value {
+    fn description(&self, id: DeviceId, device: &Device) -> Value {
         let name = device.spec.name.as_str();
         let is_agent = device.agent.is_some();
         let has_states = device.spec.records_states;
+        let area = self.areas.of(id);
         let id = format!("{}_{}", discovery_id(&self.client_id), discovery_id(name));
         let commands = self.home_assistant.commands;
         let components: BTreeMap<&str, Value> = [
@@ -103,12 +104,16 @@ impl Monitor {
         .into_iter()
         .map(|(key, platform, settings)| (key, entity(&id, key, platform, settings)))
         .collect();
+        let mut about = json!({
+            "identifiers": [id],
+            "name": name,
+            "model": format!("MQTT {}", noun(device)),
+        });
+        if let Some(area) = area {
+            about["suggested_area"] = (&**area).into();
+        }
         json!({
-            "device": {
-                "identifiers": [id],
-                "name": name,
-                "model": format!("MQTT {}", noun(device)),
-            },
+            "device": about,
             "origin": { "name": "iotmonitor", "sw_version": env!("CARGO_PKG_VERSION") },
             "availability_topic": self.own_topic("availability").as_str(),
             "state_topic": self.own_topic(&format!("status/{name}")).as_str(),

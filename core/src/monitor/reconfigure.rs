@@ -4,6 +4,7 @@ use super::agent::agent_left;
 use super::device::Device;
 use super::devices::Devices;
 use crate::machines::agent::Agent;
+use crate::machines::areas::Areas;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::spec::{DeviceSpec, MonitorSpec};
@@ -111,10 +112,12 @@ impl Monitor {
         let mut devices = Vec::with_capacity(specs.len());
         self.index = TopicIndex::new();
         let mut dependences = Vec::new();
+        self.areas = Areas::default();
         let names = DeviceName::side_by_side(specs.iter().map(|spec| &spec.name));
         for (at, (mut spec, name)) in specs.into_iter().zip(names).enumerate() {
             let id = DeviceId::at(at);
             spec.name = name;
+            self.areas.place(id, spec.area.take());
             if !spec.depends_on.is_empty() {
                 dependences.push((id, std::mem::take(&mut spec.depends_on)));
             }

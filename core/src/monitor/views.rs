@@ -59,6 +59,10 @@ impl Monitor {
         device.spec.fleet.map(|fleet| &self.fleets.spec(fleet).name)
     }
 
+    fn names_of(&self, ids: &[DeviceId]) -> Vec<String> {
+        ids.iter().map(|&id| self.devices[id].spec.name.to_string()).collect()
+    }
+
     pub(super) fn view_of(&self, id: DeviceId) -> DeviceView {
         let device = &self.devices[id];
         DeviceView {
@@ -67,6 +71,8 @@ impl Monitor {
             reason: device.reason().map(|reason| reason.as_str().to_owned()),
             since: device.since,
             fleet: self.fleet_of(device).map(ToString::to_string),
+            area: self.areas.of(id).cloned(),
+            depends_on: self.names_of(self.dependencies.parents(id)),
             last_contact: device.silence.last_contact(),
             watch_timeout: device.silence.timeout(),
             auto_timeout: device.silence.is_auto(),

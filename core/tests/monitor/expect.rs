@@ -198,6 +198,7 @@ impl House {
 pub fn device(text: &str) -> DeviceSpec {
     DeviceSpec {
         name: name(text),
+        area: None,
         watch_timeout: Some(secs(30)),
         auto_timeout: false,
         expire_repeat: None,

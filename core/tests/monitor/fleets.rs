@@ -61,6 +61,22 @@ fn forget(house: &mut House, device: &str) {
 }
 
 #[test]
+fn learned_members_are_in_the_area_of_their_fleet() {
+    let mut fleet = esp();
+    fleet.template.area = Some("Attic".into());
+    let mut house = running(fleet);
+    house.hear("home/a/sensors/x");
+    house.hear("home/b/sensors/x");
+    let area = |house: &House, name: &str| {
+        house.monitor.view(&device_name(name)).unwrap().area.map(|area| area.to_string())
+    };
+    assert_eq!(area(&house, "a").as_deref(), Some("Attic"));
+    house.happen(Event::Forgotten { device: device_name("a") });
+    house.hear("home/b/sensors/y");
+    assert_eq!(area(&house, "b").as_deref(), Some("Attic"));
+}
+
+#[test]
 fn a_fleet_is_subscribed_to_once_and_its_members_are_not() {
     let mut house = running(esp());
     let filters = |house: &House| house.broker.watch_subscriptions.clone();

@@ -50,6 +50,17 @@ fn nothing_is_announced_unless_the_file_says_so() {
 }
 
 #[test]
+fn an_area_is_suggested_until_the_file_names_another() {
+    let of = |area: Option<&str>| DeviceSpec { area: area.map(Into::into), ..watched("lamp", 30) };
+    let mut house = house(vec![of(Some("Kitchen"))], Some("homeassistant"), false);
+    assert_eq!(announced(&house, LAMP)["device"]["suggested_area"], "Kitchen");
+    for (area, suggested) in [(Some("Hall"), json!("Hall")), (None, json!(null))] {
+        house.reload(vec![of(area)]);
+        assert_eq!(announced(&house, LAMP)["device"]["suggested_area"], suggested);
+    }
+}
+
+#[test]
 fn a_device_is_announced_with_its_status() {
     let house = house(vec![watched("lamp", 30)], Some("homeassistant"), false);
     let found = announced(&house, LAMP);

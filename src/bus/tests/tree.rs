@@ -47,6 +47,8 @@ fn view(name: &str) -> DeviceView {
         since: Duration::from_secs(5),
         last_contact: None,
         fleet: None,
+        area: None,
+        depends_on: Vec::new(),
         watch_timeout: Some(Duration::from_secs(30)),
         auto_timeout: false,
         learned: None,

@@ -45,6 +45,7 @@ fn device_spec(number: usize, definition: &Definition) -> DeviceSpec {
     let timeout = Duration::from_millis(definition.timeout);
     DeviceSpec {
         name: DeviceName::new(text.clone()).unwrap(),
+        area: None,
         watch_timeout: (!timeout.is_zero()).then_some(timeout),
         auto_timeout: false,
         expire_repeat: definition.repeats.then_some(Duration::from_secs(7)),

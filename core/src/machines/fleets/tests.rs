@@ -15,6 +15,7 @@ fn name(text: &str) -> DeviceName {
 fn spec(fleet: &str, watch: &str, max_devices: usize) -> FleetSpec {
     let template = DeviceSpec {
         name: name("{name}"),
+        area: None,
         watch_timeout: Some(T(30)),
         auto_timeout: false,
         expire_repeat: None,
