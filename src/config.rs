@@ -48,7 +48,6 @@ mod section;
 pub mod size;
 mod sources;
 mod syntax;
-pub mod time_span;
 mod upstream;
 
 pub use error::{ConfigErrors, Diagnostic, Findings, Severity};

@@ -4,7 +4,8 @@
 //! `fuzz/` has a target for each function, and the tests below replay the inputs that it has
 //! collected. The module is built only for fuzzing and for tests.
 
-use crate::config::{self, ConfigErrors, Environment, time_span};
+use crate::config::{self, ConfigErrors, Environment};
+use crate::time_span;
 use bytes::Bytes;
 use iotmonitor_core::model::unit_name::{MAX_UNIT_NAME_BYTES, UnitName};
 use iotmonitor_core::topic::index::TopicIndex;

@@ -39,4 +39,5 @@ pub mod secret;
 pub mod store;
 pub mod systemd;
 pub mod terminal;
+pub mod time_span;
 pub mod trusted_path;

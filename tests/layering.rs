@@ -19,6 +19,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "mqtt::settings",
             "printable",
             "secret",
+            "time_span",
             "trusted_path",
         ],
         &["iotmonitor_core", "nix", "serde", "strsim", "thiserror", "toml"],
@@ -88,13 +89,13 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "discovery",
-        &["config::time_span", "discovery", "printable"],
+        &["discovery", "printable", "time_span"],
         &["iotmonitor_core", "serde", "serde_json", "toml_writer"],
     ),
     ("original", &["original"], &["crc32c", "iotmonitor_core", "nix", "snap", "thiserror", "toml"]),
     (
         "http",
-        &["config::time_span", "http", "pulse", "request", "secret"],
+        &["http", "pulse", "request", "secret", "time_span"],
         &[
             "axum",
             "form_urlencoded",
@@ -122,6 +123,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("machine_id", &["machine_id"], &["siphasher"]),
     ("printable", &["printable"], &[]),
     ("terminal", &["terminal"], &[]),
+    ("time_span", &["time_span"], &["thiserror"]),
     ("trusted_path", &["trusted_path"], &[]),
 ];
 

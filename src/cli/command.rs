@@ -4,7 +4,7 @@ use super::EXIT_FAILURE;
 use super::output::{OutputError, print, say};
 use crate::bus::{Addressee, CallError, Caller};
 use crate::config::nearest::nearest;
-use crate::config::time_span::{self, MAX_TIME_SPAN};
+use crate::time_span::{self, MAX_TIME_SPAN};
 use crate::dbus::Bus;
 use crate::request::Command;
 use iotmonitor_core::model::device_name::DeviceName;

@@ -6,7 +6,8 @@
 use super::check::EXIT_CONFIG;
 use super::command::{conclude, fail, in_runtime};
 use super::output::{self, OutputError, say};
-use crate::config::{self, Config, ConfigErrors, Environment, time_span};
+use crate::config::{self, Config, ConfigErrors, Environment};
+use crate::time_span;
 use crate::discovery::configuration::{self, Head, quoted};
 use crate::discovery::{DevicePattern, Discovered, Discovery, Observation};
 use crate::mqtt::settings::{MqttSettings, ProtocolChoice};

@@ -5,7 +5,7 @@ use super::command::{AskError, conclude, fail, in_runtime, suggesting};
 use super::output::{self, OutputStyle};
 use super::table::TextTable;
 use crate::bus::{Addressee, CallError, Caller};
-use crate::config::time_span::{self, MAX_TIME_SPAN};
+use crate::time_span::{self, MAX_TIME_SPAN};
 use crate::dbus::Bus;
 use crate::printable::{escaped, escaped_json, escaped_lines};
 use clap::builder::styling::Style;

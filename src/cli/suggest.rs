@@ -4,7 +4,7 @@ use super::command::{AskError, conclude, fail, in_runtime, suggesting};
 use super::output::{self, OutputStyle};
 use super::table::TextTable;
 use crate::bus::{Addressee, Caller};
-use crate::config::time_span;
+use crate::time_span;
 use crate::dbus::Bus;
 use crate::printable::escaped_json;
 use clap::builder::styling::Style;

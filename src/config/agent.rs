@@ -9,7 +9,7 @@ use super::mqtt::MqttSection;
 use super::report::ConfigReport;
 use super::section::{Field, Section, Text, fields};
 use super::size::{self, Limit};
-use super::time_span::MAX_TIME_SPAN;
+use crate::time_span::MAX_TIME_SPAN;
 use crate::mqtt::settings::MqttSettings;
 use iotmonitor_core::model::spec::{AgentSpec, DYNAMIC_USER, Exec, Sandbox};
 use iotmonitor_core::model::unit_name::UnitName;
@@ -328,7 +328,7 @@ fn restart_delays(section: &Section<'_>, report: &mut ConfigReport) -> (Duration
     if most < first
         && let Some(field) = section.field("restartMaxSec")
     {
-        let first = super::time_span::format(first);
+        let first = crate::time_span::format(first);
         let message = format!("restartMaxSec = {} is less than restartSec, {first}", field.shown());
         report.error(&field.span, message, "the delay grows from restartSec to restartMaxSec");
     }

@@ -4,7 +4,7 @@
 use super::mqtt::MqttSection;
 use super::report::ConfigReport;
 use super::section::{Section, Text};
-use super::time_span::MAX_TIME_SPAN;
+use crate::time_span::MAX_TIME_SPAN;
 use super::{Environment, agent, alerts};
 use iotmonitor_core::machines::orders::is_for_questions;
 use iotmonitor_core::machines::silence::rhythm;
@@ -342,7 +342,7 @@ fn zero_is_none(
     if !limits.contains(&span)
         && let Some(field) = section.field(key)
     {
-        let least = super::time_span::format(*limits.start());
+        let least = crate::time_span::format(*limits.start());
         let message = format!("{key} = {} is too short", field.shown());
         report.error(&field.span, message, format!("it is at least {least}, or 0 for never"));
     }

@@ -2,7 +2,7 @@
 
 use super::report::ConfigReport;
 use super::section::Section;
-use crate::config::time_span::MAX_TIME_SPAN;
+use crate::time_span::MAX_TIME_SPAN;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 

@@ -8,7 +8,7 @@
 use super::nearest::nearest;
 use super::report::{ByteSpan, ConfigReport};
 use super::secrecy::sounds_secret;
-use super::time_span;
+use crate::time_span;
 use iotmonitor_core::model::words::counted;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

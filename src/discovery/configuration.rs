@@ -10,7 +10,7 @@ use super::conventions::Convention;
 use super::fleets::{self, DraftSection, FoundFleet};
 use super::grouping::{DeviceStanding, Discovered, FoundDevice, Seen, UnusedAvailability};
 use super::timeout::{HeardRhythm, Timeout};
-use crate::config::time_span;
+use crate::time_span;
 use crate::printable::{escaped_toml, is_printable};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::words::{RoundedDuration, counted};

@@ -5,7 +5,7 @@ use super::page::Page;
 use super::parameters::{Parameters, bad};
 use super::refusal::HttpRefusal;
 use super::routes::known_form;
-use crate::config::time_span::MAX_TIME_SPAN;
+use crate::time_span::MAX_TIME_SPAN;
 use crate::request::Command;
 use axum::extract::{Path, RawQuery, State};
 use hyper::header::HeaderMap;

@@ -1,7 +1,7 @@
 //! The query of a request's address, `?since=7d&limit=20`.
 
 use super::refusal::HttpRefusal;
-use crate::config::time_span;
+use crate::time_span;
 use hyper::StatusCode;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;

@@ -4,7 +4,7 @@ use super::page::Page;
 use super::parameters::Parameters;
 use super::refusal::HttpRefusal;
 use super::routes::{JSON_TYPE, known_form, with_type};
-use crate::config::time_span::MAX_TIME_SPAN;
+use crate::time_span::MAX_TIME_SPAN;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use std::ops::RangeInclusive;

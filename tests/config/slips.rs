@@ -76,7 +76,7 @@ proptest! {
 
     #[test]
     fn a_time_span_in_a_file_is_read_as_written(millis in 10_u64..300_000_000) {
-        let span = iotmonitor::config::time_span::format(Duration::from_millis(millis));
+        let span = iotmonitor::time_span::format(Duration::from_millis(millis));
         let text = format!("{MQTT}[device_x]\nwatchTopics = \"x\"\nwatchTimeOut = \"{span}\"\n");
         let loaded = parsed(&text);
         prop_assert_eq!(device(&loaded, "x").watch_timeout, Some(Duration::from_millis(millis)));
