@@ -10,6 +10,7 @@
 //! | [`server`] | the listening socket, its connections and their limits |
 //! | [`guard`] | admission: host names, origins, the token; and the headers that restrict the browser |
 //! | [`routes`] | the mapping of paths to answers |
+//! | [`answer`] | what answers have in common |
 //! | [`commands`] | the commands, which require the token |
 //! | [`parameters`] | the query of an address |
 //! | [`past`] | the past of devices |
@@ -25,6 +26,7 @@
 //! TLS is left to a proxy. The server keeps no state of a client, which requests everything again
 //! after it has missed something.
 
+mod answer;
 mod commands;
 mod daemon_client;
 mod files;

@@ -232,7 +232,7 @@ fn an_error_shows_file_line_marker_and_help() {
   |
 4 | watchTimeout = 60
   | ^^^^^^^^^^^^
-  = help: [device_lamp] knows watchTimeOut, helloTopic, availabilityTopic, availabilityOffline, availabilityOnline, watchTopics, dependsOn, stateTopics, expireRepeat, alertUnit, restoreOnStart, enabled"
+  = help: [device_lamp] knows area, watchTimeOut, helloTopic, availabilityTopic, availabilityOffline, availabilityOnline, watchTopics, dependsOn, stateTopics, expireRepeat, alertUnit, restoreOnStart, enabled"
     );
     let [error] = result.errors() else { panic!("{result}") };
     assert!(error.one_line().starts_with("/etc/iotmonitor/config.toml:4:1: unknown key"));

@@ -4,8 +4,8 @@
 use super::mqtt::MqttSection;
 use super::report::ConfigReport;
 use super::section::{Section, Text};
-use crate::time_span::MAX_TIME_SPAN;
 use super::{Environment, agent, alerts};
+use crate::time_span::MAX_TIME_SPAN;
 use iotmonitor_core::machines::orders::is_for_questions;
 use iotmonitor_core::machines::silence::rhythm;
 use iotmonitor_core::model::availability_words::{OwnWords, is_same};

@@ -3,7 +3,7 @@
 use super::report::ConfigReport;
 use super::section::Section;
 use super::size::{Limit, parse_memory};
-use super::time_span::MAX_TIME_SPAN;
+use crate::time_span::MAX_TIME_SPAN;
 use iotmonitor_core::topic::TopicFilter;
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -1,12 +1,12 @@
 //! Commands, which require the token.
 
+use super::answer::known_form;
 use super::guard::check_token;
 use super::page::Page;
 use super::parameters::{Parameters, bad};
 use super::refusal::HttpRefusal;
-use super::routes::known_form;
-use crate::time_span::MAX_TIME_SPAN;
 use crate::request::Command;
+use crate::time_span::MAX_TIME_SPAN;
 use axum::extract::{Path, RawQuery, State};
 use hyper::header::HeaderMap;
 use hyper::{StatusCode, Uri};

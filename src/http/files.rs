@@ -2,9 +2,10 @@
 
 use super::page::Page;
 use axum::Router;
+use axum::body::Bytes;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use bytes::Bytes;
+
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

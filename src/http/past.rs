@@ -1,9 +1,9 @@
 //! The past of devices, which the history's thread reads and computes.
 
+use super::answer::{JSON_TYPE, known_form, with_type};
 use super::page::Page;
 use super::parameters::Parameters;
 use super::refusal::HttpRefusal;
-use super::routes::{JSON_TYPE, known_form, with_type};
 use crate::time_span::MAX_TIME_SPAN;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;

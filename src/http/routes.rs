@@ -1,5 +1,6 @@
 //! Maps paths to answers.
 
+use super::answer::{JSON_TYPE, known_form, with_type};
 use super::daemon_client::DaemonClient;
 use super::files::{self, PageFile};
 use super::guard;
@@ -7,21 +8,17 @@ use super::page::Page;
 use super::refusal::HttpRefusal;
 use super::{commands, json, metrics, past};
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::sse::Sse;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::DeviceView;
 
 /// The format of [`metrics`] (Prometheus, "Exposition formats").
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-pub(super) const JSON_TYPE: &str = "application/json";
 
 pub(super) fn router(page: Page) -> Router {
     Router::new()
@@ -130,15 +127,6 @@ async fn healthz(State(page): State<Page>) -> Result<Response, HttpRefusal> {
     }
     let sentence = "the broker cannot be reached, so no device is heard";
     Err(HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence))
-}
-
-pub(super) fn known_form(name: String) -> Result<DeviceName, HttpRefusal> {
-    DeviceName::new(name)
-        .map_err(|error| HttpRefusal::new(StatusCode::NOT_FOUND, error.to_string()))
-}
-
-pub(super) fn with_type(content_type: &'static str, body: impl Into<Body>) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))], body.into()).into_response()
 }
 
 #[cfg(test)]

@@ -39,12 +39,12 @@ pub struct DeviceStatus<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<AgentStatus<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rhythm: Option<Rhythm>,
+    rhythm: Option<RhythmStatus>,
 }
 
 /// The silences between the contacts of a device; null where they are not learned yet.
 #[derive(Debug, Serialize)]
-struct Rhythm {
+struct RhythmStatus {
     usual: Option<JsonSeconds>,
     rare: Option<JsonSeconds>,
     longest: Option<JsonSeconds>,
@@ -111,7 +111,7 @@ impl<'a> DeviceStatus<'a> {
     pub fn with_rhythm(view: &'a DeviceView) -> Self {
         let learned = view.learned;
         let seconds = |of: fn(Learned) -> Duration| learned.map(|it| JsonSeconds(of(it)));
-        let rhythm = Rhythm {
+        let rhythm = RhythmStatus {
             usual: seconds(|it| it.usual),
             rare: seconds(|it| it.rare),
             longest: seconds(|it| it.longest),

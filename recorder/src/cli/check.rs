@@ -3,7 +3,8 @@
 
 use iotmonitor::cli::check::{EXIT_CONFIG, show};
 use iotmonitor::config::recorder::RecorderSettings;
-use iotmonitor::config::{self, ConfigErrors, Environment, time_span};
+use iotmonitor::config::{self, ConfigErrors, Environment};
+use iotmonitor::time_span;
 use iotmonitor_core::model::words::counted;
 use iotmonitor_core::topic::TopicFilter;
 use std::io::Write;
