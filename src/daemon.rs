@@ -7,6 +7,7 @@
 //! Decisions about devices, states and agents belong to the core.
 
 mod adapters;
+mod alert_book;
 mod alerts;
 mod answers;
 mod credentials;
@@ -366,6 +367,8 @@ impl<'a> Daemon<'a> {
                 self.adapters.store_opened(&self.settings, !snapshot.session_filters.is_empty());
             }
             Event::StoreFailed { .. } => self.readiness.store = true,
+            // Alerts of this run have received their numbers, and earlier ones can be read.
+            Event::HistoryOpened(_) => self.adapters.show_reload(),
             Event::StoreLost { .. } => self.is_to_restart = notify::is_supervised(),
             Event::StatesCommitted { .. }
             | Event::FormerStatesCommitted { .. }
@@ -448,6 +451,8 @@ impl<'a> Daemon<'a> {
             }
             Request::History { device, length, reply } => self.read_history(device, length, reply),
             Request::Hours { device, length, reply } => self.read_hours(device, length, reply),
+            Request::Alerts { query, reply } => self.read_alerts(query, reply),
+            Request::Acknowledge { id, reply } => self.acknowledge(id, reply),
             Request::States { of, after, reply } => self.read_states(of, after, reply),
             Request::SetState { state, reply } => self.set_state(state, reply),
             Request::ForgetState { topic, clear, reply } => self.forget_state(topic, clear, reply),
@@ -461,15 +466,15 @@ impl<'a> Daemon<'a> {
         self.turn(Event::Stopping);
         let alerts = self.alerts.give_up();
         self.report_all(alerts);
+        let goodbye = "iotmonitor stops; agents keep running";
+        let stopped = Alert::plain(AlertKind::Stopped, goodbye.to_owned());
+        self.adapters.show_alert(wall_clock(), &stopped);
         let flushed = self.adapters.close(Instant::now() + STOP_PATIENCE).await;
         if !flushed {
             let message = "the last states are not on disk; the broker delivers them again";
             self.logger.alert(&Alert::plain(AlertKind::StoreFailed, message.to_owned()));
         }
-        self.logger.alert(&Alert::plain(
-            AlertKind::Stopped,
-            "iotmonitor stops; agents keep running".to_owned(),
-        ));
+        self.logger.alert(&stopped);
     }
 }
 

@@ -5,15 +5,20 @@
 //! records are removed in small steps between the commands. The core decides what is recorded, and
 //! computes every figure.
 
+pub mod alert_tables;
+pub mod alerts;
+mod coding;
 mod disk;
 mod prune;
 mod writer;
 
 use crate::lmdb::StoreError;
 use crate::pulse::Pulse;
+use alerts::AlertBook;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::HistoryBatch;
+use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord};
 use iotmonitor_core::model::history::uptime::DeviceHistory;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -59,19 +64,27 @@ impl HistorySettings {
     }
 }
 
-/// Takes the records of a device, or the reason why they cannot be read, on the thread: what is
-/// computed from them does not hold up the watching.
-pub struct HistoryReader(Box<dyn FnOnce(Result<DeviceHistory, String>) + Send>);
+/// Takes an answer, or the reason why there is none, on the thread: what is computed from it does
+/// not hold up the watching.
+pub struct PastReader<T>(Box<dyn FnOnce(Result<T, String>) + Send>);
 
-impl HistoryReader {
-    pub fn new(read: impl FnOnce(Result<DeviceHistory, String>) + Send + 'static) -> Self {
+/// Takes the records of a device.
+pub type HistoryReader = PastReader<DeviceHistory>;
+
+impl<T> PastReader<T> {
+    pub fn new(read: impl FnOnce(Result<T, String>) + Send + 'static) -> Self {
         Self(Box::new(read))
+    }
+
+    /// Hands the answer over.
+    pub fn take(self, answer: Result<T, String>) {
+        (self.0)(answer);
     }
 }
 
-impl std::fmt::Debug for HistoryReader {
+impl<T> std::fmt::Debug for PastReader<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HistoryReader")
+        f.write_str("PastReader")
     }
 }
 
@@ -86,6 +99,20 @@ pub enum HistoryCommand {
         now: Duration,
         reader: HistoryReader,
     },
+    /// Alerts, the newest first.
+    ReadAlerts {
+        query: AlertQuery,
+        reader: PastReader<Vec<Arc<AlertRecord>>>,
+    },
+    /// Note that a person has acknowledged an alert, and read when one did so first; `None` where
+    /// there is no such alert.
+    Acknowledge {
+        id: u64,
+        time: Duration,
+        reader: PastReader<Option<Duration>>,
+    },
+    /// Look at the alerts that wait.
+    Wake,
     Keep(Duration),
 }
 
@@ -98,19 +125,21 @@ pub struct HistoryHandle {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread, which opens the records and reports [`Event::HistoryOpened`].
+/// Starts the thread, which opens the records and reports [`Event::HistoryOpened`], and writes the
+/// alerts of the book.
 ///
 /// # Errors
 /// Returns an error when the system cannot create a thread.
 pub fn spawn(
     settings: HistorySettings,
+    book: AlertBook,
     events: tokio::sync::mpsc::Sender<Event>,
 ) -> std::io::Result<HistoryHandle> {
     let (commands, received) = sync_channel(CHANNEL_CAPACITY);
     // This is the only message, sent as the thread's last act, so the channel is never full.
     let (done, flushed) = sync_channel(1);
     let closing = Arc::new(OnceLock::new());
-    let writer = writer::PastWriter::new(settings, events, received, Arc::clone(&closing));
+    let writer = writer::PastWriter::new(settings, book, (events, received), Arc::clone(&closing));
     let thread = std::thread::Builder::new().name("history".to_owned()).spawn(move || {
         let flushed = writer.run();
         // A dropped handle does not need the result.

@@ -18,14 +18,15 @@
 //! | [`page`] | the data from which answers are built |
 //! | [`refusal`] | the answer to a refused request |
 //! | [`daemon_client`] | requests to the daemon |
-//! | [`past_alert`] | an alert as it is kept |
-//! | [`recent`] | the alerts of the last day |
+//! | [`alerts`] | alerts of the past, and their acknowledgement |
+//! | [`recent`] | the news for the streaming clients |
 //! | [`live`] | the streaming clients |
 //! | [`json`], [`metrics`] | the formats of the answers |
 //!
 //! TLS is left to a proxy. The server keeps no state of a client, which requests everything again
 //! after it has missed something.
 
+mod alerts;
 mod answer;
 mod commands;
 mod daemon_client;
@@ -37,7 +38,6 @@ mod metrics;
 mod page;
 mod parameters;
 mod past;
-mod past_alert;
 mod recent;
 mod refusal;
 mod routes;
@@ -46,8 +46,9 @@ pub mod settings;
 
 use crate::pulse::Pulse;
 use crate::request::Request;
-use iotmonitor_core::model::alert::{Alert, AlertKind};
+use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::alert_record::AlertRecord;
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::model::view::{DeviceView, Summary};
 use settings::HttpSettings;
@@ -58,14 +59,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// The number of notices that wait for the page. Memory is used only for waiting ones. When the
-/// queue is full they are dropped: alerts are then missing on the page, though not in the journal,
-/// and streaming clients are asked to request everything again.
+/// queue is full they are dropped, and streaming clients are asked to request everything again.
 const NEWS_QUEUE: usize = 8_192;
 
 /// The notices to the page.
 #[derive(Debug)]
 enum News {
-    Alert(Box<past_alert::PastAlert>),
+    Alert(Arc<AlertRecord>),
+    /// An alert was acknowledged at this time.
+    Acknowledged {
+        id: u64,
+        time: Duration,
+    },
     Device(Box<DeviceView>),
     Summary(Summary),
     /// Everything may have changed.
@@ -108,6 +113,12 @@ pub struct Surroundings {
 #[derive(Debug)]
 pub struct HttpHandle {
     settings: watch::Sender<HttpSettings>,
+    news: PageNews,
+}
+
+/// The channel for what the streaming clients are to know.
+#[derive(Debug, Clone)]
+pub struct PageNews {
     news: mpsc::Sender<News>,
     shared: Arc<PageShared>,
 }
@@ -129,7 +140,7 @@ pub fn spawn(
     let server = server::PageServer::new(surroundings, Arc::clone(&shared));
     let work = move || runtime.block_on(server.serve(changes, incoming, &pulse));
     std::thread::Builder::new().name("http".to_owned()).spawn(work)?;
-    Ok(HttpHandle { settings, news, shared })
+    Ok(HttpHandle { settings, news: PageNews { news, shared } })
 }
 
 impl HttpHandle {
@@ -143,23 +154,25 @@ impl HttpHandle {
     }
 
     /// Reports an alert; never waits.
-    pub fn alert(&self, time: Duration, alert: &Alert) {
-        if let Some(count) = self.shared.alerts.get(alert.kind as usize) {
+    pub fn alert(&self, kind: AlertKind, alert: Arc<AlertRecord>) {
+        if let Some(count) = self.news.shared.alerts.get(kind as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.forward(News::Alert(Box::new(past_alert::PastAlert::new(time, alert))));
+        if self.news.is_followed() {
+            self.news.forward(News::Alert(alert));
+        }
     }
 
     /// Reports a change to the streaming clients; never waits.
     pub fn notify(&self, notice: &Notice) {
-        if self.shared.streams.load(Ordering::Relaxed) == 0 {
+        if !self.news.is_followed() {
             return;
         }
         match notice {
             Notice::StateChanged(view) | Notice::UnitChanged(view) => {
-                self.forward(News::Device(Box::new(view.clone())));
+                self.news.forward(News::Device(Box::new(view.clone())));
             }
-            Notice::SummaryChanged(summary) => self.forward(News::Summary(*summary)),
+            Notice::SummaryChanged(summary) => self.news.forward(News::Summary(*summary)),
             // The state that accompanies each of these contains everything.
             Notice::Expired { .. } | Notice::Recovered { .. } | Notice::AgentRestarted { .. } => {}
         }
@@ -167,7 +180,23 @@ impl HttpHandle {
 
     /// Reports to the streaming clients that devices may have been added or removed.
     pub fn reloaded(&self) {
-        self.forward(News::Reloaded);
+        self.news.forward(News::Reloaded);
+    }
+
+    /// A sender of news that outlives the turn in which it is made.
+    pub fn news(&self) -> PageNews {
+        self.news.clone()
+    }
+}
+
+impl PageNews {
+    /// Reports that an alert was acknowledged; never waits.
+    pub fn acknowledged(&self, id: u64, time: Duration) {
+        self.forward(News::Acknowledged { id, time });
+    }
+
+    fn is_followed(&self) -> bool {
+        self.shared.streams.load(Ordering::Relaxed) > 0
     }
 
     fn forward(&self, news: News) {

@@ -4,6 +4,7 @@
 //! authorized it.
 
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::history::alert_record::AlertQuery;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::model::view::{DeviceView, Summary};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -96,6 +97,16 @@ pub enum Request {
         length: Duration,
         reply: oneshot::Sender<Result<String, Rejection>>,
     },
+    /// Alerts, the newest first, as an array of JSON with one on each line.
+    Alerts {
+        query: AlertQuery,
+        reply: oneshot::Sender<Result<String, Rejection>>,
+    },
+    /// Note that a person has acknowledged an alert.
+    Acknowledge {
+        id: u64,
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
     /// Recorded states in topic order, a page of them, after the topic given.
     States {
         of: Selection,
@@ -161,6 +172,8 @@ pub enum Rejection {
         "there is no device or agent `{0}`; its name is what follows `device_` or `agent_` in the configuration"
     )]
     UnknownDevice(DeviceName),
+    #[error("there is no alert {0}: it is not kept any more, or never was")]
+    UnknownAlert(u64),
     /// In words, for the person who asked.
     #[error("{0}")]
     Failed(String),

@@ -1,5 +1,9 @@
 //! The records of the past on a real disk: kept, bounded, and never a danger to anything else.
 
+#[path = "history/alerts.rs"]
+mod alerts;
+
+use iotmonitor::history::alerts::AlertBook;
 use iotmonitor::history::{HistoryCommand, HistoryHandle, HistoryReader, HistorySettings, spawn};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
@@ -20,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The thread, and what it reports.
 struct Thread {
     handle: HistoryHandle,
+    book: AlertBook,
     events: Receiver<Event>,
 }
 
@@ -35,7 +40,8 @@ fn tidying(directory: &Path) -> HistorySettings {
 impl Thread {
     fn start(settings: HistorySettings) -> Self {
         let (sender, events) = tokio::sync::mpsc::channel(64);
-        Self { handle: spawn(settings, sender).unwrap(), events }
+        let book = AlertBook::default();
+        Self { handle: spawn(settings, book.clone(), sender).unwrap(), book, events }
     }
 
     fn started(settings: HistorySettings) -> (Self, HistorySnapshot) {

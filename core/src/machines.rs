@@ -2,6 +2,7 @@
 //! outcome; the monitor decides the consequences.
 
 pub mod agent;
+pub mod alert_queue;
 pub mod areas;
 pub mod availability;
 pub mod clock;

@@ -68,6 +68,7 @@ impl From<Rejection> for BusError {
         let sentence = rejection.to_string();
         match rejection {
             Rejection::UnknownDevice(_) => Self::UnknownDevice(sentence),
+            Rejection::UnknownAlert(_) => Self::Failed(sentence),
             Rejection::Failed(_) => Self::Failed(sentence),
         }
     }

@@ -6,9 +6,12 @@ use super::unrecorded::Unrecorded;
 use crate::bus::{self, BusHandle, BusSettings, OwnedName};
 use crate::config::Config;
 use crate::dbus::Bus;
-use crate::history::{self, HistoryCommand, HistoryHandle, HistoryReader, HistorySettings};
+use crate::history::alerts::AlertBook;
+use crate::history::{
+    self, HistoryCommand, HistoryHandle, HistoryReader, HistorySettings, PastReader,
+};
 use crate::http::settings::HttpSettings;
-use crate::http::{self, HttpHandle, Surroundings};
+use crate::http::{self, HttpHandle, PageNews, Surroundings};
 use crate::mqtt::settings::MqttSettings;
 use crate::mqtt::{self, ConnectionOptions, MqttHandle, Pair, Will};
 use crate::pulse::Pulse;
@@ -21,11 +24,13 @@ use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::Alert;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord};
 use iotmonitor_core::model::message::{Connection, QoS, Redelivery};
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::topic::TopicName;
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -55,6 +60,8 @@ pub struct Adapters {
     store_is_open: bool,
     /// Present once the monitor is ready.
     history: Option<HistoryHandle>,
+    /// The alerts that the history has not written yet.
+    book: AlertBook,
     /// Parts of the past for which its thread had no room: one, and the last one of the run.
     past: VecDeque<HistoryCommand>,
     manager: ManagerHandle,
@@ -161,6 +168,7 @@ impl Adapters {
             unrecorded: Unrecorded::default(),
             store_is_open: false,
             history: None,
+            book: AlertBook::default(),
             past: VecDeque::new(),
             manager,
             bus,
@@ -256,7 +264,11 @@ impl Adapters {
     /// Opens the records of the past. Neither the start nor the watching waits for them.
     pub fn begin_history(&mut self, state_directory: &Path, keep: Duration) {
         let directory = state_directory.join(history::DIRECTORY);
-        match history::spawn(HistorySettings::new(directory, keep), self.events.clone()) {
+        match history::spawn(
+            HistorySettings::new(directory, keep),
+            self.book.clone(),
+            self.events.clone(),
+        ) {
             Ok(handle) => self.history = Some(handle),
             Err(error) => {
                 let error =
@@ -437,11 +449,36 @@ impl Adapters {
         self.bus.notify(notice);
     }
 
-    /// Reports an alert to the status page.
+    /// Records an alert, and reports it to the status page.
     pub fn show_alert(&self, time: Duration, alert: &Alert) {
-        if let Some((page, _)) = &self.http {
-            page.alert(time, alert);
+        let (record, is_first) = self.book.push(AlertRecord::new(time, alert));
+        if let Some(history) = self.history.as_ref().filter(|_| is_first) {
+            // A thread that has so much to do looks at what waits before it sleeps.
+            let _ = history.send(HistoryCommand::Wake);
         }
+        if let Some((page, _)) = &self.http {
+            page.alert(alert.kind, record);
+        }
+    }
+
+    /// Asks for alerts; a reader for which there is no room is dropped.
+    pub fn read_alerts(&self, query: AlertQuery, reader: PastReader<Vec<Arc<AlertRecord>>>) {
+        match &self.history {
+            Some(history) => drop(history.send(HistoryCommand::ReadAlerts { query, reader })),
+            None => reader.take(Ok(self.book.matching(&query))),
+        }
+    }
+
+    /// Has the alert acknowledged on disk; a reader for which there is no room is dropped.
+    pub fn acknowledge(&self, id: u64, time: Duration, reader: PastReader<Option<Duration>>) {
+        if let Some(history) = &self.history {
+            let _ = history.send(HistoryCommand::Acknowledge { id, time, reader });
+        }
+    }
+
+    /// Returns what reports to the status page, where there is one, that an alert was acknowledged.
+    pub fn page_news(&self) -> Option<PageNews> {
+        self.http.as_ref().map(|(page, _)| page.news())
     }
 
     /// Reports to the status page that devices may have been added or removed.

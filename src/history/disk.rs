@@ -8,10 +8,13 @@
 //! | `days` | date, device | contacts of each hour, and what an agent has used in it |
 //! | `restarts` | device, time | how the process before ended |
 //! | `known` | device | since when it is known |
+//! | `warnings`, `notices` | number | alerts of these priorities (see [`super::alert_tables`]) |
 //!
 //! Episodes of the monitor have an empty device. Days are in the order of their dates, so that those
 //! that are written together lie together.
 
+use super::alert_tables::AlertTables;
+pub(super) use super::coding::{from_json, to_json};
 use super::{HistorySettings, StoreError, unwatched_pulse};
 use crate::lmdb::files::{self, FileIdentity, Look};
 use crate::lmdb::{environment, seal};
@@ -22,11 +25,12 @@ use iotmonitor_core::model::history::hours::HOURS_KEPT;
 use iotmonitor_core::model::history::uptime::DeviceHistory;
 use iotmonitor_core::model::history::{
     DAY, Date, DayTally, EpisodeRecord, HistoryBatch, HistorySnapshot, HourTally, RestartRecord,
-    UsageTally,
+    UsageTally, alert_record::AlertRecord,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The format that this version writes, and the newest that it reads.
@@ -77,12 +81,13 @@ pub(super) struct PastRecords {
     place: FileIdentity,
     most_map_bytes: usize,
     pub(super) env: Env<WithoutTls>,
-    meta: PastTable,
+    pub(super) meta: PastTable,
     pub(super) open: PastTable,
     pub(super) episodes: PastTable,
     pub(super) days: PastTable,
     pub(super) restarts: PastTable,
     pub(super) known: PastTable,
+    pub(super) alerts: AlertTables,
 }
 
 impl PastRecords {
@@ -107,7 +112,8 @@ impl PastRecords {
         } else {
             length.saturating_mul(2).next_multiple_of(settings.map_bytes)
         };
-        let count = u32::try_from(TABLES.len()).unwrap_or(u32::MAX);
+        let count = TABLES.len() + AlertTables::NAMES.len();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         let env = environment::open(directory, map_bytes, count).map_err(fail)?;
         let transaction = env.write_txn().map_err(fail)?;
         let tables = env
@@ -115,19 +121,23 @@ impl PastRecords {
                 let [meta, open, episodes, days, restarts, known] = TABLES.map(|name| {
                     opener.create_database::<HeedBytes, HeedBytes>(transaction, Some(name))
                 });
+                let [warnings, notices] = AlertTables::NAMES.map(|name| {
+                    opener.create_database::<HeedBytes, HeedBytes>(transaction, Some(name))
+                });
+                let alerts = (warnings?, notices?);
                 let (meta, days, open) = (meta?, days?, open?);
                 let (episodes, restarts, known) = (episodes?, restarts?, known?);
                 if meta.is_empty(transaction)? {
                     let schema = to_json(SCHEMA_KEY, &Schema { format: FORMAT })?;
                     meta.put(transaction, SCHEMA_KEY, &schema)?;
                 }
-                let tables = ((meta, days, open), (episodes, restarts, known));
+                let tables = ((meta, days, open), (episodes, restarts, known), alerts);
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(tables))
             })
             .map_err(fail)?
             .commit()
             .ok_or_else(|| fail(MdbError::BadTxn.into()))?;
-        let ((meta, days, open), (episodes, restarts, known)) = tables;
+        let ((meta, days, open), (episodes, restarts, known), (warnings, notices)) = tables;
         let file = env.try_clone_inner_file().map_err(fail)?;
         let place = FileIdentity::of(directory.join(files::DATA_FILE), &file)
             .map_err(StoreError::file("look at", directory))?;
@@ -143,6 +153,7 @@ impl PastRecords {
             days,
             restarts,
             known,
+            alerts: AlertTables { warnings, notices },
         })
     }
 
@@ -191,15 +202,22 @@ impl PastRecords {
         Ok(snapshot)
     }
 
-    /// Puts a batch on disk with one commit, durable when this returns.
-    pub fn write(&mut self, batch: &HistoryBatch) -> Result<(), StoreError> {
-        self.commit(|disk, transaction| disk.put_batch(transaction, batch))
+    /// Puts a batch and alerts on disk with one commit, durable when this returns.
+    pub fn write(
+        &mut self,
+        batch: Option<&HistoryBatch>,
+        alerts: &[Arc<AlertRecord>],
+    ) -> Result<(), StoreError> {
+        self.commit(|disk, transaction| {
+            disk.put_alerts(transaction, alerts)?;
+            batch.map_or(Ok(()), |batch| disk.put_batch(transaction, batch))
+        })
     }
 
     /// Makes a change with one commit. A full map is enlarged in the process.
     pub(super) fn commit(
         &mut self,
-        change: impl Fn(&Self, &mut RwTxn) -> heed::Result<()>,
+        mut change: impl FnMut(&Self, &mut RwTxn) -> heed::Result<()>,
     ) -> Result<(), StoreError> {
         loop {
             let written = self.env.write_txn().and_then(|mut transaction| {
@@ -236,6 +254,7 @@ impl PastRecords {
         for table in [self.open, self.episodes, self.days, self.restarts, self.known] {
             used += table.stat(&transaction)?.non_free_page_size();
         }
+        used += self.alerts.used(&transaction)?;
         drop(transaction);
         // What is beyond that limit, and may be in the list of free pages, is in the reserve.
         if used <= self.most_map_bytes {
@@ -516,14 +535,4 @@ pub(super) fn decode_day(key: &[u8], value: &[u8]) -> Option<DayTally> {
 /// The time of the last hour of a date that is no longer kept by the hour.
 pub(super) fn hours_until(now: Duration) -> Date {
     Date::of(now.saturating_sub(Duration::from_secs(HOURS_KEPT * DAY)))
-}
-
-pub(super) fn to_json<T: Serialize>(key: &[u8], value: &T) -> heed::Result<Vec<u8>> {
-    serde_json::to_vec(value)
-        .map(|content| seal::seal(key, &content))
-        .map_err(|error| heed::Error::Encoding(error.into()))
-}
-
-pub(super) fn from_json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Option<T> {
-    serde_json::from_slice(seal::unseal(key, value)?).ok()
 }

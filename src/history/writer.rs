@@ -1,5 +1,6 @@
 //! The thread: writes batches and tries again what fails, answers questions, and prunes.
 
+use super::alerts::{AlertBook, AlertSchedule};
 use super::disk::PastRecords;
 use super::prune::{self, AgeClock, PresentTime, Pruner};
 use super::{HistoryCommand, HistorySettings};
@@ -9,6 +10,7 @@ use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::HistoryBatch;
+use iotmonitor_core::model::history::alert_record::AlertRecord;
 use iotmonitor_core::model::history::uptime::DeviceHistory;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -30,6 +32,9 @@ pub(super) struct PastWriter {
     events: tokio::sync::mpsc::Sender<Event>,
     commands: Receiver<HistoryCommand>,
     closing: Arc<OnceLock<Instant>>,
+    /// Alerts that wait for the disk.
+    book: AlertBook,
+    schedule: AlertSchedule,
     /// It is declared before the lock, to be closed before the lock is released.
     disk: Option<PastRecords>,
     lock: Option<DirectoryLock>,
@@ -56,8 +61,8 @@ pub(super) struct PastWriter {
 impl PastWriter {
     pub fn new(
         settings: HistorySettings,
-        events: tokio::sync::mpsc::Sender<Event>,
-        commands: Receiver<HistoryCommand>,
+        book: AlertBook,
+        (events, commands): (tokio::sync::mpsc::Sender<Event>, Receiver<HistoryCommand>),
         closing: Arc<OnceLock<Instant>>,
     ) -> Self {
         let (began, interval) = (Instant::now(), settings.prune_interval);
@@ -66,6 +71,8 @@ impl PastWriter {
             events,
             commands,
             closing,
+            book,
+            schedule: AlertSchedule::new(),
             disk: None,
             lock: None,
             batches: VecDeque::new(),
@@ -88,13 +95,14 @@ impl PastWriter {
     pub fn run(mut self) -> bool {
         self.work();
         loop {
-            match self.commands.recv_timeout(self.patience()) {
+            let patience = self.patience();
+            match self.commands.recv_timeout(patience) {
                 Ok(command) => self.take(command),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.retry_at = None;
                     self.work();
-                    return self.batches.is_empty();
+                    return self.batches.is_empty() && self.book.queue().urgency().is_none();
                 }
             }
             self.work();
@@ -102,12 +110,15 @@ impl PastWriter {
     }
 
     /// How long there is nothing to do.
-    fn patience(&self) -> Duration {
-        match (self.retry_at, self.run_began) {
-            (Some(at), _) => at.saturating_duration_since(Instant::now()),
-            (None, Some(_)) => self.prune_at.saturating_duration_since(Instant::now()),
+    fn patience(&mut self) -> Duration {
+        let now = Instant::now();
+        let wait = match (self.retry_at, self.run_began) {
+            (Some(at), _) => return at.saturating_duration_since(now),
+            (None, Some(_)) => self.prune_at.saturating_duration_since(now),
             (None, None) => self.settings.prune_interval,
-        }
+        };
+        let alerts = self.schedule.due(self.book.queue().urgency(), now);
+        alerts.map_or(wait, |due| wait.min(due.saturating_duration_since(now)))
     }
 
     fn take(&mut self, command: HistoryCommand) {
@@ -118,9 +129,59 @@ impl PastWriter {
                 self.prune_at = Instant::now();
             }
             HistoryCommand::Read { device, since, now, reader } => {
-                (reader.0)(self.read(&device, since, now));
+                reader.take(self.read(&device, since, now));
             }
+            HistoryCommand::ReadAlerts { query, reader } => {
+                let waiting = self.book.matching(&query);
+                let answer = match &self.disk {
+                    Some(disk) => disk.read_alerts(&query, waiting),
+                    // Those of this run are better than none.
+                    None => Ok(waiting),
+                };
+                reader.take(answer.map_err(|error| error.to_string()));
+            }
+            HistoryCommand::Acknowledge { id, time, reader } => {
+                reader.take(self.acknowledge(id, time));
+            }
+            HistoryCommand::Wake => {}
         }
+    }
+
+    /// An alert that waits for the disk is written before.
+    fn acknowledge(&mut self, id: u64, time: Duration) -> Result<Option<Duration>, String> {
+        let answer = self.write_alerts().and_then(|()| match &mut self.disk {
+            Some(disk) => disk.acknowledge(id, time).map(Some),
+            None => Ok(None),
+        });
+        match answer {
+            Ok(Some(acknowledged)) => Ok(acknowledged),
+            Ok(None) => Err("the history cannot be written at the moment".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Writes the alerts that wait.
+    fn write_alerts(&mut self) -> Result<(), StoreError> {
+        let alerts = self.book.queue().waiting();
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        if !alerts.is_empty() {
+            disk.write(None, &alerts)?;
+        }
+        self.alerts_written(&alerts);
+        Ok(())
+    }
+
+    fn alerts_written(&mut self, alerts: &[Arc<AlertRecord>]) {
+        if let Some(through) = alerts.iter().filter_map(|alert| alert.id).max() {
+            self.book.queue().written(through);
+            self.schedule.written(Instant::now());
+        }
+    }
+
+    fn alerts_are_due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.schedule.due(self.book.queue().urgency(), now);
+        due.is_some_and(|due| due <= now || self.closing.get().is_some())
     }
 
     fn read(
@@ -175,11 +236,13 @@ impl PastWriter {
             let snapshot = disk.snapshot()?;
             self.mark = self.mark.or(snapshot.mark);
             self.ages.begin(snapshot.mark, Instant::now());
+            self.book.queue().number_after(disk.last_alert()?);
             self.disk = Some(disk);
             self.report(Event::HistoryOpened(Box::new(snapshot)));
         }
         while let (Some(disk), Some(batch)) = (&mut self.disk, self.batches.front()) {
-            disk.write(batch)?;
+            let alerts = self.book.queue().waiting();
+            disk.write(Some(batch), &alerts)?;
             self.mark = Some(batch.mark);
             self.ages.begin(self.mark, Instant::now());
             let followed = |wall| batch.steps.iter().fold(wall, |wall, step| step.follow(wall));
@@ -189,8 +252,12 @@ impl PastWriter {
                 (self.sweeps, self.pruner, self.prune_at) = (true, None, Instant::now());
             }
             self.batches.pop_front();
+            self.alerts_written(&alerts);
             self.report(Event::HistorySaved);
             self.make_room()?;
+        }
+        if self.alerts_are_due() {
+            self.write_alerts()?;
         }
         self.prune()
     }
@@ -240,6 +307,7 @@ impl PastWriter {
         let by = self.ages.judge(mark, now);
         let cutoff = by.saturating_sub(self.settings.keep);
         prune::forget_absent(disk, cutoff, &self.present)?;
+        disk.prune_alerts(cutoff)?;
         let has_lasted = now.saturating_duration_since(self.began) >= self.settings.prune_interval;
         let present = has_lasted.then_some(PresentTime { now: mark, run_began });
         Ok(Some(Pruner::new(by, cutoff, present, self.sweeps)))

@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes};
 use futures_util::stream;
 use hyper::StatusCode;
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::history::alert_record::AlertQuery;
 use iotmonitor_core::model::view::{DeviceView, Summary};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -62,6 +63,15 @@ impl DaemonClient {
 
     pub async fn command(&self, command: Command) -> Result<(), HttpRefusal> {
         self.ask(|reply| Request::Command { command, reply }).await
+    }
+
+    /// Alerts, the newest first, in JSON.
+    pub async fn alerts(&self, query: AlertQuery) -> Result<String, HttpRefusal> {
+        self.ask(|reply| Request::Alerts { query, reply }).await
+    }
+
+    pub async fn acknowledge(&self, id: u64) -> Result<(), HttpRefusal> {
+        self.ask(|reply| Request::Acknowledge { id, reply }).await
     }
 
     /// The next devices by name, and whether there may be more.

@@ -1,7 +1,5 @@
 //! The answers as JSON: the keys of `status/NAME`, and the original's for its list.
 
-use super::past_alert::PastAlert;
-use iotmonitor_core::model::alert::Priority;
 use iotmonitor_core::model::status::DeviceStatus;
 use iotmonitor_core::model::view::{DeviceView, Liveness, Summary};
 use serde::Serialize;
@@ -41,34 +39,6 @@ pub(super) fn summary(summary: &Summary) -> Value {
         "alertsWaiting": summary.notifications.pending,
         "lastAlertTold": summary.notifications.last_delivered,
         "silenced": summary.notifications.silenced,
-    })
-}
-
-pub(super) fn alert(past: &PastAlert) -> String {
-    #[derive(Serialize)]
-    struct AlertJson<'a> {
-        time: u64,
-        event: &'static str,
-        priority: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        device: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'a str>,
-        message: &'a str,
-    }
-    let priority = match past.kind.priority() {
-        Priority::Error => "error",
-        Priority::Warning => "warning",
-        Priority::Notice => "notice",
-        Priority::Info => "info",
-    };
-    text(&AlertJson {
-        time: past.time.as_secs(),
-        event: past.kind.event(),
-        priority,
-        device: past.device.as_deref(),
-        reason: past.reason.map(|reason| reason.as_str()),
-        message: &past.message,
     })
 }
 

@@ -36,7 +36,7 @@ impl IntoResponse for HttpRefusal {
 impl From<Rejection> for HttpRefusal {
     fn from(rejection: Rejection) -> Self {
         let status = match &rejection {
-            Rejection::UnknownDevice(_) => StatusCode::NOT_FOUND,
+            Rejection::UnknownDevice(_) | Rejection::UnknownAlert(_) => StatusCode::NOT_FOUND,
             Rejection::Failed(_) => StatusCode::CONFLICT,
         };
         HttpRefusal::new(status, rejection.to_string())

@@ -6,7 +6,7 @@ use super::files::{self, PageFile};
 use super::guard;
 use super::page::Page;
 use super::refusal::HttpRefusal;
-use super::{commands, json, metrics, past};
+use super::{alerts, commands, json, metrics, past};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::middleware::from_fn_with_state;
@@ -32,7 +32,8 @@ pub(super) fn router(page: Page) -> Router {
         .route("/api/v1/devices/{name}", get(device))
         .route("/api/v1/devices/{name}/history", get(past::history))
         .route("/api/v1/devices/{name}/{command}", post(commands::about_one))
-        .route("/api/v1/alerts", get(alerts))
+        .route("/api/v1/alerts", get(alerts::list))
+        .route("/api/v1/alerts/{id}/acknowledge", post(alerts::acknowledge))
         .route("/api/v1/events", get(events))
         .route("/api/v1/token", get(commands::token))
         .route("/api/v1/silence", post(commands::about_all))
@@ -97,12 +98,6 @@ async fn device(
 ) -> Result<Response, HttpRefusal> {
     let view = page.daemon.device(known_form(name)?).await?;
     Ok(with_type(JSON_TYPE, json::one_device(&view) + "\n"))
-}
-
-async fn alerts(State(page): State<Page>) -> Response {
-    let alerts = page.recent.alerts_of_the_day();
-    let items: Vec<String> = alerts.iter().map(|alert| json::alert(alert)).collect();
-    with_type(JSON_TYPE, format!("[\n{}\n]\n", items.join(",\n")))
 }
 
 async fn events(State(page): State<Page>) -> Result<Response, HttpRefusal> {

@@ -89,6 +89,13 @@ impl House {
         assert!(ended.success(), "{ended}");
     }
 
+    /// Ends the monitor as a crash would.
+    pub fn crash(&mut self) {
+        kill(self.pid(), Signal::SIGKILL).unwrap();
+        let ended = self.monitor.take().unwrap().wait().unwrap();
+        assert!(!ended.success());
+    }
+
     /// Puts other sections, with or without `[http]`, into the file.
     pub fn write(&self, sections: &str) {
         write_config(&self.directory, &self.broker, sections);

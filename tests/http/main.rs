@@ -1,5 +1,6 @@
 //! The status page, its JSON and the metrics: the real program with a real broker, over real sockets.
 
+mod alerts;
 mod alerts_page;
 mod answers;
 mod browser;

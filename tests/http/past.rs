@@ -1,5 +1,6 @@
 //! A past that was recorded before the monitor starts.
 
+use iotmonitor::history::alerts::AlertBook;
 use iotmonitor::history::{HistoryCommand, HistorySettings, spawn};
 use iotmonitor_core::model::alert::Reason;
 use iotmonitor_core::model::device_name::DeviceName;
@@ -76,7 +77,8 @@ impl Past {
         let keep = Duration::from_secs(500 * 86_400);
         let directory = states.join(iotmonitor::history::DIRECTORY);
         let (sender, mut events) = tokio::sync::mpsc::channel(64);
-        let handle = spawn(HistorySettings::new(directory, keep), sender).unwrap();
+        let handle =
+            spawn(HistorySettings::new(directory, keep), AlertBook::default(), sender).unwrap();
         assert!(matches!(events.blocking_recv(), Some(Event::HistoryOpened(_))));
         handle.send(HistoryCommand::Save(Box::new(self.batch))).unwrap();
         assert_eq!(events.blocking_recv(), Some(Event::HistorySaved));

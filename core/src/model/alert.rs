@@ -201,12 +201,34 @@ impl AlertKind {
 }
 
 /// syslog(3) priorities that are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Priority {
     Error = 3,
     Warning = 4,
     Notice = 5,
     Info = 6,
+}
+
+impl Priority {
+    /// The gravest first.
+    pub const ALL: [Self; 4] = [Self::Error, Self::Warning, Self::Notice, Self::Info];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Notice => "notice",
+            Self::Info => "info",
+        }
+    }
+
+    /// The priority of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|priority| priority.as_str() == name)
+    }
 }
 
 macro_rules! alert_kinds {

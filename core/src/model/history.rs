@@ -4,6 +4,7 @@
 //! is never counted a second time elsewhere. All times are on the wall clock, and days are those of
 //! UTC, each of which has 24 hours, whatever the time zone of the machine and its summer time.
 
+pub mod alert_record;
 pub mod hours;
 pub mod report;
 pub mod uptime;

@@ -81,6 +81,8 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
             Request::Summary { reply } => drop(reply.send(Ok(SUMMARY))),
             Request::History { .. }
             | Request::Hours { .. }
+            | Request::Alerts { .. }
+            | Request::Acknowledge { .. }
             | Request::States { .. }
             | Request::SetState { .. }
             | Request::ForgetState { .. }
