@@ -31,6 +31,8 @@ leave_out() {
 }
 ((EUID == 0)) || leave_out as_root "files of other users, which root alone can make"
 is_there chromium || leave_out page:: "the status page in a browser (Chromium is not installed)"
+# npm gets axe-core once; after that it is below target/.
+is_there npm || leave_out axe_ "the accessibility of the status page (npm is not installed)"
 is_there promtool || leave_out promtool:: "metrics as Prometheus reads them (promtool is not installed)"
 if [[ $which == all ]]; then
     if ! why=$(packaging/container.sh); then

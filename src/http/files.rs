@@ -5,7 +5,6 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -26,6 +25,9 @@ const FILES: &[(&str, &str, &str)] = &[
     ("stream.js", SCRIPT, include_str!("page/stream.js")),
     ("format.js", SCRIPT, include_str!("page/format.js")),
     ("overview.js", SCRIPT, include_str!("page/overview.js")),
+    ("devices.js", SCRIPT, include_str!("page/devices.js")),
+    ("groups.js", SCRIPT, include_str!("page/groups.js")),
+    ("window.js", SCRIPT, include_str!("page/window.js")),
     ("bars.js", SCRIPT, include_str!("page/bars.js")),
     ("device.js", SCRIPT, include_str!("page/device.js")),
     ("alerts.js", SCRIPT, include_str!("page/alerts.js")),

@@ -1,5 +1,8 @@
 //! A headless Chromium, driven over its debugging pipe (Chrome DevTools Protocol).
 
+#[path = "axe.rs"]
+mod axe;
+
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -12,15 +15,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// It reads commands from descriptor 3 and writes answers to 4, each with a NUL at its end.
 const START: &str = "exec ${2:+nsenter --net=$2} chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
-    --no-first-run --disable-background-networking --remote-debugging-pipe --user-data-dir=\"$1\" \
+    --no-first-run --disable-background-networking --remote-debugging-pipe --user-data-dir=\"$1\" ${3:+\"$3\"} \
     about:blank 3<&0 4>&1 </dev/null >/dev/null 2>\"$1/log\"";
+
+/// Everything that axe-core complains about: the rule, why, and where.
+const AXE: &str = "axe.run(document, {resultTypes: ['violations']}).then(({violations}) =>
+    violations.map(({id, help, nodes}) => [id, help, ...nodes.slice(0, 5).map((it) => `${it.html} ${it.failureSummary}`)]))";
+
+/// A tab of a browser, by the session of its debugger.
+pub struct Tab(String);
 
 pub struct Browser {
     process: Child,
     commands: ChildStdin,
     answers: Receiver<Value>,
     last_id: u64,
+    /// The tab in use.
     session: Option<String>,
+    first_tab: Option<Tab>,
     /// What the console and the browser itself have complained about.
     complaints: Vec<String>,
     _profile: TempDir,
@@ -34,11 +46,20 @@ impl Browser {
 
     /// The same in the network of this file (network_namespaces(7)), or in that of the test.
     pub fn in_network(network: &str, url: &str) -> Self {
+        Self::started(network, "", url)
+    }
+
+    /// The same with another option of Chromium.
+    pub fn with_option(option: &str, url: &str) -> Self {
+        Self::started("", option, url)
+    }
+
+    fn started(network: &str, option: &str, url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut process = Command::new("bash")
             .args(["-c", START, "bash"])
             .arg(profile.path())
-            .arg(network)
+            .args([network, option])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -62,18 +83,39 @@ impl Browser {
             answers,
             last_id: 0,
             session: None,
+            first_tab: None,
             complaints: Vec::new(),
             _profile: profile,
         };
-        let tab = browser.call("Target.createTarget", json!({"url": "about:blank"}));
-        let attach = json!({"targetId": tab["targetId"], "flatten": true});
-        let attached = browser.call("Target.attachToTarget", attach);
-        browser.session = attached["sessionId"].as_str().map(str::to_owned);
-        for domain in ["Page", "Runtime", "Log"] {
-            browser.call(&format!("{domain}.enable"), json!({}));
-        }
-        browser.call("Page.navigate", json!({"url": url}));
+        browser.first_tab = Some(browser.open_tab(url));
         browser
+    }
+
+    /// Opens a tab at this address, which is the tab in use and in front from now on.
+    pub fn open_tab(&mut self, url: &str) -> Tab {
+        self.session = None;
+        let target = self.call("Target.createTarget", json!({"url": "about:blank"}));
+        let attach = json!({"targetId": target["targetId"], "flatten": true});
+        let attached = self.call("Target.attachToTarget", attach);
+        let tab = Tab(attached["sessionId"].as_str().unwrap().to_owned());
+        self.session = Some(tab.0.clone());
+        for domain in ["Page", "Runtime", "Log"] {
+            self.call(&format!("{domain}.enable"), json!({}));
+        }
+        self.call("Page.navigate", json!({"url": url}));
+        tab
+    }
+
+    /// Closes the tab that was opened first, as a person does; another one has to be turned to.
+    pub fn close_first_tab(&mut self) {
+        let first = self.first_tab.take().unwrap();
+        self.turn_to(&first);
+        self.call("Page.close", json!({}));
+    }
+
+    /// Uses this tab, without bringing it to the front.
+    pub fn turn_to(&mut self, tab: &Tab) {
+        self.session = Some(tab.0.clone());
     }
 
     pub fn call(&mut self, method: &str, parameters: Value) -> Value {
@@ -108,7 +150,8 @@ impl Browser {
             }
             _ => false,
         };
-        if is_bad {
+        // The past may not be offered.
+        if is_bad && !parameters.to_string().contains("/api/v1/bars") {
             self.complaints.push(parameters.to_string());
         }
     }
@@ -145,6 +188,19 @@ impl Browser {
             picture["data"].as_str().unwrap(),
         );
         std::fs::write(directory.join(format!("page-{name}.png")), bytes.unwrap()).unwrap();
+    }
+
+    /// Checks what is shown against the rules of WCAG and the advice of axe-core, in light and dark, on a
+    /// desk and on a phone; `name` is that of the pictures.
+    pub fn assert_accessible(&mut self, name: &str) {
+        for (width, scheme) in [(1_100, "light"), (1_100, "dark"), (360, "light"), (360, "dark")] {
+            self.look((width, 900), scheme, &format!("{name}-{width}-{scheme}"));
+            if self.value("typeof axe") == "undefined" {
+                self.value(&format!("{}; 1", axe::source()));
+            }
+            let found = self.value(AXE);
+            assert_eq!(found, json!([]), "{name}, {width} {scheme}: {found:#}");
+        }
     }
 
     /// What the console and the browser have complained about up to now.

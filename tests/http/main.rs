@@ -13,3 +13,4 @@ mod page;
 mod page_commands;
 mod past;
 mod promtool;
+mod proxy;

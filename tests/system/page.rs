@@ -134,9 +134,9 @@ fn a_browser_shows_devices_agents_and_alerts_of_the_service() {
     {
         browser.until(name, &shows(name, state));
     }
-    let agents = "document.querySelectorAll('#agents tbody tr').length == 2";
+    let agents = "[...document.querySelectorAll('#devices .tag')].filter((it) => it.textContent == 'agent').length == 2";
     browser.until("both agents", agents);
-    let alerts = "document.querySelectorAll('#alerts li').length >= 3";
+    let alerts = "document.querySelectorAll('#alerts > ol > li').length >= 3";
     browser.until("the alerts", alerts);
     browser.look((900, 1_040), "light", "service");
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());

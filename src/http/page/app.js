@@ -91,24 +91,25 @@ function verdict(alarms) {
   return [source.status?.silenced ? `${text}; all alerts are silenced` : text, alarms > 0 ? "bad" : "good"];
 }
 
-let alarmsOf = null; // the devices that were counted
-let alarmCount = 0;
-function countAlarms() {
-  if (alarmsOf !== source.devices || countIsOld) {
-    alarmCount = 0;
-    for (const it of source.devices.values()) if (isAlarm(it)) alarmCount += 1;
-    [alarmsOf, countIsOld] = [source.devices, false];
+let counts = null; // until a device has changed
+function count() {
+  if (!counts) {
+    counts = { alarms: 0, agents: 0 };
+    for (const it of source.devices.values()) {
+      if (isAlarm(it)) counts.alarms += 1;
+      if (it.agent) counts.agents += 1;
+    }
   }
-  return alarmCount;
+  return counts;
 }
-let countIsOld = true;
 
 function sayVerdict() {
-  const [text, tone] = verdict(countAlarms());
+  const { alarms, agents } = count();
+  const [text, tone] = verdict(alarms);
   setText($("#verdict"), text);
   setAttribute($("#verdict"), "class", tone);
+  setText($("#how"), source.isPolling() ? "Live updates do not arrive; the page asks every few seconds." : "");
   if (source.status?.version) {
-    const agents = [...source.devices.values()].filter((it) => it.agent).length;
     setText($("#about"), `iotmonitor ${source.status.version} · `
       + `${counted(source.devices.size - agents, "device")}, ${counted(agents, "agent")}`);
   }
@@ -123,7 +124,7 @@ let titleTimer = 0;
 function sayTitle() {
   titleTimer ||= setTimeout(() => {
     titleTimer = 0;
-    const alarms = countAlarms();
+    const { alarms } = count();
     const mark = source.life() === "lost" ? "(?) " : alarms > 0 ? `(${alarms}) ` : "";
     const title = `${mark}${view.title ? `${view.title} · ` : ""}iotmonitor`;
     if (document.title !== title) document.title = title;
@@ -134,7 +135,7 @@ function sayTitle() {
 source.on((change) => {
   if (change.kind === "device") changes.names.add(change.name);
   else changes[change.kind] = true;
-  if (change.kind === "device" || change.kind === "devices") countIsOld = true;
+  if (change.kind === "device" || change.kind === "devices") counts = null;
   drawSoon();
   sayTitle();
 });

@@ -75,7 +75,7 @@ export const hourOf = (time) => withMinutes.format(new Date(time * 1000));
 export function percent(ratio) {
   if (ratio >= 1) return "100 %";
   const value = ratio * 100;
-  const places = value >= 99.9 ? 3 : value >= 99 ? 2 : 1;
+  const places = value >= 99 ? 2 : 1;
   const scale = 10 ** places;
   return `${(Math.floor(value * scale) / scale).toFixed(places)} %`;
 }

@@ -34,7 +34,8 @@ export class Source {
     this.notBefore = 0;
     this.pollAt = 0;
     this.contactsAt = 0;
-    this.heardAt = 0; // when the last event came
+    this.heardAt = 0; // when the last event came …
+    this.liveAt = Date.now(); // … and when it was last seen that they come in time
     this.proof = null; // the last sign of life, by both clocks of this machine
     this.secret = null;
     this.stream = new SharedStream("api/v1/events", {
@@ -69,6 +70,12 @@ export class Source {
   // Events arrive, and in time.
   isLive() {
     return this.stream.state.open && Date.now() - Math.max(this.heardAt, this.stream.state.openedAt) < QUIET_MS;
+  }
+
+  // The monitor answers, but its events do not arrive, for longer than it takes to connect.
+  isPolling() {
+    if (this.isLive()) this.liveAt = Date.now();
+    return this.isLoaded && this.life() === "fresh" && Date.now() - this.liveAt > QUIET_MS;
   }
 
   // "asking" before the first answer, "lost" while there is no proof that the monitor works.

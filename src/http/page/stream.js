@@ -7,7 +7,7 @@ const JOIN_MS = 250; // within which a leader answers a new tab
 const SILENCE_MS = 7_000; // after which a leader is taken for gone, more than a heartbeat's interval …
 const HIDDEN_SILENCE_MS = 12_000; // … and by a tab that nobody sees
 const SAYING_MS = 3_000;
-const STUCK_MS = 12_000; // without a heartbeat on a stream that had one
+const STUCK_MS = 12_000; // without a heartbeat, or an answer
 const LONGEST_DELAY_MS = 15_000;
 const CONTEST_MS = 1_000;
 
@@ -29,6 +29,7 @@ export class SharedStream {
     this.heardAt = Date.now();
     this.saidAt = 0;
     this.ledAt = 0;
+    this.triedAt = 0;
     this.beatAt = 0; // when the last heartbeat came on the present stream
     this.channel = "BroadcastChannel" in window ? new BroadcastChannel("iotmonitor") : null;
     if (!this.channel) {
@@ -52,7 +53,8 @@ export class SharedStream {
       if (time - this.heardAt > patience) this.#lead();
       return;
     }
-    if (this.events && this.beatAt > 0 && time - this.beatAt > STUCK_MS) this.#lose(false);
+    // A connection whose other end is gone without a word would wait for minutes.
+    if (this.events && time - Math.max(this.beatAt, this.triedAt) > STUCK_MS && !this.#isHeld()) this.#lose(false);
     if (!this.events && time >= this.retryAt) this.#open();
     if (time - this.saidAt > SAYING_MS) this.#say();
   }
@@ -106,7 +108,13 @@ export class SharedStream {
     this.#post({ type: "bye" });
   }
 
+  // A proxy that lets no event through does the same to the next stream.
+  #isHeld() {
+    return this.state.open && this.beatAt === 0;
+  }
+
   #open() {
+    this.triedAt = Date.now();
     const events = new EventSource(this.url);
     this.events = events;
     this.beatAt = 0;
