@@ -33,7 +33,7 @@ export class Rows {
 
   #makeHeading(item) {
     const node = this.#made(item, "group");
-    const title = cell("title", "rowheader");
+    const title = cell("heading", "rowheader");
     title.setAttribute("aria-colspan", String(COLUMNS.length));
     node.button = element("button", "", "fold");
     node.button.type = "button";
