@@ -4,6 +4,7 @@ mod alerts;
 mod alerts_page;
 mod answers;
 mod browser;
+mod charts;
 mod commands;
 mod dashboards;
 mod device_page;

@@ -6,8 +6,8 @@ import { element, setText, svg } from "./format.js";
 const HEIGHT = 150;
 const TOP = 12;
 const BOTTOM = 22; // below the plot, for the times
-const LABEL = 6.8; // the width of a letter of the axes, at most
-const TICK_EVERY = 66; // pixels, at least, from one time to the next
+const LABEL = 7.7; // the width of a digit of the axes, at most
+const TICK_EVERY = 40; // pixels, at least, from one time to the next
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 24 * HOUR;
@@ -48,12 +48,8 @@ export function valueTicks(least, most, count, { bytes = false, whole = false } 
 // how it is written. Local time decides, also where a day has 23 hours.
 const forward = {
   minutes: (count) => (date) => date.setTime(date.getTime() + count * MINUTE * 1000),
-  hours: (count) => (date) => {
-    const before = date.getTime();
-    date.setHours(date.getHours() + count, 0, 0, 0);
-    // An hour that exists twice is passed once.
-    if (date.getTime() <= before) date.setTime(before + count * HOUR * 1000);
-  },
+  // Each hour follows the one before, also where the clock shows one twice or passes over one.
+  hours: (count) => count === 1 ? forward.minutes(60) : (date) => date.setHours(date.getHours() + count, 0, 0, 0),
   days: (count) => (date) => date.setDate(date.getDate() + count),
   months: (count) => (date) => date.setMonth(date.getMonth() + count),
 };
@@ -117,16 +113,28 @@ function axes(data, frame) {
   const parts = values.map((value, index) => drawn("g", {},
     svg("line", { class: "grid", x1: left, x2: right, y1: y(value), y2: y(value) }),
     drawn("text", { class: "tick", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, labels[index])));
-  const count = Math.max(1, Math.floor((right - left) / TICK_EVERY));
-  for (const tick of timeTicks(data.begin, data.end, count)) {
-    const at = x(tick.time);
-    const half = tick.label.length * LABEL / 2;
+  for (const { at, middle, label } of placedTicks(data, frame)) {
     parts.push(svg("line", { class: "grid", x1: at, x2: at, y1: bottom, y2: bottom + 4 }));
-    // A label at the edge would be cut off.
-    const middle = Math.min(Math.max(at, half), right + 8 - half);
-    parts.push(drawn("text", { class: "tick", x: middle, y: HEIGHT - 4, "text-anchor": "middle" }, tick.label));
+    parts.push(drawn("text", { class: "tick", x: middle, y: HEIGHT - 4, "text-anchor": "middle" }, label));
   }
   return parts;
+}
+
+// As many times as have room beside each other.
+function placedTicks(data, { left, right, x }) {
+  let placed = [];
+  for (let count = Math.floor((right - left) / TICK_EVERY); count > 0; count -= 1) {
+    placed = timeTicks(data.begin, data.end, count).map(({ time, label }) => {
+      const at = x(time);
+      const half = label.length * LABEL / 2;
+      // A label at the edge would be cut off.
+      return { at, label, half, middle: Math.min(Math.max(at, half), right + 8 - half) };
+    });
+    const isApart = placed.every((it, index) =>
+      index === 0 || it.middle - it.half >= placed[index - 1].middle + placed[index - 1].half);
+    if (isApart) break;
+  }
+  return placed;
 }
 
 const rounded = (number) => Math.round(number * 10) / 10;
