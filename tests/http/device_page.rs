@@ -124,3 +124,19 @@ fn an_unknown_name_and_one_that_is_html_are_named_as_they_are() {
     house.reload(&format!("[http]\nport = {}\n[device_lammp]\nwatchTopics = \"z\"\n", house.port));
     browser.until("the device", &includes(&text(".sentence"), "It was never heard"));
 }
+
+#[test]
+fn a_gateway_and_what_is_behind_it_are_linked() {
+    const GATEWAY: &str = "[device_gateway]\nwatchTopics = \"gw/#\"\n\
+        [device_lamp]\nwatchTopics = \"lamp/#\"\ndependsOn = \"gateway\"\n\
+        [device_plug]\nwatchTopics = \"plug/#\"\ndependsOn = \"gateway\"\n";
+    let house = House::with(GATEWAY);
+    let mut browser = Browser::at(&link(&house, "device/gateway"));
+    let names =
+        "[...document.querySelectorAll('.relations a')].map((it) => it.textContent).join(' ')";
+    browser.until("those behind it", &format!("{names} == 'lamp plug'"));
+    browser.value("document.querySelector('.relations a').click()");
+    browser.until("the gateway of the lamp", &format!("{names} == 'gateway'"));
+    assert_eq!(browser.value(&text("h2.title span")), "lamp");
+    assert_eq!(faults(&mut browser), [""; 0]);
+}

@@ -26,7 +26,7 @@ fn button(words: &str) -> String {
     )
 }
 
-fn press(browser: &mut Browser, words: &str) {
+pub fn press(browser: &mut Browser, words: &str) {
     browser.until(words, &format!("{} !== undefined", button(words)));
     browser.value(&format!("{}.click()", button(words)));
 }
@@ -40,7 +40,7 @@ pub fn faults(browser: &mut Browser) -> Vec<String> {
 }
 
 /// Types the token into the dialog, as a person does who has no mouse.
-fn give_token(browser: &mut Browser, token: &str) {
+pub fn give_token(browser: &mut Browser, token: &str) {
     browser.until("the dialog", "document.querySelector('dialog[open] input') !== null");
     let focused = "document.activeElement === document.querySelector('dialog[open] input')";
     browser.until("the focus in the dialog", focused);

@@ -39,6 +39,11 @@ class AlertsView {
       acknowledge: (pressed, alerts) => this.acknowledge(pressed, alerts),
       silence: (pressed, name) => this.commands.silence(pressed, name),
     });
+    // Those that are older than a day are not among the alerts of the source.
+    this.unsubscribe = source.on(({ acknowledged }) => {
+      const known = acknowledged && [...this.alerts.values()].find(({ id }) => id === acknowledged.id);
+      if (known) this.take([{ ...known, ...acknowledged }]);
+    });
     root.classList.add("alerts-view");
     this.list = section("");
     this.nothing = element("p", "", "note");
@@ -174,6 +179,12 @@ class AlertsView {
 
   take(alerts) {
     for (const alert of alerts) {
+      // One that came before it had a number is the same.
+      const unnumbered = keyOf({ ...alert, id: undefined });
+      if (alert.id === undefined && [...this.alerts.values()].some((it) => unnumbered === keyOf({ ...it, id: undefined }))) {
+        continue;
+      }
+      if (alert.id !== undefined) this.alerts.delete(unnumbered);
       const key = keyOf(alert);
       this.alerts.set(key, { ...this.alerts.get(key), ...alert });
     }
@@ -254,6 +265,7 @@ class AlertsView {
 
   close() {
     this.closed = true;
+    this.unsubscribe();
   }
 }
 

@@ -52,7 +52,8 @@ export class Source {
     this.#beat();
   }
 
-  // `listener` gets {kind: "device", name}, {kind: "devices"}, {kind: "alerts"}, {kind: "status"} or
+  // `listener` gets {kind: "device", name}, {kind: "devices"}, {kind: "alerts"} (with
+  // `acknowledged`, if that is what has changed), {kind: "status"} or
   // {kind: "life"}; returns a function that ends it.
   on(listener) {
     this.listeners.add(listener);
@@ -197,7 +198,7 @@ export class Source {
     } else if (kind === "acknowledged") {
       const alert = this.alerts.find(({ id }) => id === value.id);
       if (alert) alert.acknowledged = value.acknowledged;
-      this.#emit({ kind: "alerts" });
+      this.#emit({ kind: "alerts", acknowledged: value });
     } else if (kind === "refresh") {
       this.isWanted = true;
       this.#beat();
