@@ -79,6 +79,7 @@ use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
 use crate::machines::state_session::StateSession;
 use crate::machines::takedown::Takedown;
+use crate::machines::usage::UsageMeters;
 use crate::machines::wall_clock::WallClock;
 use crate::machines::watch_link::WatchLink;
 use crate::model::action::Action;
@@ -179,6 +180,8 @@ pub struct Monitor {
     notifications_due: Option<Duration>,
     /// What was, and is not recorded yet.
     history: Recorder,
+    /// What agents use.
+    usage: UsageMeters,
     /// The records of earlier runs, while they wait for those of the devices.
     history_snapshot: Option<Box<HistorySnapshot>>,
     /// Subjects whose notifications are suppressed for a time.
@@ -298,6 +301,7 @@ impl Monitor {
             notifications: Notifications::default(),
             notifications_due: None,
             history: Recorder::new(),
+            usage: UsageMeters::default(),
             history_snapshot: None,
             mutes: Mutes::default(),
             next_token: 0,
@@ -428,6 +432,7 @@ impl Monitor {
             Event::ManagerConnected { units } => self.manager_connected(turn, units),
             Event::ManagerLost { reason } => self.manager_lost(turn, &reason),
             Event::UnitChanged(report) => self.unit_changed(turn, *report),
+            Event::UnitsMeasured(usages) => self.units_measured(&usages),
             Event::UnitRemoved { unit } => self.unit_removed(turn, &unit),
             Event::StartFinished { unit, outcome } => self.start_finished(turn, &unit, outcome),
             Event::StopFinished { unit, outcome } => self.stop_finished(turn, &unit, outcome),

@@ -8,6 +8,8 @@ use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::pulse::Pulse;
 use futures_util::StreamExt as _;
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::unit::UnitUsage;
+use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,6 +31,9 @@ const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/iotmonitor_2dagent_2dbox
 struct Truth {
     main_pid: u32,
     state: &'static str,
+    /// The control group of the unit, and the memory peak that is shown of it.
+    group: String,
+    memory_peak: u64,
 }
 
 /// A connection on the bus.
@@ -114,7 +119,12 @@ impl TestBench {
         let directory = tempfile::tempdir().unwrap();
         let address = format!("unix:path={}", directory.path().join("bus").display());
         let bus = TestBus::start(&address);
-        let truth = Arc::new(Mutex::new(Truth { main_pid: 17, state: "running" }));
+        let truth = Arc::new(Mutex::new(Truth {
+            main_pid: 17,
+            state: "running",
+            group: String::new(),
+            memory_peak: u64::MAX,
+        }));
         let asked = Arc::default();
         let systemd = manager(&bus, &truth, &asked).await;
         let (sender, events) = mpsc::channel(64);
@@ -206,6 +216,8 @@ async fn answer(
                     ("LogExtraFields", Variant::from(fields)),
                     ("ActiveState", Variant::from("active")),
                     ("MainPID", Variant::from(truth.main_pid)),
+                    ("ControlGroup", Variant::from(truth.group)),
+                    ("MemoryPeak", Variant::from(truth.memory_peak)),
                 ]))
             }
             other => panic!("{other}"),
@@ -312,4 +324,37 @@ async fn a_shutdown_is_known_of_before_the_units_are() {
     stage.systemd = manager(&stage.bus, &stage.truth, &stage.asked).await;
     assert_eq!(stage.next().await, Event::SystemState { stopping: true });
     assert!(matches!(stage.next().await, Event::ManagerConnected { .. }));
+}
+
+#[tokio::test]
+async fn what_a_unit_uses_is_read_from_its_control_group_and_at_its_end_from_systemd() {
+    let group = tempfile::tempdir().unwrap();
+    std::fs::write(group.path().join("memory.peak"), "4096").unwrap();
+    std::fs::write(group.path().join("cpu.stat"), "usage_usec 1500").unwrap();
+    let mut stage = TestBench::set().await;
+    let directory = format!("/../../..{}", group.path().display());
+    stage.change(|truth| (truth.main_pid, truth.group) = (18, directory));
+    stage.systemd.report_unit().await;
+    stage.expect_main_pid(18).await;
+    // The units are compared as they are each minute.
+    for is_active in [true, false] {
+        stage.systemd.signal(None, SYSTEMD_PATH, MANAGER, "Reloading", &is_active).await;
+    }
+    let Event::UnitsMeasured(usages) = stage.next().await else { panic!() };
+    let usage = UnitUsage {
+        unit: UnitName::from_systemd(UNIT),
+        invocation: String::new(),
+        memory: None,
+        memory_peak: Some(4_096),
+        cpu: Some(Duration::from_micros(1_500)),
+    };
+    assert_eq!(usages, std::slice::from_ref(&usage));
+
+    stage.change(|truth| {
+        (truth.main_pid, truth.group, truth.memory_peak) = (0, String::new(), 8_192);
+    });
+    stage.systemd.report_unit().await;
+    let last = UnitUsage { memory_peak: Some(8_192), cpu: None, ..usage };
+    assert_eq!(stage.next().await, Event::UnitsMeasured(vec![last]));
+    stage.expect_main_pid(0).await;
 }

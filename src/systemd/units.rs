@@ -7,12 +7,14 @@
 use super::inbox::{Inbox, InboxWork, JobWatch, Relist, Waiter};
 use super::proxy::{ManagerProxy, Meaning, SYSTEMD, is_timeout, meaning, words};
 use super::reading::{UNIT_PATTERN, UnitReading, active_state, interpret};
+use super::usage::{Usage, directory_of, group_of, measure, usage_of};
 use crate::pulse::Pulse;
 use futures_util::{StreamExt, stream};
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::unit::{ActiveState, UnitReport};
+use iotmonitor_core::model::unit::{ActiveState, UnitReport, UnitUsage};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -20,12 +22,15 @@ use tokio::time::Instant;
 use zbus::{Connection, OwnedObjectPath, Variant};
 
 /// The interval at which all units are compared with their known states, so that a lost signal is
-/// noticed.
+/// noticed, and at which what they use is measured.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The number of units that are read concurrently when a session begins: systemd handles one after
 /// the other, and is not kept waiting between them.
 const READS_AT_ONCE: usize = 16;
+
+/// The number of control groups that are read before other tasks have their turn.
+const MEASURED_AT_ONCE: usize = 16;
 
 /// The time for which systemd may be off the bus (daemon-reexec) or fail to answer before it counts
 /// as lost.
@@ -86,9 +91,19 @@ impl ManagerSession {
 
     /// The same where the unit must carry the marker of this clientid.
     pub async fn read_as(&self, unit: &UnitName, client_id: &str) -> zbus::Result<UnitReading> {
+        self.read_with_figures(unit, client_id).await.map(|(reading, _)| reading)
+    }
+
+    async fn read_with_figures(
+        &self,
+        unit: &UnitName,
+        client_id: &str,
+    ) -> zbus::Result<(UnitReading, UnitFigures)> {
         let path = match self.manager.get_unit(unit.as_str()).await {
             Ok(path) => path,
-            Err(error) if meaning(&error) == Meaning::NoSuchUnit => return Ok(UnitReading::Absent),
+            Err(error) if meaning(&error) == Meaning::NoSuchUnit => {
+                return Ok((UnitReading::Absent, UnitFigures::default()));
+            }
             Err(error) => return Err(error),
         };
         self.read_path(unit, &path, client_id).await
@@ -101,16 +116,28 @@ impl ManagerSession {
         self.calls.call_method(Some(SYSTEMD), path, interface, "GetAll", &("")).await
     }
 
+    /// The unit with what it uses.
     async fn read_path(
         &self,
         unit: &UnitName,
         path: &OwnedObjectPath,
         client_id: &str,
-    ) -> zbus::Result<UnitReading> {
+    ) -> zbus::Result<(UnitReading, UnitFigures)> {
         let reply = self.all_properties(path).await?;
         let body = reply.body();
         let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
-        Ok(interpret(unit, client_id, &properties))
+        let reading = interpret(unit, client_id, &properties);
+        let figures = match &reading {
+            UnitReading::Own(report) if report.main_pid == 0 => {
+                UnitFigures { group: None, last: usage_of(&properties) }
+            }
+            UnitReading::Own(_) => {
+                let group = group_of(&properties).map(directory_of);
+                UnitFigures { group, last: Usage::default() }
+            }
+            UnitReading::Absent | UnitReading::Foreign { .. } => UnitFigures::default(),
+        };
+        Ok((reading, figures))
     }
 
     /// The end of a job of this unit; the watch must begin before the call that creates the job.
@@ -161,6 +188,8 @@ pub(super) struct UnitWatcher<'a> {
     events: &'a mpsc::Sender<Event>,
     pulse: &'a Pulse,
     known: BTreeMap<UnitName, UnitReport>,
+    /// The directories of the control groups of those with a main process.
+    groups: BTreeMap<UnitName, PathBuf>,
     /// Whether the system is going down, as last reported.
     stopping: bool,
     /// The time since which calls fail or systemd is off the bus.
@@ -182,8 +211,8 @@ impl<'a> UnitWatcher<'a> {
         events: &'a mpsc::Sender<Event>,
         pulse: &'a Pulse,
     ) -> Self {
-        let (known, stopping, failing_since) = (BTreeMap::new(), false, None);
-        Self { session, events, pulse, known, stopping, failing_since }
+        let (known, groups) = (BTreeMap::new(), BTreeMap::new());
+        Self { session, events, pulse, known, groups, stopping: false, failing_since: None }
     }
 
     /// Subscribes and reads all own units.
@@ -196,10 +225,11 @@ impl<'a> UnitWatcher<'a> {
         let mut readings = stream::iter(self.list().await?).map(read).buffered(READS_AT_ONCE);
         while let Some(reading) = beating(self.pulse, readings.next()).await {
             match reading? {
-                UnitReading::Own(report) => {
+                (UnitReading::Own(report), UnitFigures { group, .. }) => {
+                    self.groups.extend(group.map(|group| (report.unit.clone(), group)));
                     self.known.insert(report.unit.clone(), report);
                 }
-                UnitReading::Absent | UnitReading::Foreign { .. } => {}
+                (UnitReading::Absent | UnitReading::Foreign { .. }, _) => {}
             }
         }
         self.stopping = beating(self.pulse, self.session.is_stopping()).await?;
@@ -298,13 +328,33 @@ impl<'a> UnitWatcher<'a> {
         for unit in gone {
             self.session.inbox.touch(unit.clone());
         }
+        self.measure().await?;
         self.check_state().await
+    }
+
+    /// Reports what the units use. Reading three small files of the kernel for each of them takes no
+    /// call to systemd.
+    async fn measure(&self) -> Result<(), Lost> {
+        let mut usages = Vec::new();
+        for (unit, group) in &self.groups {
+            let Some(report) = self.known.get(unit) else { continue };
+            usages.push(usage_in(report, measure(group)));
+            if usages.len().is_multiple_of(MEASURED_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
+        }
+        if usages.is_empty() {
+            return Ok(());
+        }
+        self.send(Event::UnitsMeasured(usages)).await
     }
 
     /// Checks one unit and reports it if it has changed.
     async fn look(&mut self, unit: UnitName, waiters: Vec<Waiter>) -> Result<(), Lost> {
-        let reading = match beating(self.pulse, self.session.read(&unit)).await {
-            Ok(reading) => reading,
+        let session = self.session;
+        let read = session.read_with_figures(&unit, &session.client_id);
+        let (reading, UnitFigures { group, last }) = match beating(self.pulse, read).await {
+            Ok(read) => read,
             Err(error) => {
                 return self.judge(Err(error), |inbox| inbox.postpone(unit, waiters)).await;
             }
@@ -314,7 +364,14 @@ impl<'a> UnitWatcher<'a> {
             UnitReading::Own(report) => Some(report),
             UnitReading::Absent | UnitReading::Foreign { .. } => None,
         };
+        match group {
+            Some(group) => drop(self.groups.insert(unit.clone(), group)),
+            None => drop(self.groups.remove(&unit)),
+        }
         if self.known.get(&unit) != report.as_ref() {
+            if let Some(ended) = report.as_ref().filter(|_| last != Usage::default()) {
+                self.send(Event::UnitsMeasured(vec![usage_in(ended, last)])).await?;
+            }
             if !report.as_ref().is_some_and(|report| lives(report.active)) {
                 // In a shutdown units end, too; the shutdown must be reported before their end.
                 self.check_state().await?;
@@ -388,6 +445,25 @@ impl<'a> UnitWatcher<'a> {
     async fn send(&self, event: Event) -> Result<(), Lost> {
         let sent = self.events.send(event).await;
         sent.map_err(|_closed| Lost("the daemon has ended".to_owned()))
+    }
+}
+
+/// What a unit uses, beside what is reported of it.
+#[derive(Debug, Default)]
+struct UnitFigures {
+    /// The directory of its control group, if it has a main process.
+    group: Option<PathBuf>,
+    /// What it has used, if its main process has ended.
+    last: Usage,
+}
+
+fn usage_in(report: &UnitReport, usage: Usage) -> UnitUsage {
+    UnitUsage {
+        unit: report.unit.clone(),
+        invocation: report.invocation.clone(),
+        memory: usage.memory,
+        memory_peak: usage.memory_peak,
+        cpu: usage.cpu,
     }
 }
 

@@ -1,9 +1,10 @@
-//! The current resource usage of a unit, queried from systemd on request.
+//! The resource usage of units: queried from systemd on request, and read from the files of their
+//! control groups each minute, which costs systemd nothing.
 
 use super::proxy::{ManagerProxy, SYSTEMD};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zbus::Variant;
 
@@ -44,32 +45,52 @@ pub async fn usages(bus: Bus, units: &[&str]) -> zbus::Result<Vec<Usage>> {
     Ok(usages)
 }
 
-fn usage_of(properties: &HashMap<String, Variant<'_>>) -> Usage {
+pub(super) fn usage_of(properties: &HashMap<String, Variant<'_>>) -> Usage {
     // The largest number means "not accounted" (org.freedesktop.systemd1(5)).
     let number = |key: &str| match properties.get(key) {
         Some(Variant::U64(number)) if *number != u64::MAX => Some(*number),
         _ => None,
     };
-    let group = match properties.get("ControlGroup") {
-        Some(Variant::Str(path)) if !path.is_empty() => Some(path.as_str()),
-        _ => None,
-    };
     Usage {
         memory: number("MemoryCurrent"),
         // systemd reports it from version 255 on, the kernel from 5.19 on.
-        memory_peak: number("MemoryPeak")
-            .or_else(|| group.and_then(|path| peak_of(Path::new(CGROUPS), path))),
+        memory_peak: number("MemoryPeak").or_else(|| {
+            group_of(properties).and_then(|group| figure(&directory_of(group), "memory.peak"))
+        }),
         cpu: number("CPUUsageNSec").map(Duration::from_nanos),
+    }
+}
+
+/// The control group of a unit that has processes.
+pub(super) fn group_of<'v>(properties: &'v HashMap<String, Variant<'_>>) -> Option<&'v str> {
+    match properties.get("ControlGroup") {
+        Some(Variant::Str(path)) if !path.is_empty() => Some(path.as_str()),
+        _ => None,
     }
 }
 
 /// The directory of control groups (systemd.resource-control(5)).
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// The kernel's figures of a control group, which exists as long as one of its processes.
-fn peak_of(root: &Path, group: &str) -> Option<u64> {
-    let file = root.join(group.trim_start_matches('/')).join("memory.peak");
-    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+pub(super) fn directory_of(group: &str) -> PathBuf {
+    Path::new(CGROUPS).join(group.trim_start_matches('/'))
+}
+
+/// The kernel's figures of a control group, which exist as long as one of its processes. Without the
+/// memory controller there are none of memory.
+pub(super) fn measure(directory: &Path) -> Usage {
+    let cpu = std::fs::read_to_string(directory.join("cpu.stat")).ok();
+    let micros =
+        cpu.as_deref().and_then(|text| text.lines().find_map(|it| it.strip_prefix("usage_usec ")));
+    Usage {
+        memory: figure(directory, "memory.current"),
+        memory_peak: figure(directory, "memory.peak"),
+        cpu: micros.and_then(|micros| micros.parse().ok()).map(Duration::from_micros),
+    }
+}
+
+fn figure(directory: &Path, file: &str) -> Option<u64> {
+    std::fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -93,11 +114,25 @@ mod tests {
     fn the_peak_is_systemds_or_else_the_kernels() {
         let peak = HashMap::from([("MemoryPeak".to_owned(), Variant::from(12_345_u64))]);
         assert_eq!(usage_of(&peak).memory_peak, Some(12_345));
-        let root = tempfile::tempdir().unwrap();
-        let group = root.path().join("iotmonitor.slice/x.service");
-        std::fs::create_dir_all(&group).unwrap();
-        assert_eq!(peak_of(root.path(), "/iotmonitor.slice/x.service"), None);
-        std::fs::write(group.join("memory.peak"), "4096\n").unwrap();
-        assert_eq!(peak_of(root.path(), "/iotmonitor.slice/x.service"), Some(4_096));
+        let gone = HashMap::from([("ControlGroup".to_owned(), Variant::from("/none.service"))]);
+        assert_eq!(usage_of(&gone), Usage::default());
+    }
+
+    #[test]
+    fn a_control_group_is_measured_as_far_as_the_kernel_accounts_for_it() {
+        let group = tempfile::tempdir().unwrap();
+        assert_eq!(measure(group.path()), Usage::default(), "it is gone");
+        let cpu = "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\n";
+        std::fs::write(group.path().join("cpu.stat"), cpu).unwrap();
+        let cpu = Some(Duration::from_micros(1_500));
+        assert_eq!(measure(group.path()), Usage { memory: None, memory_peak: None, cpu });
+        std::fs::write(group.path().join("memory.current"), "1024\n").unwrap();
+        std::fs::write(group.path().join("memory.peak"), "4096\n").unwrap();
+        let known = Usage { memory: Some(1_024), memory_peak: Some(4_096), cpu };
+        assert_eq!(measure(group.path()), known);
+        assert_eq!(
+            directory_of("/a.slice/b.service"),
+            Path::new("/sys/fs/cgroup/a.slice/b.service")
+        );
     }
 }

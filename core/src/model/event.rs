@@ -9,7 +9,7 @@ use super::message::{
 use super::snapshot::Snapshot;
 use super::spec::MonitorSpec;
 use super::state::{ReadId, StateOrder, StateRecord, WriteId};
-use super::unit::{JobOutcome, UnitReport, UnitsOutcome};
+use super::unit::{JobOutcome, UnitReport, UnitUsage, UnitsOutcome};
 use crate::model::unit_name::UnitName;
 use crate::topic::TopicName;
 use std::time::Duration;
@@ -163,6 +163,8 @@ pub enum Event {
     },
     /// A property of a unit changed, or it appeared.
     UnitChanged(Box<UnitReport>),
+    /// What units use, reported each minute of those that run, and once of one that has ended.
+    UnitsMeasured(Vec<UnitUsage>),
     /// The unit is no longer loaded (not during a daemon-reload).
     UnitRemoved {
         unit: UnitName,

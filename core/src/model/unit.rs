@@ -26,6 +26,19 @@ pub struct UnitReport {
     pub definition: Option<String>,
 }
 
+/// What the processes of a unit have used since the start of this invocation; `None` where it is not
+/// accounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitUsage {
+    pub unit: UnitName,
+    pub invocation: String,
+    /// The memory at present, in bytes.
+    pub memory: Option<u64>,
+    pub memory_peak: Option<u64>,
+    /// The processor time.
+    pub cpu: Option<Duration>,
+}
+
 /// systemd's ActiveState (org.freedesktop.systemd1(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActiveState {

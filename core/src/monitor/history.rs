@@ -4,8 +4,9 @@ use crate::machines::history::{ObservedStanding, TALLY_INTERVAL};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
-use crate::model::history::{EpisodeKind, HistorySnapshot, RestartRecord, hour_of};
+use crate::model::history::{ContactTally, EpisodeKind, HistorySnapshot, RestartRecord, hour_of};
 use crate::model::time::{ClockStep, Now};
+use crate::model::unit::UnitUsage;
 use crate::monitor::device::Device;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
@@ -106,19 +107,31 @@ impl Monitor {
             let tally = std::mem::take(&mut device.tally);
             self.history.count(&device.spec.name, hour, tally, None);
         }
+        for (agent, used) in self.usage.collect() {
+            self.history.count(agent, hour, ContactTally::default(), Some(used));
+        }
     }
 
-    /// An agent's process has started after an earlier one.
-    pub(super) fn note_restart(&mut self, turn: &Turn<'_>, id: DeviceId) {
+    /// An agent's process has started, after an earlier one if that is a restart.
+    pub(super) fn note_start(&mut self, turn: &Turn<'_>, id: DeviceId, is_restart: bool) {
         let device = &self.devices[id];
-        let exit = device.agent.as_ref().and_then(|agent| agent.last_exit()).map(str::to_owned);
-        let agent = device.spec.name.clone();
-        self.history.restarted(RestartRecord {
-            agent,
-            time: turn.now.wall,
-            exit,
-            memory_peak: None,
-        });
+        let Some(agent) = device.agent.as_deref() else { return };
+        let (name, time) = (&device.spec.name, turn.now.wall);
+        let memory_peak = self.usage.started(name, agent.last_invocation().unwrap_or_default());
+        if is_restart {
+            let exit = agent.last_exit().map(str::to_owned);
+            let restart = RestartRecord { agent: name.clone(), time, exit, memory_peak };
+            self.history.restarted(restart);
+        }
+    }
+
+    /// The counters of the agents' processes.
+    pub(super) fn units_measured(&mut self, usages: &[UnitUsage]) {
+        for usage in usages {
+            if let Some(id) = self.devices.of_unit(&usage.unit) {
+                self.usage.measured(&self.devices[id].spec.name, usage);
+            }
+        }
     }
 
     /// No device could be heard for this long, up to now.

@@ -97,6 +97,7 @@ impl Monitor {
         self.history.left(name, turn.now.wall);
         turn.out.push(self.clearing(&format!("status/{name}")));
         if let Some(agent) = gone.agent {
+            self.usage.left(name);
             agent_left(turn, name, &agent);
         }
         self.saving.left(gone.spec.name);

@@ -1,7 +1,7 @@
 //! What is recorded of the past, from the events that bring it about.
 
 use super::expect::{agent, device_name, watched};
-use super::timetable::{House, START, secs};
+use super::timetable::{House, START, millis, secs};
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{AlertKind, Reason};
 use iotmonitor_core::model::device_name::DeviceName;
@@ -9,8 +9,11 @@ use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::uptime::{DeviceHistory, TimeAccount};
 use iotmonitor_core::model::history::{
     Ending, EpisodeKind, EpisodeRecord, HistoryBatch, HistorySnapshot, HourTally, RestartRecord,
+    UsageTally,
 };
 use iotmonitor_core::model::spec::DeviceSpec;
+use iotmonitor_core::model::unit::UnitUsage;
+use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -377,6 +380,53 @@ fn restarts_of_an_agent_are_recorded_with_how_it_ended() {
     let restarts: Vec<_> =
         house.past.restarts.iter().map(|it| (it.agent.to_string(), it.time)).collect();
     assert_eq!(restarts, [("box".to_owned(), secs(START + 40))]);
+}
+
+/// What an agent's processes have used since their start, in KiB and milliseconds.
+fn measured(house: &mut House, memory: u64, peak: u64, cpu: u64) {
+    let unit = UnitName::from_systemd("iotmonitor-agent-box.service");
+    let invocation = house.manager.units[&unit].invocation.clone();
+    house.happen(Event::UnitsMeasured(vec![UnitUsage {
+        unit,
+        invocation,
+        memory: Some(memory * 1_024),
+        memory_peak: Some(peak * 1_024),
+        cpu: Some(millis(cpu)),
+    }]));
+}
+
+#[test]
+fn what_an_agent_uses_is_recorded_by_the_hour_and_the_peak_with_its_restart() {
+    let mut house = house(vec![agent("box", 600), watched("lamp", 600)]);
+    for minute in 1..=80 {
+        house.advance(secs(60));
+        measured(&mut house, minute, 2 * minute, 10 * minute);
+    }
+    house.unit_restarted_by_systemd("iotmonitor-agent-box.service");
+    assert_eq!(house.past.restarts[0].memory_peak, Some(160 * 1_024));
+    measured(&mut house, 5, 6, 7);
+    house.unit_restarted_by_systemd("iotmonitor-agent-box.service");
+    assert_eq!(house.past.restarts[1].memory_peak, Some(6 * 1_024));
+    house.unit_restarted_by_systemd("iotmonitor-agent-box.service");
+    assert_eq!(house.past.restarts[2].memory_peak, None, "it was not measured");
+    house.happen(Event::Stopping);
+    let mut hours: BTreeMap<u32, UsageTally> = BTreeMap::new();
+    for tally in &house.past.tallies {
+        assert_eq!((&tally.device, tally.tally.contacts), (&device_name("box"), 0));
+        hours.entry(tally.hour).or_default().add(tally.usage.unwrap());
+    }
+    // The timetable begins 800 s after an hour.
+    let used = |memory, cpu| UsageTally { memory_kib: Some(memory), cpu_millis: Some(cpu) };
+    let first = u32::try_from(START / 3_600).unwrap();
+    assert_eq!(hours, BTreeMap::from([(first, used(92, 460)), (first + 1, used(160, 347))]));
+    // The processes go on in the next run, and are not counted a second time.
+    house.restart();
+    house.power_up();
+    house.open_history();
+    measured(&mut house, 4, 160, 1_000);
+    measured(&mut house, 4, 160, 1_004);
+    house.happen(Event::Stopping);
+    assert_eq!(house.past.tallies.last().unwrap().usage, Some(used(4, 4)));
 }
 
 #[test]

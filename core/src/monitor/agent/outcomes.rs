@@ -63,8 +63,8 @@ impl Monitor {
         } else {
             format!("agent `{name}` has started (PID {pid})")
         };
+        self.note_start(turn, id, start.is_restart);
         if start.is_restart {
-            self.note_restart(turn, id);
             turn.out.push(notify(Notice::AgentRestarted { device: name, main_pid: pid }));
         }
         let payload = turn.now.wall.as_secs().to_string();
