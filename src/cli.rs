@@ -5,6 +5,7 @@ mod command;
 mod discover;
 mod guard;
 mod history;
+mod local_time;
 mod logs;
 mod migrate;
 mod output;
@@ -111,7 +112,8 @@ enum CliCommand {
         #[arg(long, conflicts_with = "json")]
         watch: bool,
     },
-    /// Show uptime, incidents and restarts. Days and times are those of UTC.
+    /// Show uptime, incidents and restarts. Days and times are those of the machine's time zone, or of
+    /// TZ.
     History {
         /// Show only this device or agent, in more detail.
         name: Option<String>,

@@ -450,6 +450,9 @@ impl<'a> Daemon<'a> {
                 let _ = reply.send(Ok(self.monitor.summary()));
             }
             Request::History { device, length, reply } => self.read_history(device, length, reply),
+            Request::Histories { devices, length, boundaries, reply } => {
+                self.read_histories(devices, length, boundaries, reply);
+            }
             Request::Hours { device, length, reply } => self.read_hours(device, length, reply),
             Request::Alerts { query, reply } => self.read_alerts(query, reply),
             Request::Acknowledge { id, reply } => self.acknowledge(id, reply),

@@ -20,6 +20,7 @@ use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::HistoryBatch;
 use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord};
 use iotmonitor_core::model::history::uptime::DeviceHistory;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -68,9 +69,6 @@ impl HistorySettings {
 /// not hold up the watching.
 pub struct PastReader<T>(Box<dyn FnOnce(Result<T, String>) + Send>);
 
-/// Takes the records of a device.
-pub type HistoryReader = PastReader<DeviceHistory>;
-
 impl<T> PastReader<T> {
     pub fn new(read: impl FnOnce(Result<T, String>) + Send + 'static) -> Self {
         Self(Box::new(read))
@@ -79,6 +77,50 @@ impl<T> PastReader<T> {
     /// Hands the answer over.
     pub fn take(self, answer: Result<T, String>) {
         (self.0)(answer);
+    }
+}
+
+/// Shown the records of one device after the other, until it has enough.
+type PastVisitor<'v> = &'v mut dyn FnMut(&DeviceName, &DeviceHistory) -> ControlFlow<()>;
+
+/// Reads the records of the devices that were asked for, or says why they cannot be read.
+type PastSource<'s> = &'s dyn Fn(PastVisitor<'_>) -> Result<(), String>;
+
+/// Takes the records of devices, or the reason why they cannot be read, on the thread: what is
+/// computed from them does not hold up the watching.
+pub struct HistoryReader(Box<dyn FnOnce(PastSource<'_>) + Send>);
+
+impl HistoryReader {
+    /// Makes something of the records of each device, and replies with all of it.
+    pub fn new<T: 'static>(
+        make: impl Fn(&DeviceName, &DeviceHistory) -> T + Send + 'static,
+        reply: impl FnOnce(Result<Vec<T>, String>) + Send + 'static,
+    ) -> Self {
+        Self::until(|_| false, make, reply)
+    }
+
+    /// The same, no further than the item with which there is enough.
+    pub fn until<T: 'static>(
+        mut has_enough: impl FnMut(&T) -> bool + Send + 'static,
+        make: impl Fn(&DeviceName, &DeviceHistory) -> T + Send + 'static,
+        reply: impl FnOnce(Result<Vec<T>, String>) + Send + 'static,
+    ) -> Self {
+        Self(Box::new(move |source| {
+            let mut made = Vec::new();
+            let outcome = source(&mut |device, history| {
+                let item = make(device, history);
+                let enough = has_enough(&item);
+                made.push(item);
+                if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            reply(outcome.map(|()| made));
+        }))
+    }
+}
+
+impl std::fmt::Debug for HistoryReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HistoryReader")
     }
 }
 
@@ -92,9 +134,9 @@ impl<T> std::fmt::Debug for PastReader<T> {
 #[derive(Debug)]
 pub enum HistoryCommand {
     Save(Box<HistoryBatch>),
-    /// The records of a device, with those of the monitor; days and restarts since this time.
+    /// The records of devices, with those of the monitor; days and restarts since this time.
     Read {
-        device: DeviceName,
+        devices: Vec<DeviceName>,
         since: Duration,
         now: Duration,
         reader: HistoryReader,

@@ -90,6 +90,15 @@ pub enum Request {
         length: Duration,
         reply: oneshot::Sender<Result<String, Rejection>>,
     },
+    /// The same of several devices, from the first one on as many as make up a long answer. Those that
+    /// there are not are left out. Days begin at the boundaries, and are those of UTC if there are
+    /// none.
+    Histories {
+        devices: Vec<DeviceName>,
+        length: Duration,
+        boundaries: Vec<Duration>,
+        reply: oneshot::Sender<Result<Vec<String>, Rejection>>,
+    },
     /// The contacts in the hours of the last stretch of this length, and what an agent has used in
     /// them, in the JSON of a [`iotmonitor_core::model::history::hours::HoursReport`].
     Hours {

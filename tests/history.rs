@@ -75,14 +75,18 @@ impl Thread {
     fn read(&self, device: &DeviceName) -> DeviceHistory {
         let (sender, answer) = std::sync::mpsc::channel();
         let caller = std::thread::current().id();
-        let reader = HistoryReader::new(move |history| {
+        let whole = move |_: &DeviceName, history: &DeviceHistory| {
             assert_ne!(std::thread::current().id(), caller, "the caller does not wait for this");
-            sender.send(history).unwrap();
-        });
-        let command =
-            HistoryCommand::Read { device: device.clone(), since: T(0), now: T(NOW), reader };
+            history.clone()
+        };
+        let reader = HistoryReader::new(whole, move |histories| sender.send(histories).unwrap());
+        self.read_all(vec![device.clone()], reader);
+        answer.recv().unwrap().unwrap().remove(0)
+    }
+
+    fn read_all(&self, devices: Vec<DeviceName>, reader: HistoryReader) {
+        let command = HistoryCommand::Read { devices, since: T(0), now: T(NOW), reader };
         self.handle.send(command).unwrap();
-        answer.recv().unwrap().unwrap()
     }
 
     fn close(self) {
@@ -171,6 +175,35 @@ fn the_next_run_goes_on_with_what_this_one_has_recorded() {
     assert_eq!((restart.exit.as_deref(), restart.memory_peak), (Some("killed"), Some(4_096)));
     let stranger = thread.read(&DeviceName::new("lam").unwrap());
     assert_eq!(stranger, DeviceHistory::default(), "names do not mix");
+    thread.close();
+}
+
+#[test]
+fn several_devices_are_read_at_once_until_there_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    let away = EpisodeRecord { device: None, ..episode(9, NOW - 9_000, Some(NOW - 8_000)) };
+    let HistoryBatch { mut episodes, .. } = house();
+    episodes.push(away);
+    thread.save(HistoryBatch { episodes, ..house() });
+    let asked = |most: usize| {
+        let (sender, answer) = std::sync::mpsc::channel();
+        let mut count = 0;
+        let has_enough = move |_: &(String, usize)| {
+            count += 1;
+            count == most
+        };
+        let make =
+            |name: &DeviceName, history: &DeviceHistory| (name.to_string(), history.episodes.len());
+        let reply = move |all: Result<Vec<_>, String>| sender.send(all).unwrap();
+        let devices = vec![oven(), DeviceName::new("unknown").unwrap(), lamp()];
+        thread.read_all(devices, HistoryReader::until(has_enough, make, reply));
+        answer.recv().unwrap().unwrap()
+    };
+    let all = [("oven", 3), ("unknown", 1), ("lamp", 3)];
+    let all = all.map(|(name, episodes)| (name.to_owned(), episodes));
+    assert_eq!(asked(9), all, "episodes of the monitor are those of each device");
+    assert_eq!(asked(1), all[..1]);
     thread.close();
 }
 

@@ -48,12 +48,22 @@ pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
     match (header.interface().map_or("", |interface| interface.as_str()), member) {
         (PEER | INTROSPECTABLE | PROPERTIES, _) => (Purpose::Look, SHORT),
         (MONITOR, "GetDevice" | "ListDevices" | "GetHistory") => (Purpose::Look, SHORT),
+        // Many names.
+        (MONITOR, "GetHistories") => (Purpose::Look, 16 * SHORT),
         // The bus has a limit of its own.
         (MONITOR, "SetState" | "ImportStates") => (Purpose::Command, usize::MAX),
         // A filter may be as long as MQTT allows.
         (MONITOR, "ListStates" | "ForgetState") => (Purpose::Command, 16 * SHORT),
         _ => (Purpose::Command, SHORT),
     }
+}
+
+/// Times of which each is later than the one before.
+fn ascending(seconds: Vec<u64>) -> Result<Vec<Duration>, BusError> {
+    if !seconds.is_sorted_by(|one, next| one < next) {
+        return Err(BusError::Failed("GetHistories: the boundaries must ascend".to_owned()));
+    }
+    Ok(seconds.into_iter().map(Duration::from_secs).collect())
 }
 
 /// A decoded call.
@@ -171,6 +181,15 @@ impl Calls {
                 let (device, length) = (device_name(name)?, Duration::from_secs(seconds));
                 let asked = self.ask(|reply| Request::History { device, length, reply }).await?;
                 call.reply(&asked)
+            }
+            "GetHistories" => {
+                let (names, seconds, boundaries): (Vec<String>, u64, Vec<u64>) =
+                    call.arguments()?;
+                let devices = names.into_iter().map(device_name).collect::<Result<_, _>>()?;
+                let length = Duration::from_secs(seconds);
+                let boundaries = ascending(boundaries)?;
+                let request = |reply| Request::Histories { devices, length, boundaries, reply };
+                call.reply(&self.ask(request).await?)
             }
             "ListStates" => self.list_states(call).await,
             "SetState" => self.set_state(call).await,

@@ -222,14 +222,21 @@ impl Caller {
         from_dictionary(&dictionary).ok_or_else(|| self.no_answer())
     }
 
-    /// The past of one device.
+    /// The past of the first ones of these devices, as many as make up a long answer, and without
+    /// those that there are not. Days begin at the boundaries, and are those of UTC if there are none.
     ///
     /// # Errors
-    /// Returns the errors of [`call`].
-    pub async fn history(&self, name: &str, since: Duration) -> Result<DeviceReport, CallError> {
-        let reply = self.method("GetHistory", &(name, since.as_secs())).await?;
-        let text: String = reply.body().deserialize().map_err(|error| self.explain(error))?;
-        DeviceReport::from_json(&text).ok_or_else(|| self.no_answer())
+    /// Returns the errors of [`call`], of which [`CallError::UnknownDevice`] is for no device at all.
+    pub async fn histories(
+        &self,
+        names: &[&str],
+        since: Duration,
+        boundaries: &[u64],
+    ) -> Result<Vec<DeviceReport>, CallError> {
+        let reply = self.method("GetHistories", &(names, since.as_secs(), boundaries)).await?;
+        let texts: Vec<String> = reply.body().deserialize().map_err(|error| self.explain(error))?;
+        let reports = texts.iter().map(|text| DeviceReport::from_json(text));
+        reports.collect::<Option<_>>().ok_or_else(|| self.no_answer())
     }
 
     /// Whether the daemon is connected to the broker and hears the devices, and how its alerts are

@@ -2,6 +2,7 @@
 //! them.
 
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
+use super::local_time::{self, LocalTime};
 use super::output::{self, OutputStyle};
 use super::table::TextTable;
 use crate::bus::{Addressee, CallError, Caller};
@@ -10,10 +11,10 @@ use crate::printable::{escaped, escaped_json, escaped_lines};
 use crate::time_span::{self, MAX_TIME_SPAN};
 use clap::builder::styling::Style;
 use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::history::DAY;
 use iotmonitor_core::model::history::report::{DayReport, DeviceReport, IncidentReport};
 use iotmonitor_core::model::history::uptime::WINDOWS;
-use iotmonitor_core::model::history::{DAY, Date};
-use iotmonitor_core::model::words::RoundedDuration;
+use iotmonitor_core::model::words::{RoundedDuration, mebibytes};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -49,26 +50,35 @@ pub fn since(text: &str) -> Result<Duration, String> {
     Err(format!("it must be from {least} to {most}"))
 }
 
+/// The number of devices that are asked for at once.
+const BATCH: usize = 200;
+
 /// Prints the answer; returns the exit code.
 pub fn history(bus: Bus, addressee: Addressee, query: &HistoryQuery) -> u8 {
     let name = match query.name.clone().map(DeviceName::new).transpose() {
         Ok(name) => name,
         Err(error) => return fail(&error),
     };
+    let local = LocalTime::of_this_machine();
+    let boundaries = match query.format {
+        HistoryFormat::Words => {
+            local.last_days(query.since.as_secs().div_ceil(DAY), local_time::now())
+        }
+        HistoryFormat::Json | HistoryFormat::Csv => Vec::new(),
+    };
     conclude(in_runtime(async {
         let caller = Caller::connect(bus, None, addressee).await?;
+        let ask = async |names: &[&str]| caller.histories(names, query.since, &boundaries).await;
         let reports = match &name {
-            Some(name) => {
-                let asked = caller.history(name.as_str(), query.since).await;
-                vec![suggesting(&caller, name, asked).await?]
-            }
+            Some(name) => suggesting(&caller, name, ask(&[name.as_str()]).await).await?,
             None => {
-                let names = caller.devices().await?.into_iter().map(|device| device.name);
-                let ask = async |name: String| caller.history(&name, query.since).await;
-                all(names, query.unwatched, ask).await?
+                let devices = caller.devices().await?;
+                let names = devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>();
+                all(&names, query.unwatched, ask).await?
             }
         };
-        output::print(render(&reports, name.is_some(), query, OutputStyle::of_stdout()))?;
+        let scene = Scene { alone: name.is_some(), local, look: OutputStyle::of_stdout() };
+        output::print(render(&reports, query, &scene))?;
         Ok::<(), AskError>(())
     }))
 }
@@ -76,33 +86,42 @@ pub fn history(bus: Bus, addressee: Addressee, query: &HistoryQuery) -> u8 {
 /// The reports of these devices but those that have left meanwhile. What is true of the monitor is in
 /// every answer, and is kept once.
 async fn all(
-    names: impl Iterator<Item = String>,
+    mut names: &[&str],
     unwatched: bool,
-    ask: impl AsyncFn(String) -> Result<DeviceReport, CallError>,
+    ask: impl AsyncFn(&[&str]) -> Result<Vec<DeviceReport>, CallError>,
 ) -> Result<Vec<DeviceReport>, CallError> {
     let mut reports: Vec<DeviceReport> = Vec::new();
-    for name in names {
-        let mut report = match ask(name).await {
-            Err(CallError::UnknownDevice(_)) => continue,
+    let batch = if unwatched { 1 } else { BATCH };
+    while !names.is_empty() && (reports.is_empty() || !unwatched) {
+        let (asked, rest) = names.split_at(names.len().min(batch));
+        let answered = match ask(asked).await {
+            Err(CallError::UnknownDevice(_)) => Vec::new(),
             answer => answer?,
         };
-        if !reports.is_empty() {
-            report.unwatched = Vec::new();
-        }
-        reports.push(report);
-        if unwatched {
-            break;
+        // A long answer ends before the last one that was asked for.
+        let last = answered.last().map(|report| report.name.as_str());
+        let place = last.and_then(|last| asked.iter().position(|name| *name == last));
+        names = place.map_or(rest, |place| &names[place + 1..]);
+        for mut report in answered {
+            if !reports.is_empty() {
+                report.unwatched = Vec::new();
+            }
+            reports.push(report);
         }
     }
     Ok(reports)
 }
 
-fn render(
-    reports: &[DeviceReport],
+/// How the answer is shown.
+struct Scene {
+    /// One device was asked for by its name.
     alone: bool,
-    query: &HistoryQuery,
+    local: LocalTime,
     look: OutputStyle,
-) -> String {
+}
+
+fn render(reports: &[DeviceReport], query: &HistoryQuery, scene: &Scene) -> String {
+    let Scene { alone, look, .. } = *scene;
     match (query.format, reports) {
         (HistoryFormat::Json, [report]) if alone => escaped_json(format!("{}\n", report.to_json())),
         (HistoryFormat::Json, _) => {
@@ -115,9 +134,9 @@ fn render(
             if report.unwatched.is_empty() {
                 return "the monitor could hear all the time\n".to_owned();
             }
-            incidents(&report.unwatched, look)
+            incidents(&report.unwatched, scene)
         }
-        (HistoryFormat::Words, [report]) if alone => description(report, look),
+        (HistoryFormat::Words, [report]) if alone => description(report, scene),
         (HistoryFormat::Words, _) => table(reports, look),
     }
 }
@@ -137,10 +156,10 @@ fn table(reports: &[DeviceReport], look: OutputStyle) -> String {
 }
 
 /// Everything about one device.
-fn description(report: &DeviceReport, look: OutputStyle) -> String {
+fn description(report: &DeviceReport, scene: &Scene) -> String {
     let mut text = format!("{}\n", report.name);
     if let Some(since) = report.since {
-        text.push_str(&format!("  recorded since {}\n", time(since)));
+        text.push_str(&format!("  recorded since {}\n", scene.local.show(since)));
     }
     let windows = WINDOWS.map(|(window, _)| format!("{window} {}", percent(report, window)));
     text.push_str(&format!("  uptime  {}\n", windows.join("  ")));
@@ -150,13 +169,18 @@ fn description(report: &DeviceReport, look: OutputStyle) -> String {
         text.push_str("\nno incidents\n");
     } else {
         text.push('\n');
-        text.push_str(&incidents(&report.incidents, look));
+        text.push_str(&incidents(&report.incidents, scene));
     }
     if !report.restarts.is_empty() {
-        let mut table = TextTable::new(look, ["RESTARTED", "AFTER"]);
+        let mut table = TextTable::new(scene.look, ["RESTARTED", "AFTER", "MEMORY PEAK"]);
         for restart in &report.restarts {
-            let exit = restart.exit.clone().unwrap_or_else(|| "-".to_owned());
-            table.row([(time(restart.time), Style::new()), (exit, Style::new())]);
+            let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+            let cells = [
+                scene.local.show(restart.time),
+                or_dash(restart.exit.clone()),
+                or_dash(restart.memory_peak.map(mebibytes)),
+            ];
+            table.row(cells.map(|cell| (cell, Style::new())));
         }
         text.push('\n');
         text.push_str(&table.render());
@@ -164,8 +188,8 @@ fn description(report: &DeviceReport, look: OutputStyle) -> String {
     text
 }
 
-fn incidents(incidents: &[IncidentReport], look: OutputStyle) -> String {
-    let mut table = TextTable::new(look, ["BEGAN", "LASTED", "REASON", "ENDED BY"]);
+fn incidents(incidents: &[IncidentReport], scene: &Scene) -> String {
+    let mut table = TextTable::new(scene.look, ["BEGAN", "LASTED", "REASON", "ENDED BY"]);
     for incident in incidents {
         let reason = incident.reason.as_ref().unwrap_or(&incident.kind).clone();
         let ended_by = match (&incident.end, &incident.ended_by) {
@@ -173,7 +197,8 @@ fn incidents(incidents: &[IncidentReport], look: OutputStyle) -> String {
             (Some(_), by) => by.clone().unwrap_or_else(|| "-".to_owned()),
         };
         let length = Duration::try_from_secs_f64(incident.seconds).unwrap_or_default();
-        let cells = [time(incident.begin), RoundedDuration(length).to_string(), reason, ended_by];
+        let begin = scene.local.show(incident.begin);
+        let cells = [begin, RoundedDuration(length).to_string(), reason, ended_by];
         table.row(cells.map(|cell| (cell, Style::new())));
     }
     table.render()
@@ -224,7 +249,7 @@ fn percent(report: &DeviceReport, window: &str) -> String {
     }
 }
 
-/// A sign for each day: the higher, the more of it was up.
+/// A sign for each day since the device is known: the higher, the more of it was up.
 fn bar(days: &[DayReport]) -> String {
     let sign = |day: &DayReport| match day.uptime {
         None => '·',
@@ -234,22 +259,18 @@ fn bar(days: &[DayReport]) -> String {
         Some(uptime) if uptime >= 0.5 => '▃',
         Some(_) => '▁',
     };
-    days.iter().map(sign).collect()
-}
-
-/// A time of UTC, as days are those of UTC.
-fn time(seconds: u64) -> String {
-    let (date, of_day) = (Date::of(Duration::from_secs(seconds)), seconds % DAY);
-    format!("{date} {:02}:{:02}:{:02} UTC", of_day / 3_600, of_day / 60 % 60, of_day % 60)
+    days.iter().skip_while(|day| day.seconds == 0).map(sign).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use iotmonitor_core::model::history::report::RestartReport;
     use std::collections::BTreeMap;
 
     fn report() -> DeviceReport {
-        let day = |uptime, alarm| DayReport { uptime, alarm, ..DayReport::default() };
+        let day =
+            |seconds, uptime, alarm| DayReport { seconds, uptime, alarm, ..DayReport::default() };
         DeviceReport {
             name: "a,b".to_owned(),
             since: Some(951_782_400),
@@ -263,7 +284,12 @@ mod tests {
                 ended_by: Some("contact".to_owned()),
                 last_contact: None,
             }],
-            days: vec![day(None, 0), day(Some(1.0), 0), day(Some(0.7), 9)],
+            days: vec![
+                day(0, None, 0),
+                day(9, None, 0),
+                day(9, Some(1.0), 0),
+                day(9, Some(0.7), 9),
+            ],
             ..DeviceReport::default()
         }
     }
@@ -271,26 +297,39 @@ mod tests {
     fn shown(format: HistoryFormat, alone: bool) -> String {
         let query =
             HistoryQuery { name: None, since: Duration::from_secs(DAY), format, unwatched: false };
-        render(&[report()], alone, &query, OutputStyle::default())
+        let restart = RestartReport { time: 951_782_551, exit: None, memory_peak: Some(3 << 20) };
+        let restarts = if alone { vec![restart] } else { Vec::new() };
+        let report = DeviceReport { restarts, ..report() };
+        let local = LocalTime::by_rules("IST-5:30");
+        render(&[report], &query, &Scene { alone, local, look: OutputStyle::default() })
     }
 
-    /// What the monitor answers for a device, where `gone` has just left.
-    async fn answer(name: String) -> Result<DeviceReport, CallError> {
-        match name.as_str() {
-            "gone" => Err(CallError::UnknownDevice(name)),
-            _ => Ok(DeviceReport { name, unwatched: report().incidents, ..report() }),
+    /// What a monitor of two devices to an answer answers, where `gone` has just left.
+    async fn answer(names: &[&str]) -> Result<Vec<DeviceReport>, CallError> {
+        let known = names.iter().filter(|name| **name != "gone").take(2);
+        let reports: Vec<DeviceReport> = known
+            .map(|name| DeviceReport {
+                name: (*name).to_owned(),
+                unwatched: report().incidents,
+                ..report()
+            })
+            .collect();
+        if reports.is_empty() {
+            return Err(CallError::UnknownDevice(names[0].to_owned()));
         }
+        Ok(reports)
     }
 
     fn asked(unwatched: bool) -> Vec<(String, usize)> {
-        let names = ["gone", "lamp", "oven", "gone"].map(str::to_owned).into_iter();
-        let reports = in_runtime(all(names, unwatched, answer)).unwrap().unwrap();
+        let names = ["gone", "lamp", "oven", "gone", "door", "gone"];
+        let reports = in_runtime(all(&names, unwatched, answer)).unwrap().unwrap();
         reports.into_iter().map(|report| (report.name, report.unwatched.len())).collect()
     }
 
     #[test]
     fn what_is_true_of_the_monitor_is_asked_and_kept_once() {
-        assert_eq!(asked(false), [("lamp".to_owned(), 1), ("oven".to_owned(), 0)]);
+        let all = [("lamp", 1), ("oven", 0), ("door", 0)];
+        assert_eq!(asked(false), all.map(|(name, count)| (name.to_owned(), count)));
         assert_eq!(asked(true), [("lamp".to_owned(), 1)]);
     }
 
@@ -305,10 +344,12 @@ mod tests {
     fn one_device_is_described_with_its_incidents() {
         assert_eq!(
             shown(HistoryFormat::Words, true),
-            "a,b\n  recorded since 2000-02-29 00:00:00 UTC\n  \
+            "a,b\n  recorded since 2000-02-29 05:30:00 IST\n  \
              uptime  24h 99.99 %  7d -  30d -  90d -\n  days    ·█▃\n\n\
              BEGAN                    LASTED      REASON  ENDED BY\n\
-             2000-02-29 00:01:01 UTC  1 min 30 s  silent  contact\n"
+             2000-02-29 05:31:01 IST  1 min 30 s  silent  contact\n\n\
+             RESTARTED                AFTER  MEMORY PEAK\n\
+             2000-02-29 05:32:31 IST  -      3.0 MiB\n"
         );
     }
 

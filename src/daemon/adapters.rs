@@ -279,17 +279,17 @@ impl Adapters {
         }
     }
 
-    /// Asks for the records of a device from the first time up to the second. Where there are none,
+    /// Asks for the records of devices from the first time up to the second. Where there are none,
     /// or too many questions wait, the reader is dropped.
     pub fn read_history(
         &self,
-        device: DeviceName,
+        devices: Vec<DeviceName>,
         (since, now): (Duration, Duration),
         reader: HistoryReader,
     ) {
         if let Some(history) = &self.history {
             // A refused question is dropped, which the caller notices.
-            let _ = history.send(HistoryCommand::Read { device, since, now, reader });
+            let _ = history.send(HistoryCommand::Read { devices, since, now, reader });
         }
     }
 

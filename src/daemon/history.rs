@@ -10,6 +10,12 @@ use iotmonitor_core::model::history::uptime::DeviceHistory;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// The reason when the history's thread does not take the question.
+const UNREADABLE: &str = "the history cannot be read at the moment";
+
+/// The size in bytes at which an answer about several devices ends.
+const LONG_ANSWER: usize = 4 << 20;
+
 impl Daemon<'_> {
     /// Answers with the JSON of a [`DeviceReport`].
     pub(super) fn read_history(
@@ -18,8 +24,8 @@ impl Daemon<'_> {
         length: Duration,
         reply: oneshot::Sender<Result<String, Rejection>>,
     ) {
-        let (name, now) = (device.clone(), self.now().wall);
-        let report = move |history: &DeviceHistory| {
+        let now = self.now().wall;
+        let report = move |name: &DeviceName, history: &DeviceHistory| {
             DeviceReport::of(name.as_str(), history, length, now).to_json()
         };
         self.report_past(device, (length, now), report, reply);
@@ -33,8 +39,48 @@ impl Daemon<'_> {
         reply: oneshot::Sender<Result<String, Rejection>>,
     ) {
         let now = self.now().wall;
-        let report = move |history: &DeviceHistory| HoursReport::of(history, length, now).to_json();
+        let report = move |_: &DeviceName, history: &DeviceHistory| {
+            HoursReport::of(history, length, now).to_json()
+        };
         self.report_past(device, (length, now), report, reply);
+    }
+
+    /// Answers with the JSON of a [`DeviceReport`] for each device, until the answer is long.
+    pub(super) fn read_histories(
+        &self,
+        mut devices: Vec<DeviceName>,
+        length: Duration,
+        boundaries: Vec<Duration>,
+        reply: oneshot::Sender<Result<Vec<String>, Rejection>>,
+    ) {
+        let asked = devices.first().cloned();
+        devices.retain(|device| self.monitor.view(device).is_some());
+        if let (true, Some(device)) = (devices.is_empty(), asked) {
+            // The caller may have gone away meanwhile, here and below.
+            let _ = reply.send(Err(Rejection::UnknownDevice(device)));
+            return;
+        }
+        let now = self.now().wall;
+        let report = move |name: &DeviceName, history: &DeviceHistory| {
+            let (name, times) = (name.as_str(), (length, now));
+            let report = match &boundaries[..] {
+                [] => DeviceReport::of(name, history, length, now),
+                between => DeviceReport::with_days_between(between, name, history, times),
+            };
+            report.to_json()
+        };
+        let mut size = 0;
+        let is_long = move |report: &String| {
+            size += report.len();
+            size >= LONG_ANSWER
+        };
+        let (sender, answer) = oneshot::channel();
+        let reader = HistoryReader::until(is_long, report, |reports| drop(sender.send(reports)));
+        self.adapters.read_history(devices, (now.saturating_sub(length), now), reader);
+        tokio::spawn(async move {
+            let reports = answer.await.unwrap_or_else(|_| Err(UNREADABLE.to_owned()));
+            let _ = reply.send(reports.map_err(Rejection::Failed));
+        });
     }
 
     /// Answers when the records have been read, and the report is made, on the thread of the
@@ -43,22 +89,19 @@ impl Daemon<'_> {
         &self,
         device: DeviceName,
         (length, now): (Duration, Duration),
-        report: impl FnOnce(&DeviceHistory) -> String + Send + 'static,
+        report: impl Fn(&DeviceName, &DeviceHistory) -> String + Send + 'static,
         reply: oneshot::Sender<Result<String, Rejection>>,
     ) {
-        // The caller may have gone away meanwhile, here and below.
         if self.monitor.view(&device).is_none() {
             let _ = reply.send(Err(Rejection::UnknownDevice(device)));
             return;
         }
         let (sender, answer) = oneshot::channel();
-        let reader = HistoryReader::new(move |history| {
-            let _ = sender.send(history.map(|history| report(&history)));
-        });
-        self.adapters.read_history(device, (now.saturating_sub(length), now), reader);
+        let reader = HistoryReader::new(report, |reports| drop(sender.send(reports)));
+        self.adapters.read_history(vec![device], (now.saturating_sub(length), now), reader);
         tokio::spawn(async move {
-            let dropped = |_| Err("the history cannot be read at the moment".to_owned());
-            let report = answer.await.unwrap_or_else(dropped);
+            let reports = answer.await.unwrap_or_else(|_| Err(UNREADABLE.to_owned()));
+            let report = reports.map(|reports| reports.into_iter().next().unwrap_or_default());
             let _ = reply.send(report.map_err(Rejection::Failed));
         });
     }

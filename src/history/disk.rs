@@ -15,7 +15,7 @@
 
 use super::alert_tables::AlertTables;
 pub(super) use super::coding::{from_json, to_json};
-use super::{HistorySettings, StoreError, unwatched_pulse};
+use super::{HistorySettings, PastVisitor, StoreError, unwatched_pulse};
 use crate::lmdb::files::{self, FileIdentity, Look};
 use crate::lmdb::{environment, seal};
 use heed::types::Bytes as HeedBytes;
@@ -357,51 +357,74 @@ impl PastRecords {
         self.days.put(transaction, &key, &encode_day(&key, &day))
     }
 
-    /// Everything about a device that is kept, with the episodes of the monitor.
+    /// Shows everything about each of the devices that is kept, with the episodes of the monitor,
+    /// from one moment.
     pub fn read(
         &self,
-        device: &DeviceName,
-        (since, now, keep): (Duration, Duration, Duration),
-    ) -> Result<DeviceHistory, StoreError> {
-        self.read_device(device, (since, now, keep)).map_err(|error| self.fail("read", error))
+        devices: &[DeviceName],
+        times: (Duration, Duration, Duration),
+        visitor: PastVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        let read = |visitor: PastVisitor<'_>| {
+            let transaction = self.env.read_txn()?;
+            let monitor = self.episodes_of(&transaction, None)?;
+            for device in devices {
+                let history = self.read_device(&transaction, device, times, &monitor)?;
+                if visitor(device, &history).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        read(visitor).map_err(|error| self.fail("read", error))
+    }
+
+    fn episodes_of(
+        &self,
+        transaction: &RoTxn,
+        device: Option<&DeviceName>,
+    ) -> heed::Result<Vec<EpisodeRecord>> {
+        let mut episodes = Vec::new();
+        let prefix = subject_key(device);
+        for table in [self.episodes, self.open] {
+            for entry in table.prefix_iter(transaction, &prefix)? {
+                let (key, value) = entry?;
+                episodes.extend(from_json::<EpisodeRecord>(key, value));
+            }
+        }
+        Ok(episodes)
     }
 
     fn read_device(
         &self,
+        transaction: &RoTxn,
         device: &DeviceName,
         (since, now, keep): (Duration, Duration, Duration),
+        of_monitor: &[EpisodeRecord],
     ) -> heed::Result<DeviceHistory> {
-        let transaction = self.env.read_txn()?;
         let mut history = DeviceHistory::default();
-        let known = self.known_of(&transaction, Some(device))?;
-        let monitor = self.known_of(&transaction, None)?;
+        let known = self.known_of(transaction, Some(device))?;
+        let monitor = self.known_of(transaction, None)?;
         history.since = known.map(|known| {
             let complete = known.complete_millis.max(monitor.map_or(0, |it| it.complete_millis));
             let since = Duration::from_millis(known.name_millis.max(complete));
             since.max(now.saturating_sub(keep))
         });
-        for subject in [None, Some(device)] {
-            for table in [self.episodes, self.open] {
-                let prefix = subject_key(subject);
-                for entry in table.prefix_iter(&transaction, &prefix)? {
-                    let (key, value) = entry?;
-                    history.episodes.extend(from_json::<EpisodeRecord>(key, value));
-                }
-            }
-        }
+        history.episodes = self.episodes_of(transaction, Some(device))?;
+        history.episodes.extend_from_slice(of_monitor);
         history.episodes.sort_by_key(|episode| (episode.begin, episode.id));
         let today = Date::of(now);
         let first = Date::of(since).0.max(today.0.saturating_sub(366 * 3));
         for date in (first..=today.0).map(Date) {
             let key = day_key(date, device);
-            let value = self.days.get(&transaction, &key)?;
+            let value = self.days.get(transaction, &key)?;
             let day = value.and_then(|value| decode_day(&key, value));
             history.days.extend(day.map(|day| (date, day)));
         }
         let from = numbered_key(Some(device), millis(since));
         let end = numbered_key(Some(device), u64::MAX);
         let range = (Bound::Included(from.as_slice()), Bound::Included(end.as_slice()));
-        for entry in self.restarts.range(&transaction, &range)? {
+        for entry in self.restarts.range(transaction, &range)? {
             let (key, value) = entry?;
             history.restarts.extend(from_json::<RestartRecord>(key, value));
         }

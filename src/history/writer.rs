@@ -3,7 +3,7 @@
 use super::alerts::{AlertBook, AlertSchedule};
 use super::disk::PastRecords;
 use super::prune::{self, AgeClock, PresentTime, Pruner};
-use super::{HistoryCommand, HistorySettings};
+use super::{HistoryCommand, HistorySettings, PastVisitor};
 use crate::lmdb::files::{self, DirectoryLock};
 use crate::lmdb::{StoreError, residence};
 use iotmonitor_core::backoff::Backoff;
@@ -11,7 +11,6 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::HistoryBatch;
 use iotmonitor_core::model::history::alert_record::AlertRecord;
-use iotmonitor_core::model::history::uptime::DeviceHistory;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
@@ -128,8 +127,8 @@ impl PastWriter {
                 self.settings.keep = keep;
                 self.prune_at = Instant::now();
             }
-            HistoryCommand::Read { device, since, now, reader } => {
-                reader.take(self.read(&device, since, now));
+            HistoryCommand::Read { devices, since, now, reader } => {
+                (reader.0)(&|visitor| self.read(&devices, (since, now), visitor));
             }
             HistoryCommand::ReadAlerts { query, reader } => {
                 let waiting = self.book.matching(&query);
@@ -186,15 +185,15 @@ impl PastWriter {
 
     fn read(
         &self,
-        device: &DeviceName,
-        since: Duration,
-        now: Duration,
-    ) -> Result<DeviceHistory, String> {
+        devices: &[DeviceName],
+        (since, now): (Duration, Duration),
+        visitor: PastVisitor<'_>,
+    ) -> Result<(), String> {
         let Some(disk) = &self.disk else {
             return Err("the history cannot be read at the moment".to_owned());
         };
         let keep = self.settings.keep;
-        disk.read(device, (since, now, keep)).map_err(|error| error.to_string())
+        disk.read(devices, (since, now, keep), visitor).map_err(|error| error.to_string())
     }
 
     /// Does what is due: opens the records, writes batches, removes what is old.

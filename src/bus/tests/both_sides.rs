@@ -277,20 +277,25 @@ async fn the_past_of_a_device_arrives_as_it_was_reported() {
     let report =
         DeviceReport { name: "lamp".to_owned(), since: Some(7), ..DeviceReport::default() };
     let daemon = async {
-        let Some(Request::History { device, length, reply }) = requests.recv().await else {
+        let Some(Request::Histories { devices, length, boundaries, reply }) = requests.recv().await
+        else {
             panic!()
         };
-        assert_eq!((device, length), (lamp(), Duration::from_secs(3_600)));
-        reply.send(Ok(report.to_json())).unwrap();
-        let Some(Request::History { reply, .. }) = requests.recv().await else { panic!() };
+        assert_eq!((devices, length), (vec![lamp()], Duration::from_secs(3_600)));
+        assert_eq!(boundaries, [7, 9].map(Duration::from_secs));
+        reply.send(Ok(vec![report.to_json()])).unwrap();
+        let Some(Request::Histories { reply, .. }) = requests.recv().await else { panic!() };
         reply.send(Err(Rejection::Failed("not now".to_owned()))).unwrap();
     };
     let asked = async {
         let hour = Duration::from_secs(3_600);
-        (caller.history("lamp", hour).await, caller.history("lamp", hour).await)
+        let answer = caller.histories(&["lamp"], hour, &[7, 9]).await;
+        let unordered = caller.histories(&["lamp"], hour, &[9, 7]).await;
+        assert!(matches!(unordered, Err(CallError::Rejected(_))), "{unordered:?}");
+        (answer, caller.histories(&["lamp"], hour, &[]).await)
     };
     let ((), (answer, failure)) = tokio::join!(daemon, asked);
-    assert_eq!(answer, Ok(report.clone()));
+    assert_eq!(answer, Ok(vec![report.clone()]));
     assert_eq!(failure, Err(CallError::Rejected("not now".to_owned())));
 }
 

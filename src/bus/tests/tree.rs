@@ -80,6 +80,7 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
             }
             Request::Summary { reply } => drop(reply.send(Ok(SUMMARY))),
             Request::History { .. }
+            | Request::Histories { .. }
             | Request::Hours { .. }
             | Request::Alerts { .. }
             | Request::Acknowledge { .. }

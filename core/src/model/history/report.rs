@@ -1,7 +1,7 @@
 //! What is shown of the past of a device, in the form in which programs receive it.
 //!
 //! Times are Unix seconds and lengths are seconds, as in the published status. Days are those of
-//! UTC.
+//! UTC, unless the caller says where days begin.
 
 use super::uptime::{DeviceHistory, Span, TimeAccount, WINDOWS};
 use super::{DAY, Date, EpisodeRecord};
@@ -42,7 +42,10 @@ pub struct IncidentReport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DayReport {
-    pub date: String,
+    /// The date of UTC; absent where the caller has chosen other stretches than days of UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    pub begin: u64,
     /// The part of the day in which the device was known.
     pub seconds: u64,
     pub uptime: Option<f64>,
@@ -52,9 +55,11 @@ pub struct DayReport {
     pub unwatched: u64,
     pub disabled: u64,
     pub contacts: u32,
-    /// By the hour of UTC; empty for days of which only the sum is kept.
+    /// By the hour of UTC; empty for days of which only the sum is kept, and for other stretches.
     pub hours: Vec<u32>,
-    pub longest_silence: u32,
+    /// Absent for other stretches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_silence: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -71,11 +76,34 @@ impl DeviceReport {
     /// Reports the last stretch of this length.
     #[must_use]
     pub fn of(name: &str, history: &DeviceHistory, length: Duration, now: Duration) -> Self {
+        let begin = history.window(length, now).begin;
+        let days = u32::try_from(length.as_secs().div_ceil(DAY)).unwrap_or(u32::MAX);
+        let days = days.min(Date::of(now).0.saturating_sub(Date::of(begin).0) + 1);
+        let days = history.last_days(days, now).iter().map(DayReport::of).collect();
+        Self { days, ..Self::without_days(name, history, length, now) }
+    }
+
+    /// The same with days that begin at these times.
+    #[must_use]
+    pub fn with_days_between(
+        boundaries: &[Duration],
+        name: &str,
+        history: &DeviceHistory,
+        (length, now): (Duration, Duration),
+    ) -> Self {
+        let accounts = history.between(boundaries, now);
+        let days = boundaries
+            .iter()
+            .zip(accounts)
+            .zip(history.contacts_between(boundaries))
+            .map(|((begin, account), contacts)| DayReport::between(*begin, &account, contacts));
+        Self { days: days.collect(), ..Self::without_days(name, history, length, now) }
+    }
+
+    fn without_days(name: &str, history: &DeviceHistory, length: Duration, now: Duration) -> Self {
         let window = history.window(length, now);
         let uptime = WINDOWS
             .map(|(title, length)| (title.to_owned(), history.account(length, now).uptime()));
-        let days = u32::try_from(length.as_secs().div_ceil(DAY)).unwrap_or(u32::MAX);
-        let days = days.min(Date::of(now).0.saturating_sub(Date::of(window.begin).0) + 1);
         let asked = Span { begin: now.saturating_sub(length), end: now };
         let unwatched = history.episodes.iter().filter(|it| it.kind.is_unwatched());
         let unwatched = unwatched.filter(|it| it.end.is_none_or(|end| end >= asked.begin));
@@ -84,7 +112,7 @@ impl DeviceReport {
             since: history.since.map(|since| since.as_secs()),
             uptime: uptime.into_iter().collect(),
             incidents: history.incidents(window).map(|it| IncidentReport::of(it, now)).collect(),
-            days: history.last_days(days, now).iter().map(DayReport::of).collect(),
+            days: Vec::new(),
             restarts: history
                 .restarts
                 .iter()
@@ -129,19 +157,29 @@ impl IncidentReport {
 
 impl DayReport {
     fn of(day: &super::uptime::Day) -> Self {
-        let TimeAccount { window, disabled, unwatched, alarm, upstream } = day.account;
         let hours = &day.tally.contacts;
         Self {
-            date: day.date.to_string(),
+            date: Some(day.date.to_string()),
+            hours: if hours.len() > 1 { hours.clone() } else { Vec::new() },
+            longest_silence: Some(day.tally.longest_silence),
+            ..Self::between(day.date.begin(), &day.account, day.tally.total())
+        }
+    }
+
+    fn between(begin: Duration, account: &TimeAccount, contacts: u32) -> Self {
+        let TimeAccount { window, disabled, unwatched, alarm, upstream } = *account;
+        Self {
+            date: None,
+            begin: begin.as_secs(),
             seconds: window.as_secs(),
-            uptime: day.account.uptime(),
+            uptime: account.uptime(),
             alarm: alarm.as_secs(),
             upstream: upstream.as_secs(),
             unwatched: unwatched.as_secs(),
             disabled: disabled.as_secs(),
-            contacts: day.tally.total(),
-            hours: if hours.len() > 1 { hours.clone() } else { Vec::new() },
-            longest_silence: day.tally.longest_silence,
+            contacts,
+            hours: Vec::new(),
+            longest_silence: None,
         }
     }
 }
@@ -200,8 +238,14 @@ mod tests {
         );
         assert_eq!((report.unwatched.len(), report.restarts.len()), (1, 1));
         assert_eq!(report.restarts[0].memory_peak, Some(4_096));
-        let dates: Vec<_> = report.days.iter().map(|day| day.date.as_str()).collect();
+        let dates: Vec<_> = report.days.iter().filter_map(|day| day.date.as_deref()).collect();
         assert_eq!(dates, ["2000-02-27", "2000-02-28", "2000-02-29"], "it is known for three days");
+        // Where the caller's days begin at other times, the same records are divided otherwise.
+        let boundaries = [NOW - 3 * DAY, NOW - 2_700, NOW + DAY].map(T);
+        let parts =
+            DeviceReport::with_days_between(&boundaries, "lamp", &history, (T(30 * DAY), T(NOW)));
+        let parts: Vec<_> = parts.days.iter().map(|it| (it.begin, it.seconds, it.alarm)).collect();
+        assert_eq!(parts, [(NOW - 3 * DAY, 2 * DAY - 2_700, 900), (NOW - 2_700, 2_700, 900)]);
         let today = &report.days[2];
         assert_eq!((today.alarm, today.unwatched, today.contacts), (1_800, 1_800, 5));
         let parsed = DeviceReport::from_json(&report.to_json()).unwrap();

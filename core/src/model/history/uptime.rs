@@ -175,13 +175,10 @@ impl DeviceHistory {
     pub fn last_days(&self, count: u32, now: Duration) -> Vec<Day> {
         let today = Date::of(now);
         let dates = (today.0.saturating_sub(count.saturating_sub(1))..=today.0).map(Date);
-        let whole = self.window(Duration::MAX, now);
-        let spans: Vec<Span> = dates
-            .clone()
-            .map(|date| (date.begin(), Date(date.0 + 1).begin()))
-            .map(|(begin, end)| Span { begin: begin.max(whole.begin), end: end.min(whole.end) })
-            .collect();
-        let accounts = TimeAccount::of_each(&spans, &self.episodes);
+        let end = Date(today.0 + 1);
+        let boundaries: Vec<Duration> =
+            dates.clone().chain(std::iter::once(end)).map(Date::begin).collect();
+        let accounts = self.between(&boundaries, now);
         dates
             .zip(accounts)
             .map(|(date, account)| {
@@ -191,6 +188,37 @@ impl DeviceHistory {
                 Day { date, tally: tally.unwrap_or_default(), account }
             })
             .collect()
+    }
+
+    /// Accounts for each stretch from one of these times up to the next, as far as the device was
+    /// known in it.
+    #[must_use]
+    pub fn between(&self, boundaries: &[Duration], now: Duration) -> Vec<TimeAccount> {
+        let whole = self.window(Duration::MAX, now);
+        let spans: Vec<Span> = boundaries
+            .windows(2)
+            .map(|ends| Span { begin: ends[0].max(whole.begin), end: ends[1].min(whole.end) })
+            .collect();
+        TimeAccount::of_each(&spans, &self.episodes)
+    }
+
+    /// The contacts in each stretch from one of these times up to the next. An hour counts where it
+    /// begins, and a day of which there is only a sum where its noon is.
+    #[must_use]
+    pub fn contacts_between(&self, boundaries: &[Duration]) -> Vec<u32> {
+        let mut sums = vec![0_u32; boundaries.len().saturating_sub(1)];
+        for (date, day) in &self.days {
+            let step = super::DAY / u64::try_from(day.contacts.len()).unwrap_or(1).max(1);
+            let first = if day.contacts.len() == 1 { step / 2 } else { 0 };
+            let times = (0..).map(|place| date.begin() + Duration::from_secs(first + place * step));
+            for (time, contacts) in times.zip(&day.contacts) {
+                let after = boundaries.partition_point(|boundary| *boundary <= time);
+                if let Some(sum) = after.checked_sub(1).and_then(|place| sums.get_mut(place)) {
+                    *sum = sum.saturating_add(*contacts);
+                }
+            }
+        }
+        sums
     }
 
     /// Its alarms and failures that lasted into the window.
@@ -324,6 +352,22 @@ mod tests {
         assert_eq!((account.window, account.alarm), (T(50), T(25)));
         history.since = None;
         assert_eq!(history.account(T(100), T(100)).uptime(), None, "nothing is known of it");
+    }
+
+    #[test]
+    fn contacts_belong_to_the_stretch_in_which_their_hour_begins() {
+        let day = |contacts: Vec<u32>| DayTally { contacts, ..DayTally::default() };
+        let (sums, hours) = (Date(100), Date(102));
+        let history = DeviceHistory {
+            days: vec![(sums, day(vec![7])), (hours, day((1..=24).collect()))],
+            ..DeviceHistory::default()
+        };
+        let half_past = |date: Date, hour: u64| date.begin() + T(hour * 3_600 + 1_800);
+        let boundaries = [half_past(sums, 11), half_past(hours, 0), half_past(hours, 22)];
+        // Midnight is before the second boundary, and 23:00 after the last one.
+        assert_eq!(history.contacts_between(&boundaries), [7 + 1, (2..=23).sum::<u32>()]);
+        assert!(history.contacts_between(&boundaries[..1]).is_empty());
+        assert!(history.contacts_between(&[]).is_empty());
     }
 
     #[test]
