@@ -13,6 +13,7 @@ mod answers;
 mod credentials;
 mod former;
 mod history;
+mod journal;
 mod memory;
 mod orders;
 mod reload;
@@ -28,6 +29,7 @@ use crate::http::Surroundings;
 use crate::logging::Logger;
 use crate::request::{Rejection, Request};
 use crate::store::{self, StoreError};
+use crate::systemd::journal::JournalReader;
 use crate::systemd::notify;
 use adapters::{AdapterSettings, Adapters};
 use alerts::{Accounted, Alerts, Outgoing};
@@ -46,6 +48,7 @@ use reload::Reloads;
 use status::Readiness;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -191,6 +194,7 @@ struct Daemon<'a> {
     reloads: Reloads,
     /// Callers that wait for an agent.
     orders: Orders,
+    journal: Arc<JournalReader>,
     alerts: Alerts,
     accounts: mpsc::Receiver<Accounted>,
     /// The store's directory is gone, and only a new process can get it back.
@@ -258,6 +262,7 @@ impl<'a> Daemon<'a> {
             answers: Answers::default(),
             reloads: Reloads::default(),
             orders: Orders::default(),
+            journal: Arc::default(),
             alerts,
             accounts,
             is_to_restart: false,
@@ -456,7 +461,11 @@ impl<'a> Daemon<'a> {
             Request::Hours { device, length, reply } => self.read_hours(device, length, reply),
             Request::Alerts { query, reply } => self.read_alerts(query, reply),
             Request::Acknowledge { id, reply } => self.acknowledge(id, reply),
+            Request::Bars { devices, boundaries, reply } => {
+                self.read_bars(devices, boundaries, reply);
+            }
             Request::States { of, after, reply } => self.read_states(of, after, reply),
+            Request::Journal { device, lines, reply } => self.read_journal(device, lines, reply),
             Request::SetState { state, reply } => self.set_state(state, reply),
             Request::ForgetState { topic, clear, reply } => self.forget_state(topic, clear, reply),
             Request::ImportStates { states, reply } => self.import_states(states, reply),

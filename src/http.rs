@@ -12,6 +12,7 @@
 //! | [`routes`] | the mapping of paths to answers |
 //! | [`answer`] | what answers have in common |
 //! | [`commands`] | the commands, which require the token |
+//! | [`contents`] | what only clients with the token may read |
 //! | [`parameters`] | the query of an address |
 //! | [`past`] | the past of devices |
 //! | [`files`] | the files of the page, and how browsers keep them |
@@ -29,6 +30,7 @@
 mod alerts;
 mod answer;
 mod commands;
+mod contents;
 mod daemon_client;
 mod files;
 mod guard;

@@ -36,6 +36,7 @@ pub mod printable;
 pub mod pulse;
 pub mod request;
 pub mod secret;
+pub mod state_line;
 pub mod store;
 pub mod systemd;
 pub mod terminal;

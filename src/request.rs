@@ -116,11 +116,24 @@ pub enum Request {
         id: u64,
         reply: oneshot::Sender<Result<(), Rejection>>,
     },
+    /// How devices spent the intervals between these times, in JSON: a key for each device that there
+    /// is, with its bars (see [`iotmonitor_core::model::history::bars`]).
+    Bars {
+        devices: Vec<DeviceName>,
+        boundaries: Vec<Duration>,
+        reply: oneshot::Sender<Result<String, Rejection>>,
+    },
     /// Recorded states in topic order, a page of them, after the topic given.
     States {
         of: Selection,
         after: Option<TopicName>,
         reply: oneshot::Sender<Result<StatePage, Rejection>>,
+    },
+    /// The last entries of the journal about a device, oldest first.
+    Journal {
+        device: DeviceName,
+        lines: u16,
+        reply: oneshot::Sender<Result<Vec<JournalEntry>, Rejection>>,
     },
     /// Set a state; the daemon adds the time. The answer states whether it was published, too.
     SetState {
@@ -154,6 +167,17 @@ pub enum Selection {
 pub struct StatePage {
     pub states: Vec<StateRecord>,
     pub next: Option<TopicName>,
+}
+
+/// An entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// Since the Unix epoch.
+    pub time: Duration,
+    /// That of syslog(3), from 0 to 7.
+    pub priority: u8,
+    /// What others wrote, safe to be shown.
+    pub message: String,
 }
 
 /// What became of a state that was to be forgotten.

@@ -134,6 +134,48 @@ fn await_records(thread: &Thread, is_so: impl Fn(&DeviceHistory) -> bool) -> Dev
     }
 }
 
+/// A screen of devices of which each had an incident on most days, with a month of days and a day of
+/// hours.
+#[test]
+fn the_bars_of_a_screen_of_devices_are_made_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    let names: Vec<_> =
+        (0..100).map(|number| DeviceName::new(format!("device-{number}")).unwrap()).collect();
+    let known = names.iter().map(|name| (name.clone(), T(NOW - 60 * DAY))).collect();
+    thread.save(HistoryBatch { known, ..batch(Vec::new()) });
+    for (at, name) in names.iter().enumerate() {
+        let of = |day: u64| {
+            let (id, begin) = (at as u64 * 50 + day + 1, NOW - day * DAY - 500);
+            EpisodeRecord { device: Some(name.clone()), ..episode(id, begin, Some(begin + 100)) }
+        };
+        thread.save(batch((0..50).map(of).collect()));
+    }
+    let days = (0..=30).rev().map(|day| NOW - day * DAY);
+    let hours = (1..24).rev().map(|hour| NOW - hour * 3_600);
+    let mut boundaries: Vec<_> = days.chain(hours).collect();
+    boundaries.sort_unstable();
+    let boundaries: Vec<_> = boundaries.into_iter().map(T).collect();
+    assert_eq!(boundaries.len() - 1, 53);
+    let (answer, received) = std::sync::mpsc::channel();
+    let began = Instant::now();
+    let reader = HistoryReader::new(
+        move |name, history| (name.clone(), history.bars(&boundaries, T(NOW))),
+        move |bars| answer.send(bars).unwrap(),
+    );
+    let command = HistoryCommand::Read { devices: names, since: T(NOW), now: T(NOW), reader };
+    thread.handle.send(command).unwrap();
+    let bars = received.recv().unwrap().unwrap();
+    println!("bars of 100 devices with 53 intervals: {:?}", began.elapsed());
+    assert_eq!(bars.len(), 100);
+    for (name, bars) in bars {
+        let sum = |at: usize| bars.iter().flatten().map(|bar| bar[at]).sum::<u64>();
+        assert_eq!((sum(0), sum(3)), (3_000, 30), "{name}: {bars:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2));
+    thread.close();
+}
+
 #[test]
 fn the_next_run_goes_on_with_what_this_one_has_recorded() {
     let directory = tempfile::tempdir().unwrap();

@@ -57,13 +57,14 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("lmdb", &["lmdb", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
     (
         "systemd",
-        &["systemd", "dbus", "printable", "pulse", "trusted_path"],
+        &["systemd", "dbus", "printable", "pulse", "request", "trusted_path"],
         &[
             "futures_util",
             "iotmonitor_core",
             "nix",
             "sd_notify",
             "serde",
+            "serde_json",
             "tempfile",
             "thiserror",
             "tokio",
@@ -95,7 +96,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("original", &["original"], &["crc32c", "iotmonitor_core", "nix", "snap", "thiserror", "toml"]),
     (
         "http",
-        &["http", "pulse", "request", "secret", "time_span"],
+        &["http", "pulse", "request", "secret", "state_line", "time_span"],
         &[
             "axum",
             "form_urlencoded",
@@ -115,6 +116,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("request", &["request"], &["iotmonitor_core", "thiserror", "tokio"]),
     ("secret", &["secret"], &[]),
+    ("state_line", &["printable", "state_line"], &["base64", "serde", "serde_json"]),
     (
         "logging",
         &["logging", "printable", "terminal"],

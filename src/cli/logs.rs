@@ -8,6 +8,7 @@
 use super::command::{fail, in_runtime, suggesting};
 use crate::bus::{Addressee, CallError, Caller};
 use crate::dbus::Bus;
+use crate::systemd::journal::terms_about;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::unit_name::UnitName;
 use std::os::unix::process::CommandExt as _;
@@ -47,7 +48,7 @@ pub fn logs(bus: Bus, client_id: String, question: LogsQuery) -> u8 {
     journalctl.args(question.follow.then_some("--follow"));
     journalctl.args(question.lines.map(|lines| format!("--lines={lines}")));
     journalctl.args(question.rest);
-    journalctl.args(matches(bus, &name, &unit));
+    journalctl.args(terms_about(bus, &name, Some(&unit)));
     let error = journalctl.exec();
     fail(&format!("journalctl cannot be run: {error}"))
 }
@@ -55,46 +56,4 @@ pub fn logs(bus: Bus, client_id: String, question: LogsQuery) -> u8 {
 async fn check_name(bus: Bus, client_id: String, name: &DeviceName) -> Result<(), CallError> {
     let caller = Caller::connect(bus, None, Addressee::ClientId(client_id)).await?;
     suggesting(&caller, name, caller.device(name).await).await.map(drop)
-}
-
-/// Terms of journalctl(1): the alerts, the unit's own entries, and systemd's about it.
-fn matches(bus: Bus, name: &DeviceName, unit: &UnitName) -> Vec<String> {
-    let alerts = format!("IOTMONITOR_DEVICE={name}");
-    let or = || "+".to_owned();
-    match bus {
-        Bus::System => vec![
-            alerts,
-            or(),
-            format!("_SYSTEMD_UNIT={unit}"),
-            or(),
-            format!("UNIT={unit}"),
-            "_PID=1".to_owned(),
-        ],
-        Bus::User => {
-            let user = format!("_UID={}", nix::unistd::getuid());
-            let own = format!("_SYSTEMD_USER_UNIT={unit}");
-            let manager = format!("USER_UNIT={unit}");
-            vec![alerts, user.clone(), or(), own, user.clone(), or(), manager, user]
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_three_sources_are_alternatives() {
-        let name = DeviceName::new("pump").unwrap();
-        let unit = UnitName::for_agent("garden", "pump").unwrap();
-        assert_eq!(
-            matches(Bus::System, &name, &unit).join(" "),
-            "IOTMONITOR_DEVICE=pump + _SYSTEMD_UNIT=iotmonitor-garden-agent-pump.service + \
-             UNIT=iotmonitor-garden-agent-pump.service _PID=1"
-        );
-        let own = matches(Bus::User, &name, &unit).join(" ");
-        for alternative in own.split(" + ") {
-            assert!(alternative.contains(" _UID="), "{alternative}");
-        }
-    }
 }

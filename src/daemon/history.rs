@@ -83,6 +83,33 @@ impl Daemon<'_> {
         });
     }
 
+    /// Answers with the bars of those devices that there are.
+    pub(super) fn read_bars(
+        &self,
+        mut devices: Vec<DeviceName>,
+        boundaries: Vec<Duration>,
+        reply: oneshot::Sender<Result<String, Rejection>>,
+    ) {
+        devices.retain(|device| self.monitor.knows(device));
+        let now = self.now().wall;
+        let bars = move |name: &DeviceName, history: &DeviceHistory| {
+            // Strings and numbers always serialize.
+            let text = |value: Result<String, _>| value.unwrap_or_default();
+            let bars = text(serde_json::to_string(&history.bars(&boundaries, now)));
+            format!("{}:{bars}", text(serde_json::to_string(name.as_str())))
+        };
+        let (sender, answer) = oneshot::channel();
+        let reader = HistoryReader::new(bars, |bars| drop(sender.send(bars)));
+        // Of their days and restarts none are needed.
+        self.adapters.read_history(devices, (now, now), reader);
+        tokio::spawn(async move {
+            let bars = answer.await.unwrap_or_else(|_| Err(UNREADABLE.to_owned()));
+            let json = bars.map(|bars| format!("{{\"devices\":{{{}}}}}", bars.join(",")));
+            // The caller may have gone away meanwhile.
+            let _ = reply.send(json.map_err(Rejection::Failed));
+        });
+    }
+
     /// Answers when the records have been read, and the report is made, on the thread of the
     /// history; neither the loop nor the watching waits for that.
     fn report_past(

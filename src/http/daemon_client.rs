@@ -1,13 +1,14 @@
 //! Requests to the daemon, which holds all data.
 
 use super::refusal::HttpRefusal;
-use crate::request::{Command, Rejection, Request};
+use crate::request::{Command, JournalEntry, Rejection, Request, Selection, StatePage};
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use hyper::StatusCode;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::alert_record::AlertQuery;
 use iotmonitor_core::model::view::{DeviceView, Summary};
+use iotmonitor_core::topic::TopicName;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +18,9 @@ const PAGE: usize = 100;
 
 /// A daemon that does not answer within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time that reading the journal may take, and somewhat more than its reader allows itself.
+const JOURNAL: Duration = Duration::from_secs(10);
 
 /// The time that a test alert may take to be delivered. Its unit may wait for a mail server.
 const DELIVERY: Duration = Duration::from_secs(60);
@@ -47,6 +51,40 @@ impl DaemonClient {
         length: Duration,
     ) -> Result<String, HttpRefusal> {
         self.ask(|reply| Request::History { device, length, reply }).await
+    }
+
+    /// The hours of a device in JSON.
+    pub async fn hours(&self, device: DeviceName, length: Duration) -> Result<String, HttpRefusal> {
+        self.ask(|reply| Request::Hours { device, length, reply }).await
+    }
+
+    /// The bars of several devices in JSON.
+    pub async fn bars(
+        &self,
+        devices: Vec<DeviceName>,
+        boundaries: Vec<Duration>,
+    ) -> Result<String, HttpRefusal> {
+        self.ask(|reply| Request::Bars { devices, boundaries, reply }).await
+    }
+
+    /// The next recorded states by topic.
+    pub async fn states_after(
+        &self,
+        of: Selection,
+        after: Option<TopicName>,
+    ) -> Result<StatePage, HttpRefusal> {
+        self.ask(|reply| Request::States { of, after, reply }).await
+    }
+
+    /// The last entries of the journal about a device.
+    pub async fn journal(
+        &self,
+        device: DeviceName,
+        lines: u16,
+    ) -> Result<Vec<JournalEntry>, HttpRefusal> {
+        let asked =
+            self.ask_within(JOURNAL, |reply| Request::Journal { device, lines, reply }).await?;
+        asked.unwrap_or_else(|| Err(unavailable("the journal could not be read in time")))
     }
 
     /// Sends a test alert, and waits for its delivery.

@@ -17,4 +17,6 @@ pub(super) struct Page {
     pub started: Duration,
     /// A scrape holds the figures of all devices in memory, so only one runs at a time.
     pub scrapes: Arc<Semaphore>,
+    /// A few questions about the past run at a time, because its thread has batches to write.
+    pub pasts: Arc<Semaphore>,
 }

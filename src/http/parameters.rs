@@ -5,6 +5,7 @@ use crate::time_span;
 use hyper::StatusCode;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The decoded pairs, in their order.
@@ -58,6 +59,23 @@ impl<'q> Parameters<'q> {
         let (least, most) = (time_span::format(*limits.start()), time_span::format(*limits.end()));
         Err(bad(format!("{key}: `{value}` is not from {least} to {most}")))
     }
+
+    /// A number in decimal notation.
+    pub fn number<N>(&self, key: &str, limits: &RangeInclusive<N>) -> Result<Option<N>, HttpRefusal>
+    where
+        N: FromStr + PartialOrd + std::fmt::Display,
+    {
+        let Some(value) = self.one(key)? else { return Ok(None) };
+        match value.parse().ok().filter(|number| limits.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(bad(format!(
+                "{key}: `{}` is not a number from {} to {}",
+                value.escape_debug(),
+                limits.start(),
+                limits.end()
+            ))),
+        }
+    }
 }
 
 /// A request that is wrong by itself.
@@ -84,7 +102,7 @@ mod tests {
         assert_eq!(read.all("name").collect::<Vec<_>>(), ["k <b>", "ä"]);
         let limits = Duration::ZERO..=DAY;
         assert_eq!(read.span("since", &limits), Ok(Some(Duration::from_secs(5_400))));
-        assert_eq!(read.one("limit"), Ok(Some("20")));
+        assert_eq!(read.number("limit", &(1..=200)), Ok(Some(20)));
         assert_eq!(Parameters::read(None, &[]).unwrap().one("limit"), Ok(None));
     }
 
@@ -101,6 +119,10 @@ mod tests {
         ] {
             let said = sentence(read(query).unwrap().span("since", &limits));
             assert!(said.contains(words), "{query}: {said}");
+        }
+        for query in ["limit=0", "limit=201", "limit=-1", "limit=1e9", "limit="] {
+            let said = sentence(read(query).unwrap().number("limit", &(1_u16..=200)));
+            assert!(said.contains("from 1 to 200"), "{query}: {said}");
         }
     }
 }

@@ -34,6 +34,9 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 /// The time for which a client may leave an answer unread before the connection is ended.
 const READER_PATIENCE: Duration = Duration::from_secs(15);
 
+/// The number of questions about the past that are answered at a time.
+const MOST_PASTS: usize = 2;
+
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
@@ -100,6 +103,7 @@ impl PageServer {
             settings: Arc::new(settings),
             started: self.surroundings.started,
             scrapes: Arc::new(Semaphore::new(1)),
+            pasts: Arc::new(Semaphore::new(MOST_PASTS)),
         });
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let listener = loop {

@@ -1,21 +1,14 @@
 //! Collects the useful details of a unit for an alert: its last lines in the journal, and its peak
 //! memory.
 //!
-//! journalctl reads the journal in a separate process, with a limit on its time and on the output
-//! that is read, so a large or damaged journal delays nothing else. An agent's output may contain
-//! secrets; it is passed on unchanged, except for bytes that are not valid UTF-8.
-//!
 //! How the agent's process ended is part of the unit reports, not of this account.
 
+use super::journal;
 use super::usage::usages;
 use crate::dbus::Bus;
-use crate::printable::is_printable;
 use iotmonitor_core::model::alert::Account;
 use iotmonitor_core::model::unit_name::UnitName;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 use tokio::time::timeout;
 
 /// The number of lines shown.
@@ -23,9 +16,6 @@ const LINES: usize = 10;
 
 /// The number of characters shown of a line.
 const LONGEST_LINE: usize = 300;
-
-/// The number of bytes read: more than ten lines of journald's LineMax= (journald.conf(5)).
-const MOST_BYTES: u64 = 1024 * 1024;
 
 /// An alert waits for either no longer than this.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -51,31 +41,19 @@ async fn last_words(bus: Bus, unit: &UnitName) -> std::io::Result<(Vec<String>, 
         Bus::System => ("_SYSTEMD_UNIT", "UNIT"),
         Bus::User => ("_SYSTEMD_USER_UNIT", "USER_UNIT"),
     };
-    let lines = readable(&journal(&[format!("{own}={unit}")]).await?);
+    let lines = readable(&last_lines(&[format!("{own}={unit}")]).await?);
     if !lines.is_empty() {
         return Ok((lines, Vec::new()));
     }
     // Errors and warnings (syslog(3)).
     let terms = [format!("{managers}={unit}"), "PRIORITY=3".to_owned(), "PRIORITY=4".to_owned()];
-    Ok((lines, complaints(unit, &readable(&journal(&terms).await?))))
+    Ok((lines, complaints(unit, &readable(&last_lines(&terms).await?))))
 }
 
 /// The last messages that match the terms of journalctl(1), one a line.
-async fn journal(terms: &[String]) -> std::io::Result<Vec<u8>> {
-    let mut journalctl = Command::new("/usr/bin/journalctl")
-        .args(["--quiet", "--no-pager", "--output=cat"])
-        .arg(format!("--lines={LINES}"))
-        .args(terms)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut bytes = Vec::new();
-    if let Some(output) = journalctl.stdout.take() {
-        output.take(MOST_BYTES).read_to_end(&mut bytes).await?;
-    }
-    Ok(bytes)
+async fn last_lines(terms: &[String]) -> std::io::Result<Vec<u8>> {
+    let count = format!("--lines={LINES}");
+    journal::output(&["--output=cat", &count], terms).await
 }
 
 /// Messages that systemd logs for every failure, whatever its cause; how a process ended is known
@@ -110,36 +88,8 @@ fn readable(bytes: &[u8]) -> Vec<String> {
     lines[last..].iter().map(|line| shown(line)).collect()
 }
 
-/// A line as a string of bounded length. Tabs are kept; other control characters, and bytes that
-/// are not valid UTF-8, are shown as `\xNN`.
 fn shown(line: &[u8]) -> String {
-    let mut shown = String::new();
-    let mut characters = 0;
-    for chunk in line.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if characters == LONGEST_LINE {
-                shown.push('…');
-                return shown;
-            }
-            characters += 1;
-            if is_printable(character) || character == '\t' {
-                shown.push(character);
-            } else if character.is_ascii() {
-                shown.push_str(&format!("\\x{:02x}", u32::from(character)));
-            } else {
-                shown.extend(character.escape_default());
-            }
-        }
-        for byte in chunk.invalid() {
-            if characters == LONGEST_LINE {
-                shown.push('…');
-                return shown;
-            }
-            characters += 1;
-            shown.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    shown
+    journal::shown(line, LONGEST_LINE, |character| character == '\t')
 }
 
 #[cfg(test)]

@@ -107,6 +107,53 @@ fn the_past_of_a_device_is_reported_as_the_command_line_does() {
 }
 
 #[test]
+fn bars_show_how_the_intervals_between_chosen_boundaries_were_spent() {
+    let house = House::with(SECTIONS);
+    house.until_state("lamp", "expired");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    // The device was not known before, and the last interval has not begun.
+    let at = [now - 7_200, now - 3_600, now + 3_600, now + 7_200].map(|at| at.to_string());
+    let path = format!(
+        "/api/v1/bars?name=lamp&name=off&name=k%20%3Cb%3E&name=nobody&name=a/b&at={}",
+        at.join(",")
+    );
+    let mut lamp = serde_json::Value::Null;
+    house.until("the incident to be recorded", || {
+        lamp = house.get(&path).json()["devices"]["lamp"].clone();
+        lamp[1][3] == 1 && lamp[1][0].as_u64() >= Some(1)
+    });
+    assert_eq!((&lamp[0], &lamp[2]), (&().into(), &().into()), "{lamp}");
+    assert_eq!(lamp.as_array().unwrap().len(), 3);
+    let bars = house.get(&path).json();
+    let devices = bars["devices"].as_object().unwrap();
+    let names: Vec<_> = devices.keys().map(String::as_str).collect();
+    assert_eq!(names, ["k <b>", "lamp", "off"], "what there is not is left out");
+    house.until("the time for which a device is disabled to be recorded", || {
+        let off = house.get(&path).json()["devices"]["off"][1].clone();
+        off[2].as_u64() >= Some(1) && off[0] == 0 && off[3] == 0
+    });
+    let many = "name=x&".repeat(201);
+    for query in ["", "at=1,2", "name=lamp", "name=lamp&at=2,1", "name=lamp&at=1", &many] {
+        assert_eq!(house.get(&format!("/api/v1/bars?{query}")).status, 400, "{query}");
+    }
+}
+
+#[test]
+fn contacts_are_counted_by_the_hour() {
+    let house = House::with(SECTIONS);
+    house.publish("home/lamp/x", "1");
+    house.until_state("lamp", "alive");
+    let hours = house.get("/api/v1/devices/lamp/hours?since=2h").json();
+    let begin = hours["begin"].as_u64().unwrap();
+    assert_eq!(begin % 3_600, 0, "{hours}");
+    let contacts = hours["contacts"].as_array().unwrap();
+    assert!((1..=3).contains(&contacts.len()), "from when it is known: {hours}");
+    assert!(hours["memory"].is_null(), "it is no agent: {hours}");
+    assert_eq!(house.get("/api/v1/devices/lammp/hours").status, 404);
+    assert_eq!(house.get("/api/v1/devices/lamp/hours?since=1").status, 400);
+}
+
+#[test]
 fn a_fleet_is_listed_whole_and_in_order() {
     let sections: String = (0..1_234)
         .map(|number| format!("[device_d{number:04}]\nwatchTopics = \"d/{number}\"\n"))

@@ -138,6 +138,72 @@ fn a_restore_gives_the_device_its_states() {
     house.until("the restore", || heard.count("red") > before);
 }
 
+/// Payloads and what agents print may be secrets.
+#[test]
+fn states_and_the_journal_are_for_those_with_the_token() {
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    let bearer = format!("Bearer {TOKEN}");
+    let get = |path: &str| {
+        let path = format!("/api/v1/devices/{path}");
+        house.ask("GET", &path, &[("authorization", &bearer)]).unwrap()
+    };
+    for path in ["/api/v1/devices/lamp/states", "/api/v1/devices/lamp/journal"] {
+        let answer = house.get(path);
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"), "{path}");
+    }
+    assert_eq!(get("lamp/states").json(), serde_json::json!([]));
+    house.publish("home/lamp/set/color", "red <b>\u{202e}");
+    house.broker.publish_bytes("home/lamp/set/raw", false, b"\0\xff");
+    house.until("both to be recorded", || {
+        get("lamp/states").json().as_array().is_some_and(|states| states.len() == 2)
+    });
+    let answer = get("lamp/states");
+    let states = answer.json();
+    assert_eq!(states[0]["topic"], "home/lamp/set/color");
+    assert_eq!(states[0]["payload"], "red <b>\u{202e}");
+    assert!(states[0]["time"].as_f64().is_some_and(|time| time > 1.7e9), "{states}");
+    assert_eq!(states[1]["payloadBase64"], "AP8=");
+    assert!(!answer.body.contains('\u{202e}'), "what turns a line round is escaped");
+    for (path, status) in [
+        ("lammp/states", 404),
+        ("lamp/states?since=1d", 400),
+        ("lammp/journal", 404),
+        ("lamp/journal?lines=0", 400),
+        ("lamp/journal?lines=501", 400),
+        ("lamp/journal?lines=many", 400),
+    ] {
+        assert_eq!(get(path).status, status, "{path}");
+    }
+    // Its entries are tested with a real journal.
+    let journal = get("lamp/journal?lines=5");
+    assert!(journal.status == 200 || journal.status == 409, "{journal:?}");
+    let without = House::with(SECTIONS);
+    assert_eq!(without.get("/api/v1/devices/lamp/states").status, 403);
+    assert_eq!(without.get("/api/v1/devices/lamp/journal").status, 403);
+}
+
+/// More than the store returns at a time.
+#[test]
+fn many_states_are_listed_whole_and_in_order() {
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    let bearer = format!("Bearer {TOKEN}");
+    let large = "x".repeat(20_000);
+    for number in 0..60 {
+        house.publish(&format!("home/lamp/set/{number:03}"), &large);
+    }
+    let topics = || -> Vec<String> {
+        let answer = house
+            .ask("GET", "/api/v1/devices/lamp/states", &[("authorization", &bearer)])
+            .unwrap()
+            .json();
+        let states = answer.as_array().unwrap().iter();
+        states.map(|state| state["topic"].as_str().unwrap().to_owned()).collect()
+    };
+    house.until("all to be recorded", || topics().len() == 60);
+    let expected: Vec<_> = (0..60).map(|number| format!("home/lamp/set/{number:03}")).collect();
+    assert_eq!(topics(), expected);
+}
+
 #[test]
 fn the_token_is_taken_from_a_file_and_shown_nowhere() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -63,6 +63,49 @@ fn the_service_offers_the_page_and_takes_the_token_as_a_credential() {
     assert!(!journal.contains(TOKEN), "the token is in the journal");
 }
 
+/// An agent's own output, the alerts about it and systemd's messages, which others wrote.
+#[test]
+fn the_journal_of_an_agent_is_read_with_the_token() {
+    let machine = Machine::boot();
+    let sections = format!(
+        "[http]\nport = 8079\ntoken = \"{TOKEN}\"\n[device_lamp]\nwatchTimeOut = 2\n\
+         watchTopics = \"home/lamp/#\"\n[agent_talker]\n\
+         exec = \"\"\"printf 'first\\\\n<b>last \\\\033[2J\\\\n'; exec sleep infinity\"\"\"\n"
+    );
+    let bus = machine.launch(&config("auto", &sections));
+    bus.wait_topic(0, "home/monitoring/startedprocess/talker");
+    bus.wait_topic(0, "home/monitoring/expire/lamp");
+    machine.sh("journalctl --sync");
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let entries = |name: &str, lines: u16| -> Vec<(f64, u64, String)> {
+        let path = format!("/api/v1/devices/{name}/journal?lines={lines}");
+        let answer = ask(&machine, "GET", &path, &bearer);
+        let body = answer.split_once("\r\n\r\n").expect("it has a body").1;
+        let list: serde_json::Value = serde_json::from_str(body).expect("it is JSON");
+        let list = list.as_array().expect("it is a list").clone();
+        list.iter()
+            .map(|entry| {
+                let time = entry["time"].as_f64().expect("it has a time");
+                let priority = entry["priority"].as_u64().expect("it has a priority");
+                (time, priority, entry["message"].as_str().expect("it has one").to_owned())
+            })
+            .collect()
+    };
+    let talked = entries("talker", 50);
+    let place = |words: &str| talked.iter().position(|(_, _, message)| message == words);
+    let (first, last) = (place("first"), place("<b>last \\x1b[2J"));
+    assert!(first.is_some() && first < last, "oldest first, and safe to be shown: {talked:?}");
+    assert!(talked.is_sorted_by(|a, b| a.0 <= b.0), "{talked:?}");
+    assert!(talked.iter().any(|(_, _, message)| message.contains("Started ")), "{talked:?}");
+    assert_eq!(entries("talker", 1), talked[talked.len() - 1..]);
+    let lamp = entries("lamp", 50);
+    assert!(
+        lamp.iter().any(|(_, priority, it)| *priority == 4 && it.contains("`lamp` is silent")),
+        "{lamp:?}"
+    );
+    assert!(!lamp.iter().any(|(_, _, message)| message.contains("first")), "{lamp:?}");
+}
+
 #[test]
 fn a_port_that_is_taken_ends_nothing() {
     let machine = Machine::boot();

@@ -5,6 +5,7 @@
 //! UTC, each of which has 24 hours, whatever the time zone of the machine and its summer time.
 
 pub mod alert_record;
+pub mod bars;
 pub mod hours;
 pub mod report;
 pub mod uptime;

@@ -84,6 +84,8 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
             | Request::Hours { .. }
             | Request::Alerts { .. }
             | Request::Acknowledge { .. }
+            | Request::Bars { .. }
+            | Request::Journal { .. }
             | Request::States { .. }
             | Request::SetState { .. }
             | Request::ForgetState { .. }

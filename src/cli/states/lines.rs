@@ -1,39 +1,15 @@
-//! The format of exports: one JSON object a line (jsonlines.org), each a recorded state.
-//!
-//! The keys are `topic`; `payload` where it is valid UTF-8, otherwise `payloadBase64` (RFC 4648,
-//! with padding); `qos`, 0 or 1; `retain`; `time` in Unix seconds, to the microsecond. When a line
-//! is read, `qos` defaults to 1, `retain` to false, and `time` to the present time.
+//! The format of exports: one [`StateLine`] a line (jsonlines.org).
 
 use crate::bus::RecordedState;
-use crate::printable::escaped_json;
+use crate::state_line::StateLine;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use iotmonitor_core::topic::TopicName;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A time of at least this value is in milliseconds: as seconds it would be in the year 5138, and
 /// as milliseconds it is in 1973.
 const MILLISECONDS: std::ops::Range<f64> = 1e11..1e14;
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Line {
-    topic: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_base64: Option<String>,
-    #[serde(default = "at_least_once")]
-    qos: u8,
-    #[serde(default)]
-    retain: bool,
-    time: Option<f64>,
-}
-
-fn at_least_once() -> u8 {
-    1
-}
 
 /// Explains why a line is not a state.
 #[derive(Debug, thiserror::Error)]
@@ -56,16 +32,8 @@ pub enum LineError {
 
 /// The state as one line, without the line break; `None` when its payload is missing.
 pub fn write(state: &RecordedState) -> Option<String> {
-    let bytes = state.payload.as_deref()?;
-    let (payload, payload_base64) = match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(text.to_owned()), None),
-        Err(_) => (None, Some(STANDARD.encode(bytes))),
-    };
-    let RecordedState { topic, qos, retain, time, .. } = state;
-    let time = Some(time.as_secs_f64());
-    let line =
-        Line { topic: topic.clone(), payload, payload_base64, qos: *qos, retain: *retain, time };
-    serde_json::to_string(&line).ok().map(escaped_json)
+    let RecordedState { topic, payload, qos, retain, time, .. } = state;
+    Some(StateLine::of(topic, payload.as_deref()?, *qos, *retain, *time).to_json())
 }
 
 /// Parses the state in one line; `now` is the time of a state without one.
@@ -73,7 +41,7 @@ pub fn write(state: &RecordedState) -> Option<String> {
 /// # Errors
 /// Returns the error in the line.
 pub fn read(line: &str, now: Duration) -> Result<RecordedState, LineError> {
-    let line: Line = serde_json::from_str(line)?;
+    let line: StateLine = serde_json::from_str(line)?;
     TopicName::new(line.topic.as_str())?;
     let payload = match (line.payload, line.payload_base64) {
         (Some(text), None) => text.into_bytes(),
