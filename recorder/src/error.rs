@@ -39,7 +39,7 @@ impl Error {
     }
 
     /// Whether the file, or a directory on its path, does not exist.
-    pub(crate) fn is_missing(&self) -> bool {
+    pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 

@@ -40,7 +40,7 @@ pub use compaction::Compaction;
 pub use contents::{Files, Point, StoredFile};
 pub use error::{AppendError, Error};
 pub use layout::{Day, Store};
-pub use message::Message;
+pub use message::{Message, Received};
 pub use read::Messages;
 pub use retention::{Keep, Removal};
 pub use table::{Status, TopicSummary};

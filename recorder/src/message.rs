@@ -22,6 +22,24 @@ impl Message {
     }
 }
 
+/// A message that is to be recorded, as it lies in the memory of whoever received it.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// As in [`Message`].
+    pub time: i64,
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub qos: u8,
+    pub retain: bool,
+}
+
+impl<'a> From<&'a Message> for Received<'a> {
+    fn from(message: &'a Message) -> Self {
+        let Message { time, topic, payload, qos, retain } = message;
+        Self { time: *time, topic, payload, qos: *qos, retain: *retain }
+    }
+}
+
 /// A message inside this crate, whose bytes are shared with the file that they were read from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {

@@ -5,7 +5,7 @@
 //! the same: a frame's head has a checksum of its own, and says how long the frame is.
 
 use crate::error::AppendError;
-use crate::message::{Message, Row};
+use crate::message::{Received, Row};
 use bytes::Bytes;
 use parquet::data_type::ByteArray;
 
@@ -37,8 +37,9 @@ impl Frame {
         self.rows
     }
 
-    pub fn push(&mut self, message: &Message) -> Result<(), AppendError> {
-        let (topic, payload) = (message.topic.as_bytes(), &message.payload);
+    pub fn push<'m>(&mut self, message: impl Into<Received<'m>>) -> Result<(), AppendError> {
+        let message = message.into();
+        let (topic, payload) = (message.topic.as_bytes(), message.payload);
         let Ok(topic_length) = u16::try_from(topic.len()) else {
             return Err(AppendError::TopicTooLong { length: topic.len() });
         };
@@ -178,6 +179,7 @@ fn read_u64(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Message;
 
     fn message(number: u64) -> Message {
         Message {

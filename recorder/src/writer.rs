@@ -3,7 +3,7 @@
 use crate::error::{AppendError, Error};
 use crate::files;
 use crate::layout::{Day, Span, Store};
-use crate::message::{Message, Row};
+use crate::message::{Received, Row};
 use crate::segment::{self, Frame};
 use crate::table::{Table, TableWriter};
 use bytes::Bytes;
@@ -64,6 +64,8 @@ pub struct Writer {
     next: u64,
     active: Option<Active>,
     sealed: VecDeque<Sealed>,
+    /// Found by a flush that did not come to its end.
+    damages: Vec<Damage>,
     _lock: File,
 }
 
@@ -78,12 +80,21 @@ impl Writer {
         let next = behind_segments.max(last_number(store)?.saturating_add(1));
         let window = Frame::new(limits.window);
         let store = store.clone();
-        Ok(Self { store, limits, window, next, active: None, sealed, _lock: lock })
+        Ok(Self {
+            store,
+            limits,
+            window,
+            next,
+            active: None,
+            sealed,
+            damages: Vec::new(),
+            _lock: lock,
+        })
     }
 
     /// Takes a message, which is durable after the next commit. It is refused if too many wait for
     /// that.
-    pub fn append(&mut self, message: &Message) -> Result<u64, AppendError> {
+    pub fn append<'m>(&mut self, message: impl Into<Received<'m>>) -> Result<u64, AppendError> {
         self.window.push(message)?;
         Ok(self.next + u64::from(self.window.rows()) - 1)
     }
@@ -124,6 +135,23 @@ impl Writer {
         Ok(self.next - 1)
     }
 
+    /// Takes other limits, that of the window excepted.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// The time at which [`flush_due`](Self::flush_due) comes to hold, unless messages make it hold
+    /// before. `None` while there is no segment.
+    pub fn flush_deadline(&self, now: Instant) -> Option<Instant> {
+        let active = self.active.as_ref().map(|active| active.since + self.limits.flush);
+        if self.sealed.is_empty() { active } else { Some(now) }
+    }
+
+    /// The number of messages that wait for a commit.
+    pub fn waiting(&self) -> u32 {
+        self.window.rows()
+    }
+
     /// Whether there is a segment that has to become a Parquet file now.
     pub fn flush_due(&self, now: Instant) -> bool {
         let full = |active: &Active| {
@@ -138,15 +166,26 @@ impl Writer {
     /// messages, and another flush may succeed.
     pub fn flush(&mut self) -> Result<Vec<Damage>, Error> {
         self.seal();
-        let mut damages = Vec::new();
-        while let Some(sealed) = self.sealed.front().copied() {
-            damages.extend(store_segment(&self.store, sealed)?);
-            self.sealed.pop_front();
-        }
-        Ok(damages)
+        while self.flush_oldest()? {}
+        Ok(self.take_damages())
     }
 
-    fn seal(&mut self) {
+    /// Makes Parquet files of the oldest of the segments that take no more messages. There are many
+    /// after a time without room. Returns whether there was one.
+    pub fn flush_oldest(&mut self) -> Result<bool, Error> {
+        let Some(sealed) = self.sealed.front().copied() else { return Ok(false) };
+        self.damages.extend(store_segment(&self.store, sealed)?);
+        self.sealed.pop_front();
+        Ok(true)
+    }
+
+    /// What the flushes have found since the last call.
+    pub fn take_damages(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.damages)
+    }
+
+    /// Lets the present segment take no more messages.
+    pub fn seal(&mut self) {
         if let Some(active) = self.active.take()
             && active.first < self.next
         {
