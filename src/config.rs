@@ -105,6 +105,12 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// Whether systemd passes this file.
+    #[must_use]
+    pub fn passes(&self, path: &Path) -> bool {
+        self.place_of(path.to_owned()) != path
+    }
+
     /// Where the contents of a file are.
     fn place_of(&self, path: PathBuf) -> PathBuf {
         let directory = self.credentials_directory.as_ref().filter(|_| self.files_are_credentials);

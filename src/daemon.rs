@@ -22,6 +22,7 @@ mod unrecorded;
 mod watchdog;
 
 pub use memory::keep_to_limits;
+pub use watchdog::Watchdog;
 
 use crate::bus::{self, Holder, NameClaim, OwnedName};
 use crate::config::{self, Config, ConfigErrors, Environment};
@@ -53,7 +54,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use watchdog::Watchdog;
 
 /// Events of all adapters wait in one queue. When it is full, an adapter waits with its next one;
 /// for MQTT this holds the socket back.

@@ -1,7 +1,9 @@
 //! The command line: one file for each command, and the exit code decided in one place.
 
-mod check;
+pub mod check;
+mod run;
 
+use crate::service::Options;
 use clap::{CommandFactory, Parser, Subcommand};
 use iotmonitor::config::Environment;
 use std::path::PathBuf;
@@ -9,6 +11,9 @@ use std::process::ExitCode;
 
 /// The file that is used unless another one is named.
 const CONFIG_FILE: &str = "/etc/iotmonitor/config.toml";
+
+/// Where the messages are unless another directory is named.
+const STATE_DIRECTORY: &str = "/var/lib/iotmonitor-recorder";
 
 /// Records MQTT messages as Parquet files.
 #[derive(Debug, Parser)]
@@ -20,11 +25,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum RecorderCommand {
+    /// Record messages. The systemd service does this.
+    Run {
+        /// Configuration file.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_FILE)]
+        config: PathBuf,
+        /// Directory of the messages [default: $STATE_DIRECTORY, or /var/lib/iotmonitor-recorder].
+        #[arg(long, value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
+    },
     /// Check the sections [mqtt] and [recorder] of a configuration, and report every error in them.
     /// The exit code is 0 or 78.
     Check {
-        /// The file to check [default: /etc/iotmonitor/config.toml].
-        file: Option<PathBuf>,
+        /// The file to check.
+        #[arg(default_value = CONFIG_FILE)]
+        file: PathBuf,
     },
 }
 
@@ -39,15 +54,26 @@ pub fn definition() -> clap::Command {
 pub fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     ExitCode::from(match command {
+        RecorderCommand::Run { config, directory } => {
+            let directory = directory.unwrap_or_else(state_directory);
+            run::run(&Options { config_file: config, directory, environment: environment() })
+        }
+        // A person asks about the files, and not about what systemd has made of them at a start.
         RecorderCommand::Check { file } => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-            check::check(&config_file(file), &environment(), &mut out, &mut err)
+            check::check(&file, &Environment::default(), &mut out, &mut err)
         }
     })
 }
 
-fn config_file(file: Option<PathBuf>) -> PathBuf {
-    file.unwrap_or_else(|| PathBuf::from(CONFIG_FILE))
+/// systemd's StateDirectory, or the same place without a unit. Several directories are separated by
+/// colons (systemd.exec(5)); the first is the program's own.
+fn state_directory() -> PathBuf {
+    let directories = std::env::var_os("STATE_DIRECTORY").unwrap_or_default();
+    match directories.to_string_lossy().split(':').next() {
+        None | Some("") => PathBuf::from(STATE_DIRECTORY),
+        Some(directory) => PathBuf::from(directory),
+    }
 }
 
 /// What the reading of the configuration needs to know. In a service, systemd passes the files.

@@ -33,6 +33,8 @@ mod message;
 mod read;
 mod retention;
 mod segment;
+pub mod service;
+mod summary;
 mod table;
 mod writer;
 

@@ -26,8 +26,9 @@ pub(super) const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// announce; there the broker's own applies (mosquitto: 20).
 pub(super) const STATE_RECEIVE_MAXIMUM: u16 = 100;
 
-/// The same for a recorder, which keeps nothing but what it appends to a file.
-pub(super) const RECORDER_RECEIVE_MAXIMUM: u16 = 2_000;
+/// The same for a recorder, whose commits take longer than those of the store and cost as much for
+/// many messages as for one. After a crash the broker sends as many once more.
+pub(super) const RECORDER_RECEIVE_MAXIMUM: u16 = 500;
 
 /// The contents of a CONNECT packet.
 pub(super) struct Hello<'a> {
