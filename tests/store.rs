@@ -23,8 +23,8 @@ use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::identity::IdentityRecord;
 use iotmonitor_core::model::message::{Delivery, QoS};
 use iotmonitor_core::model::snapshot::{
-    AlertsRecord, DeviceRecord, Heartbeat, MuteRecord, NewsRecord, Snapshot, SourceRecord,
-    UnheardRecord,
+    AlertsRecord, DeviceRecord, FlapsRecord, Heartbeat, MuteRecord, NewsRecord, Snapshot,
+    SourceRecord, SpellRecord, UnheardRecord,
 };
 use iotmonitor_core::model::state::{ReadId, StateChange, StateRecord};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -212,6 +212,16 @@ fn what_was_saved_comes_back() {
         rhythm: serde_json::from_str("[9000,8000,7,20,[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,255]]")
             .unwrap(),
         fleet: Some(DeviceName::new("esp").unwrap()),
+        flaps: Some(Box::new(FlapsRecord {
+            alarms: vec![Duration::from_millis(9_500)],
+            spell: Some(SpellRecord {
+                begun: Duration::from_secs(3),
+                count: 7,
+                last_change: Duration::from_secs(8),
+                holds_alert: true,
+            }),
+        })),
+        restarts: 17,
         forgotten: false,
     };
     let forgotten =

@@ -205,7 +205,7 @@ impl Scrape {
         let help = "Whether an agent's unit is active.";
         out.gauge("iotmonitor_agent_running", help, running)?;
         let restarts = agents().map(|(label, agent)| (label, agent.restarts));
-        let help = "Restarts of an agent since the start, for any reason.";
+        let help = "Restarts of an agent for any reason, counted over restarts of iotmonitor.";
         out.counter("iotmonitor_agent_restarts_total", help, restarts)
     }
 

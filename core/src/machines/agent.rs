@@ -59,8 +59,8 @@ pub struct Agent {
     restarts_at_start: u32,
     /// It has been observed running, so the next start is a restart.
     seen_running: bool,
-    /// The restarts observed since the monitor started, whatever their cause.
-    restarts: u64,
+    /// The restarts that were observed over all runs of the monitor, whatever their cause.
+    restarts: u32,
     ended: Option<End>,
 }
 
@@ -222,7 +222,8 @@ impl Agent {
     }
 
     /// Notes what an earlier run observed last, unless this one has observed a start already.
-    pub fn resume(&mut self, invocation: Option<&str>) {
+    pub fn resume(&mut self, invocation: Option<&str>, restarts: u32) {
+        self.restarts = self.restarts.saturating_add(restarts);
         if self.last_invocation.is_none() {
             self.last_invocation = invocation.map(str::to_owned);
         }
@@ -246,9 +247,9 @@ impl Agent {
         self.reported_failing
     }
 
-    /// The restarts observed since the monitor started, whatever their cause.
+    /// The restarts that were observed over all runs of the monitor, whatever their cause.
     #[must_use]
-    pub fn restarts(&self) -> u64 {
+    pub fn restarts(&self) -> u32 {
         self.restarts
     }
 

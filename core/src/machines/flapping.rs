@@ -1,9 +1,10 @@
 //! A device that comes and goes, or an agent whose process ends again and again.
 //!
 //! All times are watched time, so that an outage of the broker does not count as stability; only
-//! the time of the next check is on the monotonic clock. Flapping is not stored: after a restart of
-//! the monitor a device that still flaps has to show it anew.
+//! the time of the next check is on the monotonic clock. Alarms and the spell are stored, so that a
+//! restart of the monitor neither ends nor repeats anything.
 
+use crate::model::snapshot::{FlapsRecord, SpellRecord};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -126,6 +127,57 @@ impl Flaps {
         }
     }
 
+    /// The part that the store keeps; `None` where there is nothing to keep. `holds_alert` says that the
+    /// present alarm is one of the spell.
+    #[must_use]
+    pub fn record(&self, holds_alert: bool) -> Option<Box<FlapsRecord>> {
+        let spell = self.spell.as_ref().map(|spell| SpellRecord {
+            begun: spell.begun,
+            count: spell.count,
+            last_change: spell.last_change,
+            holds_alert,
+        });
+        let alarms: Vec<Duration> = self.alarms.iter().copied().collect();
+        let is_empty = spell.is_none() && alarms.is_empty();
+        (!is_empty).then(|| Box::new(FlapsRecord { alarms, spell }))
+    }
+
+    /// Continues from an earlier run, which ended at this watched time: nothing of it is later. What
+    /// this run has noted comes after it.
+    pub fn resume(&mut self, record: &FlapsRecord, ended: Duration) {
+        let own = std::mem::take(self);
+        let earlier = record.alarms.iter().map(|alarm| (*alarm).min(ended));
+        self.alarms = earlier.chain(own.alarms).collect();
+        // The next alarm decides.
+        while self.alarms.len() >= MANY {
+            self.alarms.pop_front();
+        }
+        let earlier = record.spell.as_ref().map(|spell| Spell {
+            begun: spell.begun.min(ended),
+            count: spell.count,
+            last_change: spell.last_change.min(ended),
+            look_at: Duration::ZERO,
+        });
+        self.spell = match (earlier, own.spell) {
+            (Some(earlier), Some(own)) => {
+                Some(Spell { begun: earlier.begun, count: earlier.count + own.count, ..own })
+            }
+            (Some(mut earlier), None) => {
+                earlier.count += self.alarms.len();
+                let last = self.alarms.drain(..).next_back();
+                earlier.last_change = last.unwrap_or(earlier.last_change);
+                Some(earlier)
+            }
+            (None, own) => own,
+        };
+    }
+
+    /// The time for which it has to stay as it is to be stable; `None` when it does not flap.
+    #[must_use]
+    pub fn stable_in(&self, watched: Duration) -> Option<Duration> {
+        self.spell.as_ref().map(|spell| (spell.last_change + STABLE).saturating_sub(watched))
+    }
+
     /// Moves its times when the watched time of earlier runs becomes known.
     pub fn carry_over(&mut self, earlier: Duration) {
         self.alarms.iter_mut().for_each(|alarm| *alarm += earlier);
@@ -187,5 +239,64 @@ mod tests {
         assert_eq!(flaps.judge(MIN(100), MIN(34)), Stability::In(MIN(1)));
         assert_eq!(flaps.judge(MIN(100), MIN(35)), Stability::Stable);
         assert_eq!(flaps.account(MIN(35)), (5, MIN(15)));
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_counted_counts_on() {
+        let mut before = Flaps::default();
+        for minute in [0, 7, 14] {
+            before.note(MIN(minute));
+        }
+        let record = before.record(false).unwrap();
+        let mut after = Flaps::default();
+        after.note(MIN(20));
+        after.resume(&record, MIN(15));
+        assert_eq!(after.note(MIN(21)), Flap::Begins, "it is the fifth");
+        assert_eq!(after.account(MIN(21)), (5, MIN(21)));
+    }
+
+    #[test]
+    fn a_spell_goes_on_until_it_is_stable() {
+        let mut before = Flaps::default();
+        assert_eq!(before.record(false), None);
+        for minute in 0..6 {
+            before.note(MIN(minute));
+        }
+        let record = before.record(true).unwrap();
+        assert!(record.spell.as_ref().unwrap().holds_alert);
+        let mut after = Flaps::default();
+        after.resume(&record, MIN(6));
+        assert_eq!(after.stable_in(MIN(10)), Some(MIN(10)));
+        assert!(after.look_at(MIN(50)));
+        assert_eq!(after.judge(MIN(50), MIN(19)), Stability::In(MIN(1)));
+        assert_eq!(after.note(MIN(19)), Flap::GoesOn);
+        assert_eq!(after.account(MIN(20)), (7, MIN(20)));
+        assert_eq!(after.judge(MIN(50), MIN(34)), Stability::Stable);
+    }
+
+    #[test]
+    fn nothing_is_later_than_the_end_of_the_run_in_which_it_was() {
+        let mut before = Flaps::default();
+        for minute in 0..5 {
+            before.note(MIN(minute));
+        }
+        let mut after = Flaps::default();
+        after.resume(&before.record(false).unwrap(), MIN(3));
+        assert_eq!(after.stable_in(MIN(3)), Some(STABLE));
+    }
+
+    #[test]
+    fn alarms_before_the_records_were_read_belong_to_the_spell() {
+        let mut before = Flaps::default();
+        for minute in 0..5 {
+            before.note(MIN(minute));
+        }
+        let record = before.record(false).unwrap();
+        let mut after = Flaps::default();
+        after.note(MIN(8));
+        after.note(MIN(9));
+        after.resume(&record, MIN(5));
+        assert_eq!(after.account(MIN(9)), (7, MIN(9)));
+        assert_eq!(after.stable_in(MIN(9)), Some(STABLE));
     }
 }

@@ -132,6 +132,12 @@ pub struct DeviceRecord {
     /// was forgotten and of which no states remain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<DeviceName>,
+    /// Its recent alarms, and whether it flaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flaps: Option<Box<FlapsRecord>>,
+    /// Restarts of an agent over all runs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
     /// There is no such device: a person took it out of its fleet, and it does not come back by
     /// itself. `silent_since` is when that was.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -159,9 +165,33 @@ impl DeviceRecord {
             availability: Vec::new(),
             rhythm: RhythmRecord::default(),
             fleet: None,
+            flaps: None,
+            restarts: 0,
             forgotten: false,
         }
     }
+}
+
+/// The alarms of a device that may flap, on watched time (see [`crate::machines::flapping`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlapsRecord {
+    /// Those that count towards the next spell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Duration>,
+    /// Present while it flaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spell: Option<SpellRecord>,
+}
+
+/// A spell of flapping that has been reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpellRecord {
+    pub begun: Duration,
+    pub count: usize,
+    pub last_change: Duration,
+    /// The present alarm is one of it, and has no alert of its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub holds_alert: bool,
 }
 
 /// The state of one of its availability topics (see [`crate::machines::availability`]).
@@ -189,6 +219,11 @@ fn says_nothing(sources: &[SourceRecord]) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// The rest of a pause, at a time of the boot clock.

@@ -51,7 +51,7 @@ pub struct AgentView {
     pub state: String,
     /// 0 when there is no main process.
     pub main_pid: u32,
-    /// The restarts observed since the monitor started, whatever their cause.
+    /// The restarts that were observed over all runs of the monitor, whatever their cause.
     pub restarts: u64,
     /// How its last process ended, or the reason why there was none.
     pub last_exit: Option<String>,

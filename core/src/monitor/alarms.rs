@@ -286,6 +286,16 @@ impl Monitor {
         }
     }
 
+    /// Looks on at the devices that an earlier run has left flapping.
+    pub(super) fn watch_for_stability(&mut self, turn: &Turn<'_>) {
+        for id in self.devices.ids() {
+            let flaps = self.devices[id].flaps.as_ref();
+            if let Some(time) = flaps.and_then(|flaps| flaps.stable_in(turn.watched)) {
+                self.look_for_stability(turn.now.mono + time, id);
+            }
+        }
+    }
+
     /// Checks whether a device that flaps is stable again.
     pub(super) fn stable_due(&mut self, turn: &mut Turn<'_>, due: Duration, id: DeviceId) {
         let Some(device) = self.devices.get(id) else { return };

@@ -214,7 +214,14 @@ impl Device {
         }
         self.silence.know(record);
         if let Some(agent) = &mut self.agent {
-            agent.resume(record.invocation.as_deref());
+            agent.resume(record.invocation.as_deref(), record.restarts);
+        }
+    }
+
+    /// Takes over the recent alarms of an earlier run, which ended at this watched time.
+    pub fn resume_flaps(&mut self, record: &DeviceRecord, watched: Duration) {
+        if let Some(flaps) = record.flaps.as_ref().filter(|_| self.is_enabled()) {
+            self.flaps.get_or_insert_default().resume(flaps, watched);
         }
     }
 
@@ -224,7 +231,13 @@ impl Device {
         self.silence.resume(record, watched);
         // A device that has already expired in this run was reported and stays expired.
         match record.expired_since {
-            Some(since) => self.episode = Episode::resumed(since, record.cause, record.unsent),
+            Some(since) => {
+                self.episode = Episode::resumed(since, record.cause, record.unsent);
+                let spell = record.flaps.as_ref().and_then(|flaps| flaps.spell);
+                if spell.is_some_and(|spell| spell.holds_alert) {
+                    self.episode.move_to(AlertStage::Flapping);
+                }
+            }
             None => self.episode.put_down_to(record.cause),
         }
         if !self.can_expire() || !self.is_enabled() {
@@ -367,6 +380,11 @@ impl Device {
             announced: announced.map(str::to_owned),
             offline: self.is_gone(),
             availability: self.availability.as_ref().map(|own| own.record()).unwrap_or_default(),
+            flaps: self
+                .flaps
+                .as_ref()
+                .and_then(|flaps| flaps.record(self.episode.stage() == Some(AlertStage::Flapping))),
+            restarts: self.agent.as_ref().map_or(0, |agent| agent.restarts()),
             ..DeviceRecord::new(self.spec.name.clone())
         })
     }

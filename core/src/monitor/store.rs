@@ -61,6 +61,7 @@ impl Monitor {
         self.disarm_all();
         self.arm_all();
         self.count_expired();
+        self.watch_for_stability(turn);
         // Identities of another machine belong to it.
         let kept = !self.takedown.is_copied();
         let filters = if kept { snapshot.session_filters } else { Vec::new() };
@@ -100,6 +101,7 @@ impl Monitor {
         let device = &mut self.devices[id];
         device.recorded = true;
         device.restore_choices(record);
+        device.resume_flaps(record, earlier);
         self.resume_unheard(turn.now.mono, id, record);
         let device = &mut self.devices[id];
         if device.silence.last_contact().is_none() {

@@ -90,7 +90,7 @@ impl Monitor {
                 unit: agent.unit().to_string(),
                 state: agent.unit_state().to_owned(),
                 main_pid: agent.main_pid(),
-                restarts: agent.restarts(),
+                restarts: agent.restarts().into(),
                 last_exit: agent.last_end().map(|end| end.how.clone()),
                 last_exit_at: agent.last_end().map(|end| end.at),
                 next_start: agent

@@ -249,3 +249,92 @@ fn a_spell_in_time_that_was_not_watched_ends_after_a_quarter_of_an_hour() {
     assert_eq!(at, back + secs(15 * 60));
     assert!(alert.message.contains("alarmed 5 times within 15 min"), "{}", alert.message);
 }
+
+#[test]
+fn a_device_flaps_on_over_a_restart_and_its_end_is_reported_once() {
+    let mut house = lamp();
+    flap(&mut house, 7);
+    assert_eq!(counts(&house), [4, 4, 1]);
+    house.restart();
+    house.power_up();
+    assert_eq!(house.status("lamp")["reason"], "flapping");
+    house.turn_the_page();
+    house.hear("home/lamp/x");
+    flap(&mut house, 5);
+    assert_eq!(counts(&house), [0, 0, 0], "no second begin");
+    for _ in 0..50 {
+        house.advance(secs(20));
+        house.hear("home/lamp/x");
+    }
+    assert_eq!(counts(&house), [0, 1, 0]);
+    let message = &house.alerts(AlertKind::Recovered)[0].1.message;
+    assert!(message.contains("alarmed 12 times"), "{message}");
+    assert_eq!(house.status("lamp")["reason"], serde_json::Value::Null);
+}
+
+#[test]
+fn one_that_was_stable_while_the_monitor_did_not_look_is_reported_after_a_restart() {
+    let mut house = lamp();
+    flap(&mut house, 5);
+    house.restart();
+    house.power_up();
+    house.turn_the_page();
+    for _ in 0..50 {
+        house.advance(secs(20));
+        house.hear("home/lamp/x");
+    }
+    assert_eq!(counts(&house), [0, 1, 0]);
+}
+
+#[test]
+fn alarms_before_a_restart_count_after_it() {
+    let mut house = lamp();
+    flap(&mut house, 4);
+    assert_eq!(counts(&house), [4, 4, 0]);
+    house.restart();
+    house.power_up();
+    house.turn_the_page();
+    house.hear("home/lamp/x");
+    house.advance(secs(31));
+    assert_eq!(counts(&house), [0, 0, 1], "the fifth of them");
+}
+
+#[test]
+fn the_end_of_a_spell_is_not_undone_by_a_restart() {
+    let mut house = lamp();
+    flap(&mut house, 5);
+    for _ in 0..50 {
+        house.advance(secs(20));
+        house.hear("home/lamp/x");
+    }
+    assert_eq!(counts(&house), [4, 5, 1]);
+    house.restart();
+    house.power_up();
+    assert_eq!(house.status("lamp")["reason"], serde_json::Value::Null);
+    house.turn_the_page();
+    house.hear("home/lamp/x");
+    flap(&mut house, 1);
+    assert_eq!(counts(&house), [1, 1, 0]);
+}
+
+#[test]
+fn restarts_of_an_agent_count_on_over_a_restart() {
+    let mut house = House::running(vec![agent("box", 3600)]);
+    for _ in 0..3 {
+        house.advance(secs(60));
+        house.unit_restarted_by_systemd(UNIT);
+    }
+    let restarts = |house: &House| {
+        let view = house.monitor.view(&device_name("box")).unwrap();
+        view.agent.unwrap().restarts
+    };
+    assert_eq!(restarts(&house), 3);
+    // A crash soon afterwards loses none of them.
+    house.advance(secs(2));
+    house.crash();
+    house.power_up();
+    assert_eq!(restarts(&house), 3);
+    house.advance(secs(60));
+    house.unit_restarted_by_systemd(UNIT);
+    assert_eq!(restarts(&house), 4);
+}

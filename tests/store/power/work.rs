@@ -147,6 +147,8 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         availability: Vec::new(),
         rhythm: RhythmRecord::default(),
         fleet: None,
+        flaps: None,
+        restarts: 0,
         forgotten: false,
     };
     let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();

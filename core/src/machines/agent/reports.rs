@@ -199,7 +199,7 @@ impl Agent {
         self.restarts_at_start = report.restarts;
         self.last_invocation = Some(report.invocation.clone());
         let is_restart = std::mem::replace(&mut self.seen_running, true);
-        self.restarts += u64::from(is_restart);
+        self.restarts = self.restarts.saturating_add(u32::from(is_restart));
         let (pid, while_failing) = (report.main_pid, self.reported_failing);
         Start { pid, is_restart, by_systemd, exit, while_failing }
     }

@@ -89,7 +89,7 @@ fn gives_up(agent: &mut Agent, context: &Context) -> Vec<Outcome> {
 #[test]
 fn an_agent_that_runs_by_the_same_definition_is_adopted_and_another_is_replaced() {
     let mut same = agent("run");
-    same.resume(Some(&up(&same, 10).invocation));
+    same.resume(Some(&up(&same, 10).invocation), 0);
     let report = up(&same, 10);
     assert_eq!(same.listed(report, false, &at(0)), [Outcome::Adopted { pid: 10 }]);
     let mut other = agent("run another");

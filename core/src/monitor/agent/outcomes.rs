@@ -80,6 +80,7 @@ impl Monitor {
     fn agent_fails(&mut self, turn: &mut Turn<'_>, id: DeviceId, mut message: String) {
         // The result of a series of failures is reported here.
         self.devices[id].flaps = None;
+        self.save_soon(id);
         self.report_state(turn, id);
         message.push_str(&self.dependents_clause(id));
         let reason = Some(Reason::AgentFailed);
