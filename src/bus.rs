@@ -6,6 +6,7 @@
 //! described in their files below `/usr/share/dbus-1/interfaces`. Every user may read; commands
 //! require root or polkit authorization. Commands are forwarded to the daemon, which decides them.
 
+mod alerts;
 mod authority;
 mod callers;
 mod calls;

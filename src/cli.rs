@@ -1,5 +1,6 @@
 //! The command line: one file for each command, and the exit code decided in one place.
 
+mod alerts;
 pub mod check;
 mod command;
 mod discover;
@@ -22,6 +23,7 @@ use crate::discovery::DevicePattern;
 use crate::machine_id::machine_id;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use iotmonitor_core::model::alert::Priority;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -129,6 +131,25 @@ enum CliCommand {
         /// Show when the monitor itself could not hear any device.
         #[arg(long, conflicts_with_all = ["name", "json"])]
         unwatched: bool,
+    },
+    /// Show the alerts of the last day, also those from before a restart.
+    Alerts {
+        /// Show only those about this device or agent.
+        name: Option<String>,
+        /// Show those of this last stretch, such as 7d or 12h.
+        #[arg(long, value_name = "SPAN", default_value = "1d", value_parser = history::since)]
+        since: Duration,
+        /// Show those of this priority and graver ones: error, warning, notice or info.
+        #[arg(long, value_name = "PRIORITY", default_value = "info", value_parser = alerts::priority)]
+        priority: Priority,
+        /// Print JSON for programs, with times in Unix seconds.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Note that you have seen to an alert, for others who look at the alerts.
+    Acknowledge {
+        /// Its number, which `alerts` shows.
+        id: u64,
     },
     /// Compare each watchTimeOut with how long the device is usually silent, and propose better ones.
     Suggest {
@@ -319,6 +340,10 @@ pub fn main() -> ExitCode {
             let query = history::HistoryQuery { name, since, format, unwatched };
             history::history(bus, addressee, &query)
         }
+        CliCommand::Alerts { name, since, priority, json } => {
+            alerts::alerts(bus, addressee, &alerts::AlertsQuery { name, since, priority, json })
+        }
+        CliCommand::Acknowledge { id } => alerts::acknowledge(bus, addressee, id),
         CliCommand::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
         CliCommand::Logs { name, follow, lines, rest } => {
             let question = logs::LogsQuery { name, follow, lines, rest };

@@ -47,7 +47,9 @@ pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
     let member = header.member().map_or("", |member| member.as_str());
     match (header.interface().map_or("", |interface| interface.as_str()), member) {
         (PEER | INTROSPECTABLE | PROPERTIES, _) => (Purpose::Look, SHORT),
-        (MONITOR, "GetDevice" | "ListDevices" | "GetHistory") => (Purpose::Look, SHORT),
+        (MONITOR, "GetDevice" | "ListDevices" | "GetHistory" | "ListAlerts") => {
+            (Purpose::Look, SHORT)
+        }
         // Many names.
         (MONITOR, "GetHistories") => (Purpose::Look, 16 * SHORT),
         // The bus has a limit of its own.
@@ -191,6 +193,8 @@ impl Calls {
                 let request = |reply| Request::Histories { devices, length, boundaries, reply };
                 call.reply(&self.ask(request).await?)
             }
+            "ListAlerts" => self.list_alerts(call).await,
+            "AcknowledgeAlert" => self.acknowledge_alert(call).await,
             "ListStates" => self.list_states(call).await,
             "SetState" => self.set_state(call).await,
             "ForgetState" => self.forget_state(call).await,

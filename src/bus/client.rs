@@ -283,7 +283,7 @@ impl Caller {
         }
     }
 
-    async fn method<B>(&self, name: &str, body: &B) -> Result<zbus::Message, CallError>
+    pub(super) async fn method<B>(&self, name: &str, body: &B) -> Result<zbus::Message, CallError>
     where
         B: serde::Serialize + zbus::Type,
     {
@@ -293,11 +293,11 @@ impl Caller {
         }
     }
 
-    fn no_answer(&self) -> CallError {
+    pub(super) fn no_answer(&self) -> CallError {
         no_answer(self.bus, &self.addressee)
     }
 
-    fn explain(&self, error: zbus::Error) -> CallError {
+    pub(super) fn explain(&self, error: zbus::Error) -> CallError {
         explain(self.bus, &self.addressee, error)
     }
 }

@@ -105,6 +105,12 @@ impl AlertReport {
         }
     }
 
+    /// The reports in an array of JSON.
+    #[must_use]
+    pub fn list_from_json(text: &str) -> Option<Vec<Self>> {
+        serde_json::from_str(text).ok()
+    }
+
     /// One line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
