@@ -2,9 +2,15 @@
 
 #[path = "history/alerts.rs"]
 mod alerts;
+#[path = "store/dice.rs"]
+mod dice;
+#[path = "history/power.rs"]
+mod power;
 
 use iotmonitor::history::alerts::AlertBook;
 use iotmonitor::history::{HistoryCommand, HistoryHandle, HistoryReader, HistorySettings, spawn};
+use iotmonitor::pulse::Pulse;
+use iotmonitor::store::{self, StoreSettings, check_format};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::uptime::DeviceHistory;
@@ -13,6 +19,7 @@ use iotmonitor_core::model::history::{
     RestartRecord, UsageTally, hour_of,
 };
 use iotmonitor_core::model::time::ClockStep;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
@@ -598,4 +605,100 @@ fn times_since_when_devices_are_known_follow_the_clock_of_their_run() {
     // It is of an earlier run, and no window is longer than what is kept.
     assert_eq!(thread.read(&early).since, Some(T(NOW - 400 * DAY)));
     thread.close();
+}
+
+/// The files below a directory, but lock files, which mean nothing.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("lock.mdb") && !path.ends_with("iotmonitor.lock") {
+                let content = std::fs::read(&path).unwrap();
+                found.insert(path, content);
+            }
+        }
+    }
+    found
+}
+
+/// The file was written by version 0.3.0, which has no history. That version neither reads nor
+/// changes what is in the directory beside its own file.
+#[test]
+fn a_store_of_a_version_without_a_history_gets_one_and_both_stay_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    std::fs::copy("tests/fixtures/store-0.3.0/data.mdb", root.join("data.mdb")).unwrap();
+    let states = files(root);
+    let (mut thread, snapshot) = Thread::started(settings(root));
+    assert_eq!(snapshot, HistorySnapshot::default(), "it begins empty");
+    thread.save(house());
+    let kept = thread.read(&oven());
+    thread.close();
+    let with_history = files(root);
+    let own: Vec<&PathBuf> =
+        with_history.keys().filter(|path| !states.contains_key(*path)).collect();
+    assert_eq!(own, [&root.join("history/data.mdb")]);
+    let mut beside = with_history.clone();
+    beside.retain(|path, _| states.contains_key(path));
+    assert_eq!(beside, states, "the states' file was not touched");
+
+    // The states are read, and written in the present format, with a history beside them.
+    let opened = check_format(root).unwrap().unwrap();
+    assert_eq!(opened.identity(), None, "it is that of version 0.3.0");
+    drop(opened);
+    let (sender, mut events) = tokio::sync::mpsc::channel(64);
+    let store = store::spawn(StoreSettings::new(root), sender, Pulse::new()).unwrap();
+    assert!(matches!(events.blocking_recv(), Some(Event::StoreOpened(_))));
+    assert!(store.close(Duration::from_secs(10)));
+    let history = root.join("history/data.mdb");
+    assert_eq!(files(root)[&history], with_history[&history]);
+
+    // After a time with a version without a history it goes on where it was.
+    let (thread, snapshot) = Thread::started(settings(root));
+    assert_eq!((snapshot.mark, snapshot.known), (Some(T(NOW)), vec![lamp(), oven()]));
+    assert_eq!(thread.read(&oven()), kept);
+    thread.close();
+}
+
+#[test]
+fn a_history_of_a_newer_format_is_reported_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    thread.save(house());
+    thread.close();
+    write_schema(&directory.path().join("history"), br#"{"format":2}"#);
+    let before = files(directory.path());
+    let mut thread = Thread::start(settings(directory.path()));
+    let Event::HistoryFailed { error } = thread.next() else { panic!("it is used") };
+    assert!(error.contains("install the newer version again"), "{error}");
+    assert!(thread.handle.close(Duration::from_secs(10)));
+    assert_eq!(files(directory.path()), before);
+}
+
+/// Writes the record that names the format behind the history's back, with its checksum.
+fn write_schema(directory: &Path, content: &[u8]) {
+    use std::hash::Hasher as _;
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    hasher.write(b"schema");
+    hasher.write(content);
+    let value = [&hasher.finish().to_le_bytes()[..], content].concat();
+    let mut options = heed::EnvOpenOptions::new();
+    #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
+    // SAFETY: the history is closed, and no other process uses this directory.
+    let env = unsafe { options.max_dbs(6).map_size(1 << 26).open(directory) }.unwrap();
+    let transaction = env.write_txn().unwrap();
+    let meta: heed::Database<'static, heed::types::Bytes, heed::types::Bytes> = env
+        .create_databases_and_commit(transaction, |opener, transaction| {
+            let table = opener.create_database(transaction, Some("meta"));
+            table.map(heed::CommitOrAbort::<_, ()>::Commit)
+        })
+        .unwrap()
+        .unwrap_commit();
+    let mut transaction = env.write_txn().unwrap();
+    meta.put(&mut transaction, b"schema", &value).unwrap();
+    transaction.commit().unwrap();
 }

@@ -3,6 +3,8 @@
 
 #[path = "store/damage.rs"]
 mod damage;
+#[path = "store/dice.rs"]
+mod dice;
 #[path = "store/orders.rs"]
 mod orders;
 #[path = "store/power.rs"]

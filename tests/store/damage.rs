@@ -2,6 +2,7 @@
 //! the process.
 
 use super::{Running, data_file, filled, state, topics};
+use crate::dice::Dice;
 use iotmonitor::store::{StoreError, check_format};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::state::{StateChange, StateRecord};
@@ -184,24 +185,12 @@ fn varied(directory: &Path) -> BTreeMap<String, StateRecord> {
     kept
 }
 
-/// Pseudo-random numbers (xorshift64), the same in each run.
-pub(super) struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-
-    /// A place anywhere in the file, or in a page's structure: its header, or where nodes are.
-    fn place(&mut self, length: usize) -> usize {
-        match self.below(3) {
-            0 => self.below(length),
-            1 => self.below(length / 4_096) * 4_096 + self.below(32),
-            _ => self.below(8) * 4_096 + self.below(4_096),
-        }
+/// A place anywhere in the file, or in a page's structure: its header, or where nodes are.
+fn place(dice: &mut Dice, length: usize) -> usize {
+    match dice.below(3) {
+        0 => dice.below(length),
+        1 => dice.below(length / 4_096) * 4_096 + dice.below(32),
+        _ => dice.below(8) * 4_096 + dice.below(4_096),
     }
 }
 
@@ -285,7 +274,7 @@ fn child_that_uses_damaged_stores() {
         let mut data = healthy.clone();
         // One bit more in the older meta page's `mm_txnid` makes it the newer one, which nothing
         // distinguishes from a file that lacks its last commit.
-        let (place, bit) = (dice.place(data.len()), dice.below(8));
+        let (place, bit) = (place(&mut dice, data.len()), dice.below(8));
         if TRANSACTION_NUMBERS.iter().any(|range| range.contains(&place)) {
             continue;
         }

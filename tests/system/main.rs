@@ -22,6 +22,7 @@ mod guard;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the fault tests use the rest of it")]
 mod harness;
+mod history;
 mod home_assistant;
 mod identity;
 mod instances;

@@ -4,7 +4,7 @@
 //! after a sync of its directory, and what is not certain may be there in any part: each sector of
 //! each write by itself, in any order, with or without the file's new length.
 
-use crate::damage::Dice;
+use crate::dice::Dice;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,7 +1,7 @@
 //! What the recorded store is given to do, and what it then has to hold.
 
-use super::disk::{Call, Disk};
-use crate::damage::Dice;
+use super::recorder::MARKS;
+use crate::dice::Dice;
 use crate::{Running, state, topic};
 use iotmonitor::store::{StoreCommand, StoreSettings};
 use iotmonitor_core::model::alert::Reason;
@@ -17,9 +17,6 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
-
-/// The file in which the recorded program notes how many of its commands were reported as done.
-pub const MARKS: &str = "marks";
 
 /// Everything that a store holds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -157,16 +154,6 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
         heartbeat: Heartbeat { watched: Duration::from_secs(place), ..Heartbeat::default() },
         changed,
         gone,
-    }
-}
-
-/// How many commands this call reports as done, if it is such a note.
-pub fn mark(disk: &Disk, call: &Call) -> Option<usize> {
-    match call {
-        Call::Write { inode, bytes, .. } if disk.is_at(MARKS, *inode) => {
-            Some(String::from_utf8_lossy(bytes).trim().parse().unwrap())
-        }
-        _ => None,
     }
 }
 
