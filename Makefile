@@ -61,7 +61,7 @@ bench: ## compare with mosquitto_sub and write the table of docs/benchmarks.md; 
 bench-check: ## fail if a message costs a tenth more instructions than benches/baseline.toml states
 	$(CARGO) bench --locked --profile counted --bench regression
 
-bench-micro: ## time the topic index, the deadline table, the queue of restores and the store's commits separately
+bench-micro: ## time the topic index, the deadline table, the queue of restores, the store's commits and the history separately
 	$(CARGO) bench --locked --bench micro
 
 bench-baseline: ## record the present cost of a message as the baseline
