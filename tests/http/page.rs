@@ -1,5 +1,6 @@
 //! The page, as a browser shows it.
 
+mod bars;
 mod faults;
 mod fleet;
 mod tabs;

@@ -15,11 +15,15 @@ pub enum Fault {
     HoldsEvents,
 }
 
+/// The proxy's own answer to a request for this path, if it has one.
+type Answers = fn(&str) -> Option<String>;
+
 #[derive(Debug)]
 struct Shared {
     upstream: u16,
     /// Where the page is, without the slash at its end.
     prefix: &'static str,
+    answers: Answers,
     fault: Mutex<Fault>,
     requests: AtomicUsize,
     streams: AtomicUsize,
@@ -34,15 +38,25 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn to(house: &House) -> Self {
-        Self::below("", house)
+        Self::started("", house, |_| None)
     }
 
     /// Offers the page below this path.
     pub fn below(prefix: &'static str, house: &House) -> Self {
+        Self::started(prefix, house, |_| None)
+    }
+
+    /// Answers some requests itself.
+    pub fn answering(house: &House, answers: Answers) -> Self {
+        Self::started("", house, answers)
+    }
+
+    fn started(prefix: &'static str, house: &House, answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
             upstream: house.port,
             prefix,
+            answers,
             fault: Mutex::new(Fault::None),
             requests: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
@@ -96,6 +110,12 @@ impl Shared {
         };
         if self.fault() == Fault::BadGateway {
             return client.write_all(&answer("502 Bad Gateway"));
+        }
+        if let Some(body) = (self.answers)(inner) {
+            let length = format!("Content-Length: {}", body.len());
+            let head =
+                String::from_utf8_lossy(&answer("200 OK")).replace("Content-Length: 0", &length);
+            return client.write_all(format!("{head}{body}").as_bytes());
         }
         let head = head.replacen(&path, inner, 1).replacen("\r\n", "\r\nConnection: close\r\n", 1);
         let head = head.replace("Connection: keep-alive\r\n", "");

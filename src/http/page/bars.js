@@ -92,9 +92,9 @@ export class Pasts {
       await this.#ask(wanted);
     } catch {
       this.notBefore = Date.now() + REFUSED_MS;
-    } finally {
-      this.isAsking = false;
     }
+    this.isAsking = false;
+    this.onNew();
   }
 
   async #ask(wanted) {
@@ -121,7 +121,6 @@ export class Pasts {
       if (this.kept.size <= MOST_KEPT) break;
       this.kept.delete(name);
     }
-    this.onNew(asked);
   }
 }
 
