@@ -23,6 +23,10 @@ const BACKLOG: usize = 256;
 /// An idle connection is kept alive at this interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// The event after which a client requests everything again. A browser drops an event without data.
+const REFRESH: &str = "refresh";
+const NOTHING: &str = "{}";
+
 /// The event that proves that the daemon answers, and its interval.
 const HEARTBEAT: &str = "heartbeat";
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,6 +72,11 @@ impl Live {
         }
     }
 
+    /// Asks the clients to request everything again.
+    pub fn refresh(&self) {
+        self.send(REFRESH, NOTHING.to_owned());
+    }
+
     pub fn send(&self, event: &'static str, data: String) {
         // There may be no streaming client.
         let _ = self.frames.send(Arc::new(Frame { event, data }));
@@ -90,7 +99,7 @@ impl Live {
             }
             let event = match tokio::time::timeout(KEEP_ALIVE, frames.recv()).await {
                 Ok(Ok(frame)) => Event::default().event(frame.event).data(&frame.data),
-                Ok(Err(RecvError::Lagged(_))) => Event::default().event("refresh").data(""),
+                Ok(Err(RecvError::Lagged(_))) => Event::default().event(REFRESH).data(NOTHING),
                 Ok(Err(RecvError::Closed)) => return None,
                 Err(_quiet) => Event::default().comment(""),
             };

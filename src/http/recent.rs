@@ -22,7 +22,7 @@ impl Recent {
     /// Forwards the event to the streaming clients.
     pub fn take_in(&self, news: News) {
         if self.shared.missed.swap(false, Ordering::Relaxed) {
-            self.live.send("refresh", String::new());
+            self.live.refresh();
         }
         match news {
             News::Alert(alert) if self.live.has_clients() => {
@@ -38,7 +38,7 @@ impl Recent {
             News::Summary(summary) => {
                 self.live.send("summary", json::summary(&summary).to_string())
             }
-            News::Reloaded => self.live.send("refresh", String::new()),
+            News::Reloaded => self.live.refresh(),
         }
     }
 

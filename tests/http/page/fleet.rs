@@ -103,7 +103,7 @@ fn expire_at_once(count: usize) -> (f64, Duration) {
 #[test]
 fn a_crowd_of_alarms_does_not_freeze_the_page() {
     for (count, longest_task, calm_after) in
-        [(300, 300.0, 5), (1_000, 500.0, 10), (10_000, 1_500.0, 40)]
+        [(300, 400.0, 5), (1_000, 800.0, 10), (10_000, 2_500.0, 20)]
     {
         let (longest, calm) = expire_at_once(count);
         println!("{count} expire at once: the longest task {longest:.0} ms, calm after {calm:.1?}");
