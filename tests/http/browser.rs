@@ -150,8 +150,7 @@ impl Browser {
             }
             _ => false,
         };
-        // The past may not be offered.
-        if is_bad && !parameters.to_string().contains("/api/v1/bars") {
+        if is_bad {
             self.complaints.push(parameters.to_string());
         }
     }
