@@ -126,7 +126,7 @@ fn an_alert_that_is_acknowledged_in_one_tab_is_in_another() {
     assert_eq!(one.value(said), "The alert is acknowledged.");
     // All that are shown, and nothing else.
     let before = house.get("/api/v1/alerts").json().as_array().unwrap().len();
-    press(&mut other, "Acknowledge all");
+    press(&mut other, "Acknowledge all*");
     give_token(&mut other, TOKEN);
     other.until("the mark of another", &format!("{} == true", seen("`plug` is silent")));
     let open = "document.querySelectorAll('.alerts-view ol.alerts > li:not(.seen)').length == 0";

@@ -4,7 +4,7 @@ use super::browser::Browser;
 use super::house::House;
 use super::page_commands::faults;
 use super::past::Past;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const DAY: u64 = 86_400;
 
@@ -51,7 +51,7 @@ fn past_of_400_days() -> Past {
 
 #[test]
 fn a_shared_link_shows_a_device_with_400_days_of_history() {
-    let house = House::with_past(LAMP, past_of_400_days());
+    let house = House::with_past("", LAMP, past_of_400_days());
     house.publish("home/lamp/x", "1");
     house.until_state("lamp", "alive");
     let began = Instant::now();
@@ -138,5 +138,77 @@ fn a_gateway_and_what_is_behind_it_are_linked() {
     browser.value("document.querySelector('.relations a').click()");
     browser.until("the gateway of the lamp", &format!("{names} == 'gateway'"));
     assert_eq!(browser.value(&text("h2.title span")), "lamp");
+    assert_eq!(faults(&mut browser), [""; 0]);
+}
+
+#[test]
+fn contacts_are_charted_by_the_day_and_by_the_hour() {
+    let house = House::with_past("", LAMP, past_of_400_days());
+    let mut browser = Browser::at(&link(&house, "device/lamp?since=400d"));
+    let label = "document.querySelector('.plot')?.getAttribute('aria-label') ?? ''";
+    browser.until("a chart of days", &format!("({label}).startsWith('Contacts a day')"));
+    browser.value("window.marker = 'the same page'; 1");
+    browser.value("document.querySelector('.choices a[href$=\"since=7d\"]').click()");
+    let hourly = format!("({label}).startsWith('Contacts an hour: from 0 to 60')");
+    browser.until("a chart of hours", &hourly);
+    assert_eq!(browser.value("location.hash"), "#/device/lamp?since=7d");
+    // The same in words, for whoever does not see it.
+    browser.value("document.querySelector('.chart details').open = true");
+    let table = "document.querySelector('.chart table')?.tBodies[0].rows.length >= 7 * 24";
+    browser.until("the table", table);
+    assert_eq!(browser.value("window.marker"), "the same page");
+    assert_eq!(faults(&mut browser), [""; 0]);
+}
+
+#[test]
+fn an_agent_has_its_restarts_memory_and_cpu_time() {
+    let house = House::with_past("", LAMP, past_of_400_days());
+    let mut browser = Browser::at(&link(&house, "device/bridge?since=30d"));
+    let restarts = section("Restarts");
+    let count = format!("{restarts}?.querySelector('.count').textContent == '6'");
+    browser.until("the restarts", &count);
+    let exit = format!("{restarts}.querySelector('tbody tr').innerText");
+    assert!(browser.value(&exit).as_str().unwrap().contains("exited with 7"));
+    let labels = format!(
+        "[...({})?.querySelectorAll('.plot') ?? []].map((it) => it.ariaLabel).join('; ')",
+        section("Memory and CPU time")
+    );
+    browser.until("the memory", &includes(&labels, "always 24 MiB"));
+    browser.until("the CPU time", &includes(&labels, "always 1 %"));
+    let facts = format!("{}.textContent", section("Process"));
+    assert!(browser.value(&includes(&facts, "iotmonitor-agent-bridge.service")) == true);
+    assert_eq!(faults(&mut browser), [""; 0]);
+}
+
+#[test]
+fn the_rhythm_is_a_sentence_with_the_timeout_and_what_auto_would_do() {
+    const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 90\nwatchTopics = \"home/lamp/#\"\n\
+        [device_bell]\nwatchTimeOut = 0\nwatchTopics = \"home/bell/#\"\n";
+    let house = House::with(SECTIONS);
+    let rhythm = format!("{}.querySelector('p:not(.note)').textContent", section("Rhythm"));
+    let mut browser = Browser::at(&link(&house, "device/lamp"));
+    let nothing = "Its timeout is 1 min 30 s. How long it is usually silent is not learned yet.";
+    browser
+        .until("the timeout", &format!("({} ? {rhythm} : '') == {nothing:?}", section("Rhythm")));
+    let learned = |house: &House| house.get("/api/v1/devices/lamp").json()["rhythm"].clone();
+    // Messages within a second are one contact.
+    let mut spoken = Instant::now();
+    house.publish("home/lamp/x", "1");
+    house.until("a silence to be learned", || {
+        if spoken.elapsed() > Duration::from_millis(1_200) {
+            spoken = Instant::now();
+            house.publish("home/lamp/x", "1");
+        }
+        learned(&house)["usual"].is_number()
+    });
+    browser.call("Page.reload", serde_json::json!({}));
+    let sentence = format!("({} ? {rhythm} : '')", section("Rhythm"));
+    browser
+        .until("what is learned", &format!("{sentence}.startsWith('Half of its silences last')"));
+    let words = browser.value(&sentence).as_str().unwrap().to_owned();
+    assert!(words.contains("Its timeout is 1 min 30 s."), "{words}");
+    assert!(words.contains("auto"), "{words}");
+    browser.value("location.hash = '#/device/bell'");
+    browser.until("no timeout", &format!("{sentence}.startsWith('It has no timeout')"));
     assert_eq!(faults(&mut browser), [""; 0]);
 }

@@ -55,8 +55,8 @@ impl House {
     }
 
     /// One of which this past was recorded, and that hears its devices.
-    pub fn with_past(sections: &str, past: Past) -> Self {
-        let mut house = Self::at_rest(free_port(), "", sections);
+    pub fn with_past(page: &str, sections: &str, past: Past) -> Self {
+        let mut house = Self::at_rest(free_port(), page, sections);
         past.write(&house.directory.path().join("states"));
         house.start();
         house.until_it_hears();

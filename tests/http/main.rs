@@ -15,3 +15,4 @@ mod page_commands;
 mod past;
 mod promtool;
 mod proxy;
+mod views;

@@ -5,7 +5,7 @@ use super::house::{House, Subscriber, TOKEN, free_port};
 use serde_json::json;
 
 const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 0\nhelloTopic = \"home/lamp\"\n\
-    watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\n\
+    watchTopics = \"home/lamp/sensors/#\"\nstateTopics = \"home/lamp/set/#\"\nrestoreOnStart = false\n\
     [agent_bridge]\nexec = \"exec sleep infinity\"\n";
 
 const BEARER: &str = "Bearer a-token-of-32-good-characters-at-least";
@@ -18,17 +18,22 @@ fn at(house: &House, hash: &str) -> String {
     format!("http://127.0.0.1:{}/#/{hash}", house.port)
 }
 
-/// A visible button whose words begin so.
+/// A visible button with these words, or, if they end in `*`, one whose words begin so.
 fn button(words: &str) -> String {
+    let matches = match words.strip_suffix('*') {
+        Some(start) => format!("startsWith('{start}')"),
+        None => format!("match('^{words}( …)?$')"),
+    };
     format!(
         "[...document.querySelectorAll('button')].find((it) => \
-         it.textContent.startsWith('{words}') && it.checkVisibility())"
+         it.textContent.{matches} && it.checkVisibility())"
     )
 }
 
 pub fn press(browser: &mut Browser, words: &str) {
     browser.until(words, &format!("{} !== undefined", button(words)));
-    browser.value(&format!("{}.click()", button(words)));
+    browser
+        .value(&format!("(() => {{ const it = {}; it.focus(); it.click(); }})()", button(words)));
 }
 
 const SAID: &str = "(document.querySelector('.said')?.textContent ?? '')";
@@ -57,6 +62,54 @@ fn key(browser: &mut Browser, name: &str, code: u32, text: &str) {
         }
         browser.call("Input.dispatchKeyEvent", event);
     }
+}
+
+/// Publishes a state until it is recorded: the first may come before it is subscribed to.
+pub fn until_recorded(house: &House, device: &str, topic: &str, payload: &str) {
+    let path = format!("/api/v1/devices/{device}/states");
+    house.until("the state to be recorded", || {
+        house.publish(topic, payload);
+        house.ask("GET", &path, &[("authorization", BEARER)]).unwrap().body.contains(topic)
+    });
+}
+
+#[test]
+fn a_restore_takes_the_token_once_and_is_seen_at_the_broker() {
+    let house = house();
+    until_recorded(&house, "lamp", "home/lamp/set/color", "red");
+    let heard = Subscriber::to(&house, "home/lamp/set/#");
+    let mut browser = Browser::at(&at(&house, "device/lamp"));
+    press(&mut browser, "Restore states");
+    // A wrong token is named as such, and nothing is sent.
+    give_token(&mut browser, "another-token-of-32-characters-or-more");
+    let problem = "document.querySelector('dialog .problem').textContent.includes('not the token')";
+    browser.until("the refusal of a wrong token", problem);
+    assert_eq!(heard.count("red"), 0);
+    give_token(&mut browser, TOKEN);
+    browser.until("the answer", &format!("{SAID}.includes('states of lamp were published')"));
+    house.until("the restore", || heard.count("red") == 1);
+    let focused = "document.activeElement.textContent";
+    assert_eq!(browser.value(focused), "Restore states", "the focus is where it was");
+
+    // It is not asked for again, also after a reload, and in no other tab is it known.
+    browser.call("Page.reload", json!({}));
+    browser.until(
+        "the page anew",
+        &format!("{SAID} == '' && {} !== undefined", button("Restore states")),
+    );
+    press(&mut browser, "Restore states");
+    house.until("another restore", || heard.count("red") == 2);
+    assert_eq!(browser.value("document.querySelector('dialog')"), serde_json::Value::Null);
+    let kept = "JSON.stringify(localStorage) + document.cookie";
+    assert!(!browser.value(kept).as_str().unwrap().contains(TOKEN));
+    let mut other = Browser::at(&at(&house, "device/lamp"));
+    press(&mut other, "Restore states");
+    other.until("the dialog", "document.querySelector('dialog[open]') !== null");
+    // Escape closes it, and nothing has happened.
+    key(&mut other, "Escape", 27, "");
+    other.until("its end", "document.querySelector('dialog') === null");
+    assert_eq!(other.value(SAID), "");
+    assert_eq!(faults(&mut browser), [""; 0]);
 }
 
 #[test]
@@ -141,4 +194,37 @@ fn without_a_token_in_the_file_the_page_says_how_to_set_one() {
         assert_eq!(browser.value(buttons), 0);
         assert_eq!(faults(&mut browser), [""; 0]);
     }
+}
+
+#[test]
+fn recorded_states_are_shown_with_the_token_alone() {
+    let house = house();
+    until_recorded(&house, "lamp", "home/lamp/set/text", "<img src=x onerror=alert(1)>");
+    house.publish("home/lamp/set/long", &"x".repeat(2_000));
+    house.broker.publish_bytes("home/lamp/set/binary", false, &[0, 255]);
+    let states = || {
+        house
+            .ask("GET", "/api/v1/devices/lamp/states", &[("authorization", BEARER)])
+            .unwrap()
+            .json()
+    };
+    house.until("the states to be recorded", || states().as_array().unwrap().len() == 3);
+    let mut browser = Browser::at(&at(&house, "device/lamp"));
+    browser.until("the page", &format!("{} !== undefined", button("Show the states")));
+    assert_eq!(browser.value("document.body.innerText.includes('home/lamp/set')"), false);
+    press(&mut browser, "Show the states");
+    give_token(&mut browser, TOKEN);
+    let rows = "[...document.querySelectorAll('.device-view td code')].map((it) => it.textContent)";
+    browser.until("the states", &format!("{rows}.length == 3"));
+    let shown = browser.value(rows);
+    assert_eq!(shown[0], "base64: AP8=");
+    assert_eq!(shown[1].as_str().unwrap().chars().count(), 501, "a long one is cut");
+    assert_eq!(shown[2], "<img src=x onerror=alert(1)>");
+    assert_eq!(browser.value("document.querySelectorAll('#view img').length"), 0);
+    // What is changed meanwhile is read on request.
+    house.publish("home/lamp/set/text", "on");
+    house.until("it to be recorded", || states().to_string().contains("\"on\""));
+    press(&mut browser, "Read again");
+    browser.until("it on the page", &format!("{rows}[2] == 'on'"));
+    assert_eq!(faults(&mut browser), [""; 0]);
 }

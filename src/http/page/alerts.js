@@ -68,9 +68,13 @@ class AlertsView {
     for (const [key, control] of Object.entries(this.controls)) control.value = this.filter[key];
     const isAlerts = this.filter.show === "alerts";
     this.controls.priority.parentElement.hidden = !isAlerts;
-    this.shown.node.hidden = !isAlerts;
     this.incidents.hidden = isAlerts;
     this.alerts.clear();
+    this.shown.show([]);
+    this.list.count(null);
+    setText(this.list.heading.firstChild, isAlerts ? "Alerts " : "Incidents ");
+    setText(this.nothing, "asking …");
+    this.commands.say("");
     this.isWhole = undefined;
     this.more.hidden = true;
     this.load();

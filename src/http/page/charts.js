@@ -21,7 +21,15 @@ const moment = new Intl.DateTimeFormat([], {
   weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
 });
 
-export const momentOf = (time) => moment.format(time * 1000);
+const yearsAgo = new Intl.DateTimeFormat([], {
+  year: "numeric", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
+});
+
+// A time in full; the year where it is another one.
+export function momentOf(time) {
+  const date = new Date(time * 1000);
+  return (date.getFullYear() === new Date().getFullYear() ? moment : yearsAgo).format(date);
+}
 
 function drawn(tag, attributes, ...children) {
   const made = svg(tag, attributes);
@@ -68,7 +76,10 @@ const STEPS = [
 
 // The times of an axis with their labels, at most `count` of them.
 export function timeTicks(begin, end, count) {
-  const [, align, next, label] = STEPS.find(([step]) => (end - begin) / step <= count) ?? STEPS.at(-1);
+  const length = end - begin;
+  // Noons say nothing of a week.
+  const fits = ([step]) => length / step <= count && !(step === HOUR * 12 && length > 4 * DAY);
+  const [, align, next, label] = STEPS.find(fits) ?? STEPS.at(-1);
   const date = new Date(begin * 1000);
   align(date);
   // Days have no first one to count from: it is the first that is shown.
@@ -143,7 +154,9 @@ function columns(data, { x, y, bottom }) {
   const path = [];
   for (const [time, value] of data.points) {
     if (!value) continue;
-    const [from, to] = [x(time), x(time + data.step)];
+    // The last hour or day is not over.
+    const [from, to] = [x(Math.max(time, data.begin)), x(Math.min(time + data.step, data.end))];
+    if (to <= from) continue;
     const gap = to - from > 3 ? 1 : 0;
     // What is more than nothing is seen.
     const top = Math.min(y(value), bottom - 1);
@@ -290,7 +303,7 @@ export class Chart {
   // Thousands of rows are made only for those who read them.
   fillTable() {
     this.table.querySelector(".scroll")?.remove();
-    if (!this.table.open) return;
+    if (!this.table.open || !this.data) return;
     const scroll = element("div", "", "scroll");
     scroll.tabIndex = 0;
     scroll.setAttribute("role", "region");

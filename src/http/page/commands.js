@@ -87,6 +87,7 @@ function askForSpan(title, words, label, endless = null) {
     input.name = "span";
     input.value = span;
     input.checked = span === FIRST_SPAN;
+    input.autofocus = input.checked;
     choice.append(input, name);
     group.append(choice);
   }

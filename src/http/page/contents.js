@@ -188,7 +188,7 @@ export class Values extends Private {
 
   failed(error) {
     this.loaded = true;
-    this.node.hidden = error.status === 404;
+    this.node.hidden = error.status !== 0 && error.status < 500;
     if (!this.node.hidden) super.failed(error);
   }
 

@@ -2,7 +2,7 @@
 
 import { Chart, momentOf } from "./charts.js";
 import { pathOf } from "./commands.js";
-import { counted, element, now, percent, span } from "./format.js";
+import { counted, element, formatNumber, now, percent, span } from "./format.js";
 import { section, tableOf } from "./parts.js";
 import { bytes, endingWords, figure, shortReason } from "./words.js";
 
@@ -132,7 +132,7 @@ export class Past {
   }
 
   showContacts({ begin, end, stretches }) {
-    const common = { end, stretches, columns: true, whole: true, words: figure };
+    const common = { end, stretches, columns: true, whole: true, words: (value) => formatNumber(Math.round(value * 10) / 10) };
     if (daysOf(this.range) <= HOURLY && this.hours) {
       const from = Math.max(begin - begin % HOUR, Math.min(this.hours.begin, end - DAY));
       this.charts.contacts.show({ ...common, title: "Contacts an hour", begin: from, step: HOUR,
