@@ -464,6 +464,10 @@ impl<'a> Daemon<'a> {
             Request::Bars { devices, boundaries, reply } => {
                 self.read_bars(devices, boundaries, reply);
             }
+            Request::Topics { device, reply } => {
+                let filters = self.monitor.topic_filters_of(&device);
+                let _ = reply.send(filters.ok_or(Rejection::UnknownDevice(device)));
+            }
             Request::States { of, after, reply } => self.read_states(of, after, reply),
             Request::Journal { device, lines, reply } => self.read_journal(device, lines, reply),
             Request::SetState { state, reply } => self.set_state(state, reply),
