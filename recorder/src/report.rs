@@ -9,6 +9,7 @@ use crate::message::Message;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat};
+use iotmonitor::printable::escaped;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -55,8 +56,8 @@ pub fn files(
     for file in &all.files {
         let day = file.day.to_string();
         let (messages, bytes) = (file.status.messages, file.status.bytes);
-        let path = printable(&file.path.to_string_lossy());
-        writeln!(out, "{day:<10}  {messages:>12}  {bytes:>12}  {path}")?;
+        let path = file.path.to_string_lossy();
+        writeln!(out, "{day:<10}  {messages:>12}  {bytes:>12}  {}", escaped(&path))?;
     }
     Ok(all.damaged)
 }
@@ -84,7 +85,7 @@ pub fn topics(
     writeln!(out, "{:>12}  {:>12}  {:<20}  TOPIC", "MESSAGES", "NUMBERS", "LAST")?;
     for (topic, summary) in &topics {
         let (messages, numbers) = (summary.messages, summary.numbers);
-        let (last, topic) = (moment(summary.last), printable(topic));
+        let (last, topic) = (moment(summary.last), escaped(topic));
         writeln!(out, "{messages:>12}  {numbers:>12}  {last:<20}  {topic}")?;
     }
     Ok(())
@@ -104,7 +105,7 @@ pub fn messages(
             for message in messages {
                 let message = message?;
                 let payload = String::from_utf8_lossy(&message.payload);
-                writeln!(out, "{}  {}", moment(message.time), printable(&payload))?;
+                writeln!(out, "{}  {}", moment(message.time), escaped(&payload))?;
             }
         }
         Format::Csv => {
@@ -210,22 +211,6 @@ fn quoted(cell: &str) -> String {
     }
 }
 
-/// What others wrote, without what a terminal obeys or what hides a part of it.
-fn printable(text: &str) -> String {
-    let deceives = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if deceives(c) {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-        shown
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,9 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_others_wrote_reaches_a_terminal_unchanged() {
-        assert_eq!(printable("21.5 °C"), "21.5 °C");
-        assert_eq!(printable("\x1b[2J\n\u{202e}x"), "\\u{1b}[2J\\n\\u{202e}x");
+    fn a_cell_that_needs_it_is_quoted() {
         assert_eq!(quoted("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
     }
 }
