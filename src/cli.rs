@@ -25,6 +25,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use iotmonitor_core::model::alert::Priority;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
+use iotmonitor_core::topic::TopicName;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -128,8 +129,12 @@ enum CliCommand {
         /// Print incidents as comma-separated values, with times in Unix seconds.
         #[arg(long, conflicts_with = "json")]
         csv: bool,
+        /// Show the numbers that iotmonitor-recorder has recorded of this topic of the device, as a
+        /// chart. With --csv and --json, print all its messages.
+        #[arg(long, value_name = "TOPIC", requires = "name", value_parser = history::topic)]
+        values: Option<TopicName>,
         /// Show when the monitor itself could not hear any device.
-        #[arg(long, conflicts_with_all = ["name", "json"])]
+        #[arg(long, conflicts_with_all = ["name", "json", "values"])]
         unwatched: bool,
     },
     /// Show the alerts of the last day, also those from before a restart.
@@ -331,14 +336,17 @@ pub fn main() -> ExitCode {
         CliCommand::Status { name, json, watch } => {
             status::status(bus, addressee, &status::StatusQuery { name, json, watch })
         }
-        CliCommand::History { name, since, json, csv, unwatched } => {
+        CliCommand::History { name, since, json, csv, values, unwatched } => {
             let format = match (json, csv) {
                 (true, _) => history::HistoryFormat::Json,
                 (_, true) => history::HistoryFormat::Csv,
                 _ => history::HistoryFormat::Words,
             };
             let query = history::HistoryQuery { name, since, format, unwatched };
-            history::history(bus, addressee, &query)
+            match values {
+                Some(topic) => history::values(bus, addressee, query, topic),
+                None => history::history(bus, addressee, &query),
+            }
         }
         CliCommand::Alerts { name, since, priority, json } => {
             alerts::alerts(bus, addressee, &alerts::AlertsQuery { name, since, priority, json })

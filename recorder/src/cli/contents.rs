@@ -178,7 +178,7 @@ fn hint(error: &ReportError) -> &'static str {
         ReportError::Store(Error::Io { source, .. })
             if source.kind() == ErrorKind::PermissionDenied =>
         {
-            "; try again with sudo"
+            "; try again with sudo, or as a member of the group iotmonitor-recorder"
         }
         _ => "",
     }

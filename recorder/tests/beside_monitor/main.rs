@@ -1,0 +1,32 @@
+//! What the monitor does with recorded messages, beside a real broker, on a bus of its own.
+//!
+//! This program is also the monitor: started by one of its tests, it does what `iotmonitor` does with
+//! the same arguments. Cargo gives the tests of a package only the programs of that package.
+
+#[path = "../../../tests/common/broker.rs"]
+#[allow(dead_code, reason = "the tests of the MQTT adapter use the rest of it")]
+mod broker;
+mod house;
+mod values;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+const TESTS: &[(&str, fn())] = &[
+    ("values::a_chart_and_all_messages", values::a_chart_and_all_messages),
+    ("values::a_topic_of_another_device", values::a_topic_of_another_device),
+    ("values::over_http", values::over_http),
+];
+
+fn main() -> ExitCode {
+    if std::env::var_os(house::IS_MONITOR).is_some() {
+        return iotmonitor::cli::main();
+    }
+    let tests = TESTS.iter().map(|(name, test)| {
+        Trial::test(*name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), tests.collect()).exit_code()
+}
