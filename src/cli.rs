@@ -11,6 +11,7 @@ mod logs;
 mod migrate;
 mod output;
 mod run;
+mod sql;
 mod states;
 mod status;
 mod suggest;
@@ -155,6 +156,21 @@ enum CliCommand {
     Acknowledge {
         /// Its number, which `alerts` shows.
         id: u64,
+    },
+    /// Query recorded messages and the past in SQL, with DuckDB or DataFusion where one is installed.
+    ///
+    /// Messages that iotmonitor-recorder has recorded are the view `message`. What the running
+    /// monitor knows are the views `device`, `episode`, `day` and `device_topic`. The exit code is that
+    /// of the SQL engine.
+    Sql {
+        /// Statement to run [default: a prompt, or what the standard input contains].
+        statement: Option<String>,
+        /// Print comma-separated values.
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Compare each watchTimeOut with how long the device is usually silent, and propose better ones.
     Suggest {
@@ -352,6 +368,14 @@ pub fn main() -> ExitCode {
             alerts::alerts(bus, addressee, &alerts::AlertsQuery { name, since, priority, json })
         }
         CliCommand::Acknowledge { id } => alerts::acknowledge(bus, addressee, id),
+        CliCommand::Sql { statement, csv, json } => {
+            let format = match (csv, json) {
+                (true, _) => sql::SqlFormat::Csv,
+                (_, true) => sql::SqlFormat::Json,
+                _ => sql::SqlFormat::Table,
+            };
+            sql::sql(bus, addressee, &sql::SqlQuery { statement, format })
+        }
         CliCommand::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
         CliCommand::Logs { name, follow, lines, rest } => {
             let question = logs::LogsQuery { name, follow, lines, rest };

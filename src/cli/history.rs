@@ -98,7 +98,7 @@ pub fn history(bus: Bus, addressee: Addressee, query: &HistoryQuery) -> u8 {
 
 /// The reports of these devices but those that have left meanwhile. What is true of the monitor is in
 /// every answer, and is kept once.
-async fn all(
+pub(super) async fn all(
     mut names: &[&str],
     unwatched: bool,
     ask: impl AsyncFn(&[&str]) -> Result<Vec<DeviceReport>, CallError>,

@@ -32,7 +32,7 @@ pub const IS_MONITOR: &str = "IOTMONITOR_TEST_IS_MONITOR";
 pub struct House {
     pub directory: TempDir,
     pub port: u16,
-    pub broker: Broker,
+    _broker: Broker,
     bus: Child,
     address: String,
     monitor: Option<Child>,
@@ -62,7 +62,7 @@ impl House {
         );
         fs::write(directory.path().join("config.toml"), config).unwrap();
         let (bus, address) = bus();
-        let mut house = Self { directory, port, broker, bus, address, monitor: None };
+        let mut house = Self { directory, port, _broker: broker, bus, address, monitor: None };
         house.start();
         house
     }
