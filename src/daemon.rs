@@ -360,9 +360,11 @@ impl<'a> Daemon<'a> {
     }
 
     /// Passes one event to the monitor and its actions to the adapters.
-    fn turn(&mut self, event: Event) {
+    fn turn(&mut self, mut event: Event) {
         self.adapters.retry();
-        let Some(mut event) = self.answers.pass_on(event) else { return };
+        if self.answers.pass_on(&mut event) {
+            return;
+        }
         match &mut event {
             Event::StateMessage { redelivery, .. } => {
                 *redelivery = self.adapters.judge(*redelivery);
