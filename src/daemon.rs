@@ -303,8 +303,10 @@ impl<'a> Daemon<'a> {
                     if count == 0 {
                         return;
                     }
+                    // They had all arrived by now.
+                    let now = self.now();
                     for event in batch.drain(..) {
-                        self.turn(event);
+                        self.turn_at(now, event);
                     }
                 }
                 () = &mut sleep => {}
@@ -342,9 +344,10 @@ impl<'a> Daemon<'a> {
 
     /// Handles up to this many of the waiting events.
     fn take_in(&mut self, most: usize) {
+        let now = self.now();
         for _ in 0..most {
             let Ok(event) = self.events.try_recv() else { break };
-            self.turn(event);
+            self.turn_at(now, event);
         }
     }
 
@@ -360,7 +363,13 @@ impl<'a> Daemon<'a> {
     }
 
     /// Passes one event to the monitor and its actions to the adapters.
-    fn turn(&mut self, mut event: Event) {
+    fn turn(&mut self, event: Event) {
+        self.turn_at(self.now(), event);
+    }
+
+    /// Does so for one of several events that arrived by the same time. Reading the clocks takes
+    /// longer than many a message.
+    fn turn_at(&mut self, now: Now, mut event: Event) {
         self.adapters.retry();
         if self.answers.pass_on(&mut event) {
             return;
@@ -393,7 +402,6 @@ impl<'a> Daemon<'a> {
             }
             _ => {}
         }
-        let now = self.now();
         self.monitor.handle(now, event, &mut self.actions);
         self.carry_out();
     }
