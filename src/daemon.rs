@@ -303,10 +303,8 @@ impl<'a> Daemon<'a> {
                     if count == 0 {
                         return;
                     }
-                    // They had all arrived by now.
-                    let now = self.now();
                     for event in batch.drain(..) {
-                        self.turn_at(now, event);
+                        self.turn(event);
                     }
                 }
                 () = &mut sleep => {}
@@ -344,10 +342,9 @@ impl<'a> Daemon<'a> {
 
     /// Handles up to this many of the waiting events.
     fn take_in(&mut self, most: usize) {
-        let now = self.now();
         for _ in 0..most {
             let Ok(event) = self.events.try_recv() else { break };
-            self.turn_at(now, event);
+            self.turn(event);
         }
     }
 
@@ -364,16 +361,8 @@ impl<'a> Daemon<'a> {
 
     /// Passes one event to the monitor and its actions to the adapters.
     fn turn(&mut self, event: Event) {
-        self.turn_at(self.now(), event);
-    }
-
-    /// Does so for one of several events that arrived by the same time. Reading the clocks takes
-    /// longer than many a message.
-    fn turn_at(&mut self, now: Now, mut event: Event) {
         self.adapters.retry();
-        if self.answers.pass_on(&mut event) {
-            return;
-        }
+        let Some(mut event) = self.answers.pass_on(event) else { return };
         match &mut event {
             Event::StateMessage { redelivery, .. } => {
                 *redelivery = self.adapters.judge(*redelivery);
@@ -402,6 +391,7 @@ impl<'a> Daemon<'a> {
             }
             _ => {}
         }
+        let now = self.now();
         self.monitor.handle(now, event, &mut self.actions);
         self.carry_out();
     }
@@ -470,13 +460,13 @@ impl<'a> Daemon<'a> {
             }
             Request::Hours { device, length, reply } => self.read_hours(device, length, reply),
             Request::Alerts { query, reply } => self.read_alerts(query, reply),
+            Request::Incidents { device, length, reply } => {
+                self.read_incidents(device, length, reply);
+            }
+            Request::Figures { reply } => self.read_figures(reply),
             Request::Acknowledge { id, reply } => self.acknowledge(id, reply),
             Request::Bars { devices, boundaries, reply } => {
                 self.read_bars(devices, boundaries, reply);
-            }
-            Request::Topics { device, reply } => {
-                let filters = self.monitor.topic_filters_of(&device);
-                let _ = reply.send(filters.ok_or(Rejection::UnknownDevice(device)));
             }
             Request::States { of, after, reply } => self.read_states(of, after, reply),
             Request::Journal { device, lines, reply } => self.read_journal(device, lines, reply),

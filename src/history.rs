@@ -10,6 +10,7 @@ pub mod alerts;
 mod coding;
 mod disk;
 mod prune;
+mod scans;
 mod writer;
 
 use crate::lmdb::StoreError;
@@ -17,8 +18,10 @@ use crate::pulse::Pulse;
 use alerts::AlertBook;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::EpisodeRecord;
 use iotmonitor_core::model::history::HistoryBatch;
 use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord};
+use iotmonitor_core::model::history::figures::PastFigures;
 use iotmonitor_core::model::history::uptime::DeviceHistory;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -152,6 +155,19 @@ pub enum HistoryCommand {
         id: u64,
         time: Duration,
         reader: PastReader<Option<Duration>>,
+    },
+    /// The latest incidents that lasted into the time since this one, the newest first, and at most so
+    /// many: those of a device or of all.
+    ReadIncidents {
+        device: Option<DeviceName>,
+        since: Duration,
+        limit: usize,
+        reader: PastReader<Vec<EpisodeRecord>>,
+    },
+    /// The figures of all devices, by name.
+    ReadFigures {
+        now: Duration,
+        reader: PastReader<Vec<PastFigures>>,
     },
     /// Look at the alerts that wait.
     Wake,

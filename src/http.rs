@@ -16,7 +16,6 @@
 //! | [`parameters`] | the query of an address |
 //! | [`past`] | the past of devices |
 //! | [`files`] | the files of the page, and how browsers keep them |
-//! | [`values`] | recorded numbers of devices |
 //! | [`page`] | the data from which answers are built |
 //! | [`refusal`] | the answer to a refused request |
 //! | [`daemon_client`] | requests to the daemon |
@@ -33,6 +32,7 @@ mod answer;
 mod commands;
 mod contents;
 mod daemon_client;
+mod figures;
 mod files;
 mod guard;
 mod json;
@@ -46,7 +46,6 @@ mod refusal;
 mod routes;
 mod server;
 pub mod settings;
-mod values;
 
 use crate::pulse::Pulse;
 use crate::request::Request;

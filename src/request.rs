@@ -5,6 +5,7 @@
 
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::alert_record::AlertQuery;
+use iotmonitor_core::model::history::figures::PastFigures;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::model::view::{DeviceView, Summary};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
@@ -111,6 +112,17 @@ pub enum Request {
         query: AlertQuery,
         reply: oneshot::Sender<Result<String, Rejection>>,
     },
+    /// The incidents of a device, or of all, in the last stretch of this length, the newest first and at
+    /// most 1,000, as an array of JSON with one on each line.
+    Incidents {
+        device: Option<DeviceName>,
+        length: Duration,
+        reply: oneshot::Sender<Result<String, Rejection>>,
+    },
+    /// The figures of the past of all devices, by name.
+    Figures {
+        reply: oneshot::Sender<Result<Vec<PastFigures>, Rejection>>,
+    },
     /// Note that a person has acknowledged an alert.
     Acknowledge {
         id: u64,
@@ -122,11 +134,6 @@ pub enum Request {
         devices: Vec<DeviceName>,
         boundaries: Vec<Duration>,
         reply: oneshot::Sender<Result<String, Rejection>>,
-    },
-    /// The topic filters of one device.
-    Topics {
-        device: DeviceName,
-        reply: oneshot::Sender<Result<Vec<TopicFilter>, Rejection>>,
     },
     /// Recorded states in topic order, a page of them, after the topic given.
     States {

@@ -4,6 +4,8 @@
 mod alerts;
 #[path = "store/dice.rs"]
 mod dice;
+#[path = "history/figures.rs"]
+mod figures;
 #[path = "history/power.rs"]
 mod power;
 

@@ -29,6 +29,7 @@ pub mod shared_base;
 pub mod silence;
 pub mod state_session;
 pub mod takedown;
+pub mod uptimes;
 pub mod usage;
 pub mod wall_clock;
 pub mod watch_link;

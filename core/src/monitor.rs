@@ -1,8 +1,8 @@
 //! Conducts the machines: events and the time go in, actions come out.
 //!
-//! [`Monitor::handle`] is the only entry point. The caller states a time by which the event had
-//! arrived, carries the actions out in order, and returns with their results as events, at the
-//! latest at [`Monitor::next_deadline`].
+//! [`Monitor::handle`] is the only entry point. The caller reads the time once a turn, carries the
+//! actions out in order, and returns with their results as events, at the latest at
+//! [`Monitor::next_deadline`].
 //!
 //! Each file below handles the events of one matter. Files call downward only, in this order, which
 //! `core/tests/structure.rs` keeps free of cycles:
@@ -79,6 +79,7 @@ use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
 use crate::machines::state_session::StateSession;
 use crate::machines::takedown::Takedown;
+use crate::machines::uptimes::Uptimes;
 use crate::machines::usage::UsageMeters;
 use crate::machines::wall_clock::WallClock;
 use crate::machines::watch_link::WatchLink;
@@ -182,6 +183,8 @@ pub struct Monitor {
     history: Recorder,
     /// What agents use.
     usage: UsageMeters,
+    /// Uptimes that are published for Home Assistant.
+    uptimes: Uptimes,
     /// The records of earlier runs, while they wait for those of the devices.
     history_snapshot: Option<Box<HistorySnapshot>>,
     /// Subjects whose notifications are suppressed for a time.
@@ -236,6 +239,8 @@ enum Timer {
     Notifications,
     /// The interval has passed in which contacts are counted.
     History,
+    /// Uptimes are to be read.
+    Uptimes,
     /// Learned devices are reported together.
     Finds,
 }
@@ -302,6 +307,7 @@ impl Monitor {
             notifications_due: None,
             history: Recorder::new(),
             usage: UsageMeters::default(),
+            uptimes: Uptimes::default(),
             history_snapshot: None,
             mutes: Mutes::default(),
             next_token: 0,
@@ -317,6 +323,7 @@ impl Monitor {
         monitor.timers.push(now.mono + UP_INTERVAL, Timer::Up);
         monitor.timers.push(now.mono + saving::SAVE_INTERVAL, Timer::Save);
         monitor.await_tallies(now);
+        monitor.begin_uptimes(now);
         monitor
     }
 
@@ -422,6 +429,7 @@ impl Monitor {
             Event::DevicesSaved => self.devices_saved(turn),
             Event::HistoryOpened(snapshot) => self.history_opened(turn, snapshot),
             Event::HistorySaved => self.history_saved(turn),
+            Event::FiguresRead(figures) => self.figures_read(turn, &figures),
             Event::HistoryFailed { error } => turn.raise(AlertKind::HistoryFailed, error),
             Event::HistoryBack => turn.raise(
                 AlertKind::HistoryBack,
@@ -508,6 +516,7 @@ impl Monitor {
                 Timer::Echoes => self.echoes_due(turn),
                 Timer::Notifications => self.notifications_due(turn),
                 Timer::History => self.history_due(turn),
+                Timer::Uptimes => self.uptimes_due(turn, due),
                 Timer::Finds => self.finds_due(turn),
                 Timer::Takedown => {
                     let orders = self.takedown.time_passed(turn.now.mono);

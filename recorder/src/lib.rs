@@ -31,7 +31,6 @@ mod files;
 mod layout;
 mod message;
 mod read;
-pub mod report;
 mod retention;
 mod segment;
 pub mod service;

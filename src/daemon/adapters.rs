@@ -25,6 +25,7 @@ use iotmonitor_core::model::alert::Alert;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord};
+use iotmonitor_core::model::history::figures::PastFigures;
 use iotmonitor_core::model::message::{Connection, QoS, Redelivery};
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::topic::TopicName;
@@ -431,6 +432,7 @@ impl Adapters {
             }
             Action::Notify(notice) => self.notify(*notice),
             Action::DropNotification { instance } => self.manager.drop_alert_file(&instance),
+            Action::ReadFigures => self.read_figures(),
             Action::SaveHistory(batch) => self.give_to_history(HistoryCommand::Save(batch)),
             Action::Raise(_) | Action::SendNotification(_) => {}
         }
@@ -467,6 +469,26 @@ impl Adapters {
             Some(history) => drop(history.send(HistoryCommand::ReadAlerts { query, reader })),
             None => reader.take(Ok(self.book.matching(&query))),
         }
+    }
+
+    /// Asks the history; a reader for which there is no room, or no history, is dropped.
+    pub fn ask_history(&self, command: HistoryCommand) {
+        if let Some(history) = &self.history {
+            let _ = history.send(command);
+        }
+    }
+
+    /// Reports the figures of all devices; when there is no room for that, they are asked for again later.
+    fn read_figures(&self) {
+        let events = self.events.clone();
+        let reader = PastReader::new(move |figures: Result<Vec<PastFigures>, String>| {
+            if let Ok(figures) = figures {
+                let _ = events.try_send(Event::FiguresRead(figures));
+            }
+        });
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        self.ask_history(HistoryCommand::ReadFigures { now, reader });
     }
 
     /// Has the alert acknowledged on disk; a reader for which there is no room is dropped.

@@ -1,11 +1,19 @@
-//! Requests for alerts, which the thread of the history answers later.
+//! Requests for alerts, incidents and figures, which the thread of the history answers later.
 
 use super::Daemon;
-use crate::history::PastReader;
+use crate::history::{HistoryCommand, PastReader};
 use crate::request::Rejection;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::history::EpisodeRecord;
 use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord, AlertReport};
+use iotmonitor_core::model::history::figures::PastFigures;
+use iotmonitor_core::model::history::report::DeviceIncident;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// The number of incidents in an answer.
+const MOST_INCIDENTS: usize = 1_000;
 
 impl Daemon<'_> {
     /// Answers with JSON, which is made on the thread of the history.
@@ -17,12 +25,49 @@ impl Daemon<'_> {
         let (sender, answer) = oneshot::channel();
         let reader = PastReader::new(move |alerts: Result<Vec<Arc<AlertRecord>>, String>| {
             // The caller may have gone away meanwhile, here and below.
-            let _ = sender.send(alerts.map(|alerts| {
-                let reports = alerts.iter().map(|alert| AlertReport::of(alert).to_json());
-                format!("[\n{}\n]\n", reports.collect::<Vec<_>>().join(",\n"))
-            }));
+            let _ =
+                sender.send(alerts.map(|alerts| {
+                    array(alerts.iter().map(|alert| AlertReport::of(alert).to_json()))
+                }));
         });
         self.adapters.read_alerts(query, reader);
+        tokio::spawn(async move {
+            let _ = reply.send(answered(answer.await));
+        });
+    }
+
+    /// Answers with JSON, as above.
+    pub(super) fn read_incidents(
+        &self,
+        device: Option<DeviceName>,
+        length: Duration,
+        reply: oneshot::Sender<Result<String, Rejection>>,
+    ) {
+        let now = self.now().wall;
+        let (sender, answer) = oneshot::channel();
+        let reader = PastReader::new(move |episodes: Result<Vec<EpisodeRecord>, String>| {
+            let _ = sender.send(episodes.map(|episodes| {
+                let reports = episodes.iter().filter_map(|it| DeviceIncident::of(it, now));
+                array(reports.map(|report| report.to_json()))
+            }));
+        });
+        let since = now.saturating_sub(length);
+        self.adapters.ask_history(HistoryCommand::ReadIncidents {
+            device,
+            since,
+            limit: MOST_INCIDENTS,
+            reader,
+        });
+        tokio::spawn(async move {
+            let _ = reply.send(answered(answer.await));
+        });
+    }
+
+    pub(super) fn read_figures(&self, reply: oneshot::Sender<Result<Vec<PastFigures>, Rejection>>) {
+        let (sender, answer) = oneshot::channel();
+        let reader = PastReader::new(move |figures| drop(sender.send(figures)));
+        let now = self.now().wall;
+        self.adapters.ask_history(HistoryCommand::ReadFigures { now, reader });
         tokio::spawn(async move {
             let _ = reply.send(answered(answer.await));
         });
@@ -45,6 +90,10 @@ impl Daemon<'_> {
             let _ = reply.send(outcome);
         });
     }
+}
+
+fn array(items: impl Iterator<Item = String>) -> String {
+    format!("[\n{}\n]\n", items.collect::<Vec<_>>().join(",\n"))
 }
 
 /// A question that was dropped could not be asked.

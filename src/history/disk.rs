@@ -62,18 +62,21 @@ struct Run {
 }
 
 /// Since when a device is known, and from when on its episodes are complete.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct KnownSince {
     pub name_millis: u64,
     #[serde(default)]
     pub complete_millis: u64,
+    /// The number of its incidents, also of those that are no longer kept.
+    #[serde(default)]
+    pub incidents: u32,
 }
 
 #[derive(Serialize, Deserialize)]
-struct KnownRecord {
-    name: String,
+pub(super) struct KnownRecord {
+    pub name: String,
     #[serde(flatten)]
-    known: KnownSince,
+    pub known: KnownSince,
 }
 
 pub(super) struct PastRecords {
@@ -284,9 +287,15 @@ impl PastRecords {
         for name in &batch.forgotten {
             self.forget(transaction, &subject_key(Some(name)))?;
         }
+        let mut begun = Vec::new();
         for episode in &batch.episodes {
             let key = numbered_key(episode.device.as_ref(), episode.id);
             let value = to_json(&key, episode)?;
+            let is_new = self.open.get(transaction, &key)?.is_none()
+                && self.episodes.get(transaction, &key)?.is_none();
+            if is_new && episode.kind.is_incident() {
+                begun.push(subject_of(&key).to_vec());
+            }
             if episode.end.is_some() {
                 self.open.delete(transaction, &key)?;
                 self.episodes.put(transaction, &key, &value)?;
@@ -300,10 +309,13 @@ impl PastRecords {
         for (name, since) in &batch.known {
             let key = subject_key(Some(name));
             if self.known.get(transaction, &key)?.is_none() {
-                let known = KnownSince { name_millis: millis(*since), complete_millis: 0 };
+                let known = KnownSince { name_millis: millis(*since), ..KnownSince::default() };
                 let record = KnownRecord { name: name.to_string(), known };
                 self.known.put(transaction, &key, &to_json(&key, &record)?)?;
             }
+        }
+        for subject in &begun {
+            self.count_incident(transaction, subject)?;
         }
         for tally in &batch.tallies {
             self.add_tally(transaction, tally)?;
@@ -314,6 +326,15 @@ impl PastRecords {
         }
         let run = Run { mark_millis: millis(batch.mark), last_id: batch.last_id };
         self.meta.put(transaction, RUN_KEY, &to_json(RUN_KEY, &run)?)
+    }
+
+    fn count_incident(&self, transaction: &mut RwTxn, subject: &[u8]) -> heed::Result<()> {
+        let value = self.known.get(transaction, subject)?;
+        let Some(mut record) = value.and_then(|it| from_json::<KnownRecord>(subject, it)) else {
+            return Ok(());
+        };
+        record.known.incidents = record.known.incidents.saturating_add(1);
+        self.known.put(transaction, subject, &to_json(subject, &record)?)
     }
 
     /// A subject that is not known any more: what else there is of it is removed by passes.
@@ -454,10 +475,7 @@ impl PastRecords {
         let value = self.known.get(transaction, subject)?;
         let mut record = match value.and_then(|it| from_json::<KnownRecord>(subject, it)) {
             Some(record) => record,
-            None => KnownRecord {
-                name: String::new(),
-                known: KnownSince { name_millis: 0, complete_millis: 0 },
-            },
+            None => KnownRecord { name: String::new(), known: KnownSince::default() },
         };
         record.known.complete_millis = record.known.complete_millis.max(millis(time));
         self.known.put(transaction, subject, &to_json(subject, &record)?)

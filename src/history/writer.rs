@@ -3,6 +3,7 @@
 use super::alerts::{AlertBook, AlertSchedule};
 use super::disk::PastRecords;
 use super::prune::{self, AgeClock, PresentTime, Pruner};
+use super::scans::{FiguresScan, IncidentScan, Scan};
 use super::{HistoryCommand, HistorySettings, PastVisitor};
 use crate::lmdb::files::{self, DirectoryLock};
 use crate::lmdb::{StoreError, residence};
@@ -19,6 +20,9 @@ use tokio::sync::mpsc::error::TrySendError;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// Questions about all devices that are under way at a time; a further one is refused.
+const MOST_SCANS: usize = 16;
 
 /// The pause between two steps of a pass that removes old records.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
@@ -39,6 +43,7 @@ pub(super) struct PastWriter {
     lock: Option<DirectoryLock>,
     batches: VecDeque<HistoryBatch>,
     backoff: Backoff,
+    scans: VecDeque<Scan>,
     /// When a failed try may be repeated.
     retry_at: Option<Instant>,
     is_failing: bool,
@@ -75,6 +80,7 @@ impl PastWriter {
             disk: None,
             lock: None,
             batches: VecDeque::new(),
+            scans: VecDeque::new(),
             backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
             retry_at: None,
             is_failing: false,
@@ -97,7 +103,7 @@ impl PastWriter {
             let patience = self.patience();
             match self.commands.recv_timeout(patience) {
                 Ok(command) => self.take(command),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.scan(),
                 Err(RecvTimeoutError::Disconnected) => {
                     self.retry_at = None;
                     self.work();
@@ -110,6 +116,9 @@ impl PastWriter {
 
     /// How long there is nothing to do.
     fn patience(&mut self) -> Duration {
+        if !self.scans.is_empty() {
+            return Duration::ZERO;
+        }
         let now = Instant::now();
         let wait = match (self.retry_at, self.run_began) {
             (Some(at), _) => return at.saturating_duration_since(now),
@@ -142,7 +151,32 @@ impl PastWriter {
             HistoryCommand::Acknowledge { id, time, reader } => {
                 reader.take(self.acknowledge(id, time));
             }
+            HistoryCommand::ReadIncidents { device, since, limit, reader } => {
+                let scan = IncidentScan::new(device.as_ref(), since, limit, reader);
+                self.begin_scan(Scan::Incidents(scan));
+            }
+            HistoryCommand::ReadFigures { now, reader } => {
+                let scan = FiguresScan::new(now, self.settings.keep, reader);
+                self.begin_scan(Scan::Figures(scan));
+            }
             HistoryCommand::Wake => {}
+        }
+    }
+
+    fn begin_scan(&mut self, scan: Scan) {
+        if self.scans.len() < MOST_SCANS {
+            self.scans.push_back(scan);
+        } else {
+            scan.give_up();
+        }
+    }
+
+    /// Takes a step of each question in turn.
+    fn scan(&mut self) {
+        let Some(scan) = self.scans.pop_front() else { return };
+        match &self.disk {
+            Some(disk) => self.scans.extend(scan.step(disk)),
+            None => scan.give_up(),
         }
     }
 

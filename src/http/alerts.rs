@@ -1,6 +1,6 @@
 //! The alerts of the past, which the history keeps, and their acknowledgement.
 
-use super::answer::{JSON_TYPE, with_type};
+use super::answer::{JSON_TYPE, known_form, with_type};
 use super::guard::check_token;
 use super::page::Page;
 use super::parameters::{Parameters, bad};
@@ -19,6 +19,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const SINCE: RangeInclusive<Duration> = Duration::from_secs(60)..=MAX_TIME_SPAN;
 const USUAL_SINCE: Duration = Duration::from_secs(24 * 3600);
 
+/// The same for incidents.
+const USUAL_LENGTH: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// The number of alerts in an answer.
 const MOST_ALERTS: usize = 1_000;
 
@@ -29,6 +32,17 @@ pub(super) async fn list(
 ) -> Result<Response, HttpRefusal> {
     let query = read(query.as_deref(), now())?;
     Ok(with_type(JSON_TYPE, page.daemon.alerts(query).await?))
+}
+
+/// The incidents of the last week, or those that are asked for, newest first.
+pub(super) async fn incidents(
+    State(page): State<Page>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, HttpRefusal> {
+    let parameters = Parameters::read(query.as_deref(), &["since", "device"])?;
+    let length = parameters.span("since", &SINCE)?.unwrap_or(USUAL_LENGTH);
+    let device = parameters.one("device")?.map(|name| known_form(name.to_owned()));
+    Ok(with_type(JSON_TYPE, page.daemon.incidents(device.transpose()?, length).await?))
 }
 
 fn read(query: Option<&str>, now: Duration) -> Result<AlertQuery, HttpRefusal> {

@@ -7,8 +7,9 @@ use futures_util::stream;
 use hyper::StatusCode;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::alert_record::AlertQuery;
+use iotmonitor_core::model::history::figures::PastFigures;
 use iotmonitor_core::model::view::{DeviceView, Summary};
-use iotmonitor_core::topic::{TopicFilter, TopicName};
+use iotmonitor_core::topic::TopicName;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -42,11 +43,6 @@ impl DaemonClient {
 
     pub async fn device(&self, device: DeviceName) -> Result<DeviceView, HttpRefusal> {
         self.ask(|reply| Request::View { device, reply }).await
-    }
-
-    /// The topic filters of a device.
-    pub async fn topics(&self, device: DeviceName) -> Result<Vec<TopicFilter>, HttpRefusal> {
-        self.ask(|reply| Request::Topics { device, reply }).await
     }
 
     /// The past of a device in JSON.
@@ -111,6 +107,20 @@ impl DaemonClient {
     /// Alerts, the newest first, in JSON.
     pub async fn alerts(&self, query: AlertQuery) -> Result<String, HttpRefusal> {
         self.ask(|reply| Request::Alerts { query, reply }).await
+    }
+
+    /// The latest incidents, in JSON.
+    pub async fn incidents(
+        &self,
+        device: Option<DeviceName>,
+        length: Duration,
+    ) -> Result<String, HttpRefusal> {
+        self.ask(|reply| Request::Incidents { device, length, reply }).await
+    }
+
+    /// The figures of the past of all devices, by name.
+    pub async fn figures(&self) -> Result<Vec<PastFigures>, HttpRefusal> {
+        self.ask(|reply| Request::Figures { reply }).await
     }
 
     pub async fn acknowledge(&self, id: u64) -> Result<(), HttpRefusal> {

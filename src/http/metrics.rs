@@ -1,10 +1,11 @@
 //! The metrics in the Prometheus text format, version 0.0.4.
 //!
-//! The figures are computed at each scrape from the daemon's state. A metric with one series for
-//! each device has only the device's name as a label; every other label has a few known values. The
+//! The figures are computed at each scrape from the daemon's state. A metric has at most
+//! the device's name and one other label, which has a few known values. The
 //! `_created` series of OpenMetrics are not written; every Prometheus accepts this format.
 
 use super::daemon_client::DaemonClient;
+use super::figures::Figures;
 use super::recent::Recent;
 use super::refusal::HttpRefusal;
 use hyper::StatusCode;
@@ -32,6 +33,7 @@ struct Scrape {
     summary: Summary,
     alerts: Vec<(AlertKind, u64)>,
     devices: Vec<DeviceFigures>,
+    past: Figures,
     started: Duration,
 }
 
@@ -78,6 +80,7 @@ impl From<DeviceView> for DeviceFigures {
 pub(super) async fn scrape(
     daemon: &DaemonClient,
     recent: &Recent,
+    past: Figures,
     started: Duration,
 ) -> Result<String, HttpRefusal> {
     let summary = daemon.summary().await?;
@@ -92,7 +95,7 @@ pub(super) async fn scrape(
         }
     }
     let alerts = recent.counts();
-    text_of(Scrape { summary, alerts, devices, started }).map_err(|fmt::Error| {
+    text_of(Scrape { summary, alerts, devices, past, started }).map_err(|fmt::Error| {
         HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
     })
 }
@@ -194,7 +197,19 @@ impl Scrape {
         let help = "The longest silence that is allowed; absent where a device never expires.";
         out.gauge("iotmonitor_device_watch_timeout_seconds", help, timeouts)?;
         let hellos = self.devices.iter().map(|it| (label(it), it.hellos));
-        out.counter("iotmonitor_device_hellos_total", "Hellos since the start.", hellos)
+        out.counter("iotmonitor_device_hellos_total", "Hellos since the start.", hellos)?;
+        let uptimes = self.devices.iter().flat_map(|device| {
+            let label = move |window| [("device", device.name.as_str()), ("window", window)];
+            self.past.uptimes(&device.name).map(move |(window, up)| (label(window), up))
+        });
+        let help = "The share of time without an alarm; absent where no time counts.";
+        out.gauge("iotmonitor_device_uptime_ratio", help, uptimes)?;
+        let incidents = self
+            .devices
+            .iter()
+            .filter_map(|it| Some((label(it), u64::from(self.past.of(&it.name)?.incidents))));
+        let help = "Alarms of a device and failures of an agent since it is known.";
+        out.counter("iotmonitor_device_incidents_total", help, incidents)
     }
 
     fn each_agent(&self, out: &mut Families<'_>) -> fmt::Result {
@@ -293,6 +308,7 @@ impl Families<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use iotmonitor_core::model::history::figures::FiguresMaker;
     use iotmonitor_core::model::view::{AgentView, NotificationsSummary};
 
     fn figures() -> Scrape {
@@ -347,9 +363,17 @@ mod tests {
             },
             alerts: vec![(AlertKind::Expired, 7)],
             devices: [lamp, pump].into_iter().map(DeviceFigures::from).collect(),
+            past: Figures::new(vec![FiguresMaker::new(NOW, Vec::new()).figures(
+                "pump".to_owned(),
+                NOW - Duration::from_secs(10),
+                &[],
+                5,
+            )]),
             started: Duration::from_secs(1_795_473_762),
         }
     }
+
+    const NOW: Duration = Duration::from_secs(1_795_473_999);
 
     #[test]
     fn each_figure_is_under_its_name() {
@@ -377,6 +401,9 @@ mod tests {
             "iotmonitor_device_hellos_total{device=\"pump\"} 3",
             "iotmonitor_agent_running{device=\"pump\"} 1",
             "iotmonitor_agent_restarts_total{device=\"pump\"} 2",
+            "iotmonitor_device_uptime_ratio{device=\"pump\",window=\"30d\"} 1.0",
+            "# TYPE iotmonitor_device_incidents_total counter",
+            "iotmonitor_device_incidents_total{device=\"pump\"} 5",
             "process_start_time_seconds 1795473762.0",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} is missing:\n{text}");

@@ -1,6 +1,7 @@
 //! The data from which answers are built.
 
 use super::daemon_client::DaemonClient;
+use super::figures::FiguresCache;
 use super::recent::Recent;
 use super::settings::HttpSettings;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ pub(super) struct Page {
     pub settings: Arc<HttpSettings>,
     /// The wall clock at the daemon's start, since the Unix epoch.
     pub started: Duration,
+    /// The latest figures of the past.
+    pub figures: Arc<FiguresCache>,
     /// A scrape holds the figures of all devices in memory, so only one runs at a time.
     pub scrapes: Arc<Semaphore>,
     /// A few questions about the past run at a time, because its thread has batches to write.

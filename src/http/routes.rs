@@ -6,7 +6,7 @@ use super::files::{self, PageFile};
 use super::guard;
 use super::page::Page;
 use super::refusal::HttpRefusal;
-use super::{alerts, commands, contents, json, metrics, past, values};
+use super::{alerts, commands, contents, json, metrics, past};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::middleware::from_fn_with_state;
@@ -35,9 +35,9 @@ pub(super) fn router(page: Page) -> Router {
         .route("/api/v1/devices/{name}/states", get(contents::states))
         .route("/api/v1/devices/{name}/journal", get(contents::journal))
         .route("/api/v1/bars", get(past::bars))
-        .route("/api/v1/devices/{name}/values", get(values::values))
         .route("/api/v1/devices/{name}/{command}", post(commands::about_one))
         .route("/api/v1/alerts", get(alerts::list))
+        .route("/api/v1/incidents", get(alerts::incidents))
         .route("/api/v1/alerts/{id}/acknowledge", post(alerts::acknowledge))
         .route("/api/v1/events", get(events))
         .route("/api/v1/token", get(commands::token))
@@ -116,7 +116,8 @@ async fn events(State(page): State<Page>) -> Result<Response, HttpRefusal> {
 
 async fn scrape(State(page): State<Page>) -> Result<Response, HttpRefusal> {
     let _turn = page.scrapes.acquire().await;
-    let text = metrics::scrape(&page.daemon, &page.recent, page.started).await?;
+    let past = page.figures.get(&page.daemon).await;
+    let text = metrics::scrape(&page.daemon, &page.recent, past, page.started).await?;
     Ok(with_type(METRICS_TYPE, text))
 }
 

@@ -102,6 +102,7 @@ impl PageServer {
             recent: Arc::clone(recent),
             settings: Arc::new(settings),
             started: self.surroundings.started,
+            figures: Arc::default(),
             scrapes: Arc::new(Semaphore::new(1)),
             pasts: Arc::new(Semaphore::new(MOST_PASTS)),
         });

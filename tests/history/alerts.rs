@@ -27,7 +27,7 @@ impl Thread {
         record
     }
 
-    fn ask<A: Send + 'static>(&self, ask: impl FnOnce(PastReader<A>) -> HistoryCommand) -> A {
+    pub fn ask<A: Send + 'static>(&self, ask: impl FnOnce(PastReader<A>) -> HistoryCommand) -> A {
         let (sender, answer) = std::sync::mpsc::channel();
         self.handle.send(ask(PastReader::new(move |it| sender.send(it).unwrap()))).unwrap();
         answer.recv_timeout(PATIENCE).unwrap().unwrap()

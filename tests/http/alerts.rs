@@ -98,3 +98,35 @@ fn an_alert_is_acknowledged_with_the_token_and_those_who_look_on_see_it() {
     assert!(unknown.json()["error"].as_str().unwrap().contains("no alert 999999"));
     assert_eq!(post(&house, "/api/v1/alerts/lamp/acknowledge").status, 404);
 }
+
+#[test]
+fn incidents_and_figures_go_on_over_a_restart() {
+    let mut house = House::with(LAMP);
+    house.publish("home/lamp", "on");
+    house.until_state("lamp", "expired");
+    let incidents = |house: &House, query: &str| {
+        let answer = house.get(&format!("/api/v1/incidents{query}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json().as_array().unwrap().clone()
+    };
+    house.until("the incident to be recorded", || !incidents(&house, "").is_empty());
+    let lasting = incidents(&house, "?device=lamp&since=1h")[0].clone();
+    assert_eq!((&lasting["device"], &lasting["kind"]), (&"lamp".into(), &"alarm".into()));
+    assert_eq!((&lasting["reason"], &lasting["end"]), (&"silent".into(), &Value::Null));
+    assert!(incidents(&house, "?device=other").is_empty());
+    house.publish("home/lamp", "on");
+    house.until("its end", || incidents(&house, "").iter().any(|it| it["endedBy"] == "contact"));
+    house.until_state("lamp", "expired");
+    house.until("another incident", || incidents(&house, "").len() >= 2);
+    house.stop();
+    house.start();
+    until_heard(&house);
+    house.until("the incidents of before", || incidents(&house, "").len() >= 2);
+    let count = "iotmonitor_device_incidents_total{device=\"lamp\"} ";
+    let metrics = house.get("/metrics").body;
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(count));
+    assert!(counted.unwrap().parse::<u32>().unwrap() >= 2, "{metrics}");
+    let uptime = "iotmonitor_device_uptime_ratio{device=\"lamp\",window=\"7d\"} 0.";
+    assert!(metrics.lines().any(|line| line.starts_with(uptime)), "{metrics}");
+    assert_eq!(house.get("/api/v1/incidents?since=never").status, 400);
+}

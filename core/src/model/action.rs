@@ -84,6 +84,9 @@ pub enum Action {
     /// Record these parts of the past, then report [`super::event::Event::HistorySaved`]. At most one
     /// is outstanding, but for the last one of a run.
     SaveHistory(Box<HistoryBatch>),
+    /// Read the figures of the past of all devices, then report
+    /// [`super::event::Event::FiguresRead`], unless they cannot be read.
+    ReadFigures,
     /// Save the set of filters that the persistent session is subscribed to.
     SaveSessionFilters(Vec<TopicFilter>),
     /// Save the identity under which the store is used, and the former ones that must be removed.

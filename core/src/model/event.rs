@@ -2,6 +2,7 @@
 
 use super::device_name::DeviceName;
 use super::history::HistorySnapshot;
+use super::history::figures::PastFigures;
 use super::message::{
     Connection, Delivery, FilterRefusal, FormerPart, LossReason, Message, Protocol, Redelivery,
     Token,
@@ -137,6 +138,8 @@ pub enum Event {
     HistoryOpened(Box<HistorySnapshot>),
     /// The last [`super::action::Action::SaveHistory`] is on disk.
     HistorySaved,
+    /// The answer to [`super::action::Action::ReadFigures`].
+    FiguresRead(Vec<PastFigures>),
     /// They cannot be written for now. What waits is kept and tried again.
     HistoryFailed {
         error: String,

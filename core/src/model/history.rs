@@ -6,6 +6,7 @@
 
 pub mod alert_record;
 pub mod bars;
+pub mod figures;
 pub mod hours;
 pub mod report;
 pub mod uptime;

@@ -40,6 +40,9 @@ pub struct DeviceStatus<'a> {
     agent: Option<AgentStatus<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rhythm: Option<RhythmStatus>,
+    /// The uptime of the last 30 days, from 0 to 1, where Home Assistant shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime: Option<f64>,
 }
 
 /// The silences between the contacts of a device; null where they are not learned yet.
@@ -103,6 +106,7 @@ impl<'a> DeviceStatus<'a> {
             silenced_until: view.silenced_until.map(|until| until.as_secs()),
             agent: view.agent.as_ref().map(AgentStatus::of),
             rhythm: None,
+            uptime: None,
         }
     }
 
@@ -120,13 +124,22 @@ impl<'a> DeviceStatus<'a> {
         Self { rhythm: Some(rhythm), ..Self::of(view) }
     }
 
-    /// Returns the status that is retained on `status/NAME`.
+    /// Returns the status that is retained on `status/NAME`, with the uptime if it is to be there.
     #[must_use]
-    pub fn published(view: &'a DeviceView) -> Self {
+    pub fn published(view: &'a DeviceView, uptime: Option<f64>) -> Self {
         let agent = view.agent.as_ref().map(AgentStatus::published);
         let (area, depends_on, hellos, disabled_until, silenced_until) =
             (None, &[][..], None, None, None);
-        Self { area, depends_on, hellos, disabled_until, silenced_until, agent, ..Self::of(view) }
+        Self {
+            area,
+            depends_on,
+            hellos,
+            disabled_until,
+            silenced_until,
+            agent,
+            uptime,
+            ..Self::of(view)
+        }
     }
 
     /// Returns the status as one line of JSON.

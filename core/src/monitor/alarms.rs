@@ -191,6 +191,7 @@ impl Monitor {
         let contact = turn.now.wall.as_secs().to_string();
         turn.out.push(self.device_publication("recover", id, contact, false));
         self.report_recovered(turn, id);
+        self.uptime_changed(turn.now);
         if was_sent {
             turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
         }

@@ -2,7 +2,8 @@
 //!
 //! One retained message for each device describes all of its entities (device discovery, Home
 //! Assistant 2024.11 and later). Their values come from the retained `status/NAME`, so the only
-//! further publication is a fresh status for each device that was heard, once a minute at most. An
+//! further publications are a fresh status for each device that was heard, once a minute at most, and
+//! for each whose uptime has changed, once an hour and soon after an incident. An
 //! entity that a device does not have is listed with its platform alone, which makes Home Assistant
 //! drop one that it may have had.
 //!
@@ -10,18 +11,23 @@
 //! there when it starts.
 
 use super::device::Device;
+use crate::model::action::Action;
 use crate::model::description::{description_topic, discovery_id};
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
+use crate::model::history::figures::PastFigures;
+use crate::model::history::uptime::USUAL_WINDOW;
 use crate::model::message::QoS;
-use crate::monitor::Monitor;
+use crate::model::time::Now;
 use crate::monitor::publishing::publication;
 use crate::monitor::sentences::noun;
 use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
 use crate::topic::TopicName;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 impl Monitor {
     /// Publishes the description of a device, where discovery is on.
@@ -81,6 +87,42 @@ impl Monitor {
         }
     }
 
+    /// Has uptimes read from now on where discovery is on, and nowhere else.
+    pub(super) fn begin_uptimes(&mut self, now: Now) {
+        if self.home_assistant.discovery.is_none() {
+            self.uptimes.end();
+        } else if let Some(due) = self.uptimes.begin(now.mono) {
+            self.timers.push(due, Timer::Uptimes);
+        }
+    }
+
+    /// An incident has ended, and with it a part of an uptime.
+    pub(super) fn uptime_changed(&mut self, now: Now) {
+        if let Some(due) = self.uptimes.hurry(now.mono) {
+            self.timers.push(due, Timer::Uptimes);
+        }
+    }
+
+    pub(super) fn uptimes_due(&mut self, turn: &mut Turn<'_>, due: Duration) {
+        if let Some(next) = self.uptimes.take_due(due) {
+            self.timers.push(next, Timer::Uptimes);
+            turn.out.push(Action::ReadFigures);
+        }
+    }
+
+    /// Publishes the status of each device whose uptime is another.
+    pub(super) fn figures_read(&mut self, turn: &mut Turn<'_>, figures: &[PastFigures]) {
+        for figures in figures {
+            let Some(id) = self.devices.named_as(&figures.name) else { continue };
+            let name = &self.devices[id].spec.name;
+            if self.uptimes.read(name, figures.uptime(USUAL_WINDOW)) {
+                turn.out.push(self.status_publication(id));
+            }
+        }
+        let devices = &self.devices;
+        self.uptimes.retain(|name| devices.named(name).is_some());
+    }
+
     /// `PREFIX/device/CLIENTID/NAME/config`. `None` when that is longer than a topic may be.
     fn discovery_topic(&self, prefix: &str, name: &DeviceName) -> Option<TopicName> {
         description_topic(prefix, &self.client_id, name)
@@ -96,6 +138,7 @@ impl Monitor {
         let components: BTreeMap<&str, Value> = [
             ("connectivity", "binary_sensor", Some(connectivity())),
             ("last_contact", "sensor", Some(last_contact())),
+            ("uptime", "sensor", Some(uptime())),
             ("restarts", "sensor", is_agent.then(restarts)),
             ("restart", "button", (is_agent && commands).then(restart_button)),
             ("restore", "button", (has_states && commands).then(restore_button)),
@@ -147,6 +190,19 @@ fn last_contact() -> Value {
         "entity_category": "diagnostic",
         "value_template": "{{ as_datetime(value_json.lastContact).isoformat() \
                            if value_json.lastContact else 'None' }}",
+    })
+}
+
+fn uptime() -> Value {
+    json!({
+        "name": "Uptime",
+        "unit_of_measurement": "%",
+        "state_class": "measurement",
+        "suggested_display_precision": 2,
+        "entity_category": "diagnostic",
+        "icon": "mdi:heart-pulse",
+        "value_template": "{{ (value_json.uptime * 100) | round(2) \
+                           if value_json.uptime is defined else 'None' }}",
     })
 }
 

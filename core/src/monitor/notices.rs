@@ -11,7 +11,8 @@ use crate::monitor::turn::Turn;
 impl Monitor {
     /// The retained `status/NAME` in its present form.
     pub(super) fn status_publication(&self, id: DeviceId) -> Action {
-        let payload = DeviceStatus::published(&self.view_of(id)).to_json();
+        let uptime = self.uptimes.of(&self.devices[id].spec.name);
+        let payload = DeviceStatus::published(&self.view_of(id), uptime).to_json();
         self.device_publication("status", id, payload, true)
     }
 

@@ -34,6 +34,7 @@ impl Monitor {
         self.saving.forget_devices();
         self.stale_statuses.clear();
         let announced = std::mem::replace(&mut self.home_assistant, spec.home_assistant).discovery;
+        self.begin_uptimes(turn.now);
         let old = std::mem::take(&mut self.devices);
         let mut old: BTreeMap<DeviceName, Device> =
             old.into_devices().map(|device| (device.spec.name.clone(), device)).collect();

@@ -2,8 +2,11 @@
 
 use super::expect::{agent, device_name, stateful, watched};
 use super::timetable::{BASE, House, filter, message, secs, topic};
+use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::figures::FiguresMaker;
+use iotmonitor_core::model::history::{EpisodeKind, EpisodeRecord};
 use iotmonitor_core::model::message::{Connection, QoS};
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{
@@ -73,6 +76,8 @@ fn a_device_is_announced_with_its_status() {
     assert_eq!(components["connectivity"]["platform"], "binary_sensor");
     assert_eq!(components["connectivity"]["device_class"], "connectivity");
     assert_eq!(components["last_contact"]["device_class"], "timestamp");
+    assert_eq!(components["uptime"]["entity_category"], "diagnostic");
+    assert_eq!(components["uptime"]["unit_of_measurement"], "%");
     // What is not there is named by its platform alone, so that an earlier one disappears.
     assert_eq!(components["restarts"], json!({ "platform": "sensor" }));
     assert_eq!(components["restart"], json!({ "platform": "button" }));
@@ -101,10 +106,10 @@ fn every_entity_has_a_unique_id_of_its_own() {
         }
     }
     // The lamp has no process and so neither of the two that speak of one.
-    assert_eq!(ids.len(), 4 + 5);
+    assert_eq!(ids.len(), 5 + 6);
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 9);
+    assert_eq!(ids.len(), 11);
 }
 
 #[test]
@@ -276,4 +281,66 @@ fn a_description_that_was_taken_back_is_no_contact() {
     house.reload(vec![keeper()]);
     house.hear_payload("ha/device/iotmonitor/keeper/config", "");
     house.expect_silence_on("recover/keeper");
+}
+
+/// The figures of devices that were up for this share of the last 30 days.
+fn figures(house: &House, of: &[(&str, f64)]) -> Event {
+    let now = house.now().wall;
+    let month = secs(30 * 86_400);
+    let figures = of.iter().map(|(name, uptime)| {
+        let alarm = EpisodeRecord {
+            id: 1,
+            device: None,
+            kind: EpisodeKind::Alarm,
+            reason: None,
+            begin: now - month.mul_f64(1.0 - uptime),
+            end: None,
+            last_contact: None,
+            ended_by: None,
+        };
+        let maker = FiguresMaker::new(now, Vec::new());
+        maker.figures((*name).to_owned(), now - month, &[alarm], 1)
+    });
+    Event::FiguresRead(figures.collect())
+}
+
+fn questions(house: &House) -> usize {
+    house.log.iter().filter(|(_, action)| *action == Action::ReadFigures).count()
+}
+
+#[test]
+fn uptimes_are_read_each_hour_and_published_when_they_change() {
+    let mut house =
+        house(vec![watched("lamp", 30), watched("pump", 0)], Some("homeassistant"), false);
+    house.hear("home/lamp/x");
+    house.turn_the_page();
+    house.advance(secs(61));
+    assert_eq!(questions(&house), 1);
+    house.turn_the_page();
+    house.happen(figures(&house, &[("lamp", 0.5), ("pump", 0.25), ("gone", 0.1)]));
+    let status = |house: &House, name: &str| announced(house, &format!("status/{name}"));
+    assert_eq!(status(&house, "lamp")["uptime"], 0.5);
+    assert_eq!(status(&house, "pump")["uptime"], 0.25);
+    house.turn_the_page();
+    house.happen(figures(&house, &[("lamp", 0.5), ("pump", 0.2)]));
+    house.expect_silence_on("status/lamp");
+    assert_eq!(status(&house, "pump")["uptime"], 0.2);
+    // The end of an incident brings the next time forward.
+    house.turn_the_page();
+    house.hear("home/lamp/x");
+    house.advance(secs(61));
+    assert_eq!(questions(&house), 1);
+    house.turn_the_page();
+    house.advance(secs(3_600));
+    assert_eq!(questions(&house), 1);
+}
+
+#[test]
+fn without_discovery_no_uptime_is_read_or_published() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.advance(secs(7_200));
+    assert_eq!(questions(&house), 0);
+    house.happen(figures(&house, &[("lamp", 0.5)]));
+    house.hear("home/lamp/x");
+    assert_eq!(house.status("lamp")["uptime"], Value::Null);
 }

@@ -419,6 +419,7 @@ impl House {
             | Action::DisconnectFormer
             | Action::StopFormerUnits { .. }
             | Action::DropNotification { .. }
+            | Action::ReadFigures
             | Action::Notify(_) => {}
             Action::Raise(alert) => assert_explained(alert),
             Action::SaveHistory(batch) => self.queue.extend(self.past.take_in(batch)),

@@ -83,10 +83,11 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
             | Request::Histories { .. }
             | Request::Hours { .. }
             | Request::Alerts { .. }
+            | Request::Incidents { .. }
+            | Request::Figures { .. }
             | Request::Acknowledge { .. }
             | Request::Bars { .. }
             | Request::Journal { .. }
-            | Request::Topics { .. }
             | Request::States { .. }
             | Request::SetState { .. }
             | Request::ForgetState { .. }

@@ -13,7 +13,7 @@ const NONE: u32 = u32::MAX;
 /// The uptime of a device in each of [`WINDOWS`], and the number of its incidents. There may be a
 /// hundred thousand of them at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceFigures {
+pub struct PastFigures {
     pub name: Box<str>,
     /// In millionths, rounded down, so that a device that was ever down has less than all of them.
     millionths: [u32; WINDOWS.len()],
@@ -21,7 +21,7 @@ pub struct DeviceFigures {
     pub incidents: u32,
 }
 
-impl DeviceFigures {
+impl PastFigures {
     /// The uptime in a window of [`WINDOWS`]; `None` where no time counts.
     #[must_use]
     pub fn uptime(&self, window: usize) -> Option<f64> {
@@ -67,9 +67,9 @@ impl FiguresMaker {
         since: Duration,
         episodes: &[EpisodeRecord],
         incidents: u32,
-    ) -> DeviceFigures {
+    ) -> PastFigures {
         let mut figures =
-            DeviceFigures { name: name.into_boxed_str(), millionths: self.usual, incidents };
+            PastFigures { name: name.into_boxed_str(), millionths: self.usual, incidents };
         for (millionth, (_, length)) in figures.millionths.iter_mut().zip(WINDOWS) {
             let begin = self.now.saturating_sub(length);
             if episodes.is_empty() && since <= begin {
@@ -166,6 +166,6 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn the_figures_of_a_device_take_40_bytes_and_its_name() {
-        assert_eq!(size_of::<DeviceFigures>(), 40);
+        assert_eq!(size_of::<PastFigures>(), 40);
     }
 }

@@ -39,6 +39,14 @@ pub struct IncidentReport {
     pub last_contact: Option<u64>,
 }
 
+/// One incident, among those of several devices.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceIncident {
+    pub device: String,
+    #[serde(flatten)]
+    pub incident: IncidentReport,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DayReport {
@@ -131,6 +139,22 @@ impl DeviceReport {
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
+    }
+
+    /// One line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Strings and numbers always serialize.
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+impl DeviceIncident {
+    /// The report of an incident of a device; `None` for an episode of the monitor.
+    #[must_use]
+    pub fn of(episode: &EpisodeRecord, now: Duration) -> Option<Self> {
+        let device = episode.device.as_ref()?.to_string();
+        Some(Self { device, incident: IncidentReport::of(episode, now) })
     }
 
     /// One line of JSON.

@@ -11,6 +11,9 @@ use std::time::Duration;
 pub const WINDOWS: [(&str, Duration); 4] =
     [("24h", days(1)), ("7d", days(7)), ("30d", days(30)), ("90d", days(90))];
 
+/// The place in [`WINDOWS`] of the window for which one figure stands.
+pub const USUAL_WINDOW: usize = 2;
+
 const fn days(count: u64) -> Duration {
     Duration::from_secs(count * super::DAY)
 }

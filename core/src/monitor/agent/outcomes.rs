@@ -95,6 +95,7 @@ impl Monitor {
             Seconds(HEALTHY_AFTER)
         );
         self.report_state(turn, id);
+        self.uptime_changed(turn.now);
         let reason = Some(Reason::AgentFailed);
         turn.out.push(self.episode_alert(id, AlertKind::AgentHealthy, reason, message));
         self.rose(turn, id);
