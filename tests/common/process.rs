@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex};
 pub type Lines = Arc<Mutex<Vec<String>>>;
 
 /// Starts the monitor with the configuration in this directory, and with its states below it. No
-/// system bus exists there. What it says on standard error is added to `said`.
+/// system bus exists there. Programs in `bin` below it are found first. What it says on standard error is
+/// added to `said`.
 pub fn start(directory: &Path, said: &Lines) -> Child {
     let mut process = Command::new(env!("CARGO_BIN_EXE_iotmonitor"))
         .arg("run")
         .arg("--config")
         .arg(directory.join("config.toml"))
+        .env("PATH", format!("{}/bin:{}", directory.display(), std::env::var("PATH").unwrap()))
         .env("STATE_DIRECTORY", directory.join("states"))
         .env("RUNTIME_DIRECTORY", directory.join("run"))
         .env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}/bus", directory.display()))

@@ -168,7 +168,7 @@ impl Browser {
     pub fn until(&mut self, what: &str, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.value(expression) != true {
-            let text = self.value("document.body.innerText");
+            let text = self.value("document.body?.innerText ?? ''");
             assert!(Instant::now() < deadline, "waited in vain for {what}; it shows {text}");
             std::thread::sleep(Duration::from_millis(20));
         }

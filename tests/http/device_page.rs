@@ -1,7 +1,7 @@
 //! The page of one device or agent, as a browser shows it.
 
 use super::browser::Browser;
-use super::house::House;
+use super::house::{House, TOKEN, free_port};
 use super::page_commands::faults;
 use super::past::Past;
 use std::time::{Duration, Instant};
@@ -210,5 +210,52 @@ fn the_rhythm_is_a_sentence_with_the_timeout_and_what_auto_would_do() {
     assert!(words.contains("auto"), "{words}");
     browser.value("location.hash = '#/device/bell'");
     browser.until("no timeout", &format!("{sentence}.startsWith('It has no timeout')"));
+    assert_eq!(faults(&mut browser), [""; 0]);
+}
+
+/// What `iotmonitor-recorder` prints, of a device with two topics.
+const RECORDER: &str = "#!/bin/sh\ncase $1 in\n\
+    topics) echo '[{\"topic\":\"home/lamp/temperature\",\"messages\":9,\"numbers\":9},\
+        {\"topic\":\"home/lamp/<b>\",\"messages\":9,\"numbers\":3},\
+        {\"topic\":\"home/lamp/word\",\"messages\":9,\"numbers\":0}]' ;;\n\
+    values) for topic; do :; done; now=$(date +%s)\n\
+        echo '{\"topic\":\"'\"$topic\"'\",\"points\":[['$((now - 7200))',-4.5,1,6],['$((now - 3600))',0,2,60]]}' ;;\n\
+    esac\n";
+
+#[test]
+fn recorded_values_are_charted_where_a_recorder_is_installed() {
+    const SECTIONS: &str = "[device_lamp]\nwatchTopics = \"home/lamp/#\"\n";
+    let house = House::on(free_port(), &format!("token = \"{TOKEN}\""), SECTIONS);
+    let mut browser = Browser::at(&link(&house, "device/lamp"));
+    browser.until("the page", &includes(&text(".sentence"), "It was never heard"));
+    let values = section("Recorded values");
+    assert_eq!(browser.value(&format!("{values} === undefined")), true, "not without the token");
+    browser.value(&format!("sessionStorage.setItem('iotmonitor-token', '{TOKEN}'); 1"));
+    browser.call("Page.reload", serde_json::json!({}));
+    browser
+        .until("the states", &includes("(document.body?.innerText ?? '')", "No state is recorded"));
+    assert_eq!(browser.value(&format!("{values} === undefined")), true, "nor without a recorder");
+
+    house.install("iotmonitor-recorder", RECORDER);
+    browser.call("Page.reload", serde_json::json!({}));
+    let label = format!("({values}?.querySelector('.plot')?.ariaLabel ?? '')");
+    let first = "home/lamp/temperature: from -4.5 to 60, 1.5 on average";
+    browser.until("the chart", &format!("{label}.startsWith({first:?})"));
+    let topics = format!("[...{values}.querySelectorAll('option')].map((it) => it.value).join()");
+    assert_eq!(browser.value(&topics), "home/lamp/temperature,home/lamp/<b>");
+    // What is chosen is in the address.
+    browser.value(&format!(
+        "(() => {{ const it = {values}.querySelector('select'); it.value = 'home/lamp/<b>';
+            it.dispatchEvent(new Event('change')); return 1; }})()"
+    ));
+    browser.until("another chart", &format!("{label}.startsWith('home/lamp/<b>: from -4.5')"));
+    browser.call("Page.reload", serde_json::json!({}));
+    browser.until("the same", &format!("{label}.startsWith('home/lamp/<b>: from -4.5')"));
+    house.install("iotmonitor-recorder", "#!/bin/sh\necho 'the disk is gone' >&2\nexit 1\n");
+    browser.call("Page.reload", serde_json::json!({}));
+    browser.until(
+        "the reason",
+        &includes(&format!("({values}?.textContent ?? '')"), "the disk is gone"),
+    );
     assert_eq!(faults(&mut browser), [""; 0]);
 }

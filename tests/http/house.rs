@@ -16,6 +16,7 @@ use process::Lines;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -80,6 +81,16 @@ impl House {
     /// Starts the monitor, which does not run.
     pub fn start(&mut self) {
         self.monitor = Some(process::start(self.directory.path(), &self.said));
+    }
+
+    /// Puts a script of this name where the monitor finds it before all other programs.
+    pub fn install(&self, name: &str, script: &str) {
+        let bin = self.directory.path().join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let draft = bin.join("draft");
+        std::fs::write(&draft, script).unwrap();
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::rename(draft, bin.join(name)).unwrap();
     }
 
     /// Ends the monitor in good order.

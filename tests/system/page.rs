@@ -185,6 +185,54 @@ fn a_browser_shows_devices_agents_and_alerts_of_the_service() {
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }
 
+/// An agent that is killed again and again: its page, its journal, and one row for all its restarts.
+#[test]
+fn a_browser_shows_the_restarts_and_the_journal_of_an_agent() {
+    const WORKER: &str = "iotmonitor-agent-worker.service";
+    let section = format!(
+        "[http]\ntoken = \"{TOKEN}\"\n[agent_worker]\n\
+         exec = \"echo 'speaks <b>loudly</b>'; exec sleep infinity\"\n"
+    );
+    let machine = Machine::boot();
+    let bus = machine.launch(&config("auto", &section));
+    bus.wait_topic(0, "home/monitoring/startedprocess/worker");
+    for _ in 0..3 {
+        let pid = machine.main_pid(WORKER);
+        machine.ok(&["kill", "-KILL", &pid.to_string()]);
+        machine.await_new_main_pid(WORKER, pid);
+    }
+    let network = format!("/proc/{}/ns/net", machine.init());
+    let address = "http://127.0.0.1:8079/#/alerts?device=worker";
+    let mut browser = Browser::in_network(&network, address);
+    let summary = "document.querySelector('.alerts summary')?.textContent ?? ''";
+    browser
+        .until("one row", &format!("({summary}).startsWith('worker was started 4 times since')"));
+    let others = "[...document.querySelectorAll('ol.alerts > li > .body > p')]\
+        .filter((it) => it.textContent.includes('systemd has restarted it')).length";
+    assert_eq!(browser.value(others), 0, "no restart has a row of its own");
+    browser.look((900, 700), "light", "restarts");
+
+    browser.value("location.hash = '#/device/worker'");
+    let text = "document.querySelector('#view').innerText";
+    browser.until("the exits", &format!("{text}.includes('Restarts 3')"));
+    browser.until("the last one", &format!("{text}.includes('killed by SIGKILL')"));
+    browser.value(&format!("sessionStorage.setItem('iotmonitor-token', '{TOKEN}')"));
+    let press = "[...document.querySelectorAll('button')].find((it) => \
+        it.textContent == 'Show the last lines').click()";
+    browser.value(press);
+    let journal = "document.querySelector('.journal')?.innerText ?? ''";
+    browser.until("the journal", &format!("({journal}).includes('speaks <b>loudly</b>')"));
+    let pid = machine.main_pid(WORKER);
+    browser.value(
+        "[...document.querySelectorAll('button')].find((it) => it.textContent == 'Restart').click()",
+    );
+    machine.await_new_main_pid(WORKER, pid);
+    let said = "document.querySelector('.said').textContent == 'worker was restarted.'";
+    browser.until("what came of it", said);
+    browser.until("the restart", &format!("{text}.includes('Restarts 4')"));
+    browser.look((900, 700), "light", "agent-service");
+}
+
 #[test]
 fn a_browser_shows_a_silence_and_its_end() {
     const LAMP: &str = "[http]\n[device_lamp]\navailabilityTopic = \"home/lamp/LWT\"\n\
