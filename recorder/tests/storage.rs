@@ -6,6 +6,8 @@ mod common;
 mod contents;
 #[path = "storage/damage.rs"]
 mod damage;
+#[path = "../../tests/store/dice.rs"]
+mod dice;
 #[path = "storage/kills.rs"]
 mod kills;
 #[path = "storage/power.rs"]
@@ -275,7 +277,7 @@ fn there_is_one_writer_and_one_compaction_at_a_time() {
 /// A store with messages of the days 0 to 9, each with about 10 kB.
 fn ten_days(directory: &std::path::Path) -> Store {
     let (store, mut writer) = writer(directory);
-    let mut dice = damage::Dice(99);
+    let mut dice = dice::Dice(99);
     for day in 0..10 {
         let payload: Vec<u8> = (0..10_000).map(|_| dice.below(256) as u8).collect();
         let message = Message { time: day * DAY, payload: payload.into(), ..message(0) };
@@ -321,7 +323,7 @@ fn a_day_that_is_larger_than_all_that_is_kept_loses_its_oldest_messages() {
     let directory = tempfile::tempdir().unwrap();
     let store = ten_days(directory.path());
     let mut writer = Writer::open(&store, Limits::default()).unwrap();
-    let mut dice = damage::Dice(5);
+    let mut dice = dice::Dice(5);
     let newest: Vec<Message> = (0..100)
         .map(|number| {
             let payload: Vec<u8> = (0..10_000).map(|_| dice.below(256) as u8).collect();

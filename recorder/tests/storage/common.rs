@@ -1,6 +1,6 @@
 //! What all tests of the storage use.
 
-use crate::damage::Dice;
+use crate::dice::Dice;
 use bytes::Bytes;
 use iotmonitor_recorder::{Limits, Message, Store, Writer};
 use std::fs;

@@ -1,23 +1,11 @@
 //! Damaged files: what is put aside, and that no flipped bit ends the process.
 
 use crate::common::{all, copy, message, some, writer};
+use crate::dice::Dice;
 use crate::{commit, parquet_files, sorted};
 use iotmonitor_recorder::{Damage, Error, Limits, Message, Store, Writer};
 use std::fs;
 use std::path::Path;
-
-/// Pseudo-random numbers (xorshift64), the same in each run. It is here because the simulated disk,
-/// which the tests of the monitor's store also use, looks for it here.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
 
 /// Flips a bit of a file.
 fn flip(path: &Path, at: usize, bit: usize) {

@@ -1,7 +1,7 @@
 //! `kill -9` of a writer and of a compaction, at real moments, while somebody reads.
 
 use crate::common::{TOPICS, message, some};
-use crate::damage::Dice;
+use crate::dice::Dice;
 use iotmonitor_recorder::{Error, Limits, Message, Store, Writer};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

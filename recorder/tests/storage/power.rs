@@ -6,7 +6,7 @@
 mod disk;
 
 use crate::common::{all, message, some};
-use crate::damage::Dice;
+use crate::dice::Dice;
 use disk::{Call, Disk, Files, Loss, files_below, read_log, write_files};
 use iotmonitor_recorder::{Limits, Message, Store, Writer};
 use std::collections::{BTreeMap, BTreeSet};
