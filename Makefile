@@ -48,7 +48,7 @@ soak: build ## run the fault tests in their long form: MINUTES=10 (as root)
 lint: ## check with rustfmt, clippy and shellcheck
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
-	shellcheck .ci/run packaging/*.sh packaging/debian/p* tests/machine/*.sh tests/brokers/*.sh \
+	shellcheck .ci/run packaging/*.sh packaging/debian/p* recorder/debian/p* tests/machine/*.sh tests/brokers/*.sh \
 		systemd/usr/share/doc/iotmonitor/examples/notify systemd/usr/share/iotmonitor/alive \
 		systemd/usr/share/iotmonitor/notify
 
@@ -82,9 +82,10 @@ CARGO_HOME ?= $(HOME)/.cargo
 deb: export CARGO_ENCODED_RUSTFLAGS := $(shell printf '%s\037%s' \
 	'--remap-path-prefix=$(CARGO_HOME)=/cargo' '--remap-path-prefix=$(CURDIR)=/iotmonitor')
 
-deb: ## build target/debian/iotmonitor_*.deb
-	$(CARGO) build --release --locked
+deb: ## build target/debian/iotmonitor_*.deb and iotmonitor-recorder_*.deb
+	$(CARGO) build --release --locked --package iotmonitor --package iotmonitor-recorder
 	@packaging/deb.sh
+	@packaging/deb.sh --package iotmonitor-recorder
 
 deb-arm64: ## build the package for machines such as a Raspberry Pi with a 64-bit system (as root)
 	@packaging/cross.sh arm64

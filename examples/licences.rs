@@ -18,8 +18,10 @@ const BEGINNINGS: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NO
 const WITHIN: [&str; 2] = ["", "lmdb/libraries/liblmdb"];
 
 fn main() -> io::Result<()> {
-    let file = env::args_os().nth(1).ok_or_else(|| io::Error::other("usage: licences FILE"))?;
-    let metadata = metadata()?;
+    let mut arguments = env::args_os().skip(1);
+    let file = arguments.next();
+    let file = file.ok_or_else(|| io::Error::other("usage: licences FILE [MANIFEST]"))?;
+    let metadata = metadata(&arguments.next().unwrap_or_else(|| "Cargo.toml".into()))?;
     let linked = linked(&metadata);
     let mut holders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     // The program's own packages come from no registry.
@@ -41,15 +43,17 @@ fn main() -> io::Result<()> {
         })
         .collect();
     parts.sort();
-    let opening = "iotmonitor is linked with these, each under its own licence.\n\n";
+    let opening = "The program is linked with these, each under its own licence.\n\n";
     fs::write(file, format!("{opening}{}", parts.join(&format!("\n{}\n", "=".repeat(78)))))
 }
 
-fn metadata() -> io::Result<Value> {
+fn metadata(manifest: &OsStr) -> io::Result<Value> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--locked", "--format-version", "1"])
         .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .arg("--manifest-path")
+        .arg(manifest)
         .output()?;
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));

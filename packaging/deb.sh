@@ -1,5 +1,6 @@
 #!/bin/bash
-# Packs the release build as target/debian/iotmonitor_VERSION_ARCHITECTURE.deb.
+# Packs the release build as target/debian/iotmonitor_VERSION_ARCHITECTURE.deb, or with
+# `--package iotmonitor-recorder` as the package of that name.
 # usage: deb.sh [ARGUMENT OF CARGO-DEB…]
 set -euo pipefail
 cd "$(dirname "$0")/.."

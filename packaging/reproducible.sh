@@ -13,8 +13,9 @@ for place in first "second place"; do
     mkdir "$work/$place"
     git ls-files -z | xargs -0 cp --parents --target-directory "$work/$place"
     make --silent --directory "$work/$place" deb > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
-    mv "$work/$place"/target/debian/*.deb "$work/$place.deb"
+    mkdir "$work/packages of $place"
+    mv "$work/$place"/target/debian/*.deb "$work/packages of $place"
     rm -rf "${work:?}/$place"
 done
-sha256sum "$work"/*.deb
-cmp "$work/first.deb" "$work/second place.deb"
+sha256sum "$work"/*/*.deb
+diff --brief --recursive "$work/packages of first" "$work/packages of second place"

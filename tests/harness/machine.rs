@@ -310,25 +310,31 @@ fn script(name: &str) -> PathBuf {
 fn release() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build
-            .args(["build", "--quiet", "--release", "--locked", "--bin", "iotmonitor"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
-        // The variables that cargo sets for a test would make build scripts run again.
-        let of_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
-        for (name, _) in std::env::vars_os() {
-            if of_cargo.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                build.env_remove(name);
-            }
-        }
-        let built = build.status();
-        assert!(built.is_ok_and(|status| status.success()), "the release build failed, see above");
+        build("iotmonitor", "release");
         // PROFILE/iotmonitor, below the target directory.
         let tested = Path::new(env!("CARGO_BIN_EXE_iotmonitor"));
         let target = tested.ancestors().nth(2).expect("the program is two levels below");
         target.join("release/iotmonitor")
     })
+}
+
+/// Builds the program of a package where the tested one is, with this profile.
+pub fn build(package: &str, profile: &str) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build
+        .args(["build", "--quiet", "--locked", "--bins", "--package", package])
+        .args(["--profile", profile])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    // The variables that cargo sets for a test would make build scripts run again.
+    let of_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    for (name, _) in std::env::vars_os() {
+        if of_cargo.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            build.env_remove(name);
+        }
+    }
+    let built = build.status();
+    assert!(built.is_ok_and(|status| status.success()), "the build failed, see above");
 }
 
 /// The image's root file system, of the host's release or of another one; it is built when it is

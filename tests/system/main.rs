@@ -33,6 +33,7 @@ mod package;
 mod page;
 mod presence;
 mod reasons;
+mod recorder;
 mod relaunch;
 mod reload;
 mod rights;

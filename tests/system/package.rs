@@ -1,6 +1,6 @@
 //! The Debian package, from its installation to its purge, on each release that it is for.
 
-use super::harness::{GARDEN, Machine, config, eventually};
+use super::harness::{GARDEN, Machine, build, config, eventually};
 use super::store::{DATA, of_the_next_format};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,15 +31,19 @@ const MANUAL: [&str; 6] = [
 /// What dpkg says of a package that is purged.
 const NOT_KNOWN: &str = "dpkg-query: no packages found matching iotmonitor";
 
-/// Packages of the tested program in both versions.
-fn packages() -> &'static Path {
+/// Packages of the tested program in both versions, and one of the recorder.
+pub fn packages() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
-        for version in [OLD, NEW] {
+        build("iotmonitor-recorder", "dev");
+        let monitors = [OLD, NEW].map(|version| ("iotmonitor", version, format!("{version}.deb")));
+        let recorder = ("iotmonitor-recorder", NEW, format!("recorder-{NEW}.deb"));
+        for (package, version, file) in monitors.into_iter().chain([recorder]) {
             let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/deb.sh"))
-                .args(["--profile", "dev", "--fast", "--deb-version", version, "--output"])
-                .arg(directory.join(format!("{version}.deb")))
+                .args(["--package", package, "--profile", "dev", "--fast"])
+                .args(["--deb-version", version, "--output"])
+                .arg(directory.join(file))
                 .output()
                 .expect("a script can be run");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -313,6 +317,7 @@ fn lintian_has_nothing_to_say() {
         // The tested program carries its symbols, that of a release does not.
         .args(["--allow-root", "--suppress-tags", "unstripped-binary-or-object"])
         .arg(packages().join(format!("{NEW}.deb")))
+        .arg(packages().join(format!("recorder-{NEW}.deb")))
         .output()
         .expect("lintian is installed; `make deps` does it");
     let said = String::from_utf8_lossy(&output.stdout);
