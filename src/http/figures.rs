@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn figures_are_found_by_name_and_used_for_a_minute() {
         let maker = FiguresMaker::new(Duration::from_secs(1_800_000_000), Vec::new());
-        let known_for = |name: &str, seconds| {
+        let known_for = |name: &str, seconds: u64| {
             let since = Duration::from_secs(1_800_000_000 - seconds);
             maker.figures(name.to_owned(), since, &[], 2)
         };
