@@ -526,6 +526,7 @@ impl World {
             | Action::Record { .. }
             | Action::SaveSessionFilters(_)
             | Action::SaveHistory(_)
+            | Action::ReadFigures
             | Action::SaveIdentity(_)
             | Action::AcknowledgeFormer { .. }
             | Action::RecordFormer { .. }
