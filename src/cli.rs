@@ -11,6 +11,7 @@ mod logs;
 mod migrate;
 mod output;
 mod run;
+mod sql;
 mod states;
 mod status;
 mod suggest;
@@ -25,6 +26,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use iotmonitor_core::model::alert::Priority;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
+use iotmonitor_core::topic::TopicName;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -128,8 +130,12 @@ enum CliCommand {
         /// Print incidents as comma-separated values, with times in Unix seconds.
         #[arg(long, conflicts_with = "json")]
         csv: bool,
+        /// Show the numbers that iotmonitor-recorder has recorded of this topic of the device, as a
+        /// chart. With --csv and --json, print all its messages.
+        #[arg(long, value_name = "TOPIC", requires = "name", value_parser = history::topic)]
+        values: Option<TopicName>,
         /// Show when the monitor itself could not hear any device.
-        #[arg(long, conflicts_with_all = ["name", "json"])]
+        #[arg(long, conflicts_with_all = ["name", "json", "values"])]
         unwatched: bool,
     },
     /// Show the alerts of the last day, also those from before a restart.
@@ -150,6 +156,21 @@ enum CliCommand {
     Acknowledge {
         /// Its number, which `alerts` shows.
         id: u64,
+    },
+    /// Query recorded messages and the past in SQL, with DuckDB or DataFusion where one is installed.
+    ///
+    /// Messages that iotmonitor-recorder has recorded are the view `message`. What the running
+    /// monitor knows are the views `device`, `episode`, `day` and `device_topic`. The exit code is that
+    /// of the SQL engine.
+    Sql {
+        /// Statement to run [default: a prompt, or what the standard input contains].
+        statement: Option<String>,
+        /// Print comma-separated values.
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Compare each watchTimeOut with how long the device is usually silent, and propose better ones.
     Suggest {
@@ -331,19 +352,30 @@ pub fn main() -> ExitCode {
         CliCommand::Status { name, json, watch } => {
             status::status(bus, addressee, &status::StatusQuery { name, json, watch })
         }
-        CliCommand::History { name, since, json, csv, unwatched } => {
+        CliCommand::History { name, since, json, csv, values, unwatched } => {
             let format = match (json, csv) {
                 (true, _) => history::HistoryFormat::Json,
                 (_, true) => history::HistoryFormat::Csv,
                 _ => history::HistoryFormat::Words,
             };
             let query = history::HistoryQuery { name, since, format, unwatched };
-            history::history(bus, addressee, &query)
+            match values {
+                Some(topic) => history::values(bus, addressee, query, topic),
+                None => history::history(bus, addressee, &query),
+            }
         }
         CliCommand::Alerts { name, since, priority, json } => {
             alerts::alerts(bus, addressee, &alerts::AlertsQuery { name, since, priority, json })
         }
         CliCommand::Acknowledge { id } => alerts::acknowledge(bus, addressee, id),
+        CliCommand::Sql { statement, csv, json } => {
+            let format = match (csv, json) {
+                (true, _) => sql::SqlFormat::Csv,
+                (_, true) => sql::SqlFormat::Json,
+                _ => sql::SqlFormat::Table,
+            };
+            sql::sql(bus, addressee, &sql::SqlQuery { statement, format })
+        }
         CliCommand::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
         CliCommand::Logs { name, follow, lines, rest } => {
             let question = logs::LogsQuery { name, follow, lines, rest };

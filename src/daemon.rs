@@ -303,8 +303,10 @@ impl<'a> Daemon<'a> {
                     if count == 0 {
                         return;
                     }
+                    // They had all arrived by now.
+                    let now = self.now();
                     for event in batch.drain(..) {
-                        self.turn(event);
+                        self.turn_at(now, event);
                     }
                 }
                 () = &mut sleep => {}
@@ -342,9 +344,10 @@ impl<'a> Daemon<'a> {
 
     /// Handles up to this many of the waiting events.
     fn take_in(&mut self, most: usize) {
+        let now = self.now();
         for _ in 0..most {
             let Ok(event) = self.events.try_recv() else { break };
-            self.turn(event);
+            self.turn_at(now, event);
         }
     }
 
@@ -361,8 +364,16 @@ impl<'a> Daemon<'a> {
 
     /// Passes one event to the monitor and its actions to the adapters.
     fn turn(&mut self, event: Event) {
+        self.turn_at(self.now(), event);
+    }
+
+    /// Does so for one of several events that arrived by the same time. Reading the clocks takes
+    /// longer than many a message.
+    fn turn_at(&mut self, now: Now, mut event: Event) {
         self.adapters.retry();
-        let Some(mut event) = self.answers.pass_on(event) else { return };
+        if self.answers.pass_on(&mut event) {
+            return;
+        }
         match &mut event {
             Event::StateMessage { redelivery, .. } => {
                 *redelivery = self.adapters.judge(*redelivery);
@@ -391,7 +402,6 @@ impl<'a> Daemon<'a> {
             }
             _ => {}
         }
-        let now = self.now();
         self.monitor.handle(now, event, &mut self.actions);
         self.carry_out();
     }
@@ -467,6 +477,10 @@ impl<'a> Daemon<'a> {
             Request::Acknowledge { id, reply } => self.acknowledge(id, reply),
             Request::Bars { devices, boundaries, reply } => {
                 self.read_bars(devices, boundaries, reply);
+            }
+            Request::Topics { device, reply } => {
+                let filters = self.monitor.topic_filters_of(&device);
+                let _ = reply.send(filters.ok_or(Rejection::UnknownDevice(device)));
             }
             Request::States { of, after, reply } => self.read_states(of, after, reply),
             Request::Journal { device, lines, reply } => self.read_journal(device, lines, reply),

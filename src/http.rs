@@ -16,6 +16,7 @@
 //! | [`parameters`] | the query of an address |
 //! | [`past`] | the past of devices |
 //! | [`files`] | the files of the page, and how browsers keep them |
+//! | [`values`] | recorded numbers of devices |
 //! | [`page`] | the data from which answers are built |
 //! | [`refusal`] | the answer to a refused request |
 //! | [`daemon_client`] | requests to the daemon |
@@ -46,6 +47,7 @@ mod refusal;
 mod routes;
 mod server;
 pub mod settings;
+mod values;
 
 use crate::pulse::Pulse;
 use crate::request::Request;

@@ -34,6 +34,7 @@ pub mod mqtt;
 pub mod original;
 pub mod printable;
 pub mod pulse;
+pub mod recorder;
 pub mod request;
 pub mod secret;
 pub mod state_line;

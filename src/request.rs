@@ -135,6 +135,11 @@ pub enum Request {
         boundaries: Vec<Duration>,
         reply: oneshot::Sender<Result<String, Rejection>>,
     },
+    /// The topic filters of one device.
+    Topics {
+        device: DeviceName,
+        reply: oneshot::Sender<Result<Vec<TopicFilter>, Rejection>>,
+    },
     /// Recorded states in topic order, a page of them, after the topic given.
     States {
         of: Selection,

@@ -96,7 +96,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("original", &["original"], &["crc32c", "iotmonitor_core", "nix", "snap", "thiserror", "toml"]),
     (
         "http",
-        &["http", "pulse", "request", "secret", "state_line", "time_span"],
+        &["http", "pulse", "recorder", "request", "secret", "state_line", "time_span"],
         &[
             "axum",
             "form_urlencoded",
@@ -114,6 +114,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "tokio_io_timeout",
         ],
     ),
+    ("recorder", &["printable", "recorder"], &["serde", "serde_json", "thiserror"]),
     ("request", &["request"], &["iotmonitor_core", "thiserror", "tokio"]),
     ("secret", &["secret"], &[]),
     ("state_line", &["printable", "state_line"], &["base64", "serde", "serde_json"]),

@@ -1,8 +1,8 @@
 //! Conducts the machines: events and the time go in, actions come out.
 //!
-//! [`Monitor::handle`] is the only entry point. The caller reads the time once a turn, carries the
-//! actions out in order, and returns with their results as events, at the latest at
-//! [`Monitor::next_deadline`].
+//! [`Monitor::handle`] is the only entry point. The caller states a time by which the event had
+//! arrived, carries the actions out in order, and returns with their results as events, at the
+//! latest at [`Monitor::next_deadline`].
 //!
 //! Each file below handles the events of one matter. Files call downward only, in this order, which
 //! `core/tests/structure.rs` keeps free of cycles:

@@ -55,15 +55,20 @@ impl TopicName {
     /// # Errors
     /// Returns an error if the bytes break a rule for topic names.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, TopicError> {
-        let text = std::str::from_utf8(&bytes).map_err(|_| TopicError::NotUtf8)?;
-        // All bytes are examined in a single pass, because every message incurs this cost.
+        // Every message incurs this cost. Nearly every topic is ASCII, which is found out faster than
+        // that it is UTF-8.
+        if !bytes.is_ascii() && std::str::from_utf8(&bytes).is_err() {
+            return Err(TopicError::NotUtf8);
+        }
+        // All bytes are examined in a single pass, without a branch for each.
         let is_special = |byte: &u8| matches!(byte, 0 | b'+' | b'#');
         let has_special = bytes.iter().fold(false, |any, byte| any | is_special(byte));
-        if has_special || bytes.is_empty() || bytes.len() > MAX_TOPIC_BYTES {
-            check_length_and_nul(text)?;
-            return Err(TopicError::Wildcard(text.to_owned()));
+        let topic = Self(bytes);
+        if has_special || topic.0.is_empty() || topic.0.len() > MAX_TOPIC_BYTES {
+            check_length_and_nul(topic.as_str())?;
+            return Err(TopicError::Wildcard(topic.as_str().to_owned()));
         }
-        Ok(Self(bytes))
+        Ok(topic)
     }
 
     /// Checks a topic written by a person or built by the program.

@@ -1,6 +1,7 @@
 //! The command line: one file for each command, and the exit code decided in one place.
 
 pub mod check;
+mod contents;
 mod run;
 
 use crate::service::Options;
@@ -41,6 +42,15 @@ enum RecorderCommand {
         #[arg(default_value = CONFIG_FILE)]
         file: PathBuf,
     },
+    /// List the Parquet files that count, which hold each message once.
+    ///
+    /// Messages of the last seconds are in none of them yet. Files that a compaction has replaced are
+    /// left out.
+    Files(contents::FilesQuery),
+    /// List the recorded topics, with the number of their messages and the time of the last one.
+    Topics(contents::TopicsQuery),
+    /// Show the messages of a topic over time, or its numbers.
+    Values(contents::ValuesQuery),
 }
 
 /// The command line as clap defines it, for generating manual pages and completions.
@@ -63,6 +73,9 @@ pub fn main() -> ExitCode {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
             check::check(&file, &Environment::default(), &mut out, &mut err)
         }
+        RecorderCommand::Files(query) => contents::files(&query),
+        RecorderCommand::Topics(query) => contents::topics(&query),
+        RecorderCommand::Values(query) => contents::values(&query),
     })
 }
 

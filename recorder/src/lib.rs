@@ -31,6 +31,7 @@ mod files;
 mod layout;
 mod message;
 mod read;
+pub mod report;
 mod retention;
 mod segment;
 pub mod service;

@@ -18,6 +18,7 @@ use crate::dbus::Bus;
 use crate::request::{Command, Rejection, Request};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::DeviceView;
+use iotmonitor_core::topic::TopicFilter;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
     let member = header.member().map_or("", |member| member.as_str());
     match (header.interface().map_or("", |interface| interface.as_str()), member) {
         (PEER | INTROSPECTABLE | PROPERTIES, _) => (Purpose::Look, SHORT),
-        (MONITOR, "GetDevice" | "ListDevices" | "GetHistory" | "ListAlerts") => {
+        (MONITOR, "GetDevice" | "ListDevices" | "GetHistory" | "GetTopics" | "ListAlerts") => {
             (Purpose::Look, SHORT)
         }
         // Many names.
@@ -195,6 +196,11 @@ impl Calls {
             }
             "ListAlerts" => self.list_alerts(call).await,
             "AcknowledgeAlert" => self.acknowledge_alert(call).await,
+            "GetTopics" => {
+                let device = name()?;
+                let filters = self.ask(|reply| Request::Topics { device, reply }).await?;
+                call.reply(&filters.iter().map(TopicFilter::as_str).collect::<Vec<&str>>())
+            }
             "ListStates" => self.list_states(call).await,
             "SetState" => self.set_state(call).await,
             "ForgetState" => self.forget_state(call).await,

@@ -8,6 +8,7 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::report::DeviceReport;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
 use iotmonitor_core::model::view::{DeviceView, NotificationsSummary};
+use iotmonitor_core::topic::TopicFilter;
 use std::collections::HashMap;
 use std::time::Duration;
 use zbus::proxy::MethodFlags;
@@ -237,6 +238,18 @@ impl Caller {
         let texts: Vec<String> = reply.body().deserialize().map_err(|error| self.explain(error))?;
         let reports = texts.iter().map(|text| DeviceReport::from_json(text));
         reports.collect::<Option<_>>().ok_or_else(|| self.no_answer())
+    }
+
+    /// The topic filters of one device.
+    ///
+    /// # Errors
+    /// Returns the errors of [`call`].
+    pub async fn topics(&self, name: &DeviceName) -> Result<Vec<TopicFilter>, CallError> {
+        let reply = self.method("GetTopics", &name.as_str()).await?;
+        let body = reply.body();
+        let filters: Vec<&str> = body.deserialize().map_err(|error| self.explain(error))?;
+        let filters = filters.into_iter().map(TopicFilter::new).collect::<Result<_, _>>();
+        filters.map_err(|_| self.no_answer())
     }
 
     /// Whether the daemon is connected to the broker and hears the devices, and how its alerts are

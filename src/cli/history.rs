@@ -1,6 +1,10 @@
 //! `iotmonitor history [NAME]`: uptime, incidents and restarts as the running monitor has recorded
 //! them.
 
+mod values;
+
+pub use values::values;
+
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
 use super::local_time::{self, LocalTime};
 use super::output::{self, OutputStyle};
@@ -15,6 +19,7 @@ use iotmonitor_core::model::history::DAY;
 use iotmonitor_core::model::history::report::{DayReport, DeviceReport, IncidentReport};
 use iotmonitor_core::model::history::uptime::WINDOWS;
 use iotmonitor_core::model::words::{RoundedDuration, mebibytes};
+use iotmonitor_core::topic::{TopicError, TopicName};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -48,6 +53,14 @@ pub fn since(text: &str) -> Result<Duration, String> {
     }
     let (least, most) = (time_span::format(*SINCE.start()), time_span::format(*SINCE.end()));
     Err(format!("it must be from {least} to {most}"))
+}
+
+/// The topic of `--values`.
+///
+/// # Errors
+/// Returns the error in the topic.
+pub fn topic(text: &str) -> Result<TopicName, TopicError> {
+    TopicName::new(text)
 }
 
 /// The number of devices that are asked for at once.
@@ -85,7 +98,7 @@ pub fn history(bus: Bus, addressee: Addressee, query: &HistoryQuery) -> u8 {
 
 /// The reports of these devices but those that have left meanwhile. What is true of the monitor is in
 /// every answer, and is kept once.
-async fn all(
+pub(super) async fn all(
     mut names: &[&str],
     unwatched: bool,
     ask: impl AsyncFn(&[&str]) -> Result<Vec<DeviceReport>, CallError>,

@@ -67,27 +67,27 @@ impl Answers {
         Some(Rejection::Failed(format!("the store cannot be used at the moment: {failure}")))
     }
 
-    /// Takes the events that are answers, and returns all others.
-    pub fn pass_on(&mut self, event: Event) -> Option<Event> {
+    /// Passes an answer on to the caller that waits for it. Returns whether the event was one,
+    /// which concerns nothing else.
+    pub fn pass_on(&mut self, event: &mut Event) -> bool {
         match event {
-            Event::StatesRead { read, states, next } => match self.reads.remove(&read) {
-                Some(reply) => {
-                    let _ = reply.send(Ok(StatePage { states, next }));
-                    return None;
-                }
-                None => return Some(Event::StatesRead { read, states, next }),
-            },
-            Event::StatesWritten { write, changed } => {
-                if let Some(then) = self.writes.remove(&write) {
-                    then(Ok(changed));
-                }
-                return None;
+            Event::StatesRead { read, states, next } => {
+                let Some(reply) = self.reads.remove(read) else { return false };
+                let page = StatePage { states: std::mem::take(states), next: next.take() };
+                let _ = reply.send(Ok(page));
+                return true;
             }
-            Event::StoreFailed { ref error } | Event::StoreLost { ref error } => self.fail(error),
+            Event::StatesWritten { write, changed } => {
+                if let Some(then) = self.writes.remove(write) {
+                    then(Ok(*changed));
+                }
+                return true;
+            }
+            Event::StoreFailed { error } | Event::StoreLost { error } => self.fail(error),
             Event::StoreOpened(_) | Event::StoreRecovered => self.failure = None,
             _ => {}
         }
-        Some(event)
+        false
     }
 
     /// Answers all waiting callers. A change that was requested before is made when the store works
@@ -196,9 +196,25 @@ impl Daemon<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use iotmonitor_core::model::message::QoS;
+    use std::time::Duration;
 
     fn failure() -> Event {
         Event::StoreFailed { error: "the disk is full".to_owned() }
+    }
+
+    fn state() -> StateRecord {
+        StateRecord {
+            topic: TopicName::new("lamp/set").unwrap(),
+            payload: "on".into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            time: Duration::ZERO,
+        }
+    }
+
+    fn states_read(read: ReadId) -> Event {
+        Event::StatesRead { read, states: vec![state()], next: Some(state().topic) }
     }
 
     #[test]
@@ -210,16 +226,17 @@ mod tests {
         let write = answers.await_write(reply, |changed| changed * 2).unwrap();
 
         // A read for a restore, or an event that is not an answer.
-        let restore =
-            Event::StatesRead { read: ReadId::Restore(1), states: Vec::new(), next: None };
-        assert_eq!(answers.pass_on(restore.clone()), Some(restore));
-        assert_eq!(answers.pass_on(Event::TimePassed), Some(Event::TimePassed));
+        let restore = states_read(ReadId::Restore(1));
+        let mut event = restore.clone();
+        assert!(!answers.pass_on(&mut event));
+        assert_eq!(event, restore, "the monitor gets it whole");
+        assert!(!answers.pass_on(&mut Event::TimePassed));
         assert!(page.try_recv().is_err() && doubled.try_recv().is_err());
 
-        let event = Event::StatesRead { read, states: Vec::new(), next: None };
-        assert_eq!(answers.pass_on(event), None);
-        assert_eq!(page.try_recv().unwrap(), Ok(StatePage { states: Vec::new(), next: None }));
-        assert_eq!(answers.pass_on(Event::StatesWritten { write, changed: 3 }), None);
+        assert!(answers.pass_on(&mut states_read(read)));
+        let (states, next) = (vec![state()], Some(state().topic));
+        assert_eq!(page.try_recv().unwrap(), Ok(StatePage { states, next }));
+        assert!(answers.pass_on(&mut Event::StatesWritten { write, changed: 3 }));
         assert_eq!(doubled.try_recv().unwrap(), Ok(6));
     }
 
@@ -231,7 +248,7 @@ mod tests {
         let read = answers.await_read(reply).unwrap();
         let (reply, mut changed) = oneshot::channel();
         answers.await_write(reply, |changed| changed).unwrap();
-        assert_eq!(answers.pass_on(failure()), Some(failure()));
+        assert!(!answers.pass_on(&mut failure()));
         assert!(said(page.try_recv().unwrap().unwrap_err()));
         assert!(said(changed.try_recv().unwrap().unwrap_err()));
 
@@ -240,11 +257,10 @@ mod tests {
         assert!(said(page.try_recv().unwrap().unwrap_err()));
 
         // A late answer has no recipient, and everything works again.
-        let late = Event::StatesRead { read, states: Vec::new(), next: None };
-        assert!(answers.pass_on(late).is_some());
-        for mended in [Event::StoreRecovered, Event::StoreOpened(Box::default())] {
-            answers.pass_on(failure());
-            answers.pass_on(mended);
+        assert!(!answers.pass_on(&mut states_read(read)));
+        for mut mended in [Event::StoreRecovered, Event::StoreOpened(Box::default())] {
+            answers.pass_on(&mut failure());
+            answers.pass_on(&mut mended);
             let (reply, _page) = oneshot::channel();
             assert!(answers.await_read(reply).is_some());
         }

@@ -9,7 +9,7 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::alert_record::AlertQuery;
 use iotmonitor_core::model::history::figures::PastFigures;
 use iotmonitor_core::model::view::{DeviceView, Summary};
-use iotmonitor_core::topic::TopicName;
+use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -43,6 +43,11 @@ impl DaemonClient {
 
     pub async fn device(&self, device: DeviceName) -> Result<DeviceView, HttpRefusal> {
         self.ask(|reply| Request::View { device, reply }).await
+    }
+
+    /// The topic filters of a device.
+    pub async fn topics(&self, device: DeviceName) -> Result<Vec<TopicFilter>, HttpRefusal> {
+        self.ask(|reply| Request::Topics { device, reply }).await
     }
 
     /// The past of a device in JSON.

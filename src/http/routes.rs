@@ -6,7 +6,7 @@ use super::files::{self, PageFile};
 use super::guard;
 use super::page::Page;
 use super::refusal::HttpRefusal;
-use super::{alerts, commands, contents, json, metrics, past};
+use super::{alerts, commands, contents, json, metrics, past, values};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::middleware::from_fn_with_state;
@@ -35,6 +35,7 @@ pub(super) fn router(page: Page) -> Router {
         .route("/api/v1/devices/{name}/states", get(contents::states))
         .route("/api/v1/devices/{name}/journal", get(contents::journal))
         .route("/api/v1/bars", get(past::bars))
+        .route("/api/v1/devices/{name}/values", get(values::values))
         .route("/api/v1/devices/{name}/{command}", post(commands::about_one))
         .route("/api/v1/alerts", get(alerts::list))
         .route("/api/v1/incidents", get(alerts::incidents))

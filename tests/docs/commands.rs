@@ -46,7 +46,12 @@ fn a_command_that_does_not_exist_is_not_understood() {
 fn understand(arguments: &str) -> Result<(), String> {
     let command = arguments.split([';', '|']).next().unwrap_or_default();
     let is_for_the_shell = |word: &str| ["#", ">", "2>"].iter().any(|sign| word.starts_with(sign));
-    let words = command.split_whitespace().take_while(|word| !is_for_the_shell(word));
+    // What is between double quotes is one word.
+    let parts = command.split('"').enumerate().flat_map(|(place, part)| match place % 2 {
+        0 => part.split_whitespace().collect(),
+        _ => vec![part],
+    });
+    let words = parts.take_while(|word| !is_for_the_shell(word));
     let line = std::iter::once("iotmonitor").chain(words);
     let parsed = iotmonitor::cli::definition().try_get_matches_from(line);
     parsed.map(|_| ()).map_err(|error| error.to_string())

@@ -22,6 +22,12 @@ impl Monitor {
         self.id_named(name).map(|id| self.state_filters(id))
     }
 
+    /// Every topic filter of the device or agent of this name, each once.
+    #[must_use]
+    pub fn topic_filters_of(&self, name: &DeviceName) -> Option<Vec<TopicFilter>> {
+        self.id_named(name).map(|id| self.topic_filters(id))
+    }
+
     /// Whether the topic matches a device's stateTopics.
     #[must_use]
     pub fn records_topic(&self, topic: &TopicName) -> bool {

@@ -102,6 +102,14 @@ impl Monitor {
         first..self.index.len()
     }
 
+    /// All filters of a device, each once.
+    pub(super) fn topic_filters(&self, id: DeviceId) -> Vec<TopicFilter> {
+        let mut filters = self.filters_of(id, |_| true);
+        filters.sort_unstable();
+        filters.dedup();
+        filters
+    }
+
     /// A device's stateTopics.
     pub(super) fn state_filters(&self, id: DeviceId) -> Vec<TopicFilter> {
         self.filters_of(id, |target| matches!(target, Target::State(_)))

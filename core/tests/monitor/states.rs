@@ -178,3 +178,18 @@ fn topics_are_distinguished() {
     assert_eq!(filters("bell"), Some(vec![]));
     assert_eq!(filters("lammp"), None);
 }
+
+#[test]
+fn all_topics_of_a_device_are_told_each_once() {
+    let mut lamp = stateful("lamp");
+    lamp.watch.push(filter("home/lamp/states/#"));
+    lamp.watch.push(filter("home/+/power"));
+    let mut expected: Vec<_> = lamp.watch.iter().chain(&lamp.state).chain(&lamp.hello).collect();
+    expected.sort();
+    expected.dedup();
+    let expected = expected.into_iter().cloned().collect();
+    let house = House::running(vec![watched("bell", 30), lamp]);
+    let filters = |name| house.monitor.topic_filters_of(&super::expect::device_name(name));
+    assert_eq!(filters("lamp"), Some(expected));
+    assert_eq!(filters("lammp"), None);
+}

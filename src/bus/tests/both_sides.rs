@@ -300,6 +300,26 @@ async fn the_past_of_a_device_arrives_as_it_was_reported() {
 }
 
 #[tokio::test]
+async fn the_topics_of_a_device_arrive_as_filters() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let filters = ["home/+/state", "home/lamp/#"].map(|it| TopicFilter::new(it).unwrap());
+    let daemon = async {
+        let Some(Request::Topics { device, reply }) = requests.recv().await else { panic!() };
+        assert_eq!(device, lamp());
+        reply.send(Ok(filters.to_vec())).unwrap();
+        let Some(Request::Topics { device, reply }) = requests.recv().await else { panic!() };
+        reply.send(Err(Rejection::UnknownDevice(device))).unwrap();
+    };
+    let asked = async { (caller.topics(&lamp()).await, caller.topics(&lamp()).await) };
+    let ((), (answer, unknown)) = tokio::join!(daemon, asked);
+    assert_eq!(answer, Ok(filters.to_vec()));
+    assert!(matches!(unknown, Err(CallError::UnknownDevice(_))), "{unknown:?}");
+}
+
+#[tokio::test]
 async fn states_travel_both_ways() {
     let bus = TestBus::start("unix:tmpdir=/tmp");
     let mut requests = offer(&bus.address, "iotmonitor");

@@ -88,6 +88,7 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
             | Request::Acknowledge { .. }
             | Request::Bars { .. }
             | Request::Journal { .. }
+            | Request::Topics { .. }
             | Request::States { .. }
             | Request::SetState { .. }
             | Request::ForgetState { .. }
