@@ -13,6 +13,8 @@ missing=()
 for tool in "${!package_of[@]}"; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || missing+=("${package_of[$tool]}")
 done
+# Debian's python3 creates no environments with pip by itself.
+python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
 if ((${#missing[@]} == 0)); then exit 0; fi
 echo "installing ${missing[*]}"
 if ((EUID != 0)); then

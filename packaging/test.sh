@@ -33,6 +33,9 @@ leave_out() {
 is_there chromium || leave_out page:: "the status page in a browser (Chromium is not installed)"
 # npm gets axe-core once; after that it is below target/.
 is_there npm || leave_out axe_ "the accessibility of the status page (npm is not installed)"
+# pip gets DuckDB and DataFusion once.
+python3 -c 'import ensurepip' 2> /dev/null ||
+    leave_out with_engines:: "queries in DuckDB and DataFusion (Python's venv is not installed)"
 is_there promtool || leave_out promtool:: "metrics as Prometheus reads them (promtool is not installed)"
 if [[ $which == all ]]; then
     if ! why=$(packaging/container.sh); then
@@ -55,7 +58,7 @@ fi
 # Each file or folder of tests/ is a test program. Two of them boot machines, and one runs brokers in
 # separate root file systems.
 programs=()
-for main in tests/*.rs tests/*/main.rs */tests/*.rs; do
+for main in tests/*.rs tests/*/main.rs */tests/*.rs */tests/*/main.rs; do
     [[ -e $main ]] || continue
     program=$(basename "${main%/main.rs}" .rs)
     [[ $program =~ ^(system|faults|brokers)$ ]] || programs+=(--test "$program")

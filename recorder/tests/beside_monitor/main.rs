@@ -17,13 +17,22 @@ const TESTS: &[(&str, fn())] = &[
     ("values::a_chart_and_all_messages", values::a_chart_and_all_messages),
     ("values::a_topic_of_another_device", values::a_topic_of_another_device),
     ("values::over_http", values::over_http),
-    ("sql::documented_queries", sql::documented_queries),
-    ("sql::topics_belong_to_devices_as_mqtt_says", sql::topics_belong_to_devices_as_mqtt_says),
-    ("sql::formats_and_exit_codes_are_the_engines", sql::formats_and_exit_codes_are_the_engines),
-    ("sql::a_prompt_keeps_its_messages", sql::a_prompt_keeps_its_messages),
-    ("sql::without_a_monitor_there_are_messages", sql::without_a_monitor_there_are_messages),
-    ("sql::what_is_missing_is_said", sql::what_is_missing_is_said),
-    ("sql::datafusion_where_there_is_no_duckdb", sql::datafusion_where_there_is_no_duckdb),
+    ("with_engines::documented_queries", sql::documented_queries),
+    (
+        "with_engines::topics_belong_to_devices_as_mqtt_says",
+        sql::topics_belong_to_devices_as_mqtt_says,
+    ),
+    (
+        "with_engines::formats_and_exit_codes_are_the_engines",
+        sql::formats_and_exit_codes_are_the_engines,
+    ),
+    ("with_engines::a_prompt_keeps_its_messages", sql::a_prompt_keeps_its_messages),
+    (
+        "with_engines::without_a_monitor_there_are_messages",
+        sql::without_a_monitor_there_are_messages,
+    ),
+    ("with_engines::what_is_missing_is_said", sql::what_is_missing_is_said),
+    ("with_engines::datafusion_where_there_is_no_duckdb", sql::datafusion_where_there_is_no_duckdb),
 ];
 
 fn main() -> ExitCode {
