@@ -34,6 +34,7 @@ mod page;
 mod presence;
 mod reasons;
 mod recorder;
+mod recorded_values;
 mod relaunch;
 mod reload;
 mod rights;
