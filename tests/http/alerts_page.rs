@@ -3,6 +3,7 @@
 use super::browser::Browser;
 use super::house::{House, TOKEN, free_port};
 use super::page_commands::{faults, give_token, press};
+use super::past::Past;
 
 fn at(house: &House, hash: &str) -> String {
     format!("http://127.0.0.1:{}/#/{hash}", house.port)
@@ -166,5 +167,48 @@ fn older_alerts_are_read_from_the_server_page_by_page() {
     assert_eq!(browser.value(more), false);
     let names = "new Set([...document.querySelectorAll('.alerts-view .about a')].map((it) => it.textContent)).size";
     assert_eq!(browser.value(names), 230);
+    assert_eq!(faults(&mut browser), [""; 0]);
+}
+
+#[test]
+fn incidents_of_the_past_and_of_the_present_are_listed() {
+    const DAY: u64 = 86_400;
+    const SECTIONS: &str = "[device_lamp]\nwatchTimeOut = 1\nwatchTopics = \"home/lamp/#\"\n\
+        [device_plug]\nwatchTopics = \"home/plug/#\"\nwatchTimeOut = 0\n";
+    let mut past = Past::of(&["lamp", "plug"], 300 * DAY);
+    past.alarm("lamp", 200 * DAY, 60);
+    past.alarm("plug", 50 * DAY, 7_200);
+    past.alarm("plug", 3 * DAY, 90);
+    let house = House::with_past("", SECTIONS, past);
+    house.publish("home/lamp/x", "1");
+    house.until_state("lamp", "expired");
+    let mut browser = Browser::at(&at(&house, "alerts?show=incidents&since=90d"));
+    let rows = "[...document.querySelectorAll('.alerts-view tbody tr')].map((it) => it.innerText)";
+    browser.until("those of 90 days", &format!("{rows}.length == 3"));
+    let shown = browser.value(rows);
+    let has = |row: usize, words: &[&str]| {
+        let text = shown[row].as_str().unwrap();
+        words.iter().for_each(|it| assert!(text.contains(it), "{it}: {text}"));
+    };
+    has(0, &["lamp", "silent", "it lasts"]);
+    has(1, &["plug", "1 min 30 s", "silent", "it was heard again"]);
+    has(2, &["plug", "2 h"]);
+    // It ends, and another begins, before the eyes of the person.
+    browser.value("window.marker = 'the same page'; 1");
+    house.publish("home/lamp/x", "1");
+    browser
+        .until("both", &format!("{rows}.length == 4 && {rows}[1].includes('it was heard again')"));
+    assert_eq!(browser.value("window.marker"), "the same page");
+    // One device of all time, from the list of choices.
+    browser.value(
+        "(() => { const it = document.querySelectorAll('.filters select')[1]; it.value = '400d';
+            it.dispatchEvent(new Event('change')); return 1; })()",
+    );
+    browser.until("all", &format!("{rows}.length == 5"));
+    browser.value("location.hash = '#/alerts?show=incidents&since=400d&device=plug'");
+    browser.until("one device", &format!("{rows}.length == 2"));
+    browser.value("location.hash = '#/alerts?show=incidents&device=nobody'");
+    let nothing = "document.querySelector('.alerts-view').innerText.includes('had an incident')";
+    browser.until("none", nothing);
     assert_eq!(faults(&mut browser), [""; 0]);
 }

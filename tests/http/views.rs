@@ -95,7 +95,6 @@ fn alerts_and_incidents_are_readable_by_everyone() {
     until_shown(&mut browser, "The alert is acknowledged.");
     check(&mut browser, "alerts");
     browser.value("location.hash = '#/alerts?show=incidents&since=90d'");
-    browser
-        .until("the address", "document.querySelector('.filters select:not([hidden])') !== null");
+    until_shown(&mut browser, "it was heard again");
     check(&mut browser, "incidents");
 }

@@ -12,6 +12,7 @@ export { openList };
 
 const PAGE = 200; // alerts that are asked for at a time
 const NAMES = 1_000; // that are proposed
+const AGAIN_MS = 1_000;
 const PARALLEL = 4; // acknowledgements under way
 const KINDS = [["alerts", "Alerts"], ["incidents", "Incidents"]];
 const PRIORITIES = [["", "All"], ["notice", "Notices and worse"], ["warning", "Warnings and worse"],
@@ -254,6 +255,10 @@ class AlertsView {
   update(changes) {
     if (this.filter.show === "alerts" && changes.alerts) this.takeLive();
     else if (changes.status || changes.devices) this.offer();
+    // An alert may begin or end an incident; many come together.
+    if (this.filter.show === "incidents" && changes.alerts) {
+      this.again ??= setTimeout(() => { this.again = null; this.load(); }, AGAIN_MS);
+    }
   }
 
   // The buttons for what is possible now.
@@ -270,6 +275,7 @@ class AlertsView {
   close() {
     this.closed = true;
     this.unsubscribe();
+    clearTimeout(this.again);
   }
 }
 
