@@ -6,7 +6,7 @@ declare -A package_of=(
     [cc]=gcc [c++]=g++ [mmdebstrap]=mmdebstrap [systemd-nspawn]=systemd-container [mosquitto]=mosquitto
     [mosquitto_pub]=mosquitto-clients [dbus-daemon]=dbus [openssl]=openssl [nsenter]=util-linux
     [losetup]=mount [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
-    [python3]=python3 [chromium]=chromium [promtool]=prometheus
+    [python3]=python3 [chromium]=chromium [promtool]=prometheus [nginx]=nginx-light
     [node]=nodejs [npm]=npm
 )
 missing=()
@@ -29,9 +29,9 @@ if ! { apt-get update && apt-get install --yes --no-install-recommends "${missin
     exit 1
 fi
 rm -f "$log"
-# The tests start their own brokers, and need only promtool of Prometheus.
-for service in mosquitto prometheus; do
-    if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+# The tests start their own brokers and proxies, and need only promtool of Prometheus.
+for service in mosquitto prometheus nginx; do
+    if [[ " ${missing[*]} " == *" $service"* && -d /run/systemd/system ]]; then
         systemctl disable --now "$service.service"
     fi
 done

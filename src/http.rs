@@ -15,6 +15,7 @@
 //! | [`contents`] | what only clients with the token may read |
 //! | [`parameters`] | the query of an address |
 //! | [`past`] | the past of devices |
+//! | [`compress`] | compression of large answers |
 //! | [`files`] | the files of the page, and how browsers keep them |
 //! | [`values`] | recorded numbers of devices |
 //! | [`page`] | the data from which answers are built |
@@ -31,6 +32,7 @@
 mod alerts;
 mod answer;
 mod commands;
+mod compress;
 mod contents;
 mod daemon_client;
 mod figures;

@@ -99,6 +99,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["http", "pulse", "recorder", "request", "secret", "state_line", "time_span"],
         &[
             "axum",
+            "flate2",
             "form_urlencoded",
             "futures_util",
             "hyper",

@@ -7,11 +7,12 @@ use super::secret::{self, Source};
 use super::section::Section;
 use crate::http::settings::{HttpSettings, TOKEN};
 use iotmonitor_core::model::words::counted;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// Every key of the section.
-pub(super) const KEYS: &[&str] = &["bind", "port", "hostNames", "token", "tokenFile"];
+pub(super) const KEYS: &[&str] =
+    &["bind", "port", "hostNames", "frameAncestors", "token", "tokenFile"];
 
 const DEFAULT_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const DEFAULT_PORT: u16 = 8079;
@@ -41,6 +42,7 @@ pub(super) fn read(
         bind: bind(section, report),
         port: port(section, environment, report),
         host_names: host_names(section, report),
+        frame_ancestors: frame_ancestors(section, report),
         token: secret::read(section, &TOKEN_SOURCE, directory, environment, report),
     };
     if settings.token.is_some() && !settings.bind.is_loopback() {
@@ -94,6 +96,43 @@ fn host_names(section: &Section<'_>, report: &mut ConfigReport) -> Vec<String> {
         }
     }
     names
+}
+
+/// The origins of pages that may embed the page (RFC 6454): scheme, host and port.
+fn frame_ancestors(section: &Section<'_>, report: &mut ConfigReport) -> Vec<String> {
+    const KEY: &str = "frameAncestors";
+    const EXAMPLE: &str = "http://homeassistant.local:8123";
+    let mut origins = Vec::new();
+    for text in section.texts(KEY, EXAMPLE, report) {
+        let origin = text.value.trim_end_matches('/').to_lowercase();
+        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        if origin.is_ascii() && host.is_some_and(is_host_and_port) {
+            origins.push(origin);
+        } else {
+            let message =
+                format!("{KEY}: `{}` is not the origin of a page", text.value.escape_debug());
+            let hint =
+                format!("write scheme, host and port, without a path: {KEY} = \"{EXAMPLE}\"");
+            report.error(&text.span, message, hint);
+        }
+    }
+    origins
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_port = port.is_none_or(|port| {
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|it| it > 0)
+    });
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match in_brackets {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_host_name(host) || host.parse::<Ipv4Addr>().is_ok(),
+    };
+    is_host && is_port
 }
 
 /// Checks the part after `Bearer` in a request (RFC 6750, 2.1).

@@ -8,25 +8,40 @@
 
 use super::page::Page;
 use super::refusal::HttpRefusal;
+use super::settings::HttpSettings;
 use crate::secret::Secret;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, Version};
 use std::net::IpAddr;
 use subtle::ConstantTimeEq as _;
 
 /// Restricts what a browser may do with the answers (Content Security Policy Level 3): it may run,
 /// show and fetch files of this server, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-    require-trusted-types-for 'script'";
+    connect-src 'self'; base-uri 'none'; form-action 'none'; \
+    require-trusted-types-for 'script'; frame-ancestors ";
+
+/// The policy with the pages that may embed this one.
+pub(super) fn policy(settings: &HttpSettings) -> HeaderValue {
+    let ancestors = match settings.frame_ancestors.as_slice() {
+        [] => "'none'".to_owned(),
+        origins => origins.join(" "),
+    };
+    // Origins are checked with the configuration; without any, none may.
+    HeaderValue::try_from(format!("{POLICY}{ancestors}"))
+        .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
+}
+
+/// The address that a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RemoteAddress(pub IpAddr);
 
 /// The headers of each answer.
-static HEADERS: [(HeaderName, HeaderValue); 5] = [
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+static HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (
@@ -41,13 +56,19 @@ static HEADERS: [(HeaderName, HeaderValue); 5] = [
 
 /// Wraps all routes.
 pub(super) async fn watch_over(State(page): State<Page>, request: Request, next: Next) -> Response {
-    let checked = check_host(request.headers(), &page.settings.host_names)
-        .and_then(|()| check_origin(request.method(), request.headers()));
+    let settings = &page.settings;
+    let checked = if is_plain_probe(&request) {
+        Ok(())
+    } else {
+        check_host(request.headers(), &settings.host_names)
+            .and_then(|()| check_origin(request.method(), request.headers(), settings))
+    };
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
     let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, page.policy.clone());
     for (name, value) in &HEADERS {
         headers.insert(name.clone(), value.clone());
     }
@@ -55,6 +76,17 @@ pub(super) async fn watch_over(State(page): State<Page>, request: Request, next:
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
+}
+
+/// Whether a program on this machine asks for its health as in HTTP/1.0, without a `Host`. No browser
+/// does.
+fn is_plain_probe(request: &Request) -> bool {
+    let remote = request.extensions().get::<RemoteAddress>();
+    request.version() == Version::HTTP_10
+        && !request.headers().contains_key(header::HOST)
+        && request.method() == Method::GET
+        && request.uri().path() == "/healthz"
+        && remote.is_some_and(|RemoteAddress(address)| address.is_loopback())
 }
 
 /// Whether the request uses one of the server's own names: an address, which cannot be rebound, a
@@ -75,24 +107,38 @@ fn check_host(headers: &HeaderMap, names: &[String]) -> Result<(), HttpRefusal> 
 }
 
 /// Whether the browser, where there is one, states that the request does not come from another site
-/// (Fetch Metadata Request Headers; RFC 6454). Following a link to this page is allowed.
-fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), HttpRefusal> {
+/// (Fetch Metadata Request Headers; RFC 6454). Following a link to this page is allowed, and so is
+/// loading it in a frame, where the policy lets the browser show it there.
+fn check_origin(
+    method: &Method,
+    headers: &HeaderMap,
+    settings: &HttpSettings,
+) -> Result<(), HttpRefusal> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let is_reading = matches!(*method, Method::GET | Method::HEAD);
-    let follows_link = is_reading
-        && text("sec-fetch-mode") == Some("navigate")
-        && text("sec-fetch-dest") == Some("document");
-    let comes_from_here = matches!(text("sec-fetch-site"), None | Some("same-origin" | "none"));
-    let origin = headers.get(header::ORIGIN);
-    let is_own_origin = origin.is_none() || {
-        let origin = origin.and_then(|origin| origin.to_str().ok()).unwrap_or_default();
-        let host = authority(headers, header::HOST);
-        origin.split_once("://").map(|(_, authority)| authority) == host.as_deref()
+    let may_be_framed = !settings.frame_ancestors.is_empty();
+    let is_shown = match text("sec-fetch-dest") {
+        Some("document") => true,
+        Some("iframe") => may_be_framed,
+        _ => false,
     };
-    if follows_link || (comes_from_here && is_own_origin) {
+    let is_navigation = is_reading && text("sec-fetch-mode") == Some("navigate") && is_shown;
+    let comes_from_here = matches!(text("sec-fetch-site"), None | Some("same-origin" | "none"));
+    if is_navigation || (comes_from_here && is_own_origin(headers, &settings.host_names)) {
         return Ok(());
     }
     Err(HttpRefusal::new(StatusCode::FORBIDDEN, "requests from another page are refused"))
+}
+
+/// Whether the origin, if there is one, is this server's. A proxy may pass another `Host` on than the
+/// browser has sent, so the names of the configuration count as well.
+fn is_own_origin(headers: &HeaderMap, names: &[String]) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let Some((_scheme, origin)) = origin else { return false };
+    let host = host_of(origin).to_ascii_lowercase();
+    authority(headers, header::HOST).as_deref() == Some(origin)
+        || names.iter().any(|known| *known == host)
 }
 
 /// Whether this request may command.
@@ -183,6 +229,7 @@ mod tests {
         let cross = ("sec-fetch-site", "cross-site");
         let (navigate, document) = (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"));
         let (get, post) = (&Method::GET, &Method::POST);
+        let framed = [host, cross, navigate, ("sec-fetch-dest", "iframe")];
         for (method, pairs, allowed) in [
             (get, &[host][..], true),
             (post, &[host], true),
@@ -191,14 +238,60 @@ mod tests {
             (get, &[host, ("sec-fetch-site", "none"), navigate, document], true),
             (get, &[host, cross, navigate, document], true),
             (get, &[host, cross], false),
-            (get, &[host, cross, navigate, ("sec-fetch-dest", "iframe")], false),
+            (get, &framed, false),
             (post, &[host, cross, navigate, document], false),
             (get, &[host, ("sec-fetch-site", "same-site")], false),
             (post, &[host, ("origin", "http://evil.example")], false),
             (post, &[host, ("origin", "http://localhost:3000")], false),
             (post, &[host, ("origin", "null")], false),
         ] {
-            assert_eq!(check_origin(method, &headers(pairs)).is_ok(), allowed, "{pairs:?}");
+            let checked = check_origin(method, &headers(pairs), &settings(&[], &[]));
+            assert_eq!(checked.is_ok(), allowed, "{pairs:?}");
+        }
+        let home = settings(&[], &["http://home.example:8123"]);
+        assert!(check_origin(get, &headers(&framed), &home).is_ok());
+        assert!(check_origin(post, &headers(&framed), &home).is_err());
+        let script = [host, cross, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")];
+        assert!(check_origin(get, &headers(&script), &home).is_err());
+    }
+
+    #[test]
+    fn behind_a_proxy_the_names_of_the_configuration_are_its_own() {
+        let named = settings(&["monitor.example"], &[]);
+        for (origin, allowed) in [
+            ("https://monitor.example", true),
+            ("https://Monitor.example:8443", true),
+            ("http://localhost:8079", true),
+            ("https://monitor.example.evil.example", false),
+            ("https://evil.example", false),
+            ("https://monitor.example@evil.example", false),
+            ("null", false),
+        ] {
+            let pairs = [("host", "localhost:8079"), ("origin", origin)];
+            let checked = check_origin(&Method::POST, &headers(&pairs), &named);
+            assert_eq!(checked.is_ok(), allowed, "{origin}");
+            let from_another = [&pairs[..], &[("sec-fetch-site", "cross-site")]].concat();
+            assert!(check_origin(&Method::POST, &headers(&from_another), &named).is_err());
+        }
+    }
+
+    #[test]
+    fn the_policy_names_those_who_may_embed_the_page() {
+        let none = policy(&settings(&[], &[]));
+        assert!(none.to_str().unwrap().ends_with("; frame-ancestors 'none'"), "{none:?}");
+        let two = policy(&settings(&[], &["http://a.example:8123", "https://b.example"]));
+        let end = "; frame-ancestors http://a.example:8123 https://b.example";
+        assert!(two.to_str().unwrap().ends_with(end), "{two:?}");
+    }
+
+    fn settings(names: &[&str], ancestors: &[&str]) -> HttpSettings {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        HttpSettings {
+            bind: IpAddr::from([127, 0, 0, 1]),
+            port: 8079,
+            host_names: owned(names),
+            frame_ancestors: owned(ancestors),
+            token: None,
         }
     }
 

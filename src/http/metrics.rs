@@ -4,10 +4,11 @@
 //! the device's name and one other label, which has a few known values. The
 //! `_created` series of OpenMetrics are not written; every Prometheus accepts this format.
 
-use super::daemon_client::DaemonClient;
 use super::figures::Figures;
-use super::recent::Recent;
+use super::page::Page;
 use super::refusal::HttpRefusal;
+use axum::body::{Body, Bytes};
+use futures_util::stream;
 use hyper::StatusCode;
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::unit::ActiveState;
@@ -23,30 +24,35 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::timeout;
 
 /// The figures of a scrape.
 #[derive(Debug)]
 struct Scrape {
     summary: Summary,
     alerts: Vec<(AlertKind, u64)>,
-    devices: Vec<DeviceFigures>,
+    devices: Vec<DeviceSeries>,
     past: Figures,
     started: Duration,
 }
 
 /// The figures of one device in a scrape; a fleet has many.
 #[derive(Debug)]
-struct DeviceFigures {
-    name: String,
+struct DeviceSeries {
+    name: Box<str>,
     state: Liveness,
-    reason: Option<String>,
-    fleet: Option<String>,
+    reason: Option<Arc<str>>,
+    fleet: Option<Arc<str>>,
     silenced: bool,
-    last_contact: Option<Duration>,
-    watch_timeout: Option<Duration>,
+    last_contact: Option<f64>,
+    watch_timeout: Option<f64>,
     hellos: u64,
     agent: Option<AgentFigures>,
 }
@@ -57,16 +63,31 @@ struct AgentFigures {
     restarts: u64,
 }
 
-impl From<DeviceView> for DeviceFigures {
-    fn from(view: DeviceView) -> Self {
+/// The words that many devices have in common.
+#[derive(Debug, Default)]
+struct Words(BTreeSet<Arc<str>>);
+
+impl Words {
+    fn shared(&mut self, word: String) -> Arc<str> {
+        if let Some(known) = self.0.get(word.as_str()) {
+            return Arc::clone(known);
+        }
+        let word: Arc<str> = word.into();
+        self.0.insert(Arc::clone(&word));
+        word
+    }
+}
+
+impl DeviceSeries {
+    fn of(view: DeviceView, words: &mut Words) -> Self {
         Self {
-            name: view.name,
+            name: view.name.into(),
             state: view.state,
-            reason: view.reason,
-            fleet: view.fleet,
+            reason: view.reason.map(|reason| words.shared(reason)),
+            fleet: view.fleet.map(|fleet| words.shared(fleet)),
             silenced: view.silenced_until.is_some(),
-            last_contact: view.last_contact,
-            watch_timeout: view.watch_timeout,
+            last_contact: view.last_contact.map(|contact| contact.as_secs_f64()),
+            watch_timeout: view.watch_timeout.map(|timeout| timeout.as_secs_f64()),
             hellos: view.hellos,
             agent: view.agent.map(|agent| AgentFigures {
                 running: agent.state == ActiveState::Active.as_str(),
@@ -76,36 +97,101 @@ impl From<DeviceView> for DeviceFigures {
     }
 }
 
-/// Answers a scrape; `started` is the time of the daemon's start, since the Unix epoch.
-pub(super) async fn scrape(
-    daemon: &DaemonClient,
-    recent: &Recent,
-    past: Figures,
-    started: Duration,
-) -> Result<String, HttpRefusal> {
-    let summary = daemon.summary().await?;
+/// The body of a scrape, which is written while it is sent: in memory are the figures, and a few pieces
+/// of text.
+pub(super) async fn scrape(page: &Page) -> Result<Body, HttpRefusal> {
+    let unavailable = |sentence| HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
+    let turn = timeout(TURN, Arc::clone(&page.scrapes).acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else {
+        return Err(unavailable("other clients are reading the metrics: try again later"));
+    };
+    let summary = page.daemon.summary().await?;
     let mut devices = Vec::with_capacity(summary.devices + summary.agents);
-    let mut after = None;
+    let (mut after, mut words) = (None, Words::default());
     loop {
-        let (views, next) = daemon.devices_after(after).await?;
-        devices.extend(views.into_iter().map(DeviceFigures::from));
+        let (views, next) = page.daemon.devices_after(after).await?;
+        devices.extend(views.into_iter().map(|view| DeviceSeries::of(view, &mut words)));
         match next {
             Some(next) => after = Some(next),
             None => break,
         }
     }
-    let alerts = recent.counts();
-    text_of(Scrape { summary, alerts, devices, past, started }).map_err(|fmt::Error| {
-        HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
-    })
+    let past = page.figures.get(&page.daemon).await;
+    let (alerts, started) = (page.recent.counts(), page.started);
+    let scrape = Scrape { summary, alerts, devices, past, started };
+    let (sender, pieces) = mpsc::channel(PIECES);
+    // The library writes all at once, so a thread waits for the reader.
+    tokio::task::spawn_blocking(move || {
+        let mut out = Pieces { text: String::new(), sender, deadline: Instant::now() + READING };
+        // A body without its end is seen to be cut off.
+        if write(&mut out, scrape).and_then(|()| out.flush()).is_ok() {
+            let _ = out.send(None);
+        }
+        drop(turn);
+    });
+    Ok(Body::from_stream(stream::unfold(pieces, |mut pieces| async move {
+        let cut_off = || Err(io::Error::other("the reader is too slow"));
+        let piece = pieces.recv().await.map_or_else(|| Some(cut_off()), |piece| piece.map(Ok));
+        piece.map(|piece| (piece, pieces))
+    })))
 }
 
-fn text_of(scrape: Scrape) -> Result<String, fmt::Error> {
+/// The number of scrapes that are sent at a time; the figures of each are in memory.
+pub(super) const MOST_SCRAPES: usize = 2;
+
+/// The time for which a scrape waits for its turn.
+const TURN: Duration = Duration::from_secs(8);
+
+/// The time within which a scrape is to be read. Prometheus gives up after ten seconds unless it is
+/// configured otherwise, and after the interval between two scrapes at the latest.
+const READING: Duration = Duration::from_secs(60);
+
+/// The length of a piece of text, and the number of pieces that wait for the reader.
+const PIECE: usize = 16 * 1024;
+const PIECES: usize = 4;
+
+/// The pause before it is looked again whether the reader has taken a piece.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Sends what is written in pieces.
+struct Pieces {
+    text: String,
+    /// `None` is the end.
+    sender: mpsc::Sender<Option<Bytes>>,
+    deadline: Instant,
+}
+
+impl Pieces {
+    fn flush(&mut self) -> fmt::Result {
+        let text = std::mem::take(&mut self.text);
+        if text.is_empty() { Ok(()) } else { self.send(Some(text.into())) }
+    }
+
+    /// Waits for the reader without the runtime, which may be ending.
+    fn send(&self, piece: Option<Bytes>) -> fmt::Result {
+        let mut piece = piece;
+        loop {
+            piece = match self.sender.try_send(piece) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(piece)) if Instant::now() < self.deadline => piece,
+                Err(TrySendError::Full(_) | TrySendError::Closed(_)) => return Err(fmt::Error),
+            };
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl fmt::Write for Pieces {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text.push_str(text);
+        if self.text.len() < PIECE { Ok(()) } else { self.flush() }
+    }
+}
+
+fn write(out: &mut impl fmt::Write, scrape: Scrape) -> fmt::Result {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(scrape));
-    let mut text = String::new();
-    encode_registry(&mut text, &registry)?;
-    Ok(text)
+    encode_registry(out, &registry)
 }
 
 impl Collector for Scrape {
@@ -136,7 +222,7 @@ impl Scrape {
         let help = "Whether the last alertUnit that was started has failed.";
         out.single("iotmonitor_notification_failing", help, MetricType::Gauge, failed)?;
         let count = |is_agent: bool, state: Liveness| {
-            let fits = |it: &&DeviceFigures| it.agent.is_some() == is_agent && it.state == state;
+            let fits = |it: &&DeviceSeries| it.agent.is_some() == is_agent && it.state == state;
             self.devices.iter().filter(fits).count()
         };
         let by_state =
@@ -165,7 +251,7 @@ impl Scrape {
     }
 
     fn each_device(&self, out: &mut Families<'_>) -> fmt::Result {
-        let each = |value: fn(&DeviceFigures) -> i64| {
+        let each = |value: fn(&DeviceSeries) -> i64| {
             self.devices.iter().map(move |device| (label(device), value(device)))
         };
         let help = "Whether a device or agent is silent past its watchTimeOut, or said to be away.";
@@ -175,7 +261,7 @@ impl Scrape {
             each(|it| i64::from(it.state == Liveness::Expired)),
         )?;
         let alarms = self.devices.iter().filter_map(|it| {
-            Some(([("device", it.name.as_str()), ("reason", it.reason.as_deref()?)], 1_i64))
+            Some(([("device", &*it.name), ("reason", it.reason.as_deref()?)], 1_i64))
         });
         let help = "Why there is an alarm; absent without one.";
         out.gauge("iotmonitor_device_alarm", help, alarms)?;
@@ -188,18 +274,16 @@ impl Scrape {
             help,
             each(|it| i64::from(it.state != Liveness::Disabled)),
         )?;
-        let contacts =
-            self.devices.iter().filter_map(|it| Some((label(it), it.last_contact?.as_secs_f64())));
+        let contacts = self.devices.iter().filter_map(|it| Some((label(it), it.last_contact?)));
         let help = "When a device was last heard; absent if never.";
         out.gauge("iotmonitor_device_last_contact_timestamp_seconds", help, contacts)?;
-        let timeouts =
-            self.devices.iter().filter_map(|it| Some((label(it), it.watch_timeout?.as_secs_f64())));
+        let timeouts = self.devices.iter().filter_map(|it| Some((label(it), it.watch_timeout?)));
         let help = "The longest silence that is allowed; absent where a device never expires.";
         out.gauge("iotmonitor_device_watch_timeout_seconds", help, timeouts)?;
         let hellos = self.devices.iter().map(|it| (label(it), it.hellos));
         out.counter("iotmonitor_device_hellos_total", "Hellos since the start.", hellos)?;
         let uptimes = self.devices.iter().flat_map(|device| {
-            let label = move |window| [("device", device.name.as_str()), ("window", window)];
+            let label = move |window| [("device", &*device.name), ("window", window)];
             self.past.uptimes(&device.name).map(move |(window, up)| (label(window), up))
         });
         let help = "The share of time without an alarm; absent where no time counts.";
@@ -248,7 +332,7 @@ fn resident_memory() -> Option<f64> {
     Some(pages * f64::from(page))
 }
 
-fn label(device: &DeviceFigures) -> [(&'static str, &str); 1] {
+fn label(device: &DeviceSeries) -> [(&'static str, &str); 1] {
     [("device", &device.name)]
 }
 
@@ -311,6 +395,11 @@ mod tests {
     use iotmonitor_core::model::history::figures::FiguresMaker;
     use iotmonitor_core::model::view::{AgentView, NotificationsSummary};
 
+    fn text_of(scrape: Scrape) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        write(&mut text, scrape).map(|()| text)
+    }
+
     fn figures() -> Scrape {
         let lamp = DeviceView {
             name: "the \"lamp\"".to_owned(),
@@ -362,7 +451,10 @@ mod tests {
                 ..Summary::default()
             },
             alerts: vec![(AlertKind::Expired, 7)],
-            devices: [lamp, pump].into_iter().map(DeviceFigures::from).collect(),
+            devices: {
+                let mut words = Words::default();
+                [lamp, pump].map(|view| DeviceSeries::of(view, &mut words)).into()
+            },
             past: Figures::new(vec![FiguresMaker::new(NOW, Vec::new()).figures(
                 "pump".to_owned(),
                 NOW - Duration::from_secs(10),

@@ -34,10 +34,8 @@ impl Recent {
                 let data = serde_json::json!({ "id": id, "acknowledged": time });
                 self.live.send("acknowledged", data.to_string());
             }
-            News::Device(view) => self.live.send("device", json::device(&view)),
-            News::Summary(summary) => {
-                self.live.send("summary", json::summary(&summary).to_string())
-            }
+            News::Device(view) => self.live.device(&view.name, json::device(&view)),
+            News::Summary(summary) => self.live.summary(json::summary(&summary).to_string()),
             News::Reloaded => self.live.refresh(),
         }
     }
@@ -52,22 +50,27 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::live::Listener;
     use iotmonitor_core::model::history::alert_record::AlertRecord;
     use std::time::Duration;
 
     #[test]
     fn clients_refresh_after_missed_events() {
         let recent = Recent::new(PageShared::new());
-        let mut frames = recent.live.subscribe();
+        let listener = Listener::to(&recent.live);
+        let kinds =
+            || -> Vec<_> { std::iter::from_fn(|| listener.next()).map(|(kind, _)| kind).collect() };
         recent.shared.missed.store(true, Ordering::Relaxed);
-        let alert = AlertRecord::plain(Duration::ZERO, AlertKind::Expired, "x");
-        recent.take_in(News::Alert(Arc::new(alert)));
-        assert_eq!(frames.try_recv().unwrap().event, "refresh");
-        assert_eq!(frames.try_recv().unwrap().event, "alert");
-        recent.take_in(News::Reloaded);
-        assert_eq!(frames.try_recv().unwrap().event, "refresh");
+        let alert = || Arc::new(AlertRecord::plain(Duration::ZERO, AlertKind::Expired, "x"));
+        recent.take_in(News::Alert(alert()));
+        assert_eq!(kinds(), ["refresh"], "which brings the alert as well");
+        recent.take_in(News::Alert(alert()));
         recent.take_in(News::Acknowledged { id: 3, time: Duration::from_secs(5) });
-        assert_eq!(frames.try_recv().unwrap().event, "acknowledged");
-        assert!(frames.try_recv().is_err());
+        assert_eq!(kinds(), ["alert", "acknowledged"]);
+        recent.take_in(News::Reloaded);
+        assert_eq!(kinds(), [""; 0], "one has just been asked for");
+        let other = Listener::to(&recent.live);
+        recent.take_in(News::Reloaded);
+        assert_eq!(other.next().unwrap().0, "refresh");
     }
 }

@@ -6,7 +6,7 @@ use super::files::{self, PageFile};
 use super::guard;
 use super::page::Page;
 use super::refusal::HttpRefusal;
-use super::{alerts, commands, contents, json, metrics, past, values};
+use super::{alerts, commands, compress, contents, json, metrics, past, values};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::middleware::from_fn_with_state;
@@ -14,7 +14,7 @@ use axum::response::sse::Sse;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use hyper::StatusCode;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use iotmonitor_core::model::view::DeviceView;
 
 /// The format of [`metrics`] (Prometheus, "Exposition formats").
@@ -46,6 +46,7 @@ pub(super) fn router(page: Page) -> Router {
         .route("/api/v1/unsilence", post(commands::about_all))
         .route("/api/v1/test", post(commands::about_all))
         .fallback(async || HttpRefusal::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .layer(from_fn_with_state(page.clone(), compress::answers))
         .layer(from_fn_with_state(page.clone(), guard::watch_over))
         .with_state(page)
 }
@@ -109,17 +110,16 @@ async fn device(
 async fn events(State(page): State<Page>) -> Result<Response, HttpRefusal> {
     page.daemon.summary().await?;
     let stream = page.recent.live.follow().ok_or_else(|| {
-        let sentence = "too many viewers are connected: try again later";
+        let sentence = "all places for live updates are taken: request the data at intervals";
         HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
     })?;
-    Ok(Sse::new(stream).into_response())
+    // A proxy is to pass each event on at once (nginx, ngx_http_proxy_module).
+    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
+    Ok((unbuffered, Sse::new(stream)).into_response())
 }
 
 async fn scrape(State(page): State<Page>) -> Result<Response, HttpRefusal> {
-    let _turn = page.scrapes.acquire().await;
-    let past = page.figures.get(&page.daemon).await;
-    let text = metrics::scrape(&page.daemon, &page.recent, past, page.started).await?;
-    Ok(with_type(METRICS_TYPE, text))
+    Ok(with_type(METRICS_TYPE, metrics::scrape(&page).await?))
 }
 
 /// Whether the monitoring works: the daemon answers, and can hear the devices.

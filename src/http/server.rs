@@ -4,23 +4,29 @@
 //! head, and the time of every wait.
 
 use super::daemon_client::DaemonClient;
+use super::guard::RemoteAddress;
 use super::page::Page;
 use super::recent::Recent;
-use super::routes;
 use super::settings::HttpSettings;
 use super::{News, PageShared, Surroundings};
+use super::{compress, guard, metrics, routes};
 use crate::pulse::Pulse;
 use axum::Router;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::event::Event;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
@@ -36,6 +42,12 @@ const READER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The number of questions about the past that are answered at a time.
 const MOST_PASTS: usize = 2;
+
+/// The buffer for answers in the kernel, in bytes; it takes twice as much (tcp(7)).
+const SEND_BUFFER: u32 = 128 * 1024;
+
+/// The number of connections that wait in the kernel.
+const QUEUE: u32 = 1_024;
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -100,15 +112,17 @@ impl PageServer {
         let router = routes::router(Page {
             daemon: DaemonClient::new(self.surroundings.requests.clone()),
             recent: Arc::clone(recent),
+            policy: guard::policy(&settings),
             settings: Arc::new(settings),
             started: self.surroundings.started,
             figures: Arc::default(),
-            scrapes: Arc::new(Semaphore::new(1)),
+            scrapes: Arc::new(Semaphore::new(metrics::MOST_SCRAPES)),
+            encoders: Arc::new(Semaphore::new(compress::MOST_ENCODERS)),
             pasts: Arc::new(Semaphore::new(MOST_PASTS)),
         });
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let listener = loop {
-            match TcpListener::bind(address).await {
+            match listen(address) {
                 Ok(listener) => break listener,
                 Err(error) => {
                     if !std::mem::replace(failing, true) {
@@ -139,10 +153,13 @@ async fn accept(listener: &TcpListener, router: &Router) -> Infallible {
         // The semaphore is never closed, so a slot becomes free eventually.
         let slot = Arc::clone(&slots).acquire_owned().await;
         match listener.accept().await {
-            Ok((stream, _peer)) => {
-                let router = router.clone();
+            Ok((stream, peer)) => {
+                let answering = Answering {
+                    router: TowerToHyperService::new(router.clone()),
+                    remote: RemoteAddress(peer.ip().to_canonical()),
+                };
                 connections.spawn(async move {
-                    converse(stream, router).await;
+                    converse(stream, answering).await;
                     drop(slot);
                 });
             }
@@ -151,8 +168,38 @@ async fn accept(listener: &TcpListener, router: &Router) -> Infallible {
     }
 }
 
+/// Like [`TcpListener::bind`], with a bound on what the kernel holds for a slow reader.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    // Accepted connections have it from here.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
+}
+
+/// The routes, for one connection.
+struct Answering {
+    router: TowerToHyperService<Router>,
+    remote: RemoteAddress,
+}
+
+impl Service<Request<Incoming>> for Answering {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.remote);
+        self.router.call(request)
+    }
+}
+
 /// Answers the requests of one connection.
-async fn converse(stream: TcpStream, router: Router) {
+async fn converse(stream: TcpStream, answering: Answering) {
     // Events are small, and are needed at once.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
@@ -162,11 +209,11 @@ async fn converse(stream: TcpStream, router: Router) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(Box::pin(stream)), answering)
         .await;
 }
 
-fn sentence(address: std::net::SocketAddr, error: &io::Error) -> String {
+fn sentence(address: SocketAddr, error: &io::Error) -> String {
     let way_out = match error.kind() {
         ErrorKind::AddrInUse => "another program uses it: choose another `port` in [http]",
         ErrorKind::AddrNotAvailable => "this machine does not have it (yet): see `bind` in [http]",

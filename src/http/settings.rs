@@ -14,6 +14,8 @@ pub struct HttpSettings {
     /// The host names, in lower case and without a port, under which the page is reached besides
     /// the loopback names.
     pub host_names: Vec<String>,
+    /// The origins of pages that may show this one in a frame.
+    pub frame_ancestors: Vec<String>,
     /// The token that authorizes commands; without one no client may command.
     pub token: Option<Secret>,
 }

@@ -40,6 +40,40 @@ fn every_key_of_the_section_arrives() {
 }
 
 #[test]
+fn pages_that_may_embed_the_page_are_named_by_their_origin() {
+    let of = |value: &str| {
+        parsed(&with(&format!("frameAncestors = {value}"))).config.http.unwrap().frame_ancestors
+    };
+    assert_eq!(of("\"HTTP://HomeAssistant.local:8123/\""), ["http://homeassistant.local:8123"]);
+    assert_eq!(
+        of("[\"https://a.example\", \"http://192.168.4.2:8123\", \"http://[fd00::2]:8123\"]"),
+        ["https://a.example", "http://192.168.4.2:8123", "http://[fd00::2]:8123"]
+    );
+    for wrong in [
+        "",
+        "homeassistant.local",
+        "https://",
+        "ftp://a.example",
+        "http://a.example/path",
+        "https://*.example",
+        "http://a.example:0",
+        "http://a.example:",
+        "http://a.example:99999",
+        "http://a b",
+        "http://a;b",
+        "http://a'b",
+        "http://me@a.example",
+        "http://bücher.example",
+        "http://[::1",
+        "*",
+    ] {
+        let errors = errors(&with(&format!("frameAncestors = [\"{wrong}\"]")));
+        assert_eq!(errors.len(), 1, "{wrong}: {errors:?}");
+        assert!(errors[0].message.contains("is not the origin of a page"), "{}", errors[0]);
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named_with_what_would_be_right() {
     for (lines, message, hint) in [
         ("bind = \"pi.local\"", "bind: `pi.local` is not an IP address", "0.0.0.0"),

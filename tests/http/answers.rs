@@ -265,6 +265,29 @@ fn every_answer_forbids_the_browser_what_it_need_not_do() {
     }
 }
 
+/// As simple load balancers, busybox and monitoring plug-ins ask.
+#[test]
+fn health_is_answered_to_clients_of_this_machine_without_a_host() {
+    let house = House::with(SECTIONS);
+    let ask = |request: &str| {
+        let mut stream = house.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(&mut BufReader::new(stream)).unwrap()
+    };
+    let answer = ask("GET /healthz HTTP/1.0\r\n\r\n");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
+    for refused in [
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET /api/v1/devices HTTP/1.0\r\n\r\n",
+        "POST /healthz HTTP/1.0\r\n\r\n",
+        "GET /healthz HTTP/1.0\r\nHost: evil.example\r\n\r\n",
+        "GET /healthz HTTP/1.0\r\nHost:\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n",
+    ] {
+        assert_eq!(ask(refused).status, 421, "{refused}");
+    }
+}
+
 #[test]
 fn a_name_that_is_bent_to_this_machine_is_refused() {
     let names = "hostNames = [\"pi.local\", \"monitor.example\"]";

@@ -1,7 +1,8 @@
 //! Readers that are many, slow or ill-meaning take little, and hold nothing up.
 
-use super::house::{Answer, House, PATIENCE, free_port};
+use super::house::{Answer, House, PATIENCE, free_port, read_chunk};
 use nix::sys::signal::{Signal, kill};
+use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -82,6 +83,105 @@ fn an_answer_that_is_not_taken_costs_little_memory() {
     println!("{READERS} readers: {grown} KiB more, ended after {:?}", began.elapsed());
     assert!(began.elapsed() > Duration::from_secs(10), "they were never waited for");
     assert!(grown < READERS * 300, "{grown} KiB for lists of {whole} bytes");
+}
+
+/// As many readers as there may be take a byte each second, which no time limit on a single wait
+/// notices: of lists and metrics, plain and compressed.
+#[test]
+fn readers_that_take_a_byte_a_second_cost_little_memory() {
+    const READERS: usize = 64;
+    let sections: String = (0..10_000)
+        .map(|number| format!("[device_d{number:05}]\nwatchTopics = \"d/{number}\"\n"))
+        .collect();
+    let house = House::with(&sections);
+    let paths = ["/api/v1/devices", "/metrics", "/"];
+    let lengths: Vec<_> = paths.iter().map(|path| house.get(path).body.len()).collect();
+    let before = house.resident();
+    let mut readers: Vec<_> = (0..READERS)
+        .map(|number| {
+            let mut stream = house.connect();
+            stream.set_nonblocking(true).unwrap();
+            let accepted = ["identity", "gzip"][number / 2 % 2];
+            let headers = [("accept-encoding", accepted)];
+            let request = house.request("GET", paths[number % 2], &headers);
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let (mut most, mut taken) = (before, 0);
+    for _ in 0..12 {
+        for stream in &mut readers {
+            taken += stream.read(&mut [0]).unwrap_or(0);
+        }
+        for _ in 0..10 {
+            std::thread::sleep(Duration::from_millis(100));
+            most = most.max(house.resident());
+        }
+    }
+    let grown = most - before;
+    println!("{READERS} readers of {lengths:?} bytes took {taken}: {before} KiB, {grown} KiB more");
+    assert!(taken > 5 * READERS, "they were not served: {taken} bytes");
+    assert!(grown < 10 * 1024, "{grown} KiB");
+    drop(readers);
+    house.until("the next scrape", || house.get("/metrics").status == 200);
+}
+
+/// The text of a scrape is written while it is sent, so that the figures alone are in memory.
+#[test]
+fn a_scrape_of_a_fleet_costs_less_memory_than_its_text() {
+    let sections: String = (0..10_000)
+        .map(|number| format!("[device_d{number:05}]\nwatchTopics = \"d/{number}\"\n"))
+        .collect();
+    let house = House::with(&sections);
+    house.get("/api/v1/devices");
+    let before = house.resident();
+    house.forget_peak();
+    let length = house.get("/metrics").body.len();
+    let grown = house.peak().saturating_sub(before);
+    println!("a scrape of {length} bytes: {before} KiB, {grown} KiB more");
+    assert!(grown * 1024 < length as u64, "{grown} KiB for {length} bytes");
+}
+
+/// They are all silent from the start. A client that reads as fast as it can knows them all in the end,
+/// and is asked to read everything again a few times at most.
+#[test]
+fn thousands_of_alarms_at_once_reach_a_client() {
+    const DEVICES: usize = 10_000;
+    let sections: String = (0..DEVICES)
+        .map(|number| {
+            format!("[device_d{number:05}]\nwatchTimeOut = 10\nwatchTopics = \"d/{number}\"\n")
+        })
+        .collect();
+    let house = House::with(&sections);
+    let mut stream = house.connect();
+    stream.write_all(house.request("GET", "/api/v1/events", &[]).as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    assert_eq!(Answer::read_head(&mut stream).unwrap().status, 200);
+    let (mut expired, mut refreshes, mut events) = (BTreeSet::new(), 0, 0);
+    let began = Instant::now();
+    while expired.len() < DEVICES {
+        assert!(began.elapsed() < PATIENCE, "{} of {DEVICES} after {events}", expired.len());
+        let chunk = read_chunk(&mut stream).unwrap().expect("it goes on");
+        for event in chunk.split("\n\n") {
+            let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+            if event.starts_with("event: refresh") {
+                refreshes += 1;
+                let list = house.get("/api/v1/devices").json();
+                let list = list.as_array().unwrap().iter();
+                let silent = list.filter(|device| device["state"] == "expired");
+                expired.extend(silent.map(|device| device["name"].as_str().unwrap().to_owned()));
+            } else if event.starts_with("event: device") {
+                events += 1;
+                let device: serde_json::Value = serde_json::from_str(data.unwrap()).unwrap();
+                if device["state"] == "expired" {
+                    expired.insert(device["name"].as_str().unwrap().to_owned());
+                }
+            }
+        }
+    }
+    println!("{events} events and {refreshes} complete lists for {DEVICES} alarms");
+    assert!(refreshes <= 6, "{refreshes}");
+    assert!(events <= 2 * DEVICES, "{events}");
 }
 
 /// Whether the monitor's end of this connection is gone, as /proc/net/tcp shows.
