@@ -123,8 +123,12 @@ fn check_origin(
         _ => false,
     };
     let is_navigation = is_reading && text("sec-fetch-mode") == Some("navigate") && is_shown;
-    let comes_from_here = matches!(text("sec-fetch-site"), None | Some("same-origin" | "none"));
-    if is_navigation || (comes_from_here && is_own_origin(headers, &settings.host_names)) {
+    let site = text("sec-fetch-site");
+    let comes_from_here = matches!(site, None | Some("same-origin" | "none"));
+    // The browser compares with the address that it knows, where a proxy may have changed `Host`.
+    let is_own_file = is_reading && site == Some("same-origin");
+    let is_own = is_own_file || is_own_origin(headers, &settings.host_names);
+    if is_navigation || (comes_from_here && is_own) {
         return Ok(());
     }
     Err(HttpRefusal::new(StatusCode::FORBIDDEN, "requests from another page are refused"))
@@ -137,8 +141,7 @@ fn is_own_origin(headers: &HeaderMap, names: &[String]) -> bool {
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     let Some((_scheme, origin)) = origin else { return false };
     let host = host_of(origin).to_ascii_lowercase();
-    authority(headers, header::HOST).as_deref() == Some(origin)
-        || names.iter().any(|known| *known == host)
+    authority(headers, header::HOST).as_deref() == Some(origin) || names.contains(&host)
 }
 
 /// Whether this request may command.

@@ -8,8 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use std::io::{BufReader, Write};
 use std::time::{Duration, Instant};
 
-const LAMP: &str =
-    "[device_lamp]\nwatchTopics = \"home/lamp/#\"\navailabilityTopic = \"home/lamp/LWT\"\n";
+/// It is in alarm when it says so, and never by its silence, however long a test takes.
+const LAMP: &str = "[device_lamp]\nwatchTopics = \"home/lamp/#\"\nwatchTimeOut = 0\n\
+    availabilityTopic = \"home/lamp/LWT\"\n";
 
 /// How old a proof of life may be, and what a busy machine needs to notice.
 const PROOF: Duration = Duration::from_secs(15);

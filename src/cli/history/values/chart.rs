@@ -147,7 +147,7 @@ mod tests {
         );
         assert_eq!(
             rendered(&chart),
-            "          20 │   █\n             │   █\n             │   █\n             │ ▃ █\n\
+            "          20 │   █\n             │   █\n             │   █\n             │ ▅ █\n\
              \u{20}            │ █ █\n        -4.5 │▁█ █\n             \
              └ 2000-02-28 23:59:20 UTC to 2000-02-29 00:00:00 UTC\n\
              least -4.5  mean 8.917  most 20\n"
