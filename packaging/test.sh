@@ -30,7 +30,12 @@ leave_out() {
     left_out+=("$2")
 }
 ((EUID == 0)) || leave_out as_root "files of other users, which root alone can make"
-is_there chromium || leave_out page:: "the status page in a browser (Chromium is not installed)"
+if ! is_there chromium; then
+    leave_out page:: "the status page in a browser (Chromium is not installed)"
+    for module in charts:: views:: page_commands:: embedding::; do arguments+=(--skip "$module"); done
+elif ! is_there nginx; then
+    leave_out below_a_path_of_a_proxy "the status page behind a proxy (nginx is not installed)"
+fi
 # npm gets axe-core once; after that it is below target/.
 is_there npm || leave_out axe_ "the accessibility of the status page (npm is not installed)"
 # pip gets DuckDB and DataFusion once.

@@ -208,7 +208,7 @@ class DeviceView {
     const next = agent.nextStart ? clockTime(agent.nextStart) : null;
     const facts = [["Unit", agent.unit], ["systemd says", agent.state],
       ["PID", agent.mainPid ? String(agent.mainPid) : "–"], ["Last exit", last],
-      ...(next ? [["Next try", next]] : []), ["Restarts since the monitor's start", String(agent.restarts)]];
+      ...(next ? [["Next try", next]] : []), ["Restarts in all", String(agent.restarts)]];
     const mark = facts.map(([title]) => title).join();
     if (mark !== this.processMark) {
       this.processMark = mark;
