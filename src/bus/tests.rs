@@ -1,6 +1,7 @@
 //! Tests of the names on the bus, and of the interface over a test bus.
 
 mod both_sides;
+mod description;
 mod tree;
 
 use super::{client_id_of, well_known_name};

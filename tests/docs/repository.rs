@@ -2,6 +2,7 @@
 
 use super::{code, page, pages, root};
 use iotmonitor::config::{self, Environment};
+use roxmltree::{Document, ParsingOptions};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -152,4 +153,62 @@ fn the_changelog_of_the_package_has_each_release() {
     let items = |text: &str, sign: &str| text.lines().filter(|line| line.starts_with(sign)).count();
     let released = changelog.split_once("\n## [0").unwrap().1;
     assert_eq!(items(&made, "  * "), items(released, "- "));
+}
+
+/// The files that belong to the repository.
+fn tracked() -> Vec<String> {
+    // The tree may belong to another user than the test runs as.
+    let arguments = ["-c", "safe.directory=*", "ls-files", "-z"];
+    let output = Command::new("git").args(arguments).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).unwrap();
+    let files: Vec<String> = names.split_terminator('\0').map(str::to_owned).collect();
+    assert!(files.len() > 500, "{files:?}");
+    files
+}
+
+#[test]
+fn no_file_contains_the_markers_of_a_merge() {
+    for file in tracked() {
+        // Files that were deleted and not committed yet, and links to folders, have no content.
+        let Ok(content) = fs::read(root().join(&file)) else { continue };
+        let found = content.split(|byte| *byte == b'\n').find(|line| is_marker(line));
+        assert!(found.is_none(), "{file}: {:?}", found.map(String::from_utf8_lossy));
+    }
+}
+
+/// A line of `=` alone is a heading in Markdown as well, and comes with the others.
+fn is_marker(line: &[u8]) -> bool {
+    [b'<', b'>', b'|'].iter().any(|sign| {
+        line.strip_prefix(&[*sign; 7]).is_some_and(|rest| matches!(rest.first(), None | Some(b' ')))
+    })
+}
+
+#[test]
+fn a_marker_is_found_and_its_like_is_not() {
+    for marker in ["<<<<<<< HEAD", ">>>>>>> 302880b (Answer requests)", "||||||| base", "<<<<<<<"] {
+        assert!(is_marker(marker.as_bytes()), "{marker}");
+    }
+    for other in [" <<<<<<< HEAD", "<<<<<<<<", "<<<", "a <<<<<<< b", "=======", "|||||||x"] {
+        assert!(!is_marker(other.as_bytes()), "{other}");
+    }
+}
+
+/// D-Bus, polkit and browsers read these files with parsers that accept nothing else.
+#[test]
+fn files_in_xml_are_well_formed() {
+    let files = tracked().into_iter().filter(|file| {
+        [".xml", ".svg", ".policy"].iter().any(|ending| file.ends_with(ending))
+            || file.contains("/dbus-1/system.d/")
+    });
+    let mut count = 0;
+    for file in files {
+        let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
+        let text = page(&file);
+        if let Err(error) = Document::parse_with_options(&text, options) {
+            panic!("{file}: {error}");
+        }
+        count += 1;
+    }
+    assert!(count > 6, "{count}");
 }
