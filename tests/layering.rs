@@ -81,7 +81,8 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "iotmonitor_core",
             "nix",
             "serde",
-            // In its tests.
+            // In its tests, with the next.
+            "roxmltree",
             "tempfile",
             "thiserror",
             "tokio",
