@@ -56,7 +56,7 @@ struct Frame {
 #[derive(Debug)]
 pub(super) struct Live {
     shared: Arc<PageShared>,
-    /// Those that have gone are removed with the next event.
+    /// Those that have gone are removed with the next event, or when another one comes.
     clients: Mutex<Vec<Weak<StreamClient>>>,
 }
 
@@ -140,7 +140,10 @@ impl Live {
             news: Notify::new(),
             _slot: StreamSlot::take(&self.shared)?,
         });
-        self.clients().push(Arc::downgrade(&client));
+        let mut clients = self.clients();
+        clients.retain(|client| client.strong_count() > 0);
+        clients.push(Arc::downgrade(&client));
+        drop(clients);
         Some(client)
     }
 
@@ -315,6 +318,19 @@ mod tests {
         assert!(live.follow().is_some());
         drop(streams);
         assert!(!live.has_clients());
+    }
+
+    /// Nothing happens in a quiet house, where a program connects again and again.
+    #[test]
+    fn clients_that_have_gone_leave_nothing_behind() {
+        let live = live();
+        let listener = Listener::to(&live);
+        for _ in 0..1_000 {
+            drop(live.follow());
+        }
+        assert!(live.clients().len() <= 2, "{}", live.clients().len());
+        live.send("alert", String::new());
+        assert!(listener.next().is_some());
     }
 
     #[test]
