@@ -3,6 +3,7 @@
 mod bars;
 mod faults;
 mod fleet;
+mod recovery;
 mod tabs;
 
 use super::browser::Browser;

@@ -1,7 +1,7 @@
 // The last 30 days and the last 24 hours of a device as bars, and its uptime. Only what is in sight is
 // requested. Days and hours are those of the browser's time zone.
 
-import { counted, dateOf, hourOf, now, percent, setAttribute, span, svg } from "./format.js";
+import { counted, dateOf, hourOf, now, percent, setAttribute, span, steady, svg } from "./format.js";
 
 const DAYS = 30;
 const HOURS = 24;
@@ -83,7 +83,7 @@ export class Pasts {
 
   // Requests what is missing or old of these names; called when they come into sight, and once a second.
   async want(names) {
-    const time = Date.now();
+    const time = steady();
     if (this.isAsking || time < this.notBefore || this.source.life() === "lost") return;
     const wanted = names.filter((name) => !(this.kept.get(name)?.until > time));
     if (wanted.length === 0) return;
@@ -91,7 +91,7 @@ export class Pasts {
     try {
       await this.#ask(wanted);
     } catch {
-      this.notBefore = Date.now() + REFUSED_MS;
+      this.notBefore = steady() + REFUSED_MS;
     }
     this.isAsking = false;
     this.onNew();
@@ -109,7 +109,7 @@ export class Pasts {
       asked.push(name);
     }
     const { devices } = await this.source.get(`api/v1/bars?${query}at=${edges.all.join(",")}`);
-    const time = Date.now();
+    const time = steady();
     for (const name of asked) {
       const items = devices[name] ?? [];
       const days = stretches(items, edges.all, edges.days, at);

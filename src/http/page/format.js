@@ -14,6 +14,9 @@ let clockAhead = 0; // how far the monitor's clock is ahead of this one, in seco
 
 export const setClockAhead = (seconds) => { clockAhead = seconds; };
 
+// Milliseconds on a clock that nobody sets. Whatever waits or compares ages goes by it.
+export const steady = () => performance.now();
+
 // The present time by the monitor's clock, in Unix seconds.
 export const now = () => Date.now() / 1000 + clockAhead;
 

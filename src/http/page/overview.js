@@ -2,7 +2,7 @@
 // sight is drawn.
 
 import { Pasts, Tip } from "./bars.js";
-import { element, formatNumber, setAttribute, setText } from "./format.js";
+import { element, formatNumber, setAttribute, setText, steady } from "./format.js";
 import { Order, STATES } from "./groups.js";
 import { COLUMNS, Rows } from "./devices.js";
 import { openList } from "./rows.js";
@@ -40,7 +40,7 @@ class Overview {
     this.source = source;
     this.order = new Order();
     this.pasts = new Pasts(source, () => this.list.render());
-    this.arrangedAt = 0;
+    this.arrangedAt = -Infinity;
     this.isOld = true;
     this.nodes = this.#make(root);
     this.rows = new Rows(source, this.pasts, (key) => this.#toggle(key));
@@ -62,7 +62,7 @@ class Overview {
   update(changes) {
     for (const name of changes.names) this.pasts.changed(name);
     if (changes.devices || changes.names.size > 0) this.isOld = true;
-    const isPaced = this.source.devices.size > LONG && Date.now() - this.arrangedAt < BUSY_MS;
+    const isPaced = this.source.devices.size > LONG && steady() - this.arrangedAt < BUSY_MS;
     if (this.isOld && !isPaced) this.#arrange();
     else if (changes.tick || changes.names.size > 0 || changes.devices) this.list.render();
     if (changes.alerts || changes.status) this.#showLatest();
@@ -179,7 +179,7 @@ class Overview {
 
   #arrange() {
     this.isOld = false;
-    this.arrangedAt = Date.now();
+    this.arrangedAt = steady();
     const { devices, isLoaded } = this.source;
     const { counts, found, items } = this.order.arrange(devices, { ...chosen, grouping: this.#grouping() });
     for (const [key, button] of this.nodes.states.buttons) {

@@ -2,7 +2,7 @@
 // One timer decides once a second what is due, so that no failure starts a second one.
 
 import { SharedStream } from "./stream.js";
-import { setClockAhead, now } from "./format.js";
+import { setClockAhead, now, steady } from "./format.js";
 
 export const PROOF_S = 15; // how old the last sign of life may be for a verdict
 
@@ -16,6 +16,7 @@ const FLEET = 1_000;
 const LONGEST_DELAY_MS = 10_000;
 const MOST_ALERTS = 1_000;
 const DAY_S = 24 * 3600;
+const STEP_MS = 2_000; // between the clocks of this machine, that is no inaccuracy
 const TOKEN = "iotmonitor-token";
 
 export class Source {
@@ -35,8 +36,10 @@ export class Source {
     this.pollAt = 0;
     this.contactsAt = 0;
     this.heardAt = 0; // when the last event came …
-    this.liveAt = Date.now(); // … and when it was last seen that they come in time
+    this.liveAt = steady(); // … and when it was last seen that they come in time
     this.proof = null; // the last sign of life, by both clocks of this machine
+    this.apart = Date.now() - steady(); // how far these two are apart
+    this.isDoubtful = false; // the last heartbeat seems old: the monitor's clock may have been set
     this.secret = null;
     this.stream = new SharedStream("api/v1/events", {
       onEvent: (kind, data) => this.#hear(kind, data),
@@ -64,19 +67,18 @@ export class Source {
   silence() {
     if (!this.proof) return Infinity;
     // A suspended machine stops one clock, and a step turns the other back.
-    const { wall, steady } = this.proof;
-    return Math.max(Date.now() - wall, performance.now() - steady) / 1_000;
+    return Math.max(Date.now() - this.proof.wall, steady() - this.proof.steady) / 1_000;
   }
 
   // Events arrive, and in time.
   isLive() {
-    return this.stream.state.open && Date.now() - Math.max(this.heardAt, this.stream.state.openedAt) < QUIET_MS;
+    return this.stream.state.open && steady() - Math.max(this.heardAt, this.stream.state.openedAt) < QUIET_MS;
   }
 
   // The monitor answers, but its events do not arrive, for longer than it takes to connect.
   isPolling() {
-    if (this.isLive()) this.liveAt = Date.now();
-    return this.isLoaded && this.life() === "fresh" && Date.now() - this.liveAt > QUIET_MS;
+    if (this.isLive()) this.liveAt = steady();
+    return this.isLoaded && this.life() === "fresh" && steady() - this.liveAt > QUIET_MS;
   }
 
   // "asking" before the first answer, "lost" while there is no proof that the monitor works.
@@ -137,6 +139,7 @@ export class Source {
     // The header has no fractions: a difference below that is none.
     const ahead = (date - Date.now()) / 1_000;
     if (Number.isFinite(ahead)) setClockAhead(Math.abs(ahead) < 2 ? 0 : ahead);
+    this.isDoubtful = false;
     this.#prove(0);
     return response;
   }
@@ -153,7 +156,7 @@ export class Source {
 
   // The monitor worked this many seconds ago.
   #prove(age) {
-    const proof = { wall: Date.now() - age * 1_000, steady: performance.now() - age * 1_000 };
+    const proof = { wall: Date.now() - age * 1_000, steady: steady() - age * 1_000 };
     if (!this.proof || proof.steady > this.proof.steady) this.proof = proof;
   }
 
@@ -172,12 +175,14 @@ export class Source {
   }
 
   #hear(kind, data) {
-    this.heardAt = Date.now();
+    this.heardAt = steady();
     const value = data === "" ? null : JSON.parse(data);
     if (kind === "heartbeat") {
       // One that was held up on its way proves little.
       const age = Math.max(0, now() - value.time);
       this.#prove(age < 2 ? 0 : age);
+      this.isDoubtful = age >= 2;
+      if (this.isDoubtful) this.#beat();
       this.#emit({ kind: "life" });
       return;
     }
@@ -213,10 +218,23 @@ export class Source {
     this.alerts.splice(oldest < 0 ? this.alerts.length - 1 : oldest, 1);
   }
 
+  // The clock was set, or the machine was suspended: what was known of the monitor's clock and of the stream
+  // may be wrong.
+  #noticeStep() {
+    const apart = Date.now() - steady();
+    const step = Math.abs(apart - this.apart);
+    this.apart = apart;
+    if (step < STEP_MS) return;
+    this.isWanted = true;
+    this.notBefore = 0;
+    this.stream.renew();
+  }
+
   // What is due now.
   #beat() {
+    this.#noticeStep();
     this.stream.beat();
-    const time = Date.now();
+    const time = steady();
     if (this.asking || time < this.notBefore) return;
     if (this.isWanted) {
       this.#ask(() => this.#askForAll());
@@ -225,19 +243,21 @@ export class Source {
       this.pollAt = time + POLL_MS;
       const isLate = time - this.beganAt >= (this.devices.size > FLEET ? FLEET_MS : POLL_MS);
       this.#ask(() => isLate ? this.#askForAll() : this.#askForFigures());
+    } else if (this.isDoubtful) {
+      this.#ask(() => this.#askForFigures());
     } else if (!document.hidden && time >= this.contactsAt) {
       this.#ask(() => this.#askForDevices());
     }
   }
 
   #ask(work) {
-    const began = Date.now();
+    const began = steady();
     this.asking = work().then(() => {
       this.failures = 0;
       // Requests that follow each other leave room for other work.
-      this.notBefore = Date.now() + Math.min(2 * (Date.now() - began), LONGEST_DELAY_MS);
+      this.notBefore = steady() + Math.min(2 * (steady() - began), LONGEST_DELAY_MS);
     }, () => {
-      this.notBefore = Date.now() + Math.min(1_000 * 2 ** this.failures, LONGEST_DELAY_MS);
+      this.notBefore = steady() + Math.min(1_000 * 2 ** this.failures, LONGEST_DELAY_MS);
       this.failures += 1;
       this.isWanted = true;
     }).finally(() => {
@@ -248,7 +268,7 @@ export class Source {
 
   async #askForAll() {
     this.isWanted = false;
-    const began = Date.now();
+    const began = steady();
     await Promise.all([this.#askForFigures(), this.#askForAlerts(), this.#askForDevices()]);
     this.beganAt = began;
     this.isLoaded = true;
@@ -256,14 +276,14 @@ export class Source {
 
   // What came as an event since something was requested is newer than the answer.
   async #askForFigures() {
-    const asked = Date.now();
+    const asked = steady();
     const answer = await this.get("api/v1/status");
     this.status = { ...answer, ...(this.figuresAt >= asked ? this.figures : {}) };
     this.#emit({ kind: "status" });
   }
 
   async #askForAlerts() {
-    const asked = Date.now();
+    const asked = steady();
     const list = await this.get("api/v1/alerts", LIST_LIMIT_MS);
     const key = (alert) => alert.id ?? `${alert.time} ${alert.message}`;
     const known = new Set(list.map(key));
@@ -274,7 +294,7 @@ export class Source {
   }
 
   async #askForDevices() {
-    const asked = Date.now();
+    const asked = steady();
     const list = await this.get("api/v1/devices", LIST_LIMIT_MS);
     const names = new Set(list.map((device) => device.name));
     for (const name of this.devices.keys()) if (!names.has(name)) this.devices.delete(name);
@@ -282,7 +302,7 @@ export class Source {
       if (!((this.changed.get(device.name) ?? 0) >= asked)) this.devices.set(device.name, device);
     }
     this.changed.clear();
-    this.contactsAt = Date.now() + (list.length > FLEET ? FLEET_MS : CONTACTS_MS);
+    this.contactsAt = steady() + (list.length > FLEET ? FLEET_MS : CONTACTS_MS);
     this.#emit({ kind: "devices" });
   }
 }

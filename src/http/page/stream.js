@@ -3,6 +3,8 @@
 // contexts, and a page of the local network has none, so that the tabs agree over a BroadcastChannel.
 // Two leaders at a time cost a connection and nothing else.
 
+import { steady } from "./format.js";
+
 const JOIN_MS = 250; // within which a leader answers a new tab
 const SILENCE_MS = 7_000; // after which a leader is taken for gone, more than a heartbeat's interval …
 const HIDDEN_SILENCE_MS = 12_000; // … and by a tab that nobody sees
@@ -21,12 +23,12 @@ export class SharedStream {
     this.onEvent = onEvent;
     this.onState = onState;
     this.id = Math.random();
-    this.state = { open: false, openedAt: 0, refused: false };
+    this.state = { open: false, stream: null, openedAt: 0, refused: false };
     this.isLeader = false;
     this.events = null;
     this.failures = 0;
     this.retryAt = 0;
-    this.heardAt = Date.now();
+    this.heardAt = steady();
     this.saidAt = 0;
     this.ledAt = 0;
     this.triedAt = 0;
@@ -45,9 +47,14 @@ export class SharedStream {
     addEventListener("pageshow", (event) => { if (event.persisted) this.#post({ type: "hello" }); });
   }
 
+  // The stream may have been lost without a word, as while the machine was suspended.
+  renew() {
+    if (this.events) this.#lose(false);
+  }
+
   // Called once a second.
   beat() {
-    const time = Date.now();
+    const time = steady();
     if (!this.isLeader) {
       const patience = document.hidden ? HIDDEN_SILENCE_MS : SILENCE_MS;
       if (time - this.heardAt > patience) this.#lead();
@@ -67,11 +74,11 @@ export class SharedStream {
     if (message.type === "bye") {
       // The first to notice leads.
       if (!this.isLeader) setTimeout(() => this.#lead(), document.hidden ? 200 : 50 * Math.random());
-      this.heardAt = Date.now();
+      this.heardAt = steady();
       return;
     }
     if (this.isLeader) {
-      const isContest = Date.now() - this.ledAt < CONTEST_MS;
+      const isContest = steady() - this.ledAt < CONTEST_MS;
       if (message.type !== "lead" && message.id < this.id) return;
       if (message.type === "lead" && isContest && message.id < this.id) {
         this.#post({ type: "lead" });
@@ -80,16 +87,17 @@ export class SharedStream {
       this.#follow();
     }
     this.heardFrom = message.id;
-    this.heardAt = Date.now();
+    this.heardAt = steady();
     if (message.type === "event") this.onEvent(message.kind, message.data);
-    if (message.type === "state") this.#take(message.state);
+    // The steady clocks of two tabs show different times.
+    if (message.type === "state") this.#take({ ...message.state, openedAt: steady() - message.age });
   }
 
   #lead() {
     // Another tab may have been quicker.
-    if (this.isLeader || (this.heardFrom !== undefined && Date.now() - this.heardAt < 40)) return;
+    if (this.isLeader || (this.heardFrom !== undefined && steady() - this.heardAt < 40)) return;
     this.isLeader = true;
-    this.ledAt = Date.now();
+    this.ledAt = steady();
     this.failures = 0;
     this.#post({ type: "lead" });
     this.#open();
@@ -104,7 +112,7 @@ export class SharedStream {
   #resign() {
     if (!this.isLeader) return;
     this.#follow();
-    this.heardAt = Date.now();
+    this.heardAt = steady();
     this.#post({ type: "bye" });
   }
 
@@ -114,13 +122,13 @@ export class SharedStream {
   }
 
   #open() {
-    this.triedAt = Date.now();
+    this.triedAt = steady();
     const events = new EventSource(this.url);
     this.events = events;
     this.beatAt = 0;
     events.onopen = () => {
       this.failures = 0;
-      this.#take({ open: true, openedAt: Date.now(), refused: false });
+      this.#take({ open: true, stream: Math.random(), openedAt: steady(), refused: false });
       this.#say();
     };
     events.onerror = () => {
@@ -129,7 +137,7 @@ export class SharedStream {
     };
     for (const kind of KINDS) {
       events.addEventListener(kind, ({ data }) => {
-        if (kind === "heartbeat") this.beatAt = Date.now();
+        if (kind === "heartbeat") this.beatAt = steady();
         this.#post({ type: "event", kind, data });
         this.onEvent(kind, data);
       });
@@ -139,22 +147,21 @@ export class SharedStream {
   #lose(refused) {
     this.events?.close();
     this.events = null;
-    this.retryAt = Date.now() + Math.min(1_000 * 2 ** this.failures, LONGEST_DELAY_MS);
+    this.retryAt = steady() + Math.min(1_000 * 2 ** this.failures, LONGEST_DELAY_MS);
     this.failures += 1;
     this.#take({ ...this.state, open: false, refused });
     this.#say();
   }
 
   #take(state) {
-    const isNew = state.open !== this.state.open || state.openedAt !== this.state.openedAt
-      || state.refused !== this.state.refused;
+    if (["open", "stream", "refused"].every((key) => state[key] === this.state[key])) return;
     this.state = state;
-    if (isNew) this.onState(state);
+    this.onState(state);
   }
 
   #say() {
-    this.saidAt = Date.now();
-    this.#post({ type: "state", state: this.state });
+    this.saidAt = steady();
+    this.#post({ type: "state", state: this.state, age: steady() - this.state.openedAt });
   }
 
   #post(message) {
