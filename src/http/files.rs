@@ -36,6 +36,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("contents.js", SCRIPT, include_str!("page/contents.js")),
     ("commands.js", SCRIPT, include_str!("page/commands.js")),
     ("charts.js", SCRIPT, include_str!("page/charts.js")),
+    ("question.js", SCRIPT, include_str!("page/question.js")),
     ("parts.js", SCRIPT, include_str!("page/parts.js")),
     ("words.js", SCRIPT, include_str!("page/words.js")),
 ];

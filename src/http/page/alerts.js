@@ -5,6 +5,7 @@ import { momentOf } from "./charts.js";
 import { button, Commands, HOW_TO_SET_A_TOKEN } from "./commands.js";
 import { counted, element, now, setText, span } from "./format.js";
 import { choices, link, nameLink, section, tableOf } from "./parts.js";
+import { isPassing, Question } from "./question.js";
 import { AlertList, keyOf, openList, RANK } from "./rows.js";
 import { endingWords, shortReason } from "./words.js";
 
@@ -34,6 +35,7 @@ class AlertsView {
     const view = Object.assign(this, { root, source, commands: new Commands(source) });
     this.title = "Alerts";
     this.alerts = new Map();
+    this.question = new Question((isLast) => this.load(isLast));
     this.shown = new AlertList({
       get possible() { return view.commands.possible; },
       knows: (name) => name !== undefined && source.devices.has(name),
@@ -78,7 +80,7 @@ class AlertsView {
     this.commands.say("");
     this.isWhole = undefined;
     this.more.hidden = true;
-    this.load();
+    this.question.ask();
     this.offer();
     return true;
   }
@@ -142,26 +144,26 @@ class AlertsView {
     return new URLSearchParams({ since, ...(device && { device }), ...(priority && { priority }) });
   }
 
-  async load() {
+  async load(isLast) {
     const { show } = this.filter;
-    const mine = {};
-    this.asked = mine;
     try {
       if (show === "incidents") {
         const { since, device } = this.filter;
         const incidents = await this.source.get(`api/v1/incidents?${new URLSearchParams({ since, ...(device && { device }) })}`);
-        if (this.asked === mine && !this.closed) this.showIncidents(incidents);
+        if (isLast()) this.showIncidents(incidents);
       } else {
         const query = this.query;
         query.set("limit", PAGE);
         const page = await this.source.get(`api/v1/alerts?${query}`);
-        if (this.asked !== mine || this.closed) return;
+        if (!isLast()) return true;
         this.take(page);
         this.isWhole ??= page.length < PAGE;
         this.takeLive();
       }
+      return true;
     } catch (error) {
-      if (this.asked === mine && !this.closed) setText(this.nothing, error.message);
+      if (isLast()) setText(this.nothing, error.message);
+      return !isPassing(error);
     }
   }
 
@@ -215,7 +217,8 @@ class AlertsView {
 
   showAlerts() {
     const oldest = now() - lengthOf(this.filter.since);
-    const all = [...this.alerts.values()].filter((alert) => alert.time >= oldest)
+    for (const [key, { time }] of this.alerts) if (time < oldest) this.alerts.delete(key);
+    const all = [...this.alerts.values()]
       .sort((a, b) => (b.id ?? Infinity) - (a.id ?? Infinity) || b.time - a.time);
     const rows = this.shown.show(all);
     this.list.count(all.length);
@@ -257,8 +260,9 @@ class AlertsView {
     else if (changes.status || changes.devices) this.offer();
     // An alert may begin or end an incident; many come together.
     if (this.filter.show === "incidents" && changes.alerts) {
-      this.again ??= setTimeout(() => { this.again = null; this.load(); }, AGAIN_MS);
+      this.question.soon(AGAIN_MS);
     }
+    if (changes.tick) this.question.beat();
   }
 
   // The buttons for what is possible now.
@@ -275,7 +279,7 @@ class AlertsView {
   close() {
     this.closed = true;
     this.unsubscribe();
-    clearTimeout(this.again);
+    this.question.close();
   }
 }
 

@@ -4,6 +4,7 @@ import { Chart, momentOf } from "./charts.js";
 import { button, HOW_TO_SET_A_TOKEN, pathOf } from "./commands.js";
 import { clockTime, element, now } from "./format.js";
 import { section, tableOf } from "./parts.js";
+import { isPassing } from "./question.js";
 import { figure } from "./words.js";
 
 const DAY = 24 * 3600;
@@ -145,7 +146,12 @@ export class Values extends Private {
   update() {
     // Whether a recorder is installed is known only with the token.
     if (this.commands.source.token) super.update();
-    this.bar.hidden = true;
+    this.bar.hidden = !this.isRefused;
+  }
+
+  load() {
+    this.isRefused = false;
+    return super.load();
   }
 
   follow(range, topic) {
@@ -172,24 +178,35 @@ export class Values extends Private {
 
   async showTopic() {
     const { topic } = this;
+    const mine = {};
+    this.asked = mine;
     const end = Math.floor(now());
     const length = Number.parseInt(this.range, 10) * DAY;
     const query = new URLSearchParams({ topic, since: this.range, points: POINTS });
     try {
       const { points } = await this.source.getWithToken(`${this.path}?${query}`);
-      if (this.closed || topic !== this.topic) return;
+      if (this.closed || this.asked !== mine) return;
       this.problem.textContent = "";
       this.chart.show({ title: topic, begin: end - length, end, points, words: figure,
         step: Math.max(length / POINTS, usualStep(points)) });
     } catch (error) {
+      if (this.closed || this.asked !== mine) return;
       this.problem.textContent = error.message;
+      this.offerAgain();
     }
   }
 
   failed(error) {
     this.loaded = true;
-    this.node.hidden = error.status !== 0 && error.status < 500;
-    if (!this.node.hidden) super.failed(error);
+    this.node.hidden = !isPassing(error);
+    if (this.node.hidden) return;
+    super.failed(error);
+    this.offerAgain();
+  }
+
+  offerAgain() {
+    this.isRefused = true;
+    this.bar.hidden = false;
   }
 
   close() {

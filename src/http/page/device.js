@@ -8,6 +8,7 @@ import {
 } from "./format.js";
 import { choices, link, nameLink, section } from "./parts.js";
 import { FIRST_RANGE, Past, RANGES } from "./past.js";
+import { isPassing, Question } from "./question.js";
 import { reasonWords } from "./words.js";
 
 const CHILDREN = 50; // links to devices behind a gateway
@@ -74,8 +75,8 @@ class DeviceView {
     this.unknown.hidden = true;
     root.append(this.unknown);
     this.timer = setInterval(() => this.tick(), 1_000);
-    this.again = setInterval(() => this.ask(), AGAIN_MS);
-    this.ask();
+    this.question = new Question((isLast) => this.ask(isLast));
+    this.question.ask();
     this.update();
   }
 
@@ -123,21 +124,23 @@ class DeviceView {
   }
 
   // What changes by itself is not among the events: the rhythm and the past.
-  async ask() {
-    const mine = {};
-    this.asked = mine;
+  async ask(isLast) {
     try {
       const device = await this.source.get(pathOf(this.name));
-      if (this.closed || this.asked !== mine) return;
+      if (!isLast()) return true;
       this.device = device;
       this.isUnknown = false;
       this.update();
-      await this.past.load();
+      this.past.load();
+      this.question.soon(AGAIN_MS);
+      return true;
     } catch (error) {
-      if (this.closed || this.asked !== mine) return;
+      if (!isLast()) return true;
       this.isUnknown = error.status === 404;
       this.problem = error.message;
+      this.past.say(error.message);
       this.update();
+      return !isPassing(error);
     }
   }
 
@@ -146,14 +149,18 @@ class DeviceView {
     // The list may come before or after the answer about this one alone, which also has the rhythm.
     const device = live ? { ...this.device, ...live } : this.device;
     const known = device !== undefined && !this.isUnknown;
+    if (changes?.tick) {
+      this.question.beat();
+      this.past.question.beat();
+    }
     for (const part of this.parts) part.classList.toggle("absent", !known);
     this.unknown.hidden = known;
     if (!known) {
       setText(this.unknown, this.isUnknown
         ? `No device or agent has the name ${this.name}. It may have left the configuration, or the link is wrong.`
         : this.problem ?? "asking …");
-      // It may be in the configuration now.
-      if (live && this.isUnknown) this.ask();
+      // It may be in the configuration now, if the list is newer than the refusal.
+      if (live && this.isUnknown && (changes?.devices || changes?.names.has(this.name))) this.question.ask();
       return;
     }
     this.showHead(device);
@@ -163,7 +170,7 @@ class DeviceView {
     this.contents.forEach((it) => it.update());
     // A change of state begins or ends an incident.
     const mark = [device.state, device.reason, device.since, device.agent?.restarts].join();
-    if (this.mark !== undefined && this.mark !== mark) this.ask();
+    if (this.mark !== undefined && this.mark !== mark) this.question.ask();
     this.mark = mark;
   }
 
@@ -228,9 +235,8 @@ class DeviceView {
   }
 
   close() {
-    this.closed = true;
     clearInterval(this.timer);
-    clearInterval(this.again);
+    this.question.close();
     this.past.close();
     this.contents.forEach((it) => it.close());
   }

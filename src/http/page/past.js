@@ -4,6 +4,7 @@ import { Chart, momentOf } from "./charts.js";
 import { pathOf } from "./commands.js";
 import { counted, element, formatNumber, now, percent, span } from "./format.js";
 import { section, tableOf } from "./parts.js";
+import { isPassing, Question } from "./question.js";
 import { bytes, endingWords, figure, shortReason } from "./words.js";
 
 const HOUR = 3600;
@@ -31,28 +32,41 @@ export class Past {
     this.activity.body.append(this.charts.contacts.node);
     this.usage.body.append(this.charts.memory.node, this.charts.cpu.node);
     for (const it of [this.restarts, this.usage]) it.node.hidden = true;
+    this.question = new Question((isLast) => this.ask(isLast));
     this.open = new Set(); // lists that a person wants whole
   }
 
+  load() {
+    return this.question.ask();
+  }
+
   // Asks for everything and shows it. What cannot be had is said where it is missing.
-  async load() {
+  async ask(isLast) {
     const path = pathOf(this.name);
     const hours = Math.min(daysOf(this.range), 90);
     const [report, activity] = await Promise.allSettled([
       this.source.get(`${path}/history?since=${this.range}`),
       this.source.get(`${path}/hours?since=${hours}d`),
     ]);
-    if (this.closed) return;
+    if (!isLast()) return true;
     this.report = report.value ?? null;
     this.problem = report.reason?.message;
     this.hours = activity.value ?? null;
     this.show();
+    return ![report, activity].some(({ reason }) => reason && isPassing(reason));
+  }
+
+  // Why nothing is shown, where there is nothing.
+  say(problem) {
+    for (const it of [this.uptime, this.incidents]) if (!this.report) it.say(problem);
   }
 
   show() {
     const { report } = this;
-    for (const it of [this.uptime, this.incidents]) it.say(report ? "" : this.problem);
+    this.say(this.problem);
     if (report) {
+      this.uptime.say("");
+      this.incidents.say("");
       this.showUptime(report);
       this.showIncidents(report);
       this.showRestarts(report);
@@ -150,7 +164,7 @@ export class Past {
   }
 
   close() {
-    this.closed = true;
+    this.question.close();
     Object.values(this.charts).forEach((chart) => chart.close());
   }
 }
