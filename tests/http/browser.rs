@@ -174,12 +174,18 @@ impl Browser {
         }
     }
 
-    /// Shows the page in this size and colour scheme, and keeps a picture of it.
+    /// Shows the page in this size and colour scheme, and keeps a picture of it. Less motion is asked for, so that
+    /// a change of the scheme begins no transition, in the middle of which colours are hard to tell apart.
     pub fn look(&mut self, (width, height): (u32, u32), scheme: &str, name: &str) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         self.call("Emulation.setDeviceMetricsOverride", size);
-        let feature = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.call("Emulation.setEmulatedMedia", json!({"features": feature}));
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
+        self.call("Emulation.setEmulatedMedia", json!({"features": features}));
+        // A transition that had begun before goes on. Styles that have changed are applied before the answer.
+        self.until("the page to stand still", "document.getAnimations().length === 0");
         let picture = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
         let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
         let bytes = base64::Engine::decode(
