@@ -177,7 +177,7 @@ impl HttpHandle {
         }
         match notice {
             Notice::StateChanged(view) | Notice::UnitChanged(view) => {
-                self.news.forward(News::Device(Box::new(view.clone())));
+                self.news.forward(News::Device(view.clone()));
             }
             Notice::SummaryChanged(summary) => self.news.forward(News::Summary(*summary)),
             // The state that accompanies each of these contains everything.

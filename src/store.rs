@@ -73,9 +73,9 @@ pub enum StoreCommand {
     RecordFormer { delivery: Delivery, change: StateChange },
     ReadStates { read: ReadId, filters: Vec<TopicFilter>, after: Option<TopicName> },
     WriteStates { write: WriteId, changes: Vec<StateChange>, keep_newer: bool },
-    SaveDevices { heartbeat: Heartbeat, changed: Vec<DeviceRecord>, gone: Vec<DeviceName> },
+    SaveDevices { heartbeat: Box<Heartbeat>, changed: Vec<DeviceRecord>, gone: Vec<DeviceName> },
     SaveSessionFilters(Vec<TopicFilter>),
-    SaveIdentity(IdentityRecord),
+    SaveIdentity(Box<IdentityRecord>),
 }
 
 /// The channel to the store is full, or its thread is gone; the command comes back.

@@ -248,7 +248,7 @@ fn what_was_saved_comes_back() {
     let mut running = Running::start(directory.path());
     assert_eq!(running.wait_opened(), unused());
     let save = |changed, gone| {
-        let heartbeat = heartbeat.clone();
+        let heartbeat = Box::new(heartbeat.clone());
         StoreCommand::SaveDevices { heartbeat, changed, gone }
     };
     running
@@ -260,7 +260,7 @@ fn what_was_saved_comes_back() {
     assert_eq!(running.next(), Event::DevicesSaved);
     running.handle.send(StoreCommand::SaveSessionFilters(filters.clone())).unwrap();
     let identity = IdentityRecord { main_defaults: true, ..IdentityRecord::default() };
-    running.handle.send(StoreCommand::SaveIdentity(identity.clone())).unwrap();
+    running.handle.send(StoreCommand::SaveIdentity(Box::new(identity.clone()))).unwrap();
     let mut plain = state("a/b", &b"\0\xff"[..]);
     plain.qos = QoS::AtMostOnce;
     plain.retain = false;
@@ -305,7 +305,7 @@ fn a_store_of_an_earlier_version_is_taken_over_in_place() {
     assert_eq!(snapshot.session_filters.len(), 2);
     let states = running.read(&["#"]).0;
     assert_eq!((states.len(), &states[0].payload[..]), (1, &b"red"[..]));
-    running.handle.send(StoreCommand::SaveIdentity(IdentityRecord::default())).unwrap();
+    running.handle.send(StoreCommand::SaveIdentity(Box::default())).unwrap();
     // What version 0.3.0 recorded with the retain flag is what the broker retained.
     assert!(states[0].retain);
     let live = StateRecord { retain: false, payload: "blue".into(), ..states[0].clone() };

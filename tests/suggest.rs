@@ -134,7 +134,13 @@ fn seed(directory: &Path) {
     };
     let changed = LEARNED.map(record).to_vec();
     let heartbeat = Heartbeat { watched: Duration::from_secs(WATCHED), ..Heartbeat::default() };
-    store.send(StoreCommand::SaveDevices { heartbeat, changed, gone: Vec::new() }).unwrap();
+    store
+        .send(StoreCommand::SaveDevices {
+            heartbeat: Box::new(heartbeat),
+            changed,
+            gone: Vec::new(),
+        })
+        .unwrap();
     while events.blocking_recv().unwrap() != Event::DevicesSaved {}
     assert!(store.close(PATIENCE));
 }

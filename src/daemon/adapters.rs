@@ -430,7 +430,7 @@ impl Adapters {
                 let bus_name = bus::well_known_name(&client_id);
                 self.manager.stop_former(FormerUnits { client_id, bus_name, units });
             }
-            Action::Notify(notice) => self.notify(*notice),
+            Action::Notify(notice) => self.notify(notice),
             Action::DropNotification { instance } => self.manager.drop_alert_file(&instance),
             Action::ReadFigures => self.read_figures(),
             Action::SaveHistory(batch) => self.give_to_history(HistoryCommand::Save(batch)),

@@ -27,6 +27,10 @@ const MOST_SCANS: usize = 16;
 /// The pause between two steps of a pass that removes old records.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
+/// After so many records were written, or questions about all devices answered, the pages of the file
+/// that are mapped are released.
+const MOST_MAPPED: usize = 1_000;
+
 /// The delay between two checks for room among the events.
 const EVENTS_FULL_DELAY: Duration = Duration::from_millis(5);
 
@@ -44,6 +48,8 @@ pub(super) struct PastWriter {
     batches: VecDeque<HistoryBatch>,
     backoff: Backoff,
     scans: VecDeque<Scan>,
+    /// Records that were written since pages were released.
+    mapped: usize,
     /// When a failed try may be repeated.
     retry_at: Option<Instant>,
     is_failing: bool,
@@ -81,6 +87,7 @@ impl PastWriter {
             lock: None,
             batches: VecDeque::new(),
             scans: VecDeque::new(),
+            mapped: 0,
             backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
             retry_at: None,
             is_failing: false,
@@ -178,6 +185,9 @@ impl PastWriter {
             Some(disk) => self.scans.extend(scan.step(disk)),
             None => scan.give_up(),
         }
+        if self.scans.is_empty() {
+            self.let_go();
+        }
     }
 
     /// An alert that waits for the disk is written before.
@@ -199,6 +209,7 @@ impl PastWriter {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         if !alerts.is_empty() {
             disk.write(None, &alerts)?;
+            self.note_written(alerts.len());
         }
         self.alerts_written(&alerts);
         Ok(())
@@ -209,6 +220,19 @@ impl PastWriter {
             self.book.queue().written(through);
             self.schedule.written(Instant::now());
         }
+    }
+
+    /// A fleet that falls silent at once touches much of the file.
+    fn note_written(&mut self, records: usize) {
+        self.mapped += records;
+        if self.mapped >= MOST_MAPPED {
+            self.let_go();
+        }
+    }
+
+    fn let_go(&mut self) {
+        self.mapped = 0;
+        residence::let_go(&self.settings.directory);
     }
 
     fn alerts_are_due(&mut self) -> bool {
@@ -284,7 +308,9 @@ impl PastWriter {
             if !batch.forgotten.is_empty() {
                 (self.sweeps, self.pruner, self.prune_at) = (true, None, Instant::now());
             }
+            let written = alerts.len() + batch.records();
             self.batches.pop_front();
+            self.note_written(written);
             self.alerts_written(&alerts);
             self.report(Event::HistorySaved);
             self.make_room()?;
@@ -320,7 +346,7 @@ impl PastWriter {
         pruner.step(disk)?;
         let pause = if pruner.is_done() {
             self.sweeps = false;
-            residence::let_go(&self.settings.directory);
+            self.let_go();
             self.settings.prune_interval
         } else {
             self.pruner = Some(pruner);

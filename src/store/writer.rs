@@ -28,6 +28,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(4);
 /// The delay between tries while the process ends, for which it has less than two seconds.
 const CLOSING_DELAY: Duration = Duration::from_millis(100);
 
+/// After so many commits and reads without a pause, the pages of the file that are mapped are released:
+/// the states of a whole fleet may be read at once.
+const MOST_USES: u32 = 64;
+
 /// The longest sleep between two beats of the pulse.
 const TICK: Duration = Duration::from_millis(500);
 /// The delay between two checks for room among the events.
@@ -56,7 +60,7 @@ pub(super) struct Writer {
     /// A failure was reported, and the recovery has not been.
     failing: bool,
     /// The database was used since its pages were last released.
-    used: bool,
+    uses: u32,
     /// The disk's outage was reported by another thread while this one was stuck.
     stuck: Arc<Stuck>,
 }
@@ -101,7 +105,7 @@ impl Writer {
             first: None,
             opened: false,
             failing: false,
-            used: false,
+            uses: 0,
             stuck,
         }
     }
@@ -211,9 +215,14 @@ impl Writer {
 
     /// Nothing was requested during a whole tick.
     fn rest(&mut self) {
-        if std::mem::take(&mut self.used) {
-            residence::let_go(&self.settings.directory);
+        if self.uses > 0 {
+            self.let_go();
         }
+    }
+
+    fn let_go(&mut self) {
+        self.uses = 0;
+        residence::let_go(&self.settings.directory);
     }
 
     fn commit(&mut self, group: &[StoreCommand]) -> Result<(), GivenUp> {
@@ -262,7 +271,10 @@ impl Writer {
     ) -> Result<T, GivenUp> {
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let mut mended = Mended::default();
-        self.used = true;
+        if self.uses >= MOST_USES {
+            self.let_go();
+        }
+        self.uses += 1;
         loop {
             self.pulse.beat();
             let error = match self.try_once(&work) {

@@ -133,7 +133,7 @@ impl Recorder {
         self.unseen = alarms.map(|episode| episode.id).collect();
         for mut episode in snapshot.open {
             match &episode.device {
-                Some(name) => self.open.entry(name.clone()).or_default().push(episode),
+                Some(name) => add(self.open.entry(name.clone()).or_default(), episode),
                 None => {
                     end(&mut episode, mark, Ending::Unseen);
                     self.record(&episode);
@@ -227,7 +227,7 @@ impl Recorder {
                     let begun = self.begin(Some(name.clone()), kind, begin);
                     let begun = EpisodeRecord { reason, last_contact, ..begun };
                     self.record(&begun);
-                    open.push(begun);
+                    add(&mut open, begun);
                 }
                 (Some(place), Some((_, reason))) => {
                     if open[place].reason != reason {
@@ -478,6 +478,12 @@ impl Recorder {
         self.episodes.insert(episode.id, episode.clone());
         self.is_urgent = true;
     }
+}
+
+/// Adds an episode without room for others: most devices have one, and a fleet may fall silent at once.
+fn add(open: &mut Vec<EpisodeRecord>, episode: EpisodeRecord) {
+    open.reserve_exact(1);
+    open.push(episode);
 }
 
 /// Nothing ends before it begins, whatever the clock shows.

@@ -77,7 +77,7 @@ pub enum Action {
     /// Save the records of these devices, and delete those of removed ones; then report
     /// [`super::event::Event::DevicesSaved`]. At most one is outstanding.
     SaveDevices {
-        heartbeat: Heartbeat,
+        heartbeat: Box<Heartbeat>,
         changed: Vec<DeviceRecord>,
         gone: Vec<DeviceName>,
     },
@@ -90,7 +90,7 @@ pub enum Action {
     /// Save the set of filters that the persistent session is subscribed to.
     SaveSessionFilters(Vec<TopicFilter>),
     /// Save the identity under which the store is used, and the former ones that must be removed.
-    SaveIdentity(IdentityRecord),
+    SaveIdentity(Box<IdentityRecord>),
 
     /// Create and start the agent's transient unit; an existing one that has ended is removed
     /// first, a living one is left unchanged. Report [`super::event::Event::StartFinished`].
@@ -121,5 +121,5 @@ pub enum Action {
         instance: String,
     },
     /// Notify connected clients. A client that does not listen misses it.
-    Notify(Box<Notice>),
+    Notify(Notice),
 }

@@ -272,6 +272,14 @@ pub struct HistoryBatch {
     pub forgotten: Vec<DeviceName>,
 }
 
+impl HistoryBatch {
+    /// The number of records that it changes.
+    #[must_use]
+    pub const fn records(&self) -> usize {
+        self.episodes.len() + self.tallies.len() + self.restarts.len() + self.known.len()
+    }
+}
+
 /// A day of UTC, counted from 1970-01-01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(pub u32);

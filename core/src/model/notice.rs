@@ -16,9 +16,9 @@ pub enum Notice {
     /// An agent runs again in a new main process, whatever restarted it.
     AgentRestarted { device: String, main_pid: u32 },
     /// The state of a device has changed, with its new value.
-    StateChanged(DeviceView),
+    StateChanged(Box<DeviceView>),
     /// The state, the process or the restarts of an agent's unit have changed.
-    UnitChanged(DeviceView),
+    UnitChanged(Box<DeviceView>),
     /// The figures of the whole monitoring have changed.
     SummaryChanged(Summary),
 }

@@ -98,7 +98,7 @@ impl Monitor {
     pub(super) fn take_down(&mut self, turn: &mut Turn<'_>, orders: Vec<Order>) {
         for order in orders {
             match order {
-                Order::Save(record) => turn.out.push(Action::SaveIdentity(record)),
+                Order::Save(record) => turn.out.push(Action::SaveIdentity(Box::new(record))),
                 Order::Report(finding) => {
                     let (kind, message) = alert_of(&finding);
                     turn.raise(kind, message);

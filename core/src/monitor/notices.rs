@@ -20,29 +20,25 @@ impl Monitor {
     pub(super) fn report_state(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         self.note_standing(turn.now.wall, id);
         turn.out.push(self.status_publication(id));
-        turn.out.push(notify(Notice::StateChanged(self.view_of(id))));
+        turn.out.push(Action::Notify(Notice::StateChanged(Box::new(self.view_of(id)))));
     }
 
     /// Reports a new state of an agent's unit to all clients.
     pub(super) fn report_unit(&self, turn: &mut Turn<'_>, id: DeviceId) {
         turn.out.push(self.status_publication(id));
-        turn.out.push(notify(Notice::UnitChanged(self.view_of(id))));
+        turn.out.push(Action::Notify(Notice::UnitChanged(Box::new(self.view_of(id)))));
     }
 
     pub(super) fn report_expired(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &self.devices[id];
         let (device, last_contact) = (device.spec.name.to_string(), device.silence.last_contact());
-        turn.out.push(notify(Notice::Expired { device, last_contact }));
+        turn.out.push(Action::Notify(Notice::Expired { device, last_contact }));
         self.report_state(turn, id);
     }
 
     pub(super) fn report_recovered(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = self.devices[id].spec.name.to_string();
-        turn.out.push(notify(Notice::Recovered { device, contact: turn.now.wall }));
+        turn.out.push(Action::Notify(Notice::Recovered { device, contact: turn.now.wall }));
         self.report_state(turn, id);
     }
-}
-
-pub(super) fn notify(notice: Notice) -> Action {
-    Action::Notify(Box::new(notice))
 }

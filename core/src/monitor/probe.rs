@@ -10,6 +10,10 @@ use crate::monitor::{Monitor, Timer};
 use bytes::Bytes;
 use std::time::Duration;
 
+/// An alarm is published and raised, its status is published, and clients receive two notices. A fleet
+/// may fall silent at once, and a list that grows takes up to three times as much as it holds.
+const ACTIONS_OF_AN_ALARM: usize = 5;
+
 impl Monitor {
     /// Notes when the monitor itself was held up, and when the wall clock has stepped.
     pub(super) fn note_turn(&mut self, turn: &mut Turn<'_>) {
@@ -54,6 +58,7 @@ impl Monitor {
         self.watch.heard(turn.now.mono);
         if let Answer::Silent { sent, suspects } = self.probes.answered() {
             let sent = self.clock.at(sent);
+            turn.out.reserve(suspects.overdue.len() * ACTIONS_OF_AN_ALARM);
             for id in suspects.overdue {
                 self.devices[id].silence.leave_table();
                 if self.is_overdue(id, sent) {

@@ -61,6 +61,10 @@ impl Monitor {
         let alerts = self.alerts_record(turn);
         let heartbeat =
             Heartbeat { watched: turn.watched, alerts, full_fleets: self.fleets.full() };
-        turn.out.push(Action::SaveDevices { heartbeat, changed, gone: batch.gone });
+        turn.out.push(Action::SaveDevices {
+            heartbeat: Box::new(heartbeat),
+            changed,
+            gone: batch.gone,
+        });
     }
 }

@@ -10,7 +10,7 @@ use iotmonitor_core::model::unit::{ActiveState, UnitReport};
 /// Notices in short, with the state that each shows.
 fn notices(house: &House) -> Vec<String> {
     let notices = house.log.iter().filter_map(|(_, action)| match action {
-        Action::Notify(notice) => Some(match &**notice {
+        Action::Notify(notice) => Some(match notice {
             Notice::Expired { device, last_contact } => {
                 format!("{device} expired {}", last_contact.unwrap_or_default().as_secs())
             }

@@ -567,7 +567,7 @@ impl Store {
                 Some(self.read(*read, filters, after.as_ref()))
             }
             Action::SaveDevices { heartbeat, changed, gone } => {
-                self.heartbeat = heartbeat.clone();
+                self.heartbeat.clone_from(heartbeat);
                 for record in changed {
                     self.devices.insert(record.name.clone(), record.clone());
                 }
@@ -581,7 +581,7 @@ impl Store {
                 None
             }
             Action::SaveIdentity(record) => {
-                self.identity = Some(record.clone());
+                self.identity = Some((**record).clone());
                 None
             }
             _ => None,

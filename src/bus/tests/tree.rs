@@ -340,8 +340,8 @@ async fn notices_are_heard_by_everybody() {
         Notice::Expired { device: device(), last_contact: None },
         Notice::Recovered { device: device(), contact },
         Notice::AgentRestarted { device: device(), main_pid: 17 },
-        Notice::StateChanged(view("lamp")),
-        Notice::UnitChanged(view("agent")),
+        Notice::StateChanged(Box::new(view("lamp"))),
+        Notice::UnitChanged(Box::new(view("agent"))),
         Notice::SummaryChanged(SUMMARY),
     ] {
         monitor.handle.notify(notice);

@@ -472,7 +472,7 @@ impl World {
         match action {
             Action::Publish(publication) => self.publish(publication),
             Action::Subscribe { .. } => self.asked = true,
-            Action::Notify(notice) => match &**notice {
+            Action::Notify(notice) => match notice {
                 Notice::Expired { device, .. } => {
                     let device = number_in(device).unwrap();
                     *self.alarms.entry(device).or_default() += 1;

@@ -92,7 +92,9 @@ fn command(place: u64, dice: &mut Dice) -> StoreCommand {
     };
     let change = match dice.below(20) {
         0..=1 => return save_devices(place, dice),
-        2 if place.is_multiple_of(2) => return StoreCommand::SaveIdentity(identity(place)),
+        2 if place.is_multiple_of(2) => {
+            return StoreCommand::SaveIdentity(Box::new(identity(place)));
+        }
         2 => return StoreCommand::SaveSessionFilters(filters(place)),
         3 => StateChange::Nothing,
         4..=5 => StateChange::Forget(topic(&name)),
@@ -151,7 +153,10 @@ fn save_devices(place: u64, dice: &mut Dice) -> StoreCommand {
     let changed = (0..1 + dice.below(4)).map(|_| record(dice.below(12))).collect();
     let gone = (0..dice.below(2)).map(|_| name(12 + dice.below(3))).collect();
     StoreCommand::SaveDevices {
-        heartbeat: Heartbeat { watched: Duration::from_secs(place), ..Heartbeat::default() },
+        heartbeat: Box::new(Heartbeat {
+            watched: Duration::from_secs(place),
+            ..Heartbeat::default()
+        }),
         changed,
         gone,
     }

@@ -7,7 +7,6 @@ use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::notice::Notice;
 use crate::monitor::Monitor;
-use crate::monitor::notices::notify;
 use crate::monitor::turn::Turn;
 use std::time::Duration;
 
@@ -65,7 +64,7 @@ impl Monitor {
         };
         self.note_start(turn, id, start.is_restart);
         if start.is_restart {
-            turn.out.push(notify(Notice::AgentRestarted { device: name, main_pid: pid }));
+            turn.out.push(Action::Notify(Notice::AgentRestarted { device: name, main_pid: pid }));
         }
         let payload = turn.now.wall.as_secs().to_string();
         turn.out.push(self.device_publication("startedprocess", id, payload, false));
