@@ -15,6 +15,7 @@
 // These macros end the process when its output is no longer read. `cli::output` prints instead.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod age_clock;
 pub mod bus;
 pub mod cli;
 pub mod config;

@@ -50,9 +50,10 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "history",
-        &["history", "lmdb", "pulse"],
+        &["age_clock", "history", "lmdb", "pulse"],
         &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
     ),
+    ("age_clock", &["age_clock"], &[]),
     ("guard", &["guard"], &["iotmonitor_core", "nix", "thiserror"]),
     ("lmdb", &["lmdb", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
     (

@@ -2,9 +2,10 @@
 
 use super::alerts::{AlertBook, AlertSchedule};
 use super::disk::PastRecords;
-use super::prune::{self, AgeClock, PresentTime, Pruner};
+use super::prune::{self, PresentTime, Pruner};
 use super::scans::{FiguresScan, IncidentScan, Scan};
 use super::{HistoryCommand, HistorySettings, PastVisitor};
+use crate::age_clock::AgeClock;
 use crate::lmdb::files::{self, DirectoryLock};
 use crate::lmdb::{StoreError, residence};
 use iotmonitor_core::backoff::Backoff;
