@@ -3,6 +3,7 @@
 //! It ends with the process, also in the middle of its work, which the next one then does again.
 
 use crate::{Error, Keep, Store};
+use iotmonitor::age_clock::AgeClock;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,10 @@ const REMOVAL: Duration = Duration::from_secs(600);
 
 /// The time between two compactions.
 const COMPACTION: Duration = Duration::from_secs(3_600);
+
+/// A clock that is ahead is usually right within this time after the start. Until then no message is old that
+/// is not so by the newest message of earlier runs.
+const TRUST: Duration = Duration::from_secs(3_600);
 
 /// What the service is to know of it.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ pub fn start(
     reports: mpsc::Sender<UpkeepReport>,
 ) -> std::io::Result<Sender<Keep>> {
     let (sender, changes) = channel();
-    let mut upkeep = Upkeep { store, keep, reports, has_failed: false };
+    let mut upkeep = Upkeep::new(store, keep, reports);
     std::thread::Builder::new().name("upkeep".to_owned()).spawn(move || upkeep.run(&changes))?;
     Ok(sender)
 }
@@ -47,10 +52,20 @@ struct Upkeep {
     store: Store,
     keep: Keep,
     reports: mpsc::Sender<UpkeepReport>,
+    ages: AgeClock,
     has_failed: bool,
 }
 
 impl Upkeep {
+    fn new(store: Store, keep: Keep, reports: mpsc::Sender<UpkeepReport>) -> Self {
+        // What the clock shows now may be wrong, and what comes meanwhile has such a time as well. The
+        // newest message of earlier runs was right; where that is not known, nothing is old for now.
+        let newest = store.days().map(|days| days.last().map(|day| since_1970(day.end())));
+        let mut ages = AgeClock::new(TRUST);
+        ages.begin(newest.unwrap_or(Some(Duration::ZERO)), Instant::now());
+        Self { store, keep, reports, ages, has_failed: false }
+    }
+
     fn run(&mut self, changes: &Receiver<Keep>) {
         let mut compaction = Instant::now() + FIRST;
         let mut next = compaction;
@@ -67,21 +82,23 @@ impl Upkeep {
             if is_hour {
                 compaction = Instant::now() + COMPACTION;
             }
-            let done = self.round(is_hour);
+            let done = self.round(is_hour, now(), Instant::now());
             self.note(done);
             next = Instant::now() + REMOVAL;
         }
     }
 
-    fn round(&self, compacts: bool) -> Result<(), Error> {
+    fn round(&mut self, compacts: bool, wall: i64, at: Instant) -> Result<(), Error> {
+        let by = self.ages.judge(since_1970(wall), at);
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         // What is removed need not be merged, and makes room for what is.
-        self.store.retain(&self.keep, now())?;
+        self.store.retain(&self.keep, by)?;
         if compacts {
             let done = self.store.compact()?;
             if !done.damaged.is_empty() {
                 let _ = self.reports.blocking_send(UpkeepReport::PutAside(done.damaged));
             }
-            self.store.retain(&self.keep, now())?;
+            self.store.retain(&self.keep, by)?;
         }
         Ok(())
     }
@@ -97,8 +114,66 @@ impl Upkeep {
     }
 }
 
+/// A time before 1970 counts as that.
+fn since_1970(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+}
+
 /// The time in microseconds since 1970; a clock before that counts as 1970.
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Received, Writer};
+
+    const DAY: i64 = 86_400 * 1_000_000;
+    const TODAY: i64 = 20_000 * DAY;
+
+    /// A store with a message of each of the last five days up to this one.
+    fn store(directory: &std::path::Path) -> Store {
+        let store = Store::new(directory);
+        let mut writer = Writer::open(&store, Limits::default()).unwrap();
+        for day in 0..5 {
+            record(&mut writer, TODAY - day * DAY);
+        }
+        store
+    }
+
+    fn record(writer: &mut Writer, time: i64) {
+        let (topic, payload, qos, retain) = ("a", &b"1"[..], 0, false);
+        writer.append(Received { time, topic, payload, qos, retain }).unwrap();
+        writer.commit(Instant::now()).unwrap();
+        writer.seal();
+        while writer.flush_oldest().unwrap() {}
+    }
+
+    /// A machine without a battery for its clock starts in the year 2099, and receives messages before
+    /// it has asked for the time.
+    #[test]
+    fn a_clock_that_is_ahead_for_a_while_removes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let keep = Keep { age: Some(Duration::from_secs(400 * 86_400)), size: None };
+        let (reports, _reports) = mpsc::channel(1);
+        let start = Instant::now();
+        let mut upkeep = Upkeep::new(store.clone(), keep, reports);
+        let ahead = TODAY + 27_000 * DAY;
+        record(&mut Writer::open(&store, Limits::default()).unwrap(), ahead);
+        for minutes in [1, 11, 21] {
+            upkeep.round(true, ahead, start + Duration::from_secs(60 * minutes)).unwrap();
+        }
+        assert_eq!(store.days().unwrap().len(), 6);
+        upkeep.round(true, TODAY, start + Duration::from_secs(60 * 31)).unwrap();
+        assert_eq!(store.days().unwrap().len(), 6);
+        // Two years later it is off by none, and has been on for hours.
+        let later = TODAY + 730 * DAY;
+        for hours in [2, 3, 4] {
+            upkeep.round(true, later, start + Duration::from_secs(3_600 * hours)).unwrap();
+        }
+        assert_eq!(store.days().unwrap().len(), 1, "what is old goes");
+    }
 }
