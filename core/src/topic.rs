@@ -76,7 +76,7 @@ impl TopicName {
     /// # Errors
     /// Returns an error if the string breaks a rule for topic names.
     pub fn new(text: impl Into<String>) -> Result<Self, TopicError> {
-        Self::from_bytes(Bytes::from(text.into()))
+        Self::from_bytes(Bytes::from(text.into().into_bytes().into_boxed_slice()))
     }
 
     #[must_use]

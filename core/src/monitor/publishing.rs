@@ -50,7 +50,9 @@ impl Monitor {
         retain: bool,
     ) -> Action {
         let below = format!("{kind}/{}", self.devices[id].spec.name);
-        self.own_publication(&below, Bytes::from(payload), QoS::AtLeastOnce, retain, None)
+        // It may wait for as long as the broker is away, and without the room in which it was written.
+        let payload = Bytes::from(payload.into_bytes().into_boxed_slice());
+        self.own_publication(&below, payload, QoS::AtLeastOnce, retain, None)
     }
 
     /// The topic `BASE/below`. Both parts were checked when the configuration was read; if they
