@@ -6,6 +6,7 @@ use heed::types::Bytes as HeedBytes;
 use heed::{RoTxn, RwTxn};
 use iotmonitor_core::model::alert::Priority;
 use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord};
+use iotmonitor_core::model::time::ClockStep;
 use serde::{Deserialize, Serialize};
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -73,6 +74,41 @@ impl AlertTables {
         if last_id > 0 {
             let numbers = to_json(NUMBERS_KEY, &Numbers { last_id })?;
             meta.put(transaction, NUMBERS_KEY, &numbers)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the times of alerts with the clock, if they are of this run: their numbers are behind that of
+    /// the last alert before. After a step back, what may have been raised by the clock as it is now
+    /// keeps its time.
+    pub fn follow_clock(
+        self,
+        transaction: &mut RwTxn,
+        earlier: u64,
+        steps: &[ClockStep],
+        mark: Duration,
+    ) -> heed::Result<()> {
+        let follow = |time: Duration| {
+            let certain = |step: &&ClockStep| step.to > step.from || time > mark;
+            steps.iter().filter(certain).fold(time, |time, step| step.follow(time))
+        };
+        let earlier = earlier.to_be_bytes();
+        let of_this_run = (Bound::Excluded(earlier.as_slice()), Bound::Unbounded);
+        for table in [self.warnings, self.notices] {
+            let mut moved = Vec::new();
+            for entry in table.range(transaction, &of_this_run)? {
+                let (key, value) = entry?;
+                let Some(alert) = from_json::<AlertRecord>(key, value) else { continue };
+                let time = follow(alert.time);
+                if time != alert.time {
+                    let acknowledged = alert.acknowledged.map(follow);
+                    let alert = AlertRecord { time, acknowledged, ..alert };
+                    moved.push((key.to_vec(), to_json(key, &alert)?));
+                }
+            }
+            for (key, value) in &moved {
+                table.put(transaction, key, value)?;
+            }
         }
         Ok(())
     }

@@ -91,6 +91,8 @@ pub(super) struct PastRecords {
     pub(super) restarts: PastTable,
     pub(super) known: PastTable,
     pub(super) alerts: AlertTables,
+    /// The last number of an alert of earlier runs.
+    pub(super) earlier_alert: u64,
 }
 
 impl PastRecords {
@@ -157,6 +159,7 @@ impl PastRecords {
             restarts,
             known,
             alerts: AlertTables { warnings, notices },
+            earlier_alert: u64::MAX,
         })
     }
 
@@ -305,6 +308,8 @@ impl PastRecords {
         }
         if !batch.steps.is_empty() {
             self.follow_clock(transaction, batch)?;
+            let (earlier, steps) = (self.earlier_alert, &batch.steps);
+            self.alerts.follow_clock(transaction, earlier, steps, batch.mark)?;
         }
         for (name, since) in &batch.known {
             let key = subject_key(Some(name));

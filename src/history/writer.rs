@@ -43,6 +43,8 @@ pub(super) struct PastWriter {
     /// Alerts that wait for the disk.
     book: AlertBook,
     schedule: AlertSchedule,
+    /// The last number of earlier runs, once it is known.
+    earlier_alert: Option<u64>,
     /// It is declared before the lock, to be closed before the lock is released.
     disk: Option<PastRecords>,
     lock: Option<DirectoryLock>,
@@ -84,6 +86,7 @@ impl PastWriter {
             closing,
             book,
             schedule: AlertSchedule::new(),
+            earlier_alert: None,
             disk: None,
             lock: None,
             batches: VecDeque::new(),
@@ -290,11 +293,13 @@ impl PastWriter {
             if self.lock.is_none() {
                 self.lock = Some(files::lock(&self.settings.directory)?);
             }
-            let disk = PastRecords::open(&self.settings)?;
+            let mut disk = PastRecords::open(&self.settings)?;
             let snapshot = disk.snapshot()?;
             self.mark = self.mark.or(snapshot.mark);
             self.ages.begin(snapshot.mark, Instant::now());
-            self.book.queue().number_after(disk.last_alert()?);
+            let last_alert = disk.last_alert()?;
+            disk.earlier_alert = *self.earlier_alert.get_or_insert(last_alert);
+            self.book.queue().number_after(last_alert);
             self.disk = Some(disk);
             self.report(Event::HistoryOpened(Box::new(snapshot)));
         }

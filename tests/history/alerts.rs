@@ -1,6 +1,6 @@
 //! Alerts on a real disk: kept over restarts, bounded, and written in groups.
 
-use super::{NOW, PATIENCE, T, Thread, settings, tidying};
+use super::{ClockStep, NOW, PATIENCE, T, Thread, settings, tidying};
 use heed::EnvOpenOptions;
 use iotmonitor::history::alert_tables::{MOST_NOTICES, MOST_WARNINGS};
 use iotmonitor::history::{HistoryCommand, PastReader};
@@ -100,6 +100,33 @@ fn alerts_that_precede_the_history_are_kept_too() {
     std::fs::rename(directory.path().join("away"), &history).unwrap();
     thread.until_written();
     assert_eq!(thread.ids(everything()), [2, 1]);
+    thread.close();
+}
+
+/// A machine without a battery for its clock starts with that of 1970, as it did the time before, and asks
+/// for the time only when the first alerts are on disk.
+#[test]
+fn alerts_of_this_run_move_with_the_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    let (thread, _) = Thread::started(settings(directory.path()));
+    thread.raise(60, WARNING, "of a run that never knew the time");
+    thread.close();
+    let (mut thread, _) = Thread::started(settings(directory.path()));
+    thread.raise(55, NOTICE, "before the start was complete");
+    thread.raise(60, WARNING, "on disk");
+    thread.until_written();
+    thread.raise(65, NOTICE, "waits");
+    thread.raise(NOW + 1, WARNING, "after the step");
+    let forward = ClockStep { started: T(50), from: T(70), to: T(NOW) };
+    thread.save(HistoryBatch { mark: T(NOW), steps: vec![forward], ..HistoryBatch::default() });
+    let times = |thread: &Thread| -> Vec<u64> {
+        thread.alerts(everything()).iter().map(|alert| alert.time.as_secs()).collect()
+    };
+    assert_eq!(times(&thread), [NOW + 1, NOW - 5, NOW - 10, NOW - 15, 60]);
+    // What may have been raised by the clock as it is now keeps its time.
+    let back = ClockStep { started: T(NOW - 20), from: T(NOW + 100), to: T(NOW - 8) };
+    thread.save(HistoryBatch { mark: T(NOW - 7), steps: vec![back], ..HistoryBatch::default() });
+    assert_eq!(times(&thread), [NOW - 107, NOW - 113, NOW - 10, NOW - 15, 60]);
     thread.close();
 }
 
