@@ -217,7 +217,11 @@ class AlertsView {
 
   showAlerts() {
     const oldest = now() - lengthOf(this.filter.since);
-    for (const [key, { time }] of this.alerts) if (time < oldest) this.alerts.delete(key);
+    for (const [key, { time }] of this.alerts) {
+      if (time >= oldest) continue;
+      this.alerts.delete(key);
+      this.isWhole = true; // what is older still is not to be shown
+    }
     const all = [...this.alerts.values()]
       .sort((a, b) => (b.id ?? Infinity) - (a.id ?? Infinity) || b.time - a.time);
     const rows = this.shown.show(all);

@@ -186,3 +186,30 @@ fn alerts_that_are_too_old_to_be_shown_are_not_kept() {
     let kept = kept.as_u64().unwrap();
     assert!((3_500..=3_601).contains(&kept), "{kept}");
 }
+
+/// Those that were loaded have become too old; what comes now is shown all the same.
+#[test]
+fn new_alerts_are_shown_when_all_that_were_loaded_are_too_old() {
+    let house = House::with(LAMP);
+    let mut browser = Browser::at(&address(house.port));
+    browser.until("the verdict", IS_FINE);
+    let shown = browser.value(
+        "import('./alerts.js').then(async ({ open }) => {
+            const now = Date.now() / 1000;
+            const alert = (id, time) => ({ id, time, event: 'expired', priority: 'warning', message: `number ${id}` });
+            const loaded = Array.from({ length: 200 }, (_, place) => alert(500 - place, now - 3500));
+            const source = { devices: new Map(), alerts: [], status: null, on: () => () => {}, get: async () => loaded };
+            const root = document.createElement('div');
+            const view = open(root, { since: '1h' }, source);
+            await new Promise((next) => setTimeout(next, 10));
+            const right = Date.now;
+            Date.now = () => right() + 600_000;
+            view.update({ alerts: true });
+            source.alerts = [alert(501, now + 600)];
+            view.update({ alerts: true });
+            Date.now = right;
+            return [...root.querySelectorAll('.alerts > li > .body > p')].map((it) => it.textContent);
+        })",
+    );
+    assert_eq!(shown, serde_json::json!(["number 501"]));
+}
