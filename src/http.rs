@@ -7,7 +7,8 @@
 //! | module | duty |
 //! |---|---|
 //! | [`settings`] | the validated section of the configuration |
-//! | [`server`] | the listening socket, its connections and their limits |
+//! | [`server`] | the listening socket and the number of its connections |
+//! | [`connection`] | one connection, and the limits of its client |
 //! | [`guard`] | admission: host names, origins, the token; and the headers that restrict the browser |
 //! | [`routes`] | the mapping of paths to answers |
 //! | [`answer`] | what answers have in common |
@@ -33,6 +34,7 @@ mod alerts;
 mod answer;
 mod commands;
 mod compress;
+mod connection;
 mod contents;
 mod daemon_client;
 mod figures;

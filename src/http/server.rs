@@ -1,8 +1,8 @@
 //! The listening socket and its connections.
 //!
-//! The resources of a client are bounded: the number of connections, the buffer for a request's
-//! head, and the time of every wait.
+//! The resources of all clients are bounded: the number of connections, and what the kernel holds for them.
 
+use super::connection::{Answering, converse};
 use super::daemon_client::DaemonClient;
 use super::guard::RemoteAddress;
 use super::page::Page;
@@ -12,13 +12,6 @@ use super::{News, PageShared, Surroundings};
 use super::{compress, guard, metrics, routes};
 use crate::pulse::Pulse;
 use axum::Router;
-use axum::response::Response;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::event::Event;
 use std::convert::Infallible;
@@ -26,19 +19,12 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_io_timeout::TimeoutStream;
 
 /// The number of concurrent connections. Further ones wait in the kernel until one ends.
 const MAX_CONNECTIONS: usize = 64;
-
-/// The time for which a connection may be idle, and which the head of a request may take.
-const HEAD_PATIENCE: Duration = Duration::from_secs(15);
-
-/// The time for which a client may leave an answer unread before the connection is ended.
-const READER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The number of questions about the past that are answered at a time.
 const MOST_PASTS: usize = 2;
@@ -48,9 +34,6 @@ const SEND_BUFFER: u32 = 128 * 1024;
 
 /// The number of connections that wait in the kernel.
 const QUEUE: u32 = 1_024;
-
-/// The largest head of a request, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
 
 /// The delays before the address is tried again.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -154,10 +137,8 @@ async fn accept(listener: &TcpListener, router: &Router) -> Infallible {
         let slot = Arc::clone(&slots).acquire_owned().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let answering = Answering {
-                    router: TowerToHyperService::new(router.clone()),
-                    remote: RemoteAddress(peer.ip().to_canonical()),
-                };
+                let remote = RemoteAddress(peer.ip().to_canonical());
+                let answering = Answering::new(router.clone(), remote);
                 connections.spawn(async move {
                     converse(stream, answering).await;
                     drop(slot);
@@ -179,38 +160,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(QUEUE)
-}
-
-/// The routes, for one connection.
-struct Answering {
-    router: TowerToHyperService<Router>,
-    remote: RemoteAddress,
-}
-
-impl Service<Request<Incoming>> for Answering {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.remote);
-        self.router.call(request)
-    }
-}
-
-/// Answers the requests of one connection.
-async fn converse(stream: TcpStream, answering: Answering) {
-    // Events are small, and are needed at once.
-    let _ = stream.set_nodelay(true);
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(READER_PATIENCE));
-    // How the connection ended concerns only the client.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), answering)
-        .await;
 }
 
 fn sentence(address: SocketAddr, error: &io::Error) -> String {
