@@ -1,6 +1,7 @@
 //! Maps paths to answers.
 
 use super::answer::{JSON_TYPE, known_form, with_type};
+use super::connection::Lasting;
 use super::daemon_client::DaemonClient;
 use super::files::{self, PageFile};
 use super::guard;
@@ -8,7 +9,7 @@ use super::page::Page;
 use super::refusal::HttpRefusal;
 use super::{alerts, commands, compress, contents, json, metrics, past, values};
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::sse::Sse;
 use axum::response::{IntoResponse as _, Response};
@@ -107,12 +108,16 @@ async fn device(
     Ok(with_type(JSON_TYPE, json::one_device(&view) + "\n"))
 }
 
-async fn events(State(page): State<Page>) -> Result<Response, HttpRefusal> {
+async fn events(
+    State(page): State<Page>,
+    Extension(lasting): Extension<Lasting>,
+) -> Result<Response, HttpRefusal> {
     page.daemon.summary().await?;
     let stream = page.recent.live.follow().ok_or_else(|| {
         let sentence = "all places for live updates are taken: request the data at intervals";
         HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
     })?;
+    lasting.set();
     // A proxy is to pass each event on at once (nginx, ngx_http_proxy_module).
     let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
     Ok((unbuffered, Sse::new(stream)).into_response())

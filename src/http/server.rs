@@ -2,7 +2,7 @@
 //!
 //! The resources of all clients are bounded: the number of connections, and what the kernel holds for them.
 
-use super::connection::{Answering, converse};
+use super::connection::{Answering, ClientPatience, converse};
 use super::daemon_client::DaemonClient;
 use super::guard::RemoteAddress;
 use super::page::Page;
@@ -140,7 +140,7 @@ async fn accept(listener: &TcpListener, router: &Router) -> Infallible {
                 let remote = RemoteAddress(peer.ip().to_canonical());
                 let answering = Answering::new(router.clone(), remote);
                 connections.spawn(async move {
-                    converse(stream, answering).await;
+                    converse(stream, answering, ClientPatience::OF_THE_PAGE).await;
                     drop(slot);
                 });
             }
