@@ -43,4 +43,5 @@ pub mod store;
 pub mod systemd;
 pub mod terminal;
 pub mod time_span;
+pub mod tls;
 pub mod trusted_path;

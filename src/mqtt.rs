@@ -19,7 +19,6 @@
 //! subscription requests it.
 
 mod backoff;
-pub mod certificates;
 mod dial;
 mod filters;
 mod ledger;

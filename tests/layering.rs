@@ -15,18 +15,18 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &[
             "config",
             "http::settings",
-            "mqtt::certificates",
             "mqtt::settings",
             "printable",
             "secret",
             "time_span",
+            "tls::certificates",
             "trusted_path",
         ],
         &["iotmonitor_core", "nix", "serde", "strsim", "thiserror", "toml"],
     ),
     (
         "mqtt",
-        &["mqtt", "secret", "pulse"],
+        &["mqtt", "secret", "pulse", "tls"],
         &[
             "async_tungstenite",
             "bytes",
@@ -36,8 +36,6 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "rumqttc",
             "rumqttc_core",
             "rumqttc_v4",
-            "rustls",
-            "rustls_native_certs",
             "thiserror",
             "tokio",
             "webpki",
@@ -130,6 +128,8 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("printable", &["printable"], &[]),
     ("terminal", &["terminal"], &[]),
     ("time_span", &["time_span"], &["thiserror"]),
+    // rustls is the one that comes with the broker's client.
+    ("tls", &["tls"], &["rumqttc", "rustls_native_certs", "thiserror", "webpki"]),
     ("trusted_path", &["trusted_path"], &[]),
 ];
 

@@ -1,7 +1,8 @@
 //! Connection troubles, described in sentences that name the object and the remedy.
 
-use super::certificates::FileError;
 use super::settings::{BrokerAddress, socket_hint};
+use crate::tls::TlsError;
+use crate::tls::certificates::FileError;
 use iotmonitor_core::model::message::{Connection, LossReason};
 use rumqttc::tokio_rustls::rustls;
 use rustls::pki_types::ServerName;
@@ -20,7 +21,7 @@ pub(super) enum Trouble {
     #[error("cannot reach {server}: no connection within {} s", .after.as_secs())]
     UnreachableInTime { server: BrokerAddress, after: Duration },
     #[error(transparent)]
-    File(#[from] FileError),
+    File(FileError),
     #[error("TLS cannot be set up: {0}")]
     TlsSetup(rustls::Error),
     #[error("the system holds no certificate authorities: name one with `caFile` in [mqtt]")]
@@ -183,6 +184,16 @@ impl Trouble {
             Some(tls) => Self::Tls { server, source: tls },
             None if is_closing(&source) => Self::Closed { server },
             None => Self::Broken { server, source },
+        }
+    }
+}
+
+impl From<TlsError> for Trouble {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::File(error) => Self::File(error),
+            TlsError::Setup(error) => Self::TlsSetup(error),
+            TlsError::NoRoots => Self::NoRoots,
         }
     }
 }

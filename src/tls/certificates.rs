@@ -1,9 +1,9 @@
-//! The files of certificates and keys that `[mqtt]` names.
+//! The files of certificates and keys that the configuration names.
 //!
 //! A file often has the right contents in the wrong format, so each error names the command that
 //! converts it.
 
-use rumqttc::tokio_rustls::rustls;
+use super::rustls;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -90,7 +90,7 @@ impl fmt::Display for Content {
 #[derive(Debug)]
 pub(super) struct Trusted {
     pub authorities: RootCertStore,
-    /// The certificates of the file as they are, because a broker may present one of them itself.
+    /// The certificates of the file as they are, because a server may present one of them itself.
     pub named: Vec<CertificateDer<'static>>,
 }
 
