@@ -7,7 +7,7 @@ declare -A package_of=(
     [mosquitto_pub]=mosquitto-clients [dbus-daemon]=dbus [openssl]=openssl [nsenter]=util-linux
     [losetup]=mount [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
     [python3]=python3 [chromium]=chromium [promtool]=prometheus [nginx]=nginx-light
-    [node]=nodejs [npm]=npm
+    [node]=nodejs [npm]=npm [etcd]=etcd-server
 )
 missing=()
 for tool in "${!package_of[@]}"; do
@@ -29,8 +29,8 @@ if ! { apt-get update && apt-get install --yes --no-install-recommends "${missin
     exit 1
 fi
 rm -f "$log"
-# The tests start their own brokers and proxies, and need only promtool of Prometheus.
-for service in mosquitto prometheus nginx; do
+# The tests start their own brokers, proxies and etcd, and need only promtool of Prometheus.
+for service in mosquitto prometheus nginx etcd; do
     if [[ " ${missing[*]} " == *" $service"* && -d /run/systemd/system ]]; then
         systemctl disable --now "$service.service"
     fi

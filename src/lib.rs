@@ -22,6 +22,7 @@ pub mod config;
 pub mod daemon;
 pub mod dbus;
 pub mod discovery;
+pub mod etcd;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::expect_used, reason = "it is there to panic")]
 pub mod fuzzing;

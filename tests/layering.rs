@@ -52,6 +52,22 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
     ),
     ("age_clock", &["age_clock"], &[]),
+    (
+        "etcd",
+        &["etcd", "secret", "tls"],
+        &[
+            "base64",
+            "bytes",
+            "http_body_util",
+            "hyper",
+            "hyper_util",
+            "iotmonitor_core",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+        ],
+    ),
     ("guard", &["guard"], &["iotmonitor_core", "nix", "thiserror"]),
     ("lmdb", &["lmdb", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
     (

@@ -1,6 +1,8 @@
 //! The MQTT adapter against a real mosquitto, and against scripted brokers for the faults that
 //! mosquitto does not make.
 
+#[path = "common/certificates.rs"]
+mod certificates;
 mod common;
 
 #[path = "mqtt/closings.rs"]

@@ -1,5 +1,6 @@
 //! TLS, Unix sockets and websockets.
 
+use crate::certificates::{Certificates, openssl};
 use crate::common::broker::{Broker, free_port};
 use crate::common::client::{Client, VERSIONS, at_least_once, publication, settings};
 use async_tungstenite::tokio::accept_hdr_async;
@@ -8,73 +9,20 @@ use async_tungstenite::tungstenite::http::HeaderValue;
 use async_tungstenite::tungstenite::{Bytes, Message as WsMessage};
 use iotmonitor::mqtt::settings::{BrokerAddress, MqttSettings, ProtocolChoice};
 use iotmonitor_core::model::message::{Connection, LossReason};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// A private authority, a broker's certificate for `localhost`, and a client's.
-struct Certificates {
-    directory: TempDir,
-}
-
-impl Certificates {
-    fn make() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let at = directory.path();
-        std::fs::write(at.join("server.ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-            .unwrap();
-        std::fs::write(at.join("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
-        for ca in ["ca", "stranger"] {
-            openssl(
-                at,
-                &format!(
-                    "req -x509 -newkey rsa:2048 -nodes -days 30 -keyout {ca}.key -out {ca}.crt -subj /CN={ca}"
-                ),
-            );
-        }
-        for name in ["server", "client"] {
-            openssl(
-                at,
-                &format!(
-                    "req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"
-                ),
-            );
-            openssl(
-                at,
-                &format!(
-                    "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile {name}.ext -out {name}.crt"
-                ),
-            );
-        }
-        Self { directory }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Lines for a listener of mosquitto's that uses these.
-    fn listener_lines(&self) -> String {
-        format!(
-            "cafile {}\ncertfile {}\nkeyfile {}\n",
-            self.path("ca.crt").display(),
-            self.path("server.crt").display(),
-            self.path("server.key").display()
-        )
-    }
-}
-
-fn openssl(directory: &Path, arguments: &str) {
-    let made = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(directory)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .expect("openssl is installed");
-    assert!(made.success(), "openssl {arguments}");
+/// Lines for a listener of mosquitto's that uses these.
+fn listener_lines(certificates: &Certificates) -> String {
+    format!(
+        "cafile {}\ncertfile {}\nkeyfile {}\n",
+        certificates.path("ca.crt").display(),
+        certificates.path("server.crt").display(),
+        certificates.path("server.key").display()
+    )
 }
 
 /// A broker with a second listener; gives its port.
@@ -109,7 +57,7 @@ async fn failure(settings: MqttSettings) -> String {
 #[tokio::test]
 async fn tls_with_a_private_authority() {
     let certificates = Certificates::make();
-    let (_broker, port) = with_listener(&certificates.listener_lines());
+    let (_broker, port) = with_listener(&listener_lines(&certificates));
     for (choice, _) in VERSIONS {
         for host in ["localhost", "127.0.0.1"] {
             round_trip(MqttSettings {
@@ -125,7 +73,7 @@ async fn tls_with_a_private_authority() {
 #[tokio::test]
 async fn tls_with_a_client_certificate() {
     let certificates = Certificates::make();
-    let lines = format!("{}require_certificate true\n", certificates.listener_lines());
+    let lines = format!("{}require_certificate true\n", listener_lines(&certificates));
     let (_broker, port) = with_listener(&lines);
     for (choice, _) in VERSIONS {
         let without = MqttSettings {
@@ -143,7 +91,7 @@ async fn tls_with_a_client_certificate() {
 #[tokio::test]
 async fn tls_that_fails_says_why() {
     let certificates = Certificates::make();
-    let (broker, port) = with_listener(&certificates.listener_lines());
+    let (broker, port) = with_listener(&listener_lines(&certificates));
     let good = MqttSettings {
         server: BrokerAddress::Tls { host: "localhost".into(), port },
         ca_file: Some(certificates.path("ca.crt")),
@@ -251,7 +199,7 @@ async fn the_dates_of_a_named_certificate_count() {
 #[tokio::test]
 async fn only_the_very_certificate_that_is_named_is_trusted_without_its_authority() {
     let certificates = Certificates::make();
-    let (_broker, port) = with_listener(&certificates.listener_lines());
+    let (_broker, port) = with_listener(&listener_lines(&certificates));
     round_trip(tls_to("localhost", port, certificates.path("server.crt"))).await;
     // Of the same authority, but another one's.
     let sentence = failure(tls_to("localhost", port, certificates.path("client.crt"))).await;
@@ -318,7 +266,7 @@ async fn files_in_another_format_are_turned_by_the_command_that_is_named() {
     ] {
         openssl(at, command);
     }
-    let lines = format!("{}require_certificate true\n", certificates.listener_lines());
+    let lines = format!("{}require_certificate true\n", listener_lines(&certificates));
     let (_broker, port) = with_listener(&lines);
     for (ca, certificate, key, said, secret) in [
         ("ca.der", "client.crt", "client.key", "ca.der is in DER format", ""),
@@ -421,7 +369,7 @@ async fn a_websocket_at_another_path_is_asked_for_at_the_usual_one() {
 #[tokio::test]
 async fn plain_mqtt_to_a_port_for_tls_says_so() {
     let certificates = Certificates::make();
-    let (_broker, port) = with_listener(&certificates.listener_lines());
+    let (_broker, port) = with_listener(&listener_lines(&certificates));
     let sentence = failure(settings(port, ProtocolChoice::Auto)).await;
     assert!(sentence.contains("does it want TLS?"), "{sentence}");
 }
@@ -450,7 +398,7 @@ async fn websockets_plain_and_with_tls() {
     let secure = free_port();
     let (mut broker, plain) = with_listener(&format!(
         "protocol websockets\nlistener {secure}\nprotocol websockets\n{}",
-        certificates.listener_lines()
+        listener_lines(&certificates)
     ));
     broker.wait_for(secure);
     for (choice, _) in VERSIONS {
