@@ -1,6 +1,8 @@
 //! The recorder as a process of its own beside a real broker: what is acknowledged is recorded,
 //! whatever happens to the two of them.
 
+#[path = "service/acknowledgements.rs"]
+mod acknowledgements;
 #[path = "../../tests/common/broker.rs"]
 mod broker;
 #[path = "service/faults.rs"]

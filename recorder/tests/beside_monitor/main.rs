@@ -17,6 +17,7 @@ const TESTS: &[(&str, fn())] = &[
     ("values::a_chart_and_all_messages", values::a_chart_and_all_messages),
     ("values::a_topic_of_another_device", values::a_topic_of_another_device),
     ("values::over_http", values::over_http),
+    ("with_engines::documented_programs", sql::documented_programs),
     ("with_engines::documented_queries", sql::documented_queries),
     (
         "with_engines::topics_belong_to_devices_as_mqtt_says",

@@ -1,6 +1,6 @@
 //! `iotmonitor sql`, with a real DuckDB, real files and a real past.
 
-use crate::house::{House, SECOND, message, now, script_at};
+use crate::house::{House, SECOND, message, now, record, script_at};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use iotmonitor_recorder::Store;
 use serde_json::{Value, json};
@@ -18,19 +18,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DUCKDB: &str = "duckdb-cli==1.5.6";
 /// DataFusion itself. Its command line is only to be had as source.
 const DATAFUSION: &str = "datafusion==55.0.0";
+/// What the docs say that a program in Python needs.
+const PYARROW: &str = "pyarrow==26.0.1 pandas==3.1.1";
 
-/// The directory of the programs of a package from PyPI, which is installed once.
+/// The directory of the programs of packages from PyPI, which are installed once.
 fn installed(package: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(package);
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(package.replace(' ', "+"));
     if !home.join("installed").exists() {
         let _ = fs::remove_dir_all(&home);
         let script = format!("python3 -m venv \"$0\" && \"$0\"/bin/pip install --quiet {package}");
         let done = Command::new("sh").args(["-c", &script]).arg(&home).output().unwrap();
         assert!(
             done.status.success(),
-            "{package} cannot be installed from PyPI, which these tests need once: {}",
+            "{package}: this cannot be installed from PyPI, which these tests need once: {}",
             String::from_utf8_lossy(&done.stderr)
         );
         fs::write(home.join("installed"), package).unwrap();
@@ -60,10 +62,14 @@ fn rows(house: &House, statement: &str) -> Value {
 
 /// The query below this heading of the docs.
 fn documented(title: &str) -> String {
-    let text = include_str!("../../../docs/sql.md");
+    block(include_str!("../../../docs/sql.md"), title, "sql")
+}
+
+/// The first block of this language below a heading.
+fn block(text: &str, title: &str, language: &str) -> String {
     let section = text.split("\n## ").find(|section| section.starts_with(title)).unwrap();
-    let (_, query) = section.split_once("```sql\n").unwrap();
-    query.split("```").next().unwrap().to_owned()
+    let (_, block) = section.split_once(&format!("```{language}\n")).unwrap();
+    block.split("```").next().unwrap().to_owned()
 }
 
 /// Noon, in UTC, so many days ago.
@@ -73,6 +79,43 @@ fn noon(days_ago: i64) -> i64 {
 
 fn date(house: &House, time: i64) -> Value {
     rows(house, &format!("SELECT make_timestamptz({time})::DATE AS day"))[0]["day"].clone()
+}
+
+/// The programs that the docs show for reading the files without iotmonitor.
+pub fn documented_programs() {
+    let directory = tempfile::tempdir().unwrap();
+    let topic = "home/kitchen/temperature";
+    record(
+        directory.path(),
+        &[
+            message(noon(30), topic, "19.5"),
+            message(noon(1), topic, "21.5"),
+            message(noon(0), topic, "22"),
+            message(noon(1), "home/kitchen/humidity", "61"),
+        ],
+    );
+    let program = |language: &str| {
+        let text = include_str!("../../../docs/recorder.md");
+        let shown = block(text, "Reading with other programs", language);
+        let place = "/var/lib/iotmonitor-recorder/";
+        assert!(shown.contains(place), "{shown}");
+        shown.replace(place, &format!("{}/", directory.path().display()))
+    };
+    let printed = |program: &mut Command| {
+        let output = program.env("TZ", "UTC").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{program:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut duckdb = Command::new(installed(DUCKDB).join("duckdb"));
+    let rows = printed(duckdb.args(["-csv", "-noheader", "-c", &program("sql")]));
+    let numbers: Vec<_> = rows.lines().map(|row| row.rsplit(',').next().unwrap()).collect();
+    assert_eq!(numbers, ["21.5", "22.0"], "{rows}");
+    let mut python = Command::new(installed(PYARROW).join("python3"));
+    let table = printed(python.args(["-c", &program("python")]));
+    let last = |row: &str| row.rsplit(' ').next().map(str::to_owned);
+    let numbers: Vec<_> = table.lines().filter_map(last).collect();
+    assert_eq!(numbers, ["number", "19.5", "21.5", "22.0"], "{table}");
 }
 
 pub fn documented_queries() {
