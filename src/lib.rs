@@ -18,6 +18,7 @@
 pub mod age_clock;
 pub mod bus;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod dbus;

@@ -8,6 +8,8 @@ mod failing;
 mod fake;
 #[path = "etcd/members.rs"]
 mod members;
+#[path = "etcd/nodes.rs"]
+mod nodes;
 #[path = "etcd/secured.rs"]
 mod secured;
 #[path = "etcd/transactions.rs"]

@@ -52,6 +52,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
     ),
     ("age_clock", &["age_clock"], &[]),
+    ("cluster", &["cluster", "etcd"], &["iotmonitor_core", "nix", "tokio"]),
     (
         "etcd",
         &["etcd", "secret", "tls"],

@@ -1,0 +1,102 @@
+//! This node's part in a cluster: the rule of the core, driven against the shared store.
+//!
+//! It runs on a thread and a runtime of its own ([`spawn`]), so that renewals are held up by nothing
+//! else that the monitor does. Commands go in and events come out, and neither waits for the other
+//! side. Only the guard is told of a renewal directly, before whatever the renewal starts.
+
+mod renewals;
+
+use crate::etcd::settings::EtcdSettings;
+use iotmonitor_core::machines::cluster::{EndReason, Guarded, MemberSettings};
+use iotmonitor_core::model::cluster::store::Revision;
+use iotmonitor_core::model::cluster::{Item, Items, NodeName};
+use renewals::Renewals;
+use std::io;
+use tokio::sync::mpsc;
+
+/// Commands that have not been taken. The thread takes them at once, so more than these show that it
+/// has ended or hangs.
+const MOST_COMMANDS: usize = 1_024;
+
+/// What the thread needs to take part.
+#[derive(Debug)]
+pub struct Membership {
+    pub settings: MemberSettings,
+    pub items: Items,
+    pub etcd: EtcdSettings,
+    /// The session and the items of an earlier process, whose guard lives.
+    pub resumes: Option<(Guarded, Vec<(Item, Revision)>)>,
+}
+
+/// What the monitor says to the thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterCommand {
+    /// An item has ended, after [`ClusterEvent::Stop`] or otherwise.
+    Stopped(Item),
+    /// Everything shared has ended after [`ClusterEvent::Fence`].
+    Fenced,
+    Share(Items),
+    /// Give away everything and take nothing, or take part again.
+    Drain(bool),
+    /// Whether the broker is connected.
+    Broker(bool),
+    Move {
+        item: Item,
+        to: NodeName,
+    },
+}
+
+/// What the thread says to the monitor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterEvent {
+    /// Start the item, whose earlier owners have all ended.
+    Start { item: Item, epoch: Revision },
+    /// Stop the item, and say [`ClusterCommand::Stopped`].
+    Stop(Item),
+    /// The session has ended. Stop everything shared, and say [`ClusterCommand::Fenced`].
+    Fence(EndReason),
+    /// Another machine uses the name of this node.
+    NameTaken,
+    /// The store has ceased to answer, with the reason. Reported once.
+    StoreSilent(String),
+    /// The store answers, for the first time or again.
+    StoreAnswers,
+    /// The guard has ceased to take renewals, with the reason. Reported once.
+    GuardGone(String),
+}
+
+/// A handle to the thread, which ends with it. What runs by then goes on until the guard's deadline.
+#[derive(Debug)]
+pub struct ClusterHandle(mpsc::Sender<ClusterCommand>);
+
+impl ClusterHandle {
+    /// Sends a command without waiting. Returns whether the thread lives.
+    #[must_use]
+    pub fn send(&self, command: ClusterCommand) -> bool {
+        self.0.try_send(command).is_ok()
+    }
+}
+
+/// Takes part on a thread of its own. `guard` passes each confirmed renewal on, and does not wait.
+///
+/// `events` is bounded. When it is full, further events wait in the thread, at most two for an item,
+/// since the monitor has to answer before there is another one. Renewals go on meanwhile.
+///
+/// # Errors
+/// Returns an error if there can be no further thread.
+pub fn spawn(
+    membership: Membership,
+    guard: impl FnMut(Guarded) -> io::Result<()> + Send + 'static,
+    events: mpsc::Sender<ClusterEvent>,
+) -> io::Result<ClusterHandle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (sender, commands) = mpsc::channel(MOST_COMMANDS);
+    let boot = renewals::boot_id()?;
+    std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
+        let renewals = Renewals::new(membership, boot, guard, commands, events);
+        runtime.block_on(renewals.run());
+        // A name that is being resolved is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok(ClusterHandle(sender))
+}

@@ -1,0 +1,279 @@
+//! Three nodes that share agents over three members of etcd, on real clocks.
+
+use crate::members::Members;
+use iotmonitor::cluster::{ClusterCommand, ClusterEvent, ClusterHandle, Membership, spawn};
+use iotmonitor::etcd::settings::EtcdSettings;
+use iotmonitor::guard::{GuardClient, last_renewal};
+use iotmonitor_core::machines::cluster::{EndReason, Guarded, MemberSettings};
+use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET, Timing};
+use iotmonitor_core::model::cluster::{Allowed, Item, Items, NodeName};
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long anything may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The boot clock, by which the nodes decide. They share it here.
+fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().into()
+}
+
+/// An item on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Interval {
+    node: &'static str,
+    begin: Duration,
+    end: Option<Duration>,
+}
+
+/// What happened on all nodes.
+#[derive(Debug, Default)]
+struct Record {
+    intervals: BTreeMap<Item, Vec<Interval>>,
+    deadlines: BTreeMap<&'static str, Guarded>,
+    fences: Vec<String>,
+}
+
+impl Record {
+    fn runs(&self) -> BTreeMap<Item, &'static str> {
+        let running = self.intervals.iter().filter_map(|(item, intervals)| {
+            let last = intervals.last().filter(|last| last.end.is_none())?;
+            Some((item.clone(), last.node))
+        });
+        running.collect()
+    }
+
+    fn end(&mut self, node: &str, item: Option<&Item>, at: Duration) {
+        let of_item =
+            self.intervals.iter_mut().filter(|(other, _)| item.is_none_or(|i| i == *other));
+        for interval in of_item.flat_map(|(_, intervals)| intervals) {
+            if interval.node == node && interval.end.is_none() {
+                interval.end = Some(at);
+            }
+        }
+    }
+
+    /// The smallest time between two owners of one item.
+    fn distance(&self) -> Option<Duration> {
+        let pairs = self.intervals.values().flat_map(|intervals| intervals.windows(2));
+        let distances = pairs.map(|pair| {
+            let end = pair[0].end.unwrap_or_else(|| panic!("two owners: {pair:?}"));
+            assert!(pair[1].begin > end, "two owners: {pair:?}");
+            pair[1].begin - end
+        });
+        distances.min()
+    }
+}
+
+type Shared = Arc<Mutex<Record>>;
+
+struct Node {
+    name: &'static str,
+    handle: Option<ClusterHandle>,
+    record: Shared,
+}
+
+/// What a node says of itself. All share six agents.
+fn membership(name: &str, etcd: EtcdSettings) -> Membership {
+    let agents = ["a", "b", "c", "d", "e", "f"].map(|agent| agent.parse::<Item>().unwrap());
+    Membership {
+        settings: MemberSettings {
+            name: NodeName::new(name).unwrap(),
+            machine: name.to_owned(),
+            timing: Timing::new(8 * SECOND, SECOND).unwrap(),
+            broker: true,
+            drains: false,
+        },
+        items: Items::new(agents.map(|agent| (agent, Allowed::Everywhere))),
+        etcd,
+        resumes: None,
+    }
+}
+
+impl Node {
+    /// Starts a node, with a guard that listens in this directory if there is one.
+    fn start(
+        name: &'static str,
+        etcd: EtcdSettings,
+        record: &Shared,
+        guard: Option<&Path>,
+    ) -> Self {
+        let deadlines = Arc::clone(record);
+        let client = guard.map(|directory| GuardClient::connect(directory).unwrap());
+        let renew = move |guarded| {
+            deadlines.lock().unwrap().deadlines.insert(name, guarded);
+            client.as_ref().map_or(Ok(()), |client| client.renew(guarded))
+        };
+        let (sender, events) = mpsc::channel(2);
+        let handle = spawn(membership(name, etcd), renew, sender).unwrap();
+        let node = Self { name, handle: Some(handle), record: Arc::clone(record) };
+        node.obey(events);
+        node
+    }
+
+    /// Does what the events say, in a task.
+    fn obey(&self, mut events: mpsc::Receiver<ClusterEvent>) {
+        let (name, record) = (self.name, Arc::clone(&self.record));
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                let mut record = record.lock().unwrap();
+                match event {
+                    ClusterEvent::Start { item, .. } => {
+                        let interval = Interval { node: name, begin: now(), end: None };
+                        record.intervals.entry(item).or_default().push(interval);
+                    }
+                    ClusterEvent::StoreAnswers | ClusterEvent::StoreSilent(_) => {}
+                    other => record.fences.push(format!("{name}: {other:?}")),
+                }
+            }
+        });
+    }
+
+    /// Ends the thread as a kill of the monitor does. The guard of a real node kills what is left
+    /// at the deadline at the latest.
+    fn kill(&mut self) -> Duration {
+        drop(self.handle.take());
+        let mut record = self.record.lock().unwrap();
+        let ends = record.deadlines[self.name].deadline + STOP_BUDGET;
+        record.end(self.name, None, ends);
+        ends
+    }
+}
+
+async fn until(record: &Shared, what: &str, holds: impl Fn(&Record) -> bool) {
+    let began = Instant::now();
+    while !holds(&record.lock().unwrap()) {
+        assert!(began.elapsed() < LIMIT, "not {what}: {:?}", record.lock().unwrap());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_agents_of_a_node_that_dies_are_taken_over_and_a_dead_leader_moves_none() {
+    let members = Members::start(3).await;
+    let directory = tempfile::tempdir().unwrap();
+    let guard = UnixDatagram::bind(directory.path().join("socket")).unwrap();
+    let record = Shared::default();
+    let mut nodes = ["pi1", "pi2", "nas"].map(|name| {
+        let guard = (name == "pi1").then_some(directory.path());
+        Node::start(name, members.settings(), &record, guard)
+    });
+    until(&record, "everything runs", |record| record.runs().len() == 6).await;
+    let owners: BTreeSet<_> = record.lock().unwrap().runs().into_values().collect();
+    assert!(owners.len() > 1, "one node has everything: {record:?}");
+
+    // The guard gets each deadline.
+    let mut datagram = [0; 256];
+    guard.set_nonblocking(true).unwrap();
+    let mut length = 0;
+    while let Ok(received) = guard.recv(&mut datagram) {
+        length = received;
+    }
+    std::fs::write(directory.path().join("lease"), &datagram[..length]).unwrap();
+    let renewal = last_renewal(directory.path()).unwrap();
+    assert_eq!(renewal.session, record.lock().unwrap().deadlines["pi1"].session);
+    assert!(renewal.deadline > now());
+
+    let dies = nodes.iter_mut().find(|node| node.name == *owners.first().unwrap()).unwrap();
+    let (dead, killed_at) = (dies.name, now());
+    dies.kill();
+    until(&record, "all runs elsewhere", |record| {
+        let runs = record.runs();
+        runs.len() == 6 && runs.values().all(|node| *node != dead)
+    })
+    .await;
+    println!("taken over {:?} after the death", now() - killed_at);
+    println!("smallest distance {:?}", record.lock().unwrap().distance().unwrap());
+
+    let before = record.lock().unwrap().deadlines.clone();
+    members.signal(members.leader(), Signal::SIGKILL);
+    until(&record, "renewed beyond the lease of that time", |record| {
+        let mut living = before.iter().filter(|(name, _)| **name != dead);
+        living.all(|(name, then)| record.deadlines[name].deadline > then.deadline + 2 * SECOND)
+    })
+    .await;
+    let record = record.lock().unwrap();
+    assert_eq!((record.runs().len(), record.fences.as_slice()), (6, &[][..]));
+    assert!(
+        before
+            .iter()
+            .filter(|(name, _)| **name != dead)
+            .all(|(name, then)| { record.deadlines[name].session == then.session })
+    );
+}
+
+/// The next event that is not about the store.
+async fn next(events: &mut mpsc::Receiver<ClusterEvent>, silences: &mut usize) -> ClusterEvent {
+    loop {
+        match tokio::time::timeout(LIMIT, events.recv()).await.unwrap().unwrap() {
+            ClusterEvent::StoreSilent(reason) => {
+                assert!(reason.contains("has not answered"), "{reason}");
+                *silences += 1;
+            }
+            ClusterEvent::StoreAnswers => {}
+            other => return other,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_store_hangs_is_fenced_at_its_deadline_and_begins_anew() {
+    let members = Members::start(1).await;
+    let last = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&last);
+    let renew = move |guarded: Guarded| {
+        *kept.lock().unwrap() = Some(guarded);
+        Ok(())
+    };
+    let (sender, mut events) = mpsc::channel(1);
+    let handle = spawn(membership("pi1", members.settings()), renew, sender).unwrap();
+    let mut silences = 0;
+    let mut before = BTreeMap::new();
+    while before.len() < 6 {
+        let event = next(&mut events, &mut silences).await;
+        let ClusterEvent::Start { item, epoch } = event else { panic!("{event:?}") };
+        assert!(before.insert(item, epoch).is_none());
+    }
+    members.signal(0, Signal::SIGSTOP);
+    let fence = next(&mut events, &mut silences).await;
+    let ended = last.lock().unwrap().unwrap();
+    assert_eq!(fence, ClusterEvent::Fence(EndReason::Deadline));
+    assert!(now() >= ended.deadline, "{:?} before {ended:?}", now());
+    assert!(handle.send(ClusterCommand::Fenced));
+    // No renewal can have been confirmed meanwhile.
+    assert_eq!(*last.lock().unwrap(), Some(ended));
+    members.signal(0, Signal::SIGCONT);
+    let mut after = BTreeMap::new();
+    while after.len() < 6 {
+        let event = next(&mut events, &mut silences).await;
+        let ClusterEvent::Start { item, epoch } = event else { panic!("{event:?}") };
+        after.insert(item, epoch);
+    }
+    let anew = last.lock().unwrap().unwrap();
+    assert!(anew.session != ended.session && anew.deadline <= now() + LEASE);
+    assert!(after.iter().all(|(item, epoch)| *epoch > before[item]), "{before:?} {after:?}");
+    assert_eq!(silences, 1);
+    // An agent that has ended by itself is started again by a later renewal.
+    let (item, epoch) = after.pop_first().unwrap();
+    assert!(handle.send(ClusterCommand::Stopped(item.clone())));
+    let again = next(&mut events, &mut silences).await;
+    assert!(
+        matches!(&again, ClusterEvent::Start { item: i, epoch: e } if *i == item && *e >= epoch)
+    );
+    assert!(handle.send(ClusterCommand::Drain(true)));
+    let mut stopped = BTreeSet::new();
+    while stopped.len() < 6 {
+        let event = next(&mut events, &mut silences).await;
+        let ClusterEvent::Stop(item) = event else { panic!("{event:?}") };
+        assert!(handle.send(ClusterCommand::Stopped(item.clone())));
+        stopped.insert(item);
+    }
+}
