@@ -2,8 +2,10 @@
 //!
 //! It ends with the process, also in the middle of its work, which the next one then does again.
 
-use crate::{Error, Keep, Store};
+use crate::{Error, Keep, Store, files};
 use iotmonitor::age_clock::AgeClock;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,7 +21,7 @@ const REMOVAL: Duration = Duration::from_secs(600);
 const COMPACTION: Duration = Duration::from_secs(3_600);
 
 /// A clock that is ahead is usually right within this time after the start. Until then no message is old that
-/// is not so by the newest message of earlier runs.
+/// is not so by the time of earlier runs.
 const TRUST: Duration = Duration::from_secs(3_600);
 
 /// What the service is to know of it.
@@ -58,11 +60,8 @@ struct Upkeep {
 
 impl Upkeep {
     fn new(store: Store, keep: Keep, reports: mpsc::Sender<UpkeepReport>) -> Self {
-        // What the clock shows now may be wrong, and what comes meanwhile has such a time as well. The
-        // newest message of earlier runs was right; where that is not known, nothing is old for now.
-        let newest = store.days().map(|days| days.last().map(|day| since_1970(day.end())));
         let mut ages = AgeClock::new(TRUST);
-        ages.begin(newest.unwrap_or(Some(Duration::ZERO)), Instant::now());
+        ages.begin(earlier_time(&store), Instant::now());
         Self { store, keep, reports, ages, has_failed: false }
     }
 
@@ -91,6 +90,10 @@ impl Upkeep {
     fn round(&mut self, compacts: bool, wall: i64, at: Instant) -> Result<(), Error> {
         let by = self.ages.judge(since_1970(wall), at);
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        if compacts {
+            // Without it the next run goes by the messages, which are usually right.
+            let _ = keep_time(&self.store, by);
+        }
         // What is removed need not be merged, and makes room for what is.
         self.store.retain(&self.keep, by)?;
         if compacts {
@@ -112,6 +115,31 @@ impl Upkeep {
         };
         let _ = self.reports.blocking_send(report);
     }
+}
+
+/// The file with the time by which messages were old last, in microseconds since 1970.
+const TIME_FILE: &str = "time";
+
+/// The time of earlier runs. What the clock shows now may be wrong, and what is recorded meanwhile has
+/// such a time as well. A store without the file was written when its newest message was; where that
+/// is not known, nothing is old for now.
+fn earlier_time(store: &Store) -> Option<Duration> {
+    let kept = fs::read_to_string(store.directory().join(TIME_FILE)).ok();
+    if let Some(micros) = kept.and_then(|text| text.trim().parse().ok()) {
+        return Some(since_1970(micros));
+    }
+    let newest = store.days().map(|days| days.last().map(|day| since_1970(day.end())));
+    newest.unwrap_or(Some(Duration::ZERO))
+}
+
+fn keep_time(store: &Store, micros: i64) -> Result<(), Error> {
+    let temporary = store.temporary(TIME_FILE);
+    let written = File::create(&temporary).and_then(|mut file| {
+        writeln!(file, "{micros}")?;
+        file.sync_all()
+    });
+    written.map_err(Error::io("write", &temporary))?;
+    files::rename(&temporary, &store.directory().join(TIME_FILE))
 }
 
 /// A time before 1970 counts as that.
@@ -166,6 +194,11 @@ mod tests {
         for minutes in [1, 11, 21] {
             upkeep.round(true, ahead, start + Duration::from_secs(60 * minutes)).unwrap();
         }
+        assert_eq!(store.days().unwrap().len(), 6);
+        // It starts like this every time. The newest messages are of the wrong year by now.
+        let (reports, _reports) = mpsc::channel(1);
+        let mut upkeep = Upkeep::new(store.clone(), keep, reports);
+        upkeep.round(true, ahead, start + Duration::from_secs(60)).unwrap();
         assert_eq!(store.days().unwrap().len(), 6);
         upkeep.round(true, TODAY, start + Duration::from_secs(60 * 31)).unwrap();
         assert_eq!(store.days().unwrap().len(), 6);
