@@ -273,7 +273,8 @@ impl<'a> Service<'a> {
                 Turn::Events => self.take(&mut events),
                 Turn::Report(report) => self.on_report(report)?,
                 Turn::Upkeep(report) => self.on_upkeep(report),
-                Turn::Passed | Turn::TimePassed => {}
+                Turn::TimePassed => self.subscriptions.save_again(),
+                Turn::Passed => {}
             }
             self.tick();
         }
@@ -399,6 +400,10 @@ impl<'a> Service<'a> {
     }
 
     fn on_report(&mut self, report: Report) -> Result<(), ServiceError> {
+        // The directory is there now, or has room again.
+        if let Report::Opened | Report::Recovered = report {
+            self.subscriptions.save_again();
+        }
         match report {
             Report::Opened => self.ready(),
             Report::Failed(error) => {

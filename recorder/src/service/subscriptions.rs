@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct Subscriptions {
     file: PathBuf,
     known: Known,
+    is_saved: bool,
 }
 
 /// What is known of one session.
@@ -48,7 +49,7 @@ impl Subscriptions {
     pub fn read(directory: &Path) -> Self {
         let file = directory.join("subscriptions.json");
         let text = fs::read_to_string(&file).unwrap_or_default();
-        Self { file, known: serde_json::from_str(&text).unwrap_or_default() }
+        Self { file, known: serde_json::from_str(&text).unwrap_or_default(), is_saved: true }
     }
 
     /// A connection to the session of this client is there.
@@ -102,9 +103,17 @@ impl Subscriptions {
         self.save();
     }
 
-    /// Without the file, the broker sends its retained messages once more after the next start.
-    fn save(&self) {
-        let _ = self.write();
+    /// Without the file, the broker sends its retained messages once more after the next start, and what
+    /// is not wanted any more by then is not given up. Therefore it is tried again.
+    fn save(&mut self) {
+        self.is_saved = self.write().is_ok();
+    }
+
+    /// Writes what could not be written before.
+    pub fn save_again(&mut self) {
+        if !self.is_saved {
+            self.save();
+        }
     }
 
     fn write(&self) -> io::Result<()> {
@@ -185,6 +194,21 @@ mod tests {
         subscriptions.answered(&filters(&["home/#", "b"]), &[]);
         let (asked, given_up, _) = house.ask("tcp://a", &["home/#"]);
         assert_eq!((asked, given_up), (vec!["home/#".to_owned()], vec!["b".to_owned()]));
+    }
+
+    /// The broker answers before the directory is made, or while the disk is full.
+    #[test]
+    fn what_could_not_be_written_is_written_later() {
+        let house = House::new(Protocol::V311);
+        let later = house.directory.path().join("later");
+        let mut subscriptions = Subscriptions::read(&later);
+        let wanted = filters(&["a/#"]);
+        subscriptions.connected(String::new(), String::new(), false, Protocol::V311, &wanted);
+        subscriptions.answered(&wanted, &[]);
+        subscriptions.save_again();
+        fs::create_dir(&later).unwrap();
+        subscriptions.save_again();
+        assert_eq!(Subscriptions::read(&later).known, subscriptions.known);
     }
 
     #[test]
