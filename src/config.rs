@@ -25,6 +25,7 @@ mod access;
 mod address;
 mod agent;
 mod alerts;
+mod cluster;
 mod credentials;
 mod device;
 mod devices;
@@ -70,10 +71,12 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 /// Sections that may occur once.
-const SECTIONS: [&str; 6] = ["mqtt", "alerts", "history", "recorder", "homeassistant", "http"];
+const SECTIONS: [&str; 7] =
+    ["mqtt", "alerts", "history", "recorder", "homeassistant", "http", "cluster"];
 
 /// The sections that contain a secret, with the keys that they know.
-const GUARDED: [(&str, &[&str]); 2] = [("mqtt", mqtt::KEYS), ("http", http::KEYS)];
+const GUARDED: [(&str, &[&str]); 3] =
+    [("mqtt", mqtt::KEYS), ("http", http::KEYS), ("cluster", cluster::KEYS)];
 
 /// The surroundings that the loader needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -251,6 +254,8 @@ impl<'t> Walk<'t> {
         for device in devices.iter_mut().chain(members) {
             device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
         }
+        self.refuse_cluster(report);
+        cluster::refuse_agents(self.root, &devices, report);
         credentials::warn(self.root, &devices, self.environment, report);
         public::warn(self.root, &devices, report);
         if self.environment.look_around {
@@ -285,6 +290,14 @@ impl<'t> Walk<'t> {
             history_keep,
             recorder,
         })
+    }
+
+    fn refuse_cluster(&self, report: &mut ConfigReport) {
+        if let Some(section) =
+            section::field_of(self.root, "cluster").and_then(|entry| section_of(&entry, report))
+        {
+            cluster::refuse(&section, self.directory(), self.environment, report);
+        }
     }
 
     fn warn_of_unknown_sections(&self, report: &mut ConfigReport) {
@@ -376,7 +389,9 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
             Some(kind @ ("device" | "agent" | "fleet")) => format!("did you mean [{kind}_NAME]?"),
             Some(section) => format!("did you mean [{section}]?"),
             None => {
-                let list = SECTIONS.map(|section| format!("[{section}]")).join(", ");
+                let offered = SECTIONS.iter().filter(|section| **section != "cluster");
+                let list: Vec<_> = offered.map(|section| format!("[{section}]")).collect();
+                let list = list.join(", ");
                 format!("sections are {list}, [device_NAME], [agent_NAME] and [fleet_NAME]")
             }
         };
@@ -405,7 +420,7 @@ fn command_line(user_manager: bool, client_id: &str) -> String {
 }
 
 fn warn_of_readable_secrets(root: &DeTable<'_>, sources: &Sources, report: &mut ConfigReport) {
-    for (section, key) in [("mqtt", "password"), ("http", "token")] {
+    for (section, key) in [("mqtt", "password"), ("http", "token"), ("cluster", "password")] {
         let Some(secret) = section::value_of(root, section, key) else { continue };
         let file = sources.at(secret.key_span.start);
         let mode = file.mode.filter(|mode| mode & 0o077 != 0);

@@ -6,6 +6,8 @@ mod alerts;
 mod availability;
 #[path = "config/certificates.rs"]
 mod certificates;
+#[path = "config/cluster.rs"]
+mod cluster;
 #[path = "config/depends_on.rs"]
 mod depends_on;
 #[path = "config/directory.rs"]

@@ -14,6 +14,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         "config",
         &[
             "config",
+            "etcd::settings",
             "http::settings",
             "mqtt::settings",
             "printable",

@@ -1,0 +1,81 @@
+//! The section `[cluster]`, which this version checks and refuses.
+
+use super::{MQTT, errors};
+
+const WHOLE: &str = "[cluster]\nname = \"house\"\nnode = \"pi1\"\nstandby = \"cold\"\nfailoverAfter = \"12s\"\n\
+    endpoints = [\"https://pi1:2379\", \"https://nas\"]\ncertFile = \"a.pem\"\nkeyFile = \"b.pem\"\n";
+
+/// The errors beside the one that the section is there.
+fn others(text: &str) -> Vec<(usize, String)> {
+    let all = errors(&format!("{MQTT}{text}"));
+    let refusal = "this version does not take part in clusters yet";
+    let (refusals, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|error| error.message == refusal);
+    assert_eq!(refusals.len(), 1, "{text}");
+    others.into_iter().map(|error| (error.line, error.message)).collect()
+}
+
+#[test]
+fn a_cluster_is_refused_and_not_ignored() {
+    assert_eq!(others(WHOLE), []);
+    let local = "[cluster]\nname = \"house\"\nendpoints = \"http://127.0.0.1:2379\"\n";
+    assert_eq!(others(local), []);
+    let missing: Vec<_> = others("[cluster]\n").into_iter().map(|(_, message)| message).collect();
+    assert_eq!(missing, ["[cluster] has no `name`", "[cluster] has no `endpoints`"]);
+}
+
+#[test]
+fn each_wrong_value_is_an_error_in_its_line() {
+    for (wrong, told) in [
+        ("name = \"a/b\"", "may not contain"),
+        ("node = \"a#\"", "the node name \"a#\" may not contain"),
+        ("endpoints = \"pi1:2379\"", "is not an address"),
+        ("endpoints = \"tcp://pi1:2379\"", "etcd is reached by `https://`"),
+        ("failoverAfter = \"7s\"", "set failoverAfter to 8s or more"),
+        ("failoverAfter = \"2h\"", "shorten failoverAfter"),
+        ("standby = \"hod\"", "did you mean `hot`?"),
+        ("allowRootAgents = \"yes\"", "allowRootAgents must be true or false"),
+        ("user = \"pi\"", "user is set without passwordFile"),
+        ("failoverafter = \"8s\"", "did you mean `failoverAfter`?"),
+    ] {
+        let key = wrong.split(' ').next().unwrap();
+        let rest: String = WHOLE
+            .lines()
+            .skip(1)
+            .filter(|line| line.split(' ').next() != Some(key))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let found = others(&format!("[cluster]\n{wrong}\n{rest}"));
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        assert!(found[0].0 == 4 && found[0].1.contains(told), "{wrong}: {found:?}");
+    }
+}
+
+#[test]
+fn what_goes_over_the_network_needs_tls_and_authentication() {
+    let with = |lines: &str| others(&format!("[cluster]\nname = \"house\"\n{lines}"));
+    let open = with(
+        "endpoints = [\"http://localhost:2379\", \"http://pi1:2379\"]\ncertFile = \"a\"\nkeyFile = \"b\"\n",
+    );
+    assert_eq!(open.len(), 1, "{open:?}");
+    assert!(open[0].1.contains("http://pi1:2379 is on the network, and without TLS"), "{open:?}");
+    let anybody = with("endpoints = \"https://pi1:2379\"\n");
+    assert_eq!(anybody.len(), 1, "{anybody:?}");
+    assert!(anybody[0].1.contains("lets in everybody"), "{anybody:?}");
+    let user = "endpoints = \"https://pi1:2379\"\nuser = \"pi\"\npassword = \"secret\"\n";
+    assert_eq!(with(user), []);
+    let half = with("endpoints = \"https://pi1:2379\"\ncertFile = \"a\"\n");
+    assert!(half[0].1.contains("certFile is set without keyFile"), "{half:?}");
+}
+
+#[test]
+fn agents_that_machines_share_end_quickly_and_are_not_root() {
+    let agents = "[agent_a]\nexec = \"/bin/a\"\nuser = \"root\"\n[agent_b]\nexec = \"/bin/b\"\nstopTimeout = \"2s\"\n\
+        [agent_c]\nexec = \"/bin/c\"\nstopTimeout = \"1s\"\n";
+    let found = others(&format!("{WHOLE}{agents}"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].1.contains("[agent_a] would run as root on each machine"), "{found:?}");
+    assert!(found[1].1.contains("stopTimeout = `2s` is too long"), "{found:?}");
+    let allowed = others(&format!("{WHOLE}allowRootAgents = true\n{agents}"));
+    assert_eq!(allowed.len(), 1, "{allowed:?}");
+}
