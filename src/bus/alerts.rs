@@ -66,10 +66,20 @@ impl Caller {
         least: Priority,
         since: Duration,
     ) -> Result<Vec<AlertReport>, CallError> {
-        let asked = (device.unwrap_or(""), least.as_str(), since.as_secs().max(1), 0_u64, 0_u32);
-        let reply = self.method("ListAlerts", &asked).await?;
-        let text: String = reply.body().deserialize().map_err(|error| self.explain(error))?;
-        AlertReport::list_from_json(&text).ok_or_else(|| self.no_answer())
+        let (device, least, seconds) =
+            (device.unwrap_or(""), least.as_str(), since.as_secs().max(1));
+        let (mut alerts, mut before) = (Vec::new(), 0_u64);
+        loop {
+            let reply = self.method("ListAlerts", &(device, least, seconds, before, 0_u32)).await?;
+            let text: String = reply.body().deserialize().map_err(|error| self.explain(error))?;
+            let page = AlertReport::list_from_json(&text).ok_or_else(|| self.no_answer())?;
+            let next = page.last().filter(|_| page.len() >= MOST_ALERTS).and_then(|last| last.id);
+            alerts.extend(page);
+            match next {
+                Some(last) => before = last,
+                None => return Ok(alerts),
+            }
+        }
     }
 
     /// Notes that a person has seen to an alert.

@@ -11,8 +11,10 @@ use crate::pulse::Pulse;
 use crate::request::{Command, Forgotten, Imported, Rejection, Request, Selection, StatePage};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use iotmonitor_core::model::alert::{AlertKind, Priority};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::alert_record::{AlertRecord, AlertReport};
 use iotmonitor_core::model::history::report::DeviceReport;
 use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
@@ -297,6 +299,34 @@ async fn the_past_of_a_device_arrives_as_it_was_reported() {
     let ((), (answer, failure)) = tokio::join!(daemon, asked);
     assert_eq!(answer, Ok(vec![report.clone()]));
     assert_eq!(failure, Err(CallError::Rejected("not now".to_owned())));
+}
+
+/// An answer has a thousand alerts at most, and there may be more of them.
+#[tokio::test]
+async fn all_alerts_of_the_time_arrive() {
+    const ALL: u64 = 2_000;
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let daemon = async {
+        while let Some(Request::Alerts { query, reply }) = requests.recv().await {
+            let newest_first = (1..query.before.unwrap_or(ALL + 1)).rev().take(query.limit);
+            let alerts = newest_first.map(|id| {
+                let record = AlertRecord::plain(Duration::ZERO, AlertKind::Expired, "x");
+                AlertReport::of(&AlertRecord { id: Some(id), ..record }).to_json()
+            });
+            let alerts = alerts.collect::<Vec<_>>().join(",");
+            reply.send(Ok(format!("[{alerts}]"))).unwrap();
+        }
+    };
+    let asked = caller.alerts(None, Priority::Info, Duration::from_secs(60));
+    let alerts = tokio::select! {
+        () = daemon => panic!("no request arrives any more"),
+        alerts = asked => alerts.unwrap(),
+    };
+    let ids: Vec<u64> = alerts.iter().filter_map(|alert| alert.id).collect();
+    assert!(ids.iter().copied().eq((1..=ALL).rev()), "{} alerts", ids.len());
 }
 
 #[tokio::test]
