@@ -40,17 +40,11 @@ pub struct EtcdEndpoint {
     login: Option<EtcdLogin>,
     /// The keys of the cluster, for what is said to people.
     prefix: String,
-    idle: Mutex<Vec<Idle>>,
+    /// Connections that wait for a request.
+    idle: Mutex<Vec<Sender>>,
     token: Mutex<Option<HeaderValue>>,
     connecting: SharedTask<Result<(), EndpointError>>,
     logging_in: SharedTask<Result<(), EndpointError>>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    sender: Sender,
-    /// A connection that has waited may have been closed by the other side.
-    has_waited: bool,
 }
 
 /// What came of one request on one connection.
@@ -132,24 +126,18 @@ impl EtcdEndpoint {
         body: Bytes,
         token: Option<HeaderValue>,
     ) -> Result<Result<Bytes, Denial>, EndpointError> {
-        loop {
-            let Idle { mut sender, has_waited } = self.connection().await?;
-            match self.exchange(&mut sender, path, body.clone(), token.clone()).await {
-                Exchange::Answered(StatusCode::OK, answer) => {
-                    self.keep(sender, true);
-                    return Ok(Ok(answer));
-                }
-                Exchange::Answered(status, answer) => {
-                    self.keep(sender, true);
-                    let failure = gateway::failure(status, &answer);
-                    return failure.map(Err).map_err(|what| self.not_etcd(what));
-                }
-                Exchange::Closed(_) if has_waited => {}
-                Exchange::Closed(source) => {
-                    return Err(self.broken(source));
-                }
-                Exchange::NotEtcd(what) => return Err(self.not_etcd(what)),
+        let mut sender = self.connection().await?;
+        match self.exchange(&mut sender, path, body, token).await {
+            Exchange::Answered(StatusCode::OK, answer) => {
+                self.keep(sender);
+                Ok(Ok(answer))
             }
+            Exchange::Answered(status, answer) => {
+                self.keep(sender);
+                gateway::failure(status, &answer).map(Err).map_err(|what| self.not_etcd(what))
+            }
+            Exchange::Closed(source) => Err(self.broken(source)),
+            Exchange::NotEtcd(what) => Err(self.not_etcd(what)),
         }
     }
 
@@ -193,7 +181,7 @@ impl EtcdEndpoint {
         }
     }
 
-    async fn connection(self: &Arc<Self>) -> Result<Idle, EndpointError> {
+    async fn connection(self: &Arc<Self>) -> Result<Sender, EndpointError> {
         loop {
             if let Some(idle) = self.idle() {
                 return Ok(idle);
@@ -209,16 +197,18 @@ impl EtcdEndpoint {
         }
     }
 
-    fn idle(&self) -> Option<Idle> {
+    /// A connection that etcd has closed meanwhile is passed over. If that is not known yet, the
+    /// request fails, and goes to the next member at once.
+    fn idle(&self) -> Option<Sender> {
         let mut idle = lock(&self.idle);
-        idle.retain(|idle| !idle.sender.is_closed());
+        idle.retain(|sender| !sender.is_closed());
         idle.pop()
     }
 
-    fn keep(&self, sender: Sender, has_waited: bool) {
+    fn keep(&self, sender: Sender) {
         let mut idle = lock(&self.idle);
         if idle.len() < MOST_IDLE {
-            idle.push(Idle { sender, has_waited });
+            idle.push(sender);
         }
     }
 
@@ -263,7 +253,7 @@ impl EtcdEndpoint {
         let (sender, connection) = handshake(stream).await.map_err(|source| self.broken(source))?;
         // Its end shows in the sender.
         tokio::spawn(connection);
-        self.keep(sender, false);
+        self.keep(sender);
         Ok(())
     }
 

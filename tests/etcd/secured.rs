@@ -79,7 +79,9 @@ async fn a_user_logs_in_and_a_token_that_is_refused_is_renewed() {
     assert!(error.contains("run `etcdctl auth enable`"), "{error}");
     post("enable", json!({}));
 
-    let store = EtcdStore::new(&login("pi", "right"));
+    // Another member would be asked with a token of its own.
+    let one = EtcdSettings { endpoints: vec![members.address(0)], ..login("pi", "right") };
+    let store = EtcdStore::new(&one);
     let answer = store.request(&renewal(None, record(1))).await.unwrap();
     assert!(matches!(answer, StoreAnswer::Committed(_)), "{answer:?}");
     let before = read(&store).await;
