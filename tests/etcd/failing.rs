@@ -1,7 +1,7 @@
 //! Members that die, hang, or are none.
 
 use crate::fake::{self, Answer};
-use crate::members::{Members, node, read, record, renewal};
+use crate::members::{Members, ask, node, read, record, renewal};
 use iotmonitor::etcd::EtcdStore;
 use iotmonitor::etcd::settings::{EtcdAddress, EtcdSettings};
 use iotmonitor_core::model::cluster::store::{StoreAnswer, StoreRequest, Versioned};
@@ -106,13 +106,13 @@ async fn nonsense_and_answers_without_end_are_not_taken_for_etcd() {
     ] {
         let fake = fake::member(answer);
         let store = EtcdStore::new(&settings([fake]));
-        let error = store.request(&StoreRequest::Read).await.unwrap_err().to_string();
+        let error = ask(&store, &StoreRequest::Read).await.unwrap_err().to_string();
         let told = format!("127.0.0.1:{fake} does not answer as etcd does");
         assert!(error.contains(&told), "{answer:?}: {error}");
         let mut both = settings([fake]);
         both.endpoints.push(members.address(0));
         let store = EtcdStore::new(&both);
-        assert!(store.request(&StoreRequest::Read).await.is_ok(), "{answer:?}");
+        assert!(ask(&store, &StoreRequest::Read).await.is_ok(), "{answer:?}");
     }
 }
 

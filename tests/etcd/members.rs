@@ -1,7 +1,7 @@
 //! The members of an etcd of the test's own, which end with it.
 
-use iotmonitor::etcd::EtcdStore;
 use iotmonitor::etcd::settings::{EtcdAddress, EtcdSettings};
+use iotmonitor::etcd::{EndpointError, EtcdError, EtcdStore};
 use iotmonitor::tls::TlsFiles;
 use iotmonitor_core::model::cluster::store::{
     Compare, Put, Revision, StoreAnswer, StoreContents, StoreRequest, Transaction, Versioned,
@@ -49,7 +49,7 @@ impl Members {
         let initial: Vec<_> = (0..count).map(|place| format!("m{place}={}", peer(place))).collect();
         let commands = (0..count).map(|place| {
             let client = format!("{scheme}://127.0.0.1:{}", ports[place]);
-            let mut command = Command::new("/usr/bin/etcd");
+            let mut command = Command::new("etcd");
             command
                 .args(["--name", &format!("m{place}")])
                 .args(["--data-dir".into(), directory.path().join(format!("m{place}"))])
@@ -178,8 +178,23 @@ pub fn record(n: u64) -> NodeRecord {
     }
 }
 
+/// Asks again for as long as there is silence alone, since a busy machine may need longer than a
+/// request does.
+pub async fn ask(store: &EtcdStore, request: &StoreRequest) -> Result<StoreAnswer, EtcdError> {
+    let began = Instant::now();
+    loop {
+        let answer = store.request(request).await;
+        let is_silence = |error: &EndpointError| matches!(error, EndpointError::Silent { .. });
+        match &answer {
+            Err(EtcdError::NoAnswer(errors))
+                if errors.iter().all(is_silence) && began.elapsed() < START_TIMEOUT => {}
+            _ => return answer,
+        }
+    }
+}
+
 pub async fn read(store: &EtcdStore) -> StoreContents {
-    match store.request(&StoreRequest::Read).await.unwrap() {
+    match ask(store, &StoreRequest::Read).await.unwrap() {
         StoreAnswer::Read(contents) => contents,
         other => panic!("{other:?}"),
     }

@@ -1,7 +1,7 @@
 //! TLS, client certificates, users and passwords.
 
 use crate::certificates::Certificates;
-use crate::members::{Members, read, record, renewal};
+use crate::members::{Members, ask, read, record, renewal};
 use iotmonitor::etcd::EtcdStore;
 use iotmonitor::etcd::settings::{EtcdLogin, EtcdSettings};
 use iotmonitor::secret::Secret;
@@ -10,7 +10,7 @@ use iotmonitor_core::model::cluster::store::{StoreAnswer, StoreRequest};
 use serde_json::json;
 
 async fn failure(settings: &EtcdSettings) -> String {
-    EtcdStore::new(settings).request(&StoreRequest::Read).await.unwrap_err().to_string()
+    ask(&EtcdStore::new(settings), &StoreRequest::Read).await.unwrap_err().to_string()
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_user_logs_in_and_a_token_that_is_refused_is_renewed() {
     // Another member would be asked with a token of its own.
     let one = EtcdSettings { endpoints: vec![members.address(0)], ..login("pi", "right") };
     let store = EtcdStore::new(&one);
-    let answer = store.request(&renewal(None, record(1))).await.unwrap();
+    let answer = ask(&store, &renewal(None, record(1))).await.unwrap();
     assert!(matches!(answer, StoreAnswer::Committed(_)), "{answer:?}");
     let before = read(&store).await;
     // etcd forgets the tokens of a user whose password is set, in each member.

@@ -1,6 +1,6 @@
 //! What is committed, refused and read.
 
-use crate::members::{Members, node, read, record, renewal, revision};
+use crate::members::{Members, ask, node, read, record, renewal, revision};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use iotmonitor_core::model::cluster::store::{
     Compare, Put, StoreAnswer, StoreRequest, Transaction, Versioned,
@@ -14,18 +14,18 @@ async fn a_commit_succeeds_only_upon_what_was_compared() {
     let members = Members::start(1).await;
     let store = members.store();
     assert_eq!(read(&store).await, Default::default());
-    let first = store.request(&renewal(None, record(1))).await.unwrap();
+    let first = ask(&store, &renewal(None, record(1))).await.unwrap();
     let found = Versioned { revision: revision(first), value: record(1) };
     assert_eq!(read(&store).await.nodes[&node()], found);
-    assert_eq!(store.request(&renewal(None, record(2))).await.unwrap(), StoreAnswer::Refused);
-    let second = store.request(&renewal(Some(found.clone()), record(2))).await.unwrap();
+    assert_eq!(ask(&store, &renewal(None, record(2))).await.unwrap(), StoreAnswer::Refused);
+    let second = ask(&store, &renewal(Some(found.clone()), record(2))).await.unwrap();
     assert!(revision(second) > found.revision);
-    let stale = store.request(&renewal(Some(found), record(3))).await.unwrap();
+    let stale = ask(&store, &renewal(Some(found), record(3))).await.unwrap();
     assert_eq!(stale, StoreAnswer::Refused);
     // The revision of the last change with another value, as after a restored backup.
     let mut other = read(&store).await.nodes[&node()].clone();
     other.value.n = 9;
-    let forged = store.request(&renewal(Some(other), record(3))).await.unwrap();
+    let forged = ask(&store, &renewal(Some(other), record(3))).await.unwrap();
     assert_eq!(forged, StoreAnswer::Refused);
 }
 
@@ -34,20 +34,20 @@ async fn a_commit_that_two_members_carry_out_is_reported_as_made() {
     let members = Members::start(1).await;
     let store = members.store();
     let request = renewal(None, record(1));
-    let first = store.request(&request).await.unwrap();
+    let first = ask(&store, &request).await.unwrap();
     assert!(matches!(first, StoreAnswer::Committed(_)));
     // What the second member says, if its answer is the first to arrive.
-    assert_eq!(store.request(&request).await.unwrap(), first);
+    assert_eq!(ask(&store, &request).await.unwrap(), first);
     let found = read(&store).await.nodes[&node()].clone();
-    store.request(&renewal(Some(found), record(2))).await.unwrap();
-    assert_eq!(store.request(&request).await.unwrap(), StoreAnswer::Refused);
+    ask(&store, &renewal(Some(found), record(2))).await.unwrap();
+    assert_eq!(ask(&store, &request).await.unwrap(), StoreAnswer::Refused);
 }
 
 #[tokio::test]
 async fn a_session_is_ended_and_its_items_are_handed_out_in_one_commit() {
     let members = Members::start(1).await;
     let store = members.store();
-    let committed = store.request(&renewal(None, record(1))).await.unwrap();
+    let committed = ask(&store, &renewal(None, record(1))).await.unwrap();
     let found = Versioned { revision: revision(committed), value: record(1) };
     let (session, heir) = (record(1).session, NodeName::new("nas").unwrap());
     let owners = BTreeMap::from([(Item::Shard(31), Owner { node: heir, session })]);
@@ -58,7 +58,7 @@ async fn a_session_is_ended_and_its_items_are_handed_out_in_one_commit() {
         compares: vec![Compare::Plan(None), Compare::Node(node(), Some(found))],
         puts: vec![Put::Plan(plan.clone()), Put::Node(node(), ended.clone())],
     });
-    let committed = revision(store.request(&request).await.unwrap());
+    let committed = revision(ask(&store, &request).await.unwrap());
     let contents = read(&store).await;
     assert_eq!(contents.plan, Some(Versioned { revision: committed, value: plan }));
     assert_eq!(contents.nodes[&node()], Versioned { revision: committed, value: ended });
@@ -75,7 +75,7 @@ async fn a_record_that_a_later_version_wrote_can_be_replaced() {
     members.post(0, "/v3/kv/put", &put);
     let found = read(&store).await.nodes[&node()].clone();
     assert_eq!(found.value, record(1));
-    let replaced = store.request(&renewal(Some(found), record(2))).await.unwrap();
+    let replaced = ask(&store, &renewal(Some(found), record(2))).await.unwrap();
     assert!(matches!(replaced, StoreAnswer::Committed(_)), "{replaced:?}");
 }
 
@@ -94,6 +94,6 @@ async fn a_value_that_cannot_be_read_is_named_with_its_key_and_the_keys_of_other
     }
     assert_eq!(read(&store).await, Default::default());
     put("/iotmonitor/house/plan");
-    let error = store.request(&StoreRequest::Read).await.unwrap_err().to_string();
+    let error = ask(&store, &StoreRequest::Read).await.unwrap_err().to_string();
     assert!(error.contains("etcdctl del /iotmonitor/house/plan"), "{error}");
 }
