@@ -14,7 +14,7 @@ MINUTES ?= 10
 SECONDS ?= 10
 
 .PHONY: help build run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-baseline rhythms picture deps \
-	deb deb-arm64 deny advisories reproducible book install uninstall
+	deb deb-arm64 deny advisories reproducible book install install-recorder uninstall
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -105,6 +105,11 @@ book: ## write the pages of docs/ as HTML into target/book
 install: build ## build and install on this machine: PREFIX=/usr, DESTDIR= (as root)
 	@packaging/manual.sh
 	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
+
+install-recorder: ## build and install iotmonitor-recorder on this machine, in the same way (as root)
+	$(CARGO) build --release --locked --package iotmonitor-recorder
+	@packaging/manual.sh
+	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)" iotmonitor-recorder
 
 uninstall: ## remove the installed files; the configuration and the store stay
 	@packaging/uninstall.sh "$(DESTDIR)" "$(PREFIX)"

@@ -28,6 +28,16 @@ const MANUAL: [&str; 6] = [
     "fish/vendor_completions.d/iotmonitor.fish",
 ];
 
+/// The same of the recorder.
+const MANUAL_OF_THE_RECORDER: [&str; 4] = [
+    "man/man1/iotmonitor-recorder.1",
+    "bash-completion/completions/iotmonitor-recorder",
+    "zsh/vendor-completions/_iotmonitor-recorder",
+    "fish/vendor_completions.d/iotmonitor-recorder.fish",
+];
+
+const RECORDER: &str = "iotmonitor-recorder.service";
+
 /// What dpkg says of a package that is purged.
 const NOT_KNOWN: &str = "dpkg-query: no packages found matching iotmonitor";
 
@@ -243,7 +253,7 @@ fn failed(machine: &Machine) -> String {
     machine.sh("systemctl list-units --all --state=failed --plain --no-legend 'iotmonitor*'")
 }
 
-/// `make install` and `make uninstall`, with enabled instances and an agent that is not watched.
+/// `make install`, `make install-recorder` and `make uninstall`, with enabled instances and an agent that is not watched.
 #[test]
 fn by_make_it_is_installed_with_its_manual_and_removed_without_a_trace() {
     let machine = Machine::boot_without_monitor("bookworm");
@@ -261,6 +271,10 @@ fn by_make_it_is_installed_with_its_manual_and_removed_without_a_trace() {
         let file = file.replace("vendor-completions/", "site-functions/");
         machine.ok(&["test", "-s", &format!("/root/elsewhere/usr/local/share/{file}")]);
     }
+    machine.sh(
+        "cd /root/sources; packaging/install.sh /root/elsewhere /usr/local iotmonitor-recorder",
+    );
+    machine.ok(&["test", "-x", "/root/elsewhere/usr/local/bin/iotmonitor-recorder"]);
     machine.sh("cd /root/sources; packaging/uninstall.sh /root/elsewhere /usr/local");
     assert_eq!(
         machine.sh("cd /root/elsewhere; find . -type f | sort"),
@@ -268,7 +282,12 @@ fn by_make_it_is_installed_with_its_manual_and_removed_without_a_trace() {
         "only the configuration stays"
     );
 
+    machine.sh("cd /root/sources; packaging/install.sh '' /usr iotmonitor-recorder");
+    for file in MANUAL_OF_THE_RECORDER {
+        machine.ok(&["test", "-s", &format!("/usr/share/{file}")]);
+    }
     machine.write_config(&config("auto", SECTIONS));
+    machine.ok(&["systemctl", "enable", "--now", RECORDER]);
     machine.write_garden("[agent_orphan]\nexec = \"exec sleep infinity\"\n");
     machine.ok(&["systemctl", "enable", "--now", "iotmonitor.service", GARDEN]);
     eventually("the agents", || {
@@ -282,23 +301,28 @@ fn by_make_it_is_installed_with_its_manual_and_removed_without_a_trace() {
         assert!(said.contains(&format!("stopping the agent {agent}")), "{said}");
         assert!(!machine.is_active(agent), "{agent} still runs");
     }
+    assert!(!machine.is_active(RECORDER), "it still runs");
     assert_eq!(failed(&machine), "");
-    machine.sh("rm -r /etc/iotmonitor /var/lib/iotmonitor /var/lib/iotmonitor@garden");
+    machine.sh(
+        "rm -r /etc/iotmonitor /var/lib/iotmonitor /var/lib/iotmonitor@garden /var/lib/iotmonitor-recorder",
+    );
     assert_eq!(files(&machine), before, "something is left");
 }
 
-/// What `make install` needs, with the tested program in place of the release build.
+/// What `make install` needs, with the tested programs in place of the release build.
 fn sources() -> Vec<u8> {
     // The manual is made with the packages.
     packages();
     let program = Path::new(env!("CARGO_BIN_EXE_iotmonitor"));
     let program = program.strip_prefix("/").expect("cargo names it from the root on");
+    let recorder = program.with_file_name("iotmonitor-recorder");
     let output = Command::new("tar")
         .args(["--create", "--directory", env!("CARGO_MANIFEST_DIR")])
-        .arg(format!("--transform=s|^{}$|target/release/iotmonitor|", program.display()))
+        .arg(format!("--transform=s|^{}|target/release/iotmonitor|", program.display()))
         .arg("--transform=s|^|sources/|")
-        .args(["packaging", "systemd", "config.toml", "target/manual", "--directory=/"])
-        .arg(program)
+        .args(["packaging", "systemd", "recorder/systemd", "config.toml", "target/manual"])
+        .arg("--directory=/")
+        .args([program, &recorder])
         .output()
         .expect("tar can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
