@@ -21,7 +21,7 @@ use crate::bus::Addressee;
 use crate::config::{self, Environment};
 use crate::dbus::Bus;
 use crate::discovery::DevicePattern;
-use crate::machine_id::machine_id;
+use crate::machine_id::{host_name, machine_id};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use iotmonitor_core::model::alert::Priority;
@@ -427,6 +427,7 @@ fn surroundings(
         runtime_directory: runtime_directory(user, &instance),
         instance,
         machine: machine_id(),
+        host_name: host_name(),
         ..Environment::default()
     };
     (file, environment)

@@ -5,6 +5,7 @@
 //! side. Only the guard is told of a renewal directly, before whatever the renewal starts.
 
 mod renewals;
+pub mod settings;
 
 use crate::etcd::settings::EtcdSettings;
 use iotmonitor_core::machines::cluster::{EndReason, Guarded, MemberSettings};

@@ -6,9 +6,10 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`mqtt`], [`home_assistant`], [`alerts`], [`history`], [`recorder`], [`http`], [`device`], [`agent`] | one kind of section each, key by key |
+//! | [`mqtt`], [`home_assistant`], [`alerts`], [`history`], [`recorder`], [`http`], [`cluster`], [`device`], [`agent`] | one kind of section each, key by key |
 //! | [`devices`], [`fleet`] | all devices together, and the members of fleets |
 //! | [`upstream`] | which device depends on which other one |
+//! | [`placement`] | on which machines of a cluster an agent runs |
 //! | [`instance`] | what a monitor is called where its file does not say |
 //! | [`files`], [`sources`] | reading the files into one table, and their texts |
 //! | [`syntax`] | files that are not TOML |
@@ -40,6 +41,7 @@ mod instance;
 mod missing;
 mod mqtt;
 pub(crate) mod nearest;
+mod placement;
 mod public;
 pub mod recorder;
 mod report;
@@ -54,11 +56,13 @@ mod upstream;
 pub use error::{ConfigErrors, Diagnostic, Findings, Severity};
 pub use instance::{Instance, NoInstance};
 
+use crate::cluster::settings::ClusterSettings;
 use crate::http::settings::HttpSettings;
 use crate::mqtt::settings::MqttSettings;
 use alerts::AlertsSection;
 use device::SectionKind;
 use devices::ConfiguredDevices;
+use iotmonitor_core::model::cluster::sharing::ClusterSpec;
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
@@ -99,6 +103,8 @@ pub struct Environment {
     pub main_defaults: bool,
     /// The identifier of this machine; `None` where it has none.
     pub machine: Option<String>,
+    /// The host name of this machine, by which it is known in a cluster.
+    pub host_name: Option<String>,
     /// The directory with the files of all monitors of the machine, which are compared with this
     /// one.
     pub config_directory: Option<PathBuf>,
@@ -130,6 +136,8 @@ pub struct Config {
     pub monitor: MonitorSpec,
     /// The address of the status page, if it is enabled.
     pub http: Option<HttpSettings>,
+    /// The cluster of which this machine is a node.
+    pub cluster: Option<ClusterSettings>,
     /// The titles of the fleets whose names are listed, and the numbers of their members.
     pub listed: Vec<(String, usize)>,
     /// How long the past is kept.
@@ -254,8 +262,8 @@ impl<'t> Walk<'t> {
         for device in devices.iter_mut().chain(members) {
             device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
         }
-        self.refuse_cluster(report);
-        cluster::refuse_agents(self.root, &devices, report);
+        let cluster = self.cluster(report);
+        let placements = placement::read(self.root, &devices, report);
         credentials::warn(self.root, &devices, self.environment, report);
         public::warn(self.root, &devices, report);
         if self.environment.look_around {
@@ -283,21 +291,23 @@ impl<'t> Walk<'t> {
                     main_defaults: mqtt.main_defaults,
                 },
                 command,
+                cluster: cluster
+                    .as_ref()
+                    .map(|cluster| ClusterSpec { node: cluster.node.clone(), agents: placements }),
             },
             mqtt: settings,
             http,
+            cluster,
             listed,
             history_keep,
             recorder,
         })
     }
 
-    fn refuse_cluster(&self, report: &mut ConfigReport) {
-        if let Some(section) =
-            section::field_of(self.root, "cluster").and_then(|entry| section_of(&entry, report))
-        {
-            cluster::refuse(&section, self.directory(), self.environment, report);
-        }
+    fn cluster(&self, report: &mut ConfigReport) -> Option<ClusterSettings> {
+        let entry = section::field_of(self.root, "cluster")?;
+        let section = section_of(&entry, report)?;
+        cluster::refuse(&section, self.directory(), self.environment, report)
     }
 
     fn warn_of_unknown_sections(&self, report: &mut ConfigReport) {

@@ -18,6 +18,14 @@ pub fn machine_id() -> Option<String> {
     is_id.then(|| hashed(id))
 }
 
+/// The host name; `None` where none has been set.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty() && name != "(none)").then(|| name.to_owned())
+}
+
 fn hashed(id: &str) -> String {
     let hash = SipHasher13::new().hash(&[PROGRAM, id.as_bytes()].concat());
     hash.as_bytes().iter().fold(String::new(), |mut text, byte| {

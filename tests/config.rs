@@ -54,7 +54,7 @@ use std::time::Duration;
 const MQTT: &str = "[mqtt]\nserverAddress = \"tcp://localhost\"\n";
 
 fn system() -> Environment {
-    Environment::default()
+    Environment { host_name: Some("pi1".to_owned()), ..Environment::default() }
 }
 
 fn fixture(name: &str) -> String {

@@ -13,6 +13,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     (
         "config",
         &[
+            "cluster::settings",
             "config",
             "etcd::settings",
             "http::settings",
@@ -20,6 +21,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "printable",
             "secret",
             "time_span",
+            "tls::TlsFiles",
             "tls::certificates",
             "trusted_path",
         ],

@@ -116,7 +116,8 @@ async fn listen_and_print(
     listen_for: Duration,
     only: &[DevicePattern],
 ) -> Result<(), DiscoverError> {
-    let Config { mqtt, monitor, http: _, listed: _, history_keep: _, recorder: _ } = config;
+    let Config { mqtt, monitor, http: _, cluster: _, listed: _, history_keep: _, recorder: _ } =
+        config;
     let mut discovery = Discovery::new(&monitor);
     let listened = listen(&mqtt, listen_for, &mut discovery).await?;
     let found = discovery.found(listened);

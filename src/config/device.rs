@@ -2,6 +2,7 @@
 //! hello topics. The agent's process is read by [`super::agent`].
 
 use super::mqtt::MqttSection;
+use super::placement;
 use super::report::ConfigReport;
 use super::section::{Section, Text};
 use super::{Environment, agent, alerts};
@@ -129,7 +130,10 @@ fn report_unknown_keys(
 ) {
     match kind {
         SectionKind::Agent => {
-            let known = [KEYS, agent::KEYS].concat();
+            // Those of clusters are checked elsewhere, and not offered.
+            let placed = placement::KEYS.iter().filter(|key| section.field(key).is_some());
+            let known: Vec<&str> =
+                [KEYS, agent::KEYS].concat().into_iter().chain(placed.copied()).collect();
             section.report_unknown_keys(&known, agent::hint_for_others, report);
         }
         SectionKind::Device => {
@@ -147,7 +151,9 @@ fn report_unknown_keys(
 
 /// Whether a key belongs to an agent.
 pub(super) fn is_of_agents(key: &str) -> bool {
-    agent::KEYS.contains(&key) || agent::hint_for_others(key).is_some()
+    agent::KEYS.contains(&key)
+        || placement::KEYS.contains(&key)
+        || agent::hint_for_others(key).is_some()
 }
 
 /// Whether a section contains any topic, right or wrong.

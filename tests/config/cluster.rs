@@ -27,8 +27,9 @@ fn a_cluster_is_refused_and_not_ignored() {
 #[test]
 fn each_wrong_value_is_an_error_in_its_line() {
     for (wrong, told) in [
-        ("name = \"a/b\"", "may not contain"),
+        ("name = \"a/b\"", "`a/b` may not contain '/'"),
         ("node = \"a#\"", "the node name \"a#\" may not contain"),
+        ("node = 7", "node must be a string"),
         ("endpoints = \"pi1:2379\"", "is not an address"),
         ("endpoints = \"tcp://pi1:2379\"", "etcd is reached by `https://`"),
         ("failoverAfter = \"7s\"", "set failoverAfter to 8s or more"),
@@ -78,4 +79,48 @@ fn agents_that_machines_share_end_quickly_and_are_not_root() {
     assert!(found[1].1.contains("stopTimeout = `2s` is too long"), "{found:?}");
     let allowed = others(&format!("{WHOLE}allowRootAgents = true\n{agents}"));
     assert_eq!(allowed.len(), 1, "{allowed:?}");
+}
+
+#[test]
+fn what_runs_on_one_node_alone_is_not_shared() {
+    let pinned =
+        "[agent_a]\nexec = \"/bin/a\"\nuser = \"root\"\nstopTimeout = \"2s\"\nnodes = [\"pi1\"]\n";
+    assert_eq!(others(&format!("{WHOLE}{pinned}")), []);
+    assert_eq!(others(&format!("{WHOLE}{}", pinned.replace("[\"pi1\"]", "\"pi1\""))), []);
+    let two = pinned.replace("\"pi1\"", "\"pi1\", \"pi2\"");
+    assert_eq!(others(&format!("{WHOLE}{two}")).len(), 2);
+    let useless = others(&format!("{WHOLE}{pinned}whenCut = \"keep\"\n"));
+    assert_eq!(useless[0].1, "whenCut has no effect on an agent that runs on pi1 alone");
+}
+
+#[test]
+fn each_wrong_place_of_an_agent_is_an_error_in_its_line() {
+    for (wrong, told) in [
+        ("nodes = [\"pi 1\"]", "nodes: the node name \"pi 1\" may not contain ' '"),
+        ("nodes = []", "[agent_a] may run on no node"),
+        ("nodes = [\"pi1\", \"\"]", "nodes: the name of a node is empty"),
+        ("nodes = [\"pi1\", \"pi1\"]", "nodes: `pi1` is named twice"),
+        ("nodes = 7", "nodes must be a string or a list of strings"),
+        ("whenCut = \"keeep\"", "whenCut: `keeep` is unknown, did you mean `keep`?"),
+        ("whenCut = true", "whenCut must be a string"),
+    ] {
+        let found = others(&format!("{WHOLE}[agent_a]\nexec = \"/bin/a\"\n{wrong}\n"));
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        assert!(found[0].0 == 13 && found[0].1.contains(told), "{wrong}: {found:?}");
+    }
+    for right in ["nodes = [\"pi1\", \"pi2.lan\"]\nwhenCut = \"keep\"", "whenCut = \"stop\""] {
+        assert_eq!(others(&format!("{WHOLE}[agent_a]\nexec = \"/bin/a\"\n{right}\n")), []);
+    }
+}
+
+#[test]
+fn keys_of_clusters_need_a_cluster_and_an_agent() {
+    let agent = "[agent_a]\nexec = \"/bin/a\"\nnodes = \"pi1\"\nwhenCut = \"keep\"\n";
+    let found: Vec<_> =
+        errors(&format!("{MQTT}{agent}")).into_iter().map(|it| it.message).collect();
+    let needs = |key| format!("`{key}` in [agent_a] needs the section [cluster]");
+    assert_eq!(found, [needs("nodes"), needs("whenCut")]);
+    let device = "[device_a]\nwatchTopics = \"a\"\nnodes = \"pi1\"\n";
+    let found = errors(&format!("{MQTT}{device}"));
+    assert!(found.len() == 1 && found[0].hint.contains("`nodes` belongs to an agent"), "{found:?}");
 }

@@ -1,6 +1,7 @@
 //! Several machines that share agents and devices: the names of things, and what the shared store
 //! holds about them.
 
+pub mod sharing;
 pub mod store;
 pub mod timing;
 
@@ -25,20 +26,31 @@ pub enum NodeNameError {
     #[error("the name of a node is empty: set `node` in `[cluster]`")]
     Empty,
     #[error(
-        "the node name {name:?} may not contain {character:?}, because it becomes a level of a topic"
+        "the node name {name:?} may not contain {character:?}: it has the form of a host name, of \
+        letters, digits, `-`, `_` and `.`"
     )]
     Character { name: String, character: char },
+    #[error("the node name {name:?} has {} bytes, and a host name has {LONGEST_NODE_NAME} at most", name.len())]
+    TooLong { name: String },
 }
+
+/// The longest host name in bytes (gethostname(2)).
+const LONGEST_NODE_NAME: usize = 64;
 
 impl NodeName {
     /// # Errors
-    /// Returns an error when the name is empty or contains `/`, `+`, `#` or a control character.
+    /// Returns an error when the name has not the form of a host name. What has it is also one level
+    /// of a topic and of a key.
     pub fn new(name: &str) -> Result<Self, NodeNameError> {
         if name.is_empty() {
             return Err(NodeNameError::Empty);
         }
-        match name.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control()) {
+        let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        match name.chars().find(|c| !is_plain(c)) {
             Some(character) => Err(NodeNameError::Character { name: name.to_owned(), character }),
+            None if name.len() > LONGEST_NODE_NAME => {
+                Err(NodeNameError::TooLong { name: name.to_owned() })
+            }
             None => Ok(Self(name.into())),
         }
     }
@@ -297,9 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_node_is_one_level_of_a_topic() {
+    fn the_name_of_a_node_has_the_form_of_a_host_name() {
         assert_eq!(NodeName::new(""), Err(NodeNameError::Empty));
-        for (name, character) in [("a/b", '/'), ("a+", '+'), ("#", '#'), ("a\n", '\n')] {
+        let name = "a".repeat(65);
+        assert!(NodeName::new(&name[1..]).is_ok());
+        assert_eq!(NodeName::new(&name), Err(NodeNameError::TooLong { name }));
+        let wrong =
+            [("a/b", '/'), ("a+", '+'), ("#", '#'), ("a\n", '\n'), ("a b", ' '), ("ä", 'ä')];
+        for (name, character) in wrong {
             let error = NodeNameError::Character { name: name.to_owned(), character };
             assert_eq!(NodeName::new(name), Err(error));
         }

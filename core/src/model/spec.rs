@@ -3,6 +3,7 @@
 //! Invalid configurations cannot be represented here, so nothing below checks again. The broker's
 //! address and secrets, which only the MQTT adapter needs, are not part of it.
 
+use super::cluster::sharing::ClusterSpec;
 use super::device_name::DeviceName;
 use super::name_pattern::NamePattern;
 use crate::model::availability_words::OwnWords;
@@ -35,6 +36,8 @@ pub struct MonitorSpec {
     /// The command line that reaches this monitor and no other, as alerts show it: `iotmonitor`
     /// with the options that it takes.
     pub command: String,
+    /// What is shared with other nodes; `None` where this machine is by itself.
+    pub cluster: Option<ClusterSpec>,
 }
 
 /// Up to so many subscriptions cost mosquitto 2.0 about 3 µs each. Each further one costs more, since

@@ -167,6 +167,7 @@ impl House {
             broker_grace: std::time::Duration::from_secs(60),
             origin: Origin::default(),
             command: "iotmonitor".into(),
+            cluster: None,
         };
         Self::of(spec)
     }

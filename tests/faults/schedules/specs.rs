@@ -28,6 +28,7 @@ pub fn spec(definitions: &BTreeMap<usize, Definition>) -> MonitorSpec {
         home_assistant: HomeAssistant::default(),
         origin: Origin::default(),
         command: "iotmonitor".into(),
+        cluster: None,
         alert_unit: None,
         broker_grace: Duration::from_secs(60),
     }

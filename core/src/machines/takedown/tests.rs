@@ -47,6 +47,7 @@ fn takedown_with(own: &Identity, main_defaults: bool) -> Takedown {
         broker_grace: std::time::Duration::from_secs(60),
         origin: Origin { main_defaults, ..Origin::default() },
         command: "iotmonitor".into(),
+        cluster: None,
     };
     let mut takedown = Takedown::new(own.clone(), &spec);
     takedown.records = true;
@@ -589,6 +590,7 @@ mod at_the_broker {
             broker_grace: std::time::Duration::from_secs(60),
             origin: Origin::default(),
             command: "iotmonitor".into(),
+            cluster: None,
         };
         let orders = takedown.reconfigured(own.clone(), &spec, known(&["lamp"]));
         assert_eq!(orders[0], Order::Disconnect);

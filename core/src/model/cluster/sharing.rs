@@ -1,0 +1,66 @@
+//! What this node shares with others, as its configuration says.
+
+use super::{Allowed, Item, Items, NodeName, SHARDS};
+use crate::model::device_name::DeviceName;
+use std::collections::BTreeMap;
+
+/// A node of a cluster and its agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSpec {
+    /// This node.
+    pub node: NodeName,
+    /// All agents of the configuration, also those that run on one node alone.
+    pub agents: BTreeMap<DeviceName, Placement>,
+}
+
+/// Where an agent may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    pub allowed: Allowed,
+    pub when_cut: WhenCut,
+}
+
+/// What happens to an agent while the shared store does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenCut {
+    /// It stops before another node may start it.
+    Stop,
+    /// It goes on, and another node may start it too.
+    Keep,
+}
+
+impl ClusterSpec {
+    /// Everything that exactly one node has at a time.
+    #[must_use]
+    pub fn items(&self) -> Items {
+        let shards = (0..SHARDS).map(Item::Shard).chain([Item::House]);
+        let agents = self
+            .agents
+            .iter()
+            .map(|(name, placement)| (Item::Agent(name.clone()), placement.allowed.clone()));
+        Items::new(shards.map(|shard| (shard, Allowed::Everywhere)).chain(agents))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_house_its_shards_and_its_agents_are_shared_but_for_pinned_ones() {
+        let node = NodeName::new("pi1").unwrap();
+        let name = |name| DeviceName::new(name).unwrap();
+        let placed = |allowed| Placement { allowed, when_cut: WhenCut::Stop };
+        let spec = ClusterSpec {
+            node: node.clone(),
+            agents: BTreeMap::from([
+                (name("rules"), placed(Allowed::Everywhere)),
+                (name("zigbee"), placed(Allowed::On(vec![node]))),
+            ]),
+        };
+        let items = spec.items();
+        assert_eq!(items.iter().count(), usize::from(SHARDS) + 2);
+        assert_eq!(items.allowed(&Item::Agent(name("rules"))), Some(&Allowed::Everywhere));
+        assert_eq!(items.allowed(&Item::Agent(name("zigbee"))), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! What the configuration says about this node's part in a cluster.
+
+use super::Membership;
+use crate::etcd::settings::EtcdSettings;
+use iotmonitor_core::machines::cluster::MemberSettings;
+use iotmonitor_core::model::cluster::timing::Timing;
+use iotmonitor_core::model::cluster::{Items, NodeName};
+
+/// The section `[cluster]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    pub etcd: EtcdSettings,
+    pub node: NodeName,
+    pub timing: Timing,
+    pub standby: Standby,
+}
+
+/// What a node hears and records of devices that another node watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standby {
+    /// Everything.
+    Hot,
+    /// Nothing.
+    Cold,
+}
+
+impl ClusterSettings {
+    /// The part of this node, as the machine with this identifier, in a new session. It is without a
+    /// broker until that is connected.
+    #[must_use]
+    pub fn membership(&self, machine: String, items: Items) -> Membership {
+        let settings = MemberSettings {
+            name: self.node.clone(),
+            machine,
+            timing: self.timing,
+            broker: false,
+            drains: false,
+        };
+        Membership { settings, items, etcd: self.etcd.clone(), resumes: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::TlsFiles;
+    use std::time::Duration;
+
+    #[test]
+    fn a_node_joins_with_its_name_and_without_a_broker() {
+        let settings = ClusterSettings {
+            etcd: EtcdSettings {
+                cluster: "house".to_owned(),
+                endpoints: Vec::new(),
+                tls: TlsFiles { ca_file: None, client_certificate: None },
+                login: None,
+            },
+            node: NodeName::new("pi1").unwrap(),
+            timing: Timing::new(Duration::from_secs(9), Duration::from_secs(1)).unwrap(),
+            standby: Standby::Hot,
+        };
+        let membership = settings.membership("m".to_owned(), Items::default());
+        let MemberSettings { name, machine, timing, broker, drains } = membership.settings;
+        assert_eq!((name, machine.as_str(), timing), (settings.node, "m", settings.timing));
+        assert!(!broker && !drains && membership.resumes.is_none());
+        assert_eq!(membership.etcd.cluster, "house");
+    }
+}
