@@ -9,9 +9,11 @@ use zbus::Message;
 
 /// Properties that change without a signal: with every message, beside another one that has a signal,
 /// or with a reload alone.
-const SILENT: [&str; 13] = [
+const SILENT: [&str; 15] = [
     "Name",
     "Fleet",
+    "Area",
+    "DependsOn",
     "NamesRefused",
     "LastContact",
     "WatchTimeOut",

@@ -5,11 +5,24 @@ use iotmonitor_core::model::view::{
     AgentView, DeviceView, Learned, Liveness, NotificationsSummary, Summary,
 };
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use zbus::Variant;
 
 /// The type `a{sv}`; unknown values are left out.
 pub(super) type Dictionary = HashMap<String, Variant<'static>>;
+
+/// Properties that a dictionary leaves out where they are empty.
+const OPTIONAL: [&str; 8] = [
+    "Fleet",
+    "Area",
+    "DependsOn",
+    "LastExit",
+    "LastExitTime",
+    "NextStart",
+    "DisabledUntil",
+    "SilencedUntil",
+];
 
 /// Everything about a device or agent; a contact that never happened is left out.
 pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
@@ -18,11 +31,11 @@ pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
         dictionary.remove("LastContact");
     }
     dictionary.extend(view.agent.iter().flat_map(agent_properties));
-    for key in ["Fleet", "LastExit", "LastExitTime", "NextStart", "DisabledUntil", "SilencedUntil"]
-    {
+    for key in OPTIONAL {
         let is_empty = match dictionary.get(key) {
             Some(Variant::Str(text)) => text.as_str().is_empty(),
             Some(Variant::U64(time)) => *time == 0,
+            Some(Variant::Array(names)) => names.is_empty(),
             _ => true,
         };
         if is_empty {
@@ -53,6 +66,8 @@ pub(super) fn device_properties(view: &DeviceView) -> Dictionary {
         ("State", Variant::from(view.state.as_str())),
         ("Reason", Variant::from(view.reason.clone().unwrap_or_default())),
         ("Fleet", Variant::from(view.fleet.clone().unwrap_or_default())),
+        ("Area", Variant::from(view.area.as_deref().unwrap_or_default().to_owned())),
+        ("DependsOn", Variant::from(view.depends_on.clone())),
         ("Since", Variant::from(view.since.as_secs())),
         ("LastContact", Variant::from(view.last_contact.unwrap_or_default().as_secs())),
         ("WatchTimeOut", Variant::from(view.watch_timeout.unwrap_or_default().as_secs_f64())),
@@ -134,6 +149,16 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
         Some(Variant::U32(number)) => Some(u64::from(*number)),
         _ => None,
     };
+    let names = |key: &str| match dictionary.get(key) {
+        Some(Variant::Array(names)) => {
+            let names = names.iter().filter_map(|name| match name {
+                Variant::Str(name) => Some(name.as_str().to_owned()),
+                _ => None,
+            });
+            names.collect()
+        }
+        _ => Vec::new(),
+    };
     let span = |key: &str| match dictionary.get(key) {
         Some(Variant::F64(seconds)) => Duration::try_from_secs_f64(*seconds).ok(),
         _ => None,
@@ -146,8 +171,8 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
         since: Duration::from_secs(number("Since").unwrap_or_default()),
         last_contact: number("LastContact").map(Duration::from_secs),
         fleet: text("Fleet").filter(|fleet| !fleet.is_empty()),
-        area: None,
-        depends_on: Vec::new(),
+        area: text("Area").filter(|area| !area.is_empty()).map(Arc::from),
+        depends_on: names("DependsOn"),
         watch_timeout: span("WatchTimeOut").filter(|timeout| !timeout.is_zero()),
         auto_timeout: matches!(dictionary.get("AutoTimeOut"), Some(Variant::Bool(true))),
         learned: intervals.map(|intervals| Learned {
@@ -195,8 +220,8 @@ mod tests {
             since: Duration::from_secs(5),
             last_contact: Some(Duration::from_secs(7)),
             fleet: Some("esp".to_owned()),
-            area: None,
-            depends_on: Vec::new(),
+            area: Some(Arc::from("Kitchen")),
+            depends_on: vec!["gateway".to_owned(), "bridge".to_owned()],
             watch_timeout: Some(Duration::from_millis(2_500)),
             auto_timeout: true,
             learned: Some(Learned {

@@ -219,6 +219,12 @@ fn description((device, usage): &Row, now: Duration) -> String {
     if let Some(fleet) = &device.fleet {
         text.push_str(&format!("  fleet:        {fleet}\n"));
     }
+    if let Some(area) = &device.area {
+        text.push_str(&format!("  area:         {area}\n"));
+    }
+    if !device.depends_on.is_empty() {
+        text.push_str(&format!("  depends on:   {}\n", device.depends_on.join(", ")));
+    }
     if let Some(until) = device.disabled_until {
         text.push_str(&format!("  enabled:      {}\n", ahead(now, until)));
     }
@@ -355,6 +361,8 @@ mod tests {
         let mut view = pump();
         view.disabled_until = Some(NOW + Duration::from_secs(7_200));
         view.fleet = Some("esp".to_owned());
+        view.area = Some("Kitchen".into());
+        view.depends_on = vec!["gateway".to_owned(), "bridge".to_owned()];
         view.silenced_until = Some(NOW + Duration::from_secs(3_600));
         let agent = view.agent.as_mut().unwrap();
         agent.last_exit = Some("exited with 7".to_owned());
@@ -364,6 +372,8 @@ mod tests {
         for line in [
             "  enabled:      in 2 h\n",
             "  fleet:        esp\n",
+            "  area:         Kitchen\n",
+            "  depends on:   gateway, bridge\n",
             "  silenced:     notifications resume in 1 h\n",
             "  last exit:    exited with 7, 4 s ago\n",
             "  next try:     in 1 min 1 s\n",
@@ -375,6 +385,8 @@ mod tests {
         assert_eq!(value["agent"]["nextStart"], 1_241);
         assert_eq!(value["disabledUntil"], 8_380);
         assert_eq!(value["fleet"], "esp");
+        assert_eq!(value["area"], "Kitchen");
+        assert_eq!(value["dependsOn"], serde_json::json!(["gateway", "bridge"]));
         assert_eq!(value["silencedUntil"], 4_780);
     }
 
