@@ -30,6 +30,7 @@ fn spec(devices: Vec<DeviceSpec>, discovery: Option<&str>, commands: bool) -> Mo
         fleets: Vec::new(),
         max_subscriptions: DEFAULT_MAX_SUBSCRIPTIONS,
         home_assistant: HomeAssistant { discovery: discovery.map(topic), commands },
+        cluster: None,
     }
 }
 
