@@ -8,7 +8,8 @@ mod renewals;
 pub mod settings;
 
 use crate::etcd::settings::EtcdSettings;
-use iotmonitor_core::machines::cluster::{EndReason, Guarded, MemberSettings};
+use iotmonitor_core::machines::cluster::{Guarded, MemberSettings};
+use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::{Item, Items, NodeName};
 use renewals::Renewals;

@@ -9,7 +9,7 @@
 //!
 //! | Files | Matter |
 //! |-------|--------|
-//! | `reconfigure`, `store` | another configuration, and the records of earlier runs |
+//! | `reconfigure`, `store`, `sharing` | another configuration, the records of earlier runs, and what other nodes leave to this one |
 //! | `messages`, `commands`, `control`, `refusals`, `states` | requests of messages and people |
 //! | `fleets` | devices that are learned from their messages, and forgotten |
 //! | `watch_connection`, `covering`, `resubscribe`, `session` | the two connections |
@@ -52,6 +52,7 @@ mod resubscribe;
 mod saving;
 mod sentences;
 mod session;
+mod sharing;
 mod states;
 mod store;
 mod subscriptions;
@@ -77,6 +78,7 @@ use crate::machines::refusals::Refusals;
 use crate::machines::restores::Restores;
 use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
+use crate::machines::sharing::Sharing;
 use crate::machines::state_session::StateSession;
 use crate::machines::takedown::Takedown;
 use crate::machines::uptimes::Uptimes;
@@ -171,6 +173,8 @@ pub struct Monitor {
     /// The number of devices that are expired at present.
     expired_count: usize,
     manager: agent::ManagerState,
+    /// What this node shares with others; `None` where it is by itself.
+    sharing: Option<Sharing>,
     /// The template for alerts that concern no device.
     alert_unit: Option<UnitTemplate>,
     /// The time for which the broker may be lost before people are notified.
@@ -243,6 +247,8 @@ enum Timer {
     Uptimes,
     /// Learned devices are reported together.
     Finds,
+    /// The store that several nodes share has not answered for a while.
+    Cut,
 }
 
 impl Target {
@@ -301,6 +307,7 @@ impl Monitor {
             up_topic: spec.base_topic.clone(),
             expired_count: 0,
             manager: agent::ManagerState::default(),
+            sharing: spec.cluster.map(Sharing::new),
             alert_unit: spec.alert_unit,
             broker_grace: spec.broker_grace,
             notifications: Notifications::default(),
@@ -461,6 +468,7 @@ impl Monitor {
                 turn.raise(AlertKind::BusNameBack, "commands reach this monitor again".to_owned())
             }
             Event::SystemState { stopping } => self.note_system_state(turn, stopping),
+            Event::Cluster(fact) => self.cluster_reported(turn, fact),
             Event::Reconfigured(spec) => self.reconfigure(turn, *spec),
             Event::Enabled { device } => self.set_enabled(turn, &device, true),
             Event::Disabled { device } => self.set_enabled(turn, &device, false),
@@ -518,6 +526,7 @@ impl Monitor {
                 Timer::History => self.history_due(turn),
                 Timer::Uptimes => self.uptimes_due(turn, due),
                 Timer::Finds => self.finds_due(turn),
+                Timer::Cut => self.cut_due(turn),
                 Timer::Takedown => {
                     let orders = self.takedown.time_passed(turn.now.mono);
                     self.take_down(turn, orders);

@@ -58,6 +58,8 @@ mod restart;
 mod rhythm;
 #[path = "monitor/session.rs"]
 mod session;
+#[path = "monitor/sharing.rs"]
+mod sharing;
 #[path = "monitor/states.rs"]
 mod states;
 #[path = "monitor/status.rs"]

@@ -45,6 +45,8 @@ pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
     dictionary.insert("AutoTimeOut".to_owned(), Variant::from(view.auto_timeout));
     dictionary.extend(view.learned.iter().flat_map(learned));
     dictionary
+        .extend(view.node.iter().map(|node| ("Node".to_owned(), Variant::from(node.clone()))));
+    dictionary
 }
 
 /// The learned values, in seconds; they change with each contact, so only lists include them.
@@ -185,6 +187,7 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
         hellos: number("Hellos").unwrap_or_default(),
         disabled_until: number("DisabledUntil").map(Duration::from_secs),
         silenced_until: number("SilencedUntil").map(Duration::from_secs),
+        node: text("Node"),
         agent: text("Unit").map(|unit| AgentView {
             unit,
             state: text("UnitState").unwrap_or_default(),
@@ -234,6 +237,7 @@ mod tests {
             hellos: 3,
             disabled_until: Some(Duration::from_secs(11)),
             silenced_until: Some(Duration::from_secs(12)),
+            node: Some("pi1".to_owned()),
             agent: None,
         };
         let agent = DeviceView {
@@ -242,6 +246,7 @@ mod tests {
             last_contact: None,
             disabled_until: None,
             silenced_until: None,
+            node: None,
             fleet: None,
             area: None,
             depends_on: Vec::new(),

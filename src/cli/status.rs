@@ -185,7 +185,7 @@ fn style_of(state: Liveness) -> Style {
         Liveness::Alive => AnsiColor::Green.on_default(),
         Liveness::Expired => AnsiColor::Red.on_default().bold(),
         Liveness::Unknown => AnsiColor::Yellow.on_default(),
-        Liveness::Disabled => Style::new().dimmed(),
+        Liveness::Disabled | Liveness::Elsewhere => Style::new().dimmed(),
     }
 }
 
@@ -293,6 +293,7 @@ mod tests {
             hellos: 2,
             disabled_until: None,
             silenced_until: None,
+            node: None,
             agent: None,
         }
     }

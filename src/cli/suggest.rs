@@ -139,6 +139,7 @@ mod tests {
             hellos: 0,
             disabled_until: None,
             silenced_until: None,
+            node: None,
             agent: None,
         }
     }

@@ -422,9 +422,11 @@ impl Adapters {
             Action::SaveSessionFilters(filters) => {
                 self.give_to_store(StoreCommand::SaveSessionFilters(filters));
             }
-            Action::StartUnit { device, agent, definition } => {
-                self.manager.start(device, agent, definition);
+            Action::StartUnit { device, agent, definition, tenure } => {
+                self.manager.start(device, agent, definition, tenure);
             }
+            // There is no cluster to answer: the configuration refuses one.
+            Action::Reply(_) => {}
             Action::StopUnit { unit } => self.manager.stop(unit),
             Action::StopFormerUnits { client_id, units } => {
                 let bus_name = bus::well_known_name(&client_id);

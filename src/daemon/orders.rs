@@ -134,6 +134,9 @@ impl Daemon<'_> {
             Command::Restore(device) => Event::RestoreRequested { device: self.known(device)? },
             Command::RestartAgent(device) => {
                 let device = self.known_agent(device)?;
+                if let Some(sentence) = self.monitor.elsewhere(&device) {
+                    return Err(Rejection::Failed(sentence));
+                }
                 if !self.monitor.is_enabled(&device) {
                     return Err(Rejection::Failed(format!(
                         "`{device}` is disabled: `{} enable {device}` starts it",

@@ -69,6 +69,7 @@ mod tests {
             hellos: 3,
             disabled_until: None,
             silenced_until: None,
+            node: None,
             agent: Some(AgentView {
                 unit: "iotmonitor-agent-pump.service".to_owned(),
                 state: "active".to_owned(),

@@ -416,6 +416,7 @@ mod tests {
             hellos: 3,
             disabled_until: None,
             silenced_until: Some(Duration::from_secs(9)),
+            node: None,
             agent: None,
         };
         let agent = AgentView {

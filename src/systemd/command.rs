@@ -1,5 +1,6 @@
 //! The command and the environment of an agent's process, in a form that systemd preserves.
 
+use iotmonitor_core::model::cluster::sharing::Tenure;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::{AgentSpec, Exec};
 use std::collections::BTreeMap;
@@ -52,7 +53,9 @@ pub(super) fn environment(
     device: &DeviceName,
     agent: &AgentSpec,
     carried: Option<String>,
+    tenure: Option<Tenure>,
 ) -> Vec<String> {
+    let epoch = tenure.map(|tenure| tenure.epoch.0.to_string());
     let mut environment = BTreeMap::from([
         ("IOTMONITOR_AGENT", device.as_str()),
         ("MQTT_SERVER", &agent.mqtt_server),
@@ -61,6 +64,7 @@ pub(super) fn environment(
         ("PYTHONUNBUFFERED", "1"),
     ]);
     environment.extend(agent.environment.iter().map(|(name, value)| (&**name, &**value)));
+    environment.extend(epoch.as_deref().map(|epoch| ("IOTMONITOR_EPOCH", epoch)));
     environment.extend(carried.as_deref().map(|carried| (CARRIER, carried)));
     environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
@@ -102,7 +106,7 @@ mod tests {
             "PYTHONUNBUFFERED=1",
         ];
         let agent = agent(Exec::Shell(script.to_owned()));
-        assert_eq!(environment(&led_box(), &agent, command.carried), expected);
+        assert_eq!(environment(&led_box(), &agent, command.carried, None), expected);
     }
 
     /// Runs a command as systemd would, and returns what it writes.
@@ -142,6 +146,6 @@ mod tests {
         let agent = AgentSpec { environment, ..shell() };
         let expected =
             ["IOTMONITOR_AGENT=me", "MQTT_SERVER=tcp://other:1883", "PYTHONUNBUFFERED=", "X=a b"];
-        assert_eq!(super::environment(&led_box(), &agent, None), expected);
+        assert_eq!(super::environment(&led_box(), &agent, None, None), expected);
     }
 }

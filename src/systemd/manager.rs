@@ -13,6 +13,7 @@ use super::signals::Signals;
 use super::units::{Lost, ManagerSession, UnitWatcher, beating};
 use crate::dbus::{Bus, CALL_TIMEOUT, backoff, connect};
 use crate::pulse::Pulse;
+use iotmonitor_core::model::cluster::sharing::Tenure;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::spec::AgentSpec;
@@ -56,7 +57,7 @@ pub struct ManagerHandle {
 
 #[derive(Debug)]
 enum Operation {
-    Start { device: DeviceName, agent: Box<AgentSpec>, definition: String },
+    Start { device: DeviceName, agent: Box<AgentSpec>, definition: String, tenure: Option<Tenure> },
     Stop { unit: UnitName },
     StopFormer(FormerUnits),
 }
@@ -106,8 +107,14 @@ impl ManagerHandle {
     /// one [`Event::StartFinished`], which an [`Event::UnitChanged`] precedes if it ran; there is
     /// no answer without a session or when it ends first, and the core asks again with the next
     /// one.
-    pub fn start(&self, device: DeviceName, agent: Box<AgentSpec>, definition: String) {
-        self.queue(Operation::Start { device, agent, definition });
+    pub fn start(
+        &self,
+        device: DeviceName,
+        agent: Box<AgentSpec>,
+        definition: String,
+        tenure: Option<Tenure>,
+    ) {
+        self.queue(Operation::Start { device, agent, definition, tenure });
     }
 
     /// Stops a unit and removes it. Answered like [`Self::start`], by [`Event::StopFinished`].
@@ -185,12 +192,12 @@ async fn carry_out_one(
     owner: Option<&ManagerOwner>,
 ) -> Event {
     match operation {
-        Operation::Start { device, agent, definition } => {
+        Operation::Start { device, agent, definition, tenure } => {
             if let Err(error) = look_for_sway(owner, &agent).await {
                 let outcome = JobOutcome::Failed(error);
                 return Event::StartFinished { unit: agent.unit, outcome };
             }
-            let outcome = match transient(owner, client_id, &device, &agent, &definition) {
+            let outcome = match transient(owner, client_id, &device, &agent, &definition, tenure) {
                 Ok(properties) => jobs::start(session, &agent.unit, &properties).await,
                 Err(error) => JobOutcome::Failed(error.to_string()),
             };

@@ -8,6 +8,7 @@ use super::command::{CommandLine, environment};
 use super::proxy::Property;
 use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE, marked};
 use crate::trusted_path::{Swayed, swayed_part};
+use iotmonitor_core::model::cluster::sharing::{Tenure, WhenCut};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::spec::{AgentSpec, Exec, Sandbox};
 use std::time::Duration;
@@ -15,6 +16,15 @@ use zbus::Variant;
 
 /// The slice of all agents of all instances.
 pub const SLICE: &str = "iotmonitor.slice";
+
+/// The slice of agents that several machines share, in which the guard kills everything at the end
+/// of the lease.
+const SHARED_SLICE: &str = "iotmonitor-shared.slice";
+
+const GUARD: &str = "iotmonitor-guard.service";
+
+/// How long an agent that several machines share may take to stop.
+const SHARED_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The user that an agent runs as in the system manager when the file does not name one.
 pub const DEFAULT_USER: &str = "iotmonitor";
@@ -80,13 +90,15 @@ pub(super) fn transient(
     device: &DeviceName,
     agent: &AgentSpec,
     definition: &str,
+    tenure: Option<Tenure>,
 ) -> Result<Vec<Property>, PropertyError> {
     refuse_nul(agent)?;
     let mut command = CommandLine::new(&agent.exec);
     let carried = command.carried.take();
+    let is_guarded = tenure.is_some_and(|tenure| tenure.when_cut == WhenCut::Stop);
     let mut properties: Vec<Property> = vec![
         ("Description", text(format!("iotmonitor agent {device}"))),
-        ("Slice", text(SLICE)),
+        ("Slice", text(if is_guarded { SHARED_SLICE } else { SLICE })),
         // `exec`: the start itself fails when the program cannot be executed, not a moment later.
         ("Type", text("exec")),
         ("ExecStart", exec_start(command)),
@@ -94,12 +106,17 @@ pub(super) fn transient(
         ("RestartUSec", Variant::from(0_u64)),
         ("StartLimitBurst", Variant::from(START_LIMIT_BURST)),
         ("StartLimitIntervalUSec", microseconds(START_LIMIT_INTERVAL)),
-        ("Environment", Variant::from(environment(device, agent, carried))),
+        ("Environment", Variant::from(environment(device, agent, carried, tenure))),
         ("SyslogIdentifier", text(device.as_str())),
         ("LogExtraFields", marker(client_id, device, definition)),
     ];
-    if owner.is_none() {
-        properties.push(("After", strings(&LAST_TO_END)));
+    let mut after = if owner.is_none() { LAST_TO_END.to_vec() } else { Vec::new() };
+    if is_guarded {
+        after.push(GUARD);
+        properties.push(("BindsTo", strings(&[GUARD])));
+    }
+    if !after.is_empty() {
+        properties.push(("After", strings(&after)));
     }
     identity(owner, agent, &mut properties)?;
     if let Some(file) = &agent.environment_file {
@@ -114,6 +131,8 @@ pub(super) fn transient(
             .collect();
         properties.push(("LoadCredential", Variant::from(loaded)));
     }
+    let stop_timeout = agent.stop_timeout.or(is_guarded.then_some(SHARED_STOP_TIMEOUT));
+    properties.extend(stop_timeout.map(|timeout| ("TimeoutStopUSec", microseconds(timeout))));
     limits(agent, &mut properties);
     match agent.sandbox {
         Sandbox::None => {}
@@ -215,9 +234,6 @@ fn identity(
 }
 
 fn limits(agent: &AgentSpec, properties: &mut Vec<Property>) {
-    if let Some(timeout) = agent.stop_timeout {
-        properties.push(("TimeoutStopUSec", microseconds(timeout)));
-    }
     if let Some(bytes) = agent.memory_max {
         properties.push(("MemoryMax", Variant::from(bytes)));
     }
@@ -300,6 +316,7 @@ fn microseconds(duration: Duration) -> Variant<'static> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use iotmonitor_core::model::cluster::store::Revision;
     use iotmonitor_core::model::unit_name::UnitName;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
@@ -335,7 +352,7 @@ pub(super) mod tests {
         agent: &AgentSpec,
     ) -> BTreeMap<&'static str, Variant<'static>> {
         let device = DeviceName::new("led-box").unwrap();
-        transient(owner, "iotmonitor", &device, agent, "abc").unwrap().into_iter().collect()
+        transient(owner, "iotmonitor", &device, agent, "abc", None).unwrap().into_iter().collect()
     }
 
     fn pi() -> ManagerOwner {
@@ -376,7 +393,8 @@ pub(super) mod tests {
             assert!(!unit.contains_key("User") && !unit.contains_key("WorkingDirectory"));
         }
         let device = DeviceName::new("led-box").unwrap();
-        let refused = |agent: AgentSpec| transient(Some(&pi()), "iotmonitor", &device, &agent, "");
+        let refused =
+            |agent: AgentSpec| transient(Some(&pi()), "iotmonitor", &device, &agent, "", None);
         assert_eq!(
             refused(AgentSpec { user: Some("root".to_owned()), ..shell() }),
             Err(PropertyError::OtherUser { user: "root".to_owned() })
@@ -403,6 +421,34 @@ pub(super) mod tests {
         assert_eq!(unit["MemoryMax"], Variant::from(67_108_864_u64));
         assert_eq!(unit["CPUQuotaPerSecUSec"], Variant::from(2_500_000_u64));
         assert_eq!(unit["TasksMax"], Variant::from(7_u64));
+    }
+
+    #[test]
+    fn an_agent_that_machines_share_ends_with_the_guard_unless_it_may_run_twice() {
+        let device = DeviceName::new("led-box").unwrap();
+        let build = |spec: &AgentSpec, when_cut| -> BTreeMap<_, _> {
+            let tenure = Some(Tenure { epoch: Revision(7), when_cut });
+            let properties = transient(None, "iotmonitor", &device, spec, "abc", tenure).unwrap();
+            properties.into_iter().collect()
+        };
+        let guarded = build(&shell(), WhenCut::Stop);
+        assert_eq!(guarded["Slice"], text("iotmonitor-shared.slice"));
+        assert_eq!(guarded["BindsTo"], strings(&["iotmonitor-guard.service"]));
+        let after = ["network.target", "mosquitto.service", "iotmonitor-guard.service"];
+        assert_eq!(guarded["After"], strings(&after));
+        assert_eq!(guarded["TimeoutStopUSec"], Variant::from(1_000_000_u64));
+        assert_eq!(guarded["Restart"], text("always"));
+        let epoch = "IOTMONITOR_EPOCH=7".to_owned();
+        let shown = format!("{:?}", guarded["Environment"]);
+        assert!(shown.contains(&epoch), "{shown}");
+        let quick = AgentSpec { stop_timeout: Some(Duration::from_millis(300)), ..shell() };
+        let unit = build(&quick, WhenCut::Stop);
+        assert_eq!(unit["TimeoutStopUSec"], Variant::from(300_000_u64));
+
+        let kept = build(&shell(), WhenCut::Keep);
+        assert_eq!(kept["Slice"], text(SLICE));
+        assert!(!kept.contains_key("BindsTo") && !kept.contains_key("TimeoutStopUSec"));
+        assert!(format!("{:?}", kept["Environment"]).contains(&epoch));
     }
 
     #[test]
@@ -434,7 +480,7 @@ pub(super) mod tests {
         let device = DeviceName::new("led-box").unwrap();
         let spec = agent(Exec::Argv(vec!["true".to_owned(), "a\0b".to_owned()]));
         assert_eq!(
-            transient(None, "iotmonitor", &device, &spec, ""),
+            transient(None, "iotmonitor", &device, &spec, "", None),
             Err(PropertyError::Nul { key: "exec" })
         );
     }

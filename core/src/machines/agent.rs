@@ -16,6 +16,7 @@ mod reports;
 #[cfg(test)]
 mod tests;
 
+use crate::model::cluster::sharing::Tenure;
 use crate::model::device_name::DeviceName;
 use crate::model::progress::Goal;
 use crate::model::spec::AgentSpec;
@@ -36,6 +37,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Agent {
     spec: AgentSpec,
+    /// The right to run it, where several nodes share it.
+    tenure: Option<Tenure>,
     /// Changes exactly when the unit has to be created anew.
     definition: String,
     phase: Phase,
@@ -181,8 +184,9 @@ impl Agent {
     #[must_use]
     pub fn new(name: &DeviceName, spec: AgentSpec) -> Self {
         Self {
-            definition: definition_of(name, &spec),
+            definition: definition_of(name, &spec, None),
             spec,
+            tenure: None,
             phase: Phase::Unknown,
             report: None,
             last_invocation: None,
@@ -207,6 +211,17 @@ impl Agent {
     #[must_use]
     pub fn unit(&self) -> &UnitName {
         &self.spec.unit
+    }
+
+    #[must_use]
+    pub fn tenure(&self) -> Option<Tenure> {
+        self.tenure
+    }
+
+    /// Whether it has been stopped, and no process of its unit can remain.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.phase == Phase::Stopped && self.is_gone()
     }
 
     /// Differs from the unit's hash exactly when the unit has to be created anew.

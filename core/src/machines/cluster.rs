@@ -33,7 +33,7 @@ pub use member::Member;
 
 use crate::model::cluster::store::{RequestNumber, Revision, StoreRequest};
 use crate::model::cluster::timing::Timing;
-use crate::model::cluster::{Item, NodeName, SessionId};
+use crate::model::cluster::{EndReason, Item, NodeName, SessionId};
 use std::time::Duration;
 
 /// A request without an answer is given up after this time.
@@ -66,17 +66,6 @@ pub struct Guarded {
     pub n: u64,
     /// On this node's boot clock.
     pub deadline: Duration,
-}
-
-/// Why a session has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EndReason {
-    /// No renewal was confirmed in time.
-    Deadline,
-    /// Another node has ended it, or has taken over the name.
-    Evicted,
-    /// The store does not contain a renewal that it had confirmed.
-    StoreLostWrites,
 }
 
 /// What is to be done, in order.

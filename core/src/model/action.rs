@@ -1,6 +1,7 @@
 //! The actions that the monitor requests, as imperatives. Adapters carry them out in order.
 
 use super::alert::Alert;
+use super::cluster::sharing::{ClusterReply, Tenure};
 use super::device_name::DeviceName;
 use super::history::HistoryBatch;
 use super::identity::IdentityRecord;
@@ -98,11 +99,16 @@ pub enum Action {
         device: DeviceName,
         agent: Box<AgentSpec>,
         definition: String,
+        /// The right to run an agent that several nodes share.
+        tenure: Option<Tenure>,
     },
     /// Stop the unit and remove it, then report [`super::event::Event::StopFinished`].
     StopUnit {
         unit: UnitName,
     },
+
+    /// Answer the cluster.
+    Reply(ClusterReply),
 
     /// Stop and remove those of these units that carry the marker of the clientid, unless a monitor
     /// of this machine uses it; then report [`super::event::Event::FormerUnitsStopped`].

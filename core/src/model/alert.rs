@@ -136,7 +136,9 @@ impl AlertKind {
             | Self::HistoryBack
             | Self::RecordingBack
             | Self::ManagerBack
-            | Self::FleetRoom => true,
+            | Self::FleetRoom
+            | Self::NodeBack
+            | Self::ClusterBack => true,
             other => other.priority() <= Priority::Warning,
         }
     }
@@ -157,6 +159,8 @@ impl AlertKind {
             Self::PageBack => Self::PageFailed,
             Self::BusNameBack => Self::BusNameRefused,
             Self::FleetRoom => Self::FleetFull,
+            Self::NodeBack => Self::NodeLost,
+            Self::ClusterBack => Self::ClusterCut,
             other => other,
         }
     }
@@ -177,6 +181,8 @@ impl AlertKind {
                 | Self::PageBack
                 | Self::BusNameBack
                 | Self::FleetRoom
+                | Self::NodeBack
+                | Self::ClusterBack
         )
     }
 
@@ -317,5 +323,10 @@ alert_kinds! {
     NameRefused "name-refused" Notice "f5a83431e7504accbfd17f27f5707acf",
     FleetFull "fleet-full" Warning "d9ab556c611a42959db8402a12cd0125",
     FleetRoom "fleet-room" Notice "ac155c3a78a347c18dcc365c4554f568",
+    NodeLost "node-lost" Error "a3280d378a364f22bdd1bf3a054172f7",
+    NodeBack "node-back" Notice "41c235955b57449aa138e1a28c179975",
+    ClusterCut "cluster-cut" Error "beb0fd6f26584758adb766833554f38e",
+    ClusterBack "cluster-back" Notice "62ea3e4c5cb5459db0f1aab00e03ba89",
+    Moved "moved" Notice "ddfdf8e3d7534dd8bce220928aef7164",
     ConfigWarning "config-warning" Warning "f1b24bac53504a32bd51a677ea3c5a37",
 }

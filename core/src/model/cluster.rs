@@ -103,6 +103,17 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// Why a session has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// No renewal was confirmed in time.
+    Deadline,
+    /// Another node has ended it, or has taken over the name.
+    Evicted,
+    /// The store does not contain a renewal that it had confirmed.
+    StoreLostWrites,
+}
+
 /// What exactly one node has at a time.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,

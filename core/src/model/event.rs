@@ -1,5 +1,6 @@
 //! Facts that adapters report to the monitor, in the past tense.
 
+use super::cluster::sharing::ClusterFact;
 use super::device_name::DeviceName;
 use super::history::HistorySnapshot;
 use super::history::figures::PastFigures;
@@ -211,6 +212,9 @@ pub enum Event {
     SystemState {
         stopping: bool,
     },
+
+    /// What the nodes of a cluster share has changed.
+    Cluster(ClusterFact),
 
     /// A new configuration is in force.
     Reconfigured(Box<MonitorSpec>),

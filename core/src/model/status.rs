@@ -37,6 +37,8 @@ pub struct DeviceStatus<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     silenced_until: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<AgentStatus<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rhythm: Option<RhythmStatus>,
@@ -104,6 +106,7 @@ impl<'a> DeviceStatus<'a> {
             hellos: Some(view.hellos),
             disabled_until: view.disabled_until.map(|until| until.as_secs()),
             silenced_until: view.silenced_until.map(|until| until.as_secs()),
+            node: view.node.as_deref(),
             agent: view.agent.as_ref().map(AgentStatus::of),
             rhythm: None,
             uptime: None,

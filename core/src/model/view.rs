@@ -32,6 +32,8 @@ pub struct DeviceView {
     pub disabled_until: Option<Duration>,
     /// When the silence of its notifications ends (`silence`), since the Unix epoch.
     pub silenced_until: Option<Duration>,
+    /// The node that has it, where several share it.
+    pub node: Option<String>,
     pub agent: Option<AgentView>,
 }
 
@@ -98,16 +100,18 @@ pub enum Liveness {
     Alive,
     Expired,
     Disabled,
+    /// An agent that another node of the cluster has, or none at the moment.
+    Elsewhere,
 }
 
 impl Liveness {
-    /// In the order of their names.
+    /// What every device can be, in the order of their names.
     pub const ALL: [Self; 4] = [Self::Alive, Self::Disabled, Self::Expired, Self::Unknown];
 
     /// The state of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
+        Self::ALL.into_iter().chain([Self::Elsewhere]).find(|state| state.as_str() == name)
     }
 
     #[must_use]
@@ -117,6 +121,7 @@ impl Liveness {
             Self::Alive => "alive",
             Self::Expired => "expired",
             Self::Disabled => "disabled",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! This file processes the reports of the service manager; [`orders`] contains the orders of people
 //! and of other parts of the monitor, and [`progress`] reports how far an order has been carried
-//! out.
+//! out, and [`tenure`] which agents are here where several nodes share them.
 
 mod orders;
 mod outcomes;
 mod progress;
+mod tenure;
 
 use crate::machines::agent::{Agent, Context, Outcome};
 use crate::model::action::Action;
@@ -61,6 +62,7 @@ impl Monitor {
         for outcome in outcomes {
             self.carry_out(turn, id, outcome);
         }
+        self.note_ended(turn, id);
     }
 
     pub(super) fn agent_due(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
@@ -109,7 +111,12 @@ impl Monitor {
         if !self.manager.settled || !self.takedown.has_stopped_units() {
             return;
         }
+        // Those of a session that goes on are adopted, and all others are stopped.
+        if self.sharing.as_ref().is_some_and(|sharing| !sharing.has_joined()) {
+            return;
+        }
         let Some(units) = self.manager.waiting_units.take() else { return };
+        self.departures_listed(turn, &units);
         let mut listed: Vec<(DeviceId, UnitReport)> = Vec::new();
         for report in units {
             match self.devices.of_unit(&report.unit) {
@@ -144,7 +151,9 @@ impl Monitor {
             waiting.retain(|listed| listed.unit != *unit);
             return;
         }
-        let Some(id) = self.devices.of_unit(unit) else { return };
+        let Some(id) = self.devices.of_unit(unit) else {
+            return self.unit_departed(turn, unit);
+        };
         self.drive(turn, id, Agent::removed);
     }
 
@@ -164,7 +173,12 @@ impl Monitor {
         unit: &UnitName,
         outcome: JobOutcome,
     ) {
-        let Some(id) = self.devices.of_unit(unit) else { return };
+        let Some(id) = self.devices.of_unit(unit) else {
+            if outcome == JobOutcome::Done {
+                self.unit_departed(turn, unit);
+            }
+            return;
+        };
         self.drive(turn, id, |agent, context| agent.stop_finished(outcome, context));
     }
 

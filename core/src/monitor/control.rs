@@ -34,24 +34,37 @@ impl Monitor {
         message: String,
     ) {
         let device = &mut self.devices[id];
-        let was = device.is_enabled();
-        device.enabled = choice;
-        let enabled = device.is_enabled();
+        let was = device.monitoring.is_wanted();
+        device.monitoring.choose(choice);
+        let enabled = device.monitoring.is_wanted();
         if was == enabled {
             self.save_soon(id);
             self.flush_saves(turn);
             return;
         }
+        let kind = if enabled { AlertKind::Enabled } else { AlertKind::Disabled };
+        self.monitoring_changed(turn, id, Some((kind, message)));
+    }
+
+    /// Begins or ends the monitoring of a device, or its stay on this node.
+    pub(super) fn monitoring_changed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: DeviceId,
+        alert: Option<(AlertKind, String)>,
+    ) {
         self.drop_alarm(turn, id);
-        self.drive(turn, id, Agent::choose);
+        let is_elsewhere = self.devices[id].monitoring.is_elsewhere();
+        self.drive(turn, id, if is_elsewhere { Agent::stop_if_disabled } else { Agent::choose });
         self.dependencies.forget_counts();
         self.rose(turn, id);
-        let kind = if enabled { AlertKind::Enabled } else { AlertKind::Disabled };
-        if enabled {
+        if self.devices[id].is_enabled() {
             self.restart_silence(turn, id);
         }
         self.report_state(turn, id);
-        turn.out.push(self.device_alert(id, kind, message));
+        if let Some((kind, message)) = alert {
+            turn.out.push(self.device_alert(id, kind, message));
+        }
         self.recall_availability(turn, id);
         self.save_soon(id);
         self.flush_saves(turn);
@@ -60,8 +73,8 @@ impl Monitor {
     /// A person disables a device for this long.
     pub(super) fn pause(&mut self, turn: &mut Turn<'_>, name: &DeviceName, span: Duration) {
         let Some(id) = self.id_named(name) else { return };
-        let was_enabled = self.devices[id].is_enabled();
-        let enabled_before = self.devices[id].enabled == Some(true);
+        let was_enabled = self.devices[id].monitoring.is_wanted();
+        let enabled_before = self.devices[id].monitoring.choice() == Some(true);
         self.pauses.set(name.clone(), turn.now.boot, span, enabled_before);
         let message = format!(
             "`{name}` is disabled for {}, or until `{} enable {name}`",
@@ -92,7 +105,7 @@ impl Monitor {
     /// Continues a pause of an earlier run, unless this one has newer knowledge.
     pub(super) fn resume_pause(&mut self, now: Now, record: &DeviceRecord) {
         let Some(id) = self.id_named(&record.name) else { return };
-        let chosen_since = self.devices[id].enabled.is_some();
+        let chosen_since = self.devices[id].monitoring.choice().is_some();
         if let Some(pause) = record.pause.filter(|_| !chosen_since && record.enabled == Some(false))
         {
             self.pauses.resume(record.name.clone(), now.boot, pause);
@@ -107,10 +120,10 @@ impl Monitor {
         }
     }
 
-    /// Whether it is enabled.
+    /// Whether it is enabled, on whichever node.
     #[must_use]
     pub fn is_enabled(&self, name: &DeviceName) -> bool {
-        self.id_named(name).is_some_and(|id| self.devices[id].is_enabled())
+        self.id_named(name).is_some_and(|id| self.devices[id].monitoring.is_wanted())
     }
 
     /// Whether its section disables it, and no person has chosen otherwise.
@@ -118,7 +131,7 @@ impl Monitor {
     pub fn is_disabled_by_its_section(&self, name: &DeviceName) -> bool {
         self.id_named(name).is_some_and(|id| {
             let device = &self.devices[id];
-            !device.spec.enabled && device.enabled.is_none()
+            !device.monitoring.by_section() && device.monitoring.choice().is_none()
         })
     }
 }

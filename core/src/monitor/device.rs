@@ -7,6 +7,7 @@ use crate::machines::dependency::Hold;
 use crate::machines::episode::{AlertStage, Episode};
 use crate::machines::flapping::Flaps;
 use crate::machines::fleets::FleetId;
+use crate::machines::monitoring::Monitoring;
 use crate::machines::silence::{Silence, Standing, Terms};
 use crate::model::alert::Account;
 use crate::model::alert::Reason;
@@ -32,8 +33,6 @@ pub struct Settings {
     pub is_vacant: bool,
     pub records_states: bool,
     pub restore_on_start: bool,
-    /// As configured in the file.
-    pub enabled: bool,
 }
 
 /// The repetition of `expire/NAME`, which only a few devices have.
@@ -61,8 +60,7 @@ pub struct Device {
     pub since: Duration,
     /// Boxed, because only a few devices have availability topics.
     pub availability: Option<Box<Availability>>,
-    /// A person's choice.
-    pub enabled: Option<bool>,
+    pub monitoring: Monitoring,
     /// Its record waits to be saved.
     pub dirty: bool,
     /// It was heard since its status was last published for Home Assistant.
@@ -97,7 +95,6 @@ impl Device {
                 is_vacant: false,
                 records_states: !spec.state.is_empty(),
                 restore_on_start: spec.restore_on_start,
-                enabled: spec.enabled,
             },
             filters,
             silence: Silence::new(terms, watched),
@@ -106,7 +103,7 @@ impl Device {
             flaps: None,
             since: wall,
             availability,
-            enabled: None,
+            monitoring: Monitoring::new(spec.enabled),
             dirty: false,
             status_stale: false,
             recorded: false,
@@ -129,7 +126,6 @@ impl Device {
                 is_vacant: true,
                 records_states: false,
                 restore_on_start: false,
-                enabled: false,
             },
             filters: 0..0,
             silence: Silence::new(terms, Duration::ZERO),
@@ -138,7 +134,7 @@ impl Device {
             flaps: None,
             since: Duration::ZERO,
             availability: None,
-            enabled: None,
+            monitoring: Monitoring::new(false),
             dirty: false,
             status_stale: false,
             recorded: false,
@@ -150,9 +146,10 @@ impl Device {
         }
     }
 
+    /// Whether this node monitors it.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.enabled.unwrap_or(self.spec.enabled)
+        self.monitoring.is_active()
     }
 
     /// The kind of silence that a contact would end now.
@@ -169,7 +166,9 @@ impl Device {
 
     #[must_use]
     pub fn liveness(&self) -> Liveness {
-        if !self.is_enabled() {
+        if self.monitoring.is_elsewhere() {
+            Liveness::Elsewhere
+        } else if !self.is_enabled() {
             Liveness::Disabled
         } else if self.episode.is_open() {
             Liveness::Expired
@@ -207,7 +206,7 @@ impl Device {
 
     /// Takes over the values that hold whatever this run has found out meanwhile.
     pub fn restore_choices(&mut self, record: &DeviceRecord) {
-        self.enabled = self.enabled.or(record.enabled);
+        self.monitoring.choose(self.monitoring.choice().or(record.enabled));
         let has_spoken = self.silence.last_contact().is_some();
         if let Some(availability) = &mut self.availability {
             availability.resume(record, has_spoken);
@@ -256,7 +255,7 @@ impl Device {
         if let (Some(availability), Some(before)) = (&mut self.availability, before.availability) {
             availability.inherit(*before);
         }
-        self.enabled = before.enabled;
+        self.monitoring.choose(before.monitoring.choice());
         self.recorded = before.recorded;
         self.hellos = before.hellos;
         self.tally = before.tally;
@@ -368,7 +367,7 @@ impl Device {
             expired_since: self.episode.since(),
             cause: self.episode.cause(),
             unsent: self.episode.is_unsent(),
-            enabled: self.enabled,
+            enabled: self.monitoring.choice(),
             // Stored elsewhere, because only a few have any.
             pause: None,
             unheard: Vec::new(),

@@ -75,14 +75,14 @@ impl Monitor {
     pub(super) fn refresh_statuses(&mut self, turn: &mut Turn<'_>) {
         for id in std::mem::take(&mut self.stale_statuses) {
             self.devices[id].status_stale = false;
-            turn.out.push(self.status_publication(id));
+            self.publish_status(turn, id);
         }
     }
 
     /// Publishes the status and the description of every device.
     pub(super) fn publish_all_statuses(&self, turn: &mut Turn<'_>) {
         for id in self.devices.ids() {
-            turn.out.push(self.status_publication(id));
+            self.publish_status(turn, id);
             self.announce(turn, id);
         }
     }
@@ -116,7 +116,7 @@ impl Monitor {
             let Some(id) = self.devices.named_as(&figures.name) else { continue };
             let name = &self.devices[id].spec.name;
             if self.uptimes.read(name, figures.uptime(USUAL_WINDOW)) {
-                turn.out.push(self.status_publication(id));
+                self.publish_status(turn, id);
             }
         }
         let devices = &self.devices;

@@ -9,23 +9,27 @@ use crate::model::status::DeviceStatus;
 use crate::monitor::turn::Turn;
 
 impl Monitor {
-    /// The retained `status/NAME` in its present form.
-    pub(super) fn status_publication(&self, id: DeviceId) -> Action {
+    /// Publishes the retained `status/NAME` in its present form. Of what another node has, that node
+    /// publishes it.
+    pub(super) fn publish_status(&self, turn: &mut Turn<'_>, id: DeviceId) {
+        if self.devices[id].monitoring.is_elsewhere() {
+            return;
+        }
         let uptime = self.uptimes.of(&self.devices[id].spec.name);
         let payload = DeviceStatus::published(&self.view_of(id), uptime).to_json();
-        self.device_publication("status", id, payload, true)
+        turn.out.push(self.device_publication("status", id, payload, true));
     }
 
     /// Reports a device's new state to all clients.
     pub(super) fn report_state(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         self.note_standing(turn.now.wall, id);
-        turn.out.push(self.status_publication(id));
+        self.publish_status(turn, id);
         turn.out.push(Action::Notify(Notice::StateChanged(Box::new(self.view_of(id)))));
     }
 
     /// Reports a new state of an agent's unit to all clients.
     pub(super) fn report_unit(&self, turn: &mut Turn<'_>, id: DeviceId) {
-        turn.out.push(self.status_publication(id));
+        self.publish_status(turn, id);
         turn.out.push(Action::Notify(Notice::UnitChanged(Box::new(self.view_of(id)))));
     }
 

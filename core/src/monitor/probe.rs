@@ -34,7 +34,7 @@ impl Monitor {
             if self.devices[id].follow_clock(step) {
                 self.save_soon(id);
                 if self.clock.is_running() {
-                    turn.out.push(self.status_publication(id));
+                    self.publish_status(turn, id);
                 }
             }
         }

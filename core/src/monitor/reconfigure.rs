@@ -5,6 +5,7 @@ use super::device::Device;
 use super::devices::Devices;
 use crate::machines::agent::Agent;
 use crate::machines::areas::Areas;
+use crate::machines::sharing::Sharing;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::spec::{DeviceSpec, MonitorSpec};
@@ -38,6 +39,10 @@ impl Monitor {
         let old = std::mem::take(&mut self.devices);
         let mut old: BTreeMap<DeviceName, Device> =
             old.into_devices().map(|device| (device.spec.name.clone(), device)).collect();
+        match (&mut self.sharing, spec.cluster) {
+            (Some(sharing), Some(cluster)) => sharing.reconfigured(cluster),
+            (sharing, cluster) => *sharing = cluster.map(Sharing::new),
+        }
         self.take_in_devices(turn.watched, turn.now.wall, spec.devices);
         self.replace_fleets(turn, spec.fleets, members);
         let mut before_agents: Vec<Option<Box<Agent>>> = Vec::with_capacity(self.devices.len());
@@ -70,7 +75,7 @@ impl Monitor {
             self.save_soon(id);
             self.agent_redefined(turn, id, before);
             self.schedule_repeat(turn, id);
-            turn.out.push(self.status_publication(id));
+            self.publish_status(turn, id);
             self.retract_if_stale(turn, announced, &self.devices[id].spec.name);
             self.announce(turn, id);
         }
@@ -96,9 +101,12 @@ impl Monitor {
     fn device_left(&mut self, turn: &mut Turn<'_>, gone: Device) {
         let name = &gone.spec.name;
         self.history.left(name, turn.now.wall);
-        turn.out.push(self.clearing(&format!("status/{name}")));
+        if !gone.monitoring.is_elsewhere() {
+            turn.out.push(self.clearing(&format!("status/{name}")));
+        }
         if let Some(agent) = gone.agent {
             self.usage.left(name);
+            self.agent_departs(name, &agent);
             agent_left(turn, name, &agent);
         }
         self.saving.left(gone.spec.name);
@@ -129,6 +137,7 @@ impl Monitor {
         self.index.shrink_to_fit();
         self.devices = Devices::new(devices);
         self.relate(dependences);
+        self.place_agents();
         self.silence.reserve(self.devices.len());
         self.count_agents();
     }

@@ -23,7 +23,7 @@ impl Monitor {
         self.disarm_all();
         self.arm_all();
         for id in adopted {
-            turn.out.push(self.status_publication(id));
+            self.publish_status(turn, id);
         }
     }
 }

@@ -86,6 +86,11 @@ impl Monitor {
                 .mutes
                 .left(Some(&device.spec.name), self.last_turn.boot)
                 .map(|left| self.last_turn.wall + left),
+            node: self
+                .sharing
+                .as_ref()
+                .and_then(|sharing| sharing.node_of(&device.spec.name))
+                .map(ToString::to_string),
             agent: device.agent.as_ref().map(|agent| AgentView {
                 unit: agent.unit().to_string(),
                 state: agent.unit_state().to_owned(),

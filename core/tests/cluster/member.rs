@@ -1,8 +1,7 @@
 //! One member, whose store is played by hand.
 
-use iotmonitor_core::machines::cluster::{
-    EndReason, Guarded, Member, MemberOutcome, MemberSettings,
-};
+use iotmonitor_core::machines::cluster::{Guarded, Member, MemberOutcome, MemberSettings};
+use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::store::{
     Compare, Put, RequestNumber, Revision, StoreAnswer, StoreContents, StoreRequest, Transaction,
     Versioned,

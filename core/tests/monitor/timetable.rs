@@ -420,6 +420,7 @@ impl House {
             | Action::DisconnectFormer
             | Action::StopFormerUnits { .. }
             | Action::DropNotification { .. }
+            | Action::Reply(_)
             | Action::ReadFigures
             | Action::Notify(_) => {}
             Action::Raise(alert) => assert_explained(alert),
@@ -431,8 +432,7 @@ impl House {
             | Action::SaveDevices { .. }
             | Action::SaveSessionFilters(_)
             | Action::SaveIdentity(_) => self.queue.extend(self.store.answer(action)),
-            Action::StartUnit { device, agent, definition } => {
-                let _ = device;
+            Action::StartUnit { agent, definition, .. } => {
                 self.queue.extend(self.manager.start(&agent.unit, definition));
             }
             Action::StopUnit { unit } => self.queue.extend(self.manager.stop(unit)),

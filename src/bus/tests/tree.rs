@@ -55,6 +55,7 @@ fn view(name: &str) -> DeviceView {
         hellos: 3,
         disabled_until: None,
         silenced_until: None,
+        node: None,
         agent,
     }
 }

@@ -536,7 +536,8 @@ impl World {
             | Action::SendNotification(_)
             | Action::DropNotification { .. }
             | Action::StopFormerUnits { .. }
-            | Action::WriteStates { .. } => {}
+            | Action::WriteStates { .. }
+            | Action::Reply(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //! delay of a relaunch.
 
 use crate::backoff::Backoff;
+use crate::model::cluster::sharing::{Tenure, WhenCut};
 use crate::model::device_name::DeviceName;
 use crate::model::spec::{AgentSpec, Exec, Sandbox};
 use std::fmt::Write;
@@ -17,7 +18,7 @@ pub(super) fn delay_of(spec: &AgentSpec, step: u32, percent: u32) -> Duration {
 
 /// A hash over everything that defines the unit, stable across versions of the program: an upgrade
 /// must leave agents alone. Unset keys are not hashed, so a new key changes nothing.
-pub(super) fn definition_of(name: &DeviceName, spec: &AgentSpec) -> String {
+pub(super) fn definition_of(name: &DeviceName, spec: &AgentSpec, tenure: Option<Tenure>) -> String {
     let mut text = format!("name={name}\n");
     match &spec.exec {
         Exec::Shell(line) => writeln!(text, "shell={line:?}"),
@@ -42,6 +43,9 @@ pub(super) fn definition_of(name: &DeviceName, spec: &AgentSpec) -> String {
     add("tasksMax", spec.tasks_max.map(|tasks| tasks.to_string()));
     add("sandbox", (spec.sandbox == Sandbox::Strict).then(|| "strict".to_owned()));
     add("mqttServer", Some(spec.mqtt_server.clone()));
+    add("epoch", tenure.map(|tenure| tenure.epoch.0.to_string()));
+    let keeps = tenure.is_some_and(|tenure| tenure.when_cut == WhenCut::Keep);
+    add("whenCut", keeps.then(|| "keep".to_owned()));
     for (credential, file) in &spec.credentials {
         add(&format!("credential.{credential}"), Some(file.display().to_string()));
     }

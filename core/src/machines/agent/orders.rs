@@ -1,7 +1,9 @@
 //! The orders to an agent: start, stop, restart, and relaunch after a delay.
 
-use super::definition::delay_of;
+use super::definition::{definition_of, delay_of};
 use super::{Agent, Context, Failure, Outcome, Phase};
+use crate::model::cluster::sharing::Tenure;
+use crate::model::device_name::DeviceName;
 use std::time::Duration;
 
 /// The interval at which a relaunch that a shutdown prevents is checked again, because the shutdown
@@ -15,6 +17,7 @@ impl Agent {
         *self = Self {
             spec: self.spec.clone(),
             definition: std::mem::take(&mut self.definition),
+            tenure: self.tenure,
             // Deadlines were returned under the agent's former index.
             deadline_given: None,
             ..before
@@ -33,6 +36,32 @@ impl Agent {
                 self.start_if_stopped(context, &mut outcomes)
             }
             Phase::Running | Phase::Starting | Phase::Waiting { .. } => {}
+        }
+        outcomes
+    }
+
+    /// Notes by what right it runs before anything is known of its unit.
+    pub fn expect(&mut self, name: &DeviceName, tenure: Option<Tenure>) {
+        self.tenure = tenure;
+        self.definition = definition_of(name, &self.spec, tenure);
+    }
+
+    /// Changes the right by which it runs. A process that runs by another one is replaced.
+    pub fn entrust(
+        &mut self,
+        name: &DeviceName,
+        tenure: Option<Tenure>,
+        context: &Context,
+    ) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        if self.tenure == tenure {
+            return outcomes;
+        }
+        self.expect(name, tenure);
+        match self.phase {
+            Phase::Running | Phase::Starting => self.replace(&mut outcomes),
+            Phase::Waiting { .. } => self.start(context, &mut outcomes),
+            Phase::Unknown | Phase::Stopping { .. } | Phase::Stopped => {}
         }
         outcomes
     }

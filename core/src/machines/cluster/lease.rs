@@ -1,6 +1,7 @@
 //! The session of this node: begun, renewed, and ended for ever by its deadline or by others.
 
-use super::{EndReason, Guarded, MemberSettings, TIMEOUT};
+use super::{Guarded, MemberSettings, TIMEOUT};
+use crate::model::cluster::EndReason;
 use crate::model::cluster::store::{Compare, Put, Revision, Transaction, Versioned};
 use crate::model::cluster::timing::{LEASE, RENEW_EVERY};
 use crate::model::cluster::{NodeRecord, OwnerPlan, SessionId};

@@ -4,7 +4,8 @@
 use super::lease::{Lease, OwnRecord, Renewed};
 use super::peers::Peers;
 use super::proposal::{Change, ItemWish, Situation};
-use super::{EndReason, Guarded, MemberOutcome, MemberSettings, READ_EVERY, TIMEOUT};
+use super::{Guarded, MemberOutcome, MemberSettings, READ_EVERY, TIMEOUT};
+use crate::model::cluster::EndReason;
 use crate::model::cluster::store::{
     RequestNumber, Revision, StoreAnswer, StoreContents, StoreRequest,
 };

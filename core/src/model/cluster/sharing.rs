@@ -1,6 +1,7 @@
 //! What this node shares with others, as its configuration says.
 
-use super::{Allowed, Item, Items, NodeName, SHARDS};
+use super::store::Revision;
+use super::{Allowed, EndReason, Item, Items, NodeName, SHARDS};
 use crate::model::device_name::DeviceName;
 use std::collections::BTreeMap;
 
@@ -27,6 +28,48 @@ pub enum WhenCut {
     Stop,
     /// It goes on, and another node may start it too.
     Keep,
+}
+
+/// The right of this node to run a shared agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenure {
+    /// The revision of the plan that gave it the agent, larger than that of any earlier owner. The
+    /// agent gets it as `IOTMONITOR_EPOCH`.
+    pub epoch: Revision,
+    pub when_cut: WhenCut,
+}
+
+/// What the cluster reports to the monitor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterFact {
+    /// This node takes part. These agents go on from an earlier process, since the session does;
+    /// nothing else that is shared may run here.
+    Joined { runs: BTreeMap<DeviceName, Revision> },
+    /// The agent is this node's, and its earlier owners have all ended.
+    Owned { agent: DeviceName, epoch: Revision },
+    /// The agent must stop, so that another node can have it.
+    Released { agent: DeviceName },
+    /// The session of this node has ended. Everything that is shared must stop.
+    Fenced(EndReason),
+    /// The nodes that have agents, as the plan says now.
+    Owners(BTreeMap<DeviceName, NodeName>),
+    /// The shared store has ceased to answer, with the reason. Reported once.
+    Cut { reason: String },
+    /// It answers again.
+    Back,
+    /// The session of another node has ended by a time-out.
+    NodeLost(NodeName),
+    /// That node takes part again.
+    NodeBack(NodeName),
+}
+
+/// What the monitor answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterReply {
+    /// The agent has ended after [`ClusterFact::Released`].
+    Stopped(DeviceName),
+    /// Everything that is shared has ended after [`ClusterFact::Fenced`], but for what may run twice.
+    Fenced,
 }
 
 impl ClusterSpec {

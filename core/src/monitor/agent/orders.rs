@@ -41,7 +41,11 @@ impl Monitor {
             (Some(before), Some(_)) => {
                 self.drive(turn, id, |agent, context| agent.succeed(*before, context));
             }
-            (Some(before), None) => agent_left(turn, &device.spec.name, &before),
+            (Some(before), None) => {
+                let name = device.spec.name.clone();
+                self.agent_departs(&name, &before);
+                agent_left(turn, &name, &before);
+            }
             (None, _) => {
                 if self.manager.settled && self.manager.waiting_units.is_none() {
                     self.drive(turn, id, |agent, context| agent.missing(false, context));

@@ -131,6 +131,7 @@ fn start_action(name: &DeviceName, agent: &Agent) -> Action {
         device: name.clone(),
         agent: Box::new(agent.spec().clone()),
         definition: agent.definition().to_owned(),
+        tenure: agent.tenure(),
     }
 }
 

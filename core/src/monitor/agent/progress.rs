@@ -28,12 +28,17 @@ impl Monitor {
             ));
         }
         match goal {
-            Goal::Stopped if device.is_enabled() => {
+            Goal::Stopped if device.monitoring.is_wanted() => {
                 return Progress::Failed(format!("`{name}` has been enabled meanwhile"));
             }
-            Goal::Started { .. } | Goal::Running if !device.is_enabled() => {
+            Goal::Started { .. } | Goal::Running if !device.monitoring.is_wanted() => {
                 return Progress::Failed(format!("`{name}` has been disabled meanwhile"));
             }
+            Goal::Started { .. } if device.monitoring.is_elsewhere() => {
+                return Progress::Failed(self.elsewhere_sentence(id));
+            }
+            // The node that has it starts it.
+            Goal::Running if device.monitoring.is_elsewhere() => return Progress::Done,
             Goal::Started { .. } | Goal::Running if self.manager.system_stopping => {
                 return Progress::Failed("the system is going down".to_owned());
             }

@@ -1,0 +1,123 @@
+//! Agents that several nodes share: what the cluster reports becomes starts and stops.
+
+use crate::machines::sharing::{Place, Sharing, SharingOutcome};
+use crate::model::alert::AlertKind;
+use crate::model::cluster::sharing::ClusterFact;
+use crate::model::device_id::DeviceId;
+use crate::model::device_name::DeviceName;
+use crate::model::unit_name::UnitName;
+use crate::monitor::turn::Turn;
+use crate::monitor::{Monitor, Timer};
+
+impl Monitor {
+    pub(super) fn cluster_reported(&mut self, turn: &mut Turn<'_>, fact: ClusterFact) {
+        let Some(sharing) = &mut self.sharing else { return };
+        let outcomes = match fact {
+            ClusterFact::Joined { runs } => {
+                let outcomes = sharing.joined(runs);
+                let client_id = &self.client_id;
+                let parting: Vec<DeviceName> = sharing.parting().cloned().collect();
+                for name in parting {
+                    if let Ok(unit) = UnitName::for_agent(client_id, name.as_str()) {
+                        sharing.departs(&name, &unit);
+                    }
+                }
+                outcomes
+            }
+            ClusterFact::Owned { agent, epoch } => sharing.owned(agent, epoch),
+            ClusterFact::Released { agent } => sharing.released(agent),
+            ClusterFact::Fenced(reason) => sharing.ended(reason),
+            ClusterFact::Owners(owners) => sharing.owners(owners),
+            ClusterFact::Cut { reason } => {
+                let due = sharing.cut(turn.now.mono, reason);
+                self.timers.push(due, Timer::Cut);
+                return;
+            }
+            ClusterFact::Back => return self.cluster_back(turn),
+            ClusterFact::NodeLost(node) => {
+                let message = format!(
+                    "node `{node}` has not been heard of in time: other nodes take over what it \
+                     had; see whether it runs and is connected"
+                );
+                return turn.raise(AlertKind::NodeLost, message);
+            }
+            ClusterFact::NodeBack(node) => {
+                let message = format!("node `{node}` takes part in the cluster again");
+                return turn.raise(AlertKind::NodeBack, message);
+            }
+        };
+        for outcome in outcomes {
+            self.share(turn, outcome);
+        }
+        self.take_in_units(turn);
+    }
+
+    /// Reports that the store has not answered for a while.
+    pub(super) fn cut_due(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        let reason = self.sharing.as_mut().and_then(|sharing| sharing.cut_lasts(now));
+        let Some(reason) = reason else { return };
+        let message = format!(
+            "etcd does not answer ({reason}): what this node shares with others stops, but for \
+             agents with `whenCut = \"keep\"`; everything else goes on"
+        );
+        turn.raise(AlertKind::ClusterCut, message);
+    }
+
+    fn cluster_back(&mut self, turn: &mut Turn<'_>) {
+        if self.sharing.as_mut().is_some_and(Sharing::back) {
+            turn.raise(AlertKind::ClusterBack, "etcd answers again".to_owned());
+        }
+    }
+
+    fn share(&mut self, turn: &mut Turn<'_>, outcome: SharingOutcome) {
+        match outcome {
+            SharingOutcome::Placed(name) => {
+                if let Some(id) = self.id_named(&name) {
+                    self.settle_place(turn, id);
+                }
+            }
+            SharingOutcome::Moved { agent, from } => {
+                let (Some(id), Some(sharing)) = (self.id_named(&agent), &self.sharing) else {
+                    return;
+                };
+                let node = sharing.node();
+                let message = format!("agent `{agent}` has moved from node `{from}` to `{node}`");
+                turn.out.push(self.device_alert(id, AlertKind::Moved, message));
+            }
+            SharingOutcome::Reply(reply) => self.reply_to_cluster(turn, reply),
+        }
+    }
+
+    /// Starts or stops an agent after the cluster has given it to this node or taken it away.
+    fn settle_place(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let Some(sharing) = &self.sharing else { return };
+        let device = &self.devices[id];
+        let name = device.spec.name.clone();
+        let (was_elsewhere, place) = (device.monitoring.is_elsewhere(), sharing.place(&name));
+        let (was_enabled, is_fencing) = (device.is_enabled(), sharing.is_fencing());
+        if let Place::Here(tenure) = place {
+            self.drive(turn, id, |agent, context| agent.entrust(&name, tenure, context));
+        }
+        let is_elsewhere = place == Place::Elsewhere;
+        if was_elsewhere == is_elsewhere {
+            return self.report_unit(turn, id);
+        }
+        let stops = is_elsewhere && was_enabled;
+        let why = if is_fencing {
+            "the session of this node in the cluster has ended"
+        } else {
+            "another node is to have it"
+        };
+        let message = format!("agent `{name}` is stopped on this node: {why}");
+        self.devices[id].monitoring.set_elsewhere(is_elsewhere);
+        self.monitoring_changed(turn, id, stops.then_some((AlertKind::AgentStopped, message)));
+    }
+
+    /// Says where a person finds an agent that this node does not have.
+    #[must_use]
+    pub fn elsewhere(&self, name: &DeviceName) -> Option<String> {
+        let id = self.id_named(name)?;
+        self.devices[id].monitoring.is_elsewhere().then(|| self.elsewhere_sentence(id))
+    }
+}

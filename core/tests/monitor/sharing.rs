@@ -1,0 +1,418 @@
+//! Agents that several nodes share: here only while the cluster gives them to this node, and never
+//! reported as stopped before they are.
+
+use super::agents::{UNIT, unit};
+use super::expect::{agent, device_name, watched};
+use super::timetable::{House, secs};
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::cluster::sharing::{
+    ClusterFact, ClusterReply, ClusterSpec, Placement, Tenure, WhenCut,
+};
+use iotmonitor_core::model::cluster::store::Revision;
+use iotmonitor_core::model::cluster::{Allowed, EndReason, NodeName};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::progress::{Goal, Progress};
+use iotmonitor_core::model::spec::DeviceSpec;
+use iotmonitor_core::model::unit::{ActiveState, JobOutcome};
+use iotmonitor_core::model::unit_name::UnitName;
+use iotmonitor_core::model::view::Liveness;
+
+fn node(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+fn shared() -> Placement {
+    Placement { allowed: Allowed::Everywhere, when_cut: WhenCut::Stop }
+}
+
+fn kept() -> Placement {
+    Placement { allowed: Allowed::Everywhere, when_cut: WhenCut::Keep }
+}
+
+fn pinned(to: &str) -> Placement {
+    Placement { allowed: Allowed::On(vec![node(to)]), when_cut: WhenCut::Stop }
+}
+
+fn cluster(agents: &[(&str, Placement)]) -> ClusterSpec {
+    let agents = agents.iter().map(|(name, placement)| (device_name(name), placement.clone()));
+    ClusterSpec { node: node("pi1"), agents: agents.collect() }
+}
+
+/// The node `pi1`, on which everything stands, and which has joined with nothing.
+fn house_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
+    let mut house = dark_of(devices, agents);
+    house.join(&[]);
+    house.power_up();
+    house.turn_the_page();
+    house
+}
+
+fn dark_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
+    let mut spec = House::dark(devices).spec;
+    spec.cluster = Some(cluster(agents));
+    House::of(spec)
+}
+
+/// One shared agent, which is elsewhere.
+fn house() -> House {
+    house_of(vec![agent("box", 30)], &[("box", shared())])
+}
+
+/// One shared agent, which is here.
+fn owner() -> House {
+    let mut house = house();
+    house.own("box", 7);
+    house.advance(secs(1));
+    house.turn_the_page();
+    house
+}
+
+impl House {
+    fn cluster(&mut self, fact: ClusterFact) {
+        self.happen(Event::Cluster(fact));
+    }
+
+    fn join(&mut self, runs: &[(&str, u64)]) {
+        let runs = runs.iter().map(|(name, epoch)| (device_name(name), Revision(*epoch)));
+        self.cluster(ClusterFact::Joined { runs: runs.collect() });
+    }
+
+    fn own(&mut self, agent: &str, epoch: u64) {
+        self.cluster(ClusterFact::Owned { agent: device_name(agent), epoch: Revision(epoch) });
+    }
+
+    fn release(&mut self, agent: &str) {
+        self.cluster(ClusterFact::Released { agent: device_name(agent) });
+    }
+
+    fn owners(&mut self, owners: &[(&str, &str)]) {
+        let owners = owners.iter().map(|(name, owner)| (device_name(name), node(owner)));
+        self.cluster(ClusterFact::Owners(owners.collect()));
+    }
+
+    fn replies(&self) -> Vec<ClusterReply> {
+        let replies = self.log.iter().filter_map(|(_, action)| match action {
+            Action::Reply(reply) => Some(reply.clone()),
+            _ => None,
+        });
+        replies.collect()
+    }
+
+    fn tenures(&self) -> Vec<Option<Tenure>> {
+        let tenures = self.log.iter().filter_map(|(_, action)| match action {
+            Action::StartUnit { tenure, .. } => Some(*tenure),
+            _ => None,
+        });
+        tenures.collect()
+    }
+
+    fn liveness_of(&self, name: &str) -> (Liveness, Option<String>) {
+        let view = self.monitor.view(&device_name(name)).unwrap();
+        (view.state, view.node)
+    }
+}
+
+fn stopped(name: &str) -> ClusterReply {
+    ClusterReply::Stopped(device_name(name))
+}
+
+#[test]
+fn a_shared_agent_is_started_when_the_cluster_gives_it_to_this_node() {
+    let mut house = house();
+    house.advance(secs(60));
+    assert!(house.starts(UNIT).is_empty());
+    assert_eq!(house.liveness_of("box"), (Liveness::Elsewhere, None));
+    house.own("box", 7);
+    assert_eq!(house.starts(UNIT), [house.mono]);
+    let tenure = Tenure { epoch: Revision(7), when_cut: WhenCut::Stop };
+    assert_eq!(house.tenures(), [Some(tenure)]);
+    assert_eq!(house.liveness_of("box"), (Liveness::Unknown, Some("pi1".to_owned())));
+    assert_eq!(house.replies(), []);
+    house.own("box", 7);
+    assert_eq!(house.starts(UNIT).len(), 1, "the same again changes nothing");
+}
+
+#[test]
+fn an_agent_that_is_elsewhere_is_neither_alarmed_nor_spoken_of() {
+    let mut house = house_of(vec![agent("box", 30), watched("lamp", 30)], &[("box", shared())]);
+    house.hear("home/box/x");
+    house.hear("home/lamp/x");
+    house.advance(secs(100));
+    assert_eq!(house.count(AlertKind::Expired), 1, "of the lamp alone");
+    house.expect_silence_on("status/box");
+    house.expect_silence_on("expire/box");
+    house.lose_watch();
+    house.connect_watch();
+    house.expect_silence_on("status/box");
+    assert_eq!(house.liveness_of("box").0, Liveness::Elsewhere);
+    house.own("box", 7);
+    assert_eq!(house.status("box")["state"], "alive");
+    assert_eq!(house.status("box")["node"], "pi1");
+    house.advance(secs(29));
+    assert_eq!(house.count(AlertKind::Expired), 1, "its silence begins when it comes");
+    house.advance(secs(2));
+    assert_eq!(house.count(AlertKind::Expired), 2);
+}
+
+#[test]
+fn a_released_agent_is_reported_when_its_unit_has_ended_and_not_before() {
+    let mut house = owner();
+    house.manager.answers = false;
+    house.release("box");
+    assert_eq!(house.stops(UNIT), [house.mono]);
+    assert_eq!(house.count(AlertKind::AgentStopped), 1);
+    assert_eq!(house.replies(), []);
+    house.unit_becomes(UNIT, |report| {
+        report.active = ActiveState::Deactivating;
+        report.main_pid = 0;
+    });
+    house.advance(secs(5));
+    assert_eq!(house.replies(), [], "others of its processes may live");
+    house.manager.units.clear();
+    house.happen(Event::UnitRemoved { unit: unit() });
+    house.happen(Event::StopFinished { unit: unit(), outcome: JobOutcome::Done });
+    assert_eq!(house.replies(), [stopped("box")]);
+    house.manager.answers = true;
+    house.owners(&[("box", "nas")]);
+    assert_eq!(house.liveness_of("box"), (Liveness::Elsewhere, Some("nas".to_owned())));
+    house.expect_silence_on("status/box");
+    assert!(house.starts(UNIT).is_empty());
+    assert_eq!(house.replies().len(), 1);
+}
+
+#[test]
+fn an_agent_whose_stop_fails_is_reported_when_it_ends() {
+    let mut house = owner();
+    house.manager.answers = false;
+    house.release("box");
+    let outcome = JobOutcome::Failed("timeout".to_owned());
+    house.happen(Event::StopFinished { unit: unit(), outcome });
+    house.advance(secs(60));
+    assert_eq!(house.replies(), []);
+    house.manager.units.clear();
+    house.happen(Event::UnitRemoved { unit: unit() });
+    assert_eq!(house.replies(), [stopped("box")]);
+}
+
+#[test]
+fn the_end_of_the_session_stops_everything_shared_and_nothing_else() {
+    let devices = vec![agent("box", 30), agent("rules", 30), agent("radio", 30)];
+    let agents = [("box", shared()), ("rules", kept()), ("radio", pinned("pi1"))];
+    let mut house = house_of(devices, &agents);
+    house.own("box", 7);
+    house.own("rules", 7);
+    house.turn_the_page();
+    house.manager.answers = false;
+    house.cluster(ClusterFact::Fenced(EndReason::Evicted));
+    let stops = house.log.iter().filter(|(_, action)| matches!(action, Action::StopUnit { .. }));
+    assert_eq!(stops.count(), 2, "what is pinned needs no session");
+    assert_eq!(house.replies(), []);
+    for ended in [UNIT, "iotmonitor-agent-rules.service"] {
+        assert_eq!(house.stops(ended), [house.mono]);
+        assert_eq!(house.replies(), []);
+        let unit = UnitName::from_systemd(ended);
+        house.manager.units.remove(&unit);
+        house.happen(Event::UnitRemoved { unit: unit.clone() });
+        house.happen(Event::StopFinished { unit, outcome: JobOutcome::Done });
+    }
+    assert_eq!(house.replies(), [ClusterReply::Fenced], "once, and none of single agents");
+}
+
+#[test]
+fn a_session_that_ends_with_nothing_here_is_answered_at_once() {
+    let mut house = house();
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    assert_eq!(house.replies(), [ClusterReply::Fenced]);
+}
+
+#[test]
+fn an_agent_that_may_run_twice_goes_on_until_another_node_has_it() {
+    let mut house = house_of(vec![agent("box", 30)], &[("box", kept())]);
+    house.own("box", 7);
+    house.turn_the_page();
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    assert_eq!(house.replies(), [ClusterReply::Fenced], "what goes on is not waited for");
+    assert!(house.stops(UNIT).is_empty());
+    assert_eq!(house.liveness_of("box").1, Some("pi1".to_owned()));
+    house.owners(&[]);
+    assert!(house.stops(UNIT).is_empty());
+    house.owners(&[("box", "nas")]);
+    assert_eq!(house.stops(UNIT), [house.mono]);
+    assert_eq!(house.liveness_of("box"), (Liveness::Elsewhere, Some("nas".to_owned())));
+    assert!(house.starts(UNIT).is_empty());
+}
+
+#[test]
+fn an_agent_that_went_on_and_comes_back_runs_by_its_new_epoch() {
+    let mut house = house_of(vec![agent("box", 30)], &[("box", kept())]);
+    house.own("box", 7);
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    house.turn_the_page();
+    house.own("box", 9);
+    assert_eq!((house.stops(UNIT).len(), house.starts(UNIT).len()), (1, 1));
+    let tenure = Tenure { epoch: Revision(9), when_cut: WhenCut::Keep };
+    assert_eq!(house.tenures(), [Some(tenure)]);
+}
+
+#[test]
+fn a_restarted_monitor_adopts_what_its_session_has_and_stops_the_rest() {
+    let devices = vec![agent("box", 30), agent("rules", 30)];
+    let mut house = house_of(devices, &[("box", shared()), ("rules", shared())]);
+    house.own("box", 7);
+    house.own("rules", 7);
+    house.crash();
+    house.turn_the_page();
+    house.power_up();
+    house.advance(secs(3));
+    assert!(house.stops(UNIT).is_empty(), "nothing is done before it is known what goes on");
+    house.join(&[("box", 7)]);
+    assert!(house.starts(UNIT).is_empty() && house.stops(UNIT).is_empty());
+    assert_eq!(house.count(AlertKind::AgentAdopted), 1);
+    assert_eq!(house.stops("iotmonitor-agent-rules.service"), [house.mono]);
+    house.own("box", 7);
+    assert!(house.starts(UNIT).is_empty() && house.stops(UNIT).is_empty());
+}
+
+#[test]
+fn a_restarted_monitor_replaces_what_runs_by_another_epoch() {
+    let mut house = owner();
+    house.crash();
+    house.join(&[("box", 8)]);
+    house.turn_the_page();
+    house.power_up();
+    assert_eq!((house.stops(UNIT).len(), house.starts(UNIT).len()), (1, 1));
+    assert_eq!(house.tenures()[0].unwrap().epoch, Revision(8));
+}
+
+#[test]
+fn a_disabled_agent_is_not_started_by_the_node_that_has_it() {
+    let mut house = house();
+    house.happen(Event::Disabled { device: device_name("box") });
+    house.own("box", 7);
+    house.advance(secs(100));
+    assert!(house.starts(UNIT).is_empty());
+    assert_eq!(house.liveness_of("box").0, Liveness::Disabled);
+    assert_eq!(house.count(AlertKind::Expired), 0);
+    house.happen(Event::Enabled { device: device_name("box") });
+    assert_eq!(house.starts(UNIT).len(), 1);
+    house.happen(Event::Disabled { device: device_name("box") });
+    house.release("box");
+    assert_eq!(house.replies(), [stopped("box")], "it has ended already");
+}
+
+#[test]
+fn an_agent_moves_away_and_comes_back() {
+    let mut house = owner();
+    for epoch in [9, 11] {
+        house.turn_the_page();
+        house.release("box");
+        assert_eq!(house.replies(), [stopped("box")]);
+        house.owners(&[("box", "nas")]);
+        house.advance(secs(40));
+        assert_eq!(house.count(AlertKind::Expired), 0);
+        house.own("box", epoch);
+        assert_eq!(house.starts(UNIT), [house.mono]);
+        let moved = house.alerts(AlertKind::Moved);
+        assert_eq!(moved.len(), 1);
+        assert_eq!(moved[0].1.message, "agent `box` has moved from node `nas` to `pi1`");
+    }
+}
+
+#[test]
+fn an_order_for_an_agent_that_is_elsewhere_is_refused_with_its_node() {
+    let mut house = house();
+    house.happen(Event::RestartRequested { device: device_name("box") });
+    assert!(house.starts(UNIT).is_empty());
+    let goal = Goal::Started { before: None };
+    for (owners, told) in [(&[][..], "no other node is known"), (&[("box", "nas")], "node `nas`")] {
+        house.owners(owners);
+        let sentence = house.monitor.elsewhere(&device_name("box")).unwrap();
+        assert!(sentence.contains(told), "{sentence}");
+        let progress = house.monitor.progress(&device_name("box"), &goal);
+        assert_eq!(progress, Progress::Failed(sentence));
+    }
+    house.own("box", 7);
+    assert_eq!(house.monitor.elsewhere(&device_name("box")), None);
+}
+
+#[test]
+fn what_is_pinned_runs_on_its_node_alone_and_without_a_lease() {
+    let agents = [("box", pinned("pi1")), ("radio", pinned("nas"))];
+    let mut house = dark_of(vec![agent("box", 30), agent("radio", 30)], &agents);
+    house.join(&[]);
+    house.power_up();
+    assert_eq!(house.tenures(), [None]);
+    assert_eq!(house.starts(UNIT).len(), 1);
+    assert_eq!(house.liveness_of("radio"), (Liveness::Elsewhere, Some("nas".to_owned())));
+    let alone = House::running(vec![agent("box", 30)]);
+    let definition = |house: &House| house.manager.units[&unit()].definition.clone();
+    assert_eq!(definition(&house), definition(&alone), "it is the unit of a single machine");
+}
+
+#[test]
+fn a_reload_leaves_shared_agents_alone_and_reports_those_that_it_ends() {
+    let mut house = owner();
+    house.reload(vec![agent("box", 60), watched("lamp", 30)]);
+    assert!(house.starts(UNIT).is_empty() && house.stops(UNIT).is_empty());
+    assert_eq!(house.status("box")["node"], "pi1");
+    house.turn_the_page();
+    house.manager.answers = false;
+    house.spec.cluster = Some(cluster(&[]));
+    house.reload(vec![watched("lamp", 30)]);
+    assert_eq!(house.stops(UNIT).len(), 1);
+    house.release("box");
+    assert_eq!(house.replies(), []);
+    house.manager.units.clear();
+    house.happen(Event::UnitRemoved { unit: unit() });
+    assert_eq!(house.replies(), [stopped("box")]);
+}
+
+#[test]
+fn a_unit_of_another_nodes_agent_that_is_started_by_hand_is_stopped() {
+    let mut house = house();
+    let report = house.manager.run(&unit(), "by hand");
+    house.happen(Event::UnitChanged(Box::new(report)));
+    assert_eq!(house.stops(UNIT), [house.mono]);
+    assert_eq!(house.replies(), []);
+}
+
+#[test]
+fn a_cut_is_reported_when_it_has_lasted_and_its_end_too() {
+    let mut house = house();
+    let cut = || ClusterFact::Cut { reason: "connection refused".to_owned() };
+    house.cluster(cut());
+    house.advance(secs(5));
+    house.cluster(ClusterFact::Back);
+    house.advance(secs(60));
+    assert_eq!((house.count(AlertKind::ClusterCut), house.count(AlertKind::ClusterBack)), (0, 0));
+    house.cluster(cut());
+    house.advance(secs(3600));
+    let told = house.alerts(AlertKind::ClusterCut);
+    assert!(told.len() == 1 && told[0].1.message.contains("(connection refused)"), "{told:?}");
+    house.cluster(ClusterFact::Back);
+    assert_eq!(house.count(AlertKind::ClusterBack), 1);
+}
+
+#[test]
+fn the_loss_of_a_node_and_its_return_are_reported_with_its_name() {
+    let mut house = house();
+    house.cluster(ClusterFact::NodeLost(node("nas")));
+    house.cluster(ClusterFact::NodeBack(node("nas")));
+    for kind in [AlertKind::NodeLost, AlertKind::NodeBack] {
+        let told = house.alerts(kind);
+        assert!(told.len() == 1 && told[0].1.message.contains("node `nas`"), "{told:?}");
+    }
+}
+
+#[test]
+fn without_a_cluster_nothing_of_it_happens() {
+    let mut house = House::running(vec![agent("box", 30)]);
+    house.turn_the_page();
+    house.own("box", 7);
+    house.cluster(ClusterFact::Fenced(EndReason::Evicted));
+    assert!(house.log.is_empty(), "{:?}", house.log);
+    house.join(&[]);
+    assert!(house.log.is_empty());
+    assert_eq!(house.liveness_of("box").1, None);
+}
