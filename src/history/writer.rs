@@ -6,8 +6,9 @@ use super::prune::{self, PresentTime, Pruner};
 use super::scans::{FiguresScan, IncidentScan, Scan};
 use super::{HistoryCommand, HistorySettings, PastVisitor};
 use crate::age_clock::AgeClock;
+use crate::lmdb::StoreError;
 use crate::lmdb::files::{self, DirectoryLock};
-use crate::lmdb::{StoreError, residence};
+use crate::lmdb::residence::MappedPages;
 use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
@@ -28,8 +29,8 @@ const MOST_SCANS: usize = 16;
 /// The pause between two steps of a pass that removes old records.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
-/// After so many records were written, or questions about all devices answered, the pages of the file
-/// that are mapped are released.
+/// After so many records were written, the pages of the file that are mapped are released: a fleet that
+/// falls silent at once touches much of it.
 const MOST_MAPPED: usize = 1_000;
 
 /// The delay between two checks for room among the events.
@@ -51,8 +52,7 @@ pub(super) struct PastWriter {
     batches: VecDeque<HistoryBatch>,
     backoff: Backoff,
     scans: VecDeque<Scan>,
-    /// Records that were written since pages were released.
-    mapped: usize,
+    mapped: MappedPages,
     /// When a failed try may be repeated.
     retry_at: Option<Instant>,
     is_failing: bool,
@@ -80,6 +80,7 @@ impl PastWriter {
     ) -> Self {
         let (began, interval) = (Instant::now(), settings.prune_interval);
         Self {
+            mapped: MappedPages::new(&settings.directory, MOST_MAPPED),
             settings,
             events,
             commands,
@@ -91,7 +92,6 @@ impl PastWriter {
             lock: None,
             batches: VecDeque::new(),
             scans: VecDeque::new(),
-            mapped: 0,
             backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
             retry_at: None,
             is_failing: false,
@@ -190,7 +190,7 @@ impl PastWriter {
             None => scan.give_up(),
         }
         if self.scans.is_empty() {
-            self.let_go();
+            self.mapped.release();
         }
     }
 
@@ -213,7 +213,7 @@ impl PastWriter {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         if !alerts.is_empty() {
             disk.write(None, &alerts)?;
-            self.note_written(alerts.len());
+            self.mapped.note(alerts.len());
         }
         self.alerts_written(&alerts);
         Ok(())
@@ -224,19 +224,6 @@ impl PastWriter {
             self.book.queue().written(through);
             self.schedule.written(Instant::now());
         }
-    }
-
-    /// A fleet that falls silent at once touches much of the file.
-    fn note_written(&mut self, records: usize) {
-        self.mapped += records;
-        if self.mapped >= MOST_MAPPED {
-            self.let_go();
-        }
-    }
-
-    fn let_go(&mut self) {
-        self.mapped = 0;
-        residence::let_go(&self.settings.directory);
     }
 
     fn alerts_are_due(&mut self) -> bool {
@@ -316,7 +303,7 @@ impl PastWriter {
             }
             let written = alerts.len() + batch.records();
             self.batches.pop_front();
-            self.note_written(written);
+            self.mapped.note(written);
             self.alerts_written(&alerts);
             self.report(Event::HistorySaved);
             self.make_room()?;
@@ -352,7 +339,7 @@ impl PastWriter {
         pruner.step(disk)?;
         let pause = if pruner.is_done() {
             self.sweeps = false;
-            self.let_go();
+            self.mapped.release();
             self.settings.prune_interval
         } else {
             self.pruner = Some(pruner);

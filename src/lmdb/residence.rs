@@ -8,12 +8,48 @@ use super::files::DATA_FILE;
 use nix::sys::mman::{MmapAdvise, madvise};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+
+/// The pages of a data file that a thread has mapped by using it.
+#[derive(Debug)]
+pub struct MappedPages {
+    directory: PathBuf,
+    /// They are released after so many uses, even in the middle of a flood.
+    most: usize,
+    /// Uses since they were last released.
+    uses: usize,
+}
+
+impl MappedPages {
+    #[must_use]
+    pub fn new(directory: &Path, most: usize) -> Self {
+        Self { directory: directory.to_owned(), most, uses: 0 }
+    }
+
+    pub fn note(&mut self, uses: usize) {
+        self.uses += uses;
+        if self.uses >= self.most {
+            self.release();
+        }
+    }
+
+    /// Releases them, if the file was used.
+    pub fn release_if_used(&mut self) {
+        if self.uses > 0 {
+            self.release();
+        }
+    }
+
+    pub fn release(&mut self) {
+        self.uses = 0;
+        let_go(&self.directory);
+    }
+}
 
 /// Releases all pages of the data file in this directory. Pages that are needed again are mapped
 /// again from the kernel's cache. Where that fails, the pages stay, which is harmless.
-pub fn let_go(directory: &Path) {
+fn let_go(directory: &Path) {
     let Ok(path) = fs::canonicalize(directory.join(DATA_FILE)) else { return };
     let Ok(maps) = fs::read("/proc/self/maps") else { return };
     let ours = maps.split(|&byte| byte == b'\n').filter(|line| {

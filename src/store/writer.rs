@@ -3,9 +3,10 @@
 
 use super::disk::{self, Disk};
 use super::{Found, Looking, Opened, StoreCommand, StoreSettings};
+use crate::lmdb::StoreError;
 use crate::lmdb::files::{self, DirectoryLock, FileIdentity, Look};
+use crate::lmdb::residence::MappedPages;
 use crate::lmdb::stuck::Stuck;
-use crate::lmdb::{StoreError, residence};
 use crate::pulse::Pulse;
 use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::event::Event;
@@ -30,7 +31,7 @@ const CLOSING_DELAY: Duration = Duration::from_millis(100);
 
 /// After so many commits and reads without a pause, the pages of the file that are mapped are released:
 /// the states of a whole fleet may be read at once.
-const MOST_USES: u32 = 64;
+const MOST_USES: usize = 64;
 
 /// The longest sleep between two beats of the pulse.
 const TICK: Duration = Duration::from_millis(500);
@@ -59,8 +60,7 @@ pub(super) struct Writer {
     opened: bool,
     /// A failure was reported, and the recovery has not been.
     failing: bool,
-    /// The database was used since its pages were last released.
-    uses: u32,
+    mapped: MappedPages,
     /// The disk's outage was reported by another thread while this one was stuck.
     stuck: Arc<Stuck>,
 }
@@ -92,6 +92,7 @@ impl Writer {
         (closing, stuck): (Arc<OnceLock<Instant>>, Arc<Stuck>),
     ) -> Self {
         Self {
+            mapped: MappedPages::new(&settings.directory, MOST_USES),
             settings,
             events,
             pulse,
@@ -105,7 +106,6 @@ impl Writer {
             first: None,
             opened: false,
             failing: false,
-            uses: 0,
             stuck,
         }
     }
@@ -215,14 +215,7 @@ impl Writer {
 
     /// Nothing was requested during a whole tick.
     fn rest(&mut self) {
-        if self.uses > 0 {
-            self.let_go();
-        }
-    }
-
-    fn let_go(&mut self) {
-        self.uses = 0;
-        residence::let_go(&self.settings.directory);
+        self.mapped.release_if_used();
     }
 
     fn commit(&mut self, group: &[StoreCommand]) -> Result<(), GivenUp> {
@@ -271,13 +264,11 @@ impl Writer {
     ) -> Result<T, GivenUp> {
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let mut mended = Mended::default();
-        if self.uses >= MOST_USES {
-            self.let_go();
-        }
-        self.uses += 1;
         loop {
             self.pulse.beat();
-            let error = match self.try_once(&work) {
+            let outcome = self.try_once(&work);
+            self.mapped.note(1);
+            let error = match outcome {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
