@@ -4,7 +4,6 @@
 //! that ran without its cluster would run what another machine runs too.
 
 use super::Environment;
-use super::nearest::nearest;
 use super::report::ConfigReport;
 use super::secret::{self, Source};
 use super::section::Section;
@@ -117,15 +116,8 @@ fn timing(section: &Section<'_>, report: &mut ConfigReport) -> Option<Timing> {
 }
 
 fn standby(section: &Section<'_>, report: &mut ConfigReport) -> Standby {
-    let Some(text) = section.text("standby", report) else { return Standby::Hot };
-    if let Some((_, standby)) = STANDBYS.iter().find(|(name, _)| *name == text.value) {
-        return *standby;
-    }
-    let near = nearest(text.value, STANDBYS.map(|(name, _)| name))
-        .map_or(String::new(), |near| format!(", did you mean `{near}`?"));
-    let message = format!("standby: `{}` is unknown{near}", text.value.escape_debug());
-    report.error(&text.span, message, "it is \"hot\" or \"cold\"");
-    Standby::Hot
+    let hint = "it is \"hot\" or \"cold\"";
+    section.word("standby", &STANDBYS, hint, report).unwrap_or(Standby::Hot)
 }
 
 fn name(section: &Section<'_>, report: &mut ConfigReport) -> Option<String> {

@@ -2,7 +2,6 @@
 //! that share an agent demand of it.
 
 use super::cluster::LONGEST_STOP_TIMEOUT;
-use super::nearest::nearest;
 use super::report::ConfigReport;
 use super::section::{self, Section};
 use iotmonitor_core::model::cluster::sharing::{Placement, WhenCut};
@@ -103,16 +102,8 @@ fn allowed(section: &Section<'_>, report: &mut ConfigReport) -> Allowed {
 }
 
 fn when_cut(section: &Section<'_>, report: &mut ConfigReport) -> WhenCut {
-    let Some(text) = section.text("whenCut", report) else { return WhenCut::Stop };
-    if let Some((_, when_cut)) = WHEN_CUT.iter().find(|(name, _)| *name == text.value) {
-        return *when_cut;
-    }
-    let near = nearest(text.value, WHEN_CUT.map(|(name, _)| name))
-        .map_or(String::new(), |near| format!(", did you mean `{near}`?"));
-    let message = format!("whenCut: `{}` is unknown{near}", text.value.escape_debug());
     let hint = "it is \"stop\", or \"keep\" for an agent that may run twice";
-    report.error(&text.span, message, hint);
-    WhenCut::Stop
+    section.word("whenCut", &WHEN_CUT, hint, report).unwrap_or(WhenCut::Stop)
 }
 
 fn refuse_slow(section: &Section<'_>, agent: &AgentSpec, report: &mut ConfigReport) {

@@ -92,6 +92,26 @@ impl<'t> Section<'t> {
         Some(Text { value, span: field.span })
     }
 
+    /// The meaning of one of these words; `None` when the key is absent, empty, or wrong. The hint names
+    /// the words.
+    pub fn word<T: Copy>(
+        &self,
+        key: &str,
+        words: &[(&str, T)],
+        hint: &str,
+        report: &mut ConfigReport,
+    ) -> Option<T> {
+        let text = self.text(key, report)?;
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text.value) {
+            return Some(*meaning);
+        }
+        let near = nearest(text.value, words.iter().map(|(word, _)| *word))
+            .map_or(String::new(), |near| format!(", did you mean `{near}`?"));
+        let message = format!("{key}: `{}` is unknown{near}", text.value.escape_debug());
+        report.error(&text.span, message, hint);
+        None
+    }
+
     pub fn boolean(&self, key: &str, default: bool, report: &mut ConfigReport) -> bool {
         let Some(field) = self.field(key) else { return default };
         field.value.as_bool().unwrap_or_else(|| {
