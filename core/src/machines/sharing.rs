@@ -7,7 +7,7 @@
 use crate::model::cluster::sharing::{ClusterReply, ClusterSpec, Placement, Tenure, WhenCut};
 use crate::model::cluster::store::Revision;
 use crate::model::cluster::timing::LEASE;
-use crate::model::cluster::{EndReason, NodeName};
+use crate::model::cluster::{EndReason, Item, NodeName};
 use crate::model::device_name::DeviceName;
 use crate::model::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -211,7 +211,7 @@ impl Sharing {
             }
             Some(Shared { stage: Stage::Leaving, .. }) => Vec::new(),
             None if is_going(&name) => Vec::new(),
-            Some(_) | None => vec![SharingOutcome::Reply(ClusterReply::Stopped(name))],
+            Some(_) | None => vec![SharingOutcome::Reply(stopped(name))],
         }
     }
 
@@ -301,7 +301,7 @@ impl Sharing {
 
     /// Answers for an item of a session that goes on, or for the whole of one that has ended.
     fn reply(&mut self, name: DeviceName) -> Option<ClusterReply> {
-        if self.is_fencing { self.fence_reply() } else { Some(ClusterReply::Stopped(name)) }
+        if self.is_fencing { self.fence_reply() } else { Some(stopped(name)) }
     }
 
     fn fence_reply(&mut self) -> Option<ClusterReply> {
@@ -313,6 +313,10 @@ impl Sharing {
         self.is_fencing = false;
         Some(ClusterReply::Fenced)
     }
+}
+
+fn stopped(agent: DeviceName) -> ClusterReply {
+    ClusterReply::Stopped(Item::Agent(agent))
 }
 
 impl Shared {

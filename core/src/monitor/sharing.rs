@@ -2,19 +2,21 @@
 
 use crate::machines::sharing::{Place, Sharing, SharingOutcome};
 use crate::model::alert::AlertKind;
-use crate::model::cluster::sharing::ClusterFact;
+use crate::model::cluster::Item;
+use crate::model::cluster::sharing::{ClusterFact, ClusterReply};
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::unit_name::UnitName;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
+use std::collections::BTreeMap;
 
 impl Monitor {
     pub(super) fn cluster_reported(&mut self, turn: &mut Turn<'_>, fact: ClusterFact) {
         let Some(sharing) = &mut self.sharing else { return };
         let outcomes = match fact {
             ClusterFact::Joined { runs } => {
-                let outcomes = sharing.joined(runs);
+                let outcomes = sharing.joined(agents_of(runs));
                 let client_id = &self.client_id;
                 let parting: Vec<DeviceName> = sharing.parting().cloned().collect();
                 for name in parting {
@@ -24,10 +26,14 @@ impl Monitor {
                 }
                 outcomes
             }
-            ClusterFact::Owned { agent, epoch } => sharing.owned(agent, epoch),
-            ClusterFact::Released { agent } => sharing.released(agent),
+            ClusterFact::Owned { item: Item::Agent(agent), epoch } => sharing.owned(agent, epoch),
+            ClusterFact::Released { item: Item::Agent(agent) } => sharing.released(agent),
+            ClusterFact::Owned { item: Item::House | Item::Shard(_), .. } => return,
+            ClusterFact::Released { item: item @ (Item::House | Item::Shard(_)) } => {
+                return self.reply_to_cluster(turn, ClusterReply::Stopped(item));
+            }
             ClusterFact::Fenced(reason) => sharing.ended(reason),
-            ClusterFact::Owners(owners) => sharing.owners(owners),
+            ClusterFact::Owners(owners) => sharing.owners(agents_of(owners)),
             ClusterFact::Cut { reason } => {
                 let due = sharing.cut(turn.now.mono, reason);
                 self.timers.push(due, Timer::Cut);
@@ -120,4 +126,12 @@ impl Monitor {
         let id = self.id_named(name)?;
         self.devices[id].monitoring.is_elsewhere().then(|| self.elsewhere_sentence(id))
     }
+}
+
+fn agents_of<T>(items: BTreeMap<Item, T>) -> BTreeMap<DeviceName, T> {
+    let agents = items.into_iter().filter_map(|(item, of)| match item {
+        Item::Agent(name) => Some((name, of)),
+        Item::House | Item::Shard(_) => None,
+    });
+    agents.collect()
 }

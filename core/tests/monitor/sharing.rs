@@ -10,7 +10,7 @@ use iotmonitor_core::model::cluster::sharing::{
     ClusterFact, ClusterReply, ClusterSpec, Placement, Tenure, WhenCut,
 };
 use iotmonitor_core::model::cluster::store::Revision;
-use iotmonitor_core::model::cluster::{Allowed, EndReason, NodeName};
+use iotmonitor_core::model::cluster::{Allowed, EndReason, Item, NodeName};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::progress::{Goal, Progress};
 use iotmonitor_core::model::spec::DeviceSpec;
@@ -20,6 +20,11 @@ use iotmonitor_core::model::view::Liveness;
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
+}
+
+/// An agent by its name, or a shard or the house by what it is called.
+fn item(name: &str) -> Item {
+    name.parse().unwrap()
 }
 
 fn shared() -> Placement {
@@ -74,20 +79,20 @@ impl House {
     }
 
     fn join(&mut self, runs: &[(&str, u64)]) {
-        let runs = runs.iter().map(|(name, epoch)| (device_name(name), Revision(*epoch)));
+        let runs = runs.iter().map(|(name, epoch)| (item(name), Revision(*epoch)));
         self.cluster(ClusterFact::Joined { runs: runs.collect() });
     }
 
     fn own(&mut self, agent: &str, epoch: u64) {
-        self.cluster(ClusterFact::Owned { agent: device_name(agent), epoch: Revision(epoch) });
+        self.cluster(ClusterFact::Owned { item: item(agent), epoch: Revision(epoch) });
     }
 
     fn release(&mut self, agent: &str) {
-        self.cluster(ClusterFact::Released { agent: device_name(agent) });
+        self.cluster(ClusterFact::Released { item: item(agent) });
     }
 
     fn owners(&mut self, owners: &[(&str, &str)]) {
-        let owners = owners.iter().map(|(name, owner)| (device_name(name), node(owner)));
+        let owners = owners.iter().map(|(name, owner)| (item(name), node(owner)));
         self.cluster(ClusterFact::Owners(owners.collect()));
     }
 
@@ -114,7 +119,7 @@ impl House {
 }
 
 fn stopped(name: &str) -> ClusterReply {
-    ClusterReply::Stopped(device_name(name))
+    ClusterReply::Stopped(item(name))
 }
 
 #[test]
@@ -415,4 +420,16 @@ fn without_a_cluster_nothing_of_it_happens() {
     house.join(&[]);
     assert!(house.log.is_empty());
     assert_eq!(house.liveness_of("box").1, None);
+}
+
+#[test]
+fn a_part_of_the_watching_is_given_back_at_once() {
+    let mut house = house();
+    house.own("#4", 7);
+    house.own("#house", 7);
+    house.owners(&[("#4", "pi1"), ("box", "nas")]);
+    assert_eq!(house.liveness_of("box").1.as_deref(), Some("nas"));
+    house.release("#4");
+    house.release("#house");
+    assert_eq!(house.replies(), [stopped("#4"), stopped("#house")]);
 }

@@ -42,17 +42,17 @@ pub struct Tenure {
 /// What the cluster reports to the monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterFact {
-    /// This node takes part. These agents go on from an earlier process, since the session does;
+    /// This node takes part. These items go on from an earlier process, since the session does;
     /// nothing else that is shared may run here.
-    Joined { runs: BTreeMap<DeviceName, Revision> },
-    /// The agent is this node's, and its earlier owners have all ended.
-    Owned { agent: DeviceName, epoch: Revision },
-    /// The agent must stop, so that another node can have it.
-    Released { agent: DeviceName },
+    Joined { runs: BTreeMap<Item, Revision> },
+    /// The item is this node's, and its earlier owners have all ended.
+    Owned { item: Item, epoch: Revision },
+    /// The item must stop, so that another node can have it.
+    Released { item: Item },
     /// The session of this node has ended. Everything that is shared must stop.
     Fenced(EndReason),
-    /// The nodes that have agents, as the plan says now.
-    Owners(BTreeMap<DeviceName, NodeName>),
+    /// The nodes that have items, as the plan says now.
+    Owners(BTreeMap<Item, NodeName>),
     /// The shared store has ceased to answer, with the reason. Reported once.
     Cut { reason: String },
     /// It answers again.
@@ -66,8 +66,8 @@ pub enum ClusterFact {
 /// What the monitor answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterReply {
-    /// The agent has ended after [`ClusterFact::Released`].
-    Stopped(DeviceName),
+    /// The item has ended after [`ClusterFact::Released`].
+    Stopped(Item),
     /// Everything that is shared has ended after [`ClusterFact::Fenced`], but for what may run twice.
     Fenced,
 }
