@@ -13,14 +13,22 @@ MINUTES ?= 10
 # The time that `make fuzz` spends on each of its targets, in seconds.
 SECONDS ?= 10
 
-.PHONY: help build run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-baseline rhythms picture deps \
+.PHONY: help build build-recorder run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-baseline rhythms picture deps \
 	deb deb-arm64 deny advisories reproducible book install install-recorder uninstall
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
+# A release build contains no path of this machine, so that two machines build identical packages.
+CARGO_HOME ?= $(HOME)/.cargo
+build build-recorder: export CARGO_ENCODED_RUSTFLAGS := $(shell printf '%s\037%s' \
+	'--remap-path-prefix=$(CARGO_HOME)=/cargo' '--remap-path-prefix=$(CURDIR)=/iotmonitor')
+
 build: ## make the release build
 	$(CARGO) build --release --locked
+
+build-recorder:
+	$(CARGO) build --release --locked --package iotmonitor-recorder
 
 run: ## run a demonstration, as root in a separate container, otherwise without agents
 	@packaging/demo.sh
@@ -77,13 +85,7 @@ picture: ## renew the README's picture of the status page (as root, with pngquan
 deps: ## install the missing Debian packages that building and testing need (as root)
 	@packaging/deps.sh
 
-# The package contains no path of this machine, so that two machines build identical packages.
-CARGO_HOME ?= $(HOME)/.cargo
-deb: export CARGO_ENCODED_RUSTFLAGS := $(shell printf '%s\037%s' \
-	'--remap-path-prefix=$(CARGO_HOME)=/cargo' '--remap-path-prefix=$(CURDIR)=/iotmonitor')
-
-deb: ## build target/debian/iotmonitor_*.deb and iotmonitor-recorder_*.deb
-	$(CARGO) build --release --locked --package iotmonitor --package iotmonitor-recorder
+deb: build build-recorder ## build target/debian/iotmonitor_*.deb and iotmonitor-recorder_*.deb
 	@packaging/deb.sh
 	@packaging/deb.sh --package iotmonitor-recorder
 
@@ -96,7 +98,7 @@ deny: ## check the licences, sources and duplicates of the dependencies
 advisories: ## check the dependencies for known vulnerabilities, from rustsec.org
 	@packaging/deny.sh advisories
 
-reproducible: ## build the package twice and compare the results
+reproducible: deb ## build the packages a second time in another directory, and compare the results
 	@packaging/reproducible.sh
 
 book: ## write the pages of docs/ as HTML into target/book
@@ -106,8 +108,7 @@ install: build ## build and install on this machine: PREFIX=/usr, DESTDIR= (as r
 	@packaging/manual.sh
 	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
 
-install-recorder: ## build and install iotmonitor-recorder on this machine, in the same way (as root)
-	$(CARGO) build --release --locked --package iotmonitor-recorder
+install-recorder: build-recorder ## build and install iotmonitor-recorder on this machine, in the same way (as root)
 	@packaging/manual.sh
 	@packaging/install.sh "$(DESTDIR)" "$(PREFIX)" iotmonitor-recorder
 

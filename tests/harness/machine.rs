@@ -310,7 +310,7 @@ fn script(name: &str) -> PathBuf {
 fn release() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        build("iotmonitor", "release");
+        release_build();
         // PROFILE/iotmonitor, below the target directory.
         let tested = Path::new(env!("CARGO_BIN_EXE_iotmonitor"));
         let target = tested.ancestors().nth(2).expect("the program is two levels below");
@@ -324,8 +324,19 @@ pub fn build(package: &str, profile: &str) {
     let mut build = Command::new(cargo);
     build
         .args(["build", "--quiet", "--locked", "--bins", "--package", package])
-        .args(["--profile", profile])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+        .args(["--profile", profile]);
+    run_build(build);
+}
+
+/// Makes the release build with the flags of the packages.
+fn release_build() {
+    let mut build = Command::new("make");
+    build.args(["--silent", "build"]);
+    run_build(build);
+}
+
+fn run_build(mut build: Command) {
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
     // The variables that cargo sets for a test would make build scripts run again.
     let of_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
     for (name, _) in std::env::vars_os() {
