@@ -11,10 +11,11 @@ use crate::etcd::settings::EtcdSettings;
 use iotmonitor_core::machines::cluster::{Guarded, MemberSettings};
 use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::store::Revision;
+use iotmonitor_core::model::cluster::view::ClusterView;
 use iotmonitor_core::model::cluster::{Item, Items, NodeName};
 use renewals::Renewals;
 use std::io;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Commands that have not been taken. The thread takes them at once, so more than these show that it
 /// has ended or hangs.
@@ -31,7 +32,7 @@ pub struct Membership {
 }
 
 /// What the monitor says to the thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum ClusterCommand {
     /// An item has ended, after [`ClusterEvent::Stop`] or otherwise.
     Stopped(Item),
@@ -46,6 +47,8 @@ pub enum ClusterCommand {
         item: Item,
         to: NodeName,
     },
+    /// Say what is known of the cluster. Nothing is made of it before somebody asks.
+    View(oneshot::Sender<ClusterView>),
 }
 
 /// What the thread says to the monitor.

@@ -5,6 +5,7 @@ use crate::etcd::{EtcdError, EtcdStore};
 use iotmonitor_core::machines::cluster::{Guarded, Member, MemberOutcome};
 use iotmonitor_core::model::cluster::SessionId;
 use iotmonitor_core::model::cluster::store::{RequestNumber, StoreAnswer};
+use iotmonitor_core::model::cluster::view::StoreView;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -34,6 +35,9 @@ pub struct Renewals<G> {
     requests: JoinSet<NumberedAnswer>,
     /// `None` before the first answer.
     store_answers: Option<bool>,
+    /// Since when that has been so, and why.
+    store_since: Duration,
+    store_reason: Option<String>,
 }
 
 impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
@@ -62,6 +66,8 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             backlog: VecDeque::new(),
             requests: JoinSet::new(),
             store_answers: None,
+            store_since: boot_clock().unwrap_or_default(),
+            store_reason: None,
         }
     }
 
@@ -102,12 +108,15 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
                 let outcomes = self.member.answered(now, number, answer);
                 self.carry_out(outcomes);
                 if self.store_answers.replace(true) != Some(true) {
+                    (self.store_since, self.store_reason) = (now, None);
                     self.report(ClusterEvent::StoreAnswers);
                 }
             }
             Err(error) => {
                 if self.store_answers.replace(false) != Some(false) {
-                    self.report(ClusterEvent::StoreSilent(error.to_string()));
+                    let reason = error.to_string();
+                    (self.store_since, self.store_reason) = (now, Some(reason.clone()));
+                    self.report(ClusterEvent::StoreSilent(reason));
                 }
             }
         }
@@ -123,6 +132,11 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             ClusterCommand::Drain(drains) => self.member.set_drains(now, drains),
             ClusterCommand::Broker(broker) => self.member.set_broker(now, broker),
             ClusterCommand::Move { item, to } => self.member.move_to(now, item, to),
+            ClusterCommand::View(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.member.view(now, self.store_view(now)));
+                return true;
+            }
         };
         self.carry_out(outcomes);
         true
@@ -144,6 +158,14 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
                 MemberOutcome::Fence(reason) => self.report(ClusterEvent::Fence(reason)),
                 MemberOutcome::NameTaken => self.report(ClusterEvent::NameTaken),
             }
+        }
+    }
+
+    fn store_view(&self, now: Duration) -> StoreView {
+        StoreView {
+            answers: self.store_answers,
+            lasts: now.saturating_sub(self.store_since),
+            reason: self.store_reason.clone(),
         }
     }
 

@@ -7,6 +7,7 @@ use iotmonitor::guard::{GuardClient, last_renewal};
 use iotmonitor_core::machines::cluster::{Guarded, MemberSettings};
 use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET, Timing};
+use iotmonitor_core::model::cluster::view::{ClusterView, NodeState};
 use iotmonitor_core::model::cluster::{Allowed, Item, Items, NodeName};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
@@ -15,7 +16,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -209,6 +210,52 @@ async fn the_agents_of_a_node_that_dies_are_taken_over_and_a_dead_leader_moves_n
             .filter(|(name, _)| **name != dead)
             .all(|(name, then)| { record.deadlines[name].session == then.session })
     );
+}
+
+/// What a node says of the cluster.
+async fn seen(handle: &ClusterHandle) -> ClusterView {
+    let (reply, view) = oneshot::channel();
+    assert!(handle.send(ClusterCommand::View(reply)));
+    view.await.unwrap()
+}
+
+#[tokio::test]
+async fn each_node_shows_all_nodes_and_who_has_what() {
+    let members = Members::start(1).await;
+    let record = Shared::default();
+    let mut nodes = ["pi1", "pi2"].map(|name| Node::start(name, members.settings(), &record, None));
+    until(&record, "everything runs", |record| record.runs().len() == 6).await;
+    let runs = record.lock().unwrap().runs();
+    for node in &nodes {
+        let view = seen(node.handle.as_ref().unwrap()).await;
+        assert_eq!(view.node.as_str(), node.name);
+        assert!(view.epoch.is_some() && view.etcd.answers == Some(true), "{view:?}");
+        assert!(view.nodes.keys().map(NodeName::as_str).eq(["pi1", "pi2"]), "{view:?}");
+        for seen in view.nodes.values() {
+            assert_eq!(seen.state, NodeState::Alive);
+            assert!(seen.renewed < 8 * SECOND && seen.broker && !seen.drains, "{view:?}");
+        }
+        for (item, owner) in &runs {
+            assert_eq!(view.items[item].node.as_ref().map(NodeName::as_str), Some(*owner));
+            assert_eq!(view.items[item].epoch.is_some(), *owner == node.name, "{view:?}");
+        }
+    }
+    nodes[1].kill();
+    members.signal(0, Signal::SIGSTOP);
+    let began = Instant::now();
+    let handle = nodes[0].handle.as_ref().unwrap();
+    let view = loop {
+        let view = seen(handle).await;
+        if view.etcd.answers == Some(false)
+            && view.nodes.values().all(|n| n.state == NodeState::Late)
+        {
+            break view;
+        }
+        assert!(began.elapsed() < LIMIT, "{view:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(view.etcd.reason.unwrap().contains("has not answered"));
+    assert!(view.etcd.lasts < began.elapsed() + SECOND);
 }
 
 /// The next event that is not about the store.

@@ -4,6 +4,7 @@
 pub mod sharing;
 pub mod store;
 pub mod timing;
+pub mod view;
 
 use crate::model::device_name::{DeviceName, DeviceNameError};
 use std::collections::BTreeMap;

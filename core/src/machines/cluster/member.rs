@@ -9,6 +9,7 @@ use crate::model::cluster::EndReason;
 use crate::model::cluster::store::{
     RequestNumber, Revision, StoreAnswer, StoreContents, StoreRequest,
 };
+use crate::model::cluster::view::{ClusterView, ItemView, StoreView};
 use crate::model::cluster::{Item, Items, NodeName, SessionId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -182,6 +183,23 @@ impl Member {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.own_items().next().is_none()
+    }
+
+    /// What is known of the nodes and of who has what. Whether the store answers is known to whoever
+    /// asks it.
+    #[must_use]
+    pub fn view(&self, now: Duration, etcd: StoreView) -> ClusterView {
+        let items = self.items.iter().map(|(item, _)| {
+            let node = self.peers.owner(item).map(|owner| owner.node.clone());
+            (item.clone(), ItemView { node, epoch: self.runs.get(item).map(|run| run.epoch) })
+        });
+        ClusterView {
+            node: self.settings.name.clone(),
+            epoch: self.peers.plan().map(|plan| plan.revision),
+            etcd,
+            nodes: self.peers.views(now),
+            items: items.collect(),
+        }
     }
 
     /// When [`time_passed`](Self::time_passed) has something to do.

@@ -2,6 +2,7 @@
 
 use super::placement::Candidate;
 use crate::model::cluster::store::{Revision, StoreContents, Versioned};
+use crate::model::cluster::view::{NodeState, NodeView};
 use crate::model::cluster::{Item, NodeName, NodeRecord, Owner, OwnerPlan};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -117,6 +118,22 @@ impl Peers {
     #[must_use]
     pub fn record(&self, name: &NodeName) -> Option<&Versioned<NodeRecord>> {
         self.nodes.get(name).map(|peer| &peer.found)
+    }
+
+    /// All nodes that have ever taken part, for people.
+    #[must_use]
+    pub fn views(&self, now: Duration) -> BTreeMap<NodeName, NodeView> {
+        let view = |peer: &Peer| {
+            let NodeRecord { session, evict_after, evicted, broker, drains, .. } = peer.found.value;
+            let state = match evicted {
+                true => NodeState::Lost,
+                false if now >= peer.due() => NodeState::Late,
+                false => NodeState::Alive,
+            };
+            let renewed = now.saturating_sub(peer.record_since);
+            NodeView { session, state, renewed, failover_after: evict_after, broker, drains }
+        };
+        self.nodes.iter().map(|(name, peer)| (name.clone(), view(peer))).collect()
     }
 
     /// Whether others may end the session of this node.
