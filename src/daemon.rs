@@ -244,7 +244,7 @@ impl<'a> Daemon<'a> {
             settings.mqtt.server
         );
         let daemon = Self {
-            watchdog: Watchdog::new(notify::watchdog_interval()),
+            watchdog: Watchdog::new(notify::watchdog_interval(), start),
             trimming: Trimming::default(),
             options,
             logger,
@@ -337,7 +337,7 @@ impl<'a> Daemon<'a> {
             );
             self.turn(Event::StoreFailed { error });
         }
-        self.watchdog.feed_if(|within| self.adapters.are_alive(within));
+        self.watchdog.feed_if(|within| self.adapters.are_alive(within), || self.adapters.ask());
         self.report_ready();
         self.trimming.trim_if_due();
     }

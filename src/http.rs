@@ -132,8 +132,8 @@ pub struct PageNews {
     shared: Arc<PageShared>,
 }
 
-/// Starts the page on a separate thread. The pulse beats twice a second, also while the address is
-/// not available, which is tried again with growing delays.
+/// Starts the page on a separate thread. The pulse beats when it is asked to, also while the address
+/// is not available, which is tried again with growing delays.
 ///
 /// # Errors
 /// Returns an error when the system allows no more threads or file descriptors.

@@ -92,6 +92,7 @@ pub struct StoreHandle {
     flushed: Receiver<bool>,
     thread: JoinHandle<()>,
     stuck: Arc<Stuck>,
+    pulse: Pulse,
 }
 
 /// The result of [`check_format`], whose check of all pages takes time.
@@ -222,13 +223,14 @@ pub fn spawn_with(
     let closing = Arc::new(OnceLock::new());
     let stuck = Arc::new(Stuck::default());
     let shared = (Arc::clone(&closing), Arc::clone(&stuck));
-    let writer = writer::Writer::new(settings, events, pulse, received, shared).with(opened);
+    let beaten = pulse.clone();
+    let writer = writer::Writer::new(settings, events, beaten, received, shared).with(opened);
     let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
         let flushed = writer.run();
         // A dropped handle does not need the result.
         let _ = done.try_send(flushed);
     })?;
-    Ok(StoreHandle { commands, closing, flushed, thread, stuck })
+    Ok(StoreHandle { commands, closing, flushed, thread, stuck, pulse })
 }
 
 impl StoreHandle {
@@ -237,6 +239,7 @@ impl StoreHandle {
     /// # Errors
     /// Returns the command when [`CHANNEL_CAPACITY`] commands already wait.
     pub fn send(&self, command: StoreCommand) -> Result<(), StoreFull> {
+        self.pulse.rouse();
         self.commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(command) | TrySendError::Disconnected(command) => {
                 StoreFull(Box::new(command))
@@ -262,7 +265,7 @@ impl StoreHandle {
     /// no room are dropped by then. Returns whether everything is on disk.
     #[must_use]
     pub fn close(self, within: Duration) -> bool {
-        let Self { commands, closing, flushed, thread, stuck: _ } = self;
+        let Self { commands, closing, flushed, thread, stuck: _, pulse: _ } = self;
         drop(commands);
         // It is set nowhere else, because `self` is consumed.
         let _ = closing.set(Instant::now() + within);
@@ -317,6 +320,28 @@ mod tests {
         match events.blocking_recv() {
             Some(Event::StoreOpened(_)) => {}
             other => panic!("{other:?}"),
+        }
+        assert!(handle.close(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_store_that_has_nothing_to_do_rests_until_it_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let (sender, mut events) = tokio::sync::mpsc::channel(8);
+        let (settings, pulse) = (StoreSettings::new(directory.path()), Pulse::new());
+        let handle = spawn(settings, sender, pulse.clone()).unwrap();
+        assert!(matches!(events.blocking_recv(), Some(Event::StoreOpened(_))));
+        for _ in 0..2 {
+            let patience = Instant::now() + Duration::from_secs(20);
+            while !pulse.is_resting() {
+                assert!(Instant::now() < patience, "the store's thread wakes again and again");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            for command in group(["lamp/set".to_owned()].into_iter()) {
+                handle.send(command).unwrap();
+            }
+            let committed = events.blocking_recv();
+            assert_eq!(committed, Some(Event::StatesCommitted { through: Delivery(1) }));
         }
         assert!(handle.close(Duration::from_secs(5)));
     }

@@ -202,7 +202,8 @@ impl<'a> Service<'a> {
         let (report_sender, reports) = mpsc::channel(REPORT_QUEUE);
         let (upkeep_sender, upkeep_reports) = mpsc::channel(REPORT_QUEUE);
         let figures = Arc::new(Figures::default());
-        let pulse = Pulse::new();
+        let start = Instant::now();
+        let pulse = Pulse::since(start.into_std());
         let pulses = [pulse.clone(), pulse.sibling()];
         let mqtt = mqtt::spawn(
             Connection::State,
@@ -249,9 +250,9 @@ impl<'a> Service<'a> {
             clock: Clock::default(),
             limits: None,
             pulses,
-            watchdog: Watchdog::new(notify::watchdog_interval()),
+            watchdog: Watchdog::new(notify::watchdog_interval(), start),
             is_ready: false,
-            start: Instant::now(),
+            start,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -513,7 +514,10 @@ impl<'a> Service<'a> {
         if !self.is_ready && self.start.elapsed() >= READY_PATIENCE {
             self.ready();
         }
-        self.watchdog.feed_if(|within| self.pulses.iter().all(|pulse| pulse.age() < within));
+        self.watchdog.feed_if(
+            |within| self.pulses.iter().all(|pulse| pulse.age() < within),
+            || self.pulses.iter().for_each(Pulse::ask),
+        );
         let is_connected = matches!(self.standing, Standing::Up(_));
         if let Some(line) = self.status.renewed(is_connected, &self.figures) {
             notify::status(&line);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 /// The queue of waiting notices has room for ten thousand devices that fall silent together, with
 /// two notices each. Memory is used only for waiting ones. When it is full, and while the bus is
@@ -82,7 +82,7 @@ impl BusServer {
                 Some(place) => Ok(place),
                 None => {
                     let offered = timeout(CALL_TIMEOUT, offer(&self.settings));
-                    beating(&self.pulse, offered).await.unwrap_or_else(|_| Err(NameError::Silent))
+                    self.pulse.beat_during(offered).await.unwrap_or_else(|_| Err(NameError::Silent))
                 }
             };
             match offered {
@@ -101,7 +101,7 @@ impl BusServer {
                 Err(NameError::Away(_) | NameError::Silent) => {}
                 Err(refusal) => {
                     if !std::mem::replace(&mut refusal_reported, true) {
-                        let reason = beating(&self.pulse, in_words(refusal)).await;
+                        let reason = self.pulse.beat_during(in_words(refusal)).await;
                         self.report(Event::BusNameRefused { reason }).await;
                     }
                 }
@@ -114,21 +114,15 @@ impl BusServer {
 
     /// Waits, unless the daemon ends first.
     async fn pause(&self, delay: Duration) -> ControlFlow<()> {
-        let until = Instant::now() + delay;
-        while Instant::now() < until {
-            self.pulse.beat();
-            let next = until.min(Instant::now() + self.pulse.until_next());
-            let _ = timeout_at(next, self.requests.closed()).await;
-            if self.requests.is_closed() {
-                return ControlFlow::Break(());
-            }
+        match self.pulse.beat_during(timeout(delay, self.requests.closed())).await {
+            Ok(()) => ControlFlow::Break(()),
+            Err(_elapsed) => ControlFlow::Continue(()),
         }
-        ControlFlow::Continue(())
     }
 
     async fn report(&self, event: Event) {
         // This fails when the daemon has ended.
-        let _ = beating(&self.pulse, self.events.send(event)).await;
+        let _ = self.pulse.beat_during(self.events.send(event)).await;
     }
 
     /// Answers calls and sends notices until the connection or the name is lost, or the daemon
@@ -155,12 +149,12 @@ impl BusServer {
                     }
                     let signals: Vec<_> =
                         batch.drain(..).filter_map(|notice| signal(notice).ok()).collect();
-                    if beating(pulse, connection.send_all(&signals)).await.is_err() {
+                    if pulse.beat_during(connection.send_all(&signals)).await.is_err() {
                         return;
                     }
                 }
                 () = requests.closed() => return,
-                () = tokio::time::sleep(pulse.until_next()) => {}
+                () = pulse.asked() => {}
             }
         }
     }
@@ -174,17 +168,5 @@ async fn in_words(refusal: NameError) -> String {
             format!("another iotmonitor with its clientid runs as {}", suspect.process)
         }
         None => "another process has its name on the bus".to_owned(),
-    }
-}
-
-/// Waits for a future, while the pulse beats.
-async fn beating<T>(pulse: &Pulse, future: impl Future<Output = T>) -> T {
-    tokio::pin!(future);
-    loop {
-        pulse.beat();
-        tokio::select! {
-            done = &mut future => return done,
-            () = tokio::time::sleep(pulse.until_next()) => {}
-        }
     }
 }

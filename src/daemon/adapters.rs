@@ -210,10 +210,20 @@ impl Adapters {
     /// The pulses of all parts. A part that does not run yet has none. A store that waits for the
     /// disk counts as alive: a restart would not end the wait, but would end the watching.
     pub fn are_alive(&self, within: Duration) -> bool {
+        self.asked_pulses().all(|pulse| pulse.age() < within)
+            && (self.store_pulse.age() < within || self.store.waits_for_disk())
+    }
+
+    /// Asks all parts to prove that they are alive. The store does so whenever it has something to
+    /// do.
+    pub fn ask(&self) {
+        self.asked_pulses().for_each(Pulse::ask);
+    }
+
+    fn asked_pulses(&self) -> impl Iterator<Item = &Pulse> {
         let state = self.state.as_ref().map(|_| &self.state_pulse);
         let http = self.http.as_ref().map(|(_, pulse)| pulse);
-        self.pulses.iter().chain(state).chain(http).all(|pulse| pulse.age() < within)
-            && (self.store_pulse.age() < within || self.store.waits_for_disk())
+        self.pulses.iter().chain(state).chain(http)
     }
 
     /// The time for which the disk has not answered the store, once it is long enough to be

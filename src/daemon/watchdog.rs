@@ -15,8 +15,10 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    pub fn new(interval: Option<Duration>) -> Self {
-        Self { interval, next: Instant::now() }
+    /// A watchdog that is fed at whole thirds of its interval since `start`: with the usual ones,
+    /// the process is awake then to publish `up`.
+    pub fn new(interval: Option<Duration>, start: Instant) -> Self {
+        Self { interval, next: start }
     }
 
     /// The time of the next call.
@@ -25,16 +27,21 @@ impl Watchdog {
     }
 
     /// Feeds the watchdog at a third of the interval, if every part was alive within the interval.
-    /// Otherwise systemd notices the missing notification.
-    pub fn feed_if(&mut self, alive: impl Fn(Duration) -> bool) {
+    /// Otherwise systemd notices the missing notification. Then the parts are asked to prove
+    /// themselves until the next time.
+    pub fn feed_if(&mut self, alive: impl FnOnce(Duration) -> bool, ask: impl FnOnce()) {
         let Some(interval) = self.interval else { return };
-        let now = Instant::now();
+        let (now, third) = (Instant::now(), interval / 3);
         if now < self.next {
             return;
         }
-        self.next = now + interval / 3;
+        self.next += third;
+        if self.next <= now {
+            self.next = now + third;
+        }
         if alive(interval) {
             notify::watchdog();
         }
+        ask();
     }
 }

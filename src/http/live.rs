@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 /// The number of clients that can stream events at a time; each is a permanent connection.
 const MAX_STREAMS: usize = 32;
@@ -58,11 +58,13 @@ pub(super) struct Live {
     shared: Arc<PageShared>,
     /// Those that have gone are removed with the next event, or when another one comes.
     clients: Mutex<Vec<Weak<StreamClient>>>,
+    /// A client has been added.
+    joined: Notify,
 }
 
 impl Live {
     pub fn new(shared: Arc<PageShared>) -> Self {
-        Self { shared, clients: Mutex::default() }
+        Self { shared, clients: Mutex::default(), joined: Notify::new() }
     }
 
     /// Whether any client would receive an event.
@@ -73,10 +75,12 @@ impl Live {
     /// Reports at intervals that the daemon answers. A browser shows no comments to scripts, and a
     /// proxy may hold a stream whose source is gone.
     pub async fn prove_life(&self, daemon: &DaemonClient) -> Infallible {
-        let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            // Each client has had its first heartbeat when it joined.
+            while !self.has_clients() {
+                self.joined.notified().await;
+            }
+            tokio::time::sleep(HEARTBEAT_INTERVAL).await;
             if self.has_clients() && daemon.summary().await.is_ok() {
                 let frame = Frame { event: HEARTBEAT, data: proof_of_life() };
                 self.give(frame, |waiting, frame| waiting.heartbeat = Some(frame));
@@ -144,6 +148,7 @@ impl Live {
         clients.retain(|client| client.strong_count() > 0);
         clients.push(Arc::downgrade(&client));
         drop(clients);
+        self.joined.notify_one();
         Some(client)
     }
 

@@ -76,7 +76,7 @@ impl PageServer {
                         Err(_ended) => return,
                     },
                     Some(news) = news.recv() => recent.take_in(news),
-                    () = tokio::time::sleep(pulse.until_next()) => pulse.beat(),
+                    () = pulse.asked() => pulse.beat(),
                     never = &mut offering => match never {},
                     never = &mut proving => match never {},
                 }

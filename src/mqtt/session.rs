@@ -65,11 +65,12 @@ const MAX_OUTPUT: usize = 256 * 1024;
 /// closed on before.
 const CAREFUL_TIME: Duration = Duration::from_secs(10);
 
-/// The interval at which pulse, keep alive and timeouts are checked.
-pub(super) const TICK: Duration = BEAT_INTERVAL;
+/// Keep alive and timeouts are checked with every beat, or more often where the keep alive is short.
+const CHECKS_PER_KEEP_ALIVE: u32 = 10;
 
-/// Ticks further apart than this mean that the process was stopped or starved between them.
-const MAX_TICK_DISTANCE: Duration = TICK.saturating_mul(3);
+/// Checks further apart than this number of intervals mean that the process was stopped or starved
+/// between them.
+const MAX_INTERVALS: u32 = 3;
 
 /// The time limit for the last bytes, and for the broker's closing after a DISCONNECT.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
@@ -207,7 +208,7 @@ impl<'a> MqttSession<'a> {
     /// Serves the connection until it ends. Returns its end together with the results of
     /// publications that were not reported, because the channel was full or the end came first.
     pub(super) async fn run(mut self) -> (SessionEnd, Vec<Event>) {
-        let mut ticks = interval_at(Instant::now() + self.context.pulse.until_next(), TICK);
+        let mut ticks = interval_at(self.context.pulse.next_moment().into(), self.tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let served = self.serve(&mut ticks).await;
         self.remember_reported();
@@ -241,7 +242,7 @@ impl<'a> MqttSession<'a> {
                 || self.context.shared.lock().outbox.has_unacknowledged();
             self.stall.note(owes && pause == Pause::Starved);
             let hurry = self.link.hurry(owes);
-            // Either only makes the loop turn.
+            // Either only makes the loop turn, as being asked to beat does.
             let wake = self.closing.into_iter().chain(hurry).min();
             tokio::select! {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
@@ -251,6 +252,7 @@ impl<'a> MqttSession<'a> {
                     }
                 }
                 () = self.context.shared.woken() => {}
+                () = self.context.pulse.asked() => {}
                 _ = ticks.tick() => self.on_tick(pause)?,
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
@@ -437,6 +439,11 @@ impl<'a> MqttSession<'a> {
         None
     }
 
+    /// The interval between two checks of keep alive and timeouts.
+    fn tick(&self) -> Duration {
+        BEAT_INTERVAL.min(self.keep_alive / CHECKS_PER_KEEP_ALIVE)
+    }
+
     /// Checks keep alive and timeouts. While nothing is read (`pause`), an answer cannot be seen,
     /// so none counts as missing; pings continue, which is all that the broker needs to keep the
     /// connection. A broker that accepts no bytes is lost, unless it may be waiting for this side
@@ -446,7 +453,7 @@ impl<'a> MqttSession<'a> {
         let since_tick = now - std::mem::replace(&mut self.last_tick, now);
         // The process was held up: the bytes that arrived meanwhile are read before anything counts
         // as missing.
-        if since_tick > MAX_TICK_DISTANCE {
+        if since_tick > self.tick() * MAX_INTERVALS {
             return Ok(());
         }
         match pause {

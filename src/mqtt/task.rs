@@ -6,14 +6,14 @@ mod witness;
 use super::backoff::RetryDelays;
 use super::dial::Addresses;
 use super::link::{Link, LinkStep};
-use super::session::{FAREWELL, MqttSession, Reported, SessionContext, SessionEnd, TICK};
+use super::session::{FAREWELL, MqttSession, Reported, SessionContext, SessionEnd};
 use super::settings::{MqttSettings, ProtocolChoice};
 use super::shared::ConnectionShared;
 use super::suspects::SuspectItems;
 use super::trouble::{Trouble, TroubleKind};
 use super::wire::{Accepted, ConnackRejection, Hello, Incoming, Wire, wire};
 use super::{Client, ConnectionOptions, transport};
-use crate::pulse::Pulse;
+use crate::pulse::{BEAT_INTERVAL, Pulse};
 use closing::{Closing, STRUGGLE_TIME};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, FormerPart, Protocol, QoS};
@@ -262,11 +262,11 @@ impl ConnectionTask {
     /// Waits for room in the channel; no socket can be delayed by it.
     async fn send(&self, event: Event) -> Result<(), Over> {
         let mut send = pin!(self.events.send(event));
-        let mut ticks = interval(TICK);
         loop {
+            self.pulse.beat();
             tokio::select! {
                 sent = &mut send => return sent.map_err(|_| Over),
-                _ = ticks.tick() => self.pulse.beat(),
+                () = self.pulse.asked() => {}
                 () = self.shared.woken() => {
                     if self.shared.lock().closing.is_some() {
                         return Err(Over);
@@ -282,9 +282,11 @@ impl ConnectionTask {
         future: impl Future<Output = T>,
     ) -> Result<Option<T>, Over> {
         let mut future = pin!(future);
-        let mut ticks = interval(TICK);
+        // What finds no room in the channel is reported later.
+        let mut ticks = interval(BEAT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.pulse.beat();
             {
                 let state = self.shared.lock();
                 // Without a connection there is nothing to wait for: unacknowledged publications
@@ -299,7 +301,8 @@ impl ConnectionTask {
             self.report_replaced()?;
             tokio::select! {
                 output = &mut future => return Ok(Some(output)),
-                _ = ticks.tick() => self.pulse.beat(),
+                _ = ticks.tick() => {}
+                () = self.pulse.asked() => {}
                 () = self.shared.woken() => {}
             }
         }

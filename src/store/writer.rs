@@ -33,7 +33,7 @@ const CLOSING_DELAY: Duration = Duration::from_millis(100);
 /// the states of a whole fleet may be read at once.
 const MOST_USES: usize = 64;
 
-/// The longest sleep between two beats of the pulse.
+/// The longest sleep between two beats of the pulse, while there is something to do or has just been.
 const TICK: Duration = Duration::from_millis(500);
 /// The delay between two checks for room among the events.
 const EVENTS_FULL_DELAY: Duration = Duration::from_millis(5);
@@ -202,20 +202,24 @@ impl Writer {
         if let Some(command) = self.first.take() {
             return Some(command);
         }
-        loop {
-            self.pulse.beat();
-            self.report_recovery();
-            match self.commands.recv_timeout(TICK) {
-                Ok(command) => return Some(command),
-                Err(RecvTimeoutError::Timeout) => self.rest(),
-                Err(RecvTimeoutError::Disconnected) => return None,
-            }
+        self.pulse.beat();
+        self.report_recovery();
+        match self.commands.recv_timeout(TICK) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => self.rest(),
+            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
-    /// Nothing was requested during a whole tick.
-    fn rest(&mut self) {
+    /// Nothing was requested during a whole tick: releases what was used, and sleeps until the next
+    /// command.
+    fn rest(&mut self) -> Option<StoreCommand> {
+        self.report_recovery();
         self.mapped.release_if_used();
+        self.pulse.rest();
+        let command = self.commands.recv().ok();
+        self.pulse.beat();
+        command
     }
 
     fn commit(&mut self, group: &[StoreCommand]) -> Result<(), GivenUp> {

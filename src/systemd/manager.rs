@@ -10,7 +10,7 @@ use super::jobs;
 use super::properties::{ManagerOwner, refuse_swayed, transient};
 use super::proxy::words;
 use super::signals::Signals;
-use super::units::{Lost, ManagerSession, UnitWatcher, beating};
+use super::units::{Lost, ManagerSession, UnitWatcher};
 use crate::dbus::{Bus, CALL_TIMEOUT, backoff, connect};
 use crate::pulse::Pulse;
 use iotmonitor_core::model::cluster::sharing::Tenure;
@@ -251,14 +251,9 @@ async fn keep_session(
                 return;
             }
         }
-        let until = Instant::now() + backoff.next_delay();
-        while Instant::now() < until {
-            pulse.beat();
-            let pause = pulse.until_next().min(until - Instant::now());
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = current.closed() => return,
-            }
+        tokio::select! {
+            () = pulse.beat_during(tokio::time::sleep(backoff.next_delay())) => {}
+            () = current.closed() => return,
         }
     }
 }
@@ -271,7 +266,7 @@ async fn one_session(
     pulse: &Pulse,
     loss_reported: &mut bool,
 ) -> String {
-    let (session, _pump) = match beating(pulse, open(settings)).await {
+    let (session, _pump) = match pulse.beat_during(open(settings)).await {
         Ok(opened) => opened,
         Err(error) => return words(&error),
     };

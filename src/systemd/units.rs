@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use zbus::{Connection, OwnedObjectPath, Variant};
 
 /// The interval at which all units are compared with their known states, so that a lost signal is
@@ -170,18 +170,6 @@ impl ManagerSession {
     }
 }
 
-/// Polls a call that has a time limit of its own, and beats meanwhile.
-pub(super) async fn beating<T>(pulse: &Pulse, call: impl Future<Output = T>) -> T {
-    tokio::pin!(call);
-    loop {
-        pulse.beat();
-        tokio::select! {
-            result = &mut call => return result,
-            () = tokio::time::sleep(pulse.until_next()) => {}
-        }
-    }
-}
-
 /// Reports the changes of own units until the connection is lost.
 pub(super) struct UnitWatcher<'a> {
     session: &'a ManagerSession,
@@ -217,13 +205,13 @@ impl<'a> UnitWatcher<'a> {
 
     /// Subscribes and reads all own units.
     pub async fn begin(&mut self) -> Result<(), Lost> {
-        beating(self.pulse, self.session.subscribe()).await?;
+        self.pulse.beat_during(self.session.subscribe()).await?;
         let session = self.session;
         let read = async |(unit, path, _): (UnitName, OwnedObjectPath, ActiveState)| {
             session.read_path(&unit, &path, &session.client_id).await
         };
         let mut readings = stream::iter(self.list().await?).map(read).buffered(READS_AT_ONCE);
-        while let Some(reading) = beating(self.pulse, readings.next()).await {
+        while let Some(reading) = self.pulse.beat_during(readings.next()).await {
             match reading? {
                 (UnitReading::Own(report), UnitFigures { group, .. }) => {
                     self.groups.extend(group.map(|group| (report.unit.clone(), group)));
@@ -232,7 +220,7 @@ impl<'a> UnitWatcher<'a> {
                 (UnitReading::Absent | UnitReading::Foreign { .. }, _) => {}
             }
         }
-        self.stopping = beating(self.pulse, self.session.is_stopping()).await?;
+        self.stopping = self.pulse.beat_during(self.session.is_stopping()).await?;
         Ok(())
     }
 
@@ -265,7 +253,7 @@ impl<'a> UnitWatcher<'a> {
                 }
                 InboxWork::ManagerAway => self.absent("systemd has left the bus").await,
                 InboxWork::Resubscribe => {
-                    let again = beating(self.pulse, self.session.subscribe()).await;
+                    let again = self.pulse.beat_during(self.session.subscribe()).await;
                     self.judge(again, |inbox| inbox.manager_owner(true)).await
                 }
                 InboxWork::CheckState => self.check_state().await,
@@ -276,10 +264,10 @@ impl<'a> UnitWatcher<'a> {
                 InboxWork::Look(unit, waiters) => self.look(unit, waiters).await,
                 InboxWork::Reloading => {
                     let since = *reloading_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > RELOAD_LIMIT {
+                    if since.elapsed() >= RELOAD_LIMIT {
                         self.session.inbox.reloading(false);
                     }
-                    self.wait().await;
+                    self.wait(since + RELOAD_LIMIT).await;
                     Ok(())
                 }
                 InboxWork::Nothing if Instant::now() >= recheck_due => {
@@ -287,7 +275,7 @@ impl<'a> UnitWatcher<'a> {
                     Ok(())
                 }
                 InboxWork::Nothing => {
-                    self.wait().await;
+                    self.wait(recheck_due).await;
                     Ok(())
                 }
             };
@@ -297,14 +285,14 @@ impl<'a> UnitWatcher<'a> {
         }
     }
 
-    /// Waits for work, or the next beat.
-    async fn wait(&self) {
-        let limit = self.pulse.until_next();
-        let _ = tokio::time::timeout(limit, self.session.inbox.work.notified()).await;
+    /// Waits for work, until something else is due.
+    async fn wait(&self, until: Instant) {
+        let work = timeout_at(until, self.session.inbox.work.notified());
+        let _either = self.pulse.beat_during(work).await;
     }
 
     async fn list(&self) -> zbus::Result<Vec<(UnitName, OwnedObjectPath, ActiveState)>> {
-        beating(self.pulse, self.session.list()).await
+        self.pulse.beat_during(self.session.list()).await
     }
 
     /// Marks for a check the differences from the known state, in both directions.
@@ -353,7 +341,7 @@ impl<'a> UnitWatcher<'a> {
     async fn look(&mut self, unit: UnitName, waiters: Vec<Waiter>) -> Result<(), Lost> {
         let session = self.session;
         let read = session.read_with_figures(&unit, &session.client_id);
-        let (reading, UnitFigures { group, last }) = match beating(self.pulse, read).await {
+        let (reading, UnitFigures { group, last }) = match self.pulse.beat_during(read).await {
             Ok(read) => read,
             Err(error) => {
                 return self.judge(Err(error), |inbox| inbox.postpone(unit, waiters)).await;
@@ -398,7 +386,7 @@ impl<'a> UnitWatcher<'a> {
         if self.session.inbox.shutdown_expected() {
             return self.report_state(true).await;
         }
-        match beating(self.pulse, self.session.is_stopping()).await {
+        match self.pulse.beat_during(self.session.is_stopping()).await {
             Ok(stopping) => self.report_state(stopping).await,
             Err(error) => self.judge(Err(error), Inbox::check_state).await,
         }

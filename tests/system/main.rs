@@ -25,6 +25,7 @@ mod harness;
 mod history;
 mod home_assistant;
 mod identity;
+mod idle;
 mod instances;
 mod learning;
 mod liveness;
