@@ -66,6 +66,10 @@ pub struct ConnectionOptions {
     /// The link to the monitor's other connection, where there is one.
     pub pair: Option<Pair>,
     pub client: Client,
+    /// After this long without an acknowledgement of TCP the kernel gives the connection up, and
+    /// with it what it has not sent, also after the process has ended (`TCP_USER_TIMEOUT` in tcp(7)).
+    /// Otherwise it would send that when the network is whole again.
+    pub gives_up_after: Option<Duration>,
 }
 
 /// The program that a connection is for.
@@ -184,6 +188,22 @@ impl MqttHandle {
         let mut state = self.shared.lock();
         state.settings = settings;
         state.settings_changed = true;
+        drop(state);
+        self.shared.wake();
+    }
+
+    /// Drops the publications on these topics that have not been sent. Those that were sent are not
+    /// sent again.
+    pub fn withdraw(&self, is_withdrawn: impl Fn(&TopicName) -> bool) {
+        self.shared.lock().outbox.withdraw(is_withdrawn);
+        self.shared.wake();
+    }
+
+    /// Ends the connection so that nothing arrives any more of what the kernel has not sent, drops
+    /// what belongs to the connection, and connects again.
+    pub fn sever(&self) {
+        let mut state = self.shared.lock();
+        state.severing = state.connected;
         drop(state);
         self.shared.wake();
     }

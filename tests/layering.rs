@@ -39,6 +39,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "rumqttc",
             "rumqttc_core",
             "rumqttc_v4",
+            "socket2",
             "thiserror",
             "tokio",
             "webpki",

@@ -13,12 +13,13 @@
 //! | `messages`, `commands`, `control`, `refusals`, `states` | requests of messages and people |
 //! | `fleets` | devices that are learned from their messages, and forgotten |
 //! | `watch_connection`, `covering`, `resubscribe`, `session` | the two connections |
+//! | `neighbours`, `handover`, `house` | the other nodes of a cluster: what they say, devices that pass from one to another, and the one voice of all |
 //! | `probe`, `availability`, `contact` | whether a device is there |
 //! | `agent` | agents and their units |
 //! | `former`, `restore` | former identities, and the restore of recorded states |
 //! | `alarms`, `dependents` | the course of an alarm, and the device that causes its silence |
 //! | `deadlines`, `timeouts`, `saving`, `notifications`, `changes`, `subscriptions` | the tables of due, wanted, unsaved and undelivered items |
-//! | `home_assistant`, `notices`, `publishing`, `views` | what is published and shown |
+//! | `home_assistant`, `notices`, `publishing`, `views`, `ownership` | what is published and shown, and of what this node may speak |
 //! | `history` | what is recorded of the past |
 
 mod agent;
@@ -36,12 +37,16 @@ mod devices;
 mod early;
 mod fleets;
 mod former;
+mod handover;
 mod history;
 mod home_assistant;
+mod house;
 mod messages;
 mod mutes;
+mod neighbours;
 mod notices;
 mod notifications;
+mod ownership;
 mod presence;
 mod probe;
 pub mod publishing;
@@ -70,6 +75,7 @@ use crate::machines::echoes::{Echoes, Round};
 use crate::machines::fleets::Fleets;
 use crate::machines::history::Recorder;
 use crate::machines::mutes::Mutes;
+use crate::machines::nodes::Nodes;
 use crate::machines::notifications::Notifications;
 use crate::machines::pauses::Pauses;
 use crate::machines::probes::Probes;
@@ -79,6 +85,7 @@ use crate::machines::restores::Restores;
 use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
 use crate::machines::sharing::Sharing;
+use crate::machines::standby::StandbyDevices;
 use crate::machines::state_session::StateSession;
 use crate::machines::takedown::Takedown;
 use crate::machines::uptimes::Uptimes;
@@ -113,6 +120,8 @@ const UP_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Monitor {
     client_id: String,
+    /// The clientid of the watch connection, which in a cluster contains the node.
+    connection_id: String,
     /// The command line that reaches this monitor, without the command.
     command: String,
     base_topic: TopicName,
@@ -175,6 +184,12 @@ pub struct Monitor {
     manager: agent::ManagerState,
     /// What this node shares with others; `None` where it is by itself.
     sharing: Option<Sharing>,
+    /// The other nodes; `None` where there are none.
+    nodes: Option<Nodes>,
+    /// The wall clock at which this node has connected to the broker.
+    node_since: Duration,
+    /// The devices of which they speak.
+    standby: StandbyDevices,
     /// The template for alerts that concern no device.
     alert_unit: Option<UnitTemplate>,
     /// The time for which the broker may be lost before people are notified.
@@ -249,6 +264,10 @@ enum Timer {
     Finds,
     /// The store that several nodes share has not answered for a while.
     Cut,
+    /// Something about the nodes is due.
+    Nodes,
+    /// The broker has not taken the last words about a part in time.
+    LastWords,
 }
 
 impl Target {
@@ -269,6 +288,7 @@ impl Monitor {
         let takedown = Takedown::new(Identity::of(&spec), &spec);
         let mut monitor = Self {
             client_id: spec.client_id.clone(),
+            connection_id: spec.connection_id(),
             command: spec.command.clone(),
             base_topic: spec.base_topic.clone(),
             home_assistant: spec.home_assistant,
@@ -307,6 +327,9 @@ impl Monitor {
             up_topic: spec.base_topic.clone(),
             expired_count: 0,
             manager: agent::ManagerState::default(),
+            nodes: spec.cluster.as_ref().map(|cluster| Nodes::new(cluster.node.clone())),
+            node_since: now.wall,
+            standby: StandbyDevices::default(),
             sharing: spec.cluster.map(Sharing::new),
             alert_unit: spec.alert_unit,
             broker_grace: spec.broker_grace,
@@ -527,6 +550,8 @@ impl Monitor {
                 Timer::Uptimes => self.uptimes_due(turn, due),
                 Timer::Finds => self.finds_due(turn),
                 Timer::Cut => self.cut_due(turn),
+                Timer::Nodes => self.nodes_due(turn),
+                Timer::LastWords => self.last_words_due(turn),
                 Timer::Takedown => {
                     let orders = self.takedown.time_passed(turn.now.mono);
                     self.take_down(turn, orders);
@@ -540,9 +565,12 @@ impl Monitor {
     }
 
     fn publish_up(&mut self, turn: &mut Turn<'_>, due: Duration) {
-        self.up_count += 1;
-        let payload = Bytes::from(self.up_count.to_string());
-        turn.out.push(publication(self.up_topic.clone(), payload, QoS::AtMostOnce, false, None));
+        if self.speaks_for_house() {
+            self.up_count += 1;
+            let payload = Bytes::from(self.up_count.to_string());
+            let up = publication(self.up_topic.clone(), payload, QoS::AtMostOnce, false, None);
+            turn.out.push(up);
+        }
         // A monitor that was held up does not make up for the seconds that it missed.
         let next = due + UP_INTERVAL;
         let next =
@@ -554,14 +582,13 @@ impl Monitor {
         self.stopping = true;
         self.save_everything(turn);
         self.save_history(turn);
-        let payload = Bytes::from_static(b"offline");
-        turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
+        self.say_goodbye(turn);
     }
 
     fn published(&mut self, turn: &mut Turn<'_>, token: Token) {
         if self.probes.is_answered_by(token) {
             self.probe_succeeded(turn);
-        } else {
+        } else if !self.last_words_taken(turn, token) {
             self.restored_published(turn, token);
         }
     }

@@ -20,6 +20,8 @@ mod expect;
 mod flapping;
 #[path = "monitor/fleets.rs"]
 mod fleets;
+#[path = "monitor/handover.rs"]
+mod handover;
 #[path = "monitor/hello_restore.rs"]
 mod hello_restore;
 #[path = "monitor/history.rs"]

@@ -46,6 +46,7 @@ pub(super) fn to_dictionary(view: &DeviceView) -> Dictionary {
     dictionary.extend(view.learned.iter().flat_map(learned));
     dictionary
         .extend(view.node.iter().map(|node| ("Node".to_owned(), Variant::from(node.clone()))));
+    dictionary.extend(view.epoch.map(|epoch| ("Epoch".to_owned(), Variant::from(epoch))));
     dictionary
 }
 
@@ -188,6 +189,9 @@ pub(super) fn from_dictionary(dictionary: &HashMap<String, Variant<'_>>) -> Opti
         disabled_until: number("DisabledUntil").map(Duration::from_secs),
         silenced_until: number("SilencedUntil").map(Duration::from_secs),
         node: text("Node"),
+        epoch: number("Epoch"),
+        // Only other nodes have to know it.
+        is_unsent: false,
         agent: text("Unit").map(|unit| AgentView {
             unit,
             state: text("UnitState").unwrap_or_default(),
@@ -238,6 +242,8 @@ mod tests {
             disabled_until: Some(Duration::from_secs(11)),
             silenced_until: Some(Duration::from_secs(12)),
             node: Some("pi1".to_owned()),
+            epoch: Some(7),
+            is_unsent: false,
             agent: None,
         };
         let agent = DeviceView {
@@ -247,6 +253,8 @@ mod tests {
             disabled_until: None,
             silenced_until: None,
             node: None,
+            epoch: None,
+            is_unsent: false,
             fleet: None,
             area: None,
             depends_on: Vec::new(),

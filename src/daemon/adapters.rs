@@ -22,6 +22,8 @@ use crate::systemd::manager::{self, ManagerHandle, ManagerSettings};
 use bytes::Bytes;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::Alert;
+use iotmonitor_core::model::cluster::NodeName;
+use iotmonitor_core::model::cluster::node_word::NodeWord;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord};
@@ -29,7 +31,7 @@ use iotmonitor_core::model::history::figures::PastFigures;
 use iotmonitor_core::model::message::{Connection, QoS, Redelivery};
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::topic::TopicName;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +87,8 @@ pub struct AdapterSettings {
     pub base_topic: TopicName,
     /// Whether the state connection is needed.
     pub records_states: bool,
+    /// This node, where several share what they watch.
+    pub node: Option<NodeName>,
     /// The address of the status page, if it is enabled.
     pub http: Option<HttpSettings>,
     /// How long the past is kept.
@@ -96,7 +100,8 @@ impl AdapterSettings {
     pub fn of(config: &Config) -> Self {
         let spec = &config.monitor;
         Self {
-            mqtt: config.mqtt.clone(),
+            mqtt: MqttSettings { client_id: spec.connection_id(), ..config.mqtt.clone() },
+            node: spec.cluster.as_ref().map(|cluster| cluster.node.clone()),
             client_id: spec.client_id.clone(),
             base_topic: spec.base_topic.clone(),
             records_states: spec.records_states(),
@@ -153,6 +158,7 @@ impl Adapters {
             ConnectionOptions {
                 will: will_of(settings),
                 pair: Some(pair.clone()),
+                gives_up_after: gives_up_after(settings),
                 ..Default::default()
             },
             events.clone(),
@@ -247,7 +253,11 @@ impl Adapters {
             self.state = Some(mqtt::spawn(
                 Connection::State,
                 settings.mqtt.clone(),
-                ConnectionOptions { pair: Some(self.pair.clone()), ..Default::default() },
+                ConnectionOptions {
+                    pair: Some(self.pair.clone()),
+                    gives_up_after: gives_up_after(settings),
+                    ..Default::default()
+                },
                 self.events.clone(),
                 self.state_pulse.clone(),
             ));
@@ -395,6 +405,20 @@ impl Adapters {
             Action::Unsubscribe { connection, filters } => {
                 if let Some(handle) = self.connection(connection) {
                     handle.unsubscribe(filters);
+                }
+            }
+            Action::Withdraw { devices } => {
+                let base = settings.base_topic.as_str();
+                let devices: BTreeSet<&str> = devices.iter().map(DeviceName::as_str).collect();
+                self.watch.withdraw(|topic| {
+                    let below = topic.as_str().strip_prefix(base);
+                    let name = below.and_then(|below| below.strip_prefix('/')?.split_once('/'));
+                    name.is_some_and(|(_, name)| devices.contains(name))
+                });
+            }
+            Action::Sever => {
+                if let Some(state) = &self.state {
+                    state.sever();
                 }
             }
             Action::Acknowledge { through } => {
@@ -562,12 +586,19 @@ pub fn bus_settings(options: &Options, client_id: &str) -> BusSettings {
 }
 
 /// The will: the broker publishes `offline` when the monitor cannot.
+/// What has not been sent by then is dropped, since another node may have taken over.
+const GIVES_UP_AFTER: Duration = Duration::from_secs(2);
+
+fn gives_up_after(settings: &AdapterSettings) -> Option<Duration> {
+    settings.node.as_ref().map(|_| GIVES_UP_AFTER)
+}
+
+/// A node's will speaks of that node alone.
 fn will_of(settings: &AdapterSettings) -> Option<Will> {
-    let topic = TopicName::new(format!("{}/availability", settings.base_topic)).ok()?;
-    Some(Will {
-        topic,
-        payload: Bytes::from_static(b"offline"),
-        retain: true,
-        qos: QoS::AtLeastOnce,
-    })
+    let (below, payload) = match &settings.node {
+        Some(node) => (format!("nodes/{node}"), Bytes::from(NodeWord::Offline.to_json())),
+        None => ("availability".to_owned(), Bytes::from_static(b"offline")),
+    };
+    let topic = TopicName::new(format!("{}/{below}", settings.base_topic)).ok()?;
+    Some(Will { topic, payload, retain: true, qos: QoS::AtLeastOnce })
 }

@@ -146,6 +146,13 @@ impl Link {
         let _ended = timeout(at_most, last).await;
     }
 
+    /// Ends the stream at once. What the kernel has not sent is dropped with it.
+    pub(super) fn sever(self) {
+        if let Some(receipts) = &self.receipts {
+            receipts.drop_unsent_at_close();
+        }
+    }
+
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let mut wrote = false;
         while !self.output.is_empty() {

@@ -224,6 +224,26 @@ impl Outbox {
         }
     }
 
+    /// Drops what has not been sent on these topics, and does not send again what has been. The
+    /// answers to the dropped ones are reported.
+    pub(super) fn withdraw(&mut self, is_withdrawn: impl Fn(&TopicName) -> bool) {
+        self.aside.retain(|publication| !is_withdrawn(&publication.topic));
+        self.newest.retain(|(topic, _), _| !is_withdrawn(topic));
+        let replaced = &mut self.replaced;
+        self.queue.retain(|_, queued| match queued {
+            Queued::Publish(publication, _) if is_withdrawn(&publication.topic) => {
+                replaced.extend(publication.token);
+                false
+            }
+            Queued::Publish(..) | Queued::Subscribe(_) | Queued::Unsubscribe(_) => true,
+        });
+        for (_, publication) in self.in_flight.values_mut() {
+            if is_withdrawn(&publication.topic) {
+                publication.lifetime = Lifetime::Connection;
+            }
+        }
+    }
+
     /// A token whose publication was replaced before it was sent.
     pub(super) fn pop_replaced(&mut self) -> Option<Token> {
         self.replaced.pop_front()
@@ -301,6 +321,25 @@ mod tests {
         outbox.put_aside(publication("a", "old"));
         assert_eq!(outbox.topics_aside().count(), 0, "its successor is in the queue");
         assert_eq!(next(&mut outbox), Some(("new".to_owned(), Some(Token(1)))));
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_neither_sent_nor_sent_again() {
+        let mut outbox = Outbox::default();
+        outbox.publish(publication("a", "1"));
+        let sent = outbox.next(100, |_| false);
+        assert!(matches!(sent, Some(NextPacket::Publish { .. })));
+        outbox.publish(publication("a", "2"));
+        outbox.publish(publication("b", "3"));
+        outbox.put_aside(publication("a/c", "4"));
+        outbox.withdraw(|topic| topic.as_str().starts_with('a'));
+        assert_eq!((outbox.pop_replaced(), outbox.topics_aside().count()), (Some(Token(1)), 0));
+        outbox.disconnected();
+        outbox.connected(true);
+        assert_eq!(next(&mut outbox), Some(("3".to_owned(), Some(Token(1)))));
+        assert_eq!(next(&mut outbox), None);
+        outbox.publish(publication("a", "5"));
+        assert_eq!(next(&mut outbox), Some(("5".to_owned(), Some(Token(1)))));
     }
 
     #[test]

@@ -153,6 +153,8 @@ pub(super) enum SessionEnd {
     Lost(Trouble, Vec<Unanswered>),
     /// Closed as asked.
     Closed,
+    /// Ended as asked, so that nothing arrives any more.
+    Severed,
     /// The receiver of events is gone.
     Unheard,
 }
@@ -217,6 +219,10 @@ impl<'a> MqttSession<'a> {
                 self.wire.disconnect(&mut self.link.output);
                 self.link.finish(FAREWELL).await;
                 end
+            }
+            Ok(SessionEnd::Severed) => {
+                self.link.sever();
+                SessionEnd::Severed
             }
             Ok(end) => end,
             Err(trouble) => SessionEnd::Lost(trouble, self.unanswered()),
@@ -422,7 +428,11 @@ impl<'a> MqttSession<'a> {
         self.closing = state.closing;
         let settings_changed = state.settings_changed;
         let acknowledged = state.acknowledged.take();
+        let is_severed = std::mem::take(&mut state.severing);
         drop(state);
+        if is_severed {
+            return Some(SessionEnd::Severed);
+        }
         if let Some(through) = acknowledged {
             self.acknowledge(through);
         }

@@ -24,6 +24,8 @@ pub(super) struct ConnectionState {
     pub acknowledged: Option<Delivery>,
     pub settings: MqttSettings,
     pub settings_changed: bool,
+    /// Nothing of the present connection may arrive any more.
+    pub severing: bool,
     /// The deadline of the closing, once it has been requested.
     pub closing: Option<Instant>,
     pub discarded: u64,
@@ -46,6 +48,7 @@ impl ConnectionShared {
             acknowledged: None,
             settings,
             settings_changed: false,
+            severing: false,
             closing: None,
             discarded: 0,
         };

@@ -175,6 +175,7 @@ impl ConnectionTask {
             state.outbox.connected(session_present);
             state.acknowledged = None;
             state.connected = true;
+            state.severing = false;
             state.reported += 1;
         }
         let at_first_try = self.history.attempts_failed == 0;
@@ -223,6 +224,7 @@ impl ConnectionTask {
         self.note_standing(None);
         let (trouble, unanswered) = match end {
             SessionEnd::Lost(trouble, unanswered) => (trouble, unanswered),
+            SessionEnd::Severed => (Trouble::SettingsChanged, Vec::new()),
             SessionEnd::Closed | SessionEnd::Unheard => return Err(Over),
         };
         let (ended, stood) = (Instant::now(), began.elapsed());
@@ -418,6 +420,9 @@ impl Way<'_> {
                 return Err(Trouble::UnreachableInTime { server: server(), after: DIAL_TIMEOUT });
             }
         };
+        if let Some(after) = options.gives_up_after {
+            dialled.give_up_after(after);
+        }
         let opened = match timeout(OPEN_TIMEOUT, transport::open(settings, dialled)).await {
             Ok(opened) => opened?,
             Err(_) => return Err(Trouble::Silent { server: server(), after: OPEN_TIMEOUT }),

@@ -15,8 +15,10 @@ use async_tungstenite::tungstenite::error::ProtocolError;
 use async_tungstenite::tungstenite::http::{HeaderValue, StatusCode, Uri};
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use rumqttc_core::{split_url_with_default_port, validate_response_headers};
+use socket2::SockRef;
 use std::os::fd::AsFd;
 use std::os::linux::net::TcpStreamExt;
+use std::time::Duration;
 use tokio::net::UnixStream;
 
 /// A stream that can carry MQTT.
@@ -40,12 +42,28 @@ impl Receipts {
         // An error here affects only the speed, and a broken socket is noticed when it is read.
         let _sent = self.0.set_quickack(true).and_then(|()| self.0.set_quickack(false));
     }
+
+    /// Has the kernel reset the connection when it is closed (`SO_LINGER` in socket(7)).
+    pub(super) fn drop_unsent_at_close(&self) {
+        // A socket that takes no options is broken, and sends nothing either.
+        let _set = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+    }
 }
 
 /// A connection below TLS and websockets.
 pub(super) struct Dialled {
     stream: Stream,
     receipts: Option<Receipts>,
+}
+
+impl Dialled {
+    /// Has the kernel give the connection up after this long without TCP's acknowledgement. A socket
+    /// on the same machine has no network that could hold anything back.
+    pub(super) fn give_up_after(&self, after: Duration) {
+        let Some(Receipts(socket)) = &self.receipts else { return };
+        // A socket that takes no options is broken, which its first use shows.
+        let _set = SockRef::from(socket).set_tcp_user_timeout(Some(after));
+    }
 }
 
 /// Connects to the socket that the settings name.

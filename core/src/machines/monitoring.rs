@@ -14,6 +14,7 @@ const BY_CHOICE: u8 = 1 << 2;
 const IS_ELSEWHERE: u8 = 1 << 3;
 /// Follows from the others.
 const IS_ACTIVE: u8 = 1 << 4;
+const IS_SAID_DOWN: u8 = 1 << 5;
 
 impl Monitoring {
     /// Of a device on this node about which nobody has chosen anything.
@@ -67,6 +68,19 @@ impl Monitoring {
         *self = Self(others | if is_elsewhere { IS_ELSEWHERE } else { 0 }).settled();
     }
 
+    /// Whether the node that has it says that what depends on it cannot be heard.
+    #[must_use]
+    pub fn is_said_down(self) -> bool {
+        self.has(IS_SAID_DOWN)
+    }
+
+    /// Returns whether that has changed.
+    pub fn say_down(&mut self, is_down: bool) -> bool {
+        let before = self.is_said_down();
+        self.0 = self.0 & !IS_SAID_DOWN | if is_down { IS_SAID_DOWN } else { 0 };
+        before != is_down
+    }
+
     fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
@@ -100,6 +114,10 @@ mod tests {
                     assert_eq!(monitoring.is_wanted(), is_wanted);
                     assert_eq!(monitoring.is_elsewhere(), is_elsewhere);
                     assert_eq!(monitoring.is_active(), is_wanted && !is_elsewhere);
+                    let before = monitoring;
+                    assert!(monitoring.say_down(true) && !monitoring.say_down(true));
+                    assert!(monitoring.is_said_down() && monitoring.say_down(false));
+                    assert_eq!(monitoring, before, "the rest stays");
                 }
             }
         }

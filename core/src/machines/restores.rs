@@ -169,6 +169,13 @@ impl Restores {
         }
     }
 
+    /// Requests a restore of a device that nobody has watched for a while. Such restores are reported
+    /// together.
+    pub fn request_as_at_start(&mut self, device: DeviceId) {
+        self.start.left.insert(device);
+        self.request(device);
+    }
+
     /// Begins the restore that has waited longest, if there is room for one more.
     pub fn begin_next(&mut self) -> Option<RestorePlace> {
         if self.active.len() >= MAX_ACTIVE {
@@ -310,7 +317,9 @@ impl Restores {
             start.states += published;
             start.devices += usize::from(published > 0);
             if start.left.is_empty() && start.states > 0 {
-                return Report::Start { states: start.states, devices: start.devices };
+                let (states, devices) = (start.states, start.devices);
+                (start.states, start.devices) = (0, 0);
+                return Report::Start { states, devices };
             }
             Report::Nothing
         } else if published > 0 || refused == 0 {
@@ -340,6 +349,12 @@ impl Restores {
             restore.chunk = Tally::default();
             restore.unkept = 0;
         }
+    }
+
+    /// Whether no restore waits or is in progress.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.active.is_empty()
     }
 
     /// Drops the restore of a device that was taken out.

@@ -4,12 +4,15 @@
 //! has ended. The cluster learns of the end only then, because another node starts the agent next.
 //! An agent that is pinned to a node takes no part in this: it is here or elsewhere for good.
 
+pub mod parts;
+
 use crate::model::cluster::sharing::{ClusterReply, ClusterSpec, Placement, Tenure, WhenCut};
 use crate::model::cluster::store::Revision;
 use crate::model::cluster::timing::LEASE;
 use crate::model::cluster::{EndReason, Item, NodeName};
 use crate::model::device_name::DeviceName;
 use crate::model::unit_name::UnitName;
+use parts::HeldParts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -27,6 +30,7 @@ pub struct Sharing {
     /// The same, by their units, which are being stopped.
     departed: BTreeMap<UnitName, DeviceName>,
     cut: Option<Cut>,
+    parts: HeldParts,
 }
 
 #[derive(Debug)]
@@ -80,6 +84,7 @@ impl Sharing {
     pub fn new(spec: ClusterSpec) -> Self {
         let agents = spec.agents.into_iter();
         Self {
+            parts: HeldParts::new(spec.node.clone()),
             node: spec.node,
             agents: agents.map(|(name, placement)| (name, Shared::new(placement))).collect(),
             has_joined: false,
@@ -151,9 +156,42 @@ impl Sharing {
         }
     }
 
-    /// The node that has the agent, as far as it is known.
+    /// The parts of the watching.
     #[must_use]
-    pub fn node_of(&self, name: &DeviceName) -> Option<&NodeName> {
+    pub fn parts(&self) -> &HeldParts {
+        &self.parts
+    }
+
+    pub fn parts_mut(&mut self) -> &mut HeldParts {
+        &mut self.parts
+    }
+
+    /// Whether this node may restore the states of what belongs to an item. What goes on without a
+    /// session may not.
+    #[must_use]
+    pub fn may_restore(&self, item: &Item) -> bool {
+        let Item::Agent(name) = item else { return self.parts.may_restore(item) };
+        let Some(shared) = self.agents.get(name) else { return true };
+        match shared.placement.allowed.pinned_to() {
+            Some(node) => *node == self.node,
+            None => matches!(shared.stage, Stage::Here(_)),
+        }
+    }
+
+    /// The revision of the plan by which this node has an item.
+    #[must_use]
+    pub fn epoch(&self, item: &Item) -> Option<Revision> {
+        let Item::Agent(name) = item else { return self.parts.epoch(item) };
+        match self.agents.get(name)?.stage {
+            Stage::Here(epoch) | Stage::Kept(epoch) => Some(epoch),
+            Stage::Elsewhere | Stage::Leaving => None,
+        }
+    }
+
+    /// The node that has the item, as far as it is known.
+    #[must_use]
+    pub fn node_of(&self, item: &Item) -> Option<&NodeName> {
+        let Item::Agent(name) = item else { return self.parts.node_of(item) };
         let shared = self.agents.get(name)?;
         match shared.stage {
             Stage::Here(_) | Stage::Kept(_) => Some(&self.node),

@@ -154,6 +154,11 @@ impl Silence {
         std::mem::replace(&mut self.last_contact, followed) != followed
     }
 
+    /// Another node has heard the device at this wall clock, and this one never has.
+    pub fn learn_of(&mut self, contact: Duration) {
+        self.last_contact.get_or_insert(contact);
+    }
+
     /// Starts again without a contact.
     pub fn begin_anew(&mut self, watched: Duration) {
         self.since = watched;

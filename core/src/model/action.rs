@@ -13,6 +13,7 @@ use super::spec::AgentSpec;
 use super::state::{ReadId, StateChange, WriteId};
 use crate::model::unit_name::UnitName;
 use crate::topic::{TopicFilter, TopicName};
+use std::collections::BTreeSet;
 
 /// Everything the monitor can request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +110,13 @@ pub enum Action {
 
     /// Answer the cluster.
     Reply(ClusterReply),
+    /// Drop what the broker has not acknowledged of the publications about these devices below the
+    /// base topic: another node speaks of them.
+    Withdraw {
+        devices: BTreeSet<DeviceName>,
+    },
+    /// End the state connection so that nothing that is on its way arrives later, and connect again.
+    Sever,
 
     /// Stop and remove those of these units that carry the marker of the clientid, unless a monitor
     /// of this machine uses it; then report [`super::event::Event::FormerUnitsStopped`].

@@ -1,6 +1,8 @@
 //! Several machines that share agents and devices: the names of things, and what the shared store
 //! holds about them.
 
+pub mod node_word;
+pub mod shard;
 pub mod sharing;
 pub mod store;
 pub mod timing;

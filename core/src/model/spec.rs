@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The part of a configuration that the core needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonitorSpec {
-    /// Client identifier of the watch connection; names the instance in units and markers too.
+    /// Names the instance in units, and identifies its connections (see [`Self::connection_id`]).
     pub client_id: String,
     /// All own topics lie below it.
     pub base_topic: TopicName,
@@ -66,6 +66,16 @@ pub struct HomeAssistant {
 }
 
 impl MonitorSpec {
+    /// The clientid of the watch connection, to which the others append something. Each node of a
+    /// cluster has one of its own.
+    #[must_use]
+    pub fn connection_id(&self) -> String {
+        match &self.cluster {
+            Some(cluster) => format!("{}@{}", self.client_id, cluster.node),
+            None => self.client_id.clone(),
+        }
+    }
+
     /// Whether anything is recorded, so that the state connection is needed.
     #[must_use]
     pub fn records_states(&self) -> bool {

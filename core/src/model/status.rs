@@ -1,8 +1,10 @@
 //! The JSON of a device's status. It is used for the retained `status/NAME`, for the answers over
 //! HTTP, and for the output of `iotmonitor status --json`.
 
-use crate::model::view::{AgentView, DeviceView, Learned};
-use serde::{Serialize, Serializer};
+use crate::model::alert::Reason;
+use crate::model::view::{AgentView, DeviceView, Learned, Liveness};
+use serde::{Deserialize, Serialize, Serializer};
+use siphasher::sip::SipHasher13;
 use std::time::Duration;
 
 /// The status of a device or agent. [`DeviceStatus::published`] leaves out values that change
@@ -38,6 +40,12 @@ pub struct DeviceStatus<'a> {
     silenced_until: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
+    /// The revision of the plan by which the node has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    /// The alert waits for the state of another device, and is the next owner's to send.
+    #[serde(skip_serializing_if = "is_false")]
+    unsent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<AgentStatus<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +115,8 @@ impl<'a> DeviceStatus<'a> {
             disabled_until: view.disabled_until.map(|until| until.as_secs()),
             silenced_until: view.silenced_until.map(|until| until.as_secs()),
             node: view.node.as_deref(),
+            epoch: view.epoch,
+            unsent: view.is_unsent,
             agent: view.agent.as_ref().map(AgentStatus::of),
             rhythm: None,
             uptime: None,
@@ -169,5 +179,100 @@ impl<'a> AgentStatus<'a> {
     fn published(agent: &'a AgentView) -> Self {
         let (main_pid, last_exit, last_exit_at, next_start) = (None, None, None, None);
         Self { main_pid, last_exit, last_exit_at, next_start, ..Self::of(agent) }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// What the retained status of a device says to the other nodes of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatusWord {
+    pub state: Liveness,
+    pub reason: Option<Reason>,
+    /// Of the last change of `state`, since the Unix epoch.
+    pub since: Duration,
+    pub last_contact: Option<Duration>,
+    /// People have not been notified of the alarm.
+    pub is_unsent: bool,
+    /// Distinguishes the whole of it from others.
+    pub digest: u64,
+}
+
+impl StatusWord {
+    /// Reads what [`DeviceStatus::published`] has written. Returns `None` for anything else.
+    #[must_use]
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Word {
+            state: String,
+            reason: Option<String>,
+            since: u64,
+            last_contact: Option<u64>,
+            #[serde(default)]
+            unsent: bool,
+        }
+        let word: Word = serde_json::from_slice(payload).ok()?;
+        let reason = word.reason.as_deref();
+        Some(Self {
+            state: Liveness::named(&word.state)?,
+            reason: Reason::ALL.iter().copied().find(|known| Some(known.as_str()) == reason),
+            since: Duration::from_secs(word.since),
+            last_contact: word.last_contact.map(Duration::from_secs),
+            is_unsent: word.unsent,
+            digest: digest(payload),
+        })
+    }
+
+    /// Whether what depends on the device cannot be heard.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.state == Liveness::Expired || self.reason == Some(Reason::AgentFailed)
+    }
+}
+
+/// The [`StatusWord::digest`] of a status.
+#[must_use]
+pub fn digest(payload: &[u8]) -> u64 {
+    SipHasher13::new().hash(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_as_it_was_published() {
+        let view = DeviceView {
+            name: "lamp".to_owned(),
+            state: Liveness::Expired,
+            reason: Some("upstream".to_owned()),
+            since: Duration::from_secs(7),
+            last_contact: Some(Duration::from_secs(5)),
+            is_unsent: true,
+            ..DeviceView::default()
+        };
+        let json = DeviceStatus::published(&view, None).to_json();
+        let word = StatusWord::parse(json.as_bytes()).unwrap();
+        let expected = StatusWord {
+            state: Liveness::Expired,
+            reason: Some(Reason::Upstream),
+            since: view.since,
+            last_contact: view.last_contact,
+            is_unsent: true,
+            digest: digest(json.as_bytes()),
+        };
+        assert_eq!(word, expected);
+        assert!(word.is_down());
+        let alive = DeviceView { state: Liveness::Alive, ..DeviceView::default() };
+        let json = DeviceStatus::published(&alive, None).to_json();
+        assert!(!json.contains("unsent") && !json.contains("epoch"), "{json}");
+        assert!(!StatusWord::parse(json.as_bytes()).unwrap().is_down());
+        for other in ["", "{}", "online", r#"{"state":"lost","since":1}"#] {
+            assert_eq!(StatusWord::parse(other.as_bytes()), None);
+        }
     }
 }

@@ -34,6 +34,11 @@ pub struct DeviceView {
     pub silenced_until: Option<Duration>,
     /// The node that has it, where several share it.
     pub node: Option<String>,
+    /// The revision of the plan by which this node has it; `None` where another one has it.
+    pub epoch: Option<u64>,
+    /// People have not been notified of the alarm, because the alert waits for the state of another
+    /// device. Only where several nodes share it.
+    pub is_unsent: bool,
     pub agent: Option<AgentView>,
 }
 

@@ -120,6 +120,10 @@ impl Monitor {
                 self.wait(child);
             } else {
                 self.alarm(turn, child);
+                if self.sharing.is_some() {
+                    // The next owner has to know that the alert was sent.
+                    self.publish_status(turn, child);
+                }
                 self.arm(child);
                 self.save_soon(child);
             }

@@ -106,6 +106,8 @@ impl Monitor {
         if device.is_enabled() && device.episode.is_open() {
             self.recover(turn, id);
             self.restart_silence(turn, id);
+        } else if device.monitoring.is_elsewhere() {
+            self.standby.heard(id);
         }
     }
 

@@ -26,6 +26,12 @@ impl Monitor {
         }
         let device = &mut self.devices[id];
         if !device.is_enabled() {
+            if device.monitoring.is_elsewhere() {
+                self.standby.heard(id);
+                if is_awaited {
+                    self.awaited_word(turn, id);
+                }
+            }
             return;
         }
         if device.episode.is_open() {

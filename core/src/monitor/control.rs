@@ -43,7 +43,9 @@ impl Monitor {
             return;
         }
         let kind = if enabled { AlertKind::Enabled } else { AlertKind::Disabled };
-        self.monitoring_changed(turn, id, Some((kind, message)));
+        // The node that has it reports it.
+        let is_here = !self.devices[id].monitoring.is_elsewhere();
+        self.monitoring_changed(turn, id, is_here.then_some((kind, message)));
     }
 
     /// Begins or ends the monitoring of a device, or its stay on this node.

@@ -26,9 +26,15 @@ const WILL_DUE: Duration = Duration::from_secs(90);
 /// The deadline of a dependent device is checked after that of its dependency.
 const AFTER: Duration = Duration::from_millis(1);
 
+/// Another node that has the dependency has published its verdict by then.
+const AFTER_ANOTHER_NODE: Duration = Duration::from_secs(2);
+
 impl Device {
     /// Whether its dependents cannot be heard.
     pub(super) fn is_down(&self) -> bool {
+        if self.monitoring.is_elsewhere() {
+            return self.monitoring.is_wanted() && self.monitoring.is_said_down();
+        }
         self.is_enabled() && (self.episode.is_open() || self.keeps_failing())
     }
 
@@ -87,12 +93,13 @@ impl Monitor {
     /// `None` when it is known that it was not, or never will be.
     fn verdict_due(&self, at: Duration, id: DeviceId) -> Option<Duration> {
         let device = &self.devices[id];
-        if !device.is_enabled() || device.silence.has_spoken_since(at) {
+        if !device.monitoring.is_wanted() || device.silence.has_spoken_since(at) {
             return None;
         }
-        match device.silence_deadline() {
+        let after = if device.monitoring.is_elsewhere() { AFTER_ANOTHER_NODE } else { AFTER };
+        match device.silence.deadline() {
             Some(deadline) => {
-                Some(deadline.max(self.clock.resumed_at() + device.silence.grace()) + AFTER)
+                Some(deadline.max(self.clock.resumed_at() + device.silence.grace()) + after)
             }
             None => device.availability.is_some().then_some(at + WILL_DUE),
         }

@@ -155,9 +155,9 @@ impl Device {
     /// The kind of silence that a contact would end now.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        if !self.is_enabled() {
+        if !self.monitoring.is_wanted() {
             Standing::Disabled
-        } else if self.episode.is_open() {
+        } else if self.episode.is_open() || self.monitoring.is_said_down() {
             Standing::Alarmed
         } else {
             Standing::Quiet

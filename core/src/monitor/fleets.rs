@@ -148,6 +148,7 @@ impl Monitor {
         (device.dirty, device.status_stale) = (before.dirty, before.status_stale);
         // Only a device without a process has such a section.
         device.inherit(before);
+        self.place_device(id);
     }
 
     /// Whether a message on the state connection is a state of a device. One that shows that its
@@ -210,6 +211,7 @@ impl Monitor {
                 self.dependencies.fell(parent, last_word);
             }
         }
+        self.place_device(id);
         self.fleets.joined(fleet);
         id
     }
@@ -221,6 +223,9 @@ impl Monitor {
         id: DeviceId,
         topic: &TopicName,
     ) {
+        if self.devices[id].monitoring.is_elsewhere() {
+            return;
+        }
         let name = &self.devices[id].spec.name;
         match self.fleets.found(fleet, name, turn.now.mono) {
             FindReport::ByItself => {
@@ -272,6 +277,7 @@ impl Monitor {
         let (name, most) = (&spec.name, spec.max_devices);
         self.saving.hurry_if(room != Room::Unchanged);
         match room {
+            Room::Full | Room::Again if !self.speaks_for_house() => {}
             Room::Unchanged => {}
             Room::Full => {
                 let message = format!(

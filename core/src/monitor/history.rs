@@ -71,7 +71,7 @@ impl Monitor {
     }
 
     /// Whether the devices' records are known, or are known not to come for now.
-    fn is_store_settled(&self) -> bool {
+    pub(super) fn is_store_settled(&self) -> bool {
         self.saving.is_store_read() || self.store_fails
     }
 
@@ -105,6 +105,10 @@ impl Monitor {
         let hour = hour_of(wall);
         for device in self.devices.iter_mut().filter(|device| device.tally.contacts > 0) {
             let tally = std::mem::take(&mut device.tally);
+            if device.monitoring.is_elsewhere() {
+                // The node that has it counts them.
+                continue;
+            }
             self.history.count(&device.spec.name, hour, tally, None);
         }
         for (agent, used) in self.usage.collect() {

@@ -32,7 +32,9 @@ use std::time::Duration;
 impl Monitor {
     /// Publishes the description of a device, where discovery is on.
     pub(super) fn announce(&self, turn: &mut Turn<'_>, id: DeviceId) {
-        let Some(prefix) = self.discovery_prefix() else { return };
+        let Some(prefix) = self.discovery_prefix().filter(|_| self.speaks_for_house()) else {
+            return;
+        };
         let device = &self.devices[id];
         let Some(topic) = self.discovery_topic(prefix, &device.spec.name) else { return };
         let payload = Bytes::from(self.description(id, device).to_string());
@@ -47,7 +49,7 @@ impl Monitor {
         before: Option<&str>,
         name: &DeviceName,
     ) {
-        let Some(before) = before else { return };
+        let Some(before) = before.filter(|_| self.speaks_for_house()) else { return };
         if self.discovery_prefix() == Some(before) && self.knows(name) {
             return;
         }

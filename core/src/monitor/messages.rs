@@ -15,6 +15,9 @@ impl Monitor {
         // Retain-as-published is off, so a set flag means a replay of something old.
         let is_replay = message.retain;
         if message.topic.is_below(&self.base_topic) {
+            if self.nodes.is_some() {
+                self.word_of_node(turn, message);
+            }
             if !is_replay {
                 self.own_word(turn, message);
                 self.command_message(turn, message);
@@ -74,7 +77,11 @@ impl Monitor {
     }
 
     fn hello(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let may_restore = self.may_restore(id);
         let device = &mut self.devices[id];
+        if !may_restore && device.spec.records_states && device.monitoring.is_wanted() {
+            self.standby.hello(turn.now.mono, id);
+        }
         if !device.is_enabled() {
             return;
         }

@@ -49,7 +49,7 @@ impl Monitor {
         let token = self.new_token();
         self.probes.send(turn.now.mono, token);
         self.timers.push(turn.now.mono + PATIENCE, Timer::Probe);
-        let below = format!("marker/{}/watch", self.client_id);
+        let below = format!("marker/{}/watch", self.connection_id);
         let (payload, qos) = (Bytes::new(), QoS::AtLeastOnce);
         turn.out.push(self.own_publication(&below, payload, qos, false, Some(token)));
     }

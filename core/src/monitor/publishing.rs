@@ -9,12 +9,13 @@ use crate::topic::{TopicFilter, TopicName};
 use bytes::Bytes;
 
 /// The first levels below the base topic that are used.
-pub const OWN_LEVELS: [&str; 9] = [
+pub const OWN_LEVELS: [&str; 10] = [
     "availability",
     "command",
     "expire",
     "helloTopicCount",
     "marker",
+    "nodes",
     "recover",
     "startedprocess",
     "status",

@@ -28,6 +28,11 @@ impl Monitor {
             .collect();
         let plans_before = self.plans();
         let members = self.members();
+        let heard: Vec<_> = self
+            .standby
+            .take()
+            .filter_map(|(id, entry)| Some((self.devices.get(id)?.spec.name.clone(), entry)))
+            .collect();
         self.max_subscriptions = spec.max_subscriptions;
         self.covering.reloaded();
         self.identity_reconfigured(turn, &spec);
@@ -45,6 +50,13 @@ impl Monitor {
         }
         self.take_in_devices(turn.watched, turn.now.wall, spec.devices);
         self.replace_fleets(turn, spec.fleets, members);
+        for (name, entry) in heard {
+            if let Some(id) = self.id_named(&name) {
+                let is_down = entry.is_down() && self.devices[id].monitoring.is_elsewhere();
+                self.devices[id].monitoring.say_down(is_down);
+                self.standby.put(id, entry);
+            }
+        }
         let mut before_agents: Vec<Option<Box<Agent>>> = Vec::with_capacity(self.devices.len());
         for device in self.devices.iter_mut() {
             let before = old.remove(&device.spec.name);
@@ -137,7 +149,7 @@ impl Monitor {
         self.index.shrink_to_fit();
         self.devices = Devices::new(devices);
         self.relate(dependences);
-        self.place_agents();
+        self.place_all();
         self.silence.reserve(self.devices.len());
         self.count_agents();
     }

@@ -21,7 +21,7 @@ pub(super) const ECHO_MARKER: &str = "echo";
 impl Monitor {
     /// A hello, or a person, requests a restore of a device's states.
     pub(super) fn request_restore(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        if self.records_states(id) {
+        if self.records_states(id) && self.may_restore(id) {
             self.restores.request(id);
             self.start_restores(turn);
         }
@@ -32,16 +32,25 @@ impl Monitor {
         if self.takedown.holds_restores() {
             return;
         }
-        let devices = &self.devices;
-        let is_wanted = |id: &DeviceId| {
-            let device = &devices[*id];
-            device.spec.restore_on_start && device.is_enabled() && device.spec.records_states
-        };
-        self.restores.begin_start(|| devices.ids().filter(is_wanted).collect());
+        // Shards are restored when they come to a node.
+        let is_alone = self.sharing.is_none();
+        let wanted = self.devices.ids().filter(|&id| {
+            (is_alone || self.devices[id].agent.is_some()) && self.is_restored_at_start(id)
+        });
+        let wanted: Vec<DeviceId> = wanted.collect();
+        self.restores.begin_start(|| wanted);
         for place in self.restores.idle() {
             self.read_chunk(turn, place);
         }
         self.start_restores(turn);
+    }
+
+    /// Whether the states of a device are restored after nobody has watched it for a while.
+    pub(super) fn is_restored_at_start(&self, id: DeviceId) -> bool {
+        let device = &self.devices[id];
+        let is_wanted =
+            device.spec.restore_on_start && device.is_enabled() && device.spec.records_states;
+        is_wanted && self.may_restore(id)
     }
 
     /// A device was taken out; another restore may begin in place of its own.
@@ -50,7 +59,7 @@ impl Monitor {
         self.start_restores(turn);
     }
 
-    fn start_restores(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn start_restores(&mut self, turn: &mut Turn<'_>) {
         while self.session.is_taken_in()
             && !self.takedown.holds_restores()
             && let Some(place) = self.restores.begin_next()
@@ -148,7 +157,7 @@ impl Monitor {
 
     /// Publishes the marker behind a round of restored states, whose return shows that no copy of
     /// them can arrive any more.
-    fn end_round(&mut self, turn: &mut Turn<'_>, token: Option<Token>) {
+    pub(super) fn end_round(&mut self, turn: &mut Turn<'_>, token: Option<Token>) {
         self.last_round = self.next_round();
         let due = self.echoes.close(turn.now.mono, self.last_round);
         self.timers.push(due, Timer::Echoes);
@@ -157,7 +166,7 @@ impl Monitor {
         }
         turn.out.push(Action::Publish(Publication {
             connection: Connection::State,
-            topic: self.own_topic(&format!("marker/{}/{ECHO_MARKER}", self.client_id)),
+            topic: self.own_topic(&format!("marker/{}/{ECHO_MARKER}", self.connection_id)),
             payload: Bytes::from(format!("{}/{}", self.session.marker(), self.last_round.0)),
             qos: QoS::AtLeastOnce,
             retain: false,
@@ -177,7 +186,7 @@ impl Monitor {
         let token = self.new_token();
         let before = self.heard_until.map_or(round, |(_, before)| before);
         self.heard_until = Some((token, round.max(before)));
-        let below = format!("marker/{}/{ECHO_MARKER}", self.client_id);
+        let below = format!("marker/{}/{ECHO_MARKER}", self.connection_id);
         let (payload, qos) = (Bytes::new(), QoS::AtLeastOnce);
         turn.out.push(self.own_publication(&below, payload, qos, false, Some(token)));
     }

@@ -2,6 +2,7 @@
 //! its backlog has been received (see [`crate::machines::state_session`]).
 
 use crate::machines::echoes::Round;
+use crate::machines::nodes::Nodes;
 use crate::machines::orders;
 use crate::machines::state_session::{BacklogProgress, Loss, Marker};
 use crate::model::action::Action;
@@ -39,6 +40,12 @@ impl Monitor {
         if connected.is_back {
             let message = "the state connection is back: states are recorded and restored again";
             turn.raise(AlertKind::BrokerBack, message.to_owned());
+        }
+        if protocol == Protocol::V311 && self.nodes.as_mut().is_some_and(Nodes::cannot_mark) {
+            let message = "the broker speaks MQTT 3.1.1 only, in which restored states carry no \
+                           mark: nodes of a cluster record states and restore none; use a broker \
+                           with MQTT 5 and leave `protocol` out of [mqtt]";
+            turn.raise(AlertKind::BrokerLimited, message.to_owned());
         }
         if session_present {
             turn.out.push(self.marker_publication(1));
@@ -103,7 +110,7 @@ impl Monitor {
         let (marker, subscription) = (self.session.marker(), self.session.subscription());
         Action::Publish(Publication {
             connection: Connection::State,
-            topic: self.own_topic(&format!("marker/{}/{number}", self.client_id)),
+            topic: self.own_topic(&format!("marker/{}/{number}", self.connection_id)),
             payload: Bytes::from(format!("{marker}/{subscription}")),
             qos: QoS::AtLeastOnce,
             retain: false,
@@ -114,7 +121,7 @@ impl Monitor {
     }
 
     pub(super) fn session_subscribed(&mut self, turn: &mut Turn<'_>, refused: &[FilterRefusal]) {
-        let marker = self.own_topic(&format!("marker/{}/2", self.client_id));
+        let marker = self.own_topic(&format!("marker/{}/2", self.connection_id));
         for refusal in self.session.subscribed(refused, |filter| filter.matches(&marker)) {
             turn.raise(AlertKind::FilterRefused, refusal_sentence(refusal));
         }
@@ -151,12 +158,12 @@ impl Monitor {
             LossReason::TakenOver => format!(
                 "another program connects with the clientid `{}-states`: give one of the two \
                  another `clientid` in [mqtt]",
-                self.client_id
+                self.connection_id
             ),
             LossReason::Refused(_) | LossReason::Silent { .. } | LossReason::Other(_) => {
                 format!(
                     "states are neither recorded nor restored: {}",
-                    loss_sentence(&self.client_id, reason)
+                    loss_sentence(&self.connection_id, reason)
                 )
             }
         }
@@ -296,7 +303,7 @@ impl Monitor {
 
     fn backlog_ended(&mut self, turn: &mut Turn<'_>, swallows: bool) {
         if swallows {
-            let marker = self.own_topic(&format!("marker/{}/2", self.client_id));
+            let marker = self.own_topic(&format!("marker/{}/2", self.connection_id));
             let message = format!(
                 "the broker does not pass on what is published below `{}`, such as `{marker}`: let \
                  its access control list allow the user of [mqtt] to publish and to subscribe there",

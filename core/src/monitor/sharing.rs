@@ -1,9 +1,10 @@
 //! Agents that several nodes share: what the cluster reports becomes starts and stops.
 
+use crate::machines::sharing::parts::PartOutcome;
 use crate::machines::sharing::{Place, Sharing, SharingOutcome};
 use crate::model::alert::AlertKind;
 use crate::model::cluster::Item;
-use crate::model::cluster::sharing::{ClusterFact, ClusterReply};
+use crate::model::cluster::sharing::ClusterFact;
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::unit_name::UnitName;
@@ -14,9 +15,12 @@ use std::collections::BTreeMap;
 impl Monitor {
     pub(super) fn cluster_reported(&mut self, turn: &mut Turn<'_>, fact: ClusterFact) {
         let Some(sharing) = &mut self.sharing else { return };
+        let (mut changes, mut is_over) = (Vec::new(), false);
         let outcomes = match fact {
             ClusterFact::Joined { runs } => {
-                let outcomes = sharing.joined(agents_of(runs));
+                let (agents, parts) = agents_of(runs);
+                let outcomes = sharing.joined(agents);
+                changes = sharing.parts_mut().joined(parts);
                 let client_id = &self.client_id;
                 let parting: Vec<DeviceName> = sharing.parting().cloned().collect();
                 for name in parting {
@@ -28,13 +32,27 @@ impl Monitor {
             }
             ClusterFact::Owned { item: Item::Agent(agent), epoch } => sharing.owned(agent, epoch),
             ClusterFact::Released { item: Item::Agent(agent) } => sharing.released(agent),
-            ClusterFact::Owned { item: Item::House | Item::Shard(_), .. } => return,
-            ClusterFact::Released { item: item @ (Item::House | Item::Shard(_)) } => {
-                return self.reply_to_cluster(turn, ClusterReply::Stopped(item));
+            ClusterFact::Owned { item: item @ (Item::House | Item::Shard(_)), epoch } => {
+                changes = sharing.parts_mut().owned(&item, epoch);
+                Vec::new()
             }
-            ClusterFact::Fenced(reason) => sharing.ended(reason),
-            ClusterFact::Owners(owners) => sharing.owners(agents_of(owners)),
+            ClusterFact::Released { item: item @ (Item::House | Item::Shard(_)) } => {
+                changes = sharing.parts_mut().released(&item);
+                Vec::new()
+            }
+            ClusterFact::Fenced(reason) => {
+                changes = sharing.parts_mut().ended(reason);
+                is_over = true;
+                sharing.ended(reason)
+            }
+            ClusterFact::Owners(owners) => {
+                let (agents, parts) = agents_of(owners);
+                changes = sharing.parts_mut().owners(&parts);
+                is_over = !changes.is_empty();
+                sharing.owners(agents)
+            }
             ClusterFact::Cut { reason } => {
+                self.standby.cut(turn.now.mono);
                 let due = sharing.cut(turn.now.mono, reason);
                 self.timers.push(due, Timer::Cut);
                 return;
@@ -52,6 +70,18 @@ impl Monitor {
                 return turn.raise(AlertKind::NodeBack, message);
             }
         };
+        if is_over {
+            self.end_restores(turn);
+        }
+        for change in changes {
+            // Nobody waits until the broker has what was said of it.
+            let withdrawn =
+                if let PartOutcome::Goes(part) = &change { Some(part.clone()) } else { None };
+            self.part_changes(turn, change);
+            if let Some(part) = withdrawn.filter(|_| is_over) {
+                self.withdraw(turn, &part);
+            }
+        }
         for outcome in outcomes {
             self.share(turn, outcome);
         }
@@ -71,6 +101,7 @@ impl Monitor {
     }
 
     fn cluster_back(&mut self, turn: &mut Turn<'_>) {
+        self.standby.back(turn.now.mono);
         if self.sharing.as_mut().is_some_and(Sharing::back) {
             turn.raise(AlertKind::ClusterBack, "etcd answers again".to_owned());
         }
@@ -128,10 +159,14 @@ impl Monitor {
     }
 }
 
-fn agents_of<T>(items: BTreeMap<Item, T>) -> BTreeMap<DeviceName, T> {
-    let agents = items.into_iter().filter_map(|(item, of)| match item {
-        Item::Agent(name) => Some((name, of)),
-        Item::House | Item::Shard(_) => None,
-    });
-    agents.collect()
+/// The agents among the items, and the parts of the watching.
+fn agents_of<T>(items: BTreeMap<Item, T>) -> (BTreeMap<DeviceName, T>, BTreeMap<Item, T>) {
+    let (mut agents, mut parts) = (BTreeMap::new(), BTreeMap::new());
+    for (item, of) in items {
+        match item {
+            Item::Agent(name) => _ = agents.insert(name, of),
+            Item::House | Item::Shard(_) => _ = parts.insert(item, of),
+        }
+    }
+    (agents, parts)
 }

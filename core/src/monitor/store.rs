@@ -3,6 +3,8 @@
 use crate::model::alert::AlertKind;
 use crate::model::device_id::DeviceId;
 use crate::model::snapshot::{DeviceRecord, Snapshot};
+use crate::model::status::StatusWord;
+use crate::model::view::Liveness;
 use crate::monitor::saving::SAVE_INTERVAL;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
@@ -44,7 +46,7 @@ impl Monitor {
             match self.id_named(&record.name) {
                 Some(id) => self.take_over(turn, id, &record, earlier),
                 None => {
-                    if !self.takedown.is_copied() {
+                    if !self.takedown.is_copied() && self.speaks_for_house() {
                         let below = format!("status/{}", record.name);
                         turn.out.push(self.clearing(&below));
                     }
@@ -84,6 +86,7 @@ impl Monitor {
         self.report_room(turn);
         self.start_notifications(turn);
         self.begin_history(turn);
+        self.take_up_parts(turn);
         self.flush_saves(turn);
     }
 
@@ -103,6 +106,7 @@ impl Monitor {
         device.restore_choices(record);
         device.resume_flaps(record, earlier);
         self.resume_unheard(turn.now.mono, id, record);
+        self.recall_word(id, record);
         let device = &mut self.devices[id];
         if device.silence.last_contact().is_none() {
             device.restore(record, earlier);
@@ -122,6 +126,22 @@ impl Monitor {
         } else if record.expired_since.is_some() && device.is_enabled() {
             // The contact came before it was known that an alarm had been raised.
             self.recover_from(turn, id, record);
+        }
+    }
+
+    /// An earlier process of this node has spoken of a device that is another's for now.
+    fn recall_word(&mut self, id: DeviceId, record: &DeviceRecord) {
+        let device = &self.devices[id];
+        if let Some(since) = record.expired_since.filter(|_| device.monitoring.is_elsewhere()) {
+            let word = StatusWord {
+                state: Liveness::Expired,
+                reason: Some(record.cause),
+                since,
+                last_contact: record.last_contact,
+                is_unsent: record.unsent,
+                digest: 0,
+            };
+            self.standby.recall(id, word);
         }
     }
 
@@ -145,6 +165,7 @@ impl Monitor {
         self.recall_availabilities(turn);
         self.hear_early(turn);
         self.begin_history(turn);
+        self.take_up_parts(turn);
     }
 
     /// A new store has replaced a damaged one. The monitor's own knowledge is not lost with it.

@@ -41,14 +41,16 @@ impl Monitor {
             Target::State(_) | Target::Nobody => None,
         });
         let fleets = self.fleets.specs().flat_map(watch_subscriptions);
-        let own = self.own_word_filters().into_iter();
-        let own = own.map(|filter| wanted(filter, QoS::AtMostOnce));
+        let own = self.own_word_filters().into_iter().map(|filter| match self.nodes {
+            None => wanted(filter, QoS::AtMostOnce),
+            Some(_) => Subscription { replay: true, ..wanted(filter, QoS::AtLeastOnce) },
+        });
         plan(devices.chain(fleets).chain(command).chain(own))
     }
 
     /// The filters of stateTopics, and that of the markers.
     pub(super) fn state_plan(&self) -> Plan {
-        let markers = format!("{}/marker/{}/+", self.base_topic, self.client_id);
+        let markers = format!("{}/marker/{}/+", self.base_topic, self.connection_id);
         let markers = TopicFilter::new(markers).ok().map(|filter| wanted(filter, QoS::AtLeastOnce));
         let devices = self.filters(|filter, target| match target {
             Target::State(_) => Some(wanted(filter, QoS::AtLeastOnce)),
@@ -151,10 +153,15 @@ impl Monitor {
         TopicFilter::new(format!("{}/command/+", self.base_topic)).ok()
     }
 
-    /// A monitor's own publications, by which another one below the same base topic is detected.
+    /// A monitor's own publications, by which another one below the same base topic is detected, or
+    /// those by which the nodes of a cluster know of each other.
     pub(super) fn own_word_filters(&self) -> Vec<TopicFilter> {
-        let topics = ["up", "availability"].map(|below| self.own_topic(below).as_filter());
-        topics.into_iter().flatten().collect()
+        let topics =
+            if self.nodes.is_some() { ["status/+", "nodes/+"] } else { ["up", "availability"] };
+        topics
+            .into_iter()
+            .flat_map(|below| TopicFilter::new(format!("{}/{below}", self.base_topic)))
+            .collect()
     }
 
     pub(super) fn records_states(&self, id: DeviceId) -> bool {

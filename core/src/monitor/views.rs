@@ -67,9 +67,9 @@ impl Monitor {
         let device = &self.devices[id];
         DeviceView {
             name: device.spec.name.to_string(),
-            state: device.liveness(),
-            reason: device.reason().map(|reason| reason.as_str().to_owned()),
-            since: device.since,
+            state: self.liveness_of(id),
+            reason: self.reason_of(id).map(|reason| reason.as_str().to_owned()),
+            since: self.since_of(id),
             fleet: self.fleet_of(device).map(ToString::to_string),
             area: self.areas.of(id).cloned(),
             depends_on: self.names_of(self.dependencies.parents(id)),
@@ -86,11 +86,9 @@ impl Monitor {
                 .mutes
                 .left(Some(&device.spec.name), self.last_turn.boot)
                 .map(|left| self.last_turn.wall + left),
-            node: self
-                .sharing
-                .as_ref()
-                .and_then(|sharing| sharing.node_of(&device.spec.name))
-                .map(ToString::to_string),
+            node: self.node_of(id),
+            epoch: self.epoch_of(id),
+            is_unsent: self.sharing.is_some() && device.episode.hangs_on_another(),
             agent: device.agent.as_ref().map(|agent| AgentView {
                 unit: agent.unit().to_string(),
                 state: agent.unit_state().to_owned(),

@@ -4,12 +4,11 @@
 use crate::machines::watch_link::{self, ReportTime, Return};
 use crate::model::action::Action;
 use crate::model::alert::AlertKind;
-use crate::model::message::{Connection, FilterRefusal, LossReason, Protocol, QoS};
+use crate::model::message::{Connection, FilterRefusal, LossReason, Protocol};
 use crate::model::words::devices_and_agents;
 use crate::monitor::sentences::{loss_kind, loss_sentence, refusal_sentence};
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,8 +19,7 @@ impl Monitor {
     pub(super) fn watch_connected(&mut self, turn: &mut Turn<'_>, protocol: Protocol) {
         self.watch.connected(turn.now.mono, protocol);
         self.shared_base.connected(turn.now.mono);
-        let payload = Bytes::from_static(b"online");
-        turn.out.push(self.own_publication("availability", payload, QoS::AtLeastOnce, true, None));
+        self.say_online(turn);
         let (subscriptions, has_wildcards) = self.watch_plan();
         self.covering.planned(turn.now.mono, has_wildcards);
         if subscriptions.is_empty() {
@@ -43,6 +41,7 @@ impl Monitor {
             self.history.watching(turn.now.wall);
             self.watching_again(turn);
         }
+        self.node_subscribed(turn);
         let orders = self.takedown.watching();
         self.take_down(turn, orders);
         let unheard = self.watch_plan_answered(turn, refused);
@@ -101,6 +100,7 @@ impl Monitor {
             }
             self.dependencies.step_back(watched);
         }
+        self.node_disconnected(turn);
         let must_be_reported = self.watch.disconnected(reason);
         self.probes.begin_anew();
         self.heard_echoes.forget();
@@ -110,7 +110,7 @@ impl Monitor {
         self.save_less_watched(turn);
         self.flush_history(turn);
         if must_be_reported {
-            turn.raise(loss_kind(reason), loss_sentence(&self.client_id, reason));
+            turn.raise(loss_kind(reason), loss_sentence(&self.connection_id, reason));
         }
     }
 }

@@ -10,7 +10,7 @@ use iotmonitor_core::model::cluster::sharing::{
     ClusterFact, ClusterReply, ClusterSpec, Placement, Tenure, WhenCut,
 };
 use iotmonitor_core::model::cluster::store::Revision;
-use iotmonitor_core::model::cluster::{Allowed, EndReason, Item, NodeName};
+use iotmonitor_core::model::cluster::{Allowed, EndReason, Item, NodeName, SHARDS};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::progress::{Goal, Progress};
 use iotmonitor_core::model::spec::DeviceSpec;
@@ -18,7 +18,7 @@ use iotmonitor_core::model::unit::{ActiveState, JobOutcome};
 use iotmonitor_core::model::unit_name::UnitName;
 use iotmonitor_core::model::view::Liveness;
 
-fn node(name: &str) -> NodeName {
+pub fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
 }
 
@@ -27,7 +27,7 @@ fn item(name: &str) -> Item {
     name.parse().unwrap()
 }
 
-fn shared() -> Placement {
+pub fn shared() -> Placement {
     Placement { allowed: Allowed::Everywhere, when_cut: WhenCut::Stop }
 }
 
@@ -39,7 +39,7 @@ fn pinned(to: &str) -> Placement {
     Placement { allowed: Allowed::On(vec![node(to)]), when_cut: WhenCut::Stop }
 }
 
-fn cluster(agents: &[(&str, Placement)]) -> ClusterSpec {
+pub fn cluster(agents: &[(&str, Placement)]) -> ClusterSpec {
     let agents = agents.iter().map(|(name, placement)| (device_name(name), placement.clone()));
     ClusterSpec { node: node("pi1"), agents: agents.collect() }
 }
@@ -53,7 +53,7 @@ fn house_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
     house
 }
 
-fn dark_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
+pub fn dark_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
     let mut spec = House::dark(devices).spec;
     spec.cluster = Some(cluster(agents));
     House::of(spec)
@@ -74,34 +74,50 @@ fn owner() -> House {
 }
 
 impl House {
-    fn cluster(&mut self, fact: ClusterFact) {
+    pub fn cluster(&mut self, fact: ClusterFact) {
         self.happen(Event::Cluster(fact));
     }
 
-    fn join(&mut self, runs: &[(&str, u64)]) {
+    pub fn join(&mut self, runs: &[(&str, u64)]) {
         let runs = runs.iter().map(|(name, epoch)| (item(name), Revision(*epoch)));
         self.cluster(ClusterFact::Joined { runs: runs.collect() });
     }
 
-    fn own(&mut self, agent: &str, epoch: u64) {
+    pub fn own(&mut self, agent: &str, epoch: u64) {
         self.cluster(ClusterFact::Owned { item: item(agent), epoch: Revision(epoch) });
     }
 
-    fn release(&mut self, agent: &str) {
+    pub fn release(&mut self, agent: &str) {
         self.cluster(ClusterFact::Released { item: item(agent) });
     }
 
-    fn owners(&mut self, owners: &[(&str, &str)]) {
+    pub fn owners(&mut self, owners: &[(&str, &str)]) {
         let owners = owners.iter().map(|(name, owner)| (item(name), node(owner)));
         self.cluster(ClusterFact::Owners(owners.collect()));
     }
 
-    fn replies(&self) -> Vec<ClusterReply> {
+    pub fn replies(&self) -> Vec<ClusterReply> {
         let replies = self.log.iter().filter_map(|(_, action)| match action {
+            Action::Reply(ClusterReply::Broker(_)) => None,
             Action::Reply(reply) => Some(reply.clone()),
             _ => None,
         });
         replies.collect()
+    }
+
+    /// The cluster gives all shards and the house to this node.
+    pub fn own_all(&mut self, epoch: u64) {
+        for item in parts() {
+            self.own_part(item, epoch);
+        }
+    }
+
+    pub fn own_part(&mut self, item: Item, epoch: u64) {
+        self.cluster(ClusterFact::Owned { item, epoch: Revision(epoch) });
+    }
+
+    pub fn release_part(&mut self, item: Item) {
+        self.cluster(ClusterFact::Released { item });
     }
 
     fn tenures(&self) -> Vec<Option<Tenure>> {
@@ -112,10 +128,14 @@ impl House {
         tenures.collect()
     }
 
-    fn liveness_of(&self, name: &str) -> (Liveness, Option<String>) {
+    pub fn liveness_of(&self, name: &str) -> (Liveness, Option<String>) {
         let view = self.monitor.view(&device_name(name)).unwrap();
         (view.state, view.node)
     }
+}
+
+pub fn parts() -> impl Iterator<Item = Item> {
+    (0..SHARDS).map(Item::Shard).chain([Item::House])
 }
 
 fn stopped(name: &str) -> ClusterReply {
@@ -141,6 +161,8 @@ fn a_shared_agent_is_started_when_the_cluster_gives_it_to_this_node() {
 #[test]
 fn an_agent_that_is_elsewhere_is_neither_alarmed_nor_spoken_of() {
     let mut house = house_of(vec![agent("box", 30), watched("lamp", 30)], &[("box", shared())]);
+    house.own_all(5);
+    house.turn_the_page();
     house.hear("home/box/x");
     house.hear("home/lamp/x");
     house.advance(secs(100));

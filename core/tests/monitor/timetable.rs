@@ -421,6 +421,8 @@ impl House {
             | Action::StopFormerUnits { .. }
             | Action::DropNotification { .. }
             | Action::Reply(_)
+            | Action::Withdraw { .. }
+            | Action::Sever
             | Action::ReadFigures
             | Action::Notify(_) => {}
             Action::Raise(alert) => assert_explained(alert),
@@ -478,6 +480,9 @@ impl House {
                 self.broker.owed.push(token);
             }
         }
+        if publication.connection == Connection::Watch && self.broker.delivers && !lost {
+            self.tell_nodes(publication);
+        }
         if publication.connection != Connection::State || !self.broker.delivers || lost {
             return;
         }
@@ -497,6 +502,24 @@ impl House {
         }
         if self.broker.watch_subscriptions.keys().any(|filter| filter.matches(&copy.topic)) {
             self.queue.push_back(Event::WatchMessage(Message { retain: false, ..copy }));
+        }
+    }
+}
+
+impl House {
+    /// What the nodes of a cluster publish comes back to all of them, this one too.
+    fn tell_nodes(&mut self, publication: &Publication) {
+        let below = publication.topic.as_str().strip_prefix(BASE);
+        let kind = below.and_then(|below| below.split('/').nth(1));
+        let Some(kind @ ("nodes" | "status")) = kind else { return };
+        if self.broker.watch_subscriptions.contains_key(&filter(&format!("{BASE}/{kind}/+"))) {
+            self.queue.push_back(Event::WatchMessage(Message {
+                topic: publication.topic.clone(),
+                payload: publication.payload.clone(),
+                qos: publication.qos,
+                retain: false,
+                restored: false,
+            }));
         }
     }
 }

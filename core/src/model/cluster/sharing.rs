@@ -70,6 +70,8 @@ pub enum ClusterReply {
     Stopped(Item),
     /// Everything that is shared has ended after [`ClusterFact::Fenced`], but for what may run twice.
     Fenced,
+    /// Whether the broker can be reached. Without it for a while, what needs it goes elsewhere.
+    Broker(bool),
 }
 
 impl ClusterSpec {

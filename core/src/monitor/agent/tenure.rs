@@ -9,6 +9,7 @@ use crate::model::device_name::DeviceName;
 use crate::model::unit::UnitReport;
 use crate::model::unit_name::UnitName;
 use crate::monitor::Monitor;
+use crate::monitor::sentences::noun;
 use crate::monitor::turn::Turn;
 
 impl Monitor {
@@ -53,8 +54,14 @@ impl Monitor {
         turn.out.push(Action::Reply(reply));
     }
 
-    /// Puts each agent where it is before anything has been done about it.
-    pub(in crate::monitor) fn place_agents(&mut self) {
+    /// Puts each agent and device where it is before anything has been done about it.
+    pub(in crate::monitor) fn place_all(&mut self) {
+        if self.sharing.is_none() {
+            return;
+        }
+        for id in self.devices.ids() {
+            self.place_device(id);
+        }
         let Some(sharing) = &self.sharing else { return };
         for id in self.devices.agents() {
             let device = &mut self.devices[id];
@@ -66,13 +73,15 @@ impl Monitor {
         }
     }
 
-    /// The sentence about an agent that this node does not have.
+    /// The sentence about an agent or device that this node does not have.
     pub(in crate::monitor) fn elsewhere_sentence(&self, id: DeviceId) -> String {
-        let name = &self.devices[id].spec.name;
-        match self.sharing.as_ref().and_then(|sharing| sharing.node_of(name)) {
-            Some(node) => format!("agent `{name}` runs on node `{node}`: give the order there"),
+        let device = &self.devices[id];
+        let (name, noun) = (&device.spec.name, noun(device));
+        let verb = if device.agent.is_some() { "runs on" } else { "is watched by" };
+        match self.node_of(id) {
+            Some(node) => format!("{noun} `{name}` {verb} node `{node}`: give the order there"),
             None => format!(
-                "agent `{name}` is not on this node, and no other node is known to have it: try \
+                "{noun} `{name}` is not on this node, and no other node is known to have it: try \
                  again when the cluster has placed it"
             ),
         }

@@ -1,0 +1,183 @@
+//! What a node keeps about the devices of which other nodes speak, to go on where they end: what the
+//! retained status says, whether the device has spoken since, and when it last said hello.
+
+use crate::model::device_id::DeviceId;
+use crate::model::status::StatusWord;
+use std::time::Duration;
+
+/// A hello within this time before a take-over was perhaps answered by nobody: it takes longer than a
+/// failover.
+const UNANSWERED: Duration = Duration::from_secs(15);
+
+/// All of them; empty where no node but this one speaks.
+#[derive(Debug, Default)]
+pub struct StandbyDevices {
+    devices: Vec<StandbyDevice>,
+    /// Since when hellos may not be answered for longer, on monotonic time.
+    unserved_since: Option<Duration>,
+}
+
+/// What is known of one device.
+#[derive(Debug, Clone, Default)]
+pub struct StandbyDevice {
+    word: Option<StatusWord>,
+    /// It was heard after that.
+    has_spoken: bool,
+    hello: Option<Duration>,
+}
+
+impl StandbyDevice {
+    /// Whether the status says that what depends on the device cannot be heard.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.word.as_ref().is_some_and(StatusWord::is_down)
+    }
+}
+
+impl StandbyDevices {
+    fn entry(&mut self, id: DeviceId) -> &mut StandbyDevice {
+        let place = id.place();
+        if self.devices.len() <= place {
+            self.devices.resize(place + 1, StandbyDevice::default());
+        }
+        &mut self.devices[place]
+    }
+
+    fn known(&self, id: DeviceId) -> Option<&StandbyDevice> {
+        self.devices.get(id.place())
+    }
+
+    /// The retained status says this.
+    pub fn said(&mut self, id: DeviceId, word: StatusWord) {
+        let entry = self.entry(id);
+        entry.word = Some(word);
+        entry.has_spoken = false;
+    }
+
+    /// An earlier process of this node has said so, unless it is known what the broker retains.
+    pub fn recall(&mut self, id: DeviceId, word: StatusWord) {
+        self.entry(id).word.get_or_insert(word);
+    }
+
+    /// The status was cleared.
+    pub fn unsaid(&mut self, id: DeviceId) {
+        self.entry(id).word = None;
+    }
+
+    /// A contact of a device of which another node speaks.
+    pub fn heard(&mut self, id: DeviceId) {
+        if let Some(entry) = self.devices.get_mut(id.place()) {
+            entry.has_spoken = true;
+        }
+    }
+
+    /// A hello that this node may not answer.
+    pub fn hello(&mut self, now: Duration, id: DeviceId) {
+        self.entry(id).hello = Some(now);
+    }
+
+    /// From now on it is not known whether other nodes answer hellos.
+    pub fn cut(&mut self, now: Duration) {
+        self.unserved_since.get_or_insert(now);
+    }
+
+    /// The cluster works again, so that what has no owner will soon have one.
+    pub fn back(&mut self, now: Duration) {
+        if let Some(since) = self.unserved_since.take() {
+            let from = since.saturating_sub(UNANSWERED);
+            let late = self.devices.iter_mut().filter_map(|entry| entry.hello.as_mut());
+            late.filter(|hello| **hello >= from).for_each(|hello| *hello = now);
+        }
+    }
+
+    /// What the status says of a device.
+    #[must_use]
+    pub fn word(&self, id: DeviceId) -> Option<&StatusWord> {
+        self.known(id)?.word.as_ref()
+    }
+
+    /// Whether the device was heard since the status came, which counts once.
+    pub fn take_spoken(&mut self, id: DeviceId) -> bool {
+        let entry = self.devices.get_mut(id.place());
+        entry.is_some_and(|entry| std::mem::take(&mut entry.has_spoken))
+    }
+
+    /// Takes the hello of a device that was perhaps answered by nobody; returns whether there was
+    /// one.
+    pub fn take_unanswered(&mut self, now: Duration, id: DeviceId) -> bool {
+        let hello = self.devices.get_mut(id.place()).and_then(|entry| entry.hello.take());
+        hello.is_some_and(|hello| {
+            let from = self.unserved_since.unwrap_or(now).min(now);
+            hello + UNANSWERED >= from
+        })
+    }
+
+    /// Takes everything out, with the ids under which it was kept.
+    pub fn take(&mut self) -> impl Iterator<Item = (DeviceId, StandbyDevice)> + use<> {
+        let devices = std::mem::take(&mut self.devices);
+        devices.into_iter().enumerate().map(|(place, entry)| (DeviceId::at(place), entry))
+    }
+
+    /// Puts back what was taken, under another id.
+    pub fn put(&mut self, id: DeviceId, entry: StandbyDevice) {
+        *self.entry(id) = entry;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::view::Liveness;
+
+    const T: fn(u64) -> Duration = Duration::from_secs;
+
+    fn lamp() -> DeviceId {
+        DeviceId::at(3)
+    }
+
+    fn word(state: Liveness) -> StatusWord {
+        StatusWord { state, ..StatusWord::default() }
+    }
+
+    #[test]
+    fn a_contact_counts_until_the_next_word() {
+        let mut standby = StandbyDevices::default();
+        standby.heard(lamp());
+        assert!(!standby.take_spoken(lamp()) && standby.word(lamp()).is_none());
+        standby.said(lamp(), word(Liveness::Expired));
+        standby.heard(lamp());
+        assert!(standby.take_spoken(lamp()) && !standby.take_spoken(lamp()));
+        standby.heard(lamp());
+        standby.said(lamp(), word(Liveness::Expired));
+        assert!(!standby.take_spoken(lamp()));
+        standby.recall(lamp(), word(Liveness::Alive));
+        assert_eq!(standby.word(lamp()).unwrap().state, Liveness::Expired);
+        standby.unsaid(lamp());
+        standby.recall(lamp(), word(Liveness::Alive));
+        assert_eq!(standby.word(lamp()).unwrap().state, Liveness::Alive);
+    }
+
+    #[test]
+    fn a_hello_is_unanswered_for_fifteen_seconds_and_once() {
+        let mut standby = StandbyDevices::default();
+        for (later, is_due) in [(0, true), (15, true), (16, false)] {
+            standby.hello(T(100), lamp());
+            assert_eq!(standby.take_unanswered(T(100 + later), lamp()), is_due);
+            assert!(!standby.take_unanswered(T(100), lamp()));
+        }
+    }
+
+    #[test]
+    fn while_nobody_restores_hellos_wait() {
+        let mut standby = StandbyDevices::default();
+        standby.hello(T(100), lamp());
+        standby.cut(T(110));
+        assert!(standby.take_unanswered(T(10_000), lamp()));
+        standby.hello(T(9_000), lamp());
+        standby.back(T(10_000));
+        assert!(standby.take_unanswered(T(10_010), lamp()), "there was no owner before");
+        standby.cut(T(20_000));
+        standby.hello(T(19_000), lamp());
+        assert!(!standby.take_unanswered(T(20_001), lamp()), "this one had an answer");
+    }
+}

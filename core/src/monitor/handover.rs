@@ -1,0 +1,241 @@
+//! Devices that pass from one node to another.
+//!
+//! Each node hears all devices and keeps its own account of their silences. So the node that gets a
+//! device goes on with what it knows itself, and learns from the retained status only what people
+//! have heard of already: an alarm that was told is not told again, and one that was missed is
+//! raised at once.
+
+use super::Monitor;
+use super::turn::Turn;
+use crate::machines::episode::Episode;
+use crate::machines::notifications::Subject;
+use crate::machines::sharing::parts::{Arrival, PartOutcome};
+use crate::model::action::Action;
+use crate::model::alert::Reason;
+use crate::model::cluster::Item;
+use crate::model::cluster::sharing::ClusterReply;
+use crate::model::device_id::DeviceId;
+use crate::model::message::{QoS, Token};
+use crate::model::notice::Notice;
+use crate::model::status::{DeviceStatus, StatusWord, digest};
+use crate::model::view::Liveness;
+use crate::monitor::Timer;
+use crate::monitor::device::Device;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Monitor {
+    pub(super) fn part_changes(&mut self, turn: &mut Turn<'_>, outcome: PartOutcome) {
+        match outcome {
+            PartOutcome::Comes => self.take_up_parts(turn),
+            PartOutcome::Goes(part) => self.let_go(turn, &part),
+            PartOutcome::Released(part) => self.finish_speaking(turn, part),
+            PartOutcome::Stopped(part) => self.reply_to_cluster(turn, ClusterReply::Stopped(part)),
+        }
+    }
+
+    /// Goes on with the devices of the parts that have come, as soon as it is known what was said of
+    /// them.
+    pub(super) fn take_up_parts(&mut self, turn: &mut Turn<'_>) {
+        let Some(nodes) = &self.nodes else { return };
+        if !nodes.has_read() || !self.clock.is_running() || !self.is_store_settled() {
+            return;
+        }
+        let is_first = nodes.is_first();
+        let Some(sharing) = &mut self.sharing else { return };
+        let arrivals = sharing.parts_mut().to_take_up();
+        if arrivals.is_empty() {
+            return;
+        }
+        let restores_all =
+            arrivals.into_iter().map(|Arrival { part, is_resumed }| (part, is_first || is_resumed));
+        let restores_all: BTreeMap<Item, bool> = restores_all.collect();
+        if restores_all.contains_key(&Item::House) {
+            self.house_comes(turn);
+        }
+        let devices = self.devices.ids().filter(|&id| self.devices[id].agent.is_none());
+        let devices = devices.filter_map(|id| Some((id, *restores_all.get(&self.item_of(id))?)));
+        let devices: Vec<(DeviceId, bool)> = devices.collect();
+        for &(id, _) in &devices {
+            self.take_up(id);
+        }
+        self.settle_dependents(turn);
+        for (id, restores) in devices {
+            self.go_on_with(turn, id, restores);
+        }
+        self.silence_due(turn);
+        self.flush_saves(turn);
+    }
+
+    /// Makes a device this node's, with the alarm that people know of.
+    fn take_up(&mut self, id: DeviceId) {
+        let device = &mut self.devices[id];
+        let was_elsewhere = device.monitoring.is_elsewhere();
+        device.monitoring.set_elsewhere(false);
+        device.monitoring.say_down(false);
+        let Some(word) = self.standby.word(id) else { return };
+        if !was_elsewhere || !device.is_enabled() {
+            return;
+        }
+        if word.state == Liveness::Expired && device.can_expire() {
+            device.episode = resumed(word);
+            self.expired_count += 1;
+            device.since = word.since;
+        } else if word.state == device.liveness() {
+            device.since = word.since;
+        }
+    }
+
+    fn go_on_with(&mut self, turn: &mut Turn<'_>, id: DeviceId, restores: bool) {
+        let has_spoken = self.standby.take_spoken(id);
+        let device = &self.devices[id];
+        if device.is_enabled() {
+            if device.episode.is_open() && has_spoken && !device.is_gone() {
+                self.recover(turn, id);
+            }
+            self.recall_availability(turn, id);
+            self.arm(id);
+            self.wait(id);
+            self.wait_in_doubt(id);
+            self.schedule_repeat(turn, id);
+        }
+        self.note_standing(turn.now.wall, id);
+        self.publish_where_other(turn, id);
+        turn.out.push(Action::Notify(Notice::StateChanged(Box::new(self.view_of(id)))));
+        self.save_soon(id);
+        let is_unanswered = self.standby.take_unanswered(turn.now.mono, id);
+        if restores && self.is_restored_at_start(id) {
+            self.restores.request_as_at_start(id);
+            self.start_restores(turn);
+        } else if is_unanswered && self.devices[id].is_enabled() {
+            self.request_restore(turn, id);
+        }
+    }
+
+    /// Publishes the status of a device, unless the broker retains the same.
+    fn publish_where_other(&self, turn: &mut Turn<'_>, id: DeviceId) {
+        let uptime = self.uptimes.of(&self.devices[id].spec.name);
+        let payload = DeviceStatus::published(&self.view_of(id), uptime).to_json();
+        let is_same =
+            self.standby.word(id).is_some_and(|word| word.digest == digest(payload.as_bytes()));
+        if !is_same {
+            turn.out.push(self.device_publication("status", id, payload, true));
+        }
+    }
+
+    /// Ceases to speak of a part and to restore its devices.
+    fn let_go(&mut self, turn: &mut Turn<'_>, part: &Item) {
+        if *part == Item::House {
+            return;
+        }
+        for id in self.devices_of(part) {
+            self.leave_to_others(turn, id);
+        }
+        self.flush_saves(turn);
+    }
+
+    fn devices_of(&self, part: &Item) -> Vec<DeviceId> {
+        let devices = self.devices.ids().filter(|&id| self.devices[id].agent.is_none());
+        devices.filter(|&id| self.item_of(id) == *part).collect()
+    }
+
+    fn leave_to_others(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        let word = word_of(&self.devices[id]);
+        let device = &mut self.devices[id];
+        if device.is_enabled() && device.episode.end().is_some() {
+            self.expired_count -= 1;
+        }
+        (device.hold, device.flaps) = (None, None);
+        device.monitoring.set_elsewhere(true);
+        device.monitoring.say_down(word.is_down());
+        let subject = Subject::Device(device.spec.name.clone());
+        self.standby.said(id, word);
+        self.notifications.withdraw(&subject);
+        self.drop_restore(turn, id);
+        self.note_standing(turn.now.wall, id);
+        turn.out.push(Action::Notify(Notice::StateChanged(Box::new(self.view_of(id)))));
+        self.save_soon(id);
+    }
+
+    /// Has the cluster wait until the broker has taken what this node has said of a part.
+    fn finish_speaking(&mut self, turn: &mut Turn<'_>, part: Item) {
+        let mut tokens = BTreeSet::new();
+        let below = format!("marker/{}/watch", self.connection_id);
+        let token = self.new_token();
+        tokens.insert(token);
+        let (payload, qos) = (Bytes::new(), QoS::AtLeastOnce);
+        turn.out.push(self.own_publication(&below, payload, qos, false, Some(token)));
+        if self.session.protocol().is_some() && !self.echoes.is_empty() {
+            let token = self.new_token();
+            tokens.insert(token);
+            self.end_round(turn, Some(token));
+        }
+        if let Some(sharing) = &mut self.sharing {
+            let due = sharing.parts_mut().awaits(part, tokens, turn.now.mono);
+            self.timers.push(due, Timer::LastWords);
+        }
+    }
+
+    /// The broker has acknowledged a publication; returns whether it was one behind last words.
+    pub(super) fn last_words_taken(&mut self, turn: &mut Turn<'_>, token: Token) -> bool {
+        let Some(sharing) = &mut self.sharing else { return false };
+        let Some(over) = sharing.parts_mut().answered(token) else { return false };
+        for part in over {
+            self.reply_to_cluster(turn, ClusterReply::Stopped(part));
+        }
+        true
+    }
+
+    /// Gives up on last words that the broker has not taken.
+    pub(super) fn last_words_due(&mut self, turn: &mut Turn<'_>) {
+        let Some(sharing) = &mut self.sharing else { return };
+        for part in sharing.parts_mut().time_passed(turn.now.mono) {
+            self.withdraw(turn, &part);
+            self.reply_to_cluster(turn, ClusterReply::Stopped(part));
+        }
+    }
+
+    /// What the broker has not taken of a part may not arrive later.
+    pub(super) fn withdraw(&self, turn: &mut Turn<'_>, part: &Item) {
+        let names = self.devices_of(part).into_iter().map(|id| self.devices[id].spec.name.clone());
+        let devices: BTreeSet<_> = names.collect();
+        if !devices.is_empty() {
+            turn.out.push(Action::Withdraw { devices });
+        }
+    }
+
+    /// The session of this node has ended: restores stop, and nothing that is on its way may arrive
+    /// after another node has restored something newer.
+    pub(super) fn end_restores(&mut self, turn: &mut Turn<'_>) {
+        let devices: Vec<DeviceId> =
+            self.devices.ids().filter(|&id| !self.may_restore(id)).collect();
+        let is_under_way = !self.echoes.is_empty() || !self.restores.is_empty();
+        for id in devices {
+            self.restores.drop_device(id);
+        }
+        if is_under_way && self.session.protocol().is_some() {
+            turn.out.push(Action::Sever);
+        }
+    }
+}
+
+/// The alarm that the status reports. One that was told as flapping was told.
+fn resumed(word: &StatusWord) -> Episode {
+    let cause = match word.reason {
+        None | Some(Reason::Upstream | Reason::Flapping) => Reason::Silent,
+        Some(reason) => reason,
+    };
+    Episode::resumed(word.since, cause, word.is_unsent)
+}
+
+/// What this node has said of a device.
+fn word_of(device: &Device) -> StatusWord {
+    StatusWord {
+        state: device.liveness(),
+        reason: device.reason(),
+        since: device.since,
+        last_contact: device.silence.last_contact(),
+        is_unsent: device.episode.hangs_on_another(),
+        digest: 0,
+    }
+}

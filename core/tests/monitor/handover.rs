@@ -1,0 +1,581 @@
+//! Devices of which several nodes know and one speaks: what passes with a shard from one node to
+//! another, and what a node does that has none.
+
+use super::expect::{device_name, watched};
+use super::sharing::{cluster, dark_of, node, parts, shared};
+use super::timetable::{BASE, House, filter, message, millis, secs, topic};
+use iotmonitor_core::model::action::Action;
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::cluster::shard::shard_of;
+use iotmonitor_core::model::cluster::sharing::{ClusterFact, ClusterReply, Placement};
+use iotmonitor_core::model::cluster::store::Revision;
+use iotmonitor_core::model::cluster::{EndReason, Item};
+use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::message::{Connection, Message, Protocol};
+use iotmonitor_core::model::spec::DeviceSpec;
+use iotmonitor_core::model::view::Liveness;
+use std::time::Duration;
+
+/// A lamp that restores its states, and has a timeout of 30 s.
+fn lamp() -> DeviceSpec {
+    DeviceSpec {
+        hello: Some(filter("home/lamp/hello")),
+        state: vec![filter("home/lamp/set/#")],
+        ..watched("lamp", 30)
+    }
+}
+
+fn shard() -> Item {
+    shard_of(&device_name("lamp"))
+}
+
+/// A node that has nothing, beside others.
+fn standby_of(devices: Vec<DeviceSpec>) -> House {
+    standby_beside(devices, &[])
+}
+
+/// The same with agents that several nodes share.
+fn standby_beside(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
+    let mut house = dark_of(devices, agents);
+    house.recorded("home/lamp/set/on", "1");
+    house.says_node("nas", r#"{"state":"online","since":7}"#);
+    house.join(&[]);
+    house.power_up();
+    house.says_node("nas", r#"{"state":"online","since":7}"#);
+    house.advance(secs(2));
+    house.turn_the_page();
+    house
+}
+
+fn standby() -> House {
+    standby_of(vec![lamp()])
+}
+
+fn owner() -> House {
+    let mut house = standby();
+    house.hear("home/lamp/x");
+    house.own_all(5);
+    house.advance(millis(10));
+    house.turn_the_page();
+    house
+}
+
+impl House {
+    fn says_node(&mut self, name: &str, word: &str) {
+        self.retained(&format!("nodes/{name}"), word);
+    }
+
+    /// Another node has published this, and the broker retains it.
+    fn retained(&mut self, below: &str, payload: &str) {
+        let message = message(&format!("{BASE}/{below}"), payload);
+        self.happen(Event::WatchMessage(Message { retain: true, ..message }));
+    }
+
+    fn says_status(&mut self, name: &str, state: &str, more: &str) {
+        let json = format!(
+            r#"{{"name":"{name}","kind":"device","state":"{state}","since":1600000000,"lastContact":1599999970,"watchTimeOut":30,"node":"nas"{more}}}"#
+        );
+        self.retained(&format!("status/{name}"), &json);
+    }
+
+    fn says_nothing_of(&self, name: &str) {
+        for kind in ["status", "expire", "recover", "helloTopicCount"] {
+            self.expect_silence_on(&format!("{kind}/{name}"));
+        }
+        let alerts: Vec<_> = self.log.iter().filter(|(_, action)| matches!(action, Action::Raise(alert) if alert.device == Some(device_name(name)))).collect();
+        assert!(alerts.is_empty(), "{alerts:?}");
+    }
+
+    fn restores(&self) -> Vec<Duration> {
+        self.all_published().into_iter().filter(|(_, it)| it.restored).map(|(at, _)| at).collect()
+    }
+}
+
+#[test]
+fn a_node_without_the_shard_listens_records_and_says_nothing() {
+    let mut house = standby();
+    house.hear("home/lamp/x");
+    house.hear("home/lamp/hello");
+    house.state("home/lamp/set/dim", "7");
+    house.advance(secs(200));
+    house.says_nothing_of("lamp");
+    assert_eq!(house.restores(), []);
+    assert!(house.store.states.len() == 2, "states are recorded by each node");
+    let view = house.monitor.view(&device_name("lamp")).unwrap();
+    assert_eq!((view.state, view.node), (Liveness::Alive, None));
+    for below in ["up", "availability"] {
+        house.expect_silence_on(below);
+    }
+}
+
+#[test]
+fn its_owner_does_all_of_it_and_says_who_it_is_and_by_which_epoch() {
+    let mut house = owner();
+    house.hear("home/lamp/hello");
+    assert_eq!(house.restores(), [house.mono]);
+    assert_eq!(house.payloads("helloTopicCount/lamp"), ["1"]);
+    let heard = house.mono;
+    house.advance(secs(40));
+    house.expect_published(
+        "expire/lamp",
+        heard + secs(30),
+        &(super::timetable::START + (heard - secs(1000)).as_secs()).to_string(),
+    );
+    assert_eq!(house.count(AlertKind::Expired), 1);
+    let status = house.status("lamp");
+    assert_eq!(
+        (&status["state"], &status["node"], &status["epoch"]),
+        (&"expired".into(), &"pi1".into(), &5.into())
+    );
+    assert!(house.payloads("up").len() > 30);
+}
+
+#[test]
+fn a_device_that_is_fresh_to_the_new_owner_is_fresh() {
+    let mut house = standby();
+    house.says_status("lamp", "alive", "");
+    house.hear("home/lamp/x");
+    let heard = house.mono;
+    house.advance(secs(20));
+    house.own_part(shard(), 9);
+    let status = house.status("lamp");
+    assert_eq!((&status["state"], &status["since"]), (&"alive".into(), &1_600_000_000.into()));
+    assert_eq!(house.payloads("status/lamp").len(), 1);
+    house.advance(secs(60));
+    house.expect_published("expire/lamp", heard + secs(30), &house.payloads("expire/lamp")[0]);
+}
+
+#[test]
+fn a_device_that_expired_while_nobody_had_it_is_expired_at_once() {
+    let mut house = standby();
+    house.says_status("lamp", "alive", "");
+    house.hear("home/lamp/x");
+    house.advance(secs(100));
+    house.says_nothing_of("lamp");
+    house.own_part(shard(), 9);
+    assert_eq!(
+        house.alerts(AlertKind::Expired).iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+        [house.mono]
+    );
+    assert_eq!(house.payloads("expire/lamp").len(), 1);
+    assert_eq!(house.status("lamp")["state"], "expired");
+}
+
+#[test]
+fn an_alarm_that_was_told_is_not_told_again_and_its_end_is() {
+    let mut house = standby();
+    house.hear("home/lamp/x");
+    house.advance(secs(100));
+    house.says_status("lamp", "expired", r#","reason":"silent""#);
+    house.own_part(shard(), 9);
+    house.advance(secs(100));
+    assert_eq!(house.count(AlertKind::Expired), 0);
+    house.expect_silence_on("expire/lamp");
+    let status = house.status("lamp");
+    assert_eq!((&status["state"], &status["since"]), (&"expired".into(), &1_600_000_000.into()));
+    house.hear("home/lamp/x");
+    assert_eq!(house.count(AlertKind::Recovered), 1);
+    assert_eq!(house.payloads("recover/lamp").len(), 1);
+}
+
+#[test]
+fn an_alarm_whose_alert_was_held_back_is_told_by_the_next_owner() {
+    let mut house = standby();
+    house.hear("home/lamp/x");
+    house.advance(secs(100));
+    house.says_status("lamp", "expired", r#","reason":"silent","unsent":true"#);
+    house.own_part(shard(), 9);
+    house.advance(secs(100));
+    assert_eq!(house.count(AlertKind::Expired), 1);
+    house.expect_silence_on("expire/lamp");
+}
+
+#[test]
+fn a_device_that_came_back_while_nobody_had_it_is_reported_by_the_next_owner() {
+    let mut house = standby();
+    house.says_status("lamp", "expired", r#","reason":"silent""#);
+    house.hear("home/lamp/x");
+    house.says_nothing_of("lamp");
+    house.own_part(shard(), 9);
+    assert_eq!(house.count(AlertKind::Recovered), 1);
+    assert_eq!(house.payloads("recover/lamp").len(), 1);
+    assert_eq!(house.status("lamp")["state"], "alive");
+    house.advance(secs(29));
+    assert_eq!(house.count(AlertKind::Expired), 0);
+}
+
+#[test]
+fn a_node_that_knows_a_device_only_from_others_neither_alarms_nor_forgets_when_it_spoke() {
+    let mut house = standby();
+    house.says_status("lamp", "alive", "");
+    house.own_part(shard(), 9);
+    let status = house.status("lamp");
+    assert_eq!(
+        (&status["state"], &status["lastContact"]),
+        (&"alive".into(), &1_599_999_970.into())
+    );
+    assert_eq!(house.count(AlertKind::Expired), 0);
+}
+
+#[test]
+fn nothing_is_taken_up_before_it_is_known_what_was_said() {
+    let mut house = dark_of(vec![lamp()], &[]);
+    house.broker.delivers = false;
+    house.join(&[]);
+    house.power_up();
+    house.own_all(5);
+    house.advance(secs(4));
+    house.says_nothing_of("lamp");
+    house.says_status("lamp", "expired", r#","reason":"silent""#);
+    house.says_nothing_of("lamp");
+    house.advance(secs(1));
+    assert_eq!(
+        house.status("lamp")["state"],
+        "expired",
+        "the broker does not pass the own word on"
+    );
+    assert_eq!(house.count(AlertKind::Expired), 0);
+}
+
+#[test]
+fn a_hello_shortly_before_the_take_over_is_answered_and_an_older_one_is_not() {
+    for (ago, restores) in [(14, 1), (16, 0)] {
+        let mut house = standby();
+        house.hear("home/lamp/hello");
+        house.advance(secs(ago));
+        house.own_part(shard(), 9);
+        house.advance(secs(1));
+        assert_eq!(house.restores().len(), restores, "{ago} s ago");
+    }
+}
+
+#[test]
+fn a_hello_while_nobody_could_restore_is_answered_however_long_that_lasts() {
+    let mut house = standby();
+    house.cluster(ClusterFact::Cut { reason: "refused".to_owned() });
+    house.advance(secs(600));
+    house.hear("home/lamp/hello");
+    house.advance(secs(600));
+    house.cluster(ClusterFact::Back);
+    house.advance(secs(2));
+    house.own_part(shard(), 9);
+    house.advance(secs(1));
+    assert_eq!(house.restores().len(), 1);
+}
+
+#[test]
+fn all_states_are_restored_where_nobody_had_watched_before() {
+    for (others, restores) in [
+        (None, 1),
+        (Some(r#"{"state":"offline"}"#), 1),
+        (Some(r#"{"state":"online","since":7,"starting":true}"#), 1),
+        (Some(r#"{"state":"online","since":7}"#), 0),
+    ] {
+        let mut house = dark_of(vec![lamp()], &[]);
+        house.recorded("home/lamp/set/on", "1");
+        house.join(&[]);
+        house.broker.delivers = false;
+        house.power_up();
+        if let Some(word) = others {
+            house.says_node("nas", word);
+        }
+        house.broker.delivers = true;
+        house.advance(secs(6));
+        house.own_all(5);
+        house.advance(secs(10));
+        assert_eq!(house.restores().len(), restores, "{others:?}");
+    }
+}
+
+#[test]
+fn a_session_that_goes_on_makes_up_for_the_restart_of_the_monitor() {
+    let mut house = owner();
+    house.crash();
+    house.turn_the_page();
+    let runs = parts().map(|part| (part, Revision(5))).collect();
+    house.cluster(ClusterFact::Joined { runs });
+    house.power_up();
+    house.says_node("nas", r#"{"state":"online","since":7}"#);
+    house.advance(secs(3));
+    assert_eq!(house.restores().len(), 1);
+    assert_eq!(house.status("lamp")["state"], "alive");
+}
+
+#[test]
+fn a_shard_that_is_released_is_silent_and_answered_for_when_the_broker_has_it_all() {
+    let mut house = owner();
+    house.broker.acknowledges = false;
+    house.release_part(shard());
+    assert_eq!(house.replies(), []);
+    house.hear("home/lamp/hello");
+    house.settle_acknowledgements();
+    assert_eq!(house.replies(), [ClusterReply::Stopped(shard())]);
+    house.advance(secs(200));
+    house.says_nothing_of("lamp");
+    assert_eq!(house.restores(), []);
+    house.release_part(shard());
+    assert_eq!(house.replies().len(), 2, "what is not here is answered at once");
+}
+
+#[test]
+fn a_shard_is_given_up_after_three_seconds_without_the_broker_and_its_words_are_dropped() {
+    let mut house = owner();
+    house.broker.acknowledges = false;
+    house.lose_watch();
+    house.release_part(shard());
+    house.advance(millis(2_900));
+    assert_eq!(house.replies(), []);
+    house.advance(millis(200));
+    assert_eq!(house.replies(), [ClusterReply::Stopped(shard())]);
+    let is_withdrawn = |action: &Action| matches!(action, Action::Withdraw { devices } if devices.contains(&device_name("lamp")));
+    assert!(house.log.iter().any(|(_, action)| is_withdrawn(action)));
+}
+
+#[test]
+fn an_alarm_passes_with_its_shard_and_is_over_for_the_former_owner() {
+    let mut house = owner();
+    house.advance(secs(40));
+    assert_eq!((house.count(AlertKind::Expired), house.monitor.summary().expired), (1, 1));
+    house.release_part(shard());
+    house.turn_the_page();
+    assert_eq!(house.monitor.summary().expired, 0);
+    let view = house.monitor.view(&device_name("lamp")).unwrap();
+    assert_eq!((view.state, view.reason.as_deref()), (Liveness::Expired, Some("silent")));
+    house.hear("home/lamp/x");
+    house.says_nothing_of("lamp");
+    house.own_part(shard(), 11);
+    assert_eq!(house.count(AlertKind::Recovered), 1, "nobody has said so meanwhile");
+}
+
+#[test]
+fn after_the_deadline_the_last_owner_goes_on_telling_and_restores_nothing() {
+    let mut house = owner();
+    house.cluster(ClusterFact::Cut { reason: "refused".to_owned() });
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    assert_eq!(house.replies(), [ClusterReply::Fenced]);
+    house.hear("home/lamp/hello");
+    house.advance(secs(40));
+    assert_eq!(house.restores(), []);
+    assert_eq!(house.count(AlertKind::Expired), 1);
+    assert_eq!(house.payloads("expire/lamp").len(), 1);
+    house.owners(&[("#house", "nas")]);
+    house.hear("home/lamp/x");
+    assert_eq!(house.count(AlertKind::Recovered), 1);
+    let owners = parts().map(|part| (part, node("nas"))).collect();
+    house.cluster(ClusterFact::Owners(owners));
+    house.turn_the_page();
+    house.advance(secs(100));
+    house.says_nothing_of("lamp");
+    house.expect_silence_on("up");
+}
+
+#[test]
+fn a_hello_after_the_deadline_is_answered_when_the_shard_is_here_again() {
+    let mut house = owner();
+    house.cluster(ClusterFact::Cut { reason: "refused".to_owned() });
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    house.hear("home/lamp/hello");
+    house.advance(secs(25));
+    house.cluster(ClusterFact::Back);
+    house.own_part(shard(), 9);
+    house.advance(secs(1));
+    assert_eq!(house.restores().len(), 1);
+    assert_eq!(house.status("lamp")["epoch"], 9);
+}
+
+#[test]
+fn what_was_evicted_is_silent_at_once() {
+    let mut house = owner();
+    house.cluster(ClusterFact::Fenced(EndReason::Evicted));
+    assert_eq!(house.replies(), [ClusterReply::Fenced]);
+    house.advance(secs(100));
+    house.says_nothing_of("lamp");
+    house.expect_silence_on("up");
+}
+
+#[test]
+fn restores_that_wait_are_dropped_at_the_fence_and_those_under_way_are_cut_off() {
+    let mut house = owner();
+    house.store.holds_reads = true;
+    house.hear("home/lamp/hello");
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    house.store.holds_reads = false;
+    house.settle_reads();
+    house.advance(secs(1));
+    assert_eq!(house.restores(), [], "the answer of the store came too late");
+    let severs = |house: &House| house.log.iter().filter(|(_, it)| *it == Action::Sever).count();
+    assert_eq!(severs(&house), 1);
+    let mut house = owner();
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    assert_eq!(severs(&house), 0, "nothing was under way");
+    let mut house = owner();
+    house.broker.acknowledges = false;
+    house.broker.delivers = false;
+    house.hear("home/lamp/hello");
+    assert_eq!(house.restores().len(), 1);
+    house.cluster(ClusterFact::Fenced(EndReason::Evicted));
+    assert_eq!(severs(&house), 1);
+}
+
+#[test]
+fn a_node_tells_the_cluster_after_five_seconds_that_its_broker_is_gone_and_at_once_that_it_is_back()
+{
+    let mut house = owner();
+    let broker = |house: &House| {
+        let replies = house.log.iter().filter_map(|(at, action)| match action {
+            Action::Reply(ClusterReply::Broker(is_up)) => Some((*at, *is_up)),
+            _ => None,
+        });
+        replies.collect::<Vec<_>>()
+    };
+    let lost = house.mono;
+    house.lose_watch();
+    house.advance(secs(3));
+    house.lose_watch();
+    house.advance(secs(60));
+    assert_eq!(broker(&house), [(lost + secs(5), false)]);
+    house.connect_watch();
+    assert_eq!(broker(&house)[1..], [(house.mono, true)]);
+    house.turn_the_page();
+    house.lose_watch();
+    house.advance(secs(4));
+    house.connect_watch();
+    house.advance(secs(60));
+    assert_eq!(broker(&house), []);
+}
+
+#[test]
+fn devices_behind_one_another_are_in_one_shard() {
+    let behind = |name: &str, parent: &str| DeviceSpec {
+        depends_on: vec![device_name(parent)],
+        ..watched(name, 30)
+    };
+    let mut house = standby_of(vec![
+        watched("gateway", 30),
+        behind("bridge", "gateway"),
+        behind("bulb", "bridge"),
+    ]);
+    house.own_part(shard_of(&device_name("gateway")), 9);
+    for name in ["gateway", "bridge", "bulb"] {
+        assert_eq!(house.payloads(&format!("status/{name}")).len(), 1, "{name}");
+    }
+    house.hear("home/gateway/x");
+    house.hear("home/bulb/x");
+    house.advance(secs(40));
+    assert_eq!(house.count(AlertKind::Expired), 1, "one cause, one alert");
+}
+
+#[test]
+fn what_another_node_says_of_an_agent_spares_the_devices_behind_it() {
+    let agent = super::expect::agent("radio", 30);
+    let bulb = DeviceSpec { depends_on: vec![device_name("radio")], ..watched("bulb", 60) };
+    let mut house = standby_beside(vec![agent, bulb], &[("radio", shared())]);
+    house.own_all(5);
+    house.hear("home/bulb/x");
+    house.says_status(
+        "radio",
+        "expired",
+        r#","reason":"agent-hung","agent":{"unit":"u","state":"active","restarts":0}"#,
+    );
+    house.advance(secs(100));
+    assert_eq!(house.count(AlertKind::Expired), 0);
+    assert_eq!(house.status("bulb")["reason"], "upstream");
+    house.says_status("radio", "alive", "");
+    house.advance(secs(100));
+    assert_eq!(house.count(AlertKind::Expired), 1);
+}
+
+#[test]
+fn the_house_says_offline_when_the_last_node_stops() {
+    for (others, says) in [(r#"{"state":"online","since":7}"#, 0), (r#"{"state":"offline"}"#, 1)] {
+        let mut house = owner();
+        house.says_node("nas", others);
+        house.turn_the_page();
+        house.happen(Event::Stopping);
+        assert_eq!(house.payloads("availability").len(), says);
+        assert_eq!(house.payloads("nodes/pi1"), [r#"{"state":"offline"}"#]);
+    }
+}
+
+#[test]
+fn the_next_owner_of_the_house_counts_and_announces_anew() {
+    let mut spec = dark_of(vec![lamp()], &[]).spec;
+    spec.home_assistant.discovery = Some(topic("homeassistant"));
+    let mut house = House::of(spec);
+    house.join(&[]);
+    house.power_up();
+    house.advance(secs(3));
+    let announcement = "homeassistant/device/iotmonitor/lamp/config";
+    house.expect_silence_on(announcement);
+    house.expect_silence_on("up");
+    house.own_part(Item::House, 5);
+    assert_eq!(house.payloads("availability"), ["online"]);
+    assert_eq!(house.payloads(announcement).len(), 1);
+    house.advance(secs(2));
+    assert_eq!(house.payloads("up"), ["1", "2"]);
+    house.release_part(Item::House);
+    house.turn_the_page();
+    house.lose_watch();
+    house.connect_watch();
+    house.advance(secs(60));
+    house.expect_silence_on("up");
+    house.expect_silence_on("availability");
+}
+
+#[test]
+fn each_node_has_markers_of_its_own_and_hears_of_the_others() {
+    let house = {
+        let mut house = dark_of(vec![lamp()], &[]);
+        house.power_up();
+        house
+    };
+    let wanted = house.subscribed(Connection::Watch);
+    let filters: Vec<&str> = wanted.iter().map(|it| it.filter.as_str()).collect();
+    for below in ["status/+", "nodes/+"] {
+        assert!(filters.contains(&format!("{BASE}/{below}").as_str()), "{filters:?}");
+    }
+    assert!(!filters.contains(&format!("{BASE}/up").as_str()));
+    let markers = house.subscribed(Connection::State);
+    assert!(
+        markers.iter().any(|it| it.filter.as_str() == format!("{BASE}/marker/iotmonitor@pi1/+"))
+    );
+    let word = house.payloads("nodes/pi1");
+    assert_eq!(
+        word,
+        [format!(r#"{{"state":"online","since":{},"starting":true}}"#, super::timetable::START)]
+    );
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_of_other_nodes_devices() {
+    let mut house = standby();
+    house.says_status("lamp", "expired", r#","reason":"silent""#);
+    house.spec.cluster = Some(cluster(&[]));
+    house.reload(vec![watched("first", 30), lamp()]);
+    house.says_nothing_of("lamp");
+    house.hear("home/lamp/x");
+    house.own_part(shard(), 9);
+    assert_eq!(house.count(AlertKind::Recovered), 1);
+    house.turn_the_page();
+    house.reload(vec![lamp()]);
+    assert_eq!(house.status("lamp")["node"], "pi1");
+}
+
+#[test]
+fn where_states_cannot_be_marked_they_are_not_restored_and_one_alert_says_so() {
+    let mut house = dark_of(vec![lamp()], &[]);
+    house.broker.protocol = Protocol::V311;
+    house.recorded("home/lamp/set/on", "1");
+    house.join(&[]);
+    house.power_up();
+    house.own_all(5);
+    house.advance(secs(5));
+    house.hear("home/lamp/hello");
+    house.advance(secs(5));
+    house.lose_state();
+    house.connect_state();
+    house.advance(secs(5));
+    assert_eq!(house.restores(), []);
+    let told = house.alerts(AlertKind::BrokerLimited);
+    assert!(told.len() == 1 && told[0].1.message.contains("MQTT 5"), "{told:?}");
+}
