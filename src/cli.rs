@@ -2,6 +2,7 @@
 
 mod alerts;
 pub mod check;
+mod cluster;
 mod command;
 mod discover;
 mod guard;
@@ -179,6 +180,15 @@ enum CliCommand {
         /// Print JSON for programs, with times in seconds.
         #[arg(long)]
         json: bool,
+    },
+    /// Show the nodes of the cluster and who has what, as this node sees it.
+    #[command(args_conflicts_with_subcommands = true)]
+    Cluster {
+        /// Print JSON for programs, with ages in seconds.
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        action: Option<cluster::ClusterAction>,
     },
     /// Show the journal's entries about a device or agent, including the agent's own output.
     Logs {
@@ -377,6 +387,7 @@ pub fn main() -> ExitCode {
             sql::sql(bus, addressee, &sql::SqlQuery { statement, format })
         }
         CliCommand::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
+        CliCommand::Cluster { json, action } => cluster::cluster(bus, addressee, json, action),
         CliCommand::Logs { name, follow, lines, rest } => {
             let question = logs::LogsQuery { name, follow, lines, rest };
             logs::logs(bus, clientid, question)

@@ -17,6 +17,7 @@ mod journal;
 mod memory;
 mod orders;
 mod reload;
+mod shared_orders;
 mod status;
 mod unrecorded;
 mod watchdog;
@@ -46,6 +47,7 @@ use iotmonitor_core::monitor::Monitor;
 use memory::{LARGE_TURN, Trimming};
 use orders::Orders;
 use reload::Reloads;
+use shared_orders::PlacedOrders;
 use status::Readiness;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -194,6 +196,8 @@ struct Daemon<'a> {
     reloads: Reloads,
     /// Callers that wait for an agent.
     orders: Orders,
+    /// Those that are on their way to all nodes of the cluster.
+    placed_orders: PlacedOrders,
     journal: Arc<JournalReader>,
     alerts: Alerts,
     accounts: mpsc::Receiver<Accounted>,
@@ -262,6 +266,7 @@ impl<'a> Daemon<'a> {
             answers: Answers::default(),
             reloads: Reloads::default(),
             orders: Orders::default(),
+            placed_orders: PlacedOrders::default(),
             journal: Arc::default(),
             alerts,
             accounts,
@@ -299,6 +304,7 @@ impl<'a> Daemon<'a> {
                     self.report_all(alerts);
                 }
                 outcome = self.reloads.outcome() => self.end_reload(outcome),
+                placed = self.placed_orders.placed() => self.placed(placed),
                 count = self.events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         return;
@@ -464,6 +470,9 @@ impl<'a> Daemon<'a> {
             Request::Summary { reply } => {
                 let _ = reply.send(Ok(self.monitor.summary()));
             }
+            Request::Cluster { reply } => self.show_cluster(reply),
+            Request::MoveAgent { agent, to, reply } => self.move_agent(agent, to, reply),
+            Request::DrainNode { node, drains, reply } => self.drain_node(node, drains, reply),
             Request::History { device, length, reply } => self.read_history(device, length, reply),
             Request::Histories { devices, length, boundaries, reply } => {
                 self.read_histories(devices, length, boundaries, reply);

@@ -174,10 +174,10 @@ impl Device {
 
     #[must_use]
     pub fn liveness(&self) -> Liveness {
-        if self.monitoring.is_elsewhere() {
-            Liveness::Elsewhere
-        } else if !self.is_enabled() {
+        if !self.monitoring.is_wanted() {
             Liveness::Disabled
+        } else if self.monitoring.is_elsewhere() {
+            Liveness::Elsewhere
         } else if self.episode.is_open() {
             Liveness::Expired
         } else if self.silence.last_contact().is_some() {

@@ -58,6 +58,7 @@ impl Monitor {
                 return;
             }
             ClusterFact::Back => return self.cluster_back(turn),
+            ClusterFact::Orders(orders) => return self.orders_read(turn, &orders),
             ClusterFact::NodeLost(node) => {
                 let message = format!(
                     "node `{node}` has not been heard of in time: other nodes take over what it \
