@@ -311,7 +311,9 @@ struct Scope {
 impl CliCommand {
     /// Whether the command needs a running monitor.
     fn speaks_to_a_monitor(&self) -> bool {
+        let init = cluster::ClusterAction::is_init;
         !matches!(self, Self::Run { .. } | Self::Check { .. } | Self::Discover { .. } | Self::Guard)
+            && !matches!(self, Self::Cluster { action: Some(action), .. } if init(action))
     }
 }
 

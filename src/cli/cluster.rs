@@ -1,5 +1,7 @@
 //! `iotmonitor cluster`: the cluster as this node sees it, and orders to it.
 
+mod init;
+
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
 use super::output::{OutputStyle, print};
 use super::table::TextTable;
@@ -36,12 +38,23 @@ pub enum ClusterAction {
         #[arg(long)]
         end: bool,
     },
+    /// Prepare the first three hosts: write the configuration of etcd, certificates and the section
+    /// [cluster] of each into a directory, and print what to do with them.
+    Init(init::InitOptions),
+}
+
+impl ClusterAction {
+    /// Whether it only writes files.
+    pub fn is_init(&self) -> bool {
+        matches!(self, Self::Init(_))
+    }
 }
 
 /// Shows the cluster or orders something; returns the exit code.
 pub fn cluster(bus: Bus, addressee: Addressee, json: bool, action: Option<ClusterAction>) -> u8 {
     match action {
         None => show(bus, addressee, json),
+        Some(ClusterAction::Init(options)) => init::init(&options),
         Some(ClusterAction::Move { name, node }) => move_agent(bus, addressee, name, &node),
         Some(ClusterAction::Drain { node, end }) => conclude(in_runtime(async {
             let caller = Caller::connect(bus, None, addressee).await?;
