@@ -4,21 +4,18 @@
 //! else that the monitor does. Commands go in and events come out, and neither waits for the other
 //! side. Only the guard is told of a renewal directly, before whatever the renewal starts.
 
-mod orders;
 mod renewals;
 pub mod settings;
 
 use crate::etcd::settings::EtcdSettings;
+use crate::pulse::Pulse;
 use iotmonitor_core::machines::cluster::{Guarded, MemberSettings};
 use iotmonitor_core::model::cluster::EndReason;
-use iotmonitor_core::model::cluster::orders::{SharedOrder, SharedOrders};
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::view::ClusterView;
 use iotmonitor_core::model::cluster::{Item, Items, NodeName};
-pub use orders::OrderError;
 use renewals::Renewals;
 use std::io;
-use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands that have not been taken. The thread takes them at once, so more than these show that it
@@ -31,7 +28,7 @@ pub struct Membership {
     pub settings: MemberSettings,
     pub items: Items,
     pub etcd: EtcdSettings,
-    /// The session and the items of an earlier process, whose guard lives.
+    /// The session and the items of an earlier process. Its guard lives, so the boot is the same.
     pub resumes: Option<(Guarded, Vec<(Item, Revision)>)>,
 }
 
@@ -40,8 +37,13 @@ pub struct Membership {
 pub enum ClusterCommand {
     /// An item has ended, after [`ClusterEvent::Stop`] or otherwise.
     Stopped(Item),
-    /// Everything shared has ended after [`ClusterEvent::Fence`].
-    Fenced,
+    /// Everything shared has ended after the [`ClusterEvent::Fence`] with this number. An answer to
+    /// an earlier one changes nothing.
+    Fenced(u64),
+    /// The guard has ended, and what is bound to it ends too.
+    GuardEnded,
+    /// Renew at once, since this process is about to end.
+    Renew,
     Share(Items),
     /// Give away everything and take nothing, or take part again.
     Drain(bool),
@@ -53,11 +55,6 @@ pub enum ClusterCommand {
     },
     /// Say what is known of the cluster. Nothing is made of it before somebody asks.
     View(oneshot::Sender<ClusterView>),
-    /// Put a person's order into the store, and say why if that has failed.
-    Order {
-        order: SharedOrder,
-        reply: oneshot::Sender<Result<(), String>>,
-    },
 }
 
 /// What the thread says to the monitor.
@@ -68,22 +65,23 @@ pub enum ClusterEvent {
     /// Stop the item, and say [`ClusterCommand::Stopped`].
     Stop(Item),
     /// The session has ended. Stop everything shared, and say [`ClusterCommand::Fenced`].
-    Fence(EndReason),
+    Fence {
+        /// One more than that of the fence before it.
+        number: u64,
+        reason: EndReason,
+    },
     /// Another machine uses the name of this node.
     NameTaken,
     /// The store has ceased to answer, with the reason. Reported once.
     StoreSilent(String),
     /// The store answers, for the first time or again.
     StoreAnswers,
-    /// What people have ordered for all nodes is this. Reported after the first read and after each
-    /// change.
-    Orders(Arc<SharedOrders>),
     /// The guard has ceased to take renewals, with the reason. Reported once.
     GuardGone(String),
 }
 
-/// A handle to the thread, which ends with the last of them. What runs by then goes on until the guard's deadline.
-#[derive(Debug, Clone)]
+/// A handle to the thread, which ends with it. What runs by then goes on until the guard's deadline.
+#[derive(Debug)]
 pub struct ClusterHandle(mpsc::Sender<ClusterCommand>);
 
 impl ClusterHandle {
@@ -97,7 +95,8 @@ impl ClusterHandle {
 /// Takes part on a thread of its own. `guard` passes each confirmed renewal on, and does not wait.
 ///
 /// `events` is bounded. When it is full, further events wait in the thread, at most two for an item,
-/// since the monitor has to answer before there is another one. Renewals go on meanwhile.
+/// since the monitor has to answer before there is another one. Renewals go on meanwhile. The pulse
+/// beats at least once a second.
 ///
 /// # Errors
 /// Returns an error if there can be no further thread.
@@ -105,12 +104,13 @@ pub fn spawn(
     membership: Membership,
     guard: impl FnMut(Guarded) -> io::Result<()> + Send + 'static,
     events: mpsc::Sender<ClusterEvent>,
+    pulse: Pulse,
 ) -> io::Result<ClusterHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, commands) = mpsc::channel(MOST_COMMANDS);
-    let boot = renewals::boot_id()?;
     std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
-        let renewals = Renewals::new(membership, boot, guard, commands, events);
+        let renewals =
+            Renewals::new(membership, renewals::boot_id(), guard, (commands, events), pulse);
         runtime.block_on(renewals.run());
         // A name that is being resolved is not waited for.
         runtime.shutdown_background();

@@ -307,7 +307,7 @@ impl<'t> Walk<'t> {
     fn cluster(&self, report: &mut ConfigReport) -> Option<ClusterSettings> {
         let entry = section::field_of(self.root, "cluster")?;
         let section = section_of(&entry, report)?;
-        cluster::refuse(&section, self.directory(), self.environment, report)
+        cluster::read(&section, self.directory(), self.environment, report)
     }
 
     fn warn_of_unknown_sections(&self, report: &mut ConfigReport) {
@@ -399,8 +399,7 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
             Some(kind @ ("device" | "agent" | "fleet")) => format!("did you mean [{kind}_NAME]?"),
             Some(section) => format!("did you mean [{section}]?"),
             None => {
-                let offered = SECTIONS.iter().filter(|section| **section != "cluster");
-                let list: Vec<_> = offered.map(|section| format!("[{section}]")).collect();
+                let list: Vec<_> = SECTIONS.iter().map(|section| format!("[{section}]")).collect();
                 let list = list.join(", ");
                 format!("sections are {list}, [device_NAME], [agent_NAME] and [fleet_NAME]")
             }

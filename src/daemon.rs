@@ -10,6 +10,7 @@ mod adapters;
 mod alert_book;
 mod alerts;
 mod answers;
+mod cluster;
 mod credentials;
 mod former;
 mod history;
@@ -17,7 +18,6 @@ mod journal;
 mod memory;
 mod orders;
 mod reload;
-mod shared_orders;
 mod status;
 mod unrecorded;
 mod watchdog;
@@ -36,8 +36,10 @@ use crate::systemd::notify;
 use adapters::{AdapterSettings, Adapters};
 use alerts::{Accounted, Alerts, Outgoing};
 use answers::Answers;
+use cluster::Cluster;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{Alert, AlertKind};
+use iotmonitor_core::model::cluster::sharing::ClusterFact;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::Connection;
 use iotmonitor_core::model::time::Now;
@@ -47,7 +49,6 @@ use iotmonitor_core::monitor::Monitor;
 use memory::{LARGE_TURN, Trimming};
 use orders::Orders;
 use reload::Reloads;
-use shared_orders::PlacedOrders;
 use status::Readiness;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -180,6 +181,8 @@ struct Daemon<'a> {
     settings: AdapterSettings,
     monitor: Monitor,
     adapters: Adapters,
+    /// Present only where the configuration names a cluster.
+    cluster: Option<Cluster>,
     events: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Request>,
     terminate: tokio::signal::unix::Signal,
@@ -196,8 +199,6 @@ struct Daemon<'a> {
     reloads: Reloads,
     /// Callers that wait for an agent.
     orders: Orders,
-    /// Those that are on their way to all nodes of the cluster.
-    placed_orders: PlacedOrders,
     journal: Arc<JournalReader>,
     alerts: Alerts,
     accounts: mpsc::Receiver<Accounted>,
@@ -238,6 +239,7 @@ impl<'a> Daemon<'a> {
         let surroundings =
             Surroundings { requests: request_sender, events: event_sender, started: wall };
         let adapters = Adapters::start(options, &settings, opened, place, surroundings, start)?;
+        let cluster = adapters.cluster(&config, &options.environment);
         let now = Now { mono: Duration::ZERO, wall, boot: boot_clock() };
         let monitor = Monitor::new(config.monitor, now, fastrand::u64(..));
         let summary = monitor.summary();
@@ -255,6 +257,7 @@ impl<'a> Daemon<'a> {
             settings,
             monitor,
             adapters,
+            cluster,
             events,
             requests,
             terminate: signal(SignalKind::terminate())?,
@@ -266,7 +269,6 @@ impl<'a> Daemon<'a> {
             answers: Answers::default(),
             reloads: Reloads::default(),
             orders: Orders::default(),
-            placed_orders: PlacedOrders::default(),
             journal: Arc::default(),
             alerts,
             accounts,
@@ -304,7 +306,7 @@ impl<'a> Daemon<'a> {
                     self.report_all(alerts);
                 }
                 outcome = self.reloads.outcome() => self.end_reload(outcome),
-                placed = self.placed_orders.placed() => self.placed(placed),
+                news = Cluster::next(&mut self.cluster) => self.hear_cluster(news),
                 count = self.events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         return;
@@ -343,7 +345,12 @@ impl<'a> Daemon<'a> {
             );
             self.turn(Event::StoreFailed { error });
         }
-        self.watchdog.feed_if(|within| self.adapters.are_alive(within), || self.adapters.ask());
+        let cluster = self.cluster.as_ref();
+        let are_alive = |within| {
+            self.adapters.are_alive(within)
+                && cluster.is_none_or(|cluster| cluster.is_alive(within))
+        };
+        self.watchdog.feed_if(are_alive, || self.adapters.ask());
         self.report_ready();
         self.trimming.trim_if_due();
     }
@@ -376,11 +383,16 @@ impl<'a> Daemon<'a> {
     /// Does so for one of several events that arrived by the same time. Reading the clocks takes
     /// longer than many a message.
     fn turn_at(&mut self, now: Now, mut event: Event) {
+        let mut facts = Vec::new();
         self.adapters.retry();
         if self.answers.pass_on(&mut event) {
             return;
         }
         match &mut event {
+            Event::Cluster(ClusterFact::GuardEnded { how }) => {
+                let how = std::mem::take(how);
+                return self.end_guard(now, how);
+            }
             Event::StateMessage { redelivery, .. } => {
                 *redelivery = self.adapters.judge(*redelivery);
             }
@@ -403,13 +415,22 @@ impl<'a> Daemon<'a> {
             Event::Connected { connection: Connection::Former(_), .. } => {
                 self.adapters.former_connected();
             }
-            Event::ManagerConnected { .. } | Event::ManagerLost { .. } => {
-                self.readiness.manager = true
+            Event::ManagerConnected { units } => {
+                self.readiness.manager = true;
+                let cluster = self.cluster.as_mut();
+                facts = cluster.map(|cluster| cluster.units_listed(units)).unwrap_or_default();
+            }
+            Event::ManagerLost { .. } => self.readiness.manager = true,
+            Event::SystemState { stopping } => {
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.system_stops(*stopping);
+                }
             }
             _ => {}
         }
         self.monitor.handle(now, event, &mut self.actions);
         self.carry_out();
+        self.tell_of_cluster(now, facts);
     }
 
     fn carry_out(&mut self) {
@@ -423,6 +444,11 @@ impl<'a> Daemon<'a> {
                 }
                 Action::SendNotification(notification) => {
                     alerts.extend(self.alerts.take_in(Outgoing::Notification(notification)));
+                }
+                Action::Reply(reply) => {
+                    if let Some(cluster) = &mut self.cluster {
+                        cluster.reply(reply);
+                    }
                 }
                 action => self.adapters.carry_out(&self.settings, action),
             }
@@ -470,9 +496,6 @@ impl<'a> Daemon<'a> {
             Request::Summary { reply } => {
                 let _ = reply.send(Ok(self.monitor.summary()));
             }
-            Request::Cluster { reply } => self.show_cluster(reply),
-            Request::MoveAgent { agent, to, reply } => self.move_agent(agent, to, reply),
-            Request::DrainNode { node, drains, reply } => self.drain_node(node, drains, reply),
             Request::History { device, length, reply } => self.read_history(device, length, reply),
             Request::Histories { devices, length, boundaries, reply } => {
                 self.read_histories(devices, length, boundaries, reply);
@@ -508,7 +531,13 @@ impl<'a> Daemon<'a> {
         let goodbye = "iotmonitor stops; agents keep running";
         let stopped = Alert::plain(AlertKind::Stopped, goodbye.to_owned());
         self.adapters.show_alert(wall_clock(), &stopped);
-        let flushed = self.adapters.close(Instant::now() + STOP_PATIENCE).await;
+        let deadline = Instant::now() + STOP_PATIENCE;
+        let renewed = async {
+            if let Some(cluster) = &self.cluster {
+                cluster.renew_last(deadline).await;
+            }
+        };
+        let (flushed, ()) = tokio::join!(self.adapters.close(deadline), renewed);
         if !flushed {
             let message = "the last states are not on disk; the broker delivers them again";
             self.logger.alert(&Alert::plain(AlertKind::StoreFailed, message.to_owned()));

@@ -2,6 +2,7 @@
 //!
 //! Of machine-id(5) only a hash leaves this module, as that page asks for.
 
+use nix::sys::utsname::uname;
 use siphasher::sip128::SipHasher13;
 use std::fmt::Write as _;
 use std::fs;
@@ -21,8 +22,9 @@ pub fn machine_id() -> Option<String> {
 /// The host name; `None` where none has been set.
 #[must_use]
 pub fn host_name() -> Option<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim();
+    // The service does not see /proc/sys.
+    let system = uname().ok()?;
+    let name = system.nodename().to_str()?.trim();
     (!name.is_empty() && name != "(none)").then(|| name.to_owned())
 }
 

@@ -5,7 +5,7 @@
 //! is not polled stalls its whole connection. On the second, [`units`] reads the actual state from
 //! systemd for each unit in the inbox, and [`jobs`] starts and stops units. [`manager`] keeps the
 //! two alive and is the interface for the rest of the program. [`alert_units`] starts the units
-//! that people have written for alerts; [`journal`] reads what was said; [`former`] stops the units of a former clientid.
+//! that people have written for alerts, and [`guard_unit`] the guard of a node; [`journal`] reads what was said; [`former`] stops the units of a former clientid.
 //!
 //! Invariant: the content of a signal never becomes an event. Signals only mark units to check, so
 //! sixteen of them for one restart, or a lost one, cost a check and cause no error.
@@ -16,6 +16,7 @@ pub mod account;
 pub mod alert_units;
 mod command;
 pub mod former;
+pub mod guard_unit;
 mod inbox;
 mod jobs;
 pub mod journal;

@@ -6,8 +6,6 @@ mod certificates;
 mod failing;
 #[path = "etcd/fake.rs"]
 mod fake;
-#[path = "etcd/init.rs"]
-mod init;
 #[path = "etcd/members.rs"]
 mod members;
 #[path = "etcd/nodes.rs"]

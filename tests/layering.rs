@@ -56,7 +56,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
     ),
     ("age_clock", &["age_clock"], &[]),
-    ("cluster", &["cluster", "etcd"], &["iotmonitor_core", "nix", "thiserror", "tokio"]),
+    ("cluster", &["cluster", "etcd", "pulse"], &["iotmonitor_core", "nix", "tokio"]),
     (
         "etcd",
         &["etcd", "secret", "tls"],
@@ -145,7 +145,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["logging", "printable", "terminal"],
         &["iotmonitor_core", "nix", "tracing", "tracing_journald", "tracing_subscriber"],
     ),
-    ("machine_id", &["machine_id"], &["siphasher"]),
+    ("machine_id", &["machine_id"], &["nix", "siphasher"]),
     ("printable", &["printable"], &[]),
     ("terminal", &["terminal"], &[]),
     ("time_span", &["time_span"], &["thiserror"]),

@@ -1,7 +1,4 @@
-//! The section `[cluster]`, by which several machines will share agents and devices.
-//!
-//! It is checked, and refused all the same: this version takes no part in clusters, and a monitor
-//! that ran without its cluster would run what another machine runs too.
+//! The section `[cluster]`, by which several machines share agents and devices.
 
 use super::Environment;
 use super::report::ConfigReport;
@@ -42,30 +39,22 @@ const STANDBYS: [(&str, Standby); 2] = [("hot", Standby::Hot), ("cold", Standby:
 const PASSWORD_SOURCE: Source =
     Source { key: "password", file_key: "passwordFile", credential: PASSWORD, check: |_| Ok(()) };
 
-/// Reads the section, and reports that this version does not use it yet.
-pub(super) fn refuse(
-    section: &Section<'_>,
-    directory: &Path,
-    environment: &Environment,
-    report: &mut ConfigReport,
-) -> Option<ClusterSettings> {
-    let settings = read(section, directory, environment, report);
-    report.error(
-        &section.header,
-        "this version does not take part in clusters yet",
-        "remove the section [cluster]",
-    );
-    settings
-}
-
 /// Returns `None` only after an error has been reported.
-fn read(
+pub(super) fn read(
     section: &Section<'_>,
     directory: &Path,
     environment: &Environment,
     report: &mut ConfigReport,
 ) -> Option<ClusterSettings> {
     section.report_unknown_keys(KEYS, |_| None, report);
+    if environment.user_manager {
+        report.error(
+            &section.header,
+            "a cluster needs the system's service manager: a user's cannot guard agents against a \
+             machine that is cut off",
+            "run iotmonitor as the system service, or remove the section [cluster]",
+        );
+    }
     let cluster = name(section, report);
     let node = node(section, environment, report);
     let password = secret::read(section, &PASSWORD_SOURCE, directory, environment, report);

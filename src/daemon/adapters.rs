@@ -1,10 +1,11 @@
 //! The adapters of a running daemon, and the mapping of actions to adapters.
 
 use super::Options;
+use super::cluster::Cluster;
 use super::former::FormerLink;
 use super::unrecorded::Unrecorded;
 use crate::bus::{self, BusHandle, BusSettings, OwnedName};
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::dbus::Bus;
 use crate::history::alerts::AlertBook;
 use crate::history::{
@@ -187,6 +188,15 @@ impl Adapters {
         };
         adapters.offer_page(settings);
         Ok(adapters)
+    }
+
+    /// This node's part in a cluster, if the configuration names one.
+    pub fn cluster(&self, config: &Config, environment: &Environment) -> Option<Cluster> {
+        let spec = &config.monitor;
+        let (settings, shared) = (config.cluster.clone()?, spec.cluster.clone()?);
+        let (client_id, machine) = (spec.client_id.clone(), environment.machine.clone());
+        let pulse = self.store_pulse.sibling();
+        Some(Cluster::new(settings, shared, client_id, machine, self.manager.guard(), pulse))
     }
 
     /// Opens the status page as configured, or closes it.
@@ -389,7 +399,8 @@ impl Adapters {
         }
     }
 
-    /// Hands an action to its adapter. The daemon itself carries out [`Action::Raise`].
+    /// Hands an action to its adapter. The daemon itself carries out what concerns alerts and the
+    /// cluster.
     pub fn carry_out(&mut self, settings: &AdapterSettings, action: Action) {
         match action {
             Action::Publish(publication) => {
@@ -459,8 +470,6 @@ impl Adapters {
             Action::StartUnit { device, agent, definition, tenure } => {
                 self.manager.start(device, agent, definition, tenure);
             }
-            // There is no cluster to answer: the configuration refuses one.
-            Action::Reply(_) => {}
             Action::StopUnit { unit } => self.manager.stop(unit),
             Action::StopFormerUnits { client_id, units } => {
                 let bus_name = bus::well_known_name(&client_id);
@@ -470,7 +479,7 @@ impl Adapters {
             Action::DropNotification { instance } => self.manager.drop_alert_file(&instance),
             Action::ReadFigures => self.read_figures(),
             Action::SaveHistory(batch) => self.give_to_history(HistoryCommand::Save(batch)),
-            Action::Raise(_) | Action::SendNotification(_) => {}
+            Action::Raise(_) | Action::SendNotification(_) | Action::Reply(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@
 //! heard and the watchdog fed. A caller that asks while a check is running may have written the
 //! file after it was read; it is then read once more, for all such callers together.
 
+use super::cluster::Cluster;
 use super::{AdapterSettings, Daemon, keep_credentials};
 use crate::config::{self, ConfigErrors, Environment, Loaded};
 use crate::request::Rejection;
@@ -112,9 +113,18 @@ impl Daemon<'_> {
                 ));
             }
         }
+        if self.cluster.as_ref().map(Cluster::settings) != loaded.config.cluster.as_ref() {
+            return Err(format!(
+                "[cluster] has changed, which a reload cannot do: `{}`; agents go on meanwhile",
+                restart_command(self.options)
+            ));
+        }
         keep_credentials(self.options, &loaded.config, self.logger);
         self.adapters.reconfigure(&self.settings, &new);
         self.settings = new;
+        if let (Some(cluster), Some(spec)) = (&mut self.cluster, &loaded.config.monitor.cluster) {
+            cluster.share(spec.clone());
+        }
         self.turn(Event::Reconfigured(Box::new(loaded.config.monitor)));
         self.report_status();
         self.adapters.show_reload();

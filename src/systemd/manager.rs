@@ -5,6 +5,7 @@
 
 use super::alert_units::{AlertOrder, AlertUnits};
 use super::former::{self, FormerUnits};
+use super::guard_unit::GuardUnit;
 use super::inbox::Inbox;
 use super::jobs;
 use super::properties::{ManagerOwner, refuse_swayed, transient};
@@ -52,6 +53,7 @@ pub struct ManagerSettings {
 pub struct ManagerHandle {
     operations: mpsc::Sender<Operation>,
     alerts: AlertUnits,
+    guard: GuardUnit,
     events: mpsc::Sender<Event>,
 }
 
@@ -97,9 +99,10 @@ pub fn spawn(
     let client_id = settings.client_id.clone();
     let directory = settings.alert_directory.clone();
     let alerts = AlertUnits::new(current.clone(), events.clone(), directory);
+    let guard = GuardUnit::new(current.clone());
     tokio::spawn(carry_out(queue, current, events.clone(), client_id, owner));
     tokio::spawn(keep_session(settings, current_sender, events.clone(), pulse));
-    ManagerHandle { operations, alerts, events }
+    ManagerHandle { operations, alerts, guard, events }
 }
 
 impl ManagerHandle {
@@ -126,6 +129,12 @@ impl ManagerHandle {
     /// [`Event::FormerUnitsStopped`].
     pub fn stop_former(&self, former: FormerUnits) {
         self.queue(Operation::StopFormer(former));
+    }
+
+    /// What starts the guard of a node in a cluster.
+    #[must_use]
+    pub fn guard(&self) -> GuardUnit {
+        self.guard.clone()
     }
 
     /// Starts a unit for a notification. Answered by [`Event::NotificationEnded`].

@@ -6,7 +6,7 @@
 
 use super::command::{CommandLine, environment};
 use super::proxy::Property;
-use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_INSTANCE, marked};
+use super::reading::{FIELD_AGENT, FIELD_DEFINITION, FIELD_EPOCH, FIELD_INSTANCE, marked};
 use crate::trusted_path::{Swayed, swayed_part};
 use iotmonitor_core::model::cluster::sharing::{Tenure, WhenCut};
 use iotmonitor_core::model::device_name::DeviceName;
@@ -21,7 +21,8 @@ pub const SLICE: &str = "iotmonitor.slice";
 /// of the lease.
 const SHARED_SLICE: &str = "iotmonitor-shared.slice";
 
-const GUARD: &str = "iotmonitor-guard.service";
+/// The guard, to which those agents are bound.
+pub(super) const GUARD: &str = "iotmonitor-guard.service";
 
 /// How long an agent that several machines share may take to stop.
 const SHARED_STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -108,7 +109,7 @@ pub(super) fn transient(
         ("StartLimitIntervalUSec", microseconds(START_LIMIT_INTERVAL)),
         ("Environment", Variant::from(environment(device, agent, carried, tenure))),
         ("SyslogIdentifier", text(device.as_str())),
-        ("LogExtraFields", marker(client_id, device, definition)),
+        ("LogExtraFields", marker(client_id, device, definition, tenure)),
     ];
     let mut after = if owner.is_none() { LAST_TO_END.to_vec() } else { Vec::new() };
     if is_guarded {
@@ -186,13 +187,19 @@ fn exec_start(command: CommandLine) -> Variant<'static> {
 
 /// The marker that distinguishes this program's units, and appears in each of the agent's journal
 /// entries.
-fn marker(client_id: &str, device: &DeviceName, definition: &str) -> Variant<'static> {
-    let fields = [
+fn marker(
+    client_id: &str,
+    device: &DeviceName,
+    definition: &str,
+    tenure: Option<Tenure>,
+) -> Variant<'static> {
+    let mut fields = vec![
         format!("{FIELD_AGENT}={}", marked(device.as_str())),
         format!("{FIELD_INSTANCE}={}", marked(client_id)),
         format!("{FIELD_DEFINITION}={definition}"),
     ];
-    Variant::from(fields.map(String::into_bytes).to_vec())
+    fields.extend(tenure.map(|tenure| format!("{FIELD_EPOCH}={}", tenure.epoch)));
+    Variant::from(fields.into_iter().map(String::into_bytes).collect::<Vec<_>>())
 }
 
 /// User, group and working directory.

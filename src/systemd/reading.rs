@@ -1,7 +1,9 @@
 //! Derives a report from a unit's properties: pure, without a bus.
 
 use super::proxy::UNIT_NAMESPACE;
-use iotmonitor_core::model::unit::{ActiveState, UnitReport};
+use iotmonitor_core::model::cluster::store::Revision;
+use iotmonitor_core::model::device_name::DeviceName;
+use iotmonitor_core::model::unit::{ActiveState, SharedUnit, UnitReport};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,6 +16,8 @@ pub(super) const FIELD_AGENT: &str = "IOTMONITOR_AGENT";
 pub(super) const FIELD_INSTANCE: &str = "IOTMONITOR_INSTANCE";
 /// The definition hash that the unit was started with.
 pub(super) const FIELD_DEFINITION: &str = "IOTMONITOR_DEFINITION";
+/// By what right an agent that several nodes share runs here.
+pub(super) const FIELD_EPOCH: &str = "IOTMONITOR_EPOCH";
 
 /// Escapes a string for a marker. systemd writes the marker into the unit's file and splits it at
 /// the blanks when it reads the file again, at a daemon-reload; so each blank becomes `\xNN`, as in
@@ -28,6 +32,23 @@ pub(super) fn marked(text: &str) -> String {
         }
     }
     marked
+}
+
+/// The string behind what [`marked`] has written.
+fn unmarked(field: &str) -> String {
+    let mut parts = field.split("\\x");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match code.filter(|code| code.is_ascii_whitespace() || code.is_ascii_control()) {
+            Some(code) => {
+                text.push(char::from(code));
+                text.push_str(&part[2..]);
+            }
+            None => text.extend(["\\x", part]),
+        }
+    }
+    text
 }
 
 /// Whether a marker names this instance. Up to 0.3 it contained the blanks, of which systemd keeps
@@ -131,7 +152,19 @@ pub(super) fn interpret(
             Some(_) => None,
         },
         definition: field(FIELD_DEFINITION),
+        shared: field(FIELD_EPOCH).and_then(|epoch| {
+            let agent = agent_of(unit, client_id, field(FIELD_AGENT)?)?;
+            Some(SharedUnit { agent, epoch: Revision(epoch.parse().ok()?) })
+        }),
     })
+}
+
+/// The agent that a marker names. A name with a backslash may look like an escaped one, so the name of
+/// the unit decides.
+fn agent_of(unit: &UnitName, client_id: &str, field: String) -> Option<DeviceName> {
+    let is_its = |name: &String| UnitName::for_agent(client_id, name).as_ref() == Ok(unit);
+    let name = [unmarked(&field), field].into_iter().find(is_its)?;
+    DeviceName::new(name).ok()
 }
 
 /// Whether the unit has a job, by its number.
@@ -321,8 +354,32 @@ mod tests {
             last_exit: Some("killed by SIGKILL".to_owned()),
             ended_at: Some(Duration::from_millis(1_700_000_000_500)),
             definition: Some("abc".to_owned()),
+            shared: None,
         };
         assert_eq!(interpret(&lamp(), "iotmonitor", &marked), UnitReading::Own(report));
+    }
+
+    #[test]
+    fn the_marker_says_by_what_right_a_shared_agent_runs() {
+        let shared = |agent: &str, epoch: &str| {
+            let (agent, epoch) =
+                (format!("IOTMONITOR_AGENT={agent}"), format!("IOTMONITOR_EPOCH={epoch}"));
+            let marked = properties(&[&agent, "IOTMONITOR_INSTANCE=iotmonitor", &epoch]);
+            move |name: &str| {
+                let unit = UnitName::for_agent("iotmonitor", name).unwrap();
+                match interpret(&unit, "iotmonitor", &marked) {
+                    UnitReading::Own(report) => report.shared,
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        for name in ["lamp", "my pump", "a\\x20b", "küche"] {
+            let agent = DeviceName::new(name).unwrap();
+            let expected = SharedUnit { agent, epoch: Revision(7) };
+            assert_eq!(shared(&marked(name), "7")(name), Some(expected));
+        }
+        assert_eq!(shared("lamp", "x")("lamp"), None);
+        assert_eq!(shared("pump", "7")("lamp"), None);
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //! one.
 
 use super::inbox::{Inbox, InboxWork, JobWatch, Relist, Waiter};
+use super::properties::GUARD;
 use super::proxy::{ManagerProxy, Meaning, SYSTEMD, is_timeout, meaning, words};
 use super::reading::{UNIT_PATTERN, UnitReading, active_state, interpret};
 use super::usage::{Usage, directory_of, group_of, measure, usage_of};
 use crate::pulse::Pulse;
 use futures_util::{StreamExt, stream};
+use iotmonitor_core::model::cluster::sharing::ClusterFact;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::unit::{ActiveState, UnitReport, UnitUsage};
 use iotmonitor_core::model::unit_name::UnitName;
@@ -143,6 +145,25 @@ impl ManagerSession {
     /// The end of a job of this unit; the watch must begin before the call that creates the job.
     pub fn watch_jobs(&self, unit: &UnitName) -> JobWatch<'_> {
         self.inbox.watch_jobs(unit)
+    }
+
+    /// How the guard of this node has ended; `None` while it is up or starts.
+    async fn end_of_guard(&self) -> zbus::Result<Option<String>> {
+        let path = match self.manager.get_unit(GUARD).await {
+            Ok(path) => path,
+            Err(error) if meaning(&error) == Meaning::NoSuchUnit => {
+                return Ok(Some("not loaded".to_owned()));
+            }
+            Err(error) => return Err(error),
+        };
+        let reply = self.all_properties(&path).await?;
+        let body = reply.body();
+        let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
+        let word = |name: &str| match properties.get(name) {
+            Some(Variant::Str(word)) => word.to_string(),
+            Some(_) | None => String::new(),
+        };
+        Ok((!lives(active_state(&word("ActiveState")))).then(|| word("Result")))
     }
 
     /// Whether the manager is going down.
@@ -363,6 +384,10 @@ impl<'a> UnitWatcher<'a> {
             if !report.as_ref().is_some_and(|report| lives(report.active)) {
                 // In a shutdown units end, too; the shutdown must be reported before their end.
                 self.check_state().await?;
+                let before = self.known.get(&unit).or(report.as_ref());
+                if before.is_some_and(|report| report.shared.is_some()) {
+                    self.check_guard().await?;
+                }
             }
             match &report {
                 Some(report) => {
@@ -390,6 +415,14 @@ impl<'a> UnitWatcher<'a> {
             Ok(stopping) => self.report_state(stopping).await,
             Err(error) => self.judge(Err(error), Inbox::check_state).await,
         }
+    }
+
+    /// Reports a guard that has ended, before the end of what was bound to it.
+    async fn check_guard(&mut self) -> Result<(), Lost> {
+        // What cannot be asked now shows when the next renewal does not reach the guard.
+        let asked = self.pulse.beat_during(self.session.end_of_guard()).await;
+        let Ok(Some(how)) = asked else { return Ok(()) };
+        self.send(Event::Cluster(ClusterFact::GuardEnded { how })).await
     }
 
     async fn report_state(&mut self, stopping: bool) -> Result<(), Lost> {

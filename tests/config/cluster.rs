@@ -1,27 +1,32 @@
-//! The section `[cluster]`, which this version checks and refuses.
+//! The section `[cluster]`.
 
-use super::{MQTT, errors};
+use super::{MQTT, errors, parsed, system};
+use iotmonitor::config::{ConfigErrors, parse};
+use std::path::Path;
 
 const WHOLE: &str = "[cluster]\nname = \"house\"\nnode = \"pi1\"\nstandby = \"cold\"\nfailoverAfter = \"12s\"\n\
     endpoints = [\"https://pi1:2379\", \"https://nas\"]\ncertFile = \"a.pem\"\nkeyFile = \"b.pem\"\n";
 
-/// The errors beside the one that the section is there.
-fn others(text: &str) -> Vec<(usize, String)> {
-    let all = errors(&format!("{MQTT}{text}"));
-    let refusal = "this version does not take part in clusters yet";
-    let (refusals, others): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|error| error.message == refusal);
-    assert_eq!(refusals.len(), 1, "{text}");
-    others.into_iter().map(|error| (error.line, error.message)).collect()
+/// The errors of these sections beside the one of the broker, if any.
+fn found(text: &str) -> Vec<(usize, String)> {
+    match parse(&format!("{MQTT}{text}"), Path::new("/etc/iotmonitor/config.toml"), &system()) {
+        Err(ConfigErrors::Invalid { errors, .. }) => {
+            errors.iter().map(|error| (error.line, error.message.clone())).collect()
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => Vec::new(),
+    }
 }
 
 #[test]
-fn a_cluster_is_refused_and_not_ignored() {
-    assert_eq!(others(WHOLE), []);
-    let local = "[cluster]\nname = \"house\"\nendpoints = \"http://127.0.0.1:2379\"\n";
-    assert_eq!(others(local), []);
-    let missing: Vec<_> = others("[cluster]\n").into_iter().map(|(_, message)| message).collect();
-    assert_eq!(missing, ["[cluster] has no `name`", "[cluster] has no `endpoints`"]);
+fn a_whole_cluster_is_accepted_and_a_part_of_one_is_not() {
+    assert!(parsed(&format!("{MQTT}{WHOLE}")).config.cluster.is_some());
+    let local =
+        "[cluster]\nname = \"house\"\nnode = \"pi1\"\nendpoints = \"http://127.0.0.1:2379\"\n";
+    let config = parsed(&format!("{MQTT}{local}")).config;
+    assert_eq!(config.cluster.unwrap().node.as_str(), "pi1");
+    let missing: Vec<_> = found("[cluster]\n").into_iter().map(|(_, message)| message).collect();
+    assert_eq!(missing[..2], ["[cluster] has no `name`", "[cluster] has no `endpoints`"]);
 }
 
 #[test]
@@ -46,15 +51,15 @@ fn each_wrong_value_is_an_error_in_its_line() {
             .filter(|line| line.split(' ').next() != Some(key))
             .map(|line| format!("{line}\n"))
             .collect();
-        let found = others(&format!("[cluster]\n{wrong}\n{rest}"));
-        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
-        assert!(found[0].0 == 4 && found[0].1.contains(told), "{wrong}: {found:?}");
+        let all = found(&format!("[cluster]\n{wrong}\n{rest}"));
+        assert_eq!(all.len(), 1, "{wrong}: {all:?}");
+        assert!(all[0].0 == 4 && all[0].1.contains(told), "{wrong}: {all:?}");
     }
 }
 
 #[test]
 fn what_goes_over_the_network_needs_tls_and_authentication() {
-    let with = |lines: &str| others(&format!("[cluster]\nname = \"house\"\n{lines}"));
+    let with = |lines: &str| found(&format!("[cluster]\nname = \"house\"\n{lines}"));
     let open = with(
         "endpoints = [\"http://localhost:2379\", \"http://pi1:2379\"]\ncertFile = \"a\"\nkeyFile = \"b\"\n",
     );
@@ -73,11 +78,11 @@ fn what_goes_over_the_network_needs_tls_and_authentication() {
 fn agents_that_machines_share_end_quickly_and_are_not_root() {
     let agents = "[agent_a]\nexec = \"/bin/a\"\nuser = \"root\"\n[agent_b]\nexec = \"/bin/b\"\nstopTimeout = \"2s\"\n\
         [agent_c]\nexec = \"/bin/c\"\nstopTimeout = \"1s\"\n";
-    let found = others(&format!("{WHOLE}{agents}"));
-    assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].1.contains("[agent_a] would run as root on each machine"), "{found:?}");
-    assert!(found[1].1.contains("stopTimeout = `2s` is too long"), "{found:?}");
-    let allowed = others(&format!("{WHOLE}allowRootAgents = true\n{agents}"));
+    let all = found(&format!("{WHOLE}{agents}"));
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all[0].1.contains("[agent_a] would run as root on each machine"), "{all:?}");
+    assert!(all[1].1.contains("stopTimeout = `2s` is too long"), "{all:?}");
+    let allowed = found(&format!("{WHOLE}allowRootAgents = true\n{agents}"));
     assert_eq!(allowed.len(), 1, "{allowed:?}");
 }
 
@@ -85,11 +90,11 @@ fn agents_that_machines_share_end_quickly_and_are_not_root() {
 fn what_runs_on_one_node_alone_is_not_shared() {
     let pinned =
         "[agent_a]\nexec = \"/bin/a\"\nuser = \"root\"\nstopTimeout = \"2s\"\nnodes = [\"pi1\"]\n";
-    assert_eq!(others(&format!("{WHOLE}{pinned}")), []);
-    assert_eq!(others(&format!("{WHOLE}{}", pinned.replace("[\"pi1\"]", "\"pi1\""))), []);
+    assert_eq!(found(&format!("{WHOLE}{pinned}")), []);
+    assert_eq!(found(&format!("{WHOLE}{}", pinned.replace("[\"pi1\"]", "\"pi1\""))), []);
     let two = pinned.replace("\"pi1\"", "\"pi1\", \"pi2\"");
-    assert_eq!(others(&format!("{WHOLE}{two}")).len(), 2);
-    let useless = others(&format!("{WHOLE}{pinned}whenCut = \"keep\"\n"));
+    assert_eq!(found(&format!("{WHOLE}{two}")).len(), 2);
+    let useless = found(&format!("{WHOLE}{pinned}whenCut = \"keep\"\n"));
     assert_eq!(useless[0].1, "whenCut has no effect on an agent that runs on pi1 alone");
 }
 
@@ -104,12 +109,12 @@ fn each_wrong_place_of_an_agent_is_an_error_in_its_line() {
         ("whenCut = \"keeep\"", "whenCut: `keeep` is unknown, did you mean `keep`?"),
         ("whenCut = true", "whenCut must be a string"),
     ] {
-        let found = others(&format!("{WHOLE}[agent_a]\nexec = \"/bin/a\"\n{wrong}\n"));
-        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
-        assert!(found[0].0 == 13 && found[0].1.contains(told), "{wrong}: {found:?}");
+        let all = found(&format!("{WHOLE}[agent_a]\nexec = \"/bin/a\"\n{wrong}\n"));
+        assert_eq!(all.len(), 1, "{wrong}: {all:?}");
+        assert!(all[0].0 == 13 && all[0].1.contains(told), "{wrong}: {all:?}");
     }
     for right in ["nodes = [\"pi1\", \"pi2.lan\"]\nwhenCut = \"keep\"", "whenCut = \"stop\""] {
-        assert_eq!(others(&format!("{WHOLE}[agent_a]\nexec = \"/bin/a\"\n{right}\n")), []);
+        assert_eq!(found(&format!("{WHOLE}[agent_a]\nexec = \"/bin/a\"\n{right}\n")), []);
     }
 }
 

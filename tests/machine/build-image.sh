@@ -7,7 +7,7 @@
 set -euo pipefail
 
 cache=$1
-packages=systemd,systemd-sysv,dbus,dbus-broker,dbus-user-session,libpam-systemd,polkitd,mosquitto,mosquitto-clients,nftables,procps
+packages=systemd,systemd-sysv,dbus,dbus-broker,dbus-user-session,libpam-systemd,polkitd,mosquitto,mosquitto-clients,etcd-server,nftables,procps
 
 host_suite() {
     # shellcheck source=/dev/null
@@ -37,6 +37,8 @@ furnish() {
         > "$root/etc/systemd/journald.conf.d/test.conf"
     # Its package makes dbus-broker the bus, which is for each test to say.
     rm -f "$root"/etc/systemd/{system,user}/dbus.service
+    # It is for the tests of clusters alone to start.
+    rm -f "$root"/etc/systemd/system/{multi-user.target.wants/etcd,etcd2}.service
     # The package's configuration logs to a file: the journal shows more when a test fails.
     sed -i 's/^log_dest .*/log_dest stdout/' "$root/etc/mosquitto/mosquitto.conf"
     rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}

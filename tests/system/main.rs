@@ -13,6 +13,7 @@ mod availability;
 #[allow(dead_code, reason = "the tests of the page use the rest of it")]
 mod browser;
 mod bus;
+mod cluster;
 mod continuity;
 mod control;
 mod credentials;

@@ -328,5 +328,7 @@ alert_kinds! {
     ClusterCut "cluster-cut" Error "beb0fd6f26584758adb766833554f38e",
     ClusterBack "cluster-back" Notice "62ea3e4c5cb5459db0f1aab00e03ba89",
     Moved "moved" Notice "ddfdf8e3d7534dd8bce220928aef7164",
+    GuardLost "guard-lost" Error "99bfb1274fc34c629c1ece3670970a90",
+    NodeNameTaken "node-name-taken" Error "a53a8299bda54636b9a82c128d090f8e",
     ConfigWarning "config-warning" Warning "f1b24bac53504a32bd51a677ea3c5a37",
 }

@@ -2,7 +2,6 @@
 //! holds about them.
 
 pub mod node_word;
-pub mod orders;
 pub mod shard;
 pub mod sharing;
 pub mod store;
@@ -95,7 +94,8 @@ impl fmt::Display for NodeName {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 pub struct SessionId {
-    /// The boot of the machine (`/proc/sys/kernel/random/boot_id`).
+    /// The boot of the machine (`/proc/sys/kernel/random/boot_id`), or a random number of the process
+    /// where that may not be read.
     pub boot: u128,
     /// A random number.
     pub number: u64,
@@ -116,6 +116,8 @@ pub enum EndReason {
     Evicted,
     /// The store does not contain a renewal that it had confirmed.
     StoreLostWrites,
+    /// The guard of this node has ended, and with it everything that was bound to it.
+    GuardEnded,
 }
 
 /// What exactly one node has at a time.

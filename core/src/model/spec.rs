@@ -5,7 +5,6 @@
 
 use super::cluster::sharing::ClusterSpec;
 use super::device_name::DeviceName;
-use super::identity::connection_id;
 use super::name_pattern::NamePattern;
 use crate::model::availability_words::OwnWords;
 use crate::model::unit_name::{UnitName, UnitTemplate};
@@ -71,7 +70,10 @@ impl MonitorSpec {
     /// cluster has one of its own.
     #[must_use]
     pub fn connection_id(&self) -> String {
-        connection_id(&self.client_id, self.cluster.as_ref().map(|cluster| &cluster.node))
+        match &self.cluster {
+            Some(cluster) => format!("{}@{}", self.client_id, cluster.node),
+            None => self.client_id.clone(),
+        }
     }
 
     /// Whether anything is recorded, so that the state connection is needed.

@@ -1,5 +1,7 @@
 //! systemd's reports about the agents' units.
 
+use super::cluster::store::Revision;
+use super::device_name::DeviceName;
 use super::unit_name::UnitName;
 use std::time::Duration;
 
@@ -24,6 +26,15 @@ pub struct UnitReport {
     pub ended_at: Option<Duration>,
     /// The definition hash in the unit's marker; `None` when the unit carries none.
     pub definition: Option<String>,
+    /// By what right it runs here, if several nodes share the agent.
+    pub shared: Option<SharedUnit>,
+}
+
+/// The marker of an agent that several nodes share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedUnit {
+    pub agent: DeviceName,
+    pub epoch: Revision,
 }
 
 /// What the processes of a unit have used since the start of this invocation; `None` where it is not

@@ -3,8 +3,8 @@
 use crate::machines::sharing::parts::PartOutcome;
 use crate::machines::sharing::{Place, Sharing, SharingOutcome};
 use crate::model::alert::AlertKind;
-use crate::model::cluster::Item;
 use crate::model::cluster::sharing::ClusterFact;
+use crate::model::cluster::{EndReason, Item};
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
 use crate::model::unit_name::UnitName;
@@ -58,7 +58,33 @@ impl Monitor {
                 return;
             }
             ClusterFact::Back => return self.cluster_back(turn),
-            ClusterFact::Orders(orders) => return self.orders_read(turn, &orders),
+            ClusterFact::GuardEnded { how } => {
+                let message = format!(
+                    "the guard of this node has ended ({how}), and the agents that it guards were \
+                     stopped: both are started again; `journalctl -u iotmonitor-guard` shows more"
+                );
+                turn.raise(AlertKind::GuardLost, message);
+                changes = sharing.parts_mut().ended(EndReason::GuardEnded);
+                is_over = true;
+                sharing.ended(EndReason::GuardEnded)
+            }
+            ClusterFact::GuardFailed { reason } => {
+                let message = format!(
+                    "the guard of this node cannot be started ({reason}): agents that several \
+                     nodes share run elsewhere until it can; `journalctl -u iotmonitor-guard` \
+                     shows more"
+                );
+                return turn.raise(AlertKind::GuardLost, message);
+            }
+            ClusterFact::NameTaken => {
+                let message = format!(
+                    "another machine takes part in the cluster as node `{}`: this one does not \
+                     until the other has left; set `node` in [cluster] to another name on one of \
+                     the two",
+                    sharing.node()
+                );
+                return turn.raise(AlertKind::NodeNameTaken, message);
+            }
             ClusterFact::NodeLost(node) => {
                 let message = format!(
                     "node `{node}` has not been heard of in time: other nodes take over what it \

@@ -58,7 +58,7 @@ fn read(outcomes: &[MemberOutcome]) -> RequestNumber {
 
 fn holding(revision: u64, record: &NodeRecord) -> StoreAnswer {
     let found = Versioned { revision: Revision(revision), value: record.clone() };
-    StoreAnswer::Read(StoreContents { nodes: [(name(), found)].into(), ..StoreContents::default() })
+    StoreAnswer::Read(StoreContents { nodes: [(name(), found)].into(), plan: None })
 }
 
 fn guarded(outcomes: &[MemberOutcome]) -> Option<Guarded> {
@@ -245,4 +245,28 @@ fn the_name_of_another_machine_is_left_to_it_while_it_lives() {
         }
     }
     assert_eq!(taken_at, Some(28));
+}
+
+#[test]
+fn a_guard_that_ends_ends_the_session_and_another_one_begins_when_all_is_stopped() {
+    let (mut member, _, record) = joined();
+    let out = member.guard_ended(at(1_000));
+    assert!(out.contains(&MemberOutcome::Fence(EndReason::GuardEnded)), "{out:?}");
+    let again = member.guard_ended(at(1_100));
+    let fences = again.iter().filter(|it| matches!(it, MemberOutcome::Fence(_)));
+    assert_eq!(fences.count(), 0, "it has ended already");
+    let late = member.time_passed(at(2_300));
+    let renewals = sent(&late).into_iter().filter(|(_, it)| *it != StoreRequest::Read);
+    assert_eq!(renewals.count(), 0, "nothing is renewed while something may run");
+    let out = member.fenced(at(2_400), SessionId { boot: 1, number: 8 });
+    let out = member.answered(at(2_500), read(&[out, late].concat()), holding(1, &record));
+    assert_eq!(renewal(&out).2.session.number, 8);
+}
+
+#[test]
+fn the_last_renewal_of_a_process_is_sent_at_once() {
+    let (mut member, _, _) = joined();
+    let (number, ..) = renewal(&member.renew_now(at(1_000)));
+    let out = member.answered(at(1_010), number, StoreAnswer::Committed(Revision(2)));
+    assert_eq!(guarded(&out).map(|guarded| guarded.deadline), Some(at(1_000 + 6_000)));
 }

@@ -35,7 +35,7 @@ fn kept() -> Placement {
     Placement { allowed: Allowed::Everywhere, when_cut: WhenCut::Keep }
 }
 
-pub fn pinned(to: &str) -> Placement {
+fn pinned(to: &str) -> Placement {
     Placement { allowed: Allowed::On(vec![node(to)]), when_cut: WhenCut::Stop }
 }
 
@@ -45,7 +45,7 @@ pub fn cluster(agents: &[(&str, Placement)]) -> ClusterSpec {
 }
 
 /// The node `pi1`, on which everything stands, and which has joined with nothing.
-pub fn house_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
+fn house_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
     let mut house = dark_of(devices, agents);
     house.join(&[]);
     house.power_up();
@@ -454,4 +454,43 @@ fn a_part_of_the_watching_is_given_back_at_once() {
     house.release("#4");
     house.release("#house");
     assert_eq!(house.replies(), [stopped("#4"), stopped("#house")]);
+}
+
+#[test]
+fn a_guard_that_ends_is_one_alert_and_its_agents_were_stopped_by_nobody() {
+    let mut house = house_of(
+        vec![agent("box", 30), agent("radio", 30)],
+        &[("box", shared()), ("radio", pinned("pi1"))],
+    );
+    house.own("box", 7);
+    house.turn_the_page();
+    house.manager.answers = false;
+    house.cluster(ClusterFact::GuardEnded { how: "signal".to_owned() });
+    assert_eq!((house.stops(UNIT), house.replies()), (vec![house.mono], vec![]));
+    let unit = UnitName::from_systemd(UNIT);
+    house.manager.units.remove(&unit);
+    house.happen(Event::UnitRemoved { unit: unit.clone() });
+    house.happen(Event::StopFinished { unit, outcome: JobOutcome::Done });
+    assert_eq!(house.replies(), [ClusterReply::Fenced]);
+    house.cluster(ClusterFact::Fenced(EndReason::GuardEnded));
+    assert_eq!(house.replies(), [ClusterReply::Fenced, ClusterReply::Fenced]);
+    house.manager.answers = true;
+    house.own("box", 9);
+    assert_eq!(house.starts(UNIT), [house.mono]);
+    let told = house.alerts(AlertKind::GuardLost);
+    assert!(told.len() == 1 && told[0].1.message.contains("(signal)"), "{told:?}");
+    for kind in [AlertKind::AgentRelaunched, AlertKind::AgentFailed] {
+        assert_eq!(house.count(kind), 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_name_that_another_machine_has_is_said_with_what_to_do() {
+    let mut house = house();
+    house.cluster(ClusterFact::NameTaken);
+    let told = house.alerts(AlertKind::NodeNameTaken);
+    assert!(told.len() == 1 && told[0].1.message.contains("as node `pi1`"), "{told:?}");
+    house.cluster(ClusterFact::GuardFailed { reason: "no kernel".to_owned() });
+    let told = house.alerts(AlertKind::GuardLost);
+    assert!(told.len() == 1 && told[0].1.message.contains("(no kernel)"), "{told:?}");
 }

@@ -702,6 +702,7 @@ impl Manager {
             last_exit: None,
             ended_at: None,
             definition: Some(definition.into()),
+            shared: None,
         };
         self.units.insert(unit.clone(), report.clone());
         report

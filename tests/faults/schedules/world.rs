@@ -594,6 +594,7 @@ impl World {
             last_exit: None,
             ended_at: None,
             definition: Some(self.definition.clone()),
+            shared: None,
         };
         self.units.insert(unit, report.clone());
         self.queue.push_back(Event::UnitChanged(Box::new(report)));

@@ -63,6 +63,7 @@ fn up(agent: &Agent, pid: u32) -> UnitReport {
         last_exit: None,
         ended_at: None,
         definition: Some(agent.definition().to_owned()),
+        shared: None,
     }
 }
 

@@ -124,7 +124,8 @@ impl Lease {
         self.stage == Stage::Ended
     }
 
-    fn end(&mut self) {
+    /// Ends the session for ever.
+    pub fn end(&mut self) {
         self.stage = Stage::Ended;
         self.sending = None;
     }

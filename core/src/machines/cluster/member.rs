@@ -10,7 +10,7 @@ use crate::model::cluster::store::{
     RequestNumber, Revision, StoreAnswer, StoreContents, StoreRequest,
 };
 use crate::model::cluster::view::{ClusterView, ItemView, StoreView};
-use crate::model::cluster::{Allowed, Item, Items, NodeName, SessionId};
+use crate::model::cluster::{Item, Items, NodeName, SessionId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -153,6 +153,23 @@ impl Member {
         self.time_passed(now)
     }
 
+    /// Ends the session, since the guard has ended and what was bound to it ends too.
+    pub fn guard_ended(&mut self, now: Duration) -> Vec<MemberOutcome> {
+        let mut out = self.expired(now);
+        if !self.lease.has_ended() {
+            self.lease.end();
+            out.extend(self.ended(EndReason::GuardEnded));
+        }
+        self.advance(now, &mut out);
+        out
+    }
+
+    /// Renews at once, before this process ends and another one continues the session.
+    pub fn renew_now(&mut self, now: Duration) -> Vec<MemberOutcome> {
+        self.lease.hasten(now);
+        self.time_passed(now)
+    }
+
     /// Takes a new list of what is shared.
     pub fn set_items(&mut self, now: Duration, items: Items) -> Vec<MemberOutcome> {
         self.items = items;
@@ -185,30 +202,13 @@ impl Member {
         self.runs.is_empty() && self.own_items().next().is_none()
     }
 
-    /// The node that has an item, as the plan says.
-    #[must_use]
-    pub fn owner(&self, item: &Item) -> Option<&NodeName> {
-        self.peers.owner(item).map(|owner| &owner.node)
-    }
-
-    /// This node.
-    #[must_use]
-    pub fn name(&self) -> &NodeName {
-        &self.settings.name
-    }
-
     /// What is known of the nodes and of who has what. Whether the store answers is known to whoever
     /// asks it.
     #[must_use]
     pub fn view(&self, now: Duration, etcd: StoreView) -> ClusterView {
-        let items = self.items.iter().map(|(item, allowed)| {
-            let node = self.owner(item).cloned();
-            let nodes = match allowed {
-                Allowed::Everywhere => Vec::new(),
-                Allowed::On(nodes) => nodes.clone(),
-            };
-            let epoch = self.runs.get(item).map(|run| run.epoch);
-            (item.clone(), ItemView { node, nodes, epoch })
+        let items = self.items.iter().map(|(item, _)| {
+            let node = self.peers.owner(item).map(|owner| owner.node.clone());
+            (item.clone(), ItemView { node, epoch: self.runs.get(item).map(|run| run.epoch) })
         });
         ClusterView {
             node: self.settings.name.clone(),

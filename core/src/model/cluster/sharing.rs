@@ -1,11 +1,9 @@
 //! What this node shares with others, as its configuration says.
 
-use super::orders::SharedOrders;
 use super::store::Revision;
 use super::{Allowed, EndReason, Item, Items, NodeName, SHARDS};
 use crate::model::device_name::DeviceName;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// A node of a cluster and its agents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +53,16 @@ pub enum ClusterFact {
     Fenced(EndReason),
     /// The nodes that have items, as the plan says now.
     Owners(BTreeMap<Item, NodeName>),
-    /// What people have ordered for all nodes is this.
-    Orders(Arc<SharedOrders>),
     /// The shared store has ceased to answer, with the reason. Reported once.
     Cut { reason: String },
     /// It answers again.
     Back,
+    /// The guard of this node has ended in this way, and with it everything that is bound to it.
+    GuardEnded { how: String },
+    /// The guard of this node cannot be started, for this reason. Reported once.
+    GuardFailed { reason: String },
+    /// Another machine uses the name of this node. Reported once.
+    NameTaken,
     /// The session of another node has ended by a time-out.
     NodeLost(NodeName),
     /// That node takes part again.

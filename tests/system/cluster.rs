@@ -1,0 +1,140 @@
+//! A node of a cluster: agents that run by a right, beside a guard, and what is left of them when a
+//! part fails. There is one etcd, in the same machine; three machines are another test's matter.
+
+use super::harness::{Machine, config, eventually};
+use iotmonitor::guard::last_renewal;
+use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET};
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const GUARD: &str = "iotmonitor-guard.service";
+const RULES: &str = "iotmonitor-agent-rules.service";
+const KEPT: &str = "iotmonitor-agent-kept.service";
+const PINNED: &str = "iotmonitor-agent-pinned.service";
+
+const SECTIONS: &str = "\
+    [cluster]\nname = \"house\"\nendpoints = \"http://127.0.0.1:2379\"\nnode = \"pi1\"\n\
+    [agent_rules]\nexec = [\"/bin/sleep\", \"infinity\"]\n\
+    [agent_kept]\nexec = [\"/bin/sleep\", \"infinity\"]\nwhenCut = \"keep\"\n\
+    [agent_pinned]\nexec = [\"/bin/sleep\", \"infinity\"]\nnodes = [\"pi1\"]\n";
+
+/// What a busy machine may be late.
+const MARGIN: Duration = Duration::from_secs(2);
+
+fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().into()
+}
+
+/// A machine with a member of etcd and a node, whose agents run.
+struct Node {
+    machine: Machine,
+}
+
+impl Node {
+    fn start() -> Self {
+        let machine = Machine::boot();
+        machine.ok(&["systemctl", "start", "etcd"]);
+        machine.write_config(&config("auto", SECTIONS));
+        machine.start_monitor();
+        let node = Self { machine };
+        node.await_pids();
+        node
+    }
+
+    /// The main processes of the three agents, once all run.
+    fn await_pids(&self) -> [u32; 3] {
+        [RULES, KEPT, PINNED].map(|unit| self.machine.await_new_main_pid(unit, 0))
+    }
+
+    /// By what right the agent runs.
+    fn epoch(&self, unit: &str) -> Option<u64> {
+        let file = format!("/proc/{}/environ", self.machine.main_pid(unit));
+        let variables = String::from_utf8(self.machine.read_file(&file)).unwrap();
+        let epoch = variables.split('\0').find_map(|it| it.strip_prefix("IOTMONITOR_EPOCH="))?;
+        Some(epoch.parse().unwrap())
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        let directory: PathBuf = self.machine.path("/run/iotmonitor-guard");
+        last_renewal(&directory).map(|guarded| guarded.deadline)
+    }
+
+    /// Waits for a renewal by which everything runs longer than it would have by those until now.
+    fn await_later_renewal(&self) {
+        let before = now();
+        eventually("a later renewal", || {
+            self.deadline().filter(|deadline| *deadline > before + LEASE)
+        });
+    }
+
+    fn alerts(&self, event: &str) -> usize {
+        self.machine.journal().alerts(&self.machine, event, "")
+    }
+}
+
+#[test]
+fn agents_run_beside_a_guard_and_outlive_the_monitor() {
+    let node = Node::start();
+    let machine = &node.machine;
+    let pids = node.await_pids();
+    assert!(machine.is_active(GUARD));
+    let places = [RULES, KEPT, PINNED].map(|unit| machine.property(unit, "Slice"));
+    assert_eq!(places, ["iotmonitor-shared.slice", "iotmonitor.slice", "iotmonitor.slice"]);
+    let epochs = [RULES, KEPT, PINNED].map(|unit| node.epoch(unit));
+    assert!(epochs[0].is_some() && epochs[1].is_some() && epochs[2].is_none(), "{epochs:?}");
+
+    let guard = machine.main_pid(GUARD);
+    machine.crash_monitor();
+    node.await_later_renewal();
+    machine.restart_monitor();
+    node.await_later_renewal();
+    assert_eq!((node.await_pids(), machine.main_pid(GUARD)), (pids, guard), "nothing was touched");
+    assert_eq!([RULES, KEPT, PINNED].map(|unit| node.epoch(unit)), epochs);
+    let moved = ["moved", "agent-stopped", "agent-relaunched", "guard-lost"];
+    assert_eq!(moved.map(|event| node.alerts(event)), [0; 4]);
+
+    // It would need the whole lease if the renewals did not end with the etcd.
+    guard_is_killed(&node);
+    etcd_is_stopped(&node);
+}
+
+fn guard_is_killed(node: &Node) {
+    let machine = &node.machine;
+    let [rules, _, pinned] = node.await_pids();
+    let epoch = node.epoch(RULES);
+    let guard = machine.main_pid(GUARD);
+    machine.signal(Signal::SIGKILL, guard);
+    machine.await_new_main_pid(RULES, rules);
+    assert_ne!(machine.await_new_main_pid(GUARD, guard), 0);
+    assert!(node.epoch(RULES) > epoch, "another session has it");
+    assert_eq!(node.await_pids()[2], pinned, "it needs no guard");
+    machine.journal().wait_for_alert("guard-lost", "");
+    assert_eq!(node.alerts("guard-lost"), 1);
+    for event in ["agent-relaunched", "agent-failed", "expired"] {
+        assert_eq!(node.alerts(event), 0, "{event}: nobody has stopped it by hand");
+    }
+}
+
+fn etcd_is_stopped(node: &Node) {
+    let machine = &node.machine;
+    let [rules, kept, pinned] = node.await_pids();
+    let epoch = node.epoch(RULES);
+    let stopped = now();
+    machine.ok(&["systemctl", "stop", "etcd"]);
+    eventually("the agent to end", || (machine.main_pid(RULES) != rules).then_some(()));
+    let lasted = now() - stopped;
+    assert!(lasted < LEASE + STOP_BUDGET + MARGIN, "it went on for {lasted:?}");
+    machine.journal().wait_for_alert("cluster-cut", "");
+    assert_eq!(machine.main_pid(RULES), 0);
+    assert_eq!([KEPT, PINNED].map(|unit| machine.main_pid(unit)), [kept, pinned]);
+
+    machine.ok(&["systemctl", "start", "etcd"]);
+    machine.await_new_main_pid(RULES, rules);
+    assert!(node.epoch(RULES) > epoch, "another session has it");
+    machine.journal().wait_for_alert("cluster-back", "");
+    assert_eq!([node.alerts("cluster-cut"), node.alerts("cluster-back")], [1, 1]);
+    assert_eq!(node.alerts("guard-lost"), 1, "the guard has done its work");
+    assert_eq!(machine.main_pid(PINNED), pinned);
+}
