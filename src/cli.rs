@@ -2,6 +2,7 @@
 
 mod alerts;
 pub mod check;
+mod cluster;
 mod command;
 mod discover;
 mod guard;
@@ -180,6 +181,15 @@ enum CliCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show the nodes of the cluster and who has what, as this node sees it.
+    #[command(args_conflicts_with_subcommands = true)]
+    Cluster {
+        /// Print JSON for programs, with ages in seconds.
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        action: Option<cluster::ClusterAction>,
+    },
     /// Show the journal's entries about a device or agent, including the agent's own output.
     Logs {
         /// Name of the device or agent.
@@ -301,7 +311,9 @@ struct Scope {
 impl CliCommand {
     /// Whether the command needs a running monitor.
     fn speaks_to_a_monitor(&self) -> bool {
+        let init = cluster::ClusterAction::is_init;
         !matches!(self, Self::Run { .. } | Self::Check { .. } | Self::Discover { .. } | Self::Guard)
+            && !matches!(self, Self::Cluster { action: Some(action), .. } if init(action))
     }
 }
 
@@ -377,6 +389,7 @@ pub fn main() -> ExitCode {
             sql::sql(bus, addressee, &sql::SqlQuery { statement, format })
         }
         CliCommand::Suggest { name, json } => suggest::suggest(bus, addressee, name, json),
+        CliCommand::Cluster { json, action } => cluster::cluster(bus, addressee, json, action),
         CliCommand::Logs { name, follow, lines, rest } => {
             let question = logs::LogsQuery { name, follow, lines, rest };
             logs::logs(bus, clientid, question)

@@ -4,6 +4,7 @@
 //! else that the monitor does. Commands go in and events come out, and neither waits for the other
 //! side. Only the guard is told of a renewal directly, before whatever the renewal starts.
 
+mod orders;
 mod renewals;
 pub mod settings;
 
@@ -11,11 +12,14 @@ use crate::etcd::settings::EtcdSettings;
 use crate::pulse::Pulse;
 use iotmonitor_core::machines::cluster::{Guarded, MemberSettings};
 use iotmonitor_core::model::cluster::EndReason;
+use iotmonitor_core::model::cluster::orders::{SharedOrder, SharedOrders};
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::view::ClusterView;
 use iotmonitor_core::model::cluster::{Item, Items, NodeName};
+pub use orders::OrderError;
 use renewals::Renewals;
 use std::io;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands that have not been taken. The thread takes them at once, so more than these show that it
@@ -55,6 +59,11 @@ pub enum ClusterCommand {
     },
     /// Say what is known of the cluster. Nothing is made of it before somebody asks.
     View(oneshot::Sender<ClusterView>),
+    /// Put a person's order into the store, and say why if that has failed.
+    Order {
+        order: SharedOrder,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
 }
 
 /// What the thread says to the monitor.
@@ -76,12 +85,15 @@ pub enum ClusterEvent {
     StoreSilent(String),
     /// The store answers, for the first time or again.
     StoreAnswers,
+    /// What people have ordered for all nodes is this. Reported after the first read and after each
+    /// change.
+    Orders(Arc<SharedOrders>),
     /// The guard has ceased to take renewals, with the reason. Reported once.
     GuardGone(String),
 }
 
-/// A handle to the thread, which ends with it. What runs by then goes on until the guard's deadline.
-#[derive(Debug)]
+/// A handle to the thread, which ends with the last of them. What runs by then goes on until the guard's deadline.
+#[derive(Debug, Clone)]
 pub struct ClusterHandle(mpsc::Sender<ClusterCommand>);
 
 impl ClusterHandle {

@@ -18,6 +18,7 @@ mod journal;
 mod memory;
 mod orders;
 mod reload;
+mod shared_orders;
 mod status;
 mod unrecorded;
 mod watchdog;
@@ -49,6 +50,7 @@ use iotmonitor_core::monitor::Monitor;
 use memory::{LARGE_TURN, Trimming};
 use orders::Orders;
 use reload::Reloads;
+use shared_orders::PlacedOrders;
 use status::Readiness;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -199,6 +201,8 @@ struct Daemon<'a> {
     reloads: Reloads,
     /// Callers that wait for an agent.
     orders: Orders,
+    /// Those that are on their way to all nodes of the cluster.
+    placed_orders: PlacedOrders,
     journal: Arc<JournalReader>,
     alerts: Alerts,
     accounts: mpsc::Receiver<Accounted>,
@@ -269,6 +273,7 @@ impl<'a> Daemon<'a> {
             answers: Answers::default(),
             reloads: Reloads::default(),
             orders: Orders::default(),
+            placed_orders: PlacedOrders::default(),
             journal: Arc::default(),
             alerts,
             accounts,
@@ -306,6 +311,7 @@ impl<'a> Daemon<'a> {
                     self.report_all(alerts);
                 }
                 outcome = self.reloads.outcome() => self.end_reload(outcome),
+                placed = self.placed_orders.placed() => self.placed(placed),
                 news = Cluster::next(&mut self.cluster) => self.hear_cluster(news),
                 count = self.events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
@@ -496,6 +502,9 @@ impl<'a> Daemon<'a> {
             Request::Summary { reply } => {
                 let _ = reply.send(Ok(self.monitor.summary()));
             }
+            Request::Cluster { reply } => self.show_cluster(reply),
+            Request::MoveAgent { agent, to, reply } => self.move_agent(agent, to, reply),
+            Request::DrainNode { node, drains, reply } => self.drain_node(node, drains, reply),
             Request::History { device, length, reply } => self.read_history(device, length, reply),
             Request::Histories { devices, length, boundaries, reply } => {
                 self.read_histories(devices, length, boundaries, reply);

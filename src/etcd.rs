@@ -12,6 +12,7 @@ mod client;
 mod endpoint;
 mod error;
 mod gateway;
+mod orders;
 pub mod settings;
 mod shared_task;
 mod store;

@@ -3,6 +3,8 @@
 //! Each request carries the channel for its answer. The adapter that receives a request has already
 //! authorized it.
 
+use iotmonitor_core::model::cluster::NodeName;
+use iotmonitor_core::model::cluster::view::ClusterView;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::alert_record::AlertQuery;
 use iotmonitor_core::model::history::figures::PastFigures;
@@ -83,6 +85,22 @@ pub enum Request {
     /// The figures of the whole monitoring.
     Summary {
         reply: oneshot::Sender<Result<Summary, Rejection>>,
+    },
+    /// What is known of the cluster.
+    Cluster {
+        reply: oneshot::Sender<Result<Box<ClusterView>, Rejection>>,
+    },
+    /// Move an agent to another node of the cluster. Answered when the node has it.
+    MoveAgent {
+        agent: DeviceName,
+        to: NodeName,
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// Let a node, or this one, give away everything, or take part again. Answered when that is done.
+    DrainNode {
+        node: Option<NodeName>,
+        drains: bool,
+        reply: oneshot::Sender<Result<(), Rejection>>,
     },
     /// The past of one device, of which incidents, restarts and days of the last stretch of this
     /// length, in JSON.

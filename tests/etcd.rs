@@ -6,6 +6,8 @@ mod certificates;
 mod failing;
 #[path = "etcd/fake.rs"]
 mod fake;
+#[path = "etcd/init.rs"]
+mod init;
 #[path = "etcd/members.rs"]
 mod members;
 #[path = "etcd/nodes.rs"]

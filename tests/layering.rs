@@ -56,7 +56,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
     ),
     ("age_clock", &["age_clock"], &[]),
-    ("cluster", &["cluster", "etcd", "pulse"], &["iotmonitor_core", "nix", "tokio"]),
+    ("cluster", &["cluster", "etcd", "pulse"], &["iotmonitor_core", "nix", "thiserror", "tokio"]),
     (
         "etcd",
         &["etcd", "secret", "tls"],

@@ -19,6 +19,9 @@ impl<K, V> Default for BootEnds<K, V> {
     }
 }
 
+/// Ends of one order on two machines differ by less.
+const SAME_END: Duration = Duration::from_secs(5);
+
 /// The remaining time of an order that had this much left at a time of the boot clock, perhaps of
 /// an earlier boot: then the clock has started again, and its present count has passed at least.
 #[must_use]
@@ -58,6 +61,13 @@ impl<K: Ord + Clone, V: Copy> BootEnds<K, V> {
     #[must_use]
     pub fn get(&self, subject: &K, boot: Duration) -> Option<(Duration, V)> {
         self.ends.get(subject).map(|(end, value)| (end.saturating_sub(boot), *value))
+    }
+
+    /// Whether there is one that ends in so long, but for what the clocks of two machines and whole
+    /// seconds make of it.
+    #[must_use]
+    pub fn ends_at_about(&self, subject: &K, boot: Duration, left: Duration) -> bool {
+        self.get(subject, boot).is_some_and(|(own, _)| own.abs_diff(left) <= SAME_END)
     }
 
     /// The time until the next one ends.

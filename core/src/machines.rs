@@ -28,6 +28,7 @@ pub mod restores;
 pub mod retained;
 pub mod save_queue;
 pub mod shared_base;
+pub mod shared_orders;
 pub mod sharing;
 pub mod silence;
 pub mod standby;

@@ -10,7 +10,7 @@
 //! | Files | Matter |
 //! |-------|--------|
 //! | `reconfigure`, `store`, `sharing` | another configuration, the records of earlier runs, and what other nodes leave to this one |
-//! | `messages`, `commands`, `control`, `refusals`, `states` | requests of messages and people |
+//! | `messages`, `commands`, `shared_orders`, `control`, `refusals`, `states` | requests of messages and people |
 //! | `fleets` | devices that are learned from their messages, and forgotten |
 //! | `watch_connection`, `covering`, `resubscribe`, `session` | the two connections |
 //! | `neighbours`, `handover`, `house` | the other nodes of a cluster: what they say, devices that pass from one to another, and the one voice of all |
@@ -57,6 +57,7 @@ mod resubscribe;
 mod saving;
 mod sentences;
 mod session;
+mod shared_orders;
 mod sharing;
 mod states;
 mod store;
@@ -84,6 +85,7 @@ use crate::machines::refusals::Refusals;
 use crate::machines::restores::Restores;
 use crate::machines::save_queue::SaveQueue;
 use crate::machines::shared_base::SharedBase;
+use crate::machines::shared_orders::KnownOrders;
 use crate::machines::sharing::Sharing;
 use crate::machines::standby::StandbyDevices;
 use crate::machines::state_session::StateSession;
@@ -190,6 +192,7 @@ pub struct Monitor {
     node_since: Duration,
     /// The devices of which they speak.
     standby: StandbyDevices,
+    known_orders: KnownOrders,
     /// The template for alerts that concern no device.
     alert_unit: Option<UnitTemplate>,
     /// The time for which the broker may be lost before people are notified.
@@ -331,6 +334,7 @@ impl Monitor {
             node_since: now.wall,
             standby: StandbyDevices::default(),
             sharing: spec.cluster.map(Sharing::new),
+            known_orders: KnownOrders::default(),
             alert_unit: spec.alert_unit,
             broker_grace: spec.broker_grace,
             notifications: Notifications::default(),

@@ -60,6 +60,8 @@ mod restart;
 mod rhythm;
 #[path = "monitor/session.rs"]
 mod session;
+#[path = "monitor/shared_orders.rs"]
+mod shared_orders;
 #[path = "monitor/sharing.rs"]
 mod sharing;
 #[path = "monitor/states.rs"]

@@ -16,6 +16,7 @@ use super::view::{
 };
 use crate::dbus::Bus;
 use crate::request::{Command, Rejection, Request};
+use iotmonitor_core::model::cluster::NodeName;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::view::DeviceView;
 use iotmonitor_core::topic::TopicFilter;
@@ -48,9 +49,10 @@ pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
     let member = header.member().map_or("", |member| member.as_str());
     match (header.interface().map_or("", |interface| interface.as_str()), member) {
         (PEER | INTROSPECTABLE | PROPERTIES, _) => (Purpose::Look, SHORT),
-        (MONITOR, "GetDevice" | "ListDevices" | "GetHistory" | "GetTopics" | "ListAlerts") => {
-            (Purpose::Look, SHORT)
-        }
+        (
+            MONITOR,
+            "GetDevice" | "ListDevices" | "GetHistory" | "GetTopics" | "ListAlerts" | "GetCluster",
+        ) => (Purpose::Look, SHORT),
         // Many names.
         (MONITOR, "GetHistories") => (Purpose::Look, 16 * SHORT),
         // The bus has a limit of its own.
@@ -193,6 +195,24 @@ impl Calls {
                 let boundaries = ascending(boundaries)?;
                 let request = |reply| Request::Histories { devices, length, boundaries, reply };
                 call.reply(&self.ask(request).await?)
+            }
+            "GetCluster" => {
+                let view = self.ask(|reply| Request::Cluster { reply }).await?;
+                call.reply(&view.to_json())
+            }
+            "MoveAgent" => {
+                self.authorise(call).await?;
+                let (name, node): (String, String) = call.arguments()?;
+                let (agent, to) = (device_name(name)?, node_name(&node)?);
+                let moved = self.ask(|reply| Request::MoveAgent { agent, to, reply }).await?;
+                call.reply(&moved)
+            }
+            "DrainNode" => {
+                self.authorise(call).await?;
+                let (node, drains): (String, bool) = call.arguments()?;
+                let node = if node.is_empty() { None } else { Some(node_name(&node)?) };
+                let done = self.ask(|reply| Request::DrainNode { node, drains, reply }).await?;
+                call.reply(&done)
             }
             "ListAlerts" => self.list_alerts(call).await,
             "AcknowledgeAlert" => self.acknowledge_alert(call).await,
@@ -390,6 +410,10 @@ fn order_about(
 /// The empty string stands for everything.
 fn device_or_all(name: String) -> Result<Option<DeviceName>, BusError> {
     if name.is_empty() { Ok(None) } else { device_name(name).map(Some) }
+}
+
+fn node_name(name: &str) -> Result<NodeName, BusError> {
+    NodeName::new(name).map_err(|error| BusError::Failed(error.to_string()))
 }
 
 pub(super) fn device_name(name: String) -> Result<DeviceName, BusError> {

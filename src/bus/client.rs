@@ -4,6 +4,7 @@ use super::view::{from_dictionary, notifications_of};
 use super::{NAME, PAGE, PATH, client_id_of, well_known_name};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::request::Command;
+use iotmonitor_core::model::cluster::view::ClusterView;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::report::DeviceReport;
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
@@ -294,6 +295,39 @@ impl Caller {
                 return Ok(devices);
             }
         }
+    }
+
+    /// Moves an agent to a node of the cluster.
+    ///
+    /// # Errors
+    /// Returns the errors of [`call`].
+    pub async fn move_agent(&self, agent: &DeviceName, node: &str) -> Result<(), CallError> {
+        self.ask("MoveAgent", &(agent.as_str(), node)).await
+    }
+
+    /// Lets a node give away everything, or take part again. The empty string stands for this node.
+    ///
+    /// # Errors
+    /// Returns the errors of [`call`].
+    pub async fn drain_node(&self, node: &str, drains: bool) -> Result<(), CallError> {
+        self.ask("DrainNode", &(node, drains)).await
+    }
+
+    /// What the daemon knows of its cluster, as JSON.
+    ///
+    /// # Errors
+    /// Returns the errors of [`call`]. A daemon that is in no cluster refuses.
+    pub async fn cluster(&self) -> Result<String, CallError> {
+        let reply = self.method("GetCluster", &()).await?;
+        reply.body().deserialize().map_err(|error| self.explain(error))
+    }
+
+    /// The same, taken apart.
+    ///
+    /// # Errors
+    /// Returns an error when the answer has another form.
+    pub fn cluster_view(&self, json: &str) -> Result<ClusterView, CallError> {
+        ClusterView::from_json(json).ok_or_else(|| self.no_answer())
     }
 
     pub(super) async fn method<B>(&self, name: &str, body: &B) -> Result<zbus::Message, CallError>

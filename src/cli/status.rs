@@ -151,6 +151,9 @@ fn json_of((device, usage): &Row) -> Value {
     value
 }
 
+/// So many of the columns concern devices that are no agents.
+const OF_DEVICES: usize = 5;
+
 const HEADINGS: [&str; 10] =
     ["NAME", "STATE", "CONTACT", "TIMEOUT", "HELLOS", "UNIT", "PID", "RESTARTS", "MEMORY", "CPU"];
 
@@ -158,24 +161,21 @@ fn table(rows: &[Row], now: Duration, look: OutputStyle) -> String {
     if rows.is_empty() {
         return "no devices or agents are configured\n".to_owned();
     }
-    if rows.iter().any(|(device, _)| device.agent.is_some()) {
-        return table_of(rows, HEADINGS, now, look);
-    }
-    let [name, state, contact, timeout, hellos, ..] = HEADINGS;
-    table_of(rows, [name, state, contact, timeout, hellos], now, look)
-}
-
-fn table_of<const COLUMNS: usize>(
-    rows: &[Row],
-    headings: [&str; COLUMNS],
-    now: Duration,
-    look: OutputStyle,
-) -> String {
-    let mut table = TextTable::new(look, headings);
+    let has_agents = rows.iter().any(|(device, _)| device.agent.is_some());
+    let has_nodes = rows.iter().any(|(device, _)| device.node.is_some());
+    let columns = if has_agents { HEADINGS.len() } else { OF_DEVICES };
+    let [name, state, others @ ..] = HEADINGS;
+    let others = others.into_iter().take(columns - 2);
+    let node = has_nodes.then_some("NODE");
+    let mut table = TextTable::new(look, [name, state].into_iter().chain(node).chain(others));
     for row in rows {
-        let state = style_of(row.0.state);
-        let styles = [Style::new(), state].into_iter().chain(std::iter::repeat(Style::new()));
-        table.row(cells(row, now).into_iter().take(COLUMNS).zip(styles));
+        let [name, state, others @ ..] = cells(row, now);
+        let node = row.0.node.clone().unwrap_or_else(|| "-".to_owned());
+        let state_style = style_of(row.0.state);
+        let plain = |cell| (cell, Style::new());
+        let first = [plain(name), (state, state_style)].into_iter();
+        let node = has_nodes.then(|| plain(node));
+        table.row(first.chain(node).chain(others.into_iter().take(columns - 2).map(plain)));
     }
     table.render()
 }
@@ -216,6 +216,9 @@ fn description((device, usage): &Row, now: Duration) -> String {
         device.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
         RoundedDuration(Duration::from_secs(now.as_secs().saturating_sub(device.since.as_secs())))
     );
+    if let Some(node) = &device.node {
+        text.push_str(&format!("  node:         {node}\n"));
+    }
     if let Some(fleet) = &device.fleet {
         text.push_str(&format!("  fleet:        {fleet}\n"));
     }
@@ -319,6 +322,25 @@ mod tests {
             "NAME  STATE    CONTACT    TIMEOUT  HELLOS\n\
              lamp  expired  4 min ago  1 min    2\n"
         );
+    }
+
+    #[test]
+    fn a_cluster_has_a_column_for_the_node() {
+        let plug = DeviceView {
+            name: "plug".to_owned(),
+            state: Liveness::Elsewhere,
+            node: Some("pi2".to_owned()),
+            ..lamp()
+        };
+        let rows = [(lamp(), Usage::default()), (plug.clone(), Usage::default())];
+        assert_eq!(
+            table(&rows, NOW, OutputStyle::default()),
+            "NAME  STATE      NODE  CONTACT    TIMEOUT  HELLOS\n\
+             lamp  expired    -     4 min ago  1 min    2\n\
+             plug  elsewhere  pi2   4 min ago  1 min    2\n"
+        );
+        let text = description(&(plug, Usage::default()), NOW);
+        assert!(text.contains("  node:         pi2\n"), "{text}");
     }
 
     #[test]

@@ -23,10 +23,10 @@ pub struct TextTable {
 }
 
 impl TextTable {
-    pub fn new<const COLUMNS: usize>(look: OutputStyle, headings: [&str; COLUMNS]) -> Self {
+    pub fn new<'a>(look: OutputStyle, headings: impl IntoIterator<Item = &'a str>) -> Self {
         let cells = TabWriter::new(Vec::new()).minwidth(0).padding(2).ansi(look.coloured);
         let mut table = Self { look, cells };
-        table.row(headings.map(|heading| (heading, Style::new().bold())));
+        table.row(headings.into_iter().map(|heading| (heading, Style::new().bold())));
         table
     }
 

@@ -4,22 +4,27 @@ use super::{ClusterCommand, ClusterEvent, Membership};
 use crate::etcd::{EtcdError, EtcdStore};
 use crate::pulse::Pulse;
 use iotmonitor_core::machines::cluster::{Guarded, Member, MemberOutcome};
-use iotmonitor_core::model::cluster::SessionId;
-use iotmonitor_core::model::cluster::store::{RequestNumber, StoreAnswer};
+use iotmonitor_core::model::cluster::orders::{MoveOrder, SharedOrder, SharedOrders};
+use iotmonitor_core::model::cluster::store::{RequestNumber, StoreAnswer, StoreRequest};
 use iotmonitor_core::model::cluster::view::StoreView;
+use iotmonitor_core::model::cluster::{Item, SessionId};
+use iotmonitor_core::model::device_name::DeviceName;
 use nix::time::{ClockId, clock_gettime};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 
 /// Timers stand still while the machine is suspended, and the boot clock does not. It is looked at
 /// this often, whatever the rule waits for.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// An order to move that nobody could carry out is withdrawn, because it would surprise later.
+const STALE_MOVE: Duration = Duration::from_secs(30);
 
 type NumberedAnswer = (RequestNumber, Result<StoreAnswer, EtcdError>);
 
@@ -42,6 +47,20 @@ pub struct Renewals<G> {
     /// Since when that has been so, and why.
     store_since: Duration,
     store_reason: Option<String>,
+    /// The read on its way. An answer to an earlier one may show less.
+    reading: Option<RequestNumber>,
+    orders: OrdersSeen,
+}
+
+/// What people have ordered, as it was read last.
+#[derive(Debug, Default)]
+struct OrdersSeen {
+    reported: Option<Arc<SharedOrders>>,
+    /// A person has drained this node, or it drains itself before the machine goes down.
+    is_drained: bool,
+    goes_down: bool,
+    /// When each order to move was first seen.
+    moves_since: BTreeMap<DeviceName, (MoveOrder, Duration)>,
 }
 
 impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
@@ -53,6 +72,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
         pulse: Pulse,
     ) -> Self {
         let Membership { settings, items, etcd, resumes } = membership;
+        let goes_down = settings.drains;
         let member = match resumes {
             Some((guarded, runs)) => Member::resumed(settings, items, guarded, runs),
             None => Member::new(settings, items, new_session(boot)),
@@ -72,6 +92,8 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             store_answers: None,
             store_since: boot_clock().unwrap_or_default(),
             store_reason: None,
+            reading: None,
+            orders: OrdersSeen { goes_down, ..OrdersSeen::default() },
         }
     }
 
@@ -110,6 +132,10 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
         let Some(now) = boot_clock() else { return false };
         match answer {
             Ok(answer) => {
+                if let StoreAnswer::Read(contents) = &answer {
+                    let orders = Arc::clone(&contents.orders);
+                    self.read_orders(now, number, orders);
+                }
                 let outcomes = self.member.answered(now, number, answer);
                 self.carry_out(outcomes);
                 if self.store_answers.replace(true) != Some(true) {
@@ -139,12 +165,19 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             ClusterCommand::GuardEnded => self.member.guard_ended(now),
             ClusterCommand::Renew => self.member.renew_now(now),
             ClusterCommand::Share(items) => self.member.set_items(now, items),
-            ClusterCommand::Drain(drains) => self.member.set_drains(now, drains),
+            ClusterCommand::Drain(drains) => {
+                self.orders.goes_down = drains;
+                self.member.set_drains(now, drains || self.orders.is_drained)
+            }
             ClusterCommand::Broker(broker) => self.member.set_broker(now, broker),
             ClusterCommand::Move { item, to } => self.member.move_to(now, item, to),
             ClusterCommand::View(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.member.view(now, self.store_view(now)));
+                return true;
+            }
+            ClusterCommand::Order { order, reply } => {
+                self.put(order, reply);
                 return true;
             }
         };
@@ -157,6 +190,9 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
         for outcome in outcomes {
             match outcome {
                 MemberOutcome::Send { number, request } => {
+                    if request == StoreRequest::Read {
+                        self.reading = Some(number);
+                    }
                     let store = Arc::clone(&self.store);
                     self.requests.spawn(async move { (number, store.request(&request).await) });
                 }
@@ -170,6 +206,62 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
                     self.report(ClusterEvent::Fence { number: self.fences, reason });
                 }
                 MemberOutcome::NameTaken => self.report(ClusterEvent::NameTaken),
+            }
+        }
+    }
+
+    /// Puts an order into the store, in a task. Whoever gave it may have gone by then.
+    fn put(&mut self, order: SharedOrder, reply: oneshot::Sender<Result<(), String>>) {
+        if self.orders.reported.is_none() {
+            let reason = self.store_reason.as_deref().unwrap_or("it is being asked");
+            let _ = reply.send(Err(reason.to_owned()));
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let outcome = store.order(&order).await;
+            let _ = reply.send(outcome.map_err(|error| error.to_string()));
+        });
+    }
+
+    /// Takes what people have ordered from a read.
+    fn read_orders(&mut self, now: Duration, number: RequestNumber, orders: Arc<SharedOrders>) {
+        if self.reading.take_if(|reading| *reading == number).is_none() {
+            return;
+        }
+        let is_drained = orders.drains.contains_key(self.member.name());
+        if std::mem::replace(&mut self.orders.is_drained, is_drained) != is_drained {
+            let outcomes = self.member.set_drains(now, is_drained || self.orders.goes_down);
+            self.carry_out(outcomes);
+        }
+        self.move_on(now, &orders);
+        if self.orders.reported.as_ref() != Some(&orders) {
+            self.orders.reported = Some(Arc::clone(&orders));
+            // One that has not been taken is out of date.
+            self.backlog.retain(|event| !matches!(event, ClusterEvent::Orders(_)));
+            self.report(ClusterEvent::Orders(orders));
+        }
+    }
+
+    /// Gives away what is to move, and withdraws what has been done or is left over.
+    fn move_on(&mut self, now: Duration, orders: &SharedOrders) {
+        let mut before = std::mem::take(&mut self.orders.moves_since);
+        for (agent, order) in &orders.moves {
+            let seen = before.remove(agent).filter(|(seen, _)| seen == order);
+            let since = seen.map_or(now, |(_, since)| since);
+            self.orders.moves_since.insert(agent.clone(), (order.clone(), since));
+            let item = Item::Agent(agent.clone());
+            let (own, owner) = (self.member.name(), self.member.owner(&item));
+            let is_done = owner == Some(&order.to) && order.to == *own;
+            if is_done || now.saturating_sub(since) > STALE_MOVE {
+                let (store, agent, order) = (Arc::clone(&self.store), agent.clone(), order.clone());
+                // The next read shows whether that was done.
+                tokio::spawn(async move {
+                    let _ = store.order(&SharedOrder::Withdraw { agent, order }).await;
+                });
+            } else if owner == Some(own) {
+                let outcomes = self.member.move_to(now, item, order.to.clone());
+                self.carry_out(outcomes);
             }
         }
     }

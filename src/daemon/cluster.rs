@@ -250,6 +250,7 @@ impl Cluster {
             ClusterEvent::NameTaken => ClusterFact::NameTaken,
             ClusterEvent::StoreSilent(reason) => ClusterFact::Cut { reason },
             ClusterEvent::StoreAnswers => ClusterFact::Back,
+            ClusterEvent::Orders(orders) => ClusterFact::Orders(orders),
             ClusterEvent::GuardGone(how) => return self.guard_ended(how).into_iter().collect(),
         };
         vec![fact]

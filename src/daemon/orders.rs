@@ -82,6 +82,13 @@ impl Orders {
 impl Daemon<'_> {
     /// Carries out the command, and answers at once; a reload is answered when it is done.
     pub(super) fn obey(&mut self, command: Command, reply: CommandReply) {
+        if let Some(reply) = self.place(&command, false, reply) {
+            self.obey_here(command, reply);
+        }
+    }
+
+    /// Carries out what concerns this node alone, or has been placed for all.
+    pub(super) fn obey_here(&mut self, command: Command, reply: CommandReply) {
         if command == Command::Reload {
             return self.reload(Some(reply));
         }
@@ -91,11 +98,18 @@ impl Daemon<'_> {
 
     /// Carries out the command, and answers when its effect has happened.
     pub(super) fn follow(&mut self, command: Command, reply: CommandReply) {
+        if let Some(reply) = self.place(&command, true, reply) {
+            self.follow_here(command, reply);
+        }
+    }
+
+    /// The same for what concerns this node alone, or has been placed for all.
+    pub(super) fn follow_here(&mut self, command: Command, reply: CommandReply) {
         if let Command::TestAlert(_) = command {
             return self.follow_test(command, reply);
         }
         let Some(goal) = Orders::goal_of(&command, &self.monitor) else {
-            return self.obey(command, reply);
+            return self.obey_here(command, reply);
         };
         match self.event_of(command) {
             Ok(event) => {
@@ -116,7 +130,7 @@ impl Daemon<'_> {
         }
     }
 
-    fn event_of(&self, command: Command) -> Result<Event, Rejection> {
+    pub(super) fn event_of(&self, command: Command) -> Result<Event, Rejection> {
         Ok(match command {
             // This command is not for the monitor.
             Command::Reload => Event::TimePassed,

@@ -125,6 +125,8 @@ pub enum EtcdError {
         runs"
     )]
     Value { key: String, source: serde_json::Error },
+    #[error("other nodes change the key {key} in etcd at the same time: try again")]
+    Contended { key: String },
     #[error("`{key}` in etcd is not the key of a node: remove it with `etcdctl del {key}`")]
     Key { key: String },
 }

@@ -3,7 +3,9 @@
 use super::client::EtcdClient;
 use super::error::EtcdError;
 use super::gateway::{self, Condition, KeyValue, TxnResult};
+use super::orders::OrderKeys;
 use super::settings::EtcdSettings;
+use iotmonitor_core::model::cluster::orders::{SharedOrder, SharedOrders};
 use iotmonitor_core::model::cluster::store::{
     Compare, Put, Revision, StoreAnswer, StoreContents, StoreRequest, Transaction, Versioned,
 };
@@ -11,7 +13,7 @@ use iotmonitor_core::model::cluster::{NodeName, NodeRecord, OwnerPlan};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the nodes of one cluster share. A request may be sent while others are on their way.
 #[derive(Debug)]
@@ -23,16 +25,26 @@ pub struct EtcdStore {
     found: Mutex<BTreeMap<String, KeyValue>>,
 }
 
-/// The names of the keys. Both kinds are one range, so that a read shows one moment.
+/// The names of the keys. All kinds are one range, so that a read shows one moment.
 #[derive(Debug)]
 struct Keys {
     nodes: String,
     plan: String,
+    orders: OrderKeys,
+    first: String,
+    behind: String,
 }
 
 impl Keys {
     fn below(prefix: &str) -> Self {
-        Self { nodes: format!("{prefix}node/"), plan: format!("{prefix}plan") }
+        Self {
+            nodes: format!("{prefix}node/"),
+            plan: format!("{prefix}plan"),
+            orders: OrderKeys::below(prefix),
+            first: format!("{prefix}disabled/"),
+            // The first key behind all that begin with `silenced/`.
+            behind: format!("{prefix}silenced0"),
+        }
     }
 
     fn node(&self, name: &NodeName) -> String {
@@ -63,12 +75,22 @@ impl EtcdStore {
         }
     }
 
+    /// Commits what a person has ordered for all nodes, within some seconds.
+    ///
+    /// # Errors
+    /// Returns the reason for which nothing is known of the result. The order may have been
+    /// committed, and may still be.
+    pub async fn order(&self, order: &SharedOrder) -> Result<(), EtcdError> {
+        self.keys.orders.commit(&self.client, order).await
+    }
+
     /// Reads everything. What has not changed is not left out, since the rule has to notice also
     /// that etcd has lost a key.
     async fn read(&self) -> Result<StoreContents, EtcdError> {
-        let body = gateway::range(&self.keys.nodes, &format!("{}\0", self.keys.plan));
+        let body = gateway::range(&self.keys.first, &self.keys.behind);
         let found = self.client.call(gateway::RANGE, body, gateway::range_answer).await?;
         let mut contents = StoreContents::default();
+        let mut orders = SharedOrders::default();
         let mut raw = BTreeMap::new();
         for found in found {
             let key = String::from_utf8_lossy(&found.key).into_owned();
@@ -78,11 +100,13 @@ impl EtcdStore {
                 let Ok(name) = NodeName::new(name) else { return Err(EtcdError::Key { key }) };
                 contents.nodes.insert(name, versioned(&key, &found)?);
             } else {
-                // Another program's, between the two in the alphabet.
+                // People's orders, and what another version may have put between these.
+                self.keys.orders.take_in(&mut orders, &key, &found.value);
                 continue;
             }
             raw.insert(key, found);
         }
+        contents.orders = Arc::new(orders);
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = raw;
         Ok(contents)
     }

@@ -1,15 +1,19 @@
 //! Three nodes that share agents over three members of etcd, on real clocks.
 
 use crate::members::Members;
-use iotmonitor::cluster::{ClusterCommand, ClusterEvent, ClusterHandle, Membership, spawn};
+use iotmonitor::cluster::{
+    ClusterCommand, ClusterEvent, ClusterHandle, Membership, OrderError, spawn,
+};
 use iotmonitor::etcd::settings::EtcdSettings;
 use iotmonitor::guard::{GuardClient, last_renewal};
 use iotmonitor::pulse::Pulse;
 use iotmonitor_core::machines::cluster::{Guarded, MemberSettings};
 use iotmonitor_core::model::cluster::EndReason;
+use iotmonitor_core::model::cluster::orders::{Choice, SharedOrder, SharedOrders};
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET, Timing};
 use iotmonitor_core::model::cluster::view::{ClusterView, NodeState};
 use iotmonitor_core::model::cluster::{Allowed, Item, Items, NodeName};
+use iotmonitor_core::model::device_name::DeviceName;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +47,7 @@ struct Record {
     intervals: BTreeMap<Item, Vec<Interval>>,
     deadlines: BTreeMap<&'static str, Guarded>,
     fences: Vec<String>,
+    orders: BTreeMap<&'static str, Arc<SharedOrders>>,
 }
 
 impl Record {
@@ -80,7 +85,7 @@ type Shared = Arc<Mutex<Record>>;
 
 struct Node {
     name: &'static str,
-    handle: Option<ClusterHandle>,
+    handle: Arc<Mutex<Option<ClusterHandle>>>,
     record: Shared,
 }
 
@@ -117,14 +122,16 @@ impl Node {
         };
         let (sender, events) = mpsc::channel(2);
         let handle = spawn(membership(name, etcd), renew, sender, Pulse::new()).unwrap();
-        let node = Self { name, handle: Some(handle), record: Arc::clone(record) };
+        let handle = Arc::new(Mutex::new(Some(handle)));
+        let node = Self { name, handle, record: Arc::clone(record) };
         node.obey(events);
         node
     }
 
     /// Does what the events say, in a task.
     fn obey(&self, mut events: mpsc::Receiver<ClusterEvent>) {
-        let (name, record) = (self.name, Arc::clone(&self.record));
+        let (name, record, handle) =
+            (self.name, Arc::clone(&self.record), Arc::clone(&self.handle));
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 let mut record = record.lock().unwrap();
@@ -133,6 +140,13 @@ impl Node {
                         let interval = Interval { node: name, begin: now(), end: None };
                         record.intervals.entry(item).or_default().push(interval);
                     }
+                    ClusterEvent::Stop(item) => {
+                        record.end(name, Some(&item), now());
+                        if let Some(handle) = &*handle.lock().unwrap() {
+                            assert!(handle.send(ClusterCommand::Stopped(item)));
+                        }
+                    }
+                    ClusterEvent::Orders(orders) => drop(record.orders.insert(name, orders)),
                     ClusterEvent::StoreAnswers | ClusterEvent::StoreSilent(_) => {}
                     other => record.fences.push(format!("{name}: {other:?}")),
                 }
@@ -140,10 +154,14 @@ impl Node {
         });
     }
 
+    fn handle(&self) -> ClusterHandle {
+        self.handle.lock().unwrap().clone().unwrap()
+    }
+
     /// Ends the thread as a kill of the monitor does. The guard of a real node kills what is left
     /// at the deadline at the latest.
     fn kill(&mut self) -> Duration {
-        drop(self.handle.take());
+        drop(self.handle.lock().unwrap().take());
         let mut record = self.record.lock().unwrap();
         let ends = record.deadlines[self.name].deadline + STOP_BUDGET;
         record.end(self.name, None, ends);
@@ -221,6 +239,118 @@ async fn seen(handle: &ClusterHandle) -> ClusterView {
 }
 
 #[tokio::test]
+async fn an_agent_moves_and_a_node_is_drained_by_an_order_to_any_node() {
+    let members = Members::start(1).await;
+    let record = Shared::default();
+    let nodes =
+        ["pi1", "pi2", "nas"].map(|name| Node::start(name, members.settings(), &record, None));
+    until(&record, "everything runs", |record| record.runs().len() == 6).await;
+    let name = |name| NodeName::new(name).unwrap();
+    let agent = DeviceName::new("a").unwrap();
+    let item = Item::Agent(agent.clone());
+    for to in ["pi1", "pi2", "pi1"] {
+        // A node that neither has it nor gets it.
+        nodes[2].handle().move_agent(agent.clone(), name(to)).await.unwrap();
+        until(&record, "it runs there", |record| record.runs().get(&item) == Some(&to)).await;
+    }
+    // Nothing moves it on: the order is over.
+    let (handle, session) =
+        (nodes[2].handle(), seen(&nodes[2].handle()).await.nodes[&name("pi1")].session);
+    handle.drain(Some(name("pi1")), true).await.unwrap();
+    assert!(!record.lock().unwrap().runs().values().any(|node| *node == "pi1"));
+    until(&record, "the others have all", |record| record.runs().len() == 6).await;
+    let view = seen(&handle).await;
+    assert!(view.nodes[&name("pi1")].drains, "{view:?}");
+    assert_eq!(view.nodes[&name("pi1")].session, session, "a drained node goes on taking part");
+    let refused = handle.move_agent(agent.clone(), name("pi1")).await.unwrap_err();
+    assert_eq!(refused, OrderError::Drained(name("pi1")));
+
+    // Whoever is drained stays so over a restart of the program.
+    let mut nodes = nodes;
+    nodes[0].kill();
+    nodes[0] = Node::start("pi1", members.settings(), &record, None);
+    let anew = |view: &ClusterView| view.nodes[&name("pi1")].session != session;
+    let began = Instant::now();
+    loop {
+        let view = seen(&handle).await;
+        if anew(&view) {
+            assert!(view.nodes[&name("pi1")].drains, "{view:?}");
+            assert_eq!(view.items_of(&name("pi1")).next(), None);
+            break;
+        }
+        assert!(began.elapsed() < LIMIT, "{view:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    nodes[1].handle().drain(Some(name("pi1")), false).await.unwrap();
+    let moved = async {
+        // It takes part in earnest some seconds after its start.
+        while let Err(error) = handle.move_agent(agent.clone(), name("pi1")).await {
+            assert!(matches!(error, OrderError::Drained(_)), "{error}");
+            assert!(began.elapsed() < LIMIT);
+        }
+    };
+    moved.await;
+    until(&record, "it runs there", |record| record.runs().get(&item) == Some(&"pi1")).await;
+    let record = record.lock().unwrap();
+    assert!(record.fences.is_empty(), "{:?}", record.fences);
+    println!("smallest distance {:?}", record.distance());
+}
+
+#[tokio::test]
+async fn what_is_disabled_and_silenced_on_one_node_is_so_on_all() {
+    let members = Members::start(1).await;
+    let record = Shared::default();
+    let nodes = ["pi1", "pi2"].map(|name| Node::start(name, members.settings(), &record, None));
+    let lamp = DeviceName::new("lamp").unwrap();
+    until(&record, "nothing is ordered", |record| {
+        record.orders.len() == 2 && record.orders.values().all(|o| **o == SharedOrders::default())
+    })
+    .await;
+    let order = |order| {
+        let handle = nodes[0].handle();
+        async move { handle.order(order).await.unwrap() }
+    };
+    let span = Some(2 * 3_600 * SECOND);
+    let paused = Choice::Paused { span: 2 * 3_600 * SECOND, enabled_before: false };
+    let choose = |choice| SharedOrder::Choose { device: lamp.clone(), choice };
+    order(choose(Some(paused))).await;
+    order(SharedOrder::Silence { of: Some(lamp.clone()), span }).await;
+    order(SharedOrder::Silence { of: None, span }).await;
+    until(&record, "all know it", |record| {
+        record.orders.values().all(|orders| {
+            let choice = orders.choices.get(&lamp);
+            choice.is_some_and(|choice| !choice.enabled && choice.time.lasts == Some(7_200))
+                && orders.silences.keys().eq([&None, &Some(lamp.clone())])
+        })
+    })
+    .await;
+    order(choose(None)).await;
+    order(SharedOrder::Silence { of: None, span: None }).await;
+    until(&record, "all know it", |record| {
+        record.orders.values().all(|orders| {
+            orders.choices.is_empty() && orders.silences.keys().eq([&Some(lamp.clone())])
+        })
+    })
+    .await;
+    // A node that has just come knows it, and it can be given again.
+    let late = Node::start("nas", members.settings(), &record, None);
+    late.handle().view().await.unwrap();
+    until(&record, "it knows it", |record| {
+        record.orders.get("nas").is_some_and(|orders| orders.silences.len() == 1)
+    })
+    .await;
+    order(choose(Some(Choice::Disabled))).await;
+    until(&record, "all know it", |record| {
+        record.orders.values().filter(|orders| orders.choices.contains_key(&lamp)).count() == 3
+    })
+    .await;
+    members.signal(0, Signal::SIGSTOP);
+    let refused = nodes[1].handle().order(choose(None)).await.unwrap_err();
+    let OrderError::NoStore(reason) = refused else { panic!("{refused}") };
+    assert!(reason.contains("has not answered within"), "{reason}");
+}
+
+#[tokio::test]
 async fn each_node_shows_all_nodes_and_who_has_what() {
     let members = Members::start(1).await;
     let record = Shared::default();
@@ -228,7 +358,7 @@ async fn each_node_shows_all_nodes_and_who_has_what() {
     until(&record, "everything runs", |record| record.runs().len() == 6).await;
     let runs = record.lock().unwrap().runs();
     for node in &nodes {
-        let view = seen(node.handle.as_ref().unwrap()).await;
+        let view = seen(&node.handle()).await;
         assert_eq!(view.node.as_str(), node.name);
         assert!(view.epoch.is_some() && view.etcd.answers == Some(true), "{view:?}");
         assert!(view.nodes.keys().map(NodeName::as_str).eq(["pi1", "pi2"]), "{view:?}");
@@ -244,9 +374,9 @@ async fn each_node_shows_all_nodes_and_who_has_what() {
     nodes[1].kill();
     members.signal(0, Signal::SIGSTOP);
     let began = Instant::now();
-    let handle = nodes[0].handle.as_ref().unwrap();
+    let handle = nodes[0].handle();
     let view = loop {
-        let view = seen(handle).await;
+        let view = seen(&handle).await;
         if view.etcd.answers == Some(false)
             && view.nodes.values().all(|n| n.state == NodeState::Late)
         {
@@ -267,7 +397,7 @@ async fn next(events: &mut mpsc::Receiver<ClusterEvent>, silences: &mut usize) -
                 assert!(reason.contains("has not answered"), "{reason}");
                 *silences += 1;
             }
-            ClusterEvent::StoreAnswers => {}
+            ClusterEvent::StoreAnswers | ClusterEvent::Orders(_) => {}
             other => return other,
         }
     }

@@ -65,6 +65,16 @@ impl Mutes {
         own.into_iter().chain(self.ends.get(&None, boot)).map(|(left, ())| left).max()
     }
 
+    /// Whether there is one for exactly this subject that ends in about so long.
+    #[must_use]
+    pub fn ends_at_about(&self, of: &Option<DeviceName>, boot: Duration, left: Duration) -> bool {
+        self.ends.ends_at_about(of, boot, left)
+    }
+
+    pub fn subjects(&self) -> impl Iterator<Item = &Option<DeviceName>> {
+        self.ends.subjects()
+    }
+
     /// How long until the next one ends.
     #[must_use]
     pub fn next(&self, boot: Duration) -> Option<Duration> {

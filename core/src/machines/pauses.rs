@@ -46,6 +46,17 @@ impl Pauses {
         Some(PauseRecord { left, at: boot, enabled_before })
     }
 
+    #[must_use]
+    pub fn contains(&self, name: &DeviceName) -> bool {
+        self.ends.contains(name)
+    }
+
+    /// Whether there is one that ends in about so long.
+    #[must_use]
+    pub fn ends_at_about(&self, name: &DeviceName, boot: Duration, left: Duration) -> bool {
+        self.ends.ends_at_about(name, boot, left)
+    }
+
     /// How long until the next one ends.
     #[must_use]
     pub fn next(&self, boot: Duration) -> Option<Duration> {

@@ -2,6 +2,7 @@
 //! holds about them.
 
 pub mod node_word;
+pub mod orders;
 pub mod shard;
 pub mod sharing;
 pub mod store;

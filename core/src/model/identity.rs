@@ -4,6 +4,7 @@
 //! The store keeps the identity under which it was last used, and each former one until everything
 //! that it left behind has been removed by [`crate::machines::takedown`].
 
+use super::cluster::NodeName;
 use super::device_name::DeviceName;
 use super::spec::MonitorSpec;
 use crate::topic::TopicName;
@@ -15,6 +16,9 @@ pub struct Identity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
     pub client_id: String,
+    /// The node of a cluster, which has a session of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
     pub base_topic: String,
     /// The prefix below which the devices were described for Home Assistant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,10 +33,17 @@ impl Identity {
         Self {
             machine: spec.origin.machine.clone(),
             client_id: spec.client_id.clone(),
+            node: spec.cluster.as_ref().map(|cluster| cluster.node.clone()),
             base_topic: spec.base_topic.to_string(),
             discovery_prefix: spec.home_assistant.discovery.as_ref().map(TopicName::to_string),
             server: spec.origin.server.clone(),
         }
+    }
+
+    /// Returns the clientid of the connections, to which `-states` is appended for the session.
+    #[must_use]
+    pub fn connection_id(&self) -> String {
+        connection_id(&self.client_id, self.node.as_ref())
     }
 
     /// Returns whether both are known to be of different machines.
@@ -46,9 +57,15 @@ impl Identity {
     /// clientid is the same.
     #[must_use]
     pub fn takes_over_from(&self, former: &Self) -> bool {
-        (&self.client_id, &self.base_topic, &self.server)
-            == (&former.client_id, &former.base_topic, &former.server)
+        (&self.client_id, &self.node, &self.base_topic, &self.server)
+            == (&former.client_id, &former.node, &former.base_topic, &former.server)
     }
+}
+
+/// The clientid of the watch connection. Each node of a cluster has one of its own.
+#[must_use]
+pub fn connection_id(client_id: &str, node: Option<&NodeName>) -> String {
+    node.map_or_else(|| client_id.to_owned(), |node| format!("{client_id}@{node}"))
 }
 
 /// An identity that is no longer in use, with the objects that it left behind.

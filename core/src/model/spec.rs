@@ -5,6 +5,7 @@
 
 use super::cluster::sharing::ClusterSpec;
 use super::device_name::DeviceName;
+use super::identity::connection_id;
 use super::name_pattern::NamePattern;
 use crate::model::availability_words::OwnWords;
 use crate::model::unit_name::{UnitName, UnitTemplate};
@@ -70,10 +71,7 @@ impl MonitorSpec {
     /// cluster has one of its own.
     #[must_use]
     pub fn connection_id(&self) -> String {
-        match &self.cluster {
-            Some(cluster) => format!("{}@{}", self.client_id, cluster.node),
-            None => self.client_id.clone(),
-        }
+        connection_id(&self.client_id, self.cluster.as_ref().map(|cluster| &cluster.node))
     }
 
     /// Whether anything is recorded, so that the state connection is needed.

@@ -207,7 +207,7 @@ impl StatusWord {
     pub fn parse(payload: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Word {
+        struct WrittenStatus {
             state: String,
             reason: Option<String>,
             since: u64,
@@ -215,7 +215,7 @@ impl StatusWord {
             #[serde(default)]
             unsent: bool,
         }
-        let word: Word = serde_json::from_slice(payload).ok()?;
+        let word: WrittenStatus = serde_json::from_slice(payload).ok()?;
         let reason = word.reason.as_deref();
         Some(Self {
             state: Liveness::named(&word.state)?,

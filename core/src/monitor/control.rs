@@ -86,7 +86,9 @@ impl Monitor {
         if was_enabled {
             self.choose(turn, id, Some(false), message);
         } else {
-            turn.out.push(self.device_alert(id, AlertKind::Disabled, message));
+            if !self.devices[id].monitoring.is_elsewhere() {
+                turn.out.push(self.device_alert(id, AlertKind::Disabled, message));
+            }
             self.choose(turn, id, Some(false), String::new());
         }
     }
@@ -126,6 +128,18 @@ impl Monitor {
     #[must_use]
     pub fn is_enabled(&self, name: &DeviceName) -> bool {
         self.id_named(name).is_some_and(|id| self.devices[id].monitoring.is_wanted())
+    }
+
+    /// Whether its section enables it.
+    #[must_use]
+    pub fn is_enabled_by_its_section(&self, name: &DeviceName) -> bool {
+        self.id_named(name).is_some_and(|id| self.devices[id].monitoring.by_section())
+    }
+
+    /// Whether a person has enabled it.
+    #[must_use]
+    pub fn is_enabled_by_choice(&self, name: &DeviceName) -> bool {
+        self.id_named(name).is_some_and(|id| self.devices[id].monitoring.choice() == Some(true))
     }
 
     /// Whether its section disables it, and no person has chosen otherwise.

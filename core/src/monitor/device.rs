@@ -155,9 +155,17 @@ impl Device {
     /// The kind of silence that a contact would end now.
     #[must_use]
     pub fn standing(&self) -> Standing {
+        if !self.is_enabled() {
+            return self.standing_elsewhere();
+        }
+        if self.episode.is_open() { Standing::Alarmed } else { Standing::Quiet }
+    }
+
+    /// The same for a device that is not monitored here.
+    fn standing_elsewhere(&self) -> Standing {
         if !self.monitoring.is_wanted() {
             Standing::Disabled
-        } else if self.episode.is_open() || self.monitoring.is_said_down() {
+        } else if self.monitoring.is_said_down() {
             Standing::Alarmed
         } else {
             Standing::Quiet
@@ -166,10 +174,10 @@ impl Device {
 
     #[must_use]
     pub fn liveness(&self) -> Liveness {
-        if self.monitoring.is_elsewhere() {
-            Liveness::Elsewhere
-        } else if !self.is_enabled() {
+        if !self.monitoring.is_wanted() {
             Liveness::Disabled
+        } else if self.monitoring.is_elsewhere() {
+            Liveness::Elsewhere
         } else if self.episode.is_open() {
             Liveness::Expired
         } else if self.silence.last_contact().is_some() {

@@ -58,6 +58,8 @@ impl Monitor {
         message: String,
     ) {
         match of.and_then(|name| self.id_named(name)) {
+            // The node that has it reports it.
+            Some(id) if self.devices[id].monitoring.is_elsewhere() => {}
             Some(id) => turn.out.push(self.device_alert(id, kind, message)),
             None => turn.raise(kind, message),
         }

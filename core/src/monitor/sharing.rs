@@ -58,6 +58,7 @@ impl Monitor {
                 return;
             }
             ClusterFact::Back => return self.cluster_back(turn),
+            ClusterFact::Orders(orders) => return self.orders_read(turn, &orders),
             ClusterFact::GuardEnded { how } => {
                 let message = format!(
                     "the guard of this node has ended ({how}), and the agents that it guards were \

@@ -58,7 +58,7 @@ fn read(outcomes: &[MemberOutcome]) -> RequestNumber {
 
 fn holding(revision: u64, record: &NodeRecord) -> StoreAnswer {
     let found = Versioned { revision: Revision(revision), value: record.clone() };
-    StoreAnswer::Read(StoreContents { nodes: [(name(), found)].into(), plan: None })
+    StoreAnswer::Read(StoreContents { nodes: [(name(), found)].into(), ..StoreContents::default() })
 }
 
 fn guarded(outcomes: &[MemberOutcome]) -> Option<Guarded> {

@@ -1,6 +1,7 @@
 //! A start under another identity than the last one's.
 
 use super::expect::{agent, device_name, stateful, watched};
+use super::sharing::{cluster, node};
 use super::timetable::{BASE, House, filter, message, secs};
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::AlertKind;
@@ -21,6 +22,7 @@ fn renamed(devices: Vec<DeviceSpec>) -> House {
         current: Some(Identity {
             machine: None,
             client_id: "attic".to_owned(),
+            node: None,
             base_topic: BASE.to_owned(),
             discovery_prefix: None,
             server: String::new(),
@@ -152,4 +154,60 @@ fn a_broker_that_keeps_the_own_words_back_is_no_alert() {
     house.power_up();
     assert_eq!(house.count(AlertKind::FilterRefused), 0);
     assert!(house.monitor.summary().watching);
+}
+
+/// A monitor that was by itself becomes a node: its agents, statuses and descriptions are those of the
+/// cluster from then on, and only its session is another one.
+#[test]
+fn the_first_start_in_a_cluster_ends_the_session_of_before_and_loses_no_state() {
+    let mut house = House::running(vec![stateful("lamp")]);
+    house.restart();
+    house.turn_the_page();
+    house.spec.cluster = Some(cluster(&[]));
+    house.crash();
+    house.join(&[]);
+    house.power_up();
+    let connected = |part, session_present| Event::Connected {
+        connection: Connection::Former(part),
+        protocol: Protocol::V5,
+        session_present,
+    };
+    house.happen(connected(FormerPart::Look, false));
+    house.advance(secs(10));
+    house.happen(connected(FormerPart::Drain, true));
+    let held = message("home/lamp/states/colour", "red");
+    let (part, delivery) = (FormerPart::Drain, Delivery(1));
+    house.happen(Event::FormerMessage { part, delivery, message: held });
+    house.happen(Event::FormerStatesCommitted { through: delivery });
+    house.advance(secs(11));
+    house.happen(connected(FormerPart::End, false));
+    let connections = house.log.iter().filter_map(|(_, action)| match action {
+        Action::ConnectFormer { part, client_id } => Some((*part, client_id.as_str())),
+        _ => None,
+    });
+    let connections: Vec<_> = connections.collect();
+    let expected = [
+        (FormerPart::Look, "iotmonitor@pi1"),
+        (FormerPart::Drain, "iotmonitor"),
+        (FormerPart::End, "iotmonitor"),
+    ];
+    assert_eq!(connections, expected);
+    let recorded = house.log.iter().any(|(_, action)| {
+        matches!(action, Action::RecordFormer { change: StateChange::PutUnflagged(_), .. })
+    });
+    assert!(recorded, "what the broker kept for the former session is the node's");
+    assert!(!house.log.iter().any(|(_, it)| matches!(it, Action::StopFormerUnits { .. })));
+    let cleared =
+        house.all_published().into_iter().find(|(_, it)| it.retain && it.payload.is_empty());
+    assert_eq!(cleared, None);
+    let identity = house.store.identity.as_ref().unwrap();
+    assert!(
+        identity.former.is_empty() && identity.current.as_ref().unwrap().node == Some(node("pi1"))
+    );
+    house.turn_the_page();
+    house.crash();
+    house.join(&[]);
+    house.power_up();
+    house.advance(secs(60));
+    assert!(!house.log.iter().any(|(_, it)| matches!(it, Action::ConnectFormer { .. })), "once");
 }

@@ -35,7 +35,7 @@ fn kept() -> Placement {
     Placement { allowed: Allowed::Everywhere, when_cut: WhenCut::Keep }
 }
 
-fn pinned(to: &str) -> Placement {
+pub fn pinned(to: &str) -> Placement {
     Placement { allowed: Allowed::On(vec![node(to)]), when_cut: WhenCut::Stop }
 }
 
@@ -45,7 +45,7 @@ pub fn cluster(agents: &[(&str, Placement)]) -> ClusterSpec {
 }
 
 /// The node `pi1`, on which everything stands, and which has joined with nothing.
-fn house_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
+pub fn house_of(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
     let mut house = dark_of(devices, agents);
     house.join(&[]);
     house.power_up();

@@ -12,6 +12,9 @@ use crate::request::{Command, Forgotten, Imported, Rejection, Request, Selection
 use bytes::Bytes;
 use futures_util::StreamExt;
 use iotmonitor_core::model::alert::{AlertKind, Priority};
+use iotmonitor_core::model::cluster::store::Revision;
+use iotmonitor_core::model::cluster::view::{ClusterView, ItemView, StoreView};
+use iotmonitor_core::model::cluster::{Item, NodeName};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::alert_record::{AlertRecord, AlertReport};
@@ -19,6 +22,7 @@ use iotmonitor_core::model::history::report::DeviceReport;
 use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use zbus::Connection;
@@ -86,6 +90,35 @@ async fn next_command(
 
 fn lamp() -> DeviceName {
     DeviceName::new("lamp").unwrap()
+}
+
+#[tokio::test]
+async fn the_cluster_reaches_the_caller_and_a_machine_alone_refuses() {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let mut requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let view = ClusterView {
+        node: NodeName::new("pi1").unwrap(),
+        epoch: Some(Revision(7)),
+        etcd: StoreView { answers: Some(true), lasts: Duration::from_secs(60), reason: None },
+        nodes: BTreeMap::new(),
+        items: [(Item::Shard(4), ItemView { node: None, nodes: Vec::new(), epoch: None })].into(),
+    };
+    let alone = Rejection::Failed("this machine is in no cluster".to_owned());
+    for answer in [Ok(Box::new(view)), Err(alone)] {
+        let daemon = async {
+            let Some(Request::Cluster { reply }) = requests.recv().await else { panic!() };
+            reply.send(answer.clone()).unwrap();
+        };
+        let (asked, ()) = tokio::join!(caller.cluster(), daemon);
+        match answer {
+            Ok(view) => assert_eq!(caller.cluster_view(&asked.unwrap()), Ok(*view)),
+            Err(refusal) => {
+                assert_eq!(asked, Err(CallError::Rejected(refusal.to_string())));
+            }
+        }
+    }
 }
 
 #[tokio::test]

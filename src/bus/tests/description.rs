@@ -51,6 +51,7 @@ fn methods(xml: &str, interface: &str) -> Methods {
 fn value((name, kind): &Argument) -> Variant<'static> {
     match (name.as_str(), kind.as_str()) {
         ("name" | "device", "s") => Variant::from("agent"),
+        ("node", "s") => Variant::from("pi1"),
         ("topic", "s") => Variant::from("lamp/set"),
         ("command", "s") => Variant::from("enable"),
         (_, "s") => Variant::from(""),

@@ -7,6 +7,8 @@ use crate::dbus::test_bus::TestBus;
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use crate::request::{Command, Forgotten, Imported, Rejection, Request, StatePage};
 use futures_util::StreamExt as _;
+use iotmonitor_core::model::cluster::NodeName;
+use iotmonitor_core::model::cluster::view::{ClusterView, StoreView};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::model::view::{
@@ -93,12 +95,27 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
                 drop(reply.send(Ok(Forgotten { recorded: true, cleared: true })));
             }
             Request::ImportStates { reply, .. } => drop(reply.send(Ok(Imported::default()))),
+            Request::Cluster { reply } => drop(reply.send(Ok(Box::new(cluster())))),
+            Request::MoveAgent { reply, .. } | Request::DrainNode { reply, .. } => {
+                drop(reply.send(Ok(())));
+            }
             Request::Hours { .. }
             | Request::Incidents { .. }
             | Request::Figures { .. }
             | Request::Bars { .. }
             | Request::Journal { .. } => panic!("{request:?}"),
         }
+    }
+}
+
+/// A cluster without nodes.
+fn cluster() -> ClusterView {
+    ClusterView {
+        node: NodeName::new("pi1").unwrap(),
+        epoch: None,
+        etcd: StoreView { answers: None, lasts: Duration::ZERO, reason: None },
+        nodes: BTreeMap::new(),
+        items: BTreeMap::new(),
     }
 }
 
@@ -212,6 +229,12 @@ async fn a_fleet_has_an_object_for_each() {
     assert_eq!(children.len(), names.len());
 }
 
+/// Whether a method has an argument that the caller gives.
+fn takes_something(description: &str, method: &str) -> bool {
+    let (_, after) = description.split_once(&format!("<method name=\"{method}\">")).unwrap();
+    after.split("</method>").next().unwrap().contains("direction=\"in\"")
+}
+
 /// The description of an object is true: it has every method, and every property with its type.
 #[tokio::test]
 async fn objects_are_as_they_describe_themselves() {
@@ -236,6 +259,8 @@ async fn objects_are_as_they_describe_themselves() {
             if method.len() == 2 || !description.contains(&format!("\"{}\">", method[0])) {
                 monitor.call(path, interface, &method[0], &()).await.unwrap();
                 monitor.commands.recv().await.unwrap();
+            } else if !takes_something(description, &method[0]) {
+                monitor.call(path, interface, &method[0], &()).await.unwrap();
             } else {
                 let error = monitor.error(path, interface, &method[0]).await;
                 assert_eq!(error, "org.freedesktop.DBus.Error.InvalidArgs", "{method:?}");

@@ -29,6 +29,8 @@ function sentenceOf(device) {
     case "expired": return `Since ${since}: ${reasonWords(device.reason ?? "silent")}. ${gone}`;
     case "alive": return device.reason ? `Since ${since}: ${reasonWords(device.reason)}. ${gone}`
       : `Present since ${since}. ${gone}`;
+    case "elsewhere": return device.node ? `Since ${since} node ${device.node} has it, whose page shows more.`
+      : `Since ${since} no node has it.`;
     default: return device.reason ? `Since ${since}: ${reasonWords(device.reason)}. ${gone}`
       : `Watched since ${since}. ${gone}`;
   }

@@ -89,7 +89,7 @@ const SILENT = new Set(["silent", "lwt-offline", "upstream"]);
 export function rankOf(device) {
   if (device.reason === "upstream") return 1;
   if (device.state === "expired" || device.reason) return 0;
-  if (device.state === "disabled") return 4;
+  if (device.state === "disabled" || device.state === "elsewhere") return 4;
   return device.state === "unknown" && !isRunning(device) ? 2 : 3;
 }
 
@@ -126,6 +126,7 @@ function stateWords(device, devices) {
     case "disabled":
       return device.disabledUntil > now() ? `disabled until ${shortTime(device.disabledUntil)}` : "disabled";
     case "alive": return "alive";
+    case "elsewhere": return device.node ? `on node ${device.node}` : "on no node";
     default:
   }
   if (!device.agent) return "not heard yet";

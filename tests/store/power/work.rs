@@ -120,6 +120,7 @@ fn identity(place: u64) -> IdentityRecord {
     let current = Identity {
         machine: None,
         client_id: format!("client {place}"),
+        node: None,
         base_topic: "home/monitoring".to_owned(),
         discovery_prefix: None,
         server: "tcp://localhost:1883".to_owned(),

@@ -10,7 +10,7 @@ use crate::model::cluster::store::{
     RequestNumber, Revision, StoreAnswer, StoreContents, StoreRequest,
 };
 use crate::model::cluster::view::{ClusterView, ItemView, StoreView};
-use crate::model::cluster::{Item, Items, NodeName, SessionId};
+use crate::model::cluster::{Allowed, Item, Items, NodeName, SessionId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -202,13 +202,30 @@ impl Member {
         self.runs.is_empty() && self.own_items().next().is_none()
     }
 
+    /// The node that has an item, as the plan says.
+    #[must_use]
+    pub fn owner(&self, item: &Item) -> Option<&NodeName> {
+        self.peers.owner(item).map(|owner| &owner.node)
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn name(&self) -> &NodeName {
+        &self.settings.name
+    }
+
     /// What is known of the nodes and of who has what. Whether the store answers is known to whoever
     /// asks it.
     #[must_use]
     pub fn view(&self, now: Duration, etcd: StoreView) -> ClusterView {
-        let items = self.items.iter().map(|(item, _)| {
-            let node = self.peers.owner(item).map(|owner| owner.node.clone());
-            (item.clone(), ItemView { node, epoch: self.runs.get(item).map(|run| run.epoch) })
+        let items = self.items.iter().map(|(item, allowed)| {
+            let node = self.owner(item).cloned();
+            let nodes = match allowed {
+                Allowed::Everywhere => Vec::new(),
+                Allowed::On(nodes) => nodes.clone(),
+            };
+            let epoch = self.runs.get(item).map(|run| run.epoch);
+            (item.clone(), ItemView { node, nodes, epoch })
         });
         ClusterView {
             node: self.settings.name.clone(),

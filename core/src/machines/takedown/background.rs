@@ -175,7 +175,7 @@ impl Takedown {
         record.former.iter().any(|former| {
             let at_work = self.broker.as_ref().filter(|(identity, _)| *identity == former.identity);
             !former.broker_done
-                && former.identity.client_id != self.own.client_id
+                && former.identity.connection_id() != self.own.connection_id()
                 && at_work.is_none_or(|(_, broker)| broker.may_bring_states())
         })
     }

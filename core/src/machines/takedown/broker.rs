@@ -111,8 +111,9 @@ enum TakedownStage {
 impl Broker {
     /// The work and its first orders; `None` where there is nothing to do.
     pub fn begin(former: &Former, own: &Identity, records: bool) -> Option<(Self, Vec<Order>)> {
-        let Identity { client_id, base_topic, .. } = &former.identity;
-        let has_session = *client_id != own.client_id;
+        let Identity { client_id, node, base_topic, .. } = &former.identity;
+        let connection_id = former.identity.connection_id();
+        let has_session = connection_id != own.connection_id();
         let moved = *base_topic != own.base_topic;
         let mut retained = Vec::new();
         if moved {
@@ -120,7 +121,11 @@ impl Broker {
             let topics = below.chain([format!("{base_topic}/availability")]);
             retained.extend(topics.filter_map(|topic| TopicName::new(topic).ok()));
         }
-        if has_session {
+        if *node != own.node {
+            let word = node.as_ref().map(|node| format!("{base_topic}/nodes/{node}"));
+            retained.extend(word.and_then(|topic| TopicName::new(topic).ok()));
+        }
+        if *client_id != own.client_id {
             for prefix in &former.prefixes {
                 let topics = former.devices.iter();
                 retained
@@ -134,9 +139,9 @@ impl Broker {
             stage: TakedownStage::Look,
             base: moved.then(|| base_topic.clone()),
             retained,
-            session: has_session.then(|| (client_id.clone(), base_topic.clone())),
+            session: has_session.then(|| (connection_id, base_topic.clone())),
             records,
-            own_client_id: own.client_id.clone(),
+            own_client_id: own.connection_id(),
             markers: 0,
             lost: false,
         };

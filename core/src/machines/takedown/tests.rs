@@ -15,6 +15,7 @@ fn identity(client_id: &str, base_topic: &str) -> Identity {
     Identity {
         machine: Some("here".to_owned()),
         client_id: client_id.to_owned(),
+        node: None,
         base_topic: base_topic.to_owned(),
         discovery_prefix: None,
         server: HERE.to_owned(),

@@ -1,9 +1,11 @@
 //! What this node shares with others, as its configuration says.
 
+use super::orders::SharedOrders;
 use super::store::Revision;
 use super::{Allowed, EndReason, Item, Items, NodeName, SHARDS};
 use crate::model::device_name::DeviceName;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A node of a cluster and its agents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub enum ClusterFact {
     Fenced(EndReason),
     /// The nodes that have items, as the plan says now.
     Owners(BTreeMap<Item, NodeName>),
+    /// What people have ordered for all nodes is this.
+    Orders(Arc<SharedOrders>),
     /// The shared store has ceased to answer, with the reason. Reported once.
     Cut { reason: String },
     /// It answers again.

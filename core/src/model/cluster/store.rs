@@ -1,9 +1,11 @@
 //! What is asked of the shared store, and what it answers, as data. The store is etcd or one like
 //! it: a transaction compares, and puts all or nothing; each commit has the next revision.
 
+use crate::model::cluster::orders::SharedOrders;
 use crate::model::cluster::{NodeName, NodeRecord, OwnerPlan};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The number of a commit. Each later commit of one history has a larger one.
 #[derive(
@@ -72,4 +74,6 @@ pub enum StoreAnswer {
 pub struct StoreContents {
     pub nodes: BTreeMap<NodeName, Versioned<NodeRecord>>,
     pub plan: Option<Versioned<OwnerPlan>>,
+    /// What people have ordered. The rule of who has what knows nothing of it.
+    pub orders: Arc<SharedOrders>,
 }

@@ -71,6 +71,9 @@ pub enum NodeState {
 pub struct ItemView {
     /// `None` while no node can have it.
     pub node: Option<NodeName>,
+    /// The nodes on which it may be; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeName>,
     /// The epoch by which it runs on the node that has been asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Revision>,
@@ -89,6 +92,19 @@ impl NodeState {
 }
 
 impl ClusterView {
+    /// Returns the view as one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Strings and numbers always serialize.
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+
+    /// Takes apart what [`to_json`](Self::to_json) writes.
+    #[must_use]
+    pub fn from_json(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
     /// What a node has.
     pub fn items_of(&self, node: &NodeName) -> impl Iterator<Item = &Item> {
         let has = move |view: &ItemView| view.node.as_ref() == Some(node);
@@ -159,15 +175,15 @@ mod tests {
             etcd: StoreView { answers: Some(true), lasts: Duration::from_secs(60), reason: None },
             nodes: [(name("pi2"), node)].into(),
             items: [
-                (Item::House, ItemView { node: Some(name("pi2")), epoch: None }),
-                (rules, ItemView { node: None, epoch: None }),
+                (Item::House, ItemView { node: Some(name("pi2")), nodes: Vec::new(), epoch: None }),
+                (rules, ItemView { node: None, nodes: vec![name("pi1")], epoch: None }),
             ]
             .into(),
         };
-        let json = serde_json::to_string(&view).unwrap();
+        let json = view.to_json();
         assert!(json.contains(r#""renewed":8.25,"failoverAfter":8.0"#), "{json}");
         assert!(json.contains(r#""session":"fffffffffffffffffffffffffffffffe-"#), "{json}");
-        assert_eq!(serde_json::from_str::<ClusterView>(&json).unwrap(), view);
+        assert_eq!(ClusterView::from_json(&json).as_ref(), Some(&view));
         assert_eq!(view.items_of(&name("pi2")).collect::<Vec<_>>(), [&Item::House]);
         assert_eq!(view.orphans().count(), 1);
     }

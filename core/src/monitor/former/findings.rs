@@ -19,7 +19,10 @@ pub(super) fn alert_of(finding: &Finding) -> (AlertKind, String) {
             AlertKind::IdentityChanged,
             format!(
                 "the monitor had the clientid `{}` and the baseTopic `{}`, and now has `{}` and `{}`: what it left under the former ones is taken down",
-                last.client_id, last.base_topic, now.client_id, now.base_topic
+                last.connection_id(),
+                last.base_topic,
+                now.connection_id(),
+                now.base_topic
             ),
         ),
         Finding::Elsewhere { former, server } => {
@@ -49,7 +52,8 @@ pub(super) fn alert_of(finding: &Finding) -> (AlertKind, String) {
 }
 
 fn elsewhere_sentence(former: &Former, now: &str) -> String {
-    let Identity { client_id, base_topic, server, .. } = &former.identity;
+    let Identity { base_topic, server, .. } = &former.identity;
+    let client_id = former.identity.connection_id();
     let devices = counted(former.devices.len(), "device");
     let described = match former.prefixes.as_slice() {
         [] => String::new(),
@@ -65,7 +69,7 @@ fn elsewhere_sentence(former: &Former, now: &str) -> String {
 }
 
 fn ended_alert(identity: &Identity, end: TakedownEnd) -> (AlertKind, String) {
-    let Identity { client_id, base_topic, .. } = identity;
+    let (client_id, base_topic) = (identity.connection_id(), &identity.base_topic);
     let names = format!("the former clientid `{client_id}` and baseTopic `{base_topic}`");
     match end {
         TakedownEnd::Done => (
@@ -102,6 +106,7 @@ mod tests {
         let identity = Identity {
             machine: None,
             client_id: "a".to_owned(),
+            node: None,
             base_topic: "base".to_owned(),
             discovery_prefix: None,
             server: "tcp://old:1883".to_owned(),
