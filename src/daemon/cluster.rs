@@ -12,7 +12,7 @@ mod guard;
 
 use super::{Daemon, boot_clock};
 use crate::cluster::settings::ClusterSettings;
-use crate::cluster::{self, ClusterCommand, ClusterEvent, ClusterHandle};
+use crate::cluster::{self, ClusterCommand, ClusterEvent, ClusterHandle, OrderError};
 use crate::pulse::Pulse;
 use crate::systemd::guard_unit::GuardUnit;
 use guard::{GuardLink, GuardNews};
@@ -126,6 +126,16 @@ impl Cluster {
             fence: 0,
             broker: false,
             drains: Drains::default(),
+        }
+    }
+
+    /// The thread by which this node takes part.
+    pub fn handle(&self) -> Result<ClusterHandle, OrderError> {
+        match &self.part {
+            Participation::Member { handle, .. } => Ok(handle.clone()),
+            Participation::Begins | Participation::Clears | Participation::Nothing => {
+                Err(OrderError::NoPart)
+            }
         }
     }
 

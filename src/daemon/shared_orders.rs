@@ -5,6 +5,7 @@
 //! hold for a device that moves to another one, and might contradict an order taken there.
 
 use super::Daemon;
+use super::cluster::Cluster;
 use super::reload::CommandReply;
 use crate::cluster::{ClusterHandle, OrderError};
 use crate::request::{Command, Rejection};
@@ -53,7 +54,7 @@ impl PlacedOrders {
 impl Daemon<'_> {
     /// The thread of the cluster, if this machine is a node of one.
     fn cluster_handle(&self) -> Option<Result<ClusterHandle, OrderError>> {
-        None
+        self.cluster.as_ref().map(Cluster::handle)
     }
 
     pub(super) fn show_cluster(&self, reply: oneshot::Sender<Result<Box<ClusterView>, Rejection>>) {
