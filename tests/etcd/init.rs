@@ -97,7 +97,7 @@ async fn three_hosts_run_what_is_written_for_them() {
         let beside = directory.path().join(format!("etc-{host}"));
         fs::create_dir_all(beside.join("config.d")).unwrap();
         fs::create_dir(beside.join("cluster")).unwrap();
-        fs::write(beside.join("config.toml"), "[mqtt]\nserver = \"tcp://127.0.0.1:1883\"\n")
+        fs::write(beside.join("config.toml"), "[mqtt]\nserverAddress = \"tcp://127.0.0.1:1883\"\n")
             .unwrap();
         let from = written.join(host);
         fs::copy(from.join("cluster.toml"), beside.join("config.d/cluster.toml")).unwrap();
