@@ -4,6 +4,7 @@
 use super::harness::{Machine, config, eventually};
 use iotmonitor::guard::last_renewal;
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET};
+use iotmonitor_core::model::cluster::view::ClusterView;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use std::path::PathBuf;
@@ -98,6 +99,58 @@ fn agents_run_beside_a_guard_and_outlive_the_monitor() {
     // It would need the whole lease if the renewals did not end with the etcd.
     guard_is_killed(&node);
     etcd_is_stopped(&node);
+}
+
+#[test]
+fn people_see_the_cluster_and_their_orders_are_kept_in_it() {
+    let node = Node::start();
+    let machine = &node.machine;
+    let shown = machine.ok(&["iotmonitor", "cluster"]);
+    assert!(shown.starts_with("etcd has answered for "), "{shown}");
+    for words in ["pi1 (this node)", "alive", "kept, rules", "all shards 0-31"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
+    let view = ClusterView::from_json(&machine.ok(&["iotmonitor", "cluster", "--json"])).unwrap();
+    assert_eq!(view.items[&"rules".parse().unwrap()].epoch.map(|e| e.0), node.epoch(RULES));
+    let table = machine.ok(&["iotmonitor", "status"]);
+    assert!(table.lines().next().unwrap().contains("NODE"), "{table}");
+
+    // Orders are in etcd, and hold for a monitor that knows nothing of them itself.
+    machine.ok(&["iotmonitor", "disable", "rules"]);
+    assert!(!machine.is_active(RULES));
+    machine.ok(&["iotmonitor", "silence", "kept", "--for", "2h"]);
+    machine.stop_monitor();
+    machine.ok(&["rm", "-r", "/var/lib/iotmonitor"]);
+    machine.start_monitor();
+    eventually("the orders to be read", || {
+        let status = machine.ok(&["iotmonitor", "status", "rules"]);
+        let silenced = machine.ok(&["iotmonitor", "status", "kept"]);
+        (status.contains("disabled") && silenced.contains("notifications resume in 1 h 59 min"))
+            .then_some(())
+    });
+    machine.ok(&["iotmonitor", "enable", "rules"]);
+    assert_ne!(machine.await_new_main_pid(RULES, 0), 0);
+
+    let refused = machine.run(&["iotmonitor", "cluster", "move", "rules", "pi9"]);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("there is no node `pi9` in the cluster"), "{words}");
+    machine.ok(&["iotmonitor", "cluster", "drain"]);
+    assert!(!machine.is_active(RULES) && machine.is_active(PINNED));
+    machine.restart_monitor();
+    eventually("a drained node", || {
+        let shown = machine.run(&["iotmonitor", "cluster"]);
+        String::from_utf8_lossy(&shown.stdout).contains("drained").then_some(())
+    });
+    assert!(!machine.is_active(RULES), "a restart ends no drain");
+    machine.ok(&["iotmonitor", "cluster", "drain", "pi1", "--end"]);
+    assert_ne!(machine.await_new_main_pid(RULES, 0), 0);
+
+    machine.ok(&["systemctl", "stop", "etcd"]);
+    let refused = machine.run(&["iotmonitor", "disable", "pinned"]);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("etcd does not answer"), "{words}");
+    assert!(machine.is_active(PINNED));
 }
 
 fn guard_is_killed(node: &Node) {
