@@ -2,11 +2,13 @@
 
 use crate::machines::history::{ObservedStanding, TALLY_INTERVAL};
 use crate::model::action::Action;
-use crate::model::alert::AlertKind;
+use crate::model::alert::{AlertKind, Reason};
 use crate::model::device_id::DeviceId;
 use crate::model::history::{ContactTally, EpisodeKind, HistorySnapshot, RestartRecord, hour_of};
+use crate::model::status::StatusWord;
 use crate::model::time::{ClockStep, Now};
 use crate::model::unit::UnitUsage;
+use crate::model::view::Liveness;
 use crate::monitor::device::Device;
 use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
@@ -22,16 +24,18 @@ impl Monitor {
         if !self.is_store_settled() {
             return;
         }
-        let device = &self.devices[id];
-        self.history.observe(&device.spec.name, &standing_of(device), wall);
+        let standing = standing_of(&self.devices[id], self.standby.word(id));
+        self.history.observe(&self.devices[id].spec.name, &standing, wall);
     }
 
     /// The same for all devices, after a start or a reload; each change counts as of the time in
     /// this run at which the device's own state has changed.
     pub(super) fn note_all_standings(&mut self, wall: Duration) {
-        for device in self.devices.iter() {
+        for id in self.devices.ids() {
+            let device = &self.devices[id];
             let at = device.since.max(self.wall_clock.started()).min(wall);
-            self.history.observe(&device.spec.name, &standing_of(device), at);
+            let standing = standing_of(device, self.standby.word(id));
+            self.history.observe(&device.spec.name, &standing, at);
         }
     }
 
@@ -105,10 +109,6 @@ impl Monitor {
         let hour = hour_of(wall);
         for device in self.devices.iter_mut().filter(|device| device.tally.contacts > 0) {
             let tally = std::mem::take(&mut device.tally);
-            if device.monitoring.is_elsewhere() {
-                // The node that has it counts them.
-                continue;
-            }
             self.history.count(&device.spec.name, hour, tally, None);
         }
         for (agent, used) in self.usage.collect() {
@@ -198,7 +198,19 @@ pub(super) fn replaced(turn: &mut Turn<'_>, path: &str) {
     turn.raise(AlertKind::HistoryReplaced, message);
 }
 
-fn standing_of(device: &Device) -> ObservedStanding {
+/// Of a device that another node has, its status says how it is.
+fn standing_of(device: &Device, word: Option<&StatusWord>) -> ObservedStanding {
+    if device.monitoring.is_elsewhere() {
+        let is_disabled = !device.monitoring.is_wanted();
+        let word = word.filter(|_| !is_disabled);
+        let alarm = word.filter(|word| word.state == Liveness::Expired);
+        return ObservedStanding {
+            is_disabled,
+            alarm: alarm.map(|word| (word.since, word.reason.unwrap_or(Reason::Silent))),
+            is_failing: word.is_some_and(|word| word.reason == Some(Reason::AgentFailed)),
+            last_contact: device.silence.last_contact(),
+        };
+    }
     let reason = device.episode.stage().map(|_| device.reason_of_silence());
     ObservedStanding {
         is_disabled: !device.is_enabled(),

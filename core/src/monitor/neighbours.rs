@@ -54,6 +54,7 @@ impl Monitor {
             }
             None => self.standby.unsaid(id),
         }
+        self.note_standing(turn.now.wall, id);
         if is_other && is_down {
             self.fell(turn, id);
         } else if is_other {

@@ -5,12 +5,13 @@ use super::expect::{device_name, watched};
 use super::sharing::{cluster, dark_of, node, parts, shared};
 use super::timetable::{BASE, House, filter, message, millis, secs, topic};
 use iotmonitor_core::model::action::Action;
-use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::alert::{AlertKind, Reason};
 use iotmonitor_core::model::cluster::shard::shard_of;
 use iotmonitor_core::model::cluster::sharing::{ClusterFact, ClusterReply, Placement};
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::{EndReason, Item};
 use iotmonitor_core::model::event::Event;
+use iotmonitor_core::model::history::{Ending, EpisodeKind};
 use iotmonitor_core::model::message::{Connection, Message, Protocol};
 use iotmonitor_core::model::spec::DeviceSpec;
 use iotmonitor_core::model::view::Liveness;
@@ -215,6 +216,39 @@ fn a_node_that_knows_a_device_only_from_others_neither_alarms_nor_forgets_when_i
         (&"alive".into(), &1_599_999_970.into())
     );
     assert_eq!(house.count(AlertKind::Expired), 0);
+}
+
+/// What a node has recorded by itself is there when the device becomes its own.
+#[test]
+fn the_past_of_a_device_is_on_each_node() {
+    let mut house = standby();
+    house.open_history();
+    house.hear("home/lamp/x");
+    house.advance(secs(100));
+    let since = house.now().wall.as_secs();
+    let status = |state: &str, more: &str| {
+        format!(
+            r#"{{"name":"lamp","kind":"device","state":"{state}","since":{since},"lastContact":{},"watchTimeOut":30{more}}}"#,
+            since - 30
+        )
+    };
+    house.retained("status/lamp", &status("expired", r#","reason":"silent""#));
+    house.advance(secs(60));
+    let open = [(Some(Reason::Silent), None, None)];
+    assert_eq!(house.episodes(EpisodeKind::Alarm), open);
+    house.own_part(shard(), 9);
+    house.advance(secs(40));
+    assert_eq!(house.episodes(EpisodeKind::Alarm), open, "the same one, whoever has it");
+    house.hear("home/lamp/x");
+    house.advance(secs(1));
+    let over = [(Some(Reason::Silent), Some(100), Some(Ending::Contact))];
+    assert_eq!(house.episodes(EpisodeKind::Alarm), over);
+    house.release_part(shard());
+    house.advance(secs(700));
+    assert_eq!(house.episodes(EpisodeKind::Alarm), over, "nobody has said otherwise");
+    assert_eq!(house.episodes(EpisodeKind::Disabled), []);
+    let counted: u32 = house.past.tallies.iter().map(|tally| tally.tally.contacts).sum();
+    assert_eq!(counted, 2, "also those of a device that another node has");
 }
 
 #[test]

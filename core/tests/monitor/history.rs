@@ -66,7 +66,7 @@ impl Past {
 
 impl House {
     /// The records of earlier runs are read.
-    fn open_history(&mut self) {
+    pub fn open_history(&mut self) {
         let open = self.past.episodes.values().filter(|episode| episode.end.is_none());
         let snapshot = HistorySnapshot {
             open: open.cloned().collect(),
@@ -83,7 +83,10 @@ impl House {
     }
 
     /// Kinds, reasons and lengths of the episodes of a kind.
-    fn episodes(&self, kind: EpisodeKind) -> Vec<(Option<Reason>, Option<u64>, Option<Ending>)> {
+    pub fn episodes(
+        &self,
+        kind: EpisodeKind,
+    ) -> Vec<(Option<Reason>, Option<u64>, Option<Ending>)> {
         let episodes = self.past.episodes.values().filter(|episode| episode.kind == kind);
         episodes
             .map(|episode| {
