@@ -13,7 +13,7 @@ MINUTES ?= 10
 # The time that `make fuzz` spends on each of its targets, in seconds.
 SECONDS ?= 10
 
-.PHONY: help build build-recorder run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-baseline rhythms picture deps \
+.PHONY: help build build-recorder run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-million bench-baseline rhythms picture deps \
 	deb deb-arm64 deny advisories reproducible book install install-recorder uninstall
 
 help: ## show this list
@@ -71,6 +71,9 @@ bench-check: ## fail if a message costs a tenth more instructions than benches/b
 
 bench-micro: ## time the topic index, the deadline table, the queue of restores, the store's commits and the history separately
 	$(CARGO) bench --locked --bench micro
+
+bench-million: ## simulate a million devices against the core alone
+	$(CARGO) bench --locked --package iotmonitor-core --bench million
 
 bench-baseline: ## record the present cost of a message as the baseline
 	$(CARGO) bench --locked --profile counted --bench regression -- renew
