@@ -21,6 +21,7 @@
 mod backoff;
 mod dial;
 mod filters;
+mod flood;
 mod ledger;
 mod link;
 mod outbox;

@@ -11,6 +11,7 @@ mod sending;
 pub(super) use deliveries::Reported;
 
 use super::Client;
+use super::flood::FloodDetector;
 use super::ledger::Ledger;
 use super::link::{Link, LinkStep};
 use super::settings::BrokerAddress;
@@ -120,7 +121,9 @@ pub(super) struct MqttSession<'a> {
     /// Subscriptions that are not requested, because the broker closes on them.
     aside: Vec<Subscription>,
     ledger: Ledger,
+    /// The time from which an answer of the broker is awaited.
     last_read: Instant,
+    flood: FloodDetector,
     stall: StallDetector,
     began: Instant,
     last_tick: Instant,
@@ -198,6 +201,7 @@ impl<'a> MqttSession<'a> {
             aside: Vec::new(),
             ledger: Ledger::default(),
             last_read: Instant::now(),
+            flood: FloodDetector::new(Instant::now()),
             stall: StallDetector::default(),
             began: Instant::now(),
             last_tick: Instant::now(),
@@ -248,8 +252,13 @@ impl<'a> MqttSession<'a> {
                 || self.context.shared.lock().outbox.has_unacknowledged();
             self.stall.note(owes && pause == Pause::Starved);
             let hurry = self.link.hurry(owes);
-            // Either only makes the loop turn, as being asked to beat does.
-            let wake = self.closing.into_iter().chain(hurry).min();
+            let is_flood = self.flood.is_flood(self.link.last_read());
+            let held_back = match pause {
+                Pause::Starved => self.link.hold_back(is_flood && !owes),
+                Pause::ChannelFull | Pause::WindowFull | Pause::OutputFull => None,
+            };
+            // Each of them only makes the loop turn, as being asked to beat does.
+            let wake = self.closing.into_iter().chain(hurry).chain(held_back).min();
             tokio::select! {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
                 room = self.context.events.reserve(), if pause == Pause::ChannelFull => {
@@ -268,7 +277,7 @@ impl<'a> MqttSession<'a> {
     fn on_step(&mut self, step: std::io::Result<LinkStep>) -> Result<(), Trouble> {
         match step {
             Ok(LinkStep::Read) => {
-                self.last_read = Instant::now();
+                self.last_read = self.link.last_read();
                 *self.context.last_heard = self.last_read;
                 self.ping_sent = None;
                 if let Some(after) = self.stall.heard(self.last_read)

@@ -14,31 +14,33 @@ use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::error::ProtocolError;
 use async_tungstenite::tungstenite::http::{HeaderValue, StatusCode, Uri};
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use rumqttc_core::{split_url_with_default_port, validate_response_headers};
 use socket2::SockRef;
 use std::os::fd::AsFd;
 use std::os::linux::net::TcpStreamExt;
 use std::time::Duration;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// A stream that can carry MQTT.
 pub(super) struct OpenStream {
     pub stream: Stream,
-    /// The connection, where the stream runs over TCP.
-    pub receipts: Option<Receipts>,
+    /// Where the stream runs over TCP.
+    pub tcp: Option<TcpOptions>,
 }
 
-/// TCP's own acknowledgements of a connection, which the kernel holds back for up to 40 ms.
-///
-/// A broker that writes its small packets one by one, and does not set `TCP_NODELAY` (mosquitto
-/// sets it only where configured to), sends none while the one before it is unacknowledged.
-pub(super) struct Receipts(std::net::TcpStream);
+/// How the kernel treats a connection over TCP.
+pub(super) struct TcpOptions(std::net::TcpStream);
 
-impl Receipts {
-    /// Sends the acknowledgements that are held back (`TCP_QUICKACK` in tcp(7)), and lets the
-    /// kernel hold them back again: otherwise it would acknowledge each small packet, and the
-    /// broker would send each by itself.
-    pub(super) fn send_now(&self) {
+impl TcpOptions {
+    /// Sends TCP's acknowledgements that the kernel holds back for up to 40 ms (`TCP_QUICKACK` in
+    /// tcp(7)), and lets it hold them back again: otherwise it would acknowledge each small packet, and
+    /// the broker would send each by itself.
+    ///
+    /// A broker that writes its small packets one by one, and does not set `TCP_NODELAY` (mosquitto
+    /// sets it only where configured to), sends none while the one before it is unacknowledged.
+    pub(super) fn acknowledge_now(&self) {
         // An error here affects only the speed, and a broken socket is noticed when it is read.
         let _sent = self.0.set_quickack(true).and_then(|()| self.0.set_quickack(false));
     }
@@ -48,19 +50,28 @@ impl Receipts {
         // A socket that takes no options is broken, and sends nothing either.
         let _set = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
+
+    /// The process wakes when this many bytes can be read (`SO_RCVLOWAT` in socket(7)), or the end of
+    /// the stream. If they can be read already, it wakes now.
+    pub(super) fn wake_at(&self, bytes: u16) {
+        // As above.
+        let _set = setsockopt(&self.0, ReceiveLowWater, &i32::from(bytes));
+    }
 }
+
+sockopt_impl!(ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32);
 
 /// A connection below TLS and websockets.
 pub(super) struct Dialled {
     stream: Stream,
-    receipts: Option<Receipts>,
+    tcp: Option<TcpOptions>,
 }
 
 impl Dialled {
     /// Has the kernel give the connection up after this long without TCP's acknowledgement. A socket
     /// on the same machine has no network that could hold anything back.
     pub(super) fn give_up_after(&self, after: Duration) {
-        let Some(Receipts(socket)) = &self.receipts else { return };
+        let Some(TcpOptions(socket)) = &self.tcp else { return };
         // A socket that takes no options is broken, which its first use shows.
         let _set = SockRef::from(socket).set_tcp_user_timeout(Some(after));
     }
@@ -90,14 +101,23 @@ pub(super) async fn dial(
                 let is_closed = source.kind() == std::io::ErrorKind::PermissionDenied;
                 if is_closed { closed() } else { unreachable(source) }
             })?;
-            return Ok(Dialled { stream: Box::new(stream), receipts: None });
+            return Ok(Dialled { stream: Box::new(stream), tcp: None });
         }
     };
     let stream = addresses.dial(&host, port).await.map_err(unreachable)?;
+    let OpenStream { stream, tcp } = over_tcp(stream).map_err(unreachable)?;
+    Ok(Dialled { stream, tcp })
+}
+
+/// A stream over this connection.
+///
+/// # Errors
+/// Returns the errors of the socket.
+pub(super) fn over_tcp(stream: TcpStream) -> std::io::Result<OpenStream> {
     // Packets are collected before they are written, so a further delay would only delay alerts.
-    stream.set_nodelay(true).map_err(unreachable)?;
-    let same = stream.as_fd().try_clone_to_owned().map_err(unreachable)?;
-    Ok(Dialled { stream: Box::new(stream), receipts: Some(Receipts(same.into())) })
+    stream.set_nodelay(true)?;
+    let same = stream.as_fd().try_clone_to_owned()?;
+    Ok(OpenStream { stream: Box::new(stream), tcp: Some(TcpOptions(same.into())) })
 }
 
 /// Prepares a connection to carry MQTT: TLS and websocket, as the settings require.
@@ -105,7 +125,7 @@ pub(super) async fn dial(
 /// # Errors
 /// Returns an error with the file, certificate or address that prevents it.
 pub(super) async fn open(settings: &MqttSettings, dialled: Dialled) -> Result<OpenStream, Trouble> {
-    let Dialled { stream, receipts } = dialled;
+    let Dialled { stream, tcp } = dialled;
     let stream = match &settings.server {
         BrokerAddress::Tcp { .. } | BrokerAddress::Unix { .. } => stream,
         BrokerAddress::Tls { host, .. } => secure(settings, host, stream).await?,
@@ -116,7 +136,7 @@ pub(super) async fn open(settings: &MqttSettings, dialled: Dialled) -> Result<Op
             upgrade(settings, url, tls).await?
         }
     };
-    Ok(OpenStream { stream, receipts })
+    Ok(OpenStream { stream, tcp })
 }
 
 fn host_and_port(
