@@ -17,31 +17,41 @@ pub struct Broker {
     child: Child,
     directory: TempDir,
     pub port: u16,
+    /// Where it speaks TLS, if it was started with certificates.
+    pub tls_port: u16,
 }
 
 impl Broker {
     /// A broker that keeps every message for a client that is slower than the stream, and has up
     /// to `window` QoS 1 messages on their way to each.
     pub fn start(window: u16) -> Self {
-        Self::start_with(window, "log_dest none\n")
+        Self::start_with(window, "log_dest none\n", None)
     }
 
     /// The same, which logs every subscription; that costs it time.
     pub fn start_verbose(window: u16) -> Self {
-        Self::start_with(window, "log_dest file PATH/log\nlog_type subscribe\n")
+        Self::start_with(window, "log_dest file PATH/log\nlog_type subscribe\n", None)
     }
 
-    fn start_with(window: u16, log: &str) -> Self {
+    /// The same with mosquitto's usual window, and TLS if these certificates are there.
+    pub fn start_for_stream(certificates: Option<&Path>) -> Self {
+        Self::start_with(20, "log_dest file PATH/log\nlog_type subscribe\n", certificates)
+    }
+
+    fn start_with(window: u16, log: &str, certificates: Option<&Path>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for temporary files");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        let (port, tls_port) = (free_port(), free_port());
         let path = directory.path().display();
         let log = log.replace("PATH", &path.to_string());
+        let tls = certificates.map_or_else(String::new, |directory| {
+            let at = directory.display();
+            format!(
+                "listener {tls_port} 127.0.0.1\ncertfile {at}/server.crt\nkeyfile {at}/server.key\n"
+            )
+        });
         let config = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n\
-             max_inflight_messages {window}\n{log}"
+             max_inflight_messages {window}\n{log}{tls}"
         );
         let file = directory.path().join("mosquitto.conf");
         fs::write(&file, config).expect("the directory can be written to");
@@ -52,7 +62,7 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .expect("mosquitto is installed; `make deps` does it");
-        let broker = Self { child, directory, port };
+        let broker = Self { child, directory, port, tls_port };
         until("mosquitto listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         broker
     }
@@ -80,6 +90,11 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0");
+    listener.and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 fn until(what: &str, mut condition: impl FnMut() -> bool) {

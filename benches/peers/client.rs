@@ -24,6 +24,15 @@ pub struct Client {
     input: BytesMut,
 }
 
+/// How a stream of messages is spread over time.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub messages: usize,
+    /// Messages a second; `None` is as fast as the broker takes them.
+    pub rate: Option<usize>,
+    pub at_least_once: bool,
+}
+
 /// A message that the broker passed on.
 #[derive(Debug)]
 pub struct Message {
@@ -108,16 +117,14 @@ impl Client {
     /// Publishes on these topics in turn, `messages` times in all, at QoS 1 where asked for, and
     /// takes in the acknowledgements.
     pub fn flood(&mut self, topics: &[String], messages: usize, at_least_once: bool) {
-        self.flood_with(crate::common::fleet::PAYLOAD, topics, messages, at_least_once);
+        let pace = Pace { messages, rate: None, at_least_once };
+        self.stream(crate::common::fleet::PAYLOAD, topics, &pace);
     }
 
-    fn flood_with(
-        &mut self,
-        payload: &[u8],
-        topics: &[String],
-        messages: usize,
-        at_least_once: bool,
-    ) {
+    /// Publishes this payload on these topics in turn, and takes in the acknowledgements. Messages of
+    /// one millisecond are written together.
+    pub fn stream(&mut self, payload: &[u8], topics: &[String], pace: &Pace) {
+        let Pace { messages, rate, at_least_once } = *pace;
         let mut reading = self.stream.try_clone().expect("a socket can be duplicated");
         let acknowledgements = if at_least_once { 4 * messages } else { 0 };
         let reader = thread::spawn(move || {
@@ -128,13 +135,24 @@ impl Client {
             }
         });
         let mut packets = BytesMut::new();
+        let began = Instant::now();
         for number in 0..messages {
             let pkid = u16::try_from(number % 65_000 + 1).ok().filter(|_| at_least_once);
             let topic = &topics[number % topics.len()];
             put_publish(&mut packets, MQTT_3_1_1, topic, payload, pkid);
-            if packets.len() > 64 * 1024 {
+            let is_due = match rate.map(|rate| (rate / 1_000).max(1)) {
+                None => packets.len() > 64 * 1024,
+                Some(of_each) => (number + 1) % of_each == 0,
+            };
+            if is_due {
                 self.write(&packets);
                 packets.clear();
+                if let Some(rate) = rate {
+                    let sent = u32::try_from(number + 1).expect("some hundred thousand messages");
+                    let rate = u32::try_from(rate).expect("some ten thousand messages");
+                    let due = began + Duration::from_secs(1) * sent / rate;
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                }
             }
         }
         self.write(&packets);
@@ -192,7 +210,8 @@ impl Client {
 
     /// Publishes this payload on each topic, at QoS 1, and takes in the acknowledgements.
     pub fn publish_all(&mut self, topics: &[String], payload: &[u8]) {
-        self.flood_with(payload, topics, topics.len(), true);
+        let pace = Pace { messages: topics.len(), rate: None, at_least_once: true };
+        self.stream(payload, topics, &pace);
     }
 
     /// Reads what the socket gives at once.

@@ -21,6 +21,7 @@ mod recorded;
 mod references;
 mod size;
 mod states;
+mod streams;
 mod table;
 mod watchdog;
 mod watched;
@@ -59,8 +60,9 @@ impl Settings {
 }
 
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     ("watched", watched::rows),
+    ("streams", streams::rows),
     ("states", states::rows),
     ("losses", losses::rows),
     ("expiry", expiry::rows),
