@@ -1,57 +1,23 @@
 # The demonstration in a separate container with a real systemd. demo.sh sources this file.
 # shellcheck shell=bash disable=SC2154
 
-name=iotmonitor-test-$$-demo
-scripts=tests/machine
-nspawn=
-init=
+# shellcheck source=packaging/demo-machines.sh
+. packaging/demo-machines.sh
 
-inside() {
-    nsenter --target "$init" --all -- env -i LANG=C.UTF-8 HOME=/root \
-        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
-}
+inside() { inside_of demo "$@"; }
+
+options_of() { :; }
 
 prepare() {
     step "packages" packaging/deps.sh
     step "building iotmonitor" "${CARGO:-cargo}" build --locked
     # The machine is booted without `step`, because it has to be a child of this shell.
     printf 'booting a Debian with systemd and mosquitto (the first time its image is built) … '
-    boot
+    boot_machines demo
     echo "done"
 }
 
-boot() {
-    image=$($scripts/build-image.sh "$target/system-image")
-    $scripts/remove.sh --stale
-    mkdir -p /run/iotmonitor-test
-    setsid setpriv --pdeathsig KILL unshare --mount $scripts/boot.sh \
-        "$name" "$image" dbus-daemon "$PWD/$target/debug/iotmonitor" "$PWD/systemd" > "$work/console" 2>&1 &
-    nspawn=$!
-    for _ in {1..300}; do
-        # The list does not end with a newline, so read fails although it has read the list. If the machine
-        # has already ended, there is no list.
-        init=
-        read -r init _ 2> /dev/null < "/proc/$nspawn/task/$nspawn/children" || true
-        if [[ -n $init && $(inside systemctl is-system-running --wait 2>&1) =~ running|degraded ]]
-        then
-            inside systemd-sysusers
-            inside journalctl --update-catalog
-            return
-        fi
-        kill -0 "$nspawn" 2> /dev/null || break
-        sleep 0.1
-    done
-    cat "$work/console"
-    return 1
-}
-
-take_down() {
-    if [[ -n $nspawn ]]; then
-        kill -9 "$nspawn" 2> /dev/null || true
-        wait "$nspawn" 2> /dev/null || true
-        $scripts/remove.sh "$name"
-    fi
-}
+take_down() { kill_machines; }
 
 write_config() {
     cat >> "$work/config.toml" <<'END'

@@ -9,37 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seconds_without_terminal=30
-target=${CARGO_TARGET_DIR:-target}
-work=$(mktemp -d)
-# Processes that end with the demonstration.
-followers=()
-
-clean_up() {
-    local status=$?
-    trap - EXIT INT TERM
-    if ((${#followers[@]})); then
-        kill "${followers[@]}" 2> /dev/null || true
-        wait "${followers[@]}" 2> /dev/null || true
-    fi
-    take_down
-    rm -rf "$work"
-    exit $status
-}
-
-say() { printf '\n== %s\n' "$*"; }
-
-# Runs a step, and shows its output only if it fails.
-step() {
-    local title=$1
-    shift
-    printf '%s … ' "$title"
-    if ! "$@" > "$work/step.log" 2>&1 < /dev/null; then
-        echo "failed:"
-        cat "$work/step.log"
-        exit 1
-    fi
-    echo "done"
-}
+# shellcheck source=packaging/demo-common.sh
+. packaging/demo-common.sh
 
 # Each of these files defines prepare, take_down, write_config, start_monitor, show_status, publish, alerts
 # (the number of alerts of a kind for a device) and, with agents, follow and kill_agent.
