@@ -47,6 +47,7 @@ brokers: ## test the main functions with each broker of docs/brokers.md, includi
 
 soak: build ## run the fault tests in their long form: MINUTES=10 (as root)
 	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test faults -- --test-threads=$(TEST_THREADS)
+	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test failover
 	IOTMONITOR_OUTAGE_SECONDS=300 $(CARGO) test --locked --test system expiries_while_the_way_out_is_down
 	SCHEDULES=1000000 $(CARGO) test --release --locked --test faults schedules
 	SCHEDULES=1000000 $(CARGO) test --release --locked -p iotmonitor-core --test cluster no_two_nodes

@@ -45,7 +45,7 @@ is_there promtool || leave_out promtool:: "metrics as Prometheus reads them (pro
 if [[ $which == all ]]; then
     if ! why=$(packaging/container.sh); then
         arguments+=(--skip small_disk::)
-        left_out+=("full disks, brokers other than this machine's, the system tests and the faults under a real systemd ($why)")
+        left_out+=("full disks, brokers other than this machine's, the system tests, the faults under a real systemd and those of a cluster ($why)")
     fi
 else
     why="unit tests"
@@ -56,14 +56,14 @@ if [[ ${REQUIRE:-} == all ]] && ((${#left_out[@]})); then
     exit 1
 fi
 
-# Each file or folder of tests/ is a test program. Three of them need containers.
+# Each file or folder of tests/ is a test program. Four of them need containers.
 programs=()
 for main in tests/*.rs tests/*/main.rs */tests/*.rs */tests/*/main.rs; do
     [[ -e $main ]] || continue
     program=$(basename "${main%/main.rs}" .rs)
     case $program in
         system) continue ;;
-        faults | brokers) [[ -z $why ]] || continue ;;
+        faults | failover | brokers) [[ -z $why ]] || continue ;;
     esac
     programs+=(--test "$program")
 done

@@ -36,6 +36,10 @@ impl Plan {
         }
     }
 
+    pub fn is_soak(&self) -> bool {
+        self.share.is_some()
+    }
+
     pub fn begin(self) -> Effort {
         Effort { seed: self.seed, deadline: self.share.map(|share| Instant::now() + share) }
     }

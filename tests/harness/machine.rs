@@ -68,6 +68,16 @@ impl Machine {
         Self::install(Self::boot_from(&image(Some(suite)), Some(program), Bus::Daemon))
     }
 
+    /// Boots machines at the same time, each with these options of systemd-nspawn(1).
+    pub fn boot_together(suite: &str, options: &[Vec<String>]) -> Vec<Self> {
+        let (image, program) = (image(Some(suite)), Path::new(env!("CARGO_BIN_EXE_iotmonitor")));
+        let machines: Vec<Self> = options
+            .iter()
+            .map(|options| Self::begin(&image, Some(program), Bus::Daemon, options))
+            .collect();
+        machines.into_iter().map(|machine| Self::install(machine.await_boot(Bus::Daemon))).collect()
+    }
+
     fn boot_with(program: &Path, bus: Bus) -> Self {
         Self::install(Self::boot_from(&image(None), Some(program), bus))
     }
@@ -85,21 +95,28 @@ impl Machine {
     }
 
     fn boot_from(image: &Path, program: Option<&Path>, bus: Bus) -> Self {
+        Self::begin(image, program, bus, &[]).await_boot(bus)
+    }
+
+    fn begin(image: &Path, program: Option<&Path>, bus: Bus, options: &[String]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("iotmonitor-test-{}-{number}", std::process::id());
-        let nspawn = spawn(&name, image, program, bus);
-        let mut machine = Self { name, nspawn, init: 0, journal: None };
-        machine.init = eventually("systemd-nspawn to start systemd", || {
-            if let Ok(Some(status)) = machine.nspawn.try_wait() {
-                panic!("the machine did not boot ({status}):\n{}", machine.console());
+        let nspawn = spawn(&name, image, program, bus, options);
+        Self { name, nspawn, init: 0, journal: None }
+    }
+
+    fn await_boot(mut self, bus: Bus) -> Self {
+        self.init = eventually("systemd-nspawn to start systemd", || {
+            if let Ok(Some(status)) = self.nspawn.try_wait() {
+                panic!("the machine did not boot ({status}):\n{}", self.console());
             }
-            child_that_is_init(machine.nspawn.id())
+            child_that_is_init(self.nspawn.id())
         });
-        machine.await_running();
-        assert_eq!(machine.property("dbus.service", "Id"), bus.unit(), "another bus was booted");
-        machine.journal = Some(Journal::follow(&machine));
-        machine
+        self.await_running();
+        assert_eq!(self.property("dbus.service", "Id"), bus.unit(), "another bus was booted");
+        self.journal = Some(Journal::follow(&self));
+        self
     }
 
     /// A command that will run in the machine, with a plain environment.
@@ -210,10 +227,9 @@ impl Machine {
         &self,
         make: impl FnOnce() -> io::Result<T> + Send,
     ) -> io::Result<T> {
-        let network = std::fs::File::open(format!("/proc/{}/ns/net", self.init))?;
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                setns(network, CloneFlags::CLONE_NEWNET)?;
+                enter_network(self.init)?;
                 make()
             });
             thread.join().expect("it does not panic")
@@ -269,7 +285,7 @@ impl Drop for Machine {
     }
 }
 
-fn spawn(name: &str, image: &Path, program: Option<&Path>, bus: Bus) -> Child {
+fn spawn(name: &str, image: &Path, program: Option<&Path>, bus: Bus, options: &[String]) -> Child {
     std::fs::create_dir_all(RUN_DIRECTORY).expect("root can write to /run");
     let console = std::fs::File::create(console_path(name)).expect("root can write to /run");
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
@@ -286,7 +302,7 @@ fn spawn(name: &str, image: &Path, program: Option<&Path>, bus: Bus) -> Child {
             Bus::Broker => "dbus-broker",
         });
     if let Some(program) = program {
-        command.arg(program).arg(files);
+        command.arg(program).arg(files).args(options);
     }
     command
         .stdin(Stdio::null())
@@ -296,13 +312,19 @@ fn spawn(name: &str, image: &Path, program: Option<&Path>, bus: Bus) -> Child {
         .expect("setsid can be run")
 }
 
+/// Takes the calling thread to the network of a process.
+pub fn enter_network(pid: u32) -> io::Result<()> {
+    let network = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
+    Ok(setns(network, CloneFlags::CLONE_NEWNET)?)
+}
+
 const RUN_DIRECTORY: &str = "/run/iotmonitor-test";
 
 fn console_path(name: &str) -> PathBuf {
     Path::new(RUN_DIRECTORY).join(format!("{name}.console"))
 }
 
-fn script(name: &str) -> PathBuf {
+pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine").join(name)
 }
 

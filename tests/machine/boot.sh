@@ -1,16 +1,18 @@
 #!/bin/bash
 # Boots a test machine and becomes its systemd-nspawn.
-# usage: unshare --mount boot.sh NAME IMAGE BUS [PROGRAM FILES]
+# usage: unshare --mount boot.sh NAME IMAGE BUS [PROGRAM FILES [OPTION…]]
 #   NAME     the name of the machine, its cgroup, and its directory below /run/iotmonitor-test
 #   IMAGE    the root file system, which is not modified: changes are kept in memory only
 #   BUS      dbus-daemon or dbus-broker, for the system bus and the users' buses
 #   PROGRAM  becomes /usr/bin/iotmonitor
 #   FILES    a directory with files to install, which is copied over the image
+#   OPTION   is passed to systemd-nspawn
 #
 # The mounts are in the mount namespace that unshare created, so none is left when this script ends.
 set -euo pipefail
 
 name=$1 image=$2 bus=$3 program=${4:-} files=${5:-}
+options=("${@:6}")
 directory=/run/iotmonitor-test/$name
 
 # Each machine has a separate cgroup, because machines that share one kill each other's units.
@@ -48,4 +50,4 @@ export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --directory="$directory/root" --machine="$name" --boot \
     --register=no --keep-unit --console=pipe --private-network --link-journal=no \
     --capability=CAP_IPC_LOCK \
-    "${binds[@]}" < /dev/null
+    "${binds[@]}" "${options[@]}" < /dev/null

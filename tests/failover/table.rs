@@ -1,0 +1,66 @@
+//! What was measured, as a table.
+
+use super::fault::Fault;
+use super::round::Outcome;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// What came of all rounds with one fault, or with two at once.
+#[derive(Default)]
+struct Row {
+    rounds: usize,
+    two_owners: usize,
+    distance: Option<Duration>,
+    moved_after: Vec<Duration>,
+    silence: Duration,
+}
+
+#[derive(Default)]
+pub struct Table {
+    rows: BTreeMap<Vec<Fault>, Row>,
+}
+
+impl Table {
+    pub fn add(&mut self, faults: &[Fault], outcome: &Outcome) {
+        let row = self.rows.entry(faults.to_vec()).or_default();
+        row.rounds += 1;
+        row.two_owners += outcome.both.len();
+        row.distance = [row.distance, outcome.distance].into_iter().flatten().min();
+        row.moved_after.extend(&outcome.moved_after);
+        row.silence = outcome.silences.iter().fold(row.silence, |most, &more| most.max(more));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// As Markdown.
+    pub fn text(&mut self) -> String {
+        let mut text = "\n| Fault | Rounds | Two owners | Smallest distance | Elsewhere after, median | worst | Longest silence |\n\
+             |---|--:|--:|--:|--:|--:|--:|\n"
+            .to_owned();
+        for (faults, row) in &mut self.rows {
+            row.moved_after.sort_unstable();
+            let median = row.moved_after.get(row.moved_after.len() / 2).copied();
+            let worst = row.moved_after.last().copied();
+            let words: Vec<&str> = faults.iter().map(|fault| fault.words()).collect();
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} | {} |",
+                words.join("; "),
+                row.rounds,
+                row.two_owners,
+                seconds(row.distance),
+                seconds(median),
+                seconds(worst),
+                seconds(Some(row.silence)),
+            );
+        }
+        text
+    }
+}
+
+fn seconds(time: Option<Duration>) -> String {
+    time.map_or("–".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()))
+}
