@@ -4,6 +4,7 @@ use crate::machines::silence::{EndedSilence, GRACE};
 use crate::model::device_id::DeviceId;
 use crate::monitor::Monitor;
 use crate::monitor::turn::Turn;
+use std::time::Duration;
 
 impl Monitor {
     /// A contact.
@@ -14,9 +15,10 @@ impl Monitor {
         let EndedSilence { is_first, silence, is_awaited } =
             device.silence.end(turn.now.wall, watched, standing);
         device.tally.count(silence.as_secs());
-        // After a crash it has at least this long; a device that talks less often would count as
-        // silent by then if the crash lost this contact.
-        self.saving.hurry_if(silence > GRACE);
+        // If a crash loses this contact, the device seems to have been silent since the one before. One
+        // that uses up most of its time would count as silent soon. Each commit wears a card.
+        let is_close = |timeout: Duration| silence > timeout / 2;
+        self.saving.hurry_if(silence > GRACE && device.silence.timeout().is_some_and(is_close));
         if let Some(availability) = &mut device.availability {
             availability.heard();
         }

@@ -2,8 +2,8 @@
 //! store.
 //!
 //! Contacts are saved in rounds, once a minute; an expiry, a recovery and a person's choice start a
-//! round at once, and a contact after a minute of silence within a second. A round goes out in
-//! batches, one at a time, and later changes wait for the next round.
+//! round at once, as does a contact after more than a minute and more than half of the device's timeout.
+//! A round goes out in batches, one at a time, and later changes wait for the next round.
 
 use crate::machines::save_queue::Batch;
 use crate::model::action::Action;

@@ -387,3 +387,25 @@ fn a_crash_does_not_bring_back_time_that_was_not_watched() {
     house.advance(secs(1000));
     assert_eq!(expiry(&house, "lamp"), [start + secs(270)]);
 }
+
+/// Each save wears a card, and a crash that loses such a contact makes no silence of it.
+#[test]
+fn contacts_long_before_the_timeout_wait_for_the_next_batch() {
+    let mut house = House::running(vec![watched("lamp", 600)]);
+    house.hear("home/lamp/x");
+    house.turn_the_page();
+    for _ in 0..20 {
+        house.advance(secs(90));
+        house.hear("home/lamp/x");
+    }
+    let saves = house.log.iter().filter(|(_, a)| matches!(a, Action::SaveDevices { .. })).count();
+    assert!(saves <= 31, "{saves} saves in half an hour");
+    let contact = house.mono;
+    house.crash();
+    house.power_up();
+    house.advance(secs(500));
+    assert!(expiry(&house, "lamp").is_empty());
+    house.advance(secs(200));
+    let [expired] = expiry(&house, "lamp")[..] else { panic!("it is silent") };
+    assert!(expired >= contact + secs(500) && expired <= contact + secs(602), "{expired:?}");
+}
