@@ -2,14 +2,15 @@
 //! a separate thread.
 //!
 //! Commands go in through a bounded channel and are carried out in order; waiting commands are
-//! combined into one transaction with one fsync, and then reported. When a commit fails, the group
-//! stays in memory and is retried until it succeeds, and everything behind it waits, including
-//! reads: no read misses a command that was sent before it. The core decides the meaning of a state
-//! and the time of its restore.
+//! combined into one transaction with one fsync, and then reported. A commit of a few deliveries waits
+//! up to a second for more of them (`group`). When a commit fails, the group stays in memory and is
+//! retried until it succeeds, and everything behind it waits, including reads: no read misses a command
+//! that was sent before it. The core decides the meaning of a state and the time of its restore.
 //!
 //! The flags are LMDB's default, so that a commit that was reported survives a power cut.
 
 mod disk;
+mod group;
 mod record;
 mod scan;
 mod writer;
@@ -40,8 +41,9 @@ use std::time::{Duration, Instant};
 /// returns the command to the sender, which keeps it.
 pub const CHANNEL_CAPACITY: usize = 4_096 + 8 + 1 + 55;
 
-/// Bytes of address space reserved for the data at first; the file grows only as it is filled.
-pub const DEFAULT_MAP_BYTES: usize = 1 << 30;
+/// Bytes of address space reserved for the data at first; the file grows only as it is filled. A
+/// process of 32 bits has little more than 2 GiB, which the history and the threads need too.
+pub const DEFAULT_MAP_BYTES: usize = if usize::BITS < 64 { 1 << 28 } else { 1 << 30 };
 
 /// The start waits for a check of the store no longer than this, far longer than the check of a
 /// large one takes.

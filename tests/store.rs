@@ -1,6 +1,8 @@
 //! The store against real faults: `kill -9`, a full disk, truncated and garbled files, a second
 //! process.
 
+#[path = "store/card.rs"]
+mod card;
 #[path = "store/damage.rs"]
 mod damage;
 #[path = "store/dice.rs"]

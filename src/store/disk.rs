@@ -53,6 +53,16 @@ pub(super) struct Disk {
     devices: Table,
 }
 
+/// Which states that are put replace the recorded ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Puts {
+    All,
+    /// Those that are newer.
+    Newer,
+    /// Those that are no repetition, which saves writing.
+    Changes,
+}
+
 /// This many entries are passed faster one by one than by searching for the next one.
 const NEAR: usize = 8;
 
@@ -215,12 +225,15 @@ impl Disk {
         match command {
             StoreCommand::ReadStates { .. } => Ok(0),
             StoreCommand::Record { change, .. } | StoreCommand::RecordFormer { change, .. } => {
-                self.change(transaction, value, change, false)
+                self.change(transaction, value, change, Puts::Changes)
             }
-            StoreCommand::WriteStates { changes, keep_newer, .. } => changes
-                .iter()
-                .map(|change| self.change(transaction, value, change, *keep_newer))
-                .try_fold(0, |sum, changed| Ok(sum + changed?)),
+            StoreCommand::WriteStates { changes, keep_newer, .. } => {
+                let puts = if *keep_newer { Puts::Newer } else { Puts::All };
+                changes
+                    .iter()
+                    .map(|change| self.change(transaction, value, change, puts))
+                    .try_fold(0, |sum, changed| Ok(sum + changed?))
+            }
             StoreCommand::SaveDevices { heartbeat, changed, gone } => {
                 self.meta.put(transaction, HEARTBEAT_KEY, &to_json(HEARTBEAT_KEY, heartbeat)?)?;
                 for device in changed {
@@ -250,36 +263,39 @@ impl Disk {
         transaction: &mut RwTxn,
         value: &mut Vec<u8>,
         change: &StateChange,
-        keep_newer: bool,
+        puts: Puts,
     ) -> heed::Result<usize> {
         match change {
             StateChange::Nothing => Ok(0),
-            StateChange::Put(state) if state.retain && !keep_newer => {
-                let key = seal::key(state.topic.as_ref());
-                record::encode_state(value, &key, state, &Retained::own());
-                self.states.put(transaction, &key, value)?;
-                Ok(1)
-            }
             StateChange::Put(state) | StateChange::PutUnflagged(state) => {
                 let shows_retain = matches!(change, StateChange::Put(_));
                 self.update(transaction, value, &state.topic, |key, recorded, value| {
                     let recorded_at =
                         || recorded.and_then(|recorded| record::time_of_state(key, recorded));
-                    if keep_newer
+                    if puts == Puts::Newer
                         && recorded_at().is_some_and(|at| at.as_micros() > state.time.as_micros())
                     {
                         return false;
                     }
-                    let (retained, payload) = recorded
-                        .and_then(|recorded| record::retained(key, recorded))
-                        .unwrap_or_default();
-                    let retained = match (shows_retain, state.retain) {
-                        (true, true) => Retained::own(),
-                        (true, false) => retained.replaced(payload),
-                        (false, _) => retained.replaced_unflagged(payload, &state.payload),
+                    let known = || {
+                        let known = recorded.and_then(|recorded| record::retained(key, recorded));
+                        known.unwrap_or_default()
+                    };
+                    let retained = if shows_retain && state.retain {
+                        Retained::own()
+                    } else {
+                        let (retained, payload) = known();
+                        if shows_retain {
+                            retained.replaced(payload)
+                        } else {
+                            retained.replaced_unflagged(payload, &state.payload)
+                        }
                     };
                     record::encode_state(value, key, state, &retained);
-                    true
+                    let is_repeated = puts == Puts::Changes
+                        && recorded
+                            .is_some_and(|recorded| record::is_repetition(key, recorded, value));
+                    !is_repeated
                 })
             }
             StateChange::Replay(state) => self.replay(transaction, value, state),

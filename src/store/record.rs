@@ -6,6 +6,7 @@ use iotmonitor_core::machines::retained::Retained;
 use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::TopicName;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Checksum, flags, time and the topic's length.
@@ -19,6 +20,9 @@ const MAY_BE_RETAINED: u8 = 4;
 /// The number of hashes of other payloads that may be retained, and these hashes, follow the topic.
 const HASHES: u8 = 8;
 const HASH_BYTES: usize = 4;
+
+/// A state that is repeated is not written again for so long: ten minutes.
+const REPETITION_NANOS: u64 = 600_000_000_000;
 
 /// Writes the value of a state into `value`: checksum, flags, time in nanoseconds, length of the
 /// topic, topic, perhaps hashes, payload. A group of states is written with the memory of one.
@@ -116,6 +120,21 @@ pub(super) fn time_of_state(key: &[u8], value: &[u8]) -> Option<Duration> {
     let content = unseal(key, value)?;
     let nanos = content.get(1..)?.first_chunk::<8>()?;
     Some(Duration::from_nanos(u64::from_le_bytes(*nanos)))
+}
+
+/// Whether a new value says the same as the recorded one and is not much younger. A device that repeats
+/// its state every minute need not be written every minute.
+pub(super) fn is_repetition(key: &[u8], recorded: &[u8], value: &[u8]) -> bool {
+    const TIME: Range<usize> = CHECKSUM_BYTES + 1..CHECKSUM_BYTES + 9;
+    let is_same = recorded.len() == value.len()
+        && recorded.get(CHECKSUM_BYTES) == value.get(CHECKSUM_BYTES)
+        && recorded.get(TIME.end..) == value.get(TIME.end..);
+    let nanos = |value: &[u8]| value.get(TIME)?.first_chunk().copied().map(u64::from_le_bytes);
+    let is_recent = || {
+        let age = nanos(value)?.checked_sub(nanos(recorded)?)?;
+        (age < REPETITION_NANOS).then_some(())
+    };
+    is_same && is_recent().is_some() && unseal(key, recorded).is_some()
 }
 
 /// The state in a value; `None` when it is damaged.

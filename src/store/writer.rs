@@ -2,6 +2,7 @@
 //! group until it is on disk.
 
 use super::disk::{self, Disk};
+use super::group::{CommitGroup, Lingering};
 use super::{Found, Looking, Opened, StoreCommand, StoreSettings};
 use crate::lmdb::StoreError;
 use crate::lmdb::files::{self, DirectoryLock, FileIdentity, Look};
@@ -10,18 +11,13 @@ use crate::lmdb::stuck::Stuck;
 use crate::pulse::Pulse;
 use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::state::{ReadId, StateChange};
+use iotmonitor_core::model::state::ReadId;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
-
-/// A group ends after this many commands or payload bytes, whichever comes first, so that a burst
-/// is acknowledged in steps and a transaction stays small.
-const GROUP_COMMANDS: usize = 4_096;
-const GROUP_BYTES: usize = 8 << 20;
 
 /// The delays between tries keep the promise of recovery within 5 s.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -60,6 +56,7 @@ pub(super) struct Writer {
     opened: bool,
     /// A failure was reported, and the recovery has not been.
     failing: bool,
+    lingering: Lingering,
     mapped: MappedPages,
     /// The disk's outage was reported by another thread while this one was stuck.
     stuck: Arc<Stuck>,
@@ -67,7 +64,7 @@ pub(super) struct Writer {
 
 /// The next work, in order: the group, then the read.
 struct Work {
-    group: Vec<StoreCommand>,
+    group: CommitGroup,
     read: Option<StoreCommand>,
 }
 
@@ -106,6 +103,7 @@ impl Writer {
             first: None,
             opened: false,
             failing: false,
+            lingering: Lingering::default(),
             stuck,
         }
     }
@@ -178,24 +176,29 @@ impl Writer {
     }
 
     /// Waits for a command, then takes the other waiting ones, up to a read or the limits of a
-    /// group.
+    /// group, and those that come while the commit may wait.
     fn collect(&mut self) -> Option<Work> {
-        let mut work = Work { group: Vec::new(), read: None };
-        let mut bytes = 0;
+        let mut work = Work { group: CommitGroup::default(), read: None };
         let mut next = Some(self.wait_for_command()?);
+        self.lingering.begin(Instant::now());
         while let Some(command) = next {
             if let StoreCommand::ReadStates { .. } = command {
                 work.read = Some(command);
                 break;
             }
-            bytes += payload_bytes(&command);
-            work.group.push(command);
-            if work.group.len() >= GROUP_COMMANDS || bytes >= GROUP_BYTES {
+            work.group.add(command);
+            if work.group.is_full() {
                 break;
             }
-            next = self.commands.try_recv().ok();
+            next = self.commands.try_recv().ok().or_else(|| self.linger(&work.group));
         }
         Some(work)
+    }
+
+    /// Waits for another command as long as the group may. At the end there is none.
+    fn linger(&self, group: &CommitGroup) -> Option<StoreCommand> {
+        let patience = self.lingering.patience(group, Instant::now())?;
+        self.commands.recv_timeout(patience).ok()
     }
 
     fn wait_for_command(&mut self) -> Option<StoreCommand> {
@@ -222,14 +225,17 @@ impl Writer {
         command
     }
 
-    fn commit(&mut self, group: &[StoreCommand]) -> Result<(), GivenUp> {
+    fn commit(&mut self, group: &CommitGroup) -> Result<(), GivenUp> {
         let mut written = Vec::new();
-        if group.iter().any(needs_commit) {
+        let is_needed = group.needs_commit();
+        let group = group.commands();
+        if is_needed {
             written = self.until_done(|disk, _| disk.commit(group))?;
             self.report_recovery();
         }
         if let Some(through) = disk::last_delivery(group) {
             self.report(Event::StatesCommitted { through });
+            self.lingering.reported(Instant::now());
         }
         if let Some(through) = disk::last_former_delivery(group) {
             self.report(Event::FormerStatesCommitted { through });
@@ -444,33 +450,5 @@ impl Writer {
             self.pulse.beat();
             thread::park_timeout(EVENTS_FULL_DELAY);
         }
-    }
-}
-
-fn needs_commit(command: &StoreCommand) -> bool {
-    match command {
-        StoreCommand::Record { change: StateChange::Nothing, .. }
-        | StoreCommand::RecordFormer { change: StateChange::Nothing, .. }
-        | StoreCommand::ReadStates { .. } => false,
-        StoreCommand::Record { .. }
-        | StoreCommand::RecordFormer { .. }
-        | StoreCommand::WriteStates { .. }
-        | StoreCommand::SaveDevices { .. }
-        | StoreCommand::SaveSessionFilters(_)
-        | StoreCommand::SaveIdentity(_) => true,
-    }
-}
-
-fn payload_bytes(command: &StoreCommand) -> usize {
-    let of_change = |change: &StateChange| change.state().map_or(0, |state| state.payload.len());
-    match command {
-        StoreCommand::Record { change, .. } | StoreCommand::RecordFormer { change, .. } => {
-            of_change(change)
-        }
-        StoreCommand::WriteStates { changes, .. } => changes.iter().map(of_change).sum(),
-        StoreCommand::ReadStates { .. }
-        | StoreCommand::SaveDevices { .. }
-        | StoreCommand::SaveSessionFilters(_)
-        | StoreCommand::SaveIdentity(_) => 0,
     }
 }
