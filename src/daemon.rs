@@ -58,7 +58,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Events of all adapters wait in one queue. When it is full, an adapter waits with its next one;
 /// for MQTT this holds the socket back.
@@ -76,6 +76,9 @@ const START_PATIENCE: Duration = Duration::from_secs(300);
 
 /// systemd waits for the first notification no longer than this, whatever D-Bus and the disk do.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// At a stop, the last states are acknowledged if their commit takes no longer.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The time limit for the last messages to the broker and the last commit together.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_000);
@@ -531,10 +534,23 @@ impl<'a> Daemon<'a> {
         }
     }
 
+    /// Acknowledges what waits for its commit, so that the broker need not deliver it again. Other events
+    /// come too late.
+    async fn await_commits(&mut self) {
+        let until = Instant::now() + COMMIT_PATIENCE;
+        while self.adapters.owes_acknowledgement() {
+            let Ok(Some(event)) = timeout_at(until, self.events.recv()).await else { return };
+            if let Event::StatesCommitted { .. } = event {
+                self.turn(event);
+            }
+        }
+    }
+
     /// Sends the last messages, commits, and disconnects.
     async fn stop(mut self) {
         notify::stopping();
         self.turn(Event::Stopping);
+        self.await_commits().await;
         let alerts = self.alerts.give_up();
         self.report_all(alerts);
         let goodbye = "iotmonitor stops; agents keep running";

@@ -29,7 +29,7 @@ use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::history::alert_record::{AlertQuery, AlertRecord};
 use iotmonitor_core::model::history::figures::PastFigures;
-use iotmonitor_core::model::message::{Connection, QoS, Redelivery};
+use iotmonitor_core::model::message::{Connection, Delivery, QoS, Redelivery};
 use iotmonitor_core::model::notice::Notice;
 use iotmonitor_core::topic::TopicName;
 use std::collections::{BTreeSet, VecDeque};
@@ -59,6 +59,8 @@ pub struct Adapters {
     waiting: VecDeque<StoreCommand>,
     /// Deliveries of this connection for which the store had no room.
     unrecorded: Unrecorded,
+    /// The last delivery that was given to the store, until it is acknowledged.
+    owed: Option<Delivery>,
     /// The state connection waits for the store: a delivery is acknowledged only once it is
     /// recorded.
     store_is_open: bool,
@@ -174,6 +176,7 @@ impl Adapters {
             store,
             waiting: VecDeque::new(),
             unrecorded: Unrecorded::default(),
+            owed: None,
             store_is_open: false,
             history: None,
             book: AlertBook::default(),
@@ -433,6 +436,7 @@ impl Adapters {
                 }
             }
             Action::Acknowledge { through } => {
+                self.owed = self.owed.filter(|owed| *owed > through);
                 if let Some(state) = &self.state
                     && self.unrecorded.may_acknowledge(through)
                 {
@@ -440,6 +444,7 @@ impl Adapters {
                 }
             }
             Action::Record { delivery, change } => {
+                self.owed = Some(delivery);
                 self.give_to_store(StoreCommand::Record { delivery, change });
             }
             Action::RecordFormer { delivery, change } => {
@@ -561,6 +566,11 @@ impl Adapters {
             Connection::State => self.state.as_ref(),
             Connection::Former(_) => self.former.handle(),
         }
+    }
+
+    /// Whether a delivery waits for its commit.
+    pub fn owes_acknowledgement(&self) -> bool {
+        self.owed.is_some()
     }
 
     /// Commits pending changes, sends queued messages, and disconnects. Returns whether everything
