@@ -39,7 +39,7 @@ const CHANNEL_CAPACITY: usize = 64;
 
 /// The address space for the file at first, and at most. Beyond that the oldest records go.
 const MAP_BYTES: usize = 64 << 20;
-const MOST_MAP_BYTES: usize = 1 << 30;
+const MOST_MAP_BYTES: usize = if usize::BITS < 64 { 1 << 29 } else { 1 << 30 };
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 

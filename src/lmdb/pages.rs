@@ -240,7 +240,8 @@ impl Walk<'_> {
     /// more pages than it needs: a value that was written twice in one transaction keeps the pages
     /// of the larger one.
     fn overflow(&mut self, first: u64, size: usize) -> Result<u64, Flaw> {
-        let fewest = (HEADER + size).div_ceil(self.extent.page_size) as u64;
+        // The size is a number from the file, and the sum may not fit a word of 32 bits.
+        let fewest = (HEADER as u64 + size as u64).div_ceil(self.extent.page_size as u64);
         self.claim(first, fewest)?;
         let mut header = [0; HEADER];
         self.file.read_exact_at(&mut header, self.offset(first))?;
