@@ -9,6 +9,7 @@ mod accounts;
 mod agents;
 mod alert_units;
 mod availability;
+mod board;
 #[path = "../http/browser.rs"]
 #[allow(dead_code, reason = "the tests of the page use the rest of it")]
 mod browser;
