@@ -7,6 +7,8 @@ mod common;
 
 #[path = "mqtt/closings.rs"]
 mod closings;
+#[path = "mqtt/cut.rs"]
+mod cut;
 #[path = "mqtt/fake.rs"]
 mod fake;
 #[path = "mqtt/faults.rs"]
