@@ -40,7 +40,6 @@ pub mod pulse;
 pub mod recorder;
 pub mod request;
 pub mod secret;
-pub mod state_line;
 pub mod store;
 pub mod systemd;
 pub mod terminal;

@@ -21,6 +21,7 @@ pub mod snapshot;
 pub mod sparkplug;
 pub mod spec;
 pub mod state;
+pub mod state_line;
 pub mod status;
 pub mod time;
 pub mod unit;

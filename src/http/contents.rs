@@ -7,14 +7,15 @@ use super::guard::check_token;
 use super::page::Page;
 use super::parameters::Parameters;
 use super::refusal::HttpRefusal;
+use crate::printable::escaped_json;
 use crate::request::{Selection, StatePage};
-use crate::state_line::StateLine;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use futures_util::stream;
 use hyper::header::HeaderMap;
 use iotmonitor_core::model::state::StateRecord;
+use iotmonitor_core::model::state_line::StateLine;
 use serde_json::json;
 
 /// The number of lines of the journal, and where none is given.
@@ -61,8 +62,8 @@ fn list(daemon: DaemonClient, of: Selection, first: StatePage) -> Body {
 }
 
 fn line(state: &StateRecord) -> String {
-    StateLine::of(state.topic.as_str(), &state.payload, state.qos as u8, state.retain, state.time)
-        .to_json()
+    let StateRecord { topic, payload, qos, retain, time } = state;
+    escaped_json(StateLine::of(topic.as_str(), payload, *qos as u8, *retain, *time).to_json())
 }
 
 /// The last entries of the journal about a device: alerts, and for an agent its own output and what

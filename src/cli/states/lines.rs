@@ -1,9 +1,10 @@
 //! The format of exports: one [`StateLine`] a line (jsonlines.org).
 
 use crate::bus::RecordedState;
-use crate::state_line::StateLine;
+use crate::printable::escaped_json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use iotmonitor_core::model::state_line::StateLine;
 use iotmonitor_core::topic::TopicName;
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ pub enum LineError {
 /// The state as one line, without the line break; `None` when its payload is missing.
 pub fn write(state: &RecordedState) -> Option<String> {
     let RecordedState { topic, payload, qos, retain, time, .. } = state;
-    Some(StateLine::of(topic, payload.as_deref()?, *qos, *retain, *time).to_json())
+    let line = StateLine::of(topic, payload.as_deref()?, *qos, *retain, *time);
+    Some(escaped_json(line.to_json()))
 }
 
 /// Parses the state in one line; `now` is the time of a state without one.
