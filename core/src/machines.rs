@@ -5,6 +5,7 @@ pub mod agent;
 pub mod alert_queue;
 pub mod areas;
 pub mod availability;
+pub mod catch_up;
 pub mod clock;
 pub mod cluster;
 pub mod covering;

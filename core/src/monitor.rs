@@ -13,7 +13,7 @@
 //! | `messages`, `commands`, `shared_orders`, `control`, `refusals`, `states` | requests of messages and people |
 //! | `fleets` | devices that are learned from their messages, and forgotten |
 //! | `watch_connection`, `covering`, `resubscribe`, `session` | the two connections |
-//! | `neighbours`, `handover`, `house` | the other nodes of a cluster: what they say, devices that pass from one to another, and the one voice of all |
+//! | `neighbours`, `handover`, `catch_up`, `house` | the other nodes of a cluster: what they say, devices that pass from one to another, and the one voice of all |
 //! | `probe`, `availability`, `contact` | whether a device is there |
 //! | `agent` | agents and their units |
 //! | `former`, `restore` | former identities, and the restore of recorded states |
@@ -25,6 +25,7 @@
 mod agent;
 mod alarms;
 mod availability;
+mod catch_up;
 mod changes;
 mod commands;
 mod contact;
@@ -68,6 +69,7 @@ mod views;
 mod watch_connection;
 
 use crate::machines::areas::Areas;
+use crate::machines::catch_up::CatchUp;
 use crate::machines::clock::WatchedClock;
 use crate::machines::covering::Covering;
 use crate::machines::deadline::DeadlineTable;
@@ -188,6 +190,8 @@ pub struct Monitor {
     sharing: Option<Sharing>,
     /// The other nodes; `None` where there are none.
     nodes: Option<Nodes>,
+    /// The states that this node or another one has missed.
+    catch_up: CatchUp,
     /// The wall clock at which this node has connected to the broker.
     node_since: Duration,
     /// The devices of which they speak.
@@ -331,6 +335,7 @@ impl Monitor {
             expired_count: 0,
             manager: agent::ManagerState::default(),
             nodes: spec.cluster.as_ref().map(|cluster| Nodes::new(cluster.node.clone())),
+            catch_up: CatchUp::default(),
             node_since: now.wall,
             standby: StandbyDevices::default(),
             sharing: spec.cluster.map(Sharing::new),
@@ -453,6 +458,9 @@ impl Monitor {
             Event::StatesCommitted { through } => turn.out.push(Action::Acknowledge { through }),
             Event::StatesRead { read: read @ ReadId::Forget(_), states, next } => {
                 self.delete_states(turn, read, &states, next);
+            }
+            Event::StatesRead { read: read @ ReadId::CatchUp(_), states, next } => {
+                self.states_for_node(turn, read, states, next);
             }
             Event::StatesRead { read, states, next } => {
                 self.states_read(turn, read, states, next);
@@ -592,7 +600,7 @@ impl Monitor {
     fn published(&mut self, turn: &mut Turn<'_>, token: Token) {
         if self.probes.is_answered_by(token) {
             self.probe_succeeded(turn);
-        } else if !self.last_words_taken(turn, token) {
+        } else if !self.last_words_taken(turn, token) && !self.chunk_taken(turn, token) {
             self.restored_published(turn, token);
         }
     }

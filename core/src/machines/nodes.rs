@@ -26,6 +26,8 @@ pub struct Nodes {
     others: BTreeSet<NodeName>,
     /// Those of them that have just come.
     starting: BTreeSet<NodeName>,
+    /// Those of them that have missed states.
+    missing: BTreeSet<NodeName>,
     /// When this one has come, on monotonic time.
     started: Option<Duration>,
     reading: Reading,
@@ -54,6 +56,7 @@ impl Nodes {
             own,
             others: BTreeSet::new(),
             starting: BTreeSet::new(),
+            missing: BTreeSet::new(),
             started: None,
             reading: Reading::No,
             reported: None,
@@ -79,6 +82,7 @@ impl Nodes {
         self.reading = Reading::No;
         self.others.clear();
         self.starting.clear();
+        self.missing.clear();
         let due = now + WITHOUT_BROKER;
         *self.lost_at.get_or_insert(due)
     }
@@ -91,8 +95,12 @@ impl Nodes {
         }
         self.others.remove(name);
         self.starting.remove(name);
-        if let Some(NodeWord::Online { starting, .. }) = word {
+        self.missing.remove(name);
+        if let Some(NodeWord::Online { starting, missing, .. }) = word {
             self.others.insert(name.clone());
+            if missing {
+                self.missing.insert(name.clone());
+            }
             if starting {
                 self.starting.insert(name.clone());
             }
@@ -134,6 +142,24 @@ impl Nodes {
         !self.others.is_empty()
     }
 
+    /// Whether any other node has all states.
+    #[must_use]
+    pub fn has_complete_others(&self) -> bool {
+        self.others.difference(&self.missing).next().is_some()
+    }
+
+    /// The nodes to which this one, which has all states, has to send them: the first by its name
+    /// does so.
+    #[must_use]
+    pub fn to_help(&self) -> BTreeSet<NodeName> {
+        let first = self.others.difference(&self.missing).next();
+        if first.is_some_and(|first| *first < self.own) {
+            BTreeSet::new()
+        } else {
+            self.missing.clone()
+        }
+    }
+
     /// Whether nobody watched before this node came, as far as it is known.
     #[must_use]
     pub fn is_first(&self) -> bool {
@@ -158,7 +184,8 @@ mod tests {
     use super::*;
 
     const T: fn(u64) -> Duration = Duration::from_secs;
-    const ONLINE: Option<NodeWord> = Some(NodeWord::Online { since: 7, starting: false });
+    const ONLINE: Option<NodeWord> =
+        Some(NodeWord::Online { since: 7, starting: false, missing: false });
 
     fn node(name: &str) -> NodeName {
         NodeName::new(name).unwrap()
@@ -194,7 +221,7 @@ mod tests {
     #[test]
     fn nodes_that_come_together_are_all_the_first() {
         let mut nodes = connected();
-        let starting = Some(NodeWord::Online { since: 7, starting: true });
+        let starting = Some(NodeWord::Online { since: 7, starting: true, missing: false });
         nodes.heard(&node("nas"), starting, true);
         nodes.heard(&node("pi1"), ONLINE, false);
         assert!(nodes.is_first());
@@ -220,5 +247,23 @@ mod tests {
         nodes.disconnected(T(70));
         nodes.subscribed(T(72));
         assert_eq!(nodes.take_broker_news(T(72), true), None, "nothing was given up");
+    }
+
+    #[test]
+    fn the_first_node_that_has_all_states_helps_those_that_have_not() {
+        let mut nodes = connected();
+        let missing = Some(NodeWord::Online { since: 7, starting: false, missing: true });
+        nodes.heard(&node("nas"), missing, true);
+        assert!(!nodes.has_complete_others());
+        assert_eq!(nodes.to_help(), [node("nas")].into());
+        nodes.heard(&node("pi2"), ONLINE, true);
+        assert_eq!(nodes.to_help(), [node("nas")].into());
+        nodes.heard(&node("mini"), ONLINE, true);
+        assert!(
+            nodes.has_complete_others() && nodes.to_help().is_empty(),
+            "`mini` is before `pi1`"
+        );
+        nodes.heard(&node("mini"), Some(NodeWord::Offline), false);
+        assert_eq!(nodes.to_help(), [node("nas")].into());
     }
 }

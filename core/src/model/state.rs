@@ -65,6 +65,8 @@ pub enum ReadId {
     Question(u64),
     /// The core deletes the states of a forgotten device.
     Forget(u64),
+    /// The core sends them to a node that has missed some.
+    CatchUp(u64),
 }
 
 /// Identifies one change of recorded states.
@@ -74,4 +76,6 @@ pub enum WriteId {
     Order(u64),
     /// The states of a forgotten device are deleted, and no answer is expected.
     Forget,
+    /// Another node has sent what this one has missed. No answer is expected.
+    CatchUp,
 }

@@ -69,12 +69,14 @@ impl Monitor {
         let Some(nodes) = &self.nodes else { return };
         let since = self.node_since.as_secs();
         let starting = nodes.is_starting(turn.now.mono);
-        self.say_of_node(turn, NodeWord::Online { since, starting });
+        let missing = self.catch_up.is_missing();
+        self.say_of_node(turn, NodeWord::Online { since, starting, missing });
     }
 
     pub(super) fn node_disconnected(&mut self, turn: &Turn<'_>) {
         if let Some(nodes) = &mut self.nodes {
             let due = nodes.disconnected(turn.now.mono);
+            self.catch_up.disconnected();
             self.timers.push(due, Timer::Nodes);
         }
     }

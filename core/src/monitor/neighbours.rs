@@ -20,6 +20,11 @@ impl Monitor {
             return;
         };
         match kind {
+            "nodes" if name.contains('/') => {
+                if !message.retain && self.is_sent_here(name) {
+                    self.states_sent(turn, message);
+                }
+            }
             "nodes" => {
                 let Ok(name) = NodeName::new(name) else { return };
                 let word: Option<NodeWord> = serde_json::from_slice(&message.payload).ok();
@@ -27,6 +32,7 @@ impl Monitor {
                 if nodes.is_some_and(|nodes| nodes.heard(&name, word, message.retain)) {
                     self.take_up_parts(turn);
                 }
+                self.nodes_changed(turn);
             }
             "status" => {
                 if let Some(id) = self.devices.named_as(name) {
@@ -35,6 +41,12 @@ impl Monitor {
             }
             _ => {}
         }
+    }
+
+    /// Whether a message on `nodes/NAME` contains states for this node.
+    fn is_sent_here(&self, name: &str) -> bool {
+        let node = self.sharing.as_ref().map(|sharing| sharing.node().as_str());
+        name.split_once('/').is_some_and(|(to, kind)| Some(to) == node && kind.starts_with("sync/"))
     }
 
     fn status_said(&mut self, turn: &mut Turn<'_>, id: DeviceId, payload: &[u8]) {
@@ -75,5 +87,6 @@ impl Monitor {
         if has_read {
             self.take_up_parts(turn);
         }
+        self.nodes_changed(turn);
     }
 }

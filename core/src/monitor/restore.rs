@@ -29,7 +29,7 @@ impl Monitor {
 
     /// The state connection has received its backlog: restores that wait for that may continue.
     pub(super) fn backlog_taken_in(&mut self, turn: &mut Turn<'_>) {
-        if self.takedown.holds_restores() {
+        if self.takedown.holds_restores() || self.catch_up.is_missing() {
             return;
         }
         // Shards are restored when they come to a node.
@@ -62,6 +62,7 @@ impl Monitor {
     pub(super) fn start_restores(&mut self, turn: &mut Turn<'_>) {
         while self.session.is_taken_in()
             && !self.takedown.holds_restores()
+            && !self.catch_up.is_missing()
             && let Some(place) = self.restores.begin_next()
         {
             self.read_chunk(turn, place);

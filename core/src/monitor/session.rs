@@ -51,6 +51,7 @@ impl Monitor {
             turn.out.push(self.marker_publication(1));
         } else {
             self.echoes.forget();
+            self.session_lost(turn, protocol);
         }
         self.earlier_round = self.last_round;
         let plan = self.state_plan();

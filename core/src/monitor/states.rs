@@ -90,6 +90,6 @@ impl Monitor {
 
 /// A state that a person sets. A state to be retained is retained by the broker only once it has
 /// been published, so until then the earlier retained message is not news.
-fn given(state: StateRecord) -> StateChange {
+pub(super) fn given(state: StateRecord) -> StateChange {
     if state.retain { StateChange::PutUnflagged(state) } else { StateChange::Put(state) }
 }

@@ -156,12 +156,15 @@ impl Monitor {
     /// A monitor's own publications, by which another one below the same base topic is detected, or
     /// those by which the nodes of a cluster know of each other.
     pub(super) fn own_word_filters(&self) -> Vec<TopicFilter> {
-        let topics =
-            if self.nodes.is_some() { ["status/+", "nodes/+"] } else { ["up", "availability"] };
-        topics
-            .into_iter()
-            .flat_map(|below| TopicFilter::new(format!("{}/{below}", self.base_topic)))
-            .collect()
+        let topics = match &self.sharing {
+            None => ["up", "availability"].map(str::to_owned).to_vec(),
+            Some(sharing) => {
+                let states = format!("nodes/{}/sync/+", sharing.node());
+                vec!["status/+".to_owned(), "nodes/+".to_owned(), states]
+            }
+        };
+        let filters = topics.into_iter().map(|below| format!("{}/{below}", self.base_topic));
+        filters.flat_map(TopicFilter::new).collect()
     }
 
     pub(super) fn records_states(&self, id: DeviceId) -> bool {

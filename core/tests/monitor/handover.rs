@@ -44,6 +44,7 @@ fn standby_beside(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> Hou
     house.power_up();
     house.says_node("nas", r#"{"state":"online","since":7}"#);
     house.advance(secs(2));
+    house.is_caught_up();
     house.turn_the_page();
     house
 }
@@ -62,6 +63,11 @@ fn owner() -> House {
 }
 
 impl House {
+    /// Other nodes have sent all states that this one has missed.
+    fn is_caught_up(&mut self) {
+        self.happen(Event::WatchMessage(message(&format!("{BASE}/nodes/pi1/sync/1"), "")));
+    }
+
     fn says_node(&mut self, name: &str, word: &str) {
         self.retained(&format!("nodes/{name}"), word);
     }
@@ -315,6 +321,7 @@ fn all_states_are_restored_where_nobody_had_watched_before() {
         }
         house.broker.delivers = true;
         house.advance(secs(6));
+        house.is_caught_up();
         house.own_all(5);
         house.advance(secs(10));
         assert_eq!(house.restores().len(), restores, "{others:?}");
@@ -612,4 +619,125 @@ fn where_states_cannot_be_marked_they_are_not_restored_and_one_alert_says_so() {
     assert_eq!(house.restores(), []);
     let told = house.alerts(AlertKind::BrokerLimited);
     assert!(told.len() == 1 && told[0].1.message.contains("MQTT 5"), "{told:?}");
+}
+
+const COMPLETE: &str = r#"{"state":"online","since":7}"#;
+const MISSING: &str = r#"{"state":"online","since":7,"missing":true}"#;
+
+/// A node whose session the broker has not kept, beside one that has all states.
+fn newcomer() -> House {
+    let mut house = dark_of(vec![lamp()], &[]);
+    house.recorded("home/lamp/set/on", "old");
+    house.join(&[]);
+    house.power_up();
+    house.says_node("nas", COMPLETE);
+    house
+}
+
+fn says_it_misses(house: &House) -> bool {
+    house.payloads("nodes/pi1").last().unwrap().contains(r#""missing":true"#)
+}
+
+#[test]
+fn a_node_whose_session_was_not_kept_gets_what_it_has_missed_and_newer_wins() {
+    let mut house = dark_of(vec![lamp()], &[]);
+    house.recorded("home/lamp/set/on", "old");
+    house.join(&[]);
+    house.broker.delivers = false;
+    house.power_up();
+    assert!(says_it_misses(&house));
+    house.says_node("nas", COMPLETE);
+    house.own_all(5);
+    house.broker.delivers = true;
+    house.advance(secs(6));
+    house.hear("home/lamp/hello");
+    house.advance(secs(1));
+    assert_eq!(house.restores(), [], "what it has may be outdated");
+    house.state("home/lamp/set/dim", "mine");
+    let line = |topic: &str, payload: &str, time: u64| {
+        format!(
+            r#"{{"topic":"{topic}","payload":"{payload}","qos":1,"retain":false,"time":{time}}}"#
+        )
+    };
+    let (now, start) = (house.now().wall.as_secs(), super::timetable::START);
+    let lines = [
+        line("home/lamp/set/on", "newer", start + 5),
+        line("home/lamp/set/dim", "before", now - 3),
+        line("home/lamp/set/hue", "\\u00fc", start),
+        line("home/other/set", "of nobody", now),
+        "garbage".to_owned(),
+    ];
+    house.happen(Event::WatchMessage(message(
+        &format!("{BASE}/nodes/pi1/sync/1"),
+        &lines.join("\n"),
+    )));
+    house.happen(Event::WatchMessage(message(
+        &format!("{BASE}/nodes/nas/sync/1"),
+        &line("home/lamp/set/on", "of another", now),
+    )));
+    let states: Vec<_> = house
+        .store
+        .states
+        .values()
+        .map(|state| {
+            (state.topic.to_string(), String::from_utf8_lossy(&state.payload).into_owned())
+        })
+        .collect();
+    let expected = [
+        ("home/lamp/set/dim", "mine"),
+        ("home/lamp/set/hue", "\u{fc}"),
+        ("home/lamp/set/on", "newer"),
+    ];
+    assert_eq!(states, expected.map(|(topic, payload)| (topic.to_owned(), payload.to_owned())));
+    house.happen(Event::WatchMessage(message(&format!("{BASE}/nodes/pi1/sync/2"), "")));
+    assert!(!says_it_misses(&house));
+    house.advance(secs(10));
+    assert_eq!(house.restores().len(), 3);
+}
+
+#[test]
+fn a_node_waits_for_states_only_where_another_one_has_them_and_not_for_ever() {
+    let mut house = newcomer();
+    house.advance(secs(2));
+    assert!(!says_it_misses(&house), "there was nobody when it came");
+    let mut house = dark_of(vec![lamp()], &[]);
+    house.broker.delivers = false;
+    house.join(&[]);
+    house.power_up();
+    house.says_node("nas", COMPLETE);
+    house.broker.delivers = true;
+    house.advance(secs(29));
+    assert!(says_it_misses(&house));
+    house.advance(secs(2));
+    assert!(!says_it_misses(&house));
+}
+
+#[test]
+fn the_first_node_sends_all_states_to_one_that_misses_some() {
+    let mut house = standby();
+    for at in 0..250 {
+        house.recorded(&format!("home/lamp/set/{at:03}"), "x");
+    }
+    house.broker.acknowledges = false;
+    house.says_node("pi2", MISSING);
+    house.expect_silence_on("nodes/pi2/sync/1");
+    house.says_node("nas", MISSING);
+    let sent = |house: &House| {
+        let all = house.all_published().into_iter();
+        let lines = all.filter(|(_, it)| it.topic.as_str().contains("/pi2/sync/"));
+        lines
+            .map(|(_, it)| {
+                it.payload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count()
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&house), [] as [usize; 0], "`nas` has asked first");
+    for _ in 0..12 {
+        house.settle_acknowledgements();
+    }
+    assert_eq!(sent(&house), [100, 100, 51, 0]);
+    house.says_node("pi2", COMPLETE);
+    house.turn_the_page();
+    house.settle_acknowledgements();
+    assert_eq!(sent(&house), [] as [usize; 0]);
 }

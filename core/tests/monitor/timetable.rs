@@ -661,7 +661,8 @@ impl Store {
 
     fn read(&self, read: ReadId, filters: &[TopicFilter], after: Option<&TopicName>) -> Event {
         let wanted = |at: &TopicName| {
-            filters.iter().any(|filter| filter.matches(at)) && after.is_none_or(|after| at > after)
+            (filters.is_empty() || filters.iter().any(|filter| filter.matches(at)))
+                && after.is_none_or(|after| at > after)
         };
         let mut found = self.states.values().filter(|state| wanted(&state.topic));
         let states: Vec<StateRecord> = found.by_ref().take(self.chunk).cloned().collect();

@@ -12,6 +12,9 @@ pub enum NodeWord {
         /// The node has not watched for long enough to have anything to hand on.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         starting: bool,
+        /// The broker had no session for the node, so that it asks for the states that it has missed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        missing: bool,
     },
     Offline,
 }
@@ -30,11 +33,12 @@ mod tests {
 
     #[test]
     fn a_word_is_read_as_it_is_written() {
-        let words = [NodeWord::Offline, NodeWord::Online { since: 7, starting: true }];
+        let words =
+            [NodeWord::Offline, NodeWord::Online { since: 7, starting: true, missing: true }];
         for word in words {
             assert_eq!(serde_json::from_str::<NodeWord>(&word.to_json()).unwrap(), word);
         }
-        let plain = NodeWord::Online { since: 7, starting: false }.to_json();
+        let plain = NodeWord::Online { since: 7, starting: false, missing: false }.to_json();
         assert_eq!(plain, r#"{"state":"online","since":7}"#);
         assert_eq!(NodeWord::Offline.to_json(), r#"{"state":"offline"}"#);
     }
