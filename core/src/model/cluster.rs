@@ -90,6 +90,12 @@ impl fmt::Display for NodeName {
     }
 }
 
+/// The clientid of the watch connection. Each node of a cluster has one of its own.
+#[must_use]
+pub fn connection_id(client_id: &str, node: Option<&NodeName>) -> String {
+    node.map_or_else(|| client_id.to_owned(), |node| format!("{client_id}@{node}"))
+}
+
 /// One membership of a node. A session that has ended never returns: the node begins another one.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,

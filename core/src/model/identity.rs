@@ -4,7 +4,7 @@
 //! The store keeps the identity under which it was last used, and each former one until everything
 //! that it left behind has been removed by [`crate::machines::takedown`].
 
-use super::cluster::NodeName;
+use super::cluster::{NodeName, connection_id};
 use super::device_name::DeviceName;
 use super::spec::MonitorSpec;
 use crate::topic::TopicName;
@@ -60,12 +60,6 @@ impl Identity {
         (&self.client_id, &self.node, &self.base_topic, &self.server)
             == (&former.client_id, &former.node, &former.base_topic, &former.server)
     }
-}
-
-/// The clientid of the watch connection. Each node of a cluster has one of its own.
-#[must_use]
-pub fn connection_id(client_id: &str, node: Option<&NodeName>) -> String {
-    node.map_or_else(|| client_id.to_owned(), |node| format!("{client_id}@{node}"))
 }
 
 /// An identity that is no longer in use, with the objects that it left behind.

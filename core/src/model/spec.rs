@@ -3,9 +3,9 @@
 //! Invalid configurations cannot be represented here, so nothing below checks again. The broker's
 //! address and secrets, which only the MQTT adapter needs, are not part of it.
 
+use super::cluster::connection_id;
 use super::cluster::sharing::ClusterSpec;
 use super::device_name::DeviceName;
-use super::identity::connection_id;
 use super::name_pattern::NamePattern;
 use crate::model::availability_words::OwnWords;
 use crate::model::unit_name::{UnitName, UnitTemplate};
