@@ -204,15 +204,15 @@ impl Calls {
                 self.authorise(call).await?;
                 let (name, node): (String, String) = call.arguments()?;
                 let (agent, to) = (device_name(name)?, node_name(&node)?);
-                let moved = self.ask(|reply| Request::MoveAgent { agent, to, reply }).await?;
-                call.reply(&moved)
+                self.ask(|reply| Request::MoveAgent { agent, to, reply }).await?;
+                call.reply(&())
             }
             "DrainNode" => {
                 self.authorise(call).await?;
                 let (node, drains): (String, bool) = call.arguments()?;
                 let node = if node.is_empty() { None } else { Some(node_name(&node)?) };
-                let done = self.ask(|reply| Request::DrainNode { node, drains, reply }).await?;
-                call.reply(&done)
+                self.ask(|reply| Request::DrainNode { node, drains, reply }).await?;
+                call.reply(&())
             }
             "ListAlerts" => self.list_alerts(call).await,
             "AcknowledgeAlert" => self.acknowledge_alert(call).await,
