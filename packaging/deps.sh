@@ -7,7 +7,7 @@ declare -A package_of=(
     [mosquitto_pub]=mosquitto-clients [dbus-daemon]=dbus [openssl]=openssl [nsenter]=util-linux
     [losetup]=mount [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
     [python3]=python3 [chromium]=chromium [promtool]=prometheus [nginx]=nginx-light
-    [node]=nodejs [npm]=npm [etcd]=etcd-server [strace]=strace
+    [node]=nodejs [npm]=npm [etcd]=etcd-server [etcdctl]=etcd-client [strace]=strace
 )
 missing=()
 for tool in "${!package_of[@]}"; do

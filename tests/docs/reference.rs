@@ -6,7 +6,7 @@ use iotmonitor_core::model::alert::{AlertKind, Reason};
 use std::path::Path;
 
 /// The heading above each section's table, a section of that kind, and the fewest keys that it has.
-const SECTIONS: [(&str, &str, usize); 9] = [
+const SECTIONS: [(&str, &str, usize); 10] = [
     ("## `[mqtt]`", "mqtt", 5),
     ("## `[device_NAME]`", "device_x", 5),
     ("## `[agent_NAME]`", "agent_x", 5),
@@ -16,6 +16,7 @@ const SECTIONS: [(&str, &str, usize); 9] = [
     ("## `[recorder]`", "recorder", 5),
     ("## `[homeassistant]`", "homeassistant", 3),
     ("## `[http]`", "http", 5),
+    ("## `[cluster]`", "cluster", 10),
 ];
 
 #[test]

@@ -10,9 +10,11 @@ use iotmonitor_core::model::cluster::{NodeName, NodeRecord, SessionId};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -74,6 +76,41 @@ impl Members {
         self.children[place].kill().unwrap();
         self.children[place].wait().unwrap();
         self.children[place] = spawn(&mut self.commands[place]);
+    }
+
+    /// Saves what the members hold.
+    pub fn snapshot(&self) -> PathBuf {
+        let path = self.directory.path().join("snapshot");
+        let endpoint = format!("http://127.0.0.1:{}", self.ports[0]);
+        etcdctl(&["--endpoints", &endpoint, "snapshot", "save"], &[path.as_os_str()]);
+        path
+    }
+
+    /// Ends all members as a power cut does.
+    pub fn stop(&mut self) {
+        for child in &mut self.children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts the members, which have ended, with nothing but what the snapshot holds.
+    pub fn restore(&mut self, snapshot: &Path) {
+        for (place, command) in self.commands.iter_mut().enumerate() {
+            let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            let value = |name: &str| {
+                let at = arguments.iter().position(|word| word == name).unwrap();
+                arguments[at + 1].clone()
+            };
+            std::fs::remove_dir_all(value("--data-dir")).unwrap();
+            let mut words = vec![snapshot.as_os_str().to_owned()];
+            let names =
+                ["--name", "--data-dir", "--initial-cluster", "--initial-advertise-peer-urls"];
+            words.extend(names.into_iter().flat_map(|name| [name.into(), value(name)]));
+            let words: Vec<&OsStr> = words.iter().map(AsRef::as_ref).collect();
+            etcdctl(&["snapshot", "restore"], &words);
+            self.children[place] = spawn(command);
+        }
     }
 
     pub fn address(&self, place: usize) -> EtcdAddress {
@@ -156,6 +193,14 @@ impl Drop for Members {
             child.wait().unwrap();
         }
     }
+}
+
+/// Runs etcdctl(1) of the same version as the members.
+fn etcdctl(command: &[&str], arguments: &[&OsStr]) {
+    let mut etcdctl = Command::new("etcdctl");
+    etcdctl.env("ETCDCTL_API", "3").args(command).args(arguments);
+    let output = etcdctl.output().expect("etcd-client is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn spawn(command: &mut Command) -> Child {

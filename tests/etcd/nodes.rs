@@ -146,6 +146,13 @@ impl Node {
                             assert!(handle.send(ClusterCommand::Stopped(item)));
                         }
                     }
+                    ClusterEvent::Fence { number, reason } => {
+                        record.end(name, None, now());
+                        record.fences.push(format!("{name}: {reason:?}"));
+                        if let Some(handle) = &*handle.lock().unwrap() {
+                            assert!(handle.send(ClusterCommand::Fenced(number)));
+                        }
+                    }
                     ClusterEvent::Orders(orders) => drop(record.orders.insert(name, orders)),
                     ClusterEvent::StoreAnswers | ClusterEvent::StoreSilent(_) => {}
                     other => record.fences.push(format!("{name}: {other:?}")),
@@ -488,4 +495,46 @@ async fn a_thread_that_hangs_shows_it_to_the_watchdog() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(handle);
+}
+
+/// How long a restore takes at least, on three machines by hand. It is less than a lease, so that sessions
+/// are alive after it.
+const RESTORE: Duration = Duration::from_secs(5);
+
+/// The snapshot is older than the last plan and than the last renewal of each node.
+#[tokio::test]
+async fn a_restored_snapshot_is_an_outage_and_no_agent_runs_twice() {
+    let mut members = Members::start(3).await;
+    let record = Shared::default();
+    let nodes =
+        ["pi1", "pi2", "nas"].map(|name| Node::start(name, members.settings(), &record, None));
+    until(&record, "everything runs", |record| record.runs().len() == 6).await;
+    let snapshot = members.snapshot();
+    let before = record.lock().unwrap().runs();
+    let (item, owner) = before.first_key_value().unwrap();
+    let mover = nodes.iter().find(|node| node.name == *owner).unwrap();
+    let other = nodes.iter().find(|node| node.name != *owner).unwrap().name;
+    let to = NodeName::new(other).unwrap();
+    assert!(mover.handle().send(ClusterCommand::Move { item: item.clone(), to }));
+    until(&record, "moved", |record| record.runs().get(item) == Some(&other)).await;
+    let sessions = record.lock().unwrap().deadlines.clone();
+    until(&record, "renewed by each node", |record| {
+        sessions.iter().all(|(name, was)| record.deadlines[name].n > was.n)
+    })
+    .await;
+    let began = Instant::now();
+    members.stop();
+    tokio::time::sleep(RESTORE).await;
+    members.restore(&snapshot);
+    members.answer(&members.settings()).await;
+    println!("etcd was away for {:?}", began.elapsed());
+    until(&record, "each node has noticed", |record| {
+        nodes.iter().all(|node| record.fences.iter().any(|fence| fence.starts_with(node.name)))
+    })
+    .await;
+    until(&record, "everything runs again", |record| record.runs().len() == 6).await;
+    let record = record.lock().unwrap();
+    println!("{:?}, {:?} after the restore began", record.fences, began.elapsed());
+    println!("smallest distance {:?}", record.distance().unwrap());
+    assert!(sessions.iter().all(|(name, was)| record.deadlines[name].session != was.session));
 }
