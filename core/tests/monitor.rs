@@ -72,3 +72,5 @@ mod status;
 mod timetable;
 #[path = "monitor/upstream.rs"]
 mod upstream;
+#[path = "monitor/voices.rs"]
+mod voices;
