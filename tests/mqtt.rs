@@ -17,6 +17,8 @@ mod faults;
 mod hostile;
 #[path = "mqtt/messages.rs"]
 mod messages;
+#[path = "mqtt/nodes.rs"]
+mod nodes;
 #[path = "mqtt/outbox.rs"]
 mod outbox;
 #[path = "mqtt/refusals.rs"]
