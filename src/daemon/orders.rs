@@ -145,7 +145,13 @@ impl Daemon<'_> {
                 }
                 Event::Paused { device, span }
             }
-            Command::Restore(device) => Event::RestoreRequested { device: self.known(device)? },
+            Command::Restore(device) => {
+                let device = self.known(device)?;
+                if let Some(sentence) = self.monitor.elsewhere(&device) {
+                    return Err(Rejection::Failed(sentence));
+                }
+                Event::RestoreRequested { device }
+            }
             Command::RestartAgent(device) => {
                 let device = self.known_agent(device)?;
                 if let Some(sentence) = self.monitor.elsewhere(&device) {

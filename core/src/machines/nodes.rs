@@ -22,6 +22,9 @@ const READ_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Nodes {
     own: NodeName,
+    /// Those that have a word at the broker, and this one.
+    names: BTreeSet<NodeName>,
+    names_changed: bool,
     /// Those that are connected to the broker.
     others: BTreeSet<NodeName>,
     /// Those of them that have just come.
@@ -53,6 +56,8 @@ impl Nodes {
     #[must_use]
     pub fn new(own: NodeName) -> Self {
         Self {
+            names: [own.clone()].into(),
+            names_changed: false,
             own,
             others: BTreeSet::new(),
             starting: BTreeSet::new(),
@@ -93,6 +98,10 @@ impl Nodes {
         if *name == self.own {
             return !is_replay && matches!(word, Some(NodeWord::Online { .. })) && self.read();
         }
+        self.names_changed |= match word {
+            Some(_) => self.names.insert(name.clone()),
+            None => self.names.remove(name),
+        };
         self.others.remove(name);
         self.starting.remove(name);
         self.missing.remove(name);
@@ -134,6 +143,16 @@ impl Nodes {
     #[must_use]
     pub fn has_read(&self) -> bool {
         self.reading == Reading::Done
+    }
+
+    /// All nodes that are known, in the order of their names.
+    pub fn names(&self) -> impl Iterator<Item = &NodeName> {
+        self.names.iter()
+    }
+
+    /// Whether there are other names since the last time.
+    pub fn take_names_changed(&mut self) -> bool {
+        std::mem::take(&mut self.names_changed)
     }
 
     /// Whether any other node is connected to the broker.
@@ -205,8 +224,10 @@ mod tests {
         assert!(nodes.heard(&node("pi1"), ONLINE, false) && nodes.has_read());
         assert!(!nodes.heard(&node("pi1"), ONLINE, false), "once");
         assert!(nodes.has_others() && !nodes.is_first());
+        assert!(nodes.take_names_changed() && !nodes.take_names_changed());
         nodes.heard(&node("nas"), Some(NodeWord::Offline), false);
-        assert!(!nodes.has_others());
+        assert!(!nodes.has_others() && !nodes.take_names_changed());
+        assert_eq!(nodes.names().map(NodeName::as_str).collect::<Vec<_>>(), ["nas", "pi1"]);
         nodes.disconnected(T(9));
         assert!(!nodes.has_read());
     }

@@ -74,7 +74,13 @@ impl Monitor {
         device.monitoring.set_elsewhere(false);
         device.monitoring.say_down(false);
         let Some(word) = self.standby.word(id) else { return };
-        if !was_elsewhere || !device.is_enabled() {
+        if !was_elsewhere {
+            return;
+        }
+        if let Some(contact) = word.last_contact {
+            device.silence.learn_of(contact);
+        }
+        if !device.is_enabled() {
             return;
         }
         if word.state == Liveness::Expired && device.can_expire() {

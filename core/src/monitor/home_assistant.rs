@@ -12,6 +12,7 @@
 
 use super::device::Device;
 use crate::model::action::Action;
+use crate::model::cluster::NodeName;
 use crate::model::description::{description_topic, discovery_id};
 use crate::model::device_id::DeviceId;
 use crate::model::device_name::DeviceName;
@@ -39,6 +40,13 @@ impl Monitor {
         let Some(topic) = self.discovery_topic(prefix, &device.spec.name) else { return };
         let payload = Bytes::from(self.description(id, device).to_string());
         turn.out.push(publication(topic, payload, QoS::AtLeastOnce, true, None));
+    }
+
+    /// Publishes the descriptions of all devices again.
+    pub(super) fn announce_all(&self, turn: &mut Turn<'_>) {
+        for id in self.devices.ids() {
+            self.announce(turn, id);
+        }
     }
 
     /// Removes the description that a device had below the prefix `before`, if it no longer belongs
@@ -157,14 +165,28 @@ impl Monitor {
         if let Some(area) = area {
             about["suggested_area"] = (&**area).into();
         }
-        json!({
+        let mut description = json!({
             "device": about,
             "origin": { "name": "iotmonitor", "sw_version": env!("CARGO_PKG_VERSION") },
-            "availability_topic": self.own_topic("availability").as_str(),
             "state_topic": self.own_topic(&format!("status/{name}")).as_str(),
             "command_topic": self.own_topic(&format!("command/{name}")).as_str(),
             "components": components,
-        })
+        });
+        match &self.nodes {
+            None => {
+                description["availability_topic"] = self.own_topic("availability").as_str().into();
+            }
+            // The wills of all nodes together show what no node could say: that none is there.
+            Some(nodes) => {
+                let of_node = |node: &NodeName| {
+                    let topic = self.own_topic(&format!("nodes/{node}"));
+                    json!({ "topic": topic.as_str(), "value_template": "{{ value_json.state }}" })
+                };
+                description["availability"] = nodes.names().map(of_node).collect();
+                description["availability_mode"] = "any".into();
+            }
+        }
+        description
     }
 }
 

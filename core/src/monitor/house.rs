@@ -36,9 +36,7 @@ impl Monitor {
     pub(super) fn house_comes(&mut self, turn: &mut Turn<'_>) {
         self.up_count = 0;
         self.say_online(turn);
-        for id in self.devices.ids() {
-            self.announce(turn, id);
-        }
+        self.announce_all(turn);
     }
 
     fn say_of_node(&self, turn: &mut Turn<'_>, word: NodeWord) {

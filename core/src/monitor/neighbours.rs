@@ -3,6 +3,7 @@
 
 use super::Monitor;
 use super::turn::Turn;
+use crate::machines::nodes::Nodes;
 use crate::model::action::Action;
 use crate::model::cluster::NodeName;
 use crate::model::cluster::node_word::NodeWord;
@@ -32,6 +33,9 @@ impl Monitor {
                 if nodes.is_some_and(|nodes| nodes.heard(&name, word, message.retain)) {
                     self.take_up_parts(turn);
                 }
+                if self.nodes.as_mut().is_some_and(Nodes::take_names_changed) {
+                    self.announce_all(turn);
+                }
                 self.nodes_changed(turn);
             }
             "status" => {
@@ -59,9 +63,6 @@ impl Monitor {
         let is_other = device.monitoring.say_down(is_down);
         match word {
             Some(word) => {
-                if let Some(contact) = word.last_contact {
-                    device.silence.learn_of(contact);
-                }
                 self.standby.said(id, word);
             }
             None => self.standby.unsaid(id),

@@ -179,7 +179,7 @@ impl Monitor {
         self.monitoring_changed(turn, id, stops.then_some((AlertKind::AgentStopped, message)));
     }
 
-    /// Says where a person finds an agent that this node does not have.
+    /// Says where a person finds an agent or a device that this node does not have.
     #[must_use]
     pub fn elsewhere(&self, name: &DeviceName) -> Option<String> {
         let id = self.id_named(name)?;

@@ -551,7 +551,18 @@ fn the_next_owner_of_the_house_counts_and_announces_anew() {
     house.expect_silence_on("up");
     house.own_part(Item::House, 5);
     assert_eq!(house.payloads("availability"), ["online"]);
-    assert_eq!(house.payloads(announcement).len(), 1);
+    let available_by = |house: &House| {
+        let last = house.payloads(announcement).pop().unwrap();
+        let description: serde_json::Value = serde_json::from_str(&last).unwrap();
+        assert_eq!(description["availability_mode"], "any");
+        let topics = description["availability"].as_array().unwrap().iter();
+        topics.map(|it| it["topic"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(available_by(&house), [format!("{BASE}/nodes/pi1")]);
+    house.says_node("nas", COMPLETE);
+    house.says_node("nas", r#"{"state":"offline"}"#);
+    assert_eq!(available_by(&house), ["nas", "pi1"].map(|node| format!("{BASE}/nodes/{node}")));
+    assert_eq!(house.payloads(announcement).len(), 2);
     house.advance(secs(2));
     assert_eq!(house.payloads("up"), ["1", "2"]);
     house.release_part(Item::House);
@@ -740,4 +751,22 @@ fn the_first_node_sends_all_states_to_one_that_misses_some() {
     house.turn_the_page();
     house.settle_acknowledgements();
     assert_eq!(sent(&house), [] as [usize; 0]);
+}
+
+/// The statuses may come before the store is open, and what the store knows is more exact.
+#[test]
+fn what_others_say_of_a_contact_leaves_the_own_account_of_a_silence_alone() {
+    let mut house = standby_of(vec![watched("door", 300)]);
+    house.own_all(5);
+    house.hear("home/door/x");
+    house.advance(secs(280));
+    house.restart();
+    house.turn_the_page();
+    house.join(&[]);
+    house.connect_watch();
+    house.says_status("door", "alive", "");
+    house.open_store();
+    house.own_all(7);
+    house.advance(secs(70));
+    assert_eq!(house.count(AlertKind::Expired), 1, "20 s were left, and a minute of grace follows");
 }
