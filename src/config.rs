@@ -13,6 +13,7 @@
 //! | [`instance`] | what a monitor is called where its file does not say |
 //! | [`files`], [`sources`] | reading the files into one table, and their texts |
 //! | [`syntax`] | files that are not TOML |
+//! | [`tls_files`] | certificates and keys, wherever they are named |
 //! | [`section`], [`secret`] | typed reading of one key, and of a secret wherever it is |
 //! | [`address`], [`time_span`], [`size`] | syntax of single values |
 //! | [`credentials`], [`public`], [`missing`] | what is allowed and hardly meant: secrets that others can read, names of what this machine does not have |
@@ -51,6 +52,7 @@ mod section;
 pub mod size;
 mod sources;
 mod syntax;
+mod tls_files;
 mod upstream;
 
 pub use error::{ConfigErrors, Diagnostic, Findings, Severity};
@@ -224,6 +226,7 @@ fn check(
     let walk = Walk { root: &root, path, environment };
     let config = walk.config(&mut report);
     instance::warn_of_shared_names(walk.root, path, environment, &mut report);
+    instance::refuse_second_node(walk.root, path, environment, &mut report);
     warn_of_readable_secrets(walk.root, sources, &mut report);
     for file in sources.files().iter().skip(1) {
         access::warn_if_part_closed(environment, path, &file.path, file.offset, &mut report);

@@ -22,6 +22,9 @@ use zbus::{Connection, DBusError as _, MatchRule, MessageStream, OwnedObjectPath
 /// The name that all monitors queue for, and one of them owns.
 const INSTANCES: &str = "org.iotmonitor.Instances";
 
+/// The name of the monitor that is a node of a cluster. It is not an address either.
+const NODE: &str = "org.iotmonitor.Node";
+
 const BUS: &str = "org.freedesktop.DBus";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 
@@ -46,8 +49,8 @@ pub struct OwnedName {
 
 /// The result of a claim.
 #[derive(Debug)]
-pub enum NameClaim {
-    Made(Box<OwnedName>),
+pub enum NameClaim<T = Box<OwnedName>> {
+    Made(T),
     /// The bus is away or refuses, or a predecessor has not ended yet: the claim must be repeated
     /// later.
     Pending,
@@ -89,13 +92,28 @@ pub(super) enum NameError {
 /// Claims the name as a monitor that starts: waits for a predecessor of its own unit that is about
 /// to end, and identifies any other owner of the name. Ends within [`PATIENCE`].
 pub async fn claim(settings: &BusSettings) -> NameClaim {
-    tokio::time::timeout(PATIENCE, try_to_claim(settings)).await.unwrap_or(NameClaim::Pending)
+    within_patience(try_to_claim(|| offer(settings))).await
 }
 
-async fn try_to_claim(settings: &BusSettings) -> NameClaim {
+/// The place of the machine's only monitor that is a node of a cluster, for as long as it is kept.
+#[derive(Debug)]
+pub struct NodePlace {
+    _connection: Connection,
+}
+
+/// Claims that place in the same way, since a machine has one guard.
+pub async fn claim_node(settings: &BusSettings) -> NameClaim<NodePlace> {
+    within_patience(try_to_claim(|| offer_node(settings))).await
+}
+
+async fn within_patience<T>(claim: impl Future<Output = NameClaim<T>>) -> NameClaim<T> {
+    tokio::time::timeout(PATIENCE, claim).await.unwrap_or(NameClaim::Pending)
+}
+
+async fn try_to_claim<T>(offer: impl AsyncFn() -> Result<T, NameError>) -> NameClaim<T> {
     let mut suspect = None;
     loop {
-        match offer(settings).await {
+        match offer().await {
             Ok(place) => return NameClaim::Made(place),
             Err(NameError::Taken { connection, owner }) => {
                 let holder = holder(&connection, &owner).await;
@@ -111,6 +129,24 @@ async fn try_to_claim(settings: &BusSettings) -> NameClaim {
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn offer_node(settings: &BusSettings) -> Result<NodePlace, NameError> {
+    let address = settings.bus_address.as_deref();
+    let connection = connect(settings.bus, address, ANSWER_TIMEOUT).await?;
+    let bus = DBusProxy::new(&connection).await?;
+    let name = WellKnownName::from_static_str_unchecked(NODE);
+    match bus.request_name(name.clone(), RequestNameFlags::DO_NOT_QUEUE).await {
+        Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => {
+            Ok(NodePlace { _connection: connection })
+        }
+        Ok(RequestNameReply::Exists | RequestNameReply::InQueue) => {
+            let owner = bus.get_name_owner(name.into()).await.map_err(zbus::Error::from)?;
+            Err(NameError::Taken { connection, owner })
+        }
+        Err(error) if is_denial(&error) => Err(NameError::Forbidden(error.to_string())),
+        Err(error) => Err(NameError::Away(error.into())),
     }
 }
 

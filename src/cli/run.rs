@@ -34,7 +34,9 @@ pub fn run(config_file: PathBuf, environment: Environment) -> u8 {
         Err(error) => {
             report(&error, &logger);
             match error {
-                DaemonError::Config(_) | DaemonError::AnotherRuns { .. } => EXIT_CONFIG,
+                DaemonError::Config(_)
+                | DaemonError::AnotherRuns { .. }
+                | DaemonError::AnotherNode { .. } => EXIT_CONFIG,
                 DaemonError::Store(_) => EXIT_DATA,
                 DaemonError::Runtime(_) | DaemonError::StoreLost => EXIT_FAILURE,
             }
@@ -52,6 +54,7 @@ fn report(error: &DaemonError, logger: &Logger) {
         DaemonError::Config(ConfigErrors::Unreadable { .. })
         | DaemonError::Store(_)
         | DaemonError::AnotherRuns { .. }
+        | DaemonError::AnotherNode { .. }
         | DaemonError::StoreLost
         | DaemonError::Runtime(_) => vec![error.to_string()],
     };

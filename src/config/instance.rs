@@ -219,6 +219,40 @@ pub(super) fn warn_of_shared_names(
     }
 }
 
+/// Reports the section `[cluster]` if another file of the machine has one too: one monitor alone can
+/// be a node, since there is one guard.
+pub(super) fn refuse_second_node(
+    root: &DeTable<'_>,
+    path: &Path,
+    environment: &Environment,
+    report: &mut ConfigReport,
+) {
+    let (Some(section), Some(directory)) =
+        (field_of(root, "cluster"), &environment.config_directory)
+    else {
+        return;
+    };
+    let Ok(path) = std::path::absolute(path) else { return };
+    let is_node = |file: &PathBuf| {
+        let mut report = ConfigReport::default();
+        let sources = files::read(file, &Environment::default(), &mut Vec::new(), &mut report);
+        sources.ok().is_some_and(|sources| {
+            let root = files::table(&sources, &[], &mut Vec::new(), &mut report);
+            root.is_some_and(|root| field_of(&root, "cluster").is_some())
+        })
+    };
+    let is_beside = path.parent() == Some(directory.as_path());
+    let others = if is_beside { other_files(&path, directory) } else { Vec::new() };
+    if let Some(other) = others.iter().find(|file| is_node(file)) {
+        let message = format!(
+            "the monitor of {} is a node of a cluster too, and a machine can only be one",
+            other.display()
+        );
+        let hint = "remove the section [cluster] from one of the two files";
+        report.error(&section.key_span, message, hint);
+    }
+}
+
 fn other_files(path: &Path, directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries

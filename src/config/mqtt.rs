@@ -4,18 +4,17 @@
 //! connection, because they are renewed while it runs.
 
 use super::Environment;
-use super::access::{self, is_denied, warn_if_closed, warn_if_socket_closed};
+use super::access::warn_if_socket_closed;
 use super::address;
 use super::instance::{default_base_topic, default_client_id, warn_of_main_defaults};
 use super::nearest::nearest;
 use super::report::ConfigReport;
 use super::secret::{self, Source};
 use super::section::Section;
+use super::tls_files::{try_certificates, try_to_read};
 use crate::mqtt::settings::{BrokerAddress, MqttSettings, PASSWORD, ProtocolChoice};
-use crate::tls::certificates::{self, Content, FileError};
 use iotmonitor_core::model::spec::DEFAULT_MAX_SUBSCRIPTIONS;
 use iotmonitor_core::topic::TopicName;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +32,9 @@ pub(super) const KEYS: &[&str] = &[
     "certFile",
     "keyFile",
 ];
+
+/// What TLS leads to here, in words.
+const SERVER: &str = "the broker";
 
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -87,7 +89,7 @@ pub(super) fn read(
     let client_certificate =
         client_certificate(section, directory, server.as_ref(), environment, report);
     if let Some(BrokerAddress::Tls { .. } | BrokerAddress::WebSocketTls { .. }) = &server {
-        try_certificates(section, ca_file.as_deref(), client_certificate.as_ref(), report);
+        try_certificates(section, ca_file.as_deref(), client_certificate.as_ref(), SERVER, report);
     }
     let settings = server.zip(client_id.clone()).map(|(server, client_id)| MqttSettings {
         server,
@@ -293,19 +295,7 @@ fn tls_file(
     let path = environment.place_of(directory.join(text.value));
     match server {
         Some(BrokerAddress::Tls { .. } | BrokerAddress::WebSocketTls { .. }) => {
-            match File::open(&path) {
-                Ok(_) => warn_if_closed(environment, key, key, &path, &text.span, report),
-                Err(error) => {
-                    let message = format!("{key}: cannot read {}: {error}", path.display());
-                    let hint = if is_denied(&error) {
-                        access::hint(environment, key, &path)
-                    } else {
-                        "the broker cannot be reached until the file exists and is readable"
-                            .to_owned()
-                    };
-                    report.warning(&text.span, message, hint);
-                }
-            }
+            try_to_read(section, key, &path, SERVER, environment, report);
         }
         Some(
             BrokerAddress::Tcp { .. }
@@ -322,29 +312,6 @@ fn tls_file(
         None => {}
     }
     Some(path)
-}
-
-/// Warns of files that no connection could be made with.
-fn try_certificates(
-    section: &Section<'_>,
-    ca_file: Option<&Path>,
-    client: Option<&(PathBuf, PathBuf)>,
-    report: &mut ConfigReport,
-) {
-    let authorities = ca_file.and_then(|path| certificates::check_authorities(path).err());
-    let client = client.and_then(|(path, key)| certificates::check_client(path, key).err());
-    for (error, of_certificate) in
-        authorities.map(|e| (e, "caFile")).into_iter().chain(client.map(|e| (e, "certFile")))
-    {
-        let key = if error.concerns() == Content::Key { "keyFile" } else { of_certificate };
-        if let Some(field) = section.field(key)
-            // A file that cannot be read already has a warning.
-            && !matches!(error, FileError::Unreadable { .. })
-        {
-            let hint = "the broker cannot be reached until the file is usable";
-            report.warning(&field.span, format!("{key}: {error}"), hint);
-        }
-    }
 }
 
 fn check_password(password: &str) -> Result<(), (String, &'static str)> {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A directory with a certificate that signed itself, its key, and the same in other formats.
-fn files() -> TempDir {
+pub fn files() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     for arguments in [
         "req -x509 -newkey rsa:2048 -nodes -days 30 -keyout key.pem -out cert.pem -subj /CN=a",

@@ -1,7 +1,7 @@
 //! The section `[cluster]`.
 
-use super::{MQTT, errors, parsed, system};
-use iotmonitor::config::{ConfigErrors, parse};
+use super::{MQTT, certificates, errors, parsed, system};
+use iotmonitor::config::{ConfigErrors, Environment, Instance, load, parse};
 use std::path::Path;
 
 const WHOLE: &str = "[cluster]\nname = \"house\"\nnode = \"pi1\"\nstandby = \"cold\"\nfailoverAfter = \"12s\"\n\
@@ -128,4 +128,63 @@ fn keys_of_clusters_need_a_cluster_and_an_agent() {
     let device = "[device_a]\nwatchTopics = \"a\"\nnodes = \"pi1\"\n";
     let found = errors(&format!("{MQTT}{device}"));
     assert!(found.len() == 1 && found[0].hint.contains("`nodes` belongs to an agent"), "{found:?}");
+}
+
+#[test]
+fn a_users_service_manager_has_no_clusters() {
+    let environment = Environment { user_manager: true, ..system() };
+    let text = format!("{MQTT}{WHOLE}");
+    let refused = parse(&text, Path::new("config.toml"), &environment).unwrap_err().to_string();
+    assert!(refused.contains("a cluster needs the system's service manager"), "{refused}");
+    assert!(parse(MQTT, Path::new("config.toml"), &environment).is_ok());
+}
+
+#[test]
+fn the_files_of_a_cluster_are_tried_like_those_of_the_broker() {
+    let directory = certificates::files();
+    let config = directory.path().join("config.toml");
+    let warnings = |ca: &str, certificate: &str, key: &str| {
+        let keys =
+            format!("caFile = \"{ca}\"\ncertFile = \"{certificate}\"\nkeyFile = \"{key}\"\n");
+        let text =
+            format!("{MQTT}[cluster]\n{keys}name = \"house\"\nendpoints = \"https://pi1\"\n");
+        let loaded = parse(&text, &config, &system()).unwrap_or_else(|errors| panic!("{errors}"));
+        let found = loaded.warnings.iter();
+        found.map(|it| (it.line, format!("{} ({})", it.message, it.hint))).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("cert.pem", "cert.pem", "key.pem"), []);
+    for (ca, certificate, key, line, message) in [
+        ("none.pem", "cert.pem", "key.pem", 4, "etcd cannot be reached until the file exists"),
+        ("empty.pem", "cert.pem", "key.pem", 4, "holds no certificate in PEM format"),
+        ("cert.pem", "cert.pem", "other.pem", 5, "and its key do not fit"),
+        ("cert.pem", "cert.pem", "locked.pem", 6, "is encrypted"),
+    ] {
+        let found = warnings(ca, certificate, key);
+        let [(at, said)] = found.as_slice() else { panic!("{key}: {found:?}") };
+        assert!(*at == line && said.contains(message), "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn a_machine_is_one_node_at_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = |name: &str| {
+        let file = directory.path().join(name);
+        let config_directory = Some(directory.path().to_owned());
+        let instance = Instance::of_file(&file, directory.path());
+        load(&file, &Environment { config_directory, instance, ..system() }).is_err_and(|errors| {
+            let other = if name == "config.toml" { "garden.toml" } else { "config.toml" };
+            let said = errors.to_string();
+            assert!(said.contains("a machine can only be one") && said.contains(other), "{said}");
+            true
+        })
+    };
+    for name in ["config.toml", "garden.toml"] {
+        std::fs::write(directory.path().join(name), MQTT).unwrap();
+    }
+    let node = format!("{MQTT}{WHOLE}");
+    std::fs::write(directory.path().join("config.toml"), &node).unwrap();
+    assert!(!refused("config.toml") && !refused("garden.toml"));
+    std::fs::write(directory.path().join("garden.toml"), &node).unwrap();
+    assert!(refused("config.toml") && refused("garden.toml"));
 }

@@ -113,3 +113,17 @@ fn a_users_own_monitor_runs_the_users_agents() {
     let reload = ["systemctl", "--user", "--machine=pi@", "reload", "iotmonitor"];
     assert!(!machine.run(&reload).status.success());
 }
+
+#[test]
+fn a_users_own_monitor_is_no_node_of_a_cluster() {
+    let machine = Machine::boot();
+    settle_in(&machine, "[cluster]\nname = \"house\"\nendpoints = \"http://127.0.0.1:2379\"\n");
+    let pi = "runuser -u pi -- env XDG_RUNTIME_DIR=/run/user/1000";
+    let said = machine.sh(&format!("! {pi} iotmonitor --user check 2>&1"));
+    assert!(said.contains("a cluster needs the system's service manager"), "{said}");
+    machine.sh("! systemctl --user --machine=pi@ start iotmonitor");
+    machine.journal().wait_for("the refusal", |entry| {
+        entry.is_alert("start-failed", "")
+            && entry.message().contains("a cluster needs the system's service manager")
+    });
+}
