@@ -18,6 +18,7 @@ use iotmonitor_core::model::cluster::view::ClusterView;
 use iotmonitor_core::model::cluster::{Item, Items, NodeName};
 pub use orders::OrderError;
 use renewals::Renewals;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -81,6 +82,14 @@ pub enum ClusterEvent {
     },
     /// Another machine uses the name of this node.
     NameTaken,
+    /// The nodes that have items, as the plan says now.
+    Owners(BTreeMap<Item, NodeName>),
+    /// The session of another node has ended by a time-out.
+    NodeLost(NodeName),
+    /// That node takes part again.
+    NodeBack(NodeName),
+    /// This node has given away everything after [`ClusterCommand::Drain`].
+    Drained,
     /// The store has ceased to answer, with the reason. Reported once.
     StoreSilent(String),
     /// The store answers, for the first time or again.

@@ -26,7 +26,7 @@ mod watchdog;
 pub use memory::keep_to_limits;
 pub use watchdog::Watchdog;
 
-use crate::bus::{self, Holder, NameClaim, OwnedName};
+use crate::bus::{self, Holder, NameClaim, NodePlace, OwnedName};
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::http::Surroundings;
 use crate::logging::Logger;
@@ -108,6 +108,11 @@ pub enum DaemonError {
     )]
     AnotherRuns { client_id: String, holder: Holder },
     #[error(
+        "another iotmonitor of this machine is a node of a cluster already, {holder}, and a machine \
+         can only be one: remove the section [cluster] from one of the two configurations"
+    )]
+    AnotherNode { holder: Holder },
+    #[error(
         "the store's directory was removed: the service manager starts iotmonitor again, which makes it"
     )]
     StoreLost,
@@ -141,6 +146,10 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     let outcome = runtime.block_on(async {
         // This happens before any unit is touched.
         let place = claim_place(options, &loaded.config.monitor.client_id).await?;
+        let _node_place = match &loaded.config.cluster {
+            Some(_) => claim_node(options, &loaded.config.monitor.client_id).await?,
+            None => None,
+        };
         let mut daemon = Daemon::start(options, loaded.config, opened, place, logger)
             .map_err(DaemonError::Runtime)?;
         daemon.run().await;
@@ -164,6 +173,15 @@ async fn claim_place(
         NameClaim::Held(holder) => {
             Err(DaemonError::AnotherRuns { client_id: client_id.to_owned(), holder })
         }
+    }
+}
+
+/// The place of a node, or none where the bus is not there yet.
+async fn claim_node(options: &Options, client_id: &str) -> Result<Option<NodePlace>, DaemonError> {
+    match bus::claim_node(&adapters::bus_settings(options, client_id)).await {
+        NameClaim::Made(place) => Ok(Some(place)),
+        NameClaim::Pending => Ok(None),
+        NameClaim::Held(holder) => Err(DaemonError::AnotherNode { holder }),
     }
 }
 
@@ -298,7 +316,7 @@ impl<'a> Daemon<'a> {
             }
             tokio::select! {
                 biased;
-                _ = self.terminate.recv() => return,
+                _ = self.terminate.recv() => if self.ends_at_once() { return },
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
                     // No caller waits for the result, which is in the journal.
@@ -329,7 +347,7 @@ impl<'a> Daemon<'a> {
                 () = &mut sleep => {}
             }
             self.look_at_time().await;
-            if self.is_to_restart {
+            if self.is_to_restart || self.has_left() {
                 return;
             }
         }
@@ -377,7 +395,8 @@ impl<'a> Daemon<'a> {
         let monitor = self.monitor.next_deadline().map(|due| self.start + due);
         let ready = (!self.readiness.is_reported).then(|| self.start + READY_PATIENCE);
         let far = Instant::now() + Duration::from_secs(60);
-        [monitor, ready, self.watchdog.next(), self.trimming.next()]
+        let leaves = self.cluster.as_ref().and_then(Cluster::leaves);
+        [monitor, ready, leaves, self.watchdog.next(), self.trimming.next()]
             .into_iter()
             .flatten()
             .min()

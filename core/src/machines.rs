@@ -1,6 +1,7 @@
 //! Closed types, each of which handles one matter. A method takes what it needs and returns an
 //! outcome; the monitor decides the consequences.
 
+pub mod absences;
 pub mod agent;
 pub mod alert_queue;
 pub mod areas;

@@ -68,6 +68,7 @@ mod turn;
 mod views;
 mod watch_connection;
 
+use crate::machines::absences::Absences;
 use crate::machines::areas::Areas;
 use crate::machines::catch_up::CatchUp;
 use crate::machines::clock::WatchedClock;
@@ -188,6 +189,8 @@ pub struct Monitor {
     manager: agent::ManagerState,
     /// What this node shares with others; `None` where it is by itself.
     sharing: Option<Sharing>,
+    /// Other nodes whose loss has not been reported yet.
+    absences: Absences,
     /// The other nodes; `None` where there are none.
     nodes: Option<Nodes>,
     /// The states that this node or another one has missed.
@@ -271,6 +274,8 @@ enum Timer {
     Finds,
     /// The store that several nodes share has not answered for a while.
     Cut,
+    /// Nodes that were lost together are reported.
+    Absences,
     /// Something about the nodes is due.
     Nodes,
     /// The broker has not taken the last words about a part in time.
@@ -339,6 +344,7 @@ impl Monitor {
             node_since: now.wall,
             standby: StandbyDevices::default(),
             sharing: spec.cluster.map(Sharing::new),
+            absences: Absences::default(),
             known_orders: KnownOrders::default(),
             alert_unit: spec.alert_unit,
             broker_grace: spec.broker_grace,
@@ -562,6 +568,7 @@ impl Monitor {
                 Timer::Uptimes => self.uptimes_due(turn, due),
                 Timer::Finds => self.finds_due(turn),
                 Timer::Cut => self.cut_due(turn),
+                Timer::Absences => self.absences_due(turn),
                 Timer::Nodes => self.nodes_due(turn),
                 Timer::LastWords => self.last_words_due(turn),
                 Timer::Takedown => {

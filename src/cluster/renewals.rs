@@ -3,6 +3,7 @@
 use super::{ClusterCommand, ClusterEvent, Membership};
 use crate::etcd::{EtcdError, EtcdStore};
 use crate::pulse::Pulse;
+use iotmonitor_core::machines::cluster::roster::{NodeRoster, RosterChange};
 use iotmonitor_core::machines::cluster::{Guarded, Member, MemberOutcome};
 use iotmonitor_core::model::cluster::orders::{MoveOrder, SharedOrder, SharedOrders};
 use iotmonitor_core::model::cluster::store::{RequestNumber, StoreAnswer, StoreRequest};
@@ -50,6 +51,9 @@ pub struct Renewals<G> {
     /// The read on its way. An answer to an earlier one may show less.
     reading: Option<RequestNumber>,
     orders: OrdersSeen,
+    roster: NodeRoster,
+    /// That everything has been given away was reported.
+    is_drained: bool,
 }
 
 /// What people have ordered, as it was read last.
@@ -94,6 +98,8 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             store_reason: None,
             reading: None,
             orders: OrdersSeen { goes_down, ..OrdersSeen::default() },
+            roster: NodeRoster::default(),
+            is_drained: false,
         }
     }
 
@@ -105,6 +111,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             self.pulse.beat();
             let outcomes = self.member.time_passed(now);
             self.carry_out(outcomes);
+            self.report_drained();
             let due = self.member.next_deadline(now).saturating_sub(now).min(LONGEST_SLEEP);
             let goes_on = tokio::select! {
                 Some(answer) = self.requests.join_next() => self.answered(answer),
@@ -138,6 +145,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
                 }
                 let outcomes = self.member.answered(now, number, answer);
                 self.carry_out(outcomes);
+                self.report_roster();
                 if self.store_answers.replace(true) != Some(true) {
                     (self.store_since, self.store_reason) = (now, None);
                     self.report(ClusterEvent::StoreAnswers);
@@ -208,6 +216,30 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
                 MemberOutcome::NameTaken => self.report(ClusterEvent::NameTaken),
             }
         }
+    }
+
+    /// Reports what has changed among the nodes.
+    fn report_roster(&mut self) {
+        for change in self.roster.look(&self.member) {
+            match change {
+                RosterChange::Owners(owners) => {
+                    // One that has not been taken is out of date.
+                    self.backlog.retain(|event| !matches!(event, ClusterEvent::Owners(_)));
+                    self.report(ClusterEvent::Owners(owners));
+                }
+                RosterChange::NodeLost(node) => self.report(ClusterEvent::NodeLost(node)),
+                RosterChange::NodeBack(node) => self.report(ClusterEvent::NodeBack(node)),
+            }
+        }
+    }
+
+    /// Reports once that a node that goes down has given away everything.
+    fn report_drained(&mut self) {
+        let is_drained = self.orders.goes_down && self.member.is_idle();
+        if is_drained && !self.is_drained {
+            self.report(ClusterEvent::Drained);
+        }
+        self.is_drained = is_drained;
     }
 
     /// Puts an order into the store, in a task. Whoever gave it may have gone by then.

@@ -193,6 +193,11 @@ impl Adapters {
         Ok(adapters)
     }
 
+    /// Asks whether the system stops. Answered by [`Event::SystemState`], if systemd can be reached.
+    pub fn ask_system_state(&self) {
+        self.manager.ask_system_state();
+    }
+
     /// This node's part in a cluster, if the configuration names one.
     pub fn cluster(&self, config: &Config, environment: &Environment) -> Option<Cluster> {
         let spec = &config.monitor;

@@ -36,6 +36,13 @@ const EVENTS: usize = 64;
 /// What the guard's keeper has to report. When it is full, the keeper waits.
 const GUARD_NEWS: usize = 4;
 
+/// How long others may need to take what this node has when the system stops. Agents need a second
+/// of it to end.
+const DRAINED_WITHIN: Duration = Duration::from_secs(4);
+
+/// How long systemd may need to say whether the system stops.
+const STATE_ANSWERED_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long the end of this process waits for the last renewal. It only lets the next process come
 /// later.
 const LAST_RENEWAL_WITHIN: Duration = Duration::from_millis(500);
@@ -62,6 +69,10 @@ pub struct Cluster {
     /// The broker can be reached.
     broker: bool,
     drains: Drains,
+    /// Everything has been given away.
+    has_drained: bool,
+    /// Until when this process waits to end.
+    leaves: Option<Instant>,
 }
 
 /// How far this node takes part.
@@ -126,6 +137,8 @@ impl Cluster {
             fence: 0,
             broker: false,
             drains: Drains::default(),
+            has_drained: false,
+            leaves: None,
         }
     }
 
@@ -258,6 +271,13 @@ impl Cluster {
                 ClusterFact::Fenced(reason)
             }
             ClusterEvent::NameTaken => ClusterFact::NameTaken,
+            ClusterEvent::Owners(owners) => ClusterFact::Owners(owners),
+            ClusterEvent::NodeLost(node) => ClusterFact::NodeLost(node),
+            ClusterEvent::NodeBack(node) => ClusterFact::NodeBack(node),
+            ClusterEvent::Drained => {
+                self.has_drained = true;
+                return Vec::new();
+            }
             ClusterEvent::StoreSilent(reason) => ClusterFact::Cut { reason },
             ClusterEvent::StoreAnswers => ClusterFact::Back,
             ClusterEvent::Orders(orders) => ClusterFact::Orders(orders),
@@ -339,7 +359,31 @@ impl Cluster {
 
     /// The system goes down, or does not after all. What this node has goes to others meanwhile.
     pub fn system_stops(&mut self, stops: bool) {
+        self.has_drained &= stops;
         self.drain(|drains| drains.system_stops = stops);
+        if self.leaves.is_some() {
+            let patience = if stops { DRAINED_WITHIN } else { Duration::ZERO };
+            self.leaves = Some(Instant::now() + patience);
+        }
+    }
+
+    /// Begins to end this process: if the system stops, others take what this node has first. Returns
+    /// whether there is something to wait for.
+    fn leave(&mut self) -> bool {
+        let is_member = matches!(self.part, Participation::Member { .. });
+        if !is_member || self.leaves.is_some() {
+            return false;
+        }
+        let patience =
+            if self.drains.system_stops { DRAINED_WITHIN } else { STATE_ANSWERED_WITHIN };
+        self.leaves = Some(Instant::now() + patience);
+        true
+    }
+
+    /// When this process ends, if it waits for that.
+    pub fn leaves(&self) -> Option<Instant> {
+        let at = self.leaves?;
+        Some(if self.has_drained { at.min(Instant::now()) } else { at })
     }
 
     fn drain(&mut self, change: impl FnOnce(&mut Drains)) {
@@ -376,6 +420,22 @@ impl Drains {
 }
 
 impl Daemon<'_> {
+    /// Whether this process ends at once when it is asked to. A node of a cluster first asks whether
+    /// the system stops, since it moves nothing otherwise.
+    pub(super) fn ends_at_once(&mut self) -> bool {
+        let waits = self.cluster.as_mut().is_some_and(Cluster::leave);
+        if waits {
+            self.adapters.ask_system_state();
+        }
+        !waits
+    }
+
+    /// Whether the process has waited long enough to end.
+    pub(super) fn has_left(&self) -> bool {
+        let leaves = self.cluster.as_ref().and_then(Cluster::leaves);
+        leaves.is_some_and(|at| at <= Instant::now())
+    }
+
     /// Takes what the cluster has to say to this node.
     pub(super) fn hear_cluster(&mut self, news: ClusterNews) {
         let facts = self.cluster.as_mut().map(|cluster| cluster.heard(news));

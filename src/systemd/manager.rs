@@ -62,6 +62,7 @@ enum Operation {
     Start { device: DeviceName, agent: Box<AgentSpec>, definition: String, tenure: Option<Tenure> },
     Stop { unit: UnitName },
     StopFormer(FormerUnits),
+    AskState,
 }
 
 impl Operation {
@@ -71,6 +72,8 @@ impl Operation {
         match self {
             Operation::Start { agent, .. } => Event::StartFinished { unit: agent.unit, outcome },
             Operation::Stop { unit } => Event::StopFinished { unit, outcome },
+            // Nothing is known of a shutdown.
+            Operation::AskState => Event::SystemState { stopping: false },
             Operation::StopFormer(FormerUnits { client_id, .. }) => {
                 let outcome = UnitsOutcome::Failed { reason: reason.to_owned() };
                 Event::FormerUnitsStopped { client_id, outcome }
@@ -129,6 +132,11 @@ impl ManagerHandle {
     /// [`Event::FormerUnitsStopped`].
     pub fn stop_former(&self, former: FormerUnits) {
         self.queue(Operation::StopFormer(former));
+    }
+
+    /// Asks whether the system stops. Answered by [`Event::SystemState`] if there is a session.
+    pub fn ask_system_state(&self) {
+        self.queue(Operation::AskState);
     }
 
     /// What starts the guard of a node in a cluster.
@@ -215,6 +223,11 @@ async fn carry_out_one(
         Operation::Stop { unit } => {
             let outcome = jobs::stop(session, &unit).await;
             Event::StopFinished { unit, outcome }
+        }
+        Operation::AskState => {
+            let is_expected = session.inbox.shutdown_expected();
+            let stopping = is_expected || session.is_stopping().await.unwrap_or(false);
+            Event::SystemState { stopping }
         }
         Operation::StopFormer(former) => {
             let outcome = former::stop(session, &former).await;

@@ -167,7 +167,7 @@ impl ManagerSession {
     }
 
     /// Whether the manager is going down.
-    async fn is_stopping(&self) -> zbus::Result<bool> {
+    pub async fn is_stopping(&self) -> zbus::Result<bool> {
         Ok(self.manager.system_state().await? == "stopping")
     }
 

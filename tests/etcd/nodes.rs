@@ -47,6 +47,8 @@ struct Record {
     intervals: BTreeMap<Item, Vec<Interval>>,
     deadlines: BTreeMap<&'static str, Guarded>,
     fences: Vec<String>,
+    /// Who has said that which node is lost.
+    lost: Vec<(&'static str, String)>,
     orders: BTreeMap<&'static str, Arc<SharedOrders>>,
 }
 
@@ -154,7 +156,11 @@ impl Node {
                         }
                     }
                     ClusterEvent::Orders(orders) => drop(record.orders.insert(name, orders)),
-                    ClusterEvent::StoreAnswers | ClusterEvent::StoreSilent(_) => {}
+                    ClusterEvent::NodeLost(lost) => record.lost.push((name, lost.to_string())),
+                    ClusterEvent::StoreAnswers
+                    | ClusterEvent::StoreSilent(_)
+                    | ClusterEvent::Owners(_)
+                    | ClusterEvent::NodeBack(_) => {}
                     other => record.fences.push(format!("{name}: {other:?}")),
                 }
             }
@@ -219,6 +225,7 @@ async fn the_agents_of_a_node_that_dies_are_taken_over_and_a_dead_leader_moves_n
     })
     .await;
     println!("taken over {:?} after the death", now() - killed_at);
+    until(&record, "the others say so", |record| record.lost.len() >= 2).await;
     println!("smallest distance {:?}", record.lock().unwrap().distance().unwrap());
 
     let before = record.lock().unwrap().deadlines.clone();
@@ -230,6 +237,10 @@ async fn the_agents_of_a_node_that_dies_are_taken_over_and_a_dead_leader_moves_n
     .await;
     let record = record.lock().unwrap();
     assert_eq!((record.runs().len(), record.fences.as_slice()), (6, &[][..]));
+    let mut lost = record.lost.clone();
+    lost.sort_unstable();
+    let others = ["nas", "pi1", "pi2"].into_iter().filter(|name| *name != dead);
+    assert_eq!(lost, others.map(|name| (name, dead.to_owned())).collect::<Vec<_>>(), "once each");
     assert!(
         before
             .iter()
@@ -404,7 +415,7 @@ async fn next(events: &mut mpsc::Receiver<ClusterEvent>, silences: &mut usize) -
                 assert!(reason.contains("has not answered"), "{reason}");
                 *silences += 1;
             }
-            ClusterEvent::StoreAnswers | ClusterEvent::Orders(_) => {}
+            ClusterEvent::StoreAnswers | ClusterEvent::Orders(_) | ClusterEvent::Owners(_) => {}
             other => return other,
         }
     }
@@ -462,6 +473,7 @@ async fn a_node_whose_store_hangs_is_fenced_at_its_deadline_and_begins_anew() {
         assert!(handle.send(ClusterCommand::Stopped(item.clone())));
         stopped.insert(item);
     }
+    assert_eq!(next(&mut events, &mut silences).await, ClusterEvent::Drained);
 }
 
 #[tokio::test]

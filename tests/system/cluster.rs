@@ -1,14 +1,22 @@
 //! A node of a cluster: agents that run by a right, beside a guard, and what is left of them when a
 //! part fails. There is one etcd, in the same machine; three machines are another test's matter.
 
-use super::harness::{Machine, config, eventually};
+use super::harness::{GARDEN, Machine, config, eventually};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use iotmonitor::guard::last_renewal;
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET};
 use iotmonitor_core::model::cluster::view::ClusterView;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
 
 const GUARD: &str = "iotmonitor-guard.service";
 const RULES: &str = "iotmonitor-agent-rules.service";
@@ -96,9 +104,94 @@ fn agents_run_beside_a_guard_and_outlive_the_monitor() {
     let moved = ["moved", "agent-stopped", "agent-relaunched", "guard-lost"];
     assert_eq!(moved.map(|event| node.alerts(event)), [0; 4]);
 
-    // It would need the whole lease if the renewals did not end with the etcd.
     guard_is_killed(&node);
     etcd_is_stopped(&node);
+    a_second_node_is_refused(machine);
+}
+
+fn a_second_node_is_refused(machine: &Machine) {
+    let cluster = SECTIONS.split("[agent_rules]").next().unwrap();
+    machine.write_garden(cluster);
+    assert!(!machine.run(&["systemctl", "start", GARDEN]).status.success());
+    let told = machine.journal().wait_for("the refusal", |entry| {
+        entry.is_alert("start-failed", "") && entry.field("_SYSTEMD_UNIT") == GARDEN
+    });
+    assert!(told.message().contains("is a node of a cluster already"), "{}", told.message());
+    let checked = machine.run(&["iotmonitor", "check", "/etc/iotmonitor/garden.toml"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(!checked.status.success() && said.contains("a machine can only be one"), "{said}");
+}
+
+/// A member of etcd that does not end with the machine in whose network it is.
+struct Etcd {
+    child: Child,
+    network: File,
+    _data: TempDir,
+}
+
+impl Etcd {
+    fn start(machine: &Machine) -> Self {
+        let network = File::open(format!("/proc/{}/ns/net", machine.init())).unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let child = Command::new("nsenter")
+            .args(["--target", &machine.init().to_string(), "--net", "etcd", "--data-dir"])
+            .arg(data.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let etcd = Self { child, network, _data: data };
+        eventually("etcd to answer", || etcd.owners());
+        etcd
+    }
+
+    /// What the plan gives to nodes; `None` while there is no answer.
+    fn owners(&self) -> Option<String> {
+        let key = BASE64_STANDARD.encode("/iotmonitor/house/plan");
+        let body = json!({ "key": key }).to_string();
+        let answer = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| -> std::io::Result<String> {
+                setns(&self.network, CloneFlags::CLONE_NEWNET)?;
+                let mut stream = TcpStream::connect(("127.0.0.1", 2379))?;
+                let length = body.len();
+                let head = format!("POST /v3/kv/range HTTP/1.0\r\nContent-Length: {length}");
+                write!(stream, "{head}\r\n\r\n{body}")?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer)?;
+                Ok(answer)
+            });
+            asked.join().unwrap().ok()
+        })?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        let found: Value = serde_json::from_str(body).ok()?;
+        let plan = found["kvs"][0]["value"].as_str().unwrap_or_default();
+        let plan = BASE64_STANDARD.decode(plan).unwrap();
+        let plan: Value = serde_json::from_slice(&plan).unwrap_or_default();
+        Some(plan["owners"].to_string())
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Nobody else ends the session here, so the plan shows what the node itself has given away.
+#[test]
+fn a_machine_that_is_shut_down_gives_its_agents_away() {
+    let machine = Machine::boot();
+    let etcd = Etcd::start(&machine);
+    machine.write_config(&config("auto", SECTIONS));
+    machine.start_monitor();
+    machine.await_new_main_pid(RULES, 0);
+    machine.restart_monitor();
+    assert!(etcd.owners().unwrap().contains("\"rules\""), "a restart moves nothing");
+    machine.ok(&["systemctl", "--no-block", "poweroff"]);
+    eventually("the agent to be given away", || {
+        etcd.owners().filter(|owners| !owners.contains("\"rules\""))
+    });
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod member;
 mod peers;
 mod placement;
 mod proposal;
+pub mod roster;
 
 pub use member::Member;
 

@@ -282,6 +282,10 @@ impl Sharing {
         let mut outcomes = Vec::new();
         for (name, shared) in &mut self.agents {
             let owner = owners.remove(name);
+            if owner.as_ref() == Some(&self.node) && !shared.runs() {
+                // Until it comes here, it is where it was.
+                continue;
+            }
             let is_taken = owner.as_ref().is_some_and(|owner| *owner != self.node);
             if is_taken && matches!(shared.stage, Stage::Kept(_)) {
                 shared.stage = Stage::Leaving;

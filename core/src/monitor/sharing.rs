@@ -87,15 +87,17 @@ impl Monitor {
                 return turn.raise(AlertKind::NodeNameTaken, message);
             }
             ClusterFact::NodeLost(node) => {
-                let message = format!(
-                    "node `{node}` has not been heard of in time: other nodes take over what it \
-                     had; see whether it runs and is connected"
-                );
-                return turn.raise(AlertKind::NodeLost, message);
+                if let Some(due) = self.absences.lost(turn.now.mono, node) {
+                    self.timers.push(due, Timer::Absences);
+                }
+                return;
             }
             ClusterFact::NodeBack(node) => {
-                let message = format!("node `{node}` takes part in the cluster again");
-                return turn.raise(AlertKind::NodeBack, message);
+                if self.absences.back(&node) {
+                    let message = format!("node `{node}` takes part in the cluster again");
+                    turn.raise(AlertKind::NodeBack, message);
+                }
+                return;
             }
         };
         if is_over {
@@ -114,6 +116,25 @@ impl Monitor {
             self.share(turn, outcome);
         }
         self.take_in_units(turn);
+    }
+
+    /// Reports the nodes that were lost together.
+    pub(super) fn absences_due(&mut self, turn: &mut Turn<'_>) {
+        let lost = self.absences.take_due(turn.now.mono);
+        let names: Vec<String> = lost.iter().map(|node| format!("`{node}`")).collect();
+        let message = match names.as_slice() {
+            [] => return,
+            [name] => format!(
+                "node {name} has not been heard of in time: other nodes take over what it had; see \
+                 whether it runs and is connected"
+            ),
+            names => format!(
+                "the nodes {} have not been heard of in time: other nodes take over what they had; \
+                 see whether they run, and what connects them",
+                names.join(", ")
+            ),
+        };
+        turn.raise(AlertKind::NodeLost, message);
     }
 
     /// Reports that the store has not answered for a while.

@@ -1,5 +1,6 @@
 //! One member, whose store is played by hand.
 
+use iotmonitor_core::machines::cluster::roster::{NodeRoster, RosterChange};
 use iotmonitor_core::machines::cluster::{Guarded, Member, MemberOutcome, MemberSettings};
 use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::store::{
@@ -269,4 +270,54 @@ fn the_last_renewal_of_a_process_is_sent_at_once() {
     let (number, ..) = renewal(&member.renew_now(at(1_000)));
     let out = member.answered(at(1_010), number, StoreAnswer::Committed(Revision(2)));
     assert_eq!(guarded(&out).map(|guarded| guarded.deadline), Some(at(1_000 + 6_000)));
+}
+
+/// What `pi1` sees of another node.
+fn other(name: &str, session: u64, n: u64) -> (NodeName, Versioned<NodeRecord>) {
+    let record = NodeRecord {
+        session: SessionId { boot: 2, number: session },
+        n,
+        evict_after: at(8_000),
+        machine: name.to_owned(),
+        evicted: false,
+        broker: true,
+        drains: false,
+    };
+    (NodeName::new(name).unwrap(), Versioned { revision: Revision(n), value: record })
+}
+
+#[test]
+fn nodes_are_lost_and_back_once_and_one_that_leaves_is_not_lost() {
+    let (mut member, _, own) = joined();
+    let mut roster = NodeRoster::default();
+    let mut time = 1_100;
+    let mut reads = read(&member.time_passed(at(time)));
+    let mut see = |nodes: Vec<(NodeName, Versioned<NodeRecord>)>| {
+        let found = Versioned { revision: Revision(1), value: own.clone() };
+        let nodes = nodes.into_iter().chain([(name(), found)]).collect();
+        let contents = StoreContents { nodes, ..Default::default() };
+        member.answered(at(time + 10), reads, StoreAnswer::Read(contents));
+        time += 1_000;
+        reads = read(&member.time_passed(at(time)));
+        let changes = roster.look(&member);
+        changes.into_iter().filter(|it| !matches!(it, RosterChange::Owners(_))).collect::<Vec<_>>()
+    };
+    let evicted = |mut node: (NodeName, Versioned<NodeRecord>)| {
+        node.1.value.evicted = true;
+        node
+    };
+    let drained = |mut node: (NodeName, Versioned<NodeRecord>)| {
+        node.1.value.drains = true;
+        node
+    };
+    let (nas, pi2) = (other("nas", 1, 1), other("pi2", 1, 1));
+    assert_eq!(see(vec![evicted(nas.clone()), pi2.clone()]), [], "that was before");
+    let back = RosterChange::NodeBack(nas.0.clone());
+    assert_eq!(see(vec![other("nas", 2, 2), pi2.clone()]), [back]);
+    let lost = RosterChange::NodeLost(nas.0.clone());
+    assert_eq!(see(vec![evicted(other("nas", 2, 2)), pi2.clone()]), [lost]);
+    assert_eq!(see(vec![evicted(other("nas", 2, 2)), pi2]), [], "once");
+    assert_eq!(see(vec![evicted(other("nas", 2, 2)), drained(other("pi2", 1, 3))]), []);
+    let gone = evicted(drained(other("pi2", 1, 3)));
+    assert_eq!(see(vec![evicted(other("nas", 2, 2)), gone]), [], "it has left");
 }

@@ -425,11 +425,38 @@ fn a_cut_is_reported_when_it_has_lasted_and_its_end_too() {
 fn the_loss_of_a_node_and_its_return_are_reported_with_its_name() {
     let mut house = house();
     house.cluster(ClusterFact::NodeLost(node("nas")));
+    house.advance(secs(5));
     house.cluster(ClusterFact::NodeBack(node("nas")));
     for kind in [AlertKind::NodeLost, AlertKind::NodeBack] {
         let told = house.alerts(kind);
         assert!(told.len() == 1 && told[0].1.message.contains("node `nas`"), "{told:?}");
     }
+}
+
+#[test]
+fn nodes_that_are_lost_together_are_one_alert_with_all_names() {
+    let mut house = house();
+    house.cluster(ClusterFact::NodeLost(node("nas")));
+    house.advance(secs(1));
+    house.cluster(ClusterFact::NodeLost(node("pi2")));
+    house.advance(secs(60));
+    let told = house.alerts(AlertKind::NodeLost);
+    assert!(told.len() == 1 && told[0].1.message.contains("nodes `nas`, `pi2`"), "{told:?}");
+    house.cluster(ClusterFact::NodeLost(node("pi3")));
+    house.cluster(ClusterFact::NodeBack(node("pi3")));
+    house.advance(secs(60));
+    assert_eq!((house.count(AlertKind::NodeLost), house.count(AlertKind::NodeBack)), (1, 0));
+}
+
+#[test]
+fn an_agent_that_the_plan_gives_to_this_node_is_where_it_was_until_it_comes() {
+    let mut house = house();
+    house.owners(&[("box", "nas")]);
+    house.owners(&[("box", "pi1")]);
+    assert_eq!(house.liveness_of("box").1.as_deref(), Some("nas"));
+    house.own("box", 7);
+    let told = house.alerts(AlertKind::Moved);
+    assert!(told.len() == 1 && told[0].1.message.contains("from node `nas`"), "{told:?}");
 }
 
 #[test]

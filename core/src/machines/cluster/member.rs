@@ -4,6 +4,7 @@
 use super::lease::{Lease, OwnRecord, Renewed};
 use super::peers::Peers;
 use super::proposal::{Change, ItemWish, Situation};
+use super::roster::Presence;
 use super::{Guarded, MemberOutcome, MemberSettings, READ_EVERY, TIMEOUT};
 use crate::model::cluster::EndReason;
 use crate::model::cluster::store::{
@@ -194,6 +195,18 @@ impl Member {
     pub fn move_to(&mut self, now: Duration, item: Item, node: NodeName) -> Vec<MemberOutcome> {
         self.orders.insert(item, node);
         self.time_passed(now)
+    }
+
+    /// The other nodes, and whether they take part.
+    pub fn others(&self) -> impl Iterator<Item = (&NodeName, Presence)> {
+        self.peers.others(&self.settings.name)
+    }
+
+    /// The nodes whose living sessions have something.
+    pub fn owners(&self) -> impl Iterator<Item = (&Item, &NodeName)> {
+        let situation = self.situation(Duration::ZERO);
+        let living = self.peers.owners().filter(move |(_, owner)| situation.lives(owner));
+        living.map(|(item, owner)| (item, &owner.node))
     }
 
     /// Whether the session has nothing, and gets nothing if it drains.

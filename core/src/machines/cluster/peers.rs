@@ -1,6 +1,7 @@
 //! What this node has seen of the others and of the plan, and for how long by its own clock.
 
 use super::placement::Candidate;
+use super::roster::Presence;
 use crate::model::cluster::store::{Revision, StoreContents, Versioned};
 use crate::model::cluster::view::{NodeState, NodeView};
 use crate::model::cluster::{Item, NodeName, NodeRecord, Owner, OwnerPlan};
@@ -118,6 +119,19 @@ impl Peers {
     #[must_use]
     pub fn record(&self, name: &NodeName) -> Option<&Versioned<NodeRecord>> {
         self.nodes.get(name).map(|peer| &peer.found)
+    }
+
+    /// The other nodes, and whether they take part.
+    pub fn others(&self, own: &NodeName) -> impl Iterator<Item = (&NodeName, Presence)> {
+        let others = self.nodes.iter().filter(move |(name, _)| *name != own);
+        others.map(|(name, peer)| {
+            let presence = match &peer.found.value {
+                NodeRecord { drains: true, .. } => Presence::Leaves,
+                NodeRecord { evicted: true, .. } => Presence::Lost,
+                NodeRecord { .. } => Presence::There,
+            };
+            (name, presence)
+        })
     }
 
     /// All nodes that have ever taken part, for people.

@@ -50,7 +50,7 @@ impl Situation<'_> {
 
     /// Whether the session of an owner lives. What was read of this node itself may be older than its
     /// session.
-    fn lives(&self, owner: &Owner) -> bool {
+    pub fn lives(&self, owner: &Owner) -> bool {
         if owner.node == self.settings.name {
             owner.session == self.session
         } else {
