@@ -13,7 +13,7 @@ MINUTES ?= 10
 # The time that `make fuzz` spends on each of its targets, in seconds.
 SECONDS ?= 10
 
-.PHONY: help build build-recorder run test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-million bench-baseline rhythms picture deps \
+.PHONY: help build build-recorder run run-cluster test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-million bench-baseline rhythms picture deps \
 	deb deb-arm64 deny advisories reproducible book install install-recorder uninstall
 
 help: ## show this list
@@ -32,6 +32,9 @@ build-recorder:
 
 run: ## run a demonstration, as root in a separate container, otherwise without agents
 	@packaging/demo.sh
+
+run-cluster: ## run a demonstration of three machines, of which one is cut off (as root)
+	@packaging/demo-cluster.sh
 
 test: ## run all tests; without root or a container, only those that need neither (REQUIRE=all fails then)
 	@CARGO="$(CARGO)" packaging/test.sh all --test-threads=$(TEST_THREADS)

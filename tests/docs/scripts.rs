@@ -1,4 +1,4 @@
-//! The scripts behind `make test` and `make run` say what cannot be had where no container can be booted.
+//! The scripts behind `make test`, `make run` and `make run-cluster` say what cannot be had where no container can be booted.
 
 use super::root;
 use nix::unistd::geteuid;
@@ -27,6 +27,15 @@ fn the_reason_why_no_container_can_be_booted_is_one_line() {
     let said = words(&output);
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("container"), "{said}");
+}
+
+#[test]
+fn the_demonstration_of_a_cluster_says_in_one_line_what_it_needs() {
+    let output = without_containers("packaging/demo-cluster.sh").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = words(&output);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("needs root with CAP_SYS_ADMIN"), "{said}");
 }
 
 #[test]
