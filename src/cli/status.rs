@@ -217,7 +217,8 @@ fn description((device, usage): &Row, now: Duration) -> String {
         RoundedDuration(Duration::from_secs(now.as_secs().saturating_sub(device.since.as_secs())))
     );
     if let Some(node) = &device.node {
-        text.push_str(&format!("  node:         {node}\n"));
+        let epoch = device.epoch.map(|epoch| format!(", epoch {epoch}")).unwrap_or_default();
+        text.push_str(&format!("  node:         {node}{epoch}\n"));
     }
     if let Some(fleet) = &device.fleet {
         text.push_str(&format!("  fleet:        {fleet}\n"));
@@ -297,6 +298,8 @@ mod tests {
             disabled_until: None,
             silenced_until: None,
             node: None,
+            epoch: None,
+            is_unsent: false,
             agent: None,
         }
     }
@@ -330,6 +333,7 @@ mod tests {
             name: "plug".to_owned(),
             state: Liveness::Elsewhere,
             node: Some("pi2".to_owned()),
+            epoch: Some(41),
             ..lamp()
         };
         let rows = [(lamp(), Usage::default()), (plug.clone(), Usage::default())];
@@ -340,7 +344,7 @@ mod tests {
              plug  elsewhere  pi2   4 min ago  1 min    2\n"
         );
         let text = description(&(plug, Usage::default()), NOW);
-        assert!(text.contains("  node:         pi2\n"), "{text}");
+        assert!(text.contains("  node:         pi2, epoch 41\n"), "{text}");
     }
 
     #[test]

@@ -140,6 +140,8 @@ mod tests {
             disabled_until: None,
             silenced_until: None,
             node: None,
+            epoch: None,
+            is_unsent: false,
             agent: None,
         }
     }

@@ -70,6 +70,8 @@ mod tests {
             disabled_until: None,
             silenced_until: None,
             node: None,
+            epoch: None,
+            is_unsent: false,
             agent: Some(AgentView {
                 unit: "iotmonitor-agent-pump.service".to_owned(),
                 state: "active".to_owned(),

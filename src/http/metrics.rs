@@ -54,6 +54,7 @@ struct DeviceSeries {
     last_contact: Option<f64>,
     watch_timeout: Option<f64>,
     hellos: u64,
+    node: Option<Arc<str>>,
     agent: Option<AgentFigures>,
 }
 
@@ -89,6 +90,7 @@ impl DeviceSeries {
             last_contact: view.last_contact.map(|contact| contact.as_secs_f64()),
             watch_timeout: view.watch_timeout.map(|timeout| timeout.as_secs_f64()),
             hellos: view.hellos,
+            node: view.node.map(|node| words.shared(node)),
             agent: view.agent.map(|agent| AgentFigures {
                 running: agent.state == ActiveState::Active.as_str(),
                 restarts: agent.restarts,
@@ -268,6 +270,12 @@ impl Scrape {
         let silenced = self.devices.iter().filter(|it| it.silenced).map(|it| (label(it), 1_i64));
         let help = "Whether notifications about a device are silenced; absent where they are not.";
         out.gauge("iotmonitor_device_silenced", help, silenced)?;
+        let nodes = self
+            .devices
+            .iter()
+            .filter_map(|it| Some(([("device", &*it.name), ("node", it.node.as_deref()?)], 1_i64)));
+        let help = "The node of the cluster that has a device; absent where none is known.";
+        out.gauge("iotmonitor_device_node", help, nodes)?;
         let help = "Whether a device or agent is watched.";
         out.gauge(
             "iotmonitor_device_enabled",
@@ -416,7 +424,9 @@ mod tests {
             hellos: 3,
             disabled_until: None,
             silenced_until: Some(Duration::from_secs(9)),
-            node: None,
+            node: Some("pi2".to_owned()),
+            epoch: None,
+            is_unsent: false,
             agent: None,
         };
         let agent = AgentView {
@@ -431,6 +441,7 @@ mod tests {
             state: Liveness::Disabled,
             reason: None,
             silenced_until: None,
+            node: None,
             fleet: None,
             last_contact: None,
             watch_timeout: None,
@@ -484,6 +495,7 @@ mod tests {
             "iotmonitor_device_enabled{device=\"pump\"} 0",
             "iotmonitor_device_alarm{device=\"the \\\"lamp\\\"\",reason=\"silent\"} 1",
             "iotmonitor_device_silenced{device=\"the \\\"lamp\\\"\"} 1",
+            "iotmonitor_device_node{device=\"the \\\"lamp\\\"\",node=\"pi2\"} 1",
             "iotmonitor_store_failing 1",
             "iotmonitor_fleet_devices{fleet=\"esp\"} 1",
             "iotmonitor_names_refused_total 4",

@@ -58,6 +58,8 @@ fn view(name: &str) -> DeviceView {
         disabled_until: None,
         silenced_until: None,
         node: None,
+        epoch: None,
+        is_unsent: false,
         agent,
     }
 }
