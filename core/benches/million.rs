@@ -3,6 +3,13 @@
 //! `cargo bench -p iotmonitor-core --bench million -- 100000` takes another number of devices. No broker,
 //! store or network takes part: the program answers each action as they would, at once.
 
+#![expect(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the core itself may neither measure time nor print"
+)]
+
 use bytes::Bytes;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::device_name::DeviceName;
@@ -166,7 +173,7 @@ fn spec(devices: usize) -> MonitorSpec {
 
 fn device(number: usize) -> DeviceSpec {
     DeviceSpec {
-        name: DeviceName::new(&format!("d{number}")).expect("it is a name"),
+        name: DeviceName::new(format!("d{number}")).expect("it is a name"),
         area: None,
         watch_timeout: Some(if number.is_multiple_of(EXPIRING) { SHORT } else { LONG }),
         auto_timeout: false,

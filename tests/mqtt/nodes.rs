@@ -15,7 +15,6 @@ use iotmonitor_core::model::cluster::{Item, NodeName, SHARDS};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Connection, Message, QoS};
-use iotmonitor_core::model::snapshot::Snapshot;
 use iotmonitor_core::model::spec::{
     DEFAULT_MAX_SUBSCRIPTIONS, DeviceSpec, HomeAssistant, MonitorSpec, Origin,
 };
@@ -105,7 +104,7 @@ impl Node {
         let (queue, states) = (VecDeque::new(), BTreeMap::new());
         let mut node =
             Self { monitor, watch, state, events, queue, states, began, alerts: Vec::new() };
-        node.happen(Event::StoreOpened(Box::new(Snapshot::default())));
+        node.happen(Event::StoreOpened(Box::default()));
         node.happen(Event::Cluster(ClusterFact::Joined { runs: BTreeMap::new() }));
         node
     }

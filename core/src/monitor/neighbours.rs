@@ -21,11 +21,12 @@ impl Monitor {
             return;
         };
         match kind {
-            "nodes" if name.contains('/') => {
-                if !message.retain && self.is_sent_here(name) {
-                    self.states_sent(turn, message);
-                }
+            // What the broker retains is not addressed to anybody.
+            "nodes" if name.contains('/') && message.retain => {}
+            "nodes" if name.contains('/') && self.is_sent_here(name) => {
+                self.states_sent(turn, message);
             }
+            "nodes" if name.contains('/') => {}
             "nodes" => {
                 let Ok(name) = NodeName::new(name) else { return };
                 let word: Option<NodeWord> = serde_json::from_slice(&message.payload).ok();

@@ -537,6 +537,8 @@ impl World {
             | Action::DropNotification { .. }
             | Action::StopFormerUnits { .. }
             | Action::WriteStates { .. }
+            | Action::Withdraw { .. }
+            | Action::Sever
             | Action::Reply(_) => {}
         }
     }
