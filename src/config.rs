@@ -294,9 +294,11 @@ impl<'t> Walk<'t> {
                     main_defaults: mqtt.main_defaults,
                 },
                 command,
-                cluster: cluster
-                    .as_ref()
-                    .map(|cluster| ClusterSpec { node: cluster.node.clone(), agents: placements }),
+                cluster: cluster.as_ref().map(|cluster| ClusterSpec {
+                    node: cluster.node.clone(),
+                    agents: placements,
+                    standby: cluster.standby,
+                }),
             },
             mqtt: settings,
             http,

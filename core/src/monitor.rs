@@ -105,6 +105,7 @@ use crate::model::event::Event;
 use crate::model::history::{EpisodeKind, HistorySnapshot};
 use crate::model::identity::Identity;
 use crate::model::message::{Connection, QoS, Token};
+use crate::model::plan::Plan;
 use crate::model::spec::{HomeAssistant, MonitorSpec};
 use crate::model::state::ReadId;
 use crate::model::time::Now;
@@ -195,6 +196,9 @@ pub struct Monitor {
     nodes: Option<Nodes>,
     /// The states that this node or another one has missed.
     catch_up: CatchUp,
+    /// The plan of the watch connection before devices came or went of which contacts are heard only
+    /// where they are.
+    plan_before: Option<Plan>,
     /// The wall clock at which this node has connected to the broker.
     node_since: Duration,
     /// The devices of which they speak.
@@ -278,6 +282,8 @@ enum Timer {
     Absences,
     /// Something about the nodes is due.
     Nodes,
+    /// Devices have come or gone whose contacts are heard only where they are.
+    Resubscribe,
     /// The broker has not taken the last words about a part in time.
     LastWords,
 }
@@ -341,6 +347,7 @@ impl Monitor {
             manager: agent::ManagerState::default(),
             nodes: spec.cluster.as_ref().map(|cluster| Nodes::new(cluster.node.clone())),
             catch_up: CatchUp::default(),
+            plan_before: None,
             node_since: now.wall,
             standby: StandbyDevices::default(),
             sharing: spec.cluster.map(Sharing::new),
@@ -569,6 +576,7 @@ impl Monitor {
                 Timer::Finds => self.finds_due(turn),
                 Timer::Cut => self.cut_due(turn),
                 Timer::Absences => self.absences_due(turn),
+                Timer::Resubscribe => self.resubscribe_due(turn),
                 Timer::Nodes => self.nodes_due(turn),
                 Timer::LastWords => self.last_words_due(turn),
                 Timer::Takedown => {

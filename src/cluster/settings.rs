@@ -3,6 +3,7 @@
 use super::Membership;
 use crate::etcd::settings::EtcdSettings;
 use iotmonitor_core::machines::cluster::MemberSettings;
+use iotmonitor_core::model::cluster::sharing::StandbyMode;
 use iotmonitor_core::model::cluster::timing::Timing;
 use iotmonitor_core::model::cluster::{Items, NodeName};
 
@@ -12,16 +13,7 @@ pub struct ClusterSettings {
     pub etcd: EtcdSettings,
     pub node: NodeName,
     pub timing: Timing,
-    pub standby: Standby,
-}
-
-/// What a node hears and records of devices that another node watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standby {
-    /// Everything.
-    Hot,
-    /// Nothing.
-    Cold,
+    pub standby: StandbyMode,
 }
 
 impl ClusterSettings {
@@ -57,7 +49,7 @@ mod tests {
             },
             node: NodeName::new("pi1").unwrap(),
             timing: Timing::new(Duration::from_secs(9), Duration::from_secs(1)).unwrap(),
-            standby: Standby::Hot,
+            standby: StandbyMode::Hot,
         };
         let membership = settings.membership("m".to_owned(), Items::default());
         let MemberSettings { name, machine, timing, broker, drains } = membership.settings;

@@ -5,10 +5,11 @@ use super::report::ConfigReport;
 use super::secret::{self, Source};
 use super::section::Section;
 use super::tls_files::{try_certificates, try_to_read};
-use crate::cluster::settings::{ClusterSettings, Standby};
+use crate::cluster::settings::ClusterSettings;
 use crate::etcd::settings::{EtcdAddress, EtcdLogin, EtcdSettings, PASSWORD};
 use crate::time_span::MAX_TIME_SPAN;
 use crate::tls::TlsFiles;
+use iotmonitor_core::model::cluster::sharing::StandbyMode;
 use iotmonitor_core::model::cluster::timing::Timing;
 use iotmonitor_core::model::cluster::{NodeName, NodeNameError};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ const DEFAULT_FAILOVER_AFTER: Duration = Duration::from_secs(8);
 /// The longest `stopTimeout` of an agent that several machines share. The guard kills it soon after.
 pub(super) const LONGEST_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-const STANDBYS: [(&str, Standby); 2] = [("hot", Standby::Hot), ("cold", Standby::Cold)];
+const STANDBYS: [(&str, StandbyMode); 2] = [("hot", StandbyMode::Hot), ("cold", StandbyMode::Cold)];
 
 const PASSWORD_SOURCE: Source =
     Source { key: "password", file_key: "passwordFile", credential: PASSWORD, check: |_| Ok(()) };
@@ -112,9 +113,9 @@ fn timing(section: &Section<'_>, report: &mut ConfigReport) -> Option<Timing> {
         .ok()
 }
 
-fn standby(section: &Section<'_>, report: &mut ConfigReport) -> Standby {
+fn standby(section: &Section<'_>, report: &mut ConfigReport) -> StandbyMode {
     let hint = "it is \"hot\" or \"cold\"";
-    section.word("standby", &STANDBYS, hint, report).unwrap_or(Standby::Hot)
+    section.word("standby", &STANDBYS, hint, report).unwrap_or(StandbyMode::Hot)
 }
 
 fn name(section: &Section<'_>, report: &mut ConfigReport) -> Option<String> {
@@ -256,7 +257,7 @@ mod tests {
         let (settings, errors) = read_section(text, Some("raspberrypi"));
         assert_eq!(errors, [""; 0]);
         let ClusterSettings { etcd, node, timing, standby } = settings.unwrap();
-        assert_eq!((node.as_str(), standby), ("pi1", Standby::Cold));
+        assert_eq!((node.as_str(), standby), ("pi1", StandbyMode::Cold));
         assert_eq!(timing.evict_after(), Duration::from_secs(12));
         assert_eq!(etcd.cluster, "house");
         let endpoints: Vec<_> = etcd.endpoints.iter().map(ToString::to_string).collect();
@@ -272,7 +273,7 @@ mod tests {
         let local = "name = \"house\"\nendpoints = \"http://localhost\"\n";
         let (settings, _) = read_section(local, Some("pi2.lan"));
         let settings = settings.unwrap();
-        assert_eq!((settings.node.as_str(), settings.standby), ("pi2.lan", Standby::Hot));
+        assert_eq!((settings.node.as_str(), settings.standby), ("pi2.lan", StandbyMode::Hot));
         assert_eq!(settings.timing.evict_after(), DEFAULT_FAILOVER_AFTER);
         let (settings, errors) = read_section(local, None);
         assert_eq!(settings, None);

@@ -9,7 +9,7 @@ use iotmonitor::pulse::Pulse;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::cluster::node_word::NodeWord;
-use iotmonitor_core::model::cluster::sharing::{ClusterFact, ClusterSpec};
+use iotmonitor_core::model::cluster::sharing::{ClusterFact, ClusterSpec, StandbyMode};
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::{Item, NodeName, SHARDS};
 use iotmonitor_core::model::device_name::DeviceName;
@@ -74,7 +74,11 @@ impl Node {
             broker_grace: Duration::from_secs(60),
             origin: Origin::default(),
             command: "iotmonitor".to_owned(),
-            cluster: Some(ClusterSpec { node: node.clone(), agents: BTreeMap::new() }),
+            cluster: Some(ClusterSpec {
+                node: node.clone(),
+                agents: BTreeMap::new(),
+                standby: StandbyMode::Hot,
+            }),
         };
         let mqtt = MqttSettings {
             client_id: spec.connection_id(),

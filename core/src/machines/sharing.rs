@@ -6,7 +6,9 @@
 
 pub mod parts;
 
-use crate::model::cluster::sharing::{ClusterReply, ClusterSpec, Placement, Tenure, WhenCut};
+use crate::model::cluster::sharing::{
+    ClusterReply, ClusterSpec, Placement, StandbyMode, Tenure, WhenCut,
+};
 use crate::model::cluster::store::Revision;
 use crate::model::cluster::timing::LEASE;
 use crate::model::cluster::{EndReason, Item, NodeName};
@@ -31,6 +33,7 @@ pub struct Sharing {
     departed: BTreeMap<UnitName, DeviceName>,
     cut: Option<Cut>,
     parts: HeldParts,
+    standby: StandbyMode,
 }
 
 #[derive(Debug)]
@@ -84,6 +87,7 @@ impl Sharing {
     pub fn new(spec: ClusterSpec) -> Self {
         let agents = spec.agents.into_iter();
         Self {
+            standby: spec.standby,
             parts: HeldParts::new(spec.node.clone()),
             node: spec.node,
             agents: agents.map(|(name, placement)| (name, Shared::new(placement))).collect(),
@@ -97,6 +101,7 @@ impl Sharing {
 
     /// Takes another configuration. What has left it is to be named to [`Self::departs`] next.
     pub fn reconfigured(&mut self, spec: ClusterSpec) {
+        self.standby = spec.standby;
         let mut before = std::mem::take(&mut self.agents);
         for (name, placement) in spec.agents {
             let mut shared = Shared::new(placement);
@@ -154,6 +159,12 @@ impl Sharing {
             }
             Stage::Elsewhere | Stage::Leaving => Place::Elsewhere,
         }
+    }
+
+    /// Whether this node hears no contacts of the devices of which others speak.
+    #[must_use]
+    pub fn is_cold(&self) -> bool {
+        self.standby == StandbyMode::Cold
     }
 
     /// The parts of the watching.

@@ -9,6 +9,7 @@ use super::Monitor;
 use super::turn::Turn;
 use crate::machines::episode::Episode;
 use crate::machines::notifications::Subject;
+use crate::machines::sharing::Sharing;
 use crate::machines::sharing::parts::{Arrival, PartOutcome};
 use crate::model::action::Action;
 use crate::model::alert::Reason;
@@ -23,6 +24,7 @@ use crate::monitor::Timer;
 use crate::monitor::device::Device;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 impl Monitor {
     pub(super) fn part_changes(&mut self, turn: &mut Turn<'_>, outcome: PartOutcome) {
@@ -47,6 +49,7 @@ impl Monitor {
         if arrivals.is_empty() {
             return;
         }
+        self.expect_resubscription(turn);
         let restores_all =
             arrivals.into_iter().map(|Arrival { part, is_resumed }| (part, is_first || is_resumed));
         let restores_all: BTreeMap<Item, bool> = restores_all.collect();
@@ -57,7 +60,7 @@ impl Monitor {
         let devices = devices.filter_map(|id| Some((id, *restores_all.get(&self.item_of(id))?)));
         let devices: Vec<(DeviceId, bool)> = devices.collect();
         for &(id, _) in &devices {
-            self.take_up(id);
+            self.take_up(turn.watched, id);
         }
         self.settle_dependents(turn);
         for (id, restores) in devices {
@@ -68,8 +71,12 @@ impl Monitor {
     }
 
     /// Makes a device this node's, with the alarm that people know of.
-    fn take_up(&mut self, id: DeviceId) {
+    fn take_up(&mut self, watched: Duration, id: DeviceId) {
+        let is_unheard = self.is_unheard(id);
         let device = &mut self.devices[id];
+        if is_unheard {
+            device.silence.begin_anew(watched);
+        }
         let was_elsewhere = device.monitoring.is_elsewhere();
         device.monitoring.set_elsewhere(false);
         device.monitoring.say_down(false);
@@ -134,10 +141,27 @@ impl Monitor {
         if *part == Item::House {
             return;
         }
+        self.expect_resubscription(turn);
         for id in self.devices_of(part) {
             self.leave_to_others(turn, id);
         }
         self.flush_saves(turn);
+    }
+
+    /// Devices come or go. Where contacts are heard only of those that are here, the subscriptions
+    /// follow when all have.
+    fn expect_resubscription(&mut self, turn: &Turn<'_>) {
+        let is_cold = self.sharing.as_ref().is_some_and(Sharing::is_cold);
+        if is_cold && self.plan_before.is_none() {
+            self.plan_before = Some(self.watch_plan().0);
+            self.timers.push(turn.now.mono, Timer::Resubscribe);
+        }
+    }
+
+    pub(super) fn resubscribe_due(&mut self, turn: &mut Turn<'_>) {
+        if let Some(before) = self.plan_before.take() {
+            self.resubscribe_watch(turn, before);
+        }
     }
 
     fn devices_of(&self, part: &Item) -> Vec<DeviceId> {

@@ -2,6 +2,7 @@
 //! others. A machine that is by itself speaks of all.
 
 use super::Monitor;
+use crate::machines::sharing::Sharing;
 use crate::model::alert::Reason;
 use crate::model::cluster::Item;
 use crate::model::cluster::shard::shard_of;
@@ -23,6 +24,13 @@ impl Monitor {
             root = parent;
         }
         shard_of(&self.devices[root].spec.name)
+    }
+
+    /// Whether contacts of the device are not subscribed to, because another node speaks of it.
+    pub(super) fn is_unheard(&self, id: DeviceId) -> bool {
+        let device = &self.devices[id];
+        let is_cold = self.sharing.as_ref().is_some_and(Sharing::is_cold);
+        is_cold && device.monitoring.is_elsewhere() && device.agent.is_none()
     }
 
     /// Whether this node speaks of the whole installation.

@@ -26,7 +26,10 @@ impl Monitor {
             .into_iter()
             .map(|id| self.devices[id].spec.name.clone())
             .collect();
-        let plans_before = self.plans();
+        let mut plans_before = self.plans();
+        if let Some(before) = self.plan_before.take() {
+            plans_before.watch = before;
+        }
         let members = self.members();
         let heard: Vec<_> = self
             .standby

@@ -33,6 +33,7 @@ impl Monitor {
     pub(super) fn single_watch_plan(&self) -> Plan {
         let command = self.command_filter().map(|filter| wanted(filter, QoS::AtLeastOnce));
         let devices = self.filters(|filter, target| match target {
+            Target::Contact(id) | Target::Availability(id, _) if self.is_unheard(id) => None,
             Target::Contact(_) => Some(wanted(filter, QoS::AtMostOnce)),
             Target::Hello(_) => Some(wanted(filter, QoS::AtLeastOnce)),
             Target::Availability(..) => {

@@ -20,6 +20,7 @@ impl Monitor {
         self.watch.connected(turn.now.mono, protocol);
         self.shared_base.connected(turn.now.mono);
         self.say_online(turn);
+        self.plan_before = None;
         let (subscriptions, has_wildcards) = self.watch_plan();
         self.covering.planned(turn.now.mono, has_wildcards);
         if subscriptions.is_empty() {

@@ -7,7 +7,7 @@ use super::timetable::{BASE, House, filter, message, millis, secs, topic};
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{AlertKind, Reason};
 use iotmonitor_core::model::cluster::shard::shard_of;
-use iotmonitor_core::model::cluster::sharing::{ClusterFact, ClusterReply, Placement};
+use iotmonitor_core::model::cluster::sharing::{ClusterFact, ClusterReply, Placement, StandbyMode};
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::{EndReason, Item};
 use iotmonitor_core::model::event::Event;
@@ -769,4 +769,60 @@ fn what_others_say_of_a_contact_leaves_the_own_account_of_a_silence_alone() {
     house.own_all(7);
     house.advance(secs(70));
     assert_eq!(house.count(AlertKind::Expired), 1, "20 s were left, and a minute of grace follows");
+}
+
+fn cold() -> House {
+    let mut spec = dark_of(vec![lamp(), watched("door", 60)], &[]).spec;
+    spec.cluster.as_mut().unwrap().standby = StandbyMode::Cold;
+    let mut house = House::of(spec);
+    house.join(&[]);
+    house.power_up();
+    house.says_node("nas", COMPLETE);
+    house.advance(secs(2));
+    house.is_caught_up();
+    house
+}
+
+fn hears(house: &House, at: &str) -> bool {
+    house.broker.watch_subscriptions.keys().any(|filter| filter.matches(&topic(at)))
+}
+
+#[test]
+fn a_cold_node_hears_contacts_of_its_own_devices_alone_and_states_and_hellos_of_all() {
+    let mut house = cold();
+    assert!(!hears(&house, "home/lamp/x") && hears(&house, "home/lamp/hello"));
+    assert!(house.broker.session.keys().any(|filter| filter.matches(&topic("home/lamp/set/on"))));
+    house.turn_the_page();
+    for item in parts() {
+        house.own_part(item, 5);
+    }
+    house.advance(millis(1));
+    assert!(hears(&house, "home/lamp/x") && hears(&house, "home/door/x"));
+    let subscribes = |house: &House| {
+        let of_watch = |action: &Action| {
+            matches!(action, Action::Subscribe { connection: Connection::Watch, .. })
+        };
+        house.log.iter().filter(|(_, action)| of_watch(action)).count()
+    };
+    assert_eq!(subscribes(&house), 1, "once for all that come together");
+    house.release_part(shard());
+    house.advance(millis(1));
+    assert!(!hears(&house, "home/lamp/x") && hears(&house, "home/door/x"));
+    house.lose_watch();
+    house.connect_watch();
+    assert!(!hears(&house, "home/lamp/x") && hears(&house, "home/door/x"));
+}
+
+#[test]
+fn a_device_that_comes_to_a_cold_node_has_its_whole_timeout() {
+    let mut house = cold();
+    house.says_status("door", "alive", "");
+    house.advance(secs(1_000));
+    house.own_all(5);
+    let came = house.mono;
+    assert_eq!(house.status("door")["state"], "alive");
+    house.advance(secs(100));
+    let told = house.alerts(AlertKind::Expired);
+    let of_door = told.iter().filter(|(_, alert)| alert.device == Some(device_name("door")));
+    assert_eq!(of_door.map(|(at, _)| *at - came).collect::<Vec<_>>(), [secs(60)]);
 }

@@ -7,7 +7,7 @@ use super::timetable::{House, secs};
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::cluster::sharing::{
-    ClusterFact, ClusterReply, ClusterSpec, Placement, Tenure, WhenCut,
+    ClusterFact, ClusterReply, ClusterSpec, Placement, StandbyMode, Tenure, WhenCut,
 };
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::{Allowed, EndReason, Item, NodeName, SHARDS};
@@ -41,7 +41,7 @@ pub fn pinned(to: &str) -> Placement {
 
 pub fn cluster(agents: &[(&str, Placement)]) -> ClusterSpec {
     let agents = agents.iter().map(|(name, placement)| (device_name(name), placement.clone()));
-    ClusterSpec { node: node("pi1"), agents: agents.collect() }
+    ClusterSpec { node: node("pi1"), agents: agents.collect(), standby: StandbyMode::Hot }
 }
 
 /// The node `pi1`, on which everything stands, and which has joined with nothing.

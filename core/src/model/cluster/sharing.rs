@@ -14,6 +14,17 @@ pub struct ClusterSpec {
     pub node: NodeName,
     /// All agents of the configuration, also those that run on one node alone.
     pub agents: BTreeMap<DeviceName, Placement>,
+    pub standby: StandbyMode,
+}
+
+/// What a node hears of the devices of which other nodes speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StandbyMode {
+    /// All of it, so that it goes on at once where another node ends.
+    #[default]
+    Hot,
+    /// Their states and hellos alone. Their silence begins anew when they come to this node.
+    Cold,
 }
 
 /// Where an agent may run.
@@ -107,6 +118,7 @@ mod tests {
         let name = |name| DeviceName::new(name).unwrap();
         let placed = |allowed| Placement { allowed, when_cut: WhenCut::Stop };
         let spec = ClusterSpec {
+            standby: StandbyMode::Hot,
             node: node.clone(),
             agents: BTreeMap::from([
                 (name("rules"), placed(Allowed::Everywhere)),
