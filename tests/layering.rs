@@ -36,6 +36,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "fastrand",
             "futures_util",
             "iotmonitor_core",
+            "nix",
             "rumqttc",
             "rumqttc_core",
             "rumqttc_v4",

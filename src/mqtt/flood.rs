@@ -55,12 +55,12 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(1);
 
-    struct Stream {
+    struct SteadyFlow {
         detector: FloodDetector,
         now: Instant,
     }
 
-    impl Stream {
+    impl SteadyFlow {
         fn new() -> Self {
             let now = Instant::now();
             Self { detector: FloodDetector::new(now), now }
@@ -81,21 +81,21 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_flood_after_forty_milliseconds() {
-        assert_eq!(Stream::new().run(100, 50, false), Some(40));
-        assert_eq!(Stream::new().run(100, 4, false), Some(40));
+        assert_eq!(SteadyFlow::new().run(100, 50, false), Some(40));
+        assert_eq!(SteadyFlow::new().run(100, 4, false), Some(40));
     }
 
     #[test]
     fn neither_a_usual_stream_nor_a_burst_is_one() {
-        assert_eq!(Stream::new().run(1_000, 3, false), None);
-        let mut stream = Stream::new();
+        assert_eq!(SteadyFlow::new().run(1_000, 3, false), None);
+        let mut stream = SteadyFlow::new();
         assert_eq!(stream.run(1, 1_000, false), None);
         assert_eq!(stream.run(200, 1, false), None);
     }
 
     #[test]
     fn it_ends_within_a_window_after_the_last_dense_one() {
-        let mut stream = Stream::new();
+        let mut stream = SteadyFlow::new();
         assert!(stream.run(60, 50, false).is_some());
         assert!(stream.tick(0, false));
         let still = (0..40).take_while(|_| stream.tick(1, false)).count();
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_pause_ends_it_with_the_first_message_after_it() {
-        let mut stream = Stream::new();
+        let mut stream = SteadyFlow::new();
         assert!(stream.run(60, 50, false).is_some());
         stream.now += Duration::from_secs(3_600);
         assert!(!stream.tick(50, false));
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn what_the_broker_wants_acknowledged_is_never_held_back() {
-        assert_eq!(Stream::new().run(100, 50, true), None);
-        let mut stream = Stream::new();
+        assert_eq!(SteadyFlow::new().run(100, 50, true), None);
+        let mut stream = SteadyFlow::new();
         assert!(stream.run(60, 50, false).is_some());
         assert!(!stream.tick(1, true), "at once");
     }
