@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// The answer to what only a node of a cluster can do.
-const NO_CLUSTER: &str = "this machine is in no cluster: the section [cluster] of its configuration \
-                          makes it a node of one";
+const NO_CLUSTER: &str = "this machine is in no cluster: `iotmonitor cluster init` prepares the first \
+                          three hosts of one, and the section [cluster] makes a machine a node";
 
 /// Orders beyond this number are refused. Each takes a second or two.
 const MOST_WAITING: usize = 64;

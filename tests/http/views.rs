@@ -98,3 +98,23 @@ fn alerts_and_incidents_are_readable_by_everyone() {
     until_shown(&mut browser, "it was heard again");
     check(&mut browser, "incidents");
 }
+
+/// The words of a cluster need none: an agent that is pinned to another node is there for good.
+#[test]
+fn an_agent_of_another_node_says_where_it_is() {
+    let sections = "[cluster]\nname = \"house\"\nendpoints = \"http://127.0.0.1:9\"\nnode = \"pi1\"\n\
+        [agent_far]\nexec = \"exec sleep infinity\"\nnodes = [\"pi2\"]\nwatchTimeOut = 0\n\
+        [agent_near]\nexec = \"exec sleep infinity\"\nnodes = [\"pi1\"]\nwatchTimeOut = 0\n";
+    let house = House::with(sections);
+    let at = |hash: &str| format!("http://127.0.0.1:{}/{hash}", house.port);
+    let mut browser = Browser::at(&at(""));
+    until_shown(&mut browser, "on node pi2");
+    let counts_as_disabled = "document.body.innerText.includes('Disabled')";
+    assert_eq!(browser.value(counts_as_disabled), false);
+    check(&mut browser, "nodes");
+    browser.value("location.hash = '#/device/far'");
+    until_shown(&mut browser, "node pi2 has it, whose page shows more.");
+    check(&mut browser, "device-elsewhere");
+    browser.value("location.hash = '#/device/near'");
+    until_shown(&mut browser, "Node pi1 has it.");
+}

@@ -231,8 +231,9 @@ export class CommandBar {
     this.hint.hidden = possible;
     const isDisabled = device.state === "disabled";
     const isSilenced = silencedWords(device) !== "";
-    const shown = { restart: device.kind === "agent" && !isDisabled, enable: isDisabled, disable: !isDisabled,
-      silence: !isSilenced, unsilence: isSilenced };
+    const isHere = device.state !== "elsewhere";
+    const shown = { restart: device.kind === "agent" && !isDisabled && isHere, enable: isDisabled,
+      disable: !isDisabled, silence: !isSilenced, unsilence: isSilenced };
     for (const [name, isShown] of Object.entries(shown)) this.swap(this.buttons[name], isShown);
     this.buttons.unsilence.title = silencedWords(device);
   }

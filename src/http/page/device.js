@@ -19,8 +19,13 @@ export const hashOf = (name, parameters = {}) => {
   return `${deviceLink(name)}${query ? `?${query}` : ""}`;
 };
 
-// The state as a sentence.
+// The state as a sentence, and in a cluster the node that has the device.
 function sentenceOf(device) {
+  const node = device.node && device.state !== "elsewhere" ? ` Node ${device.node} has it.` : "";
+  return stateOf(device) + node;
+}
+
+function stateOf(device) {
   const since = clockTime(device.since);
   const gone = device.lastContact === null ? "It was never heard." : `Its last contact was ${ago(device.lastContact)}.`;
   const until = device.disabledUntil ? ` until ${shortTime(device.disabledUntil)}` : "";

@@ -89,7 +89,8 @@ const SILENT = new Set(["silent", "lwt-offline", "upstream"]);
 export function rankOf(device) {
   if (device.reason === "upstream") return 1;
   if (device.state === "expired" || device.reason) return 0;
-  if (device.state === "disabled" || device.state === "elsewhere") return 4;
+  if (device.state === "disabled") return 4;
+  if (device.state === "elsewhere") return 3;
   return device.state === "unknown" && !isRunning(device) ? 2 : 3;
 }
 
@@ -101,6 +102,7 @@ const isRunning = (device) => device.agent?.state === "active";
 // which of those that this one depends on is down.
 export function verdictOf(device, devices) {
   const rank = rankOf(device);
+  if (device.state === "elsewhere") return [stateWords(device, devices), "idle"];
   return [stateWords(device, devices), rank <= 1 ? "bad" : ["odd", "good", "idle"][rank - 2]];
 }
 
