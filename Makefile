@@ -14,7 +14,7 @@ MINUTES ?= 10
 SECONDS ?= 10
 
 .PHONY: help build build-recorder run run-cluster test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-million bench-baseline rhythms picture deps \
-	deb deb-arm64 deny advisories reproducible book install install-recorder uninstall
+	deb deb-arm64 test-arm64 deps-arm64 deny advisories reproducible book install install-recorder uninstall
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -60,7 +60,7 @@ soak: build ## run the fault tests in their long form: MINUTES=10 (as root)
 lint: ## check with rustfmt, clippy and shellcheck
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
-	shellcheck .ci/run packaging/*.sh packaging/debian/p* recorder/debian/p* tests/machine/*.sh tests/brokers/*.sh \
+	shellcheck .ci/run packaging/*.sh tests/arm64/*.sh packaging/debian/p* recorder/debian/p* tests/machine/*.sh tests/brokers/*.sh \
 		systemd/usr/share/doc/iotmonitor/examples/notify systemd/usr/share/iotmonitor/alive \
 		systemd/usr/share/iotmonitor/notify
 
@@ -98,6 +98,13 @@ deb: build build-recorder ## build target/debian/iotmonitor_*.deb and iotmonitor
 
 deb-arm64: ## build the package for machines such as a Raspberry Pi with a 64-bit system (as root)
 	@packaging/cross.sh arm64
+
+test-arm64: deb-arm64 ## test the package in an emulated arm64 machine, and the core and the store with qemu-user (as root)
+	@tests/arm64/run.sh target/debian/iotmonitor_*_arm64.deb
+	@packaging/cross.sh arm64 test
+
+deps-arm64: deps ## install the missing Debian packages that `make test-arm64` needs (as root)
+	@packaging/deps.sh arm64
 
 deny: ## check the licences, sources and duplicates of the dependencies
 	@packaging/deny.sh licenses bans sources

@@ -1,5 +1,7 @@
 #!/bin/bash
-# Installs the missing Debian packages that building and testing need.
+# Installs the missing Debian packages that building and testing need, or those for an emulated arm64
+# machine.
+# usage: deps.sh [arm64]
 set -euo pipefail
 
 declare -A package_of=(
@@ -9,6 +11,12 @@ declare -A package_of=(
     [python3]=python3 [chromium]=chromium [promtool]=prometheus [nginx]=nginx-light
     [node]=nodejs [npm]=npm [etcd]=etcd-server [etcdctl]=etcd-client [strace]=strace
 )
+if [[ ${1:-} == arm64 ]]; then
+    package_of=(
+        [qemu-system-aarch64]=qemu-system-arm [qemu-aarch64-static]=qemu-user-static [cpio]=cpio
+        [arch-test]=arch-test [mkfs.ext4]=e2fsprogs [mmdebstrap]=mmdebstrap
+    )
+fi
 missing=()
 for tool in "${!package_of[@]}"; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || missing+=("${package_of[$tool]}")
