@@ -521,3 +521,28 @@ fn a_name_that_another_machine_has_is_said_with_what_to_do() {
     let told = house.alerts(AlertKind::GuardLost);
     assert!(told.len() == 1 && told[0].1.message.contains("(no kernel)"), "{told:?}");
 }
+
+#[test]
+fn what_has_left_the_configuration_meanwhile_is_given_back_when_it_has_ended() {
+    let devices = vec![agent("box", 30), agent("rules", 30)];
+    let mut house = house_of(devices, &[("box", shared()), ("rules", shared())]);
+    house.own("box", 7);
+    house.own("rules", 7);
+    house.spec.devices.retain(|device| device.name.as_str() == "box");
+    house.spec.cluster.as_mut().unwrap().agents.remove(&device_name("rules"));
+    house.crash();
+    house.join(&[("box", 7), ("rules", 7)]);
+    house.turn_the_page();
+    house.manager.answers = false;
+    house.power_up();
+    assert!(house.starts(UNIT).is_empty() && house.stops(UNIT).is_empty());
+    let gone = "iotmonitor-agent-rules.service";
+    assert_eq!(house.stops(gone), [house.mono]);
+    house.release("rules");
+    assert_eq!(house.replies(), [], "it may still run");
+    let unit = UnitName::from_systemd(gone);
+    house.manager.units.remove(&unit);
+    house.happen(Event::UnitRemoved { unit: unit.clone() });
+    house.happen(Event::StopFinished { unit, outcome: JobOutcome::Done });
+    assert_eq!(house.replies(), [stopped("rules")]);
+}
