@@ -84,7 +84,16 @@ fn every_promise_that_is_quoted_is_tested() {
     let code: String = sources
         .map(|path| words(&std::fs::read_to_string(path).unwrap().replace("\\\n", "")))
         .collect();
-    let table = page("docs/reliability.md");
+    let page = page("docs/reliability.md");
+    let (table, machines) = page.split_once("## Several machines").unwrap();
+    let faults = std::fs::read_to_string(root().join("tests/failover/fault.rs")).unwrap();
+    let rows: Vec<&str> = machines.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 10, "{rows:?}");
+    for row in rows {
+        let fault = row.split('|').nth(1).unwrap().trim();
+        assert!(faults.contains(&format!("\"{fault}\"")), "no test makes: {fault}");
+        assert_eq!(row.split('|').nth(3).unwrap().trim(), "0", "two owners: {row}");
+    }
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     assert!(rows.len() >= 10, "{rows:?}");
     for row in rows {
