@@ -148,6 +148,7 @@ fn soak(suite: &'static str, plan: Plan, bench: &Shared) -> Trial {
                 random.shuffle(&mut bag);
             }
             let first = bag.pop().expect("it was filled");
+            house.await_whole();
             let node = first.victim(&mut house);
             let mut faults = vec![first];
             if rounds % 2 == 1 {

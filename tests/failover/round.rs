@@ -46,7 +46,10 @@ pub fn run(house: &mut House, faults: &[Fault], node: u64) -> Outcome {
     say("broken");
     await_aftermath(house, fault::aftermath(faults), node, &before, began);
     say("shown");
-    for fault in faults.iter().rev() {
+    // Others are mended with the help of the service manager.
+    let mut mended = faults.to_vec();
+    mended.sort_by_key(|fault| *fault != Fault::ManagerStopped);
+    for fault in mended {
         fault.heal(house, node);
     }
     house.await_whole();
