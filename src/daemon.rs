@@ -339,7 +339,7 @@ impl<'a> Daemon<'a> {
                         return;
                     }
                     // They had all arrived by now.
-                    let now = self.now();
+                    let now = self.begin_turn();
                     for event in batch.drain(..) {
                         self.turn_at(now, event);
                     }
@@ -384,7 +384,7 @@ impl<'a> Daemon<'a> {
 
     /// Handles up to this many of the waiting events.
     fn take_in(&mut self, most: usize) {
-        let now = self.now();
+        let now = self.begin_turn();
         for _ in 0..most {
             let Ok(event) = self.events.try_recv() else { break };
             self.turn_at(now, event);
@@ -405,7 +405,16 @@ impl<'a> Daemon<'a> {
 
     /// Passes one event to the monitor and its actions to the adapters.
     fn turn(&mut self, event: Event) {
-        self.turn_at(self.now(), event);
+        let now = self.begin_turn();
+        self.turn_at(now, event);
+    }
+
+    /// Reads the clocks. Whatever comes next is not covered by a lease that has ended.
+    fn begin_turn(&mut self) -> Now {
+        let now = self.now();
+        let ended = self.cluster.as_mut().and_then(|cluster| cluster.lease_ended(now.boot));
+        self.tell_of_cluster(now, ended.into_iter().collect());
+        now
     }
 
     /// Does so for one of several events that arrived by the same time. Reading the clocks takes

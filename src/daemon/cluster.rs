@@ -246,6 +246,16 @@ impl Cluster {
         }
     }
 
+    /// Looks whether the lease has ended by this time of the boot clock. A machine that was paused has
+    /// to know that before anything else that has waited meanwhile, such as the hello of a device. The
+    /// thread reports the same later.
+    pub fn lease_ended(&mut self, boot: Duration) -> Option<ClusterFact> {
+        self.link.end_lease(boot).then(|| {
+            self.held.clear();
+            ClusterFact::Fenced(EndReason::Deadline)
+        })
+    }
+
     fn reported(&mut self, event: ClusterEvent) -> Vec<ClusterFact> {
         let fact = match event {
             ClusterEvent::Start { item, epoch } => {

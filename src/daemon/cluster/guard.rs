@@ -91,6 +91,12 @@ impl GuardLink {
         self.state().lease = None;
     }
 
+    /// Returns whether the last lease has ended by this time of the boot clock, once for each lease.
+    pub fn end_lease(&self, boot: Duration) -> bool {
+        let mut state = self.state();
+        state.lease.take_if(|lease| lease.deadline <= boot).is_some()
+    }
+
     /// Waits for a renewal that was sent after this time.
     pub async fn renewed_after(&self, time: Duration) {
         self.when(|state| state.lease.is_some_and(|lease| lease.deadline >= time + LEASE)).await;
@@ -178,4 +184,24 @@ async fn start(link: &GuardLink, unit: &GuardUnit) -> Result<(), String> {
     let client = link.offer().ok_or("it has ended at once")?;
     link.attach(client);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iotmonitor_core::model::cluster::SessionId;
+
+    #[test]
+    fn a_lease_ends_once_at_its_deadline() {
+        let link = GuardLink::default();
+        assert!(!link.end_lease(Duration::MAX), "there is none");
+        for n in 1..=2 {
+            let deadline = LEASE * n;
+            let session = SessionId { boot: 1, number: 2 };
+            link.renew(Guarded { session, n: n.into(), deadline }).unwrap();
+            assert!(!link.end_lease(deadline - Duration::from_nanos(1)));
+            assert!(link.end_lease(deadline));
+            assert!(!link.end_lease(deadline));
+        }
+    }
 }
