@@ -16,9 +16,10 @@ pub fn queries() -> Vec<String> {
 }
 
 /// Metrics that no panel shows: they describe the setup, or are the matter of the rules.
-const NOT_SHOWN: [&str; 6] = [
+const NOT_SHOWN: [&str; 7] = [
     "iotmonitor_build_info",
     "iotmonitor_device_hellos_total",
+    "iotmonitor_device_node",
     "iotmonitor_device_watch_timeout_seconds",
     "iotmonitor_fleet_devices",
     "iotmonitor_names_refused_total",

@@ -401,7 +401,12 @@ impl World {
         (self.connected, self.hears) = (false, false);
         self.answers_due.clear();
         self.unproven = None;
-        self.quiet.clear();
+        // A spell of flapping goes on over a restart if it is on disk.
+        let is_flapping = |record: &&DeviceRecord| {
+            record.flaps.as_ref().is_some_and(|flaps| flaps.spell.is_some())
+        };
+        let flapping = self.records.values().filter(is_flapping);
+        self.quiet = flapping.filter_map(|record| number_of(Some(&record.name))).collect();
         self.queue.clear();
         self.monitor = Monitor::new(spec(&self.definitions), self.time(), 2);
         self.begin();
