@@ -90,6 +90,12 @@ impl TopicName {
         self.0.strip_prefix(base.0.as_ref()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
+    /// Returns the levels of this topic below `base`, or `None` if it does not lie below it.
+    #[must_use]
+    pub fn below(&self, base: &TopicName) -> Option<&str> {
+        self.as_str().strip_prefix(base.as_str())?.strip_prefix('/')
+    }
+
     /// Returns the filter that matches this topic and no other, or `None` if the topic looks like a
     /// shared subscription.
     #[must_use]

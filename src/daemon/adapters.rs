@@ -427,11 +427,10 @@ impl Adapters {
                 }
             }
             Action::Withdraw { devices } => {
-                let base = settings.base_topic.as_str();
                 let devices: BTreeSet<&str> = devices.iter().map(DeviceName::as_str).collect();
                 self.watch.withdraw(|topic| {
-                    let below = topic.as_str().strip_prefix(base);
-                    let name = below.and_then(|below| below.strip_prefix('/')?.split_once('/'));
+                    let below = topic.below(&settings.base_topic);
+                    let name = below.and_then(|below| below.split_once('/'));
                     name.is_some_and(|(_, name)| devices.contains(name))
                 });
             }

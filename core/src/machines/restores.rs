@@ -158,12 +158,18 @@ impl Restores {
         }
     }
 
+    /// Whether the restores at the start have been requested.
+    #[must_use]
+    pub fn has_begun_start(&self) -> bool {
+        self.start.begun
+    }
+
     /// Requests the restore of these devices at the start, the first time that it is called.
-    pub fn begin_start(&mut self, devices: impl FnOnce() -> Vec<DeviceId>) {
+    pub fn begin_start(&mut self, devices: Vec<DeviceId>) {
         if std::mem::replace(&mut self.start.begun, true) {
             return;
         }
-        for device in devices() {
+        for device in devices {
             self.start.left.insert(device);
             self.enqueue(device);
         }
@@ -535,8 +541,8 @@ mod tests {
     fn the_start_is_reported_as_a_whole_and_happens_once() {
         let mut restores = Restores::default();
         let devices: Vec<DeviceId> = (0..2).map(DeviceId::at).collect();
-        restores.begin_start(|| devices.clone());
-        restores.begin_start(|| vec![DeviceId::at(9)]);
+        restores.begin_start(devices.clone());
+        restores.begin_start(vec![DeviceId::at(9)]);
         let mut reports = Vec::new();
         while let Some(place) = restores.begin_next() {
             restores.read(place, READ(1));

@@ -33,8 +33,8 @@ impl Monitor {
         if !self.home_assistant.commands {
             return;
         }
-        let name = message.topic.as_str().strip_prefix(self.base_topic.as_str());
-        let Some(name) = name.and_then(|below| below.strip_prefix("/command/")) else { return };
+        let name = message.topic.below(&self.base_topic);
+        let Some(name) = name.and_then(|below| below.strip_prefix("command/")) else { return };
         let Ok(name) = DeviceName::new(name) else { return };
         let Some(id) = self.id_named(&name) else { return };
         match CommandPayload::parse(&message.payload) {

@@ -70,8 +70,7 @@ impl Monitor {
 
     /// A live message below the own base topic.
     pub(super) fn own_word(&mut self, turn: &mut Turn<'_>, message: &Message) {
-        let below = message.topic.as_str().strip_prefix(self.base_topic.as_str());
-        let Some(below) = below.and_then(|below| below.strip_prefix('/')) else { return };
+        let Some(below) = message.topic.below(&self.base_topic) else { return };
         let (now, payload) = (turn.now.mono, &message.payload);
         if self.stopping || !self.shared_base.is_foreign(now, below, payload, self.up_count) {
             return;

@@ -18,7 +18,7 @@ use crate::model::cluster::sharing::ClusterReply;
 use crate::model::device_id::DeviceId;
 use crate::model::message::{QoS, Token};
 use crate::model::notice::Notice;
-use crate::model::status::{DeviceStatus, StatusWord, digest};
+use crate::model::status::{StatusWord, digest};
 use crate::model::view::Liveness;
 use crate::monitor::Timer;
 use crate::monitor::device::Device;
@@ -127,8 +127,7 @@ impl Monitor {
 
     /// Publishes the status of a device, unless the broker retains the same.
     fn publish_where_other(&self, turn: &mut Turn<'_>, id: DeviceId) {
-        let uptime = self.uptimes.of(&self.devices[id].spec.name);
-        let payload = DeviceStatus::published(&self.view_of(id), uptime).to_json();
+        let payload = self.status_payload(id);
         let is_same =
             self.standby.word(id).is_some_and(|word| word.digest == digest(payload.as_bytes()));
         if !is_same {
@@ -182,8 +181,7 @@ impl Monitor {
         self.standby.said(id, word);
         self.notifications.withdraw(&subject);
         self.drop_restore(turn, id);
-        self.note_standing(turn.now.wall, id);
-        turn.out.push(Action::Notify(Notice::StateChanged(Box::new(self.view_of(id)))));
+        self.report_state(turn, id);
         self.save_soon(id);
     }
 

@@ -15,18 +15,10 @@ use crate::model::status::StatusWord;
 impl Monitor {
     /// A message below the base topic, perhaps of another node.
     pub(super) fn word_of_node(&mut self, turn: &mut Turn<'_>, message: &Message) {
-        let below = message.topic.as_str().strip_prefix(self.base_topic.as_str());
-        let Some((kind, name)) = below.and_then(|below| below.strip_prefix('/')?.split_once('/'))
-        else {
-            return;
-        };
+        let below = message.topic.below(&self.base_topic);
+        let Some((kind, name)) = below.and_then(|below| below.split_once('/')) else { return };
         match kind {
-            // What the broker retains is not addressed to anybody.
-            "nodes" if name.contains('/') && message.retain => {}
-            "nodes" if name.contains('/') && self.is_sent_here(name) => {
-                self.states_sent(turn, message);
-            }
-            "nodes" if name.contains('/') => {}
+            "nodes" if name.contains('/') => self.sent_to_node(turn, name, message),
             "nodes" => {
                 let Ok(name) = NodeName::new(name) else { return };
                 let word: Option<NodeWord> = serde_json::from_slice(&message.payload).ok();
@@ -48,10 +40,16 @@ impl Monitor {
         }
     }
 
-    /// Whether a message on `nodes/NAME` contains states for this node.
-    fn is_sent_here(&self, name: &str) -> bool {
+    /// A message on `nodes/NAME`, which may contain states for this node. What the broker retains is not
+    /// addressed to anybody.
+    fn sent_to_node(&mut self, turn: &mut Turn<'_>, name: &str, message: &Message) {
         let node = self.sharing.as_ref().map(|sharing| sharing.node().as_str());
-        name.split_once('/').is_some_and(|(to, kind)| Some(to) == node && kind.starts_with("sync/"))
+        let is_sent_here = name
+            .split_once('/')
+            .is_some_and(|(to, kind)| Some(to) == node && kind.starts_with("sync/"));
+        if is_sent_here && !message.retain {
+            self.states_sent(turn, message);
+        }
     }
 
     fn status_said(&mut self, turn: &mut Turn<'_>, id: DeviceId, payload: &[u8]) {
@@ -63,9 +61,7 @@ impl Monitor {
         let device = &mut self.devices[id];
         let is_other = device.monitoring.say_down(is_down);
         match word {
-            Some(word) => {
-                self.standby.said(id, word);
-            }
+            Some(word) => self.standby.said(id, word),
             None => self.standby.unsaid(id),
         }
         self.note_standing(turn.now.wall, id);

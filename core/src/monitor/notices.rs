@@ -15,9 +15,14 @@ impl Monitor {
         if self.devices[id].monitoring.is_elsewhere() {
             return;
         }
-        let uptime = self.uptimes.of(&self.devices[id].spec.name);
-        let payload = DeviceStatus::published(&self.view_of(id), uptime).to_json();
+        let payload = self.status_payload(id);
         turn.out.push(self.device_publication("status", id, payload, true));
+    }
+
+    /// The present form of `status/NAME`.
+    pub(super) fn status_payload(&self, id: DeviceId) -> String {
+        let uptime = self.uptimes.of(&self.devices[id].spec.name);
+        DeviceStatus::published(&self.view_of(id), uptime).to_json()
     }
 
     /// Reports a device's new state to all clients.

@@ -32,17 +32,22 @@ impl Monitor {
         if self.takedown.holds_restores() || self.catch_up.is_missing() {
             return;
         }
-        // Shards are restored when they come to a node.
-        let is_alone = self.sharing.is_none();
-        let wanted = self.devices.ids().filter(|&id| {
-            (is_alone || self.devices[id].agent.is_some()) && self.is_restored_at_start(id)
-        });
-        let wanted: Vec<DeviceId> = wanted.collect();
-        self.restores.begin_start(|| wanted);
+        if !self.restores.has_begun_start() {
+            self.restores.begin_start(self.wanted_at_start());
+        }
         for place in self.restores.idle() {
             self.read_chunk(turn, place);
         }
         self.start_restores(turn);
+    }
+
+    /// Devices to restore at the start. Shards are restored when they come to a node.
+    fn wanted_at_start(&self) -> Vec<DeviceId> {
+        let is_alone = self.sharing.is_none();
+        let wanted = self.devices.ids().filter(|&id| {
+            (is_alone || self.devices[id].agent.is_some()) && self.is_restored_at_start(id)
+        });
+        wanted.collect()
     }
 
     /// Whether the states of a device are restored after nobody has watched it for a while.
