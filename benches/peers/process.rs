@@ -39,6 +39,12 @@ pub fn cpu_of_ended_children() -> Duration {
         .sum()
 }
 
+/// Processor time of each of so many messages, in microseconds.
+#[allow(clippy::cast_precision_loss, reason = "some hundred thousand messages")]
+pub fn micros_of_each(took: Duration, messages: usize) -> f64 {
+    took.as_secs_f64() * 1e6 / messages as f64
+}
+
 /// Resident memory in megabytes.
 pub fn resident(pid: u32) -> f64 {
     megabytes(pid, "VmRSS:")

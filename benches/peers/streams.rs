@@ -116,7 +116,10 @@ impl Stream {
         assert!(status.success(), "mosquitto_sub ended with {status}");
         let reference_took = process::cpu_of_ended_children() - ended - before.1;
         monitor.stop();
-        (micros_of_each(monitor_took, messages), micros_of_each(reference_took, messages))
+        (
+            process::micros_of_each(monitor_took, messages),
+            process::micros_of_each(reference_took, messages),
+        )
     }
 
     fn config(&self, broker: &Broker, certificates: Option<&Certificates>) -> String {
@@ -158,9 +161,4 @@ impl Stream {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.spawn().expect("taskset and mosquitto_sub are installed; `make deps` does it")
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "some hundred thousand messages")]
-fn micros_of_each(took: std::time::Duration, messages: usize) -> f64 {
-    took.as_secs_f64() * 1e6 / messages as f64
 }

@@ -171,7 +171,7 @@ impl Began {
         let subject = subject - self.subject;
         let percent = |cpu: Duration| cpu.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
         Taken {
-            micros_per_message: subject.as_secs_f64() * 1e6 / messages as f64,
+            micros_per_message: process::micros_of_each(subject, messages),
             messages_per_second: per_second(messages, elapsed),
             share: percent(subject),
             broker_share: percent(broker),

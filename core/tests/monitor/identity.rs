@@ -70,6 +70,12 @@ fn the_watching_waits_for_nothing() {
     assert_eq!(house.status("lamp")["state"], "alive");
 }
 
+/// A connection for a former identity, in MQTT 5.
+fn connected(part: FormerPart, session_present: bool) -> Event {
+    let connection = Connection::Former(part);
+    Event::Connected { connection, protocol: Protocol::V5, session_present }
+}
+
 /// What the former session holds may be newer than what is recorded.
 #[test]
 fn states_are_restored_once_the_former_session_is_drained() {
@@ -77,11 +83,6 @@ fn states_are_restored_once_the_former_session_is_drained() {
     house.power_up();
     house.advance(secs(3));
     stopped(&mut house, 0);
-    let connected = |part, session_present| Event::Connected {
-        connection: Connection::Former(part),
-        protocol: Protocol::V5,
-        session_present,
-    };
     let reads = |house: &House| {
         house.log.iter().filter(|(_, action)| matches!(action, Action::ReadStates { .. })).count()
     };
@@ -167,11 +168,6 @@ fn the_first_start_in_a_cluster_ends_the_session_of_before_and_loses_no_state() 
     house.crash();
     house.join(&[]);
     house.power_up();
-    let connected = |part, session_present| Event::Connected {
-        connection: Connection::Former(part),
-        protocol: Protocol::V5,
-        session_present,
-    };
     house.happen(connected(FormerPart::Look, false));
     house.advance(secs(10));
     house.happen(connected(FormerPart::Drain, true));

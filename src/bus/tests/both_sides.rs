@@ -88,16 +88,22 @@ async fn next_command(
     }
 }
 
+/// A bus, what is asked of a daemon there, and a caller that asks it.
+async fn called() -> (TestBus, mpsc::Receiver<Request>, Caller) {
+    let bus = TestBus::start("unix:tmpdir=/tmp");
+    let requests = offer(&bus.address, "iotmonitor");
+    on_the_bus(&bus.address, "iotmonitor").await;
+    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    (bus, requests, caller)
+}
+
 fn lamp() -> DeviceName {
     DeviceName::new("lamp").unwrap()
 }
 
 #[tokio::test]
 async fn the_cluster_reaches_the_caller_and_a_machine_alone_refuses() {
-    let bus = TestBus::start("unix:tmpdir=/tmp");
-    let mut requests = offer(&bus.address, "iotmonitor");
-    on_the_bus(&bus.address, "iotmonitor").await;
-    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let (_bus, mut requests, caller) = called().await;
     let view = ClusterView {
         node: NodeName::new("pi1").unwrap(),
         epoch: Some(Revision(7)),
@@ -305,10 +311,7 @@ fn record(topic: &str, payload: impl Into<Bytes>) -> StateRecord {
 
 #[tokio::test]
 async fn the_past_of_a_device_arrives_as_it_was_reported() {
-    let bus = TestBus::start("unix:tmpdir=/tmp");
-    let mut requests = offer(&bus.address, "iotmonitor");
-    on_the_bus(&bus.address, "iotmonitor").await;
-    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let (_bus, mut requests, caller) = called().await;
     let report =
         DeviceReport { name: "lamp".to_owned(), since: Some(7), ..DeviceReport::default() };
     let daemon = async {
@@ -338,10 +341,7 @@ async fn the_past_of_a_device_arrives_as_it_was_reported() {
 #[tokio::test]
 async fn all_alerts_of_the_time_arrive() {
     const ALL: u64 = 2_000;
-    let bus = TestBus::start("unix:tmpdir=/tmp");
-    let mut requests = offer(&bus.address, "iotmonitor");
-    on_the_bus(&bus.address, "iotmonitor").await;
-    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let (_bus, mut requests, caller) = called().await;
     let daemon = async {
         while let Some(Request::Alerts { query, reply }) = requests.recv().await {
             let newest_first = (1..query.before.unwrap_or(ALL + 1)).rev().take(query.limit);
@@ -364,10 +364,7 @@ async fn all_alerts_of_the_time_arrive() {
 
 #[tokio::test]
 async fn the_topics_of_a_device_arrive_as_filters() {
-    let bus = TestBus::start("unix:tmpdir=/tmp");
-    let mut requests = offer(&bus.address, "iotmonitor");
-    on_the_bus(&bus.address, "iotmonitor").await;
-    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let (_bus, mut requests, caller) = called().await;
     let filters = ["home/+/state", "home/lamp/#"].map(|it| TopicFilter::new(it).unwrap());
     let daemon = async {
         let Some(Request::Topics { device, reply }) = requests.recv().await else { panic!() };
@@ -384,10 +381,7 @@ async fn the_topics_of_a_device_arrive_as_filters() {
 
 #[tokio::test]
 async fn states_travel_both_ways() {
-    let bus = TestBus::start("unix:tmpdir=/tmp");
-    let mut requests = offer(&bus.address, "iotmonitor");
-    on_the_bus(&bus.address, "iotmonitor").await;
-    let caller = Caller::connect(Bus::System, Some(&bus.address), "iotmonitor").await.unwrap();
+    let (_bus, mut requests, caller) = called().await;
     let (bytes, huge) = (&b"\0\xff\n"[..], vec![b'x'; (16 << 20) + 1]);
     let daemon = async {
         let next = Some(TopicName::new("b").unwrap());
