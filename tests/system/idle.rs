@@ -1,9 +1,10 @@
 //! What the service costs while nothing happens.
 
-use super::harness::{Machine, config};
+use super::harness::{Machine, config, eventually};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Something of each kind that the service can have.
@@ -19,32 +20,60 @@ const SECONDS: u32 = 30;
 /// answer to the ping.
 const FOR_UP: f64 = 3.0;
 
-/// Two are promised. What a busy machine splits or delays is counted on top.
-const BESIDE_UP: f64 = 2.5;
+/// Two are promised. A busy broker's bytes come in two parts now and then.
+const BESIDE_UP: f64 = 2.3;
 
-/// How often each thread of the service has gone to sleep (proc_pid_status(5)).
-fn sleeps(machine: &Machine) -> BTreeMap<String, u32> {
-    let script = format!(
-        "for task in /proc/{}/task/*; do \
-         echo \"$(cat $task/comm)-${{task##*/}} $(awk '/^voluntary/ {{print $2}}' $task/status)\"; done",
-        machine.monitor_pid()
-    );
-    let counted = machine.sh(&script);
-    let counts = counted.lines().filter_map(|line| line.rsplit_once(' '));
-    counts.map(|(task, count)| (task.to_owned(), count.parse().expect("a number"))).collect()
+/// The page gets a heartbeat every 5 seconds, and what changes in the figures.
+const FOR_A_PAGE: f64 = 0.7;
+
+/// The calls in which a thread of the service sleeps.
+const WAITS: &str = "epoll_wait,epoll_pwait,epoll_pwait2,poll,ppoll,select,pselect6,futex,nanosleep,clock_nanosleep";
+
+/// Whether a line of strace shows the end of a call in which its thread may have slept.
+///
+/// The context switches that the kernel counts would serve less: what a busy disk and the memory of a busy
+/// machine delay adds to them.
+fn is_sleep(line: &str) -> bool {
+    let Some((call, _result)) = line.split_once(") ") else { return false };
+    if call.contains("poll") {
+        // A timeout of 0 only asks. The runtime's own event, which has no data, comes from a thread that
+        // is counted itself, or from the same one.
+        let is_question = call.ends_with(", 0") || call.contains(", 0, NULL");
+        !is_question && !call.contains("[{events=EPOLLIN, data={u32=0, u64=0}}]")
+    } else {
+        !call.contains("FUTEX_WAKE")
+    }
 }
 
-/// Wake-ups a second of the whole service, after all that a start brings.
+/// How often each thread of the service slept within [`SECONDS`], each second.
 fn wakes(machine: &Machine) -> f64 {
-    let (before, began) = (sleeps(machine), Instant::now());
+    let pid = machine.path("/sys/fs/cgroup/system.slice/iotmonitor.service/cgroup.procs");
+    let pid = std::fs::read_to_string(pid).expect("the service runs");
+    let log = machine.path("/run/strace.log");
+    let _ = std::fs::remove_file(&log);
+    let mut strace = Command::new("strace")
+        .args(["--follow-forks", "--attach", pid.trim(), "--output"])
+        .arg(&log)
+        .arg(format!("--trace={WAITS}"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("strace can be run");
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+    eventually("strace to attach", || (!lines().is_empty()).then_some(()));
+    let (first, began) = (lines().lines().count(), Instant::now());
     std::thread::sleep(Duration::from_secs(SECONDS.into()));
-    let (after, passed) = (sleeps(machine), began.elapsed().as_secs_f64());
-    let of_threads: BTreeMap<&String, f64> = after
-        .iter()
-        .map(|(task, count)| (task, f64::from(count - before.get(task).unwrap_or(&0)) / passed))
-        .collect();
-    println!("wake-ups a second: {of_threads:.2?}");
-    of_threads.values().sum()
+    let (lines, passed) = (lines(), began.elapsed().as_secs_f64());
+    // It detaches from the service, which goes on.
+    let strace_pid = nix::unistd::Pid::from_raw(strace.id().try_into().expect("a PID"));
+    nix::sys::signal::kill(strace_pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    strace.wait().expect("it ends");
+    let mut of_threads: BTreeMap<&str, u32> = BTreeMap::new();
+    for line in lines.lines().skip(first).filter(|line| is_sleep(line)) {
+        let thread = line.split_whitespace().next().unwrap_or_default();
+        *of_threads.entry(thread).or_default() += 1;
+    }
+    println!("slept within {SECONDS} s, by thread: {of_threads:?}");
+    f64::from(of_threads.values().sum::<u32>()) / passed
 }
 
 /// Opens the stream of events that a browser with the status page reads.
@@ -70,5 +99,5 @@ fn an_idle_service_wakes_at_most_twice_a_second_beside_its_sign_of_life() {
     let _page = open_page(&machine);
     let open = wakes(&machine);
     assert!(closed <= FOR_UP + BESIDE_UP, "{closed:.1} a second");
-    assert!(open <= FOR_UP + BESIDE_UP, "{open:.1} a second with the page open");
+    assert!(open <= FOR_UP + BESIDE_UP + FOR_A_PAGE, "{open:.1} a second with the page open");
 }

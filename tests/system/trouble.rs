@@ -148,13 +148,15 @@ fn a_second_client_with_the_same_id_is_named_once() {
     let alert = machine.journal().wait_for_alert("clientid-taken", "");
     assert!(alert.message().contains("iotmonitor"), "{}", alert.message());
     drop(rival);
+    // Whatever the monitor had published before its will came before it.
+    let availability = "home/monitoring/availability";
+    bus.wait_from(0, "its will", |message| message.is(availability, "offline"));
     let from = bus.end();
     // It does not fight for the name, so it takes its time to come back.
     let is_up = |message: &Message| message.topic == "home/monitoring/up";
     assert!(bus.within(from, Duration::from_secs(60), is_up).is_some(), "it did not come back");
     eventually("the monitor to be online", || {
-        let topic = "home/monitoring/availability";
-        let message = machine.subscribe(&[topic]).wait_topic(0, topic);
+        let message = machine.subscribe(&[availability]).wait_topic(0, availability);
         (message.text() == "online").then_some(())
     });
     assert_eq!(machine.journal().alerts(&machine, "clientid-taken", ""), 1);
