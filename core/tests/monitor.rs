@@ -64,6 +64,8 @@ mod session;
 mod shared_orders;
 #[path = "monitor/sharing.rs"]
 mod sharing;
+#[path = "monitor/stand_in.rs"]
+mod stand_in;
 #[path = "monitor/states.rs"]
 mod states;
 #[path = "monitor/status.rs"]

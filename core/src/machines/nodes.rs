@@ -29,6 +29,8 @@ pub struct Nodes {
     others: BTreeSet<NodeName>,
     /// Those of them that have just come.
     starting: BTreeSet<NodeName>,
+    /// The one that has connected again after it had watched before.
+    returned: Option<NodeName>,
     /// Those of them that have missed states.
     missing: BTreeSet<NodeName>,
     /// When this one has come, on monotonic time.
@@ -61,6 +63,7 @@ impl Nodes {
             own,
             others: BTreeSet::new(),
             starting: BTreeSet::new(),
+            returned: None,
             missing: BTreeSet::new(),
             started: None,
             reading: Reading::No,
@@ -102,7 +105,7 @@ impl Nodes {
             Some(_) => self.names.insert(name.clone()),
             None => self.names.remove(name),
         };
-        self.others.remove(name);
+        let was_there = self.others.remove(name);
         self.starting.remove(name);
         self.missing.remove(name);
         if let Some(NodeWord::Online { starting, missing, .. }) = word {
@@ -112,6 +115,8 @@ impl Nodes {
             }
             if starting {
                 self.starting.insert(name.clone());
+            } else if !was_there {
+                self.returned = Some(name.clone());
             }
         }
         false
@@ -153,6 +158,25 @@ impl Nodes {
     /// Whether there are other names since the last time.
     pub fn take_names_changed(&mut self) -> bool {
         std::mem::take(&mut self.names_changed)
+    }
+
+    /// Takes the node that has just connected again, and has watched since before that.
+    pub fn take_returned(&mut self) -> Option<NodeName> {
+        self.returned.take()
+    }
+
+    /// Whether this node is to stand in for those that are not connected: it is the first by its name
+    /// among those that are, and knows them.
+    #[must_use]
+    pub fn stands_in(&self) -> bool {
+        self.has_read() && self.others.first().is_none_or(|first| self.own < *first)
+    }
+
+    /// Whether a node speaks of what it has, or any other node of what belongs to nobody, as far as the
+    /// broker shows. One that has just started has nothing yet.
+    #[must_use]
+    pub fn speaks(&self, owner: Option<&NodeName>) -> bool {
+        owner.map_or(!self.is_first(), |owner| self.others.contains(owner))
     }
 
     /// Whether any other node is connected to the broker.

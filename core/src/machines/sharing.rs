@@ -347,6 +347,12 @@ impl Sharing {
         Some(&cut.reason)
     }
 
+    /// Whether the store has not answered for so long that this was reported.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.cut.as_ref().is_some_and(|cut| cut.is_reported)
+    }
+
     /// The store answers again. Returns whether the cut was reported.
     pub fn back(&mut self) -> bool {
         self.cut.take().is_some_and(|cut| cut.is_reported)

@@ -116,7 +116,7 @@ impl Monitor {
         self.publish_where_other(turn, id);
         turn.out.push(Action::Notify(Notice::StateChanged(Box::new(self.view_of(id)))));
         self.save_soon(id);
-        let is_unanswered = self.standby.take_unanswered(turn.now.mono, id);
+        let is_unanswered = self.may_restore(id) && self.standby.take_unanswered(turn.now.mono, id);
         if restores && self.is_restored_at_start(id) {
             self.restores.request_as_at_start(id);
             self.start_restores(turn);

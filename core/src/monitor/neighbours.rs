@@ -29,6 +29,7 @@ impl Monitor {
                 if self.nodes.as_mut().is_some_and(Nodes::take_names_changed) {
                     self.announce_all(turn);
                 }
+                self.stand_in(turn);
                 self.nodes_changed(turn);
             }
             "status" => {
@@ -85,6 +86,7 @@ impl Monitor {
         if has_read {
             self.take_up_parts(turn);
         }
+        self.stand_in(turn);
         self.nodes_changed(turn);
     }
 }

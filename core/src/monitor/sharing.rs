@@ -116,6 +116,24 @@ impl Monitor {
             self.share(turn, outcome);
         }
         self.take_in_units(turn);
+        self.stand_in(turn);
+    }
+
+    /// Speaks for nodes that the broker does not show, while nothing is known of the plan.
+    pub(super) fn stand_in(&mut self, turn: &mut Turn<'_>) {
+        let (Some(sharing), Some(nodes)) = (&mut self.sharing, &mut self.nodes) else { return };
+        let returned = nodes.take_returned();
+        if !sharing.is_cut_off() {
+            return;
+        }
+        let parts = sharing.parts_mut();
+        let mut changes = returned.map_or(Vec::new(), |node| parts.returned(Some(&node)));
+        if nodes.stands_in() {
+            changes.extend(parts.stand_in(|owner| nodes.speaks(owner)));
+        }
+        for change in changes {
+            self.part_changes(turn, change);
+        }
     }
 
     /// Reports the nodes that were lost together.
@@ -147,10 +165,15 @@ impl Monitor {
              agents with `whenCut = \"keep\"`; everything else goes on"
         );
         turn.raise(AlertKind::ClusterCut, message);
+        self.stand_in(turn);
     }
 
     fn cluster_back(&mut self, turn: &mut Turn<'_>) {
         self.standby.back(turn.now.mono);
+        let parts = self.sharing.as_mut().map(Sharing::parts_mut);
+        for change in parts.map_or(Vec::new(), |parts| parts.returned(None)) {
+            self.part_changes(turn, change);
+        }
         if self.sharing.as_mut().is_some_and(Sharing::back) {
             turn.raise(AlertKind::ClusterBack, "etcd answers again".to_owned());
         }

@@ -18,7 +18,7 @@ use iotmonitor_core::model::view::Liveness;
 use std::time::Duration;
 
 /// A lamp that restores its states, and has a timeout of 30 s.
-fn lamp() -> DeviceSpec {
+pub fn lamp() -> DeviceSpec {
     DeviceSpec {
         hello: Some(filter("home/lamp/hello")),
         state: vec![filter("home/lamp/set/#")],
@@ -26,17 +26,17 @@ fn lamp() -> DeviceSpec {
     }
 }
 
-fn shard() -> Item {
+pub fn shard() -> Item {
     shard_of(&device_name("lamp"))
 }
 
 /// A node that has nothing, beside others.
-fn standby_of(devices: Vec<DeviceSpec>) -> House {
+pub fn standby_of(devices: Vec<DeviceSpec>) -> House {
     standby_beside(devices, &[])
 }
 
 /// The same with agents that several nodes share.
-fn standby_beside(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
+pub fn standby_beside(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) -> House {
     let mut house = dark_of(devices, agents);
     house.recorded("home/lamp/set/on", "1");
     house.says_node("nas", r#"{"state":"online","since":7}"#);
@@ -64,11 +64,11 @@ fn owner() -> House {
 
 impl House {
     /// Other nodes have sent all states that this one has missed.
-    fn is_caught_up(&mut self) {
+    pub fn is_caught_up(&mut self) {
         self.happen(Event::WatchMessage(message(&format!("{BASE}/nodes/pi1/sync/1"), "")));
     }
 
-    fn says_node(&mut self, name: &str, word: &str) {
+    pub fn says_node(&mut self, name: &str, word: &str) {
         self.retained(&format!("nodes/{name}"), word);
     }
 
@@ -78,14 +78,14 @@ impl House {
         self.happen(Event::WatchMessage(Message { retain: true, ..message }));
     }
 
-    fn says_status(&mut self, name: &str, state: &str, more: &str) {
+    pub fn says_status(&mut self, name: &str, state: &str, more: &str) {
         let json = format!(
             r#"{{"name":"{name}","kind":"device","state":"{state}","since":1600000000,"lastContact":1599999970,"watchTimeOut":30,"node":"nas"{more}}}"#
         );
         self.retained(&format!("status/{name}"), &json);
     }
 
-    fn says_nothing_of(&self, name: &str) {
+    pub fn says_nothing_of(&self, name: &str) {
         for kind in ["status", "expire", "recover", "helloTopicCount"] {
             self.expect_silence_on(&format!("{kind}/{name}"));
         }
@@ -93,7 +93,7 @@ impl House {
         assert!(alerts.is_empty(), "{alerts:?}");
     }
 
-    fn restores(&self) -> Vec<Duration> {
+    pub fn restores(&self) -> Vec<Duration> {
         self.all_published().into_iter().filter(|(_, it)| it.restored).map(|(at, _)| at).collect()
     }
 }

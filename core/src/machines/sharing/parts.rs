@@ -4,6 +4,9 @@
 //! goes on speaking, since nothing is known of others then and an alarm that is told twice is better
 //! than none; but it restores nothing any more. A part that another node is to have is silent at
 //! once, and answered for when the broker has taken what was said before.
+//!
+//! While the store does not answer, one of the nodes that the broker shows as connected also stands
+//! in for those that are not: it speaks of their parts, and restores nothing.
 
 use crate::model::cluster::store::Revision;
 use crate::model::cluster::{EndReason, Item, NodeName, SHARDS};
@@ -33,7 +36,8 @@ struct PartState {
 
 #[derive(Debug, Clone, Copy)]
 struct Held {
-    epoch: Revision,
+    /// The plan by which it came here. A node that stands in for another one has none.
+    epoch: Option<Revision>,
     /// The session by which it came here goes on.
     may_restore: bool,
     /// Its devices have been taken up.
@@ -95,6 +99,7 @@ impl HeldParts {
     fn hold(&mut self, item: &Item, epoch: Revision, is_resumed: bool) {
         self.leaving.remove(item);
         let Some(part) = self.all.get_mut(item) else { return };
+        let epoch = Some(epoch);
         if part.held.is_some_and(|held| held.epoch == epoch && held.may_restore) {
             return;
         }
@@ -143,6 +148,38 @@ impl HeldParts {
             part.owner = owners.get(item).cloned();
             let is_taken = part.owner.as_ref().is_some_and(|owner| *owner != self.node);
             if is_taken && part.held.is_some_and(|held| !held.may_restore) {
+                part.held = None;
+                outcomes.push(PartOutcome::Goes(item.clone()));
+            }
+        }
+        outcomes
+    }
+
+    /// Speaks of the parts of which nobody else does, while the store does not answer. `is_elsewhere`
+    /// tells whether the node that has a part by the plan, if that is known, speaks of it.
+    pub fn stand_in(
+        &mut self,
+        is_elsewhere: impl Fn(Option<&NodeName>) -> bool,
+    ) -> Vec<PartOutcome> {
+        let mut comes = false;
+        for part in self.all.values_mut().filter(|part| part.held.is_none()) {
+            let owner = part.owner.as_ref().filter(|owner| **owner != self.node);
+            if !is_elsewhere(owner) {
+                let (may_restore, is_taken_up, is_resumed) = (false, false, false);
+                part.held = Some(Held { epoch: None, may_restore, is_taken_up, is_resumed });
+                comes = true;
+            }
+        }
+        if comes { vec![PartOutcome::Comes] } else { Vec::new() }
+    }
+
+    /// Ceases to stand in for this node, or for all others.
+    pub fn returned(&mut self, node: Option<&NodeName>) -> Vec<PartOutcome> {
+        let mut outcomes = Vec::new();
+        for (item, part) in &mut self.all {
+            let owner = part.owner.as_ref().filter(|owner| **owner != self.node);
+            let is_back = owner.is_some_and(|owner| node.is_none_or(|node| node == owner));
+            if is_back && part.held.is_some_and(|held| held.epoch.is_none()) {
                 part.held = None;
                 outcomes.push(PartOutcome::Goes(item.clone()));
             }
@@ -215,7 +252,7 @@ impl HeldParts {
     /// The revision of the plan that gave the part to this node.
     #[must_use]
     pub fn epoch(&self, item: &Item) -> Option<Revision> {
-        self.held(item).map(|held| held.epoch)
+        self.held(item)?.epoch
     }
 
     /// The node that has the part, as far as it is known.
@@ -263,6 +300,35 @@ mod tests {
         let goes = [PartOutcome::Goes(SHARD)];
         assert_eq!(parts.owners(&[(SHARD, node("nas"))].into()), goes);
         assert!(!parts.speaks_of(&SHARD) && parts.node_of(&SHARD) == Some(&node("nas")));
+    }
+
+    #[test]
+    fn it_stands_in_for_nodes_that_do_not_speak_until_they_return_or_the_plan_is_known() {
+        let other = Item::Shard(4);
+        let owners: BTreeMap<Item, NodeName> =
+            [(SHARD, node("nas")), (other.clone(), node("pi2"))].into();
+        let standing_in = || {
+            let mut parts = HeldParts::new(node("pi1"));
+            parts.owners(&owners);
+            let speaks = |owner: Option<&NodeName>| owner.is_none_or(|it| it.as_str() == "pi2");
+            assert_eq!(parts.stand_in(speaks), [PartOutcome::Comes]);
+            assert_eq!(parts.stand_in(speaks), []);
+            assert_eq!(parts.to_take_up().len(), 1);
+            assert!(parts.speaks_of(&SHARD) && !parts.may_restore(&SHARD));
+            assert_eq!((parts.epoch(&SHARD), parts.speaks_of(&other)), (None, false));
+            parts
+        };
+        let goes = [PartOutcome::Goes(SHARD)];
+        let mut parts = standing_in();
+        assert_eq!(parts.ended(EndReason::Deadline), []);
+        assert_eq!(parts.returned(Some(&node("pi2"))), []);
+        assert_eq!(parts.returned(Some(&node("nas"))), goes);
+        assert_eq!(standing_in().returned(None), goes);
+        assert_eq!(standing_in().owners(&owners), goes);
+        let mut parts = standing_in();
+        parts.owned(&SHARD, Revision(9));
+        assert_eq!(parts.to_take_up().len(), 1, "with its epoch, and to restore");
+        assert!(parts.may_restore(&SHARD) && parts.returned(None).is_empty());
     }
 
     #[test]
