@@ -15,6 +15,7 @@ mod error;
 mod lanes;
 mod name;
 mod object;
+mod sections;
 mod server;
 mod settings;
 mod signals;

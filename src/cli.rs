@@ -434,6 +434,7 @@ fn surroundings(
         true => config::Instance::MAIN,
         false => instance_of(directory_from_systemd("RUNTIME_DIRECTORY"), &file, &directory),
     });
+    let shared_copy = (!user).then(|| state_directory(user, &instance).join(config::COPY));
     let environment = Environment {
         credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         user_manager: user,
@@ -441,6 +442,7 @@ fn surroundings(
         instance,
         machine: machine_id(),
         host_name: host_name(),
+        shared_copy,
         ..Environment::default()
     };
     (file, environment)

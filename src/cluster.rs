@@ -6,6 +6,7 @@
 
 mod orders;
 mod renewals;
+mod sections;
 pub mod settings;
 
 use crate::etcd::settings::EtcdSettings;
@@ -13,11 +14,13 @@ use crate::pulse::Pulse;
 use iotmonitor_core::machines::cluster::{Guarded, MemberSettings};
 use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::orders::{SharedOrder, SharedOrders};
+use iotmonitor_core::model::cluster::sections::{SectionsVersion, SharedSections};
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::view::ClusterView;
 use iotmonitor_core::model::cluster::{Item, Items, NodeName};
 pub use orders::OrderError;
 use renewals::Renewals;
+pub use sections::ApplyReply;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -35,6 +38,8 @@ pub struct Membership {
     pub etcd: EtcdSettings,
     /// The session and the items of an earlier process. Its guard lives, so the boot is the same.
     pub resumes: Option<(Guarded, Vec<(Item, Revision)>)>,
+    /// The version of the shared sections that this node uses.
+    pub sections: Option<SectionsVersion>,
 }
 
 /// What the monitor says to the thread.
@@ -65,6 +70,13 @@ pub enum ClusterCommand {
         order: SharedOrder,
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// Put sections into the store that all nodes share, and say why if that has failed.
+    Apply {
+        text: Arc<str>,
+        reply: ApplyReply,
+    },
+    /// This node uses this version of the shared sections, or none.
+    Uses(Option<SectionsVersion>),
 }
 
 /// What the thread says to the monitor.
@@ -97,6 +109,10 @@ pub enum ClusterEvent {
     /// What people have ordered for all nodes is this. Reported after the first read and after each
     /// change.
     Orders(Arc<SharedOrders>),
+    /// The store holds another version of the shared sections than this node uses.
+    Sections(Arc<SharedSections>),
+    /// It names a version and does not give its text, for this reason. Reported once.
+    SectionsMissing { number: u64, reason: String },
     /// The guard has ceased to take renewals, with the reason. Reported once.
     GuardGone(String),
 }

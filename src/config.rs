@@ -10,6 +10,7 @@
 //! | [`devices`], [`fleet`] | all devices together, and the members of fleets |
 //! | [`upstream`] | which device depends on which other one |
 //! | [`placement`] | on which machines of a cluster an agent runs |
+//! | [`shared`] | the sections that all nodes of a cluster share |
 //! | [`instance`] | what a monitor is called where its file does not say |
 //! | [`files`], [`sources`] | reading the files into one table, and their texts |
 //! | [`syntax`] | files that are not TOML |
@@ -49,6 +50,7 @@ mod report;
 mod secrecy;
 mod secret;
 mod section;
+mod shared;
 pub mod size;
 mod sources;
 mod syntax;
@@ -57,6 +59,7 @@ mod upstream;
 
 pub use error::{ConfigErrors, Diagnostic, Findings, Severity};
 pub use instance::{Instance, NoInstance};
+pub use shared::{COPY, GivenSections, SharedPart, keep_copy, version_of_copy};
 
 use crate::cluster::settings::ClusterSettings;
 use crate::http::settings::HttpSettings;
@@ -68,6 +71,7 @@ use iotmonitor_core::model::cluster::sharing::ClusterSpec;
 use iotmonitor_core::model::spec::Origin;
 use iotmonitor_core::model::spec::{HomeAssistant, MonitorSpec};
 use iotmonitor_core::model::unit_name::DEFAULT_CLIENT_ID;
+use placement::OwnNode;
 use recorder::RecorderSettings;
 use report::{ByteSpan, ConfigReport};
 use section::{Field, section_of};
@@ -113,6 +117,8 @@ pub struct Environment {
     /// Whether systemd passes the files as credentials, each under its own name, because the program
     /// runs as a user that may not read them.
     pub files_are_credentials: bool,
+    /// Where a node of a cluster keeps its copy of the sections that all nodes share.
+    pub shared_copy: Option<PathBuf>,
 }
 
 impl Environment {
@@ -154,6 +160,8 @@ pub struct Loaded {
     pub config: Config,
     /// The warnings, in the order of the file.
     pub warnings: Findings,
+    /// What it contains of the sections that nodes share, on a node that has some.
+    pub shared: Option<SharedPart>,
 }
 
 /// Reads and checks a file, with those of the directory beside it: `config.d/*.toml` for
@@ -165,7 +173,25 @@ pub struct Loaded {
 /// directory cannot be read, and [`ConfigErrors::Invalid`] with all errors otherwise.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
     let (mut secrets, mut report) = (Vec::new(), ConfigReport::default());
-    let sources = files::read(path, environment, &mut secrets, &mut report)?;
+    let mut sources = files::read(path, environment, &mut secrets, &mut report)?;
+    files::read_copy(environment, &mut sources, &mut secrets, &mut report);
+    check(&sources, path, environment, secrets, report)
+}
+
+/// Does the same with other sections than those of which this node has a copy. A configuration
+/// without `[cluster]` leaves them out.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    path: &Path,
+    environment: &Environment,
+    given: GivenSections<'_>,
+) -> Result<Loaded, ConfigErrors> {
+    let (mut secrets, mut report) = (Vec::new(), ConfigReport::default());
+    let mut sources = files::read(path, environment, &mut secrets, &mut report)?;
+    let text = sources::normal(given.text.to_owned());
+    sources.push_shared(given.path.to_owned(), text, true);
     check(&sources, path, environment, secrets, report)
 }
 
@@ -189,7 +215,7 @@ pub fn load_for_recorder(
     let (mut secrets, mut report) = (Vec::new(), ConfigReport::default());
     let sources = files::read(path, environment, &mut secrets, &mut report)?;
     let settings = files::table(&sources, &GUARDED, &mut secrets, &mut report).and_then(|root| {
-        let walk = Walk { root: &root, path, environment };
+        let walk = Walk { root: &root, path, environment, shared_from: None };
         let (mqtt, recorder) = (walk.mqtt(&mut report), walk.recorder(&mut report));
         mqtt.settings.map(|settings| (settings, recorder))
     });
@@ -223,17 +249,24 @@ fn check(
         let (errors, warnings) = report.into_diagnostics(sources, secrets);
         return Err(ConfigErrors::Invalid { errors, warnings });
     };
-    let walk = Walk { root: &root, path, environment };
+    let shared = sources.shared().filter(|_| section::field_of(&root, "cluster").is_some());
+    let shared_from = shared.map(|file| file.offset);
+    let walk = Walk { root: &root, path, environment, shared_from };
     let config = walk.config(&mut report);
+    warn_of_unread_copy(&root, sources, &mut report);
     instance::warn_of_shared_names(walk.root, path, environment, &mut report);
     instance::refuse_second_node(walk.root, path, environment, &mut report);
     warn_of_readable_secrets(walk.root, sources, &mut report);
-    for file in sources.files().iter().skip(1) {
+    for file in sources.files().iter().skip(1).filter(|file| !file.is_shared) {
         access::warn_if_part_closed(environment, path, &file.path, file.offset, &mut report);
     }
+    let shared = shared.map(|file| SharedPart {
+        version: shared::version_of(&file.text),
+        sections: root.iter().filter(|(key, _)| key.span().start >= file.offset).count(),
+    });
     let (errors, warnings) = report.into_diagnostics(sources, secrets);
     match config {
-        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
+        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings, shared }),
         Some(_) | None => Err(ConfigErrors::Invalid { errors, warnings }),
     }
 }
@@ -244,6 +277,8 @@ struct Walk<'t> {
     /// The main file.
     path: &'t Path,
     environment: &'t Environment,
+    /// The place behind which sections are shared with other nodes.
+    shared_from: Option<usize>,
 }
 
 impl<'t> Walk<'t> {
@@ -266,7 +301,11 @@ impl<'t> Walk<'t> {
             device.alert_unit = device.alert_unit.take().or_else(|| alert_unit.clone());
         }
         let cluster = self.cluster(report);
-        let placements = placement::read(self.root, &devices, report);
+        let own = OwnNode {
+            name: cluster.as_ref().map(|cluster| &cluster.node),
+            shared_from: self.shared_from,
+        };
+        let placements = placement::read(self.root, &own, &devices, report);
         credentials::warn(self.root, &devices, self.environment, report);
         public::warn(self.root, &devices, report);
         if self.environment.look_around {
@@ -386,13 +425,8 @@ const INCLUDE: &str = "there is no `include`: the files config.d/*.toml beside c
 
 fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
     let shown = entry.key.escape_debug();
-    let is_section = match entry.value {
-        DeValue::Table(_) => true,
-        DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
-        _ => false,
-    };
     let is_include = ["include", "includes", "import", "imports"].contains(&entry.key);
-    if !is_section {
+    if !is_section(entry.value) {
         let message = format!("the key `{shown}` is outside any section and is ignored");
         let hint = if is_include { INCLUDE } else { "move it into the section it belongs to" };
         report.warning(&entry.key_span, message, hint);
@@ -416,6 +450,14 @@ fn warn_of_unknown_section(entry: &Field<'_>, report: &mut ConfigReport) {
     );
 }
 
+fn is_section(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Table(_) => true,
+        DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
+        _ => false,
+    }
+}
+
 /// The command line that reaches the monitor with this clientid, as typed in a shell.
 fn command_line(user_manager: bool, client_id: &str) -> String {
     let mut line = "iotmonitor".to_owned();
@@ -431,6 +473,18 @@ fn command_line(user_manager: bool, client_id: &str) -> String {
     } else {
         format!("{line} --clientid '{}'", client_id.replace('\'', r"'\''"))
     }
+}
+
+/// The rest is used without the shared sections, which etcd has as well.
+fn warn_of_unread_copy(root: &DeTable<'_>, sources: &Sources, report: &mut ConfigReport) {
+    let Some((reason, entry)) =
+        sources.unread_copy.as_ref().zip(section::field_of(root, "cluster"))
+    else {
+        return;
+    };
+    let message = format!("the sections that all nodes share are left out: {reason}");
+    let hint = "root can read them; a copy that is damaged may be removed, and is made again";
+    report.warning(&entry.key_span, message, hint);
 }
 
 fn warn_of_readable_secrets(root: &DeTable<'_>, sources: &Sources, report: &mut ConfigReport) {

@@ -18,6 +18,7 @@ mod journal;
 mod memory;
 mod orders;
 mod reload;
+mod sections;
 mod shared_orders;
 mod status;
 mod unrecorded;
@@ -27,7 +28,7 @@ pub use memory::keep_to_limits;
 pub use watchdog::Watchdog;
 
 use crate::bus::{self, Holder, NameClaim, NodePlace, OwnedName};
-use crate::config::{self, Config, ConfigErrors, Environment};
+use crate::config::{Config, ConfigErrors, Environment, Loaded};
 use crate::http::Surroundings;
 use crate::logging::Logger;
 use crate::request::{Rejection, Request};
@@ -40,6 +41,7 @@ use answers::Answers;
 use cluster::Cluster;
 use iotmonitor_core::model::action::Action;
 use iotmonitor_core::model::alert::{Alert, AlertKind};
+use iotmonitor_core::model::cluster::sections::SectionsVersion;
 use iotmonitor_core::model::cluster::sharing::ClusterFact;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::Connection;
@@ -50,6 +52,7 @@ use iotmonitor_core::monitor::Monitor;
 use memory::{LARGE_TURN, Trimming};
 use orders::Orders;
 use reload::Reloads;
+use sections::SectionsState;
 use shared_orders::PlacedOrders;
 use status::Readiness;
 use std::os::unix::net::UnixStream;
@@ -134,10 +137,14 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     };
     let options = &Options { environment, ..options.clone() };
     notify::starting(START_PATIENCE);
-    let loaded = config::load(&options.config_file, &options.environment)?;
+    let (loaded, refused) = sections::load_at_start(&options.config_file, &options.environment)?;
     for warning in loaded.warnings.paragraphs() {
         logger.alert(&Alert::plain(AlertKind::ConfigWarning, warning));
     }
+    if let Some((alert, _)) = &refused {
+        logger.alert(alert);
+    }
+    let refused = refused.and_then(|(_, version)| version);
     check_descriptors().map_err(DaemonError::Runtime)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -150,7 +157,7 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
             Some(_) => claim_node(options, &loaded.config.monitor.client_id).await?,
             None => None,
         };
-        let mut daemon = Daemon::start(options, loaded.config, opened, place, logger)
+        let mut daemon = Daemon::start(options, loaded, refused, opened, place, logger)
             .map_err(DaemonError::Runtime)?;
         daemon.run().await;
         let is_to_restart = daemon.is_to_restart;
@@ -220,6 +227,7 @@ struct Daemon<'a> {
     /// Callers that wait for the store.
     answers: Answers,
     reloads: Reloads,
+    sections: SectionsState,
     /// Callers that wait for an agent.
     orders: Orders,
     /// Those that are on their way to all nodes of the cluster.
@@ -249,11 +257,13 @@ fn keep_credentials(options: &Options, config: &Config, logger: &Logger) {
 impl<'a> Daemon<'a> {
     fn start(
         options: &'a Options,
-        config: Config,
+        loaded: Loaded,
+        refused: Option<SectionsVersion>,
         opened: Option<store::Opened>,
         place: Option<Box<OwnedName>>,
         logger: &'a Logger,
     ) -> std::io::Result<Self> {
+        let Loaded { config, shared, .. } = loaded;
         keep_credentials(options, &config, logger);
         let (event_sender, events) = mpsc::channel(EVENT_QUEUE);
         let (request_sender, requests) = mpsc::channel(REQUEST_QUEUE);
@@ -264,7 +274,10 @@ impl<'a> Daemon<'a> {
         let surroundings =
             Surroundings { requests: request_sender, events: event_sender, started: wall };
         let adapters = Adapters::start(options, &settings, opened, place, surroundings, start)?;
-        let cluster = adapters.cluster(&config, &options.environment);
+        let mut cluster = adapters.cluster(&config, &options.environment);
+        if let Some(cluster) = &mut cluster {
+            cluster.uses(shared.and_then(|shared| shared.version));
+        }
         let now = Now { mono: Duration::ZERO, wall, boot: boot_clock() };
         let monitor = Monitor::new(config.monitor, now, fastrand::u64(..));
         let summary = monitor.summary();
@@ -293,6 +306,7 @@ impl<'a> Daemon<'a> {
             actions: Vec::new(),
             answers: Answers::default(),
             reloads: Reloads::default(),
+            sections: SectionsState::new(refused),
             orders: Orders::default(),
             placed_orders: PlacedOrders::default(),
             journal: Arc::default(),
@@ -536,6 +550,7 @@ impl<'a> Daemon<'a> {
             Request::Cluster { reply } => self.show_cluster(reply),
             Request::MoveAgent { agent, to, reply } => self.move_agent(agent, to, reply),
             Request::DrainNode { node, drains, reply } => self.drain_node(node, drains, reply),
+            Request::ApplySections { path, text, reply } => self.apply_sections(path, text, reply),
             Request::History { device, length, reply } => self.read_history(device, length, reply),
             Request::Histories { devices, length, boundaries, reply } => {
                 self.read_histories(devices, length, boundaries, reply);

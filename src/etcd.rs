@@ -13,9 +13,11 @@ mod endpoint;
 mod error;
 mod gateway;
 mod orders;
+mod sections;
 pub mod settings;
 mod shared_task;
 mod store;
 
 pub use error::{EndpointError, EtcdError};
+pub use sections::Applied;
 pub use store::EtcdStore;

@@ -11,6 +11,8 @@ use iotmonitor_core::model::history::figures::PastFigures;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::model::view::{DeviceView, Summary};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -101,6 +103,13 @@ pub enum Request {
         node: Option<NodeName>,
         drains: bool,
         reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// Replace the sections that all nodes of the cluster share by this text, which findings call by the
+    /// path. Answered with what has changed, for people.
+    ApplySections {
+        path: PathBuf,
+        text: Arc<str>,
+        reply: oneshot::Sender<Result<String, Rejection>>,
     },
     /// The past of one device, of which incidents, restarts and days of the last stretch of this
     /// length, in JSON.

@@ -34,6 +34,8 @@ mod recorder;
 mod refused;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/shared.rs"]
+mod shared;
 #[path = "config/shipped.rs"]
 mod shipped;
 #[path = "config/slips.rs"]
@@ -97,7 +99,7 @@ fn an_automatic_timeout_begins_long_and_needs_topics_to_learn_from() {
 #[test]
 fn a_file_of_the_original_works_unchanged() {
     let loaded = parsed(&fixture("original.toml"));
-    let Loaded { config, warnings } = &loaded;
+    let Loaded { config, warnings, .. } = &loaded;
     assert_eq!(config.mqtt.server, BrokerAddress::Tcp { host: "localhost".into(), port: 1883 });
     assert_eq!((&config.mqtt.user, &config.mqtt.password), (&None, &None));
     assert_eq!(config.mqtt.client_id, "iotmonitor");

@@ -12,6 +12,8 @@ mod init;
 mod members;
 #[path = "etcd/nodes.rs"]
 mod nodes;
+#[path = "etcd/sections.rs"]
+mod sections;
 #[path = "etcd/secured.rs"]
 mod secured;
 #[path = "etcd/transactions.rs"]

@@ -56,7 +56,7 @@ pub(super) fn purpose(header: &Header<'_>) -> (Purpose, usize) {
         // Many names.
         (MONITOR, "GetHistories") => (Purpose::Look, 16 * SHORT),
         // The bus has a limit of its own.
-        (MONITOR, "SetState" | "ImportStates") => (Purpose::Command, usize::MAX),
+        (MONITOR, "SetState" | "ImportStates" | "ApplySections") => (Purpose::Command, usize::MAX),
         // A filter may be as long as MQTT allows.
         (MONITOR, "ListStates" | "ForgetState") => (Purpose::Command, 16 * SHORT),
         _ => (Purpose::Command, SHORT),
@@ -82,6 +82,11 @@ pub(super) struct Call<'m> {
 }
 
 impl Call<'_> {
+    /// The user that calls.
+    pub fn user(&self) -> u32 {
+        self.user
+    }
+
     pub fn arguments<T: DeserializeOwned + zbus::Type>(&self) -> Result<T, BusError> {
         let body = self.message.body();
         body.deserialize().map_err(|_| BusError::InvalidArguments(self.member.to_owned()))
@@ -214,6 +219,7 @@ impl Calls {
                 self.ask(|reply| Request::DrainNode { node, drains, reply }).await?;
                 call.reply(&())
             }
+            "ApplySections" => self.apply_sections(call).await,
             "ListAlerts" => self.list_alerts(call).await,
             "AcknowledgeAlert" => self.acknowledge_alert(call).await,
             "GetTopics" => {

@@ -1,6 +1,6 @@
 //! `iotmonitor check [FILE]`: reports whether a configuration can be used, and changes nothing.
 
-use crate::config::{self, Config, ConfigErrors, Environment, Findings};
+use crate::config::{self, Config, ConfigErrors, Environment, Findings, SharedPart};
 use iotmonitor_core::model::words::{counted, devices_and_agents};
 use std::io::Write;
 use std::path::Path;
@@ -23,7 +23,9 @@ pub fn check(
     match config::load(path, environment) {
         Ok(loaded) => {
             show(&loaded.warnings, err);
-            let _ = writeln!(out, "{}: ok, {}", path.display(), summary(&loaded.config));
+            let shared = loaded.shared.as_ref().map_or_else(String::new, share);
+            let summary = summary(&loaded.config);
+            let _ = writeln!(out, "{}: ok, {summary}{shared}", path.display());
             0
         }
         Err(ConfigErrors::Invalid { errors, warnings }) => {
@@ -43,6 +45,17 @@ pub fn check(
 pub fn show(findings: &Findings, err: &mut impl Write) {
     if !findings.is_empty() {
         let _ = writeln!(err, "{findings}\n");
+    }
+}
+
+/// How much of it all nodes of the cluster share.
+fn share(part: &SharedPart) -> String {
+    let sections = counted(part.sections, "section");
+    match &part.version {
+        Some(version) => {
+            format!("; {sections} of version {} of those that all nodes share", version.number)
+        }
+        None => format!("; {sections} of those that all nodes share"),
     }
 }
 

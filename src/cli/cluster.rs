@@ -1,8 +1,10 @@
 //! `iotmonitor cluster`: the cluster as this node sees it, and orders to it.
 
+mod apply;
 mod init;
 
 use super::command::{AskError, conclude, fail, in_runtime, suggesting};
+use super::local_time::LocalTime;
 use super::output::{OutputStyle, print};
 use super::table::TextTable;
 use crate::bus::{Addressee, Caller};
@@ -13,6 +15,7 @@ use iotmonitor_core::model::cluster::view::{ClusterView, NodeState, NodeView, St
 use iotmonitor_core::model::cluster::{Item, SHARDS, SessionId};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::words::RoundedDuration;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Lists are wrapped so that a line fits an ordinary terminal.
@@ -38,6 +41,12 @@ pub enum ClusterAction {
         #[arg(long)]
         end: bool,
     },
+    /// Give the sections of devices, agents and fleets in a file to all nodes, in place of those that
+    /// were given before. An empty file takes them away. Requires root.
+    Apply {
+        /// The file, or `-` for the standard input.
+        file: PathBuf,
+    },
     /// Prepare the first three hosts: write the configuration of etcd, certificates and the section
     /// [cluster] of each into a directory, and print what to do with them.
     Init(init::InitOptions),
@@ -54,6 +63,7 @@ impl ClusterAction {
 pub fn cluster(bus: Bus, addressee: Addressee, json: bool, action: Option<ClusterAction>) -> u8 {
     match action {
         None => show(bus, addressee, json),
+        Some(ClusterAction::Apply { file }) => apply::apply(bus, addressee, &file),
         Some(ClusterAction::Init(options)) => init::init(&options),
         Some(ClusterAction::Move { name, node }) => move_agent(bus, addressee, name, &node),
         Some(ClusterAction::Drain { node, end }) => conclude(in_runtime(async {
@@ -83,13 +93,15 @@ fn show(bus: Bus, addressee: Addressee, json: bool) -> u8 {
             print(escaped_json(format!("{text}\n")))?;
         } else {
             let view = caller.cluster_view(&text)?;
-            print(escaped_lines(&description(&view, OutputStyle::of_stdout())).as_bytes())?;
+            let time = LocalTime::of_this_machine();
+            let text = description(&view, OutputStyle::of_stdout(), &time);
+            print(escaped_lines(&text).as_bytes())?;
         }
         Ok::<(), AskError>(())
     }))
 }
 
-fn description(view: &ClusterView, look: OutputStyle) -> String {
+fn description(view: &ClusterView, look: OutputStyle, time: &LocalTime) -> String {
     let mut text = etcd_line(&view.etcd);
     if let Some(epoch) = view.epoch {
         text.push_str(&format!("Epoch {epoch}, as node {} sees it:\n\n", view.node));
@@ -97,6 +109,7 @@ fn description(view: &ClusterView, look: OutputStyle) -> String {
         text.push_str(&format!("No plan has been read by node {} yet.\n\n", view.node));
     }
     text.push_str(&nodes_table(view, look));
+    push_sections(&mut text, view, time);
     text.push('\n');
     for node in view.nodes.keys() {
         push_items(&mut text, node.as_str(), view.items_of(node));
@@ -139,6 +152,35 @@ fn nodes_table(view: &ClusterView, look: OutputStyle) -> String {
         ]);
     }
     table.render()
+}
+
+/// The version of the shared sections, and the nodes that do not use it.
+fn push_sections(text: &mut String, view: &ClusterView, time: &LocalTime) {
+    let held = view.etcd.config.as_ref();
+    let number = held.map(|held| held.number);
+    let living = view.nodes.iter().filter(|(_, node)| node.state != NodeState::Lost);
+    let others: Vec<_> = living.filter(|(_, node)| node.config != number).collect();
+    match held {
+        Some(held) => {
+            let what = if held.bytes == 0 { "none, by version" } else { "version" };
+            let (given, by) = (time.show(held.given), &held.by);
+            text.push_str(&format!(
+                "\nShared sections: {what} {} of {given}, applied on {by}.\n",
+                held.number
+            ));
+        }
+        None if others.is_empty() => return,
+        None => text.push_str("\nShared sections: etcd has none.\n"),
+    }
+    if others.is_empty() {
+        text.push_str("All nodes use this version.\n");
+    }
+    for (name, node) in others {
+        match node.config {
+            Some(number) => text.push_str(&format!("Node {name} uses version {number}.\n")),
+            None => text.push_str(&format!("Node {name} uses none.\n")),
+        }
+    }
 }
 
 fn state_of(node: &NodeView) -> (&'static str, Style) {
@@ -220,6 +262,8 @@ fn ranges(numbers: &[u8]) -> String {
 mod tests {
     use super::*;
     use iotmonitor_core::model::cluster::NodeName;
+    use iotmonitor_core::model::cluster::orders::OrderStamp;
+    use iotmonitor_core::model::cluster::sections::SectionsVersion;
     use iotmonitor_core::model::cluster::store::Revision;
     use iotmonitor_core::model::cluster::view::ItemView;
 
@@ -235,6 +279,7 @@ mod tests {
             failover_after: Duration::from_secs(8),
             broker: true,
             drains: false,
+            config: None,
         }
     }
 
@@ -254,6 +299,7 @@ mod tests {
                 answers: Some(true),
                 lasts: Duration::from_secs(7_200),
                 reason: None,
+                config: None,
             },
             nodes: [
                 (name("nas"), node(NodeState::Lost, 90_000, 0x1122_3344_5566_7788)),
@@ -265,10 +311,44 @@ mod tests {
         }
     }
 
+    fn shown(view: &ClusterView) -> String {
+        description(view, OutputStyle::default(), &LocalTime::by_rules("UTC0"))
+    }
+
+    #[test]
+    fn the_shared_sections_are_named_with_the_nodes_that_do_not_use_them() {
+        let mut view = view();
+        assert!(!shown(&view).contains("Shared sections"));
+        let version = SectionsVersion {
+            number: 7,
+            stamp: OrderStamp { stamp: 1 },
+            given: 1_700_000_000,
+            by: name("pi2"),
+            bytes: 30,
+            chunks: 1,
+        };
+        view.etcd.config = Some(version.clone());
+        for node in ["pi1", "pi2"] {
+            view.nodes.get_mut(&name(node)).unwrap().config = Some(7);
+        }
+        let said = "Shared sections: version 7 of 2023-11-14 22:13:20 UTC, applied on pi2.\n";
+        let text = shown(&view);
+        assert!(text.contains(&format!("\n\n{said}All nodes use this version.\n\n")), "{text}");
+        view.nodes.get_mut(&name("pi1")).unwrap().config = Some(6);
+        view.nodes.get_mut(&name("pi2")).unwrap().config = None;
+        let others = "Node pi1 uses version 6.\nNode pi2 uses none.\n\n";
+        assert!(shown(&view).contains(&format!("{said}{others}")), "{}", shown(&view));
+        view.etcd.config = Some(SectionsVersion { bytes: 0, ..version });
+        assert!(shown(&view).contains("Shared sections: none, by version 7 of "));
+        view.etcd.config = None;
+        let text = shown(&view);
+        assert!(text.contains("etcd has none.\nNode pi1 uses version 6.\n\n"), "{text}");
+    }
+
     #[test]
     fn the_view_fits_a_terminal_and_names_everything() {
         assert_eq!(
-            description(&view(), OutputStyle::default()),
+            shown(&view()),
             "\
 etcd has answered for 2 h.
 Epoch 4711, as node pi1 sees it:
@@ -293,7 +373,7 @@ nowhere: pump
             view.items
                 .insert(item, ItemView { node: Some(name("nas")), nodes: Vec::new(), epoch: None });
         }
-        let text = description(&view, OutputStyle::default());
+        let text = shown(&view);
         assert!(text.lines().all(|line| line.len() <= COLUMNS), "{text}");
         assert!(text.contains("agent-with-a-name-39"), "{text}");
     }
@@ -305,8 +385,9 @@ nowhere: pump
             answers: Some(false),
             lasts: Duration::from_secs(5),
             reason: Some("etcd at http://pi1:2379 has not answered within 1s".to_owned()),
+            config: None,
         };
-        let text = description(&view, OutputStyle::default());
+        let text = shown(&view);
         assert!(text.starts_with("etcd has not answered for 5 s: etcd at http://pi1"), "{text}");
     }
 }

@@ -2,10 +2,12 @@
 //! reads them with everything else, and does its part.
 
 use super::{ClusterCommand, ClusterHandle};
+use crate::etcd::Applied;
 use iotmonitor_core::model::cluster::orders::SharedOrder;
 use iotmonitor_core::model::cluster::view::{ClusterView, NodeState, NodeView};
 use iotmonitor_core::model::cluster::{Item, NodeName};
 use iotmonitor_core::model::device_name::DeviceName;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
@@ -24,6 +26,8 @@ pub enum OrderError {
     NoPart,
     #[error("nothing has been changed for certain, since etcd does not answer: {0}")]
     NoStore(String),
+    #[error("nothing has been applied for certain: {0}")]
+    NotApplied(String),
     #[error("there is no node `{node}` in the cluster; its nodes are {}", list(.nodes))]
     UnknownNode { node: NodeName, nodes: Vec<NodeName> },
     #[error("node `{0}` does not take part at present: see that iotmonitor runs there")]
@@ -91,6 +95,18 @@ impl ClusterHandle {
             return Err(OrderError::NoPart);
         }
         outcome.await.map_err(|_| OrderError::NoPart)?.map_err(OrderError::NoStore)
+    }
+
+    /// Puts sections into the store, from which all nodes read them within a second or two.
+    ///
+    /// # Errors
+    /// Returns an error if the store does not answer, or has got others meanwhile.
+    pub async fn apply(&self, text: Arc<str>) -> Result<Applied, OrderError> {
+        let (reply, outcome) = oneshot::channel();
+        if !self.send(ClusterCommand::Apply { text, reply }) {
+            return Err(OrderError::NoPart);
+        }
+        outcome.await.map_err(|_| OrderError::NoPart)?.map_err(OrderError::NotApplied)
     }
 
     /// Moves an agent to a node, and returns when the node has it.
@@ -199,6 +215,7 @@ mod tests {
             failover_after: Duration::from_secs(8),
             broker: true,
             drains,
+            config: None,
         };
         let item = |name: &str, node: Option<NodeName>, nodes| {
             (Item::Agent(agent(name)), ItemView { node, nodes, epoch: None })
@@ -206,7 +223,12 @@ mod tests {
         ClusterView {
             node: node("pi1"),
             epoch: None,
-            etcd: StoreView { answers: Some(true), lasts: Duration::ZERO, reason: None },
+            etcd: StoreView {
+                answers: Some(true),
+                lasts: Duration::ZERO,
+                reason: None,
+                config: None,
+            },
             nodes: [
                 (node("nas"), seen(NodeState::Lost, false)),
                 (node("pi1"), seen(NodeState::Alive, false)),

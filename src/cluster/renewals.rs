@@ -1,5 +1,6 @@
 //! Carries out what the rule asks for: requests to the store, deadlines for the guard, and events.
 
+use super::sections::{self, SectionsSeen};
 use super::{ClusterCommand, ClusterEvent, Membership};
 use crate::etcd::{EtcdError, EtcdStore};
 use crate::pulse::Pulse;
@@ -51,6 +52,7 @@ pub struct Renewals<G> {
     /// The read on its way. An answer to an earlier one may show less.
     reading: Option<RequestNumber>,
     orders: OrdersSeen,
+    sections: SectionsSeen,
     roster: NodeRoster,
     /// That everything has been given away was reported.
     is_drained: bool,
@@ -75,7 +77,8 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
         (commands, events): (mpsc::Receiver<ClusterCommand>, mpsc::Sender<ClusterEvent>),
         pulse: Pulse,
     ) -> Self {
-        let Membership { settings, items, etcd, resumes } = membership;
+        let Membership { mut settings, items, etcd, resumes, sections } = membership;
+        settings.config = sections.as_ref().map(|version| version.number);
         let goes_down = settings.drains;
         let member = match resumes {
             Some((guarded, runs)) => Member::resumed(settings, items, guarded, runs),
@@ -98,6 +101,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             store_reason: None,
             reading: None,
             orders: OrdersSeen { goes_down, ..OrdersSeen::default() },
+            sections: SectionsSeen::new(sections),
             roster: NodeRoster::default(),
             is_drained: false,
         }
@@ -115,6 +119,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             let due = self.member.next_deadline(now).saturating_sub(now).min(LONGEST_SLEEP);
             let goes_on = tokio::select! {
                 Some(answer) = self.requests.join_next() => self.answered(answer),
+                fetched = self.sections.fetched() => self.fetched(fetched),
                 command = self.commands.recv() => command.is_some_and(|command| self.obey(command)),
                 room = events.reserve(), if !self.backlog.is_empty() => {
                     match (room, self.backlog.pop_front()) {
@@ -141,6 +146,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             Ok(answer) => {
                 if let StoreAnswer::Read(contents) = &answer {
                     let orders = Arc::clone(&contents.orders);
+                    self.sections.read(contents.config.clone(), &self.store);
                     self.read_orders(now, number, orders);
                 }
                 let outcomes = self.member.answered(now, number, answer);
@@ -158,6 +164,16 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
                     self.report(ClusterEvent::StoreSilent(reason));
                 }
             }
+        }
+        true
+    }
+
+    fn fetched(&mut self, fetched: Option<sections::Fetched>) -> bool {
+        let event = fetched.and_then(|fetched| self.sections.take(fetched));
+        if let Some(event) = event {
+            // One that has not been taken is out of date.
+            self.backlog.retain(|event| !matches!(event, ClusterEvent::Sections(_)));
+            self.report(event);
         }
         true
     }
@@ -187,6 +203,15 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             ClusterCommand::Order { order, reply } => {
                 self.put(order, reply);
                 return true;
+            }
+            ClusterCommand::Apply { text, reply } => {
+                sections::apply(&self.store, text, self.member.name().clone(), reply);
+                return true;
+            }
+            ClusterCommand::Uses(version) => {
+                let number = version.as_ref().map(|version| version.number);
+                self.sections.used(version);
+                self.member.set_config(now, number)
             }
         };
         self.carry_out(outcomes);
@@ -303,6 +328,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             answers: self.store_answers,
             lasts: now.saturating_sub(self.store_since),
             reason: self.store_reason.clone(),
+            config: self.sections.held.clone(),
         }
     }
 

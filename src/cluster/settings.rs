@@ -27,8 +27,9 @@ impl ClusterSettings {
             timing: self.timing,
             broker: false,
             drains: false,
+            config: None,
         };
-        Membership { settings, items, etcd: self.etcd.clone(), resumes: None }
+        Membership { settings, items, etcd: self.etcd.clone(), resumes: None, sections: None }
     }
 }
 
@@ -52,9 +53,9 @@ mod tests {
             standby: StandbyMode::Hot,
         };
         let membership = settings.membership("m".to_owned(), Items::default());
-        let MemberSettings { name, machine, timing, broker, drains } = membership.settings;
+        let MemberSettings { name, machine, timing, broker, drains, config } = membership.settings;
         assert_eq!((name, machine.as_str(), timing), (settings.node, "m", settings.timing));
-        assert!(!broker && !drains && membership.resumes.is_none());
+        assert!(!broker && !drains && config.is_none() && membership.resumes.is_none());
         assert_eq!(membership.etcd.cluster, "house");
     }
 }

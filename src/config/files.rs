@@ -6,7 +6,7 @@ use super::error::ConfigErrors;
 use super::report::{ByteSpan, ConfigReport};
 use super::section::{self, Field};
 use super::sources::{Sources, normal};
-use super::{secrecy, syntax};
+use super::{is_section, secrecy, shared, syntax};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -48,6 +48,24 @@ pub(super) fn read(
     Ok(sources)
 }
 
+/// Adds this node's copy of the sections that nodes share, where there is one.
+pub(super) fn read_copy(
+    environment: &Environment,
+    sources: &mut Sources,
+    secrets: &mut Vec<ByteSpan>,
+    report: &mut ConfigReport,
+) {
+    let Some(path) = &environment.shared_copy else { return };
+    match open_regular(path).and_then(|file| contents(file, &mut { MOST_BYTES })) {
+        Ok((bytes, _)) => {
+            let (text, is_utf8) = decoded(bytes, sources.end(), secrets, report);
+            sources.push_shared(path.clone(), text, is_utf8);
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => sources.unread_copy = Some(format!("{}: {error}", path.display())),
+    }
+}
+
 /// The text of a file, and whether it is UTF-8.
 fn decoded(
     bytes: Vec<u8>,
@@ -77,6 +95,10 @@ pub(super) fn table<'s>(
     let mut all = DeTable::new();
     let mut are_toml = true;
     for file in sources.files() {
+        if file.is_shared && section::field_of(&all, "cluster").is_none() {
+            // The copy is of a time when this machine was a node.
+            continue;
+        }
         if !file.is_utf8 {
             are_toml = false;
             continue;
@@ -87,8 +109,11 @@ pub(super) fn table<'s>(
             are_toml = false;
             continue;
         }
-        let root = moved_table(root.into_inner(), file.offset);
+        let mut root = moved_table(root.into_inner(), file.offset);
         secrets.extend(secrecy::secret_spans(&root, guarded));
+        if file.is_shared {
+            shared::refuse_others(&mut root, report);
+        }
         if all.is_empty() {
             all = root;
         } else {
@@ -126,14 +151,6 @@ fn report_second(
     }
     let message = format!("the section [{}] is in two files", entry.key.escape_debug());
     report.conflict(&entry.key_span, first, message, "write all its keys in one of the two");
-}
-
-fn is_section(value: &DeValue<'_>) -> bool {
-    match value {
-        DeValue::Table(_) => true,
-        DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
-        _ => false,
-    }
 }
 
 /// The directory whose files are read with the file: `config.d` for `config.toml`.

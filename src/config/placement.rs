@@ -16,9 +16,17 @@ pub(super) const KEYS: [&str; 2] = ["nodes", "whenCut"];
 
 const WHEN_CUT: [(&str, WhenCut); 2] = [("stop", WhenCut::Stop), ("keep", WhenCut::Keep)];
 
+/// What the sections of agents are compared with.
+pub(super) struct OwnNode<'t> {
+    pub name: Option<&'t NodeName>,
+    /// The place behind which sections are shared with other nodes.
+    pub shared_from: Option<usize>,
+}
+
 /// Reads where each agent may run, and reports agents that several machines cannot share.
 pub(super) fn read(
     root: &DeTable<'_>,
+    own: &OwnNode<'_>,
     devices: &[DeviceSpec],
     report: &mut ConfigReport,
 ) -> BTreeMap<DeviceName, Placement> {
@@ -36,11 +44,16 @@ pub(super) fn read(
             continue;
         }
         let placement = placement(&section, report);
-        if placement.allowed.pinned_to().is_none() {
+        let is_pinned = placement.allowed.pinned_to().is_some();
+        let is_given = own.shared_from.is_some_and(|from| section.header.start >= from);
+        if !is_pinned {
             refuse_slow(&section, agent, report);
-            if !allows_root {
-                refuse_root(&section, agent, report);
-            }
+        }
+        // Whoever gives sections to all nodes is root on one of them, and not on this one.
+        let may_run_here = own.name.is_none_or(|node| placement.allowed.includes(node));
+        let needs_consent = if is_given { may_run_here } else { !is_pinned };
+        if needs_consent && !allows_root {
+            refuse_root(&section, agent, is_given, report);
         }
         placements.insert(device.name.clone(), placement);
     }
@@ -115,10 +128,19 @@ fn refuse_slow(section: &Section<'_>, agent: &AgentSpec, report: &mut ConfigRepo
     }
 }
 
-fn refuse_root(section: &Section<'_>, agent: &AgentSpec, report: &mut ConfigReport) {
+fn refuse_root(
+    section: &Section<'_>,
+    agent: &AgentSpec,
+    is_given: bool,
+    report: &mut ConfigReport,
+) {
     let is_root = matches!(agent.user.as_deref(), Some("root" | "0"));
     if let Some(field) = section.field("user").filter(|_| is_root) {
-        let message = format!("{} would run as root on each machine of the cluster", section.title);
+        let message = if is_given {
+            format!("{} would run as root, which this node does not allow", section.title)
+        } else {
+            format!("{} would run as root on each machine of the cluster", section.title)
+        };
         let hint = "choose another user, or set allowRootAgents = true in [cluster] on each \
                     machine that is to allow it";
         report.error(&field.span, message, hint);

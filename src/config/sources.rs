@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 /// All files, in the order in which they were read.
 pub(super) struct Sources {
     files: Vec<SourceFile>,
+    /// Why there are no shared sections although there is a copy of them.
+    pub unread_copy: Option<String>,
 }
 
 /// One file.
@@ -21,13 +23,16 @@ pub(super) struct SourceFile {
     pub mode: Option<u32>,
     /// Whether it was valid UTF-8. If not, its text is for display only.
     pub is_utf8: bool,
+    /// Whether it holds the sections that the nodes of a cluster share. It is the last one then.
+    pub is_shared: bool,
 }
 
 impl Sources {
     /// The main file.
     pub fn new(path: &Path, text: String, mode: Option<u32>, is_utf8: bool) -> Self {
         let path = path.to_owned();
-        Self { files: vec![SourceFile { path, text, offset: 0, mode, is_utf8 }] }
+        let main = SourceFile { path, text, offset: 0, mode, is_utf8, is_shared: false };
+        Self { files: vec![main], unread_copy: None }
     }
 
     /// A string in place of files.
@@ -37,7 +42,19 @@ impl Sources {
 
     pub fn push(&mut self, path: PathBuf, text: String, mode: u32, is_utf8: bool) {
         let offset = self.end();
-        self.files.push(SourceFile { path, text, offset, mode: Some(mode), is_utf8 });
+        let mode = Some(mode);
+        self.files.push(SourceFile { path, text, offset, mode, is_utf8, is_shared: false });
+    }
+
+    /// Adds the sections that nodes share.
+    pub fn push_shared(&mut self, path: PathBuf, text: String, is_utf8: bool) {
+        let offset = self.end();
+        self.files.push(SourceFile { path, text, offset, mode: None, is_utf8, is_shared: true });
+    }
+
+    /// The file with the sections that nodes share.
+    pub fn shared(&self) -> Option<&SourceFile> {
+        self.files.last().filter(|file| file.is_shared)
     }
 
     pub fn files(&self) -> &[SourceFile] {

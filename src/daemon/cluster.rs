@@ -17,6 +17,7 @@ use crate::pulse::Pulse;
 use crate::systemd::guard_unit::GuardUnit;
 use guard::{GuardLink, GuardNews};
 use iotmonitor_core::machines::cluster::Guarded;
+use iotmonitor_core::model::cluster::sections::SectionsVersion;
 use iotmonitor_core::model::cluster::sharing::{ClusterFact, ClusterReply, ClusterSpec, WhenCut};
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::{EndReason, Item};
@@ -69,6 +70,8 @@ pub struct Cluster {
     /// The broker can be reached.
     broker: bool,
     drains: Drains,
+    /// The version of the shared sections that is in force.
+    sections: Option<SectionsVersion>,
     /// Everything has been given away.
     has_drained: bool,
     /// Until when this process waits to end.
@@ -137,6 +140,7 @@ impl Cluster {
             fence: 0,
             broker: false,
             drains: Drains::default(),
+            sections: None,
             has_drained: false,
             leaves: None,
         }
@@ -218,6 +222,7 @@ impl Cluster {
         membership.settings.drains = self.drains.any();
         membership.settings.broker = self.broker;
         membership.resumes = resumes;
+        membership.sections = self.sections.clone();
         let (sender, events) = mpsc::channel(EVENTS);
         self.pulse.beat();
         let link = self.link.clone();
@@ -291,6 +296,8 @@ impl Cluster {
             ClusterEvent::StoreSilent(reason) => ClusterFact::Cut { reason },
             ClusterEvent::StoreAnswers => ClusterFact::Back,
             ClusterEvent::Orders(orders) => ClusterFact::Orders(orders),
+            // They are a matter of the configuration.
+            ClusterEvent::Sections(_) | ClusterEvent::SectionsMissing { .. } => return Vec::new(),
             ClusterEvent::GuardGone(how) => return self.guard_ended(how).into_iter().collect(),
         };
         vec![fact]
@@ -365,6 +372,14 @@ impl Cluster {
     pub fn share(&mut self, spec: ClusterSpec) {
         self.spec = spec;
         self.send(ClusterCommand::Share(self.spec.items()));
+    }
+
+    /// Notes the version of the shared sections that is in force.
+    pub fn uses(&mut self, version: Option<SectionsVersion>) {
+        if self.sections != version {
+            self.sections.clone_from(&version);
+            self.send(ClusterCommand::Uses(version));
+        }
     }
 
     /// The system goes down, or does not after all. What this node has goes to others meanwhile.
@@ -448,6 +463,12 @@ impl Daemon<'_> {
 
     /// Takes what the cluster has to say to this node.
     pub(super) fn hear_cluster(&mut self, news: ClusterNews) {
+        if let ClusterNews::Event(
+            event @ (ClusterEvent::Sections(_) | ClusterEvent::SectionsMissing { .. }),
+        ) = news
+        {
+            return self.hear_of_sections(event);
+        }
         let facts = self.cluster.as_mut().map(|cluster| cluster.heard(news));
         self.tell_of_cluster(self.now(), facts.unwrap_or_default());
     }

@@ -5,37 +5,79 @@
 //! file after it was read; it is then read once more, for all such callers together.
 
 use super::cluster::Cluster;
+use super::sections::{OfferOutcome, load_offered};
 use super::{AdapterSettings, Daemon, keep_credentials};
 use crate::config::{self, ConfigErrors, Environment, Loaded};
 use crate::request::Rejection;
 use crate::systemd::notify;
 use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::cluster::sections::SharedSections;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::words::devices_and_agents;
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// The channel for the answer to a caller.
 pub type CommandReply = oneshot::Sender<Result<(), Rejection>>;
 
-/// The result of a check; the error is that of a thread that could not be started or has died.
-type LoadOutcome = std::io::Result<Result<Loaded, ConfigErrors>>;
+/// The result of a check.
+pub struct Checked {
+    /// The error is that of a thread that could not be started or has died. `None` where only shared
+    /// sections were to be taken in, and cannot be.
+    loaded: Option<std::io::Result<Result<Loaded, ConfigErrors>>>,
+    /// What came of shared sections that are not in force.
+    offer: Option<OfferOutcome>,
+}
+
+/// What is to be checked.
+struct Check {
+    file: PathBuf,
+    environment: Environment,
+    /// Shared sections that are not in force.
+    offered: Option<Arc<SharedSections>>,
+    /// Nobody has asked, but for these sections.
+    is_for_offer: bool,
+}
+
+impl Check {
+    fn run(self) -> Checked {
+        let refused = match &self.offered {
+            Some(offered) => match load_offered(&self.file, &self.environment, offered) {
+                Ok(loaded) => {
+                    let offer = Some(OfferOutcome::Taken(Arc::clone(offered)));
+                    return Checked { loaded: Some(Ok(Ok(loaded))), offer };
+                }
+                Err(reason) => Some(OfferOutcome::Refused(Arc::clone(offered), reason)),
+            },
+            None => None,
+        };
+        let load = || Ok(config::load(&self.file, &self.environment));
+        Checked { loaded: (!self.is_for_offer).then(load), offer: refused }
+    }
+}
 
 /// The running check, if there is one, and the callers that wait for it.
 #[derive(Default)]
 pub struct Reloads {
-    running: Option<oneshot::Receiver<LoadOutcome>>,
+    running: Option<oneshot::Receiver<Checked>>,
     waiting: Vec<CommandReply>,
     /// The callers that have asked since the check began.
     next: Option<Vec<CommandReply>>,
+    /// Shared sections were offered since then.
+    offered_next: bool,
 }
 
 impl Reloads {
     /// Checks a file, at once or after the running check.
-    fn ask(&mut self, reply: Option<CommandReply>, file: PathBuf, environment: Environment) {
+    fn ask(&mut self, reply: Option<CommandReply>, check: Check) {
         if self.running.is_some() {
-            self.next.get_or_insert_default().extend(reply);
+            if check.is_for_offer {
+                self.offered_next = true;
+            } else {
+                self.next.get_or_insert_default().extend(reply);
+            }
             return;
         }
         self.waiting.extend(reply);
@@ -44,55 +86,90 @@ impl Reloads {
         let thread = std::thread::Builder::new().name("config".to_owned());
         let started = thread.spawn(move || {
             // A daemon that has ended meanwhile does not need the result.
-            let _ = sender.send(Ok(config::load(&file, &environment)));
+            let _ = sender.send(check.run());
         });
         if let Err(error) = started {
             let (sender, receiver) = oneshot::channel();
-            let _ = sender.send(Err(error));
+            let _ = sender.send(Checked { loaded: Some(Err(error)), offer: None });
             self.running = Some(receiver);
         }
     }
 
     /// Returns the result of the running check when it arrives. Dropping the future loses nothing.
-    pub async fn outcome(&mut self) -> LoadOutcome {
+    pub async fn outcome(&mut self) -> Checked {
         let Some(running) = &mut self.running else { return pending().await };
         let outcome = running.await;
         self.running = None;
-        outcome.unwrap_or_else(|gone| Err(std::io::Error::other(gone)))
+        outcome.unwrap_or_else(|gone| Checked {
+            loaded: Some(Err(std::io::Error::other(gone))),
+            offer: None,
+        })
     }
 }
 
 impl Daemon<'_> {
     /// Reads the file again. The result is logged, and reported to the callers that wait for it.
     pub(super) fn reload(&mut self, reply: Option<CommandReply>) {
-        notify::reloading();
-        let (file, environment) = (&self.options.config_file, &self.options.environment);
-        self.reloads.ask(reply, file.clone(), environment.clone());
+        self.check_again(reply, false);
+    }
+
+    /// Takes in the shared sections that are offered.
+    pub(super) fn reload_offered(&mut self) {
+        self.check_again(None, true);
+    }
+
+    fn check_again(&mut self, reply: Option<CommandReply>, is_for_offer: bool) {
+        // A start is over when it is reported, and not with what it takes in meanwhile.
+        if self.readiness.is_reported {
+            notify::reloading();
+        }
+        let check = Check {
+            file: self.options.config_file.clone(),
+            environment: self.options.environment.clone(),
+            offered: self.sections.offered.clone(),
+            is_for_offer,
+        };
+        self.reloads.ask(reply, check);
     }
 
     /// Puts a checked file into force. A broken one leaves everything unchanged.
-    pub(super) fn end_reload(&mut self, outcome: LoadOutcome) {
-        let outcome = match outcome {
-            Ok(Ok(loaded)) => self.put_in_force(loaded),
-            Ok(Err(errors)) => Err(errors.to_string()),
-            Err(error) => Err(format!(
-                "the configuration cannot be checked: {error}; the system is out of resources"
-            )),
-        };
-        match &outcome {
+    pub(super) fn end_reload(&mut self, checked: Checked) {
+        let Checked { loaded, offer } = checked;
+        if let Some(loaded) = loaded {
+            let outcome = match loaded {
+                Ok(Ok(loaded)) => self.put_in_force(loaded),
+                Ok(Err(errors)) => Err(errors.to_string()),
+                Err(error) => Err(format!(
+                    "the configuration cannot be checked: {error}; the system is out of resources"
+                )),
+            };
+            self.report_reload(&outcome);
+            if let Some(offer) = offer.filter(|_| outcome.is_ok()) {
+                self.end_offer(offer);
+            }
+        } else if let Some(offer) = offer {
+            self.end_offer(offer);
+        }
+        let is_offered = std::mem::take(&mut self.reloads.offered_next);
+        match self.reloads.next.take() {
+            Some(waiting) => {
+                self.reloads.waiting = waiting;
+                self.reload(None);
+            }
+            None if is_offered && self.sections.offered.is_some() => self.reload_offered(),
+            None if self.readiness.is_reported => notify::ready(),
+            None => {}
+        }
+    }
+
+    fn report_reload(&mut self, outcome: &Result<String, String>) {
+        match outcome {
             Ok(message) => self.raise(AlertKind::Reloaded, message.clone()),
             Err(message) => self.raise(AlertKind::ReloadFailed, message.clone()),
         }
         for reply in std::mem::take(&mut self.reloads.waiting) {
             // The caller may have gone away meanwhile.
             let _ = reply.send(outcome.clone().map(drop).map_err(Rejection::Failed));
-        }
-        match self.reloads.next.take() {
-            Some(waiting) => {
-                self.reloads.waiting = waiting;
-                self.reload(None);
-            }
-            None => notify::ready(),
         }
     }
 
@@ -125,12 +202,19 @@ impl Daemon<'_> {
         if let (Some(cluster), Some(spec)) = (&mut self.cluster, &loaded.config.monitor.cluster) {
             cluster.share(spec.clone());
         }
+        let shared = loaded.shared.and_then(|shared| shared.version);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.uses(shared.clone());
+        }
         self.turn(Event::Reconfigured(Box::new(loaded.config.monitor)));
         self.report_status();
         self.adapters.show_reload();
         let summary = self.monitor.summary();
+        let shared = shared.map_or_else(String::new, |version| {
+            format!(", version {} of the shared sections included", version.number)
+        });
         Ok(format!(
-            "{} is in force with {}",
+            "{} is in force with {}{shared}",
             self.options.config_file.display(),
             devices_and_agents(summary.devices, summary.agents)
         ))

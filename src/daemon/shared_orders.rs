@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// The answer to what only a node of a cluster can do.
-const NO_CLUSTER: &str = "this machine is in no cluster: `iotmonitor cluster init` prepares the first \
+pub(super) const NO_CLUSTER: &str = "this machine is in no cluster: `iotmonitor cluster init` prepares the first \
                           three hosts of one, and the section [cluster] makes a machine a node";
 
 /// Orders beyond this number are refused. Each takes a second or two.

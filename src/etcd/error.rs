@@ -125,10 +125,23 @@ pub enum EtcdError {
         runs"
     )]
     Value { key: String, source: serde_json::Error },
+    #[error(
+        "other sections were applied at the same time: look at `iotmonitor cluster`, and apply these \
+        again if they are to replace them"
+    )]
+    OtherSections,
     #[error("other nodes change the key {key} in etcd at the same time: try again")]
     Contended { key: String },
     #[error("`{key}` in etcd is not the key of a node: remove it with `etcdctl del {key}`")]
     Key { key: String },
+}
+
+impl EtcdError {
+    /// Whether the trouble may have passed a moment later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::NoAnswer(errors) if errors.iter().any(EndpointError::is_passing))
+    }
 }
 
 struct Joined<'a>(&'a [EndpointError]);

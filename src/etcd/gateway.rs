@@ -81,6 +81,7 @@ impl DenialAnswer {
 pub enum Condition {
     Absent { key: String },
     Holds { key: String, mod_revision: u64, value: Vec<u8> },
+    Present { key: String },
 }
 
 /// What came of a transaction.
@@ -122,15 +123,27 @@ pub fn range(from: &str, to: &str) -> Bytes {
 /// Puts all if each condition holds, and reads the key `asked` if not.
 #[must_use]
 pub fn txn(conditions: &[Condition], puts: &[(String, Vec<u8>)], asked: &str) -> Bytes {
+    let success = puts.iter().map(|(key, value)| {
+        json!({ "request_put": { "key": base64(key.as_bytes()), "value": base64(value) } })
+    });
+    txn_of(conditions, success.collect(), asked)
+}
+
+fn txn_of(conditions: &[Condition], success: Vec<Value>, asked: &str) -> Bytes {
     let compare: Vec<Value> = conditions.iter().flat_map(Condition::to_json).collect();
-    let success: Vec<Value> = puts
-        .iter()
-        .map(|(key, value)| {
-            json!({ "request_put": { "key": base64(key.as_bytes()), "value": base64(value) } })
-        })
-        .collect();
     let failure = [json!({ "request_range": { "key": base64(asked.as_bytes()) } })];
     bytes_of(&json!({ "compare": compare, "success": success, "failure": failure }))
+}
+
+/// Removes the keys of ranges, from the first to before the second of each, if each condition holds,
+/// and reads the key `asked` if not.
+#[must_use]
+pub fn removal(conditions: &[Condition], ranges: &[(String, String)], asked: &str) -> Bytes {
+    let removals = ranges.iter().map(|(from, to)| {
+        let (from, to) = (base64(from.as_bytes()), base64(to.as_bytes()));
+        json!({ "request_delete_range": { "key": from, "range_end": to } })
+    });
+    txn_of(conditions, removals.collect(), asked)
 }
 
 #[must_use]
@@ -196,6 +209,12 @@ impl Condition {
             Self::Absent { key } => {
                 let key = base64(key.as_bytes());
                 vec![json!({ "target": "VERSION", "result": "EQUAL", "key": key, "version": "0" })]
+            }
+            Self::Present { key } => {
+                let key = base64(key.as_bytes());
+                let target = json!({ "target": "VERSION", "result": "GREATER", "key": key,
+                                     "version": "0" });
+                vec![target]
             }
             Self::Holds { key, mod_revision, value } => {
                 let key = base64(key.as_bytes());

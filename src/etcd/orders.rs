@@ -62,7 +62,7 @@ impl OrderKeys {
 
     /// The key of an order, its value, and whether it only ends an earlier one.
     fn entry(&self, order: &SharedOrder) -> Result<Entry, EtcdError> {
-        let stamp = OrderStamp { stamp: RandomState::new().build_hasher().finish() };
+        let stamp = random_stamp();
         let time = |span: Option<Duration>| TimedOrder {
             stamp,
             given: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
@@ -126,11 +126,17 @@ impl OrderKeys {
     }
 }
 
+/// A stamp that no other order has.
+pub fn random_stamp() -> OrderStamp {
+    // The keys of the hasher are random.
+    OrderStamp { stamp: RandomState::new().build_hasher().finish() }
+}
+
 fn is(order: &MoveOrder, value: &[u8]) -> bool {
     serde_json::from_slice::<MoveOrder>(value).is_ok_and(|found| found == *order)
 }
 
-fn condition(key: &str, found: Option<KeyValue>) -> Condition {
+pub fn condition(key: &str, found: Option<KeyValue>) -> Condition {
     let key = key.to_owned();
     match found {
         Some(KeyValue { value, mod_revision, .. }) => Condition::Holds { key, mod_revision, value },

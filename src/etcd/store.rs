@@ -4,8 +4,10 @@ use super::client::EtcdClient;
 use super::error::EtcdError;
 use super::gateway::{self, Condition, KeyValue, TxnResult};
 use super::orders::OrderKeys;
+use super::sections::{Applied, SectionKeys};
 use super::settings::EtcdSettings;
 use iotmonitor_core::model::cluster::orders::{SharedOrder, SharedOrders};
+use iotmonitor_core::model::cluster::sections::SectionsVersion;
 use iotmonitor_core::model::cluster::store::{
     Compare, Put, Revision, StoreAnswer, StoreContents, StoreRequest, Transaction, Versioned,
 };
@@ -31,6 +33,7 @@ struct Keys {
     nodes: String,
     plan: String,
     orders: OrderKeys,
+    sections: SectionKeys,
     first: String,
     behind: String,
 }
@@ -41,7 +44,8 @@ impl Keys {
             nodes: format!("{prefix}node/"),
             plan: format!("{prefix}plan"),
             orders: OrderKeys::below(prefix),
-            first: format!("{prefix}disabled/"),
+            first: format!("{prefix}config"),
+            sections: SectionKeys::below(prefix),
             // The first key behind all that begin with `silenced/`.
             behind: format!("{prefix}silenced0"),
         }
@@ -84,6 +88,23 @@ impl EtcdStore {
         self.keys.orders.commit(&self.client, order).await
     }
 
+    /// Replaces the sections that all nodes share, within some seconds. An empty text removes them.
+    ///
+    /// # Errors
+    /// Returns an error if etcd does not answer, in which case they may have been replaced, or if
+    /// somebody else has replaced them meanwhile.
+    pub async fn apply(&self, text: &str, by: &NodeName) -> Result<Applied, EtcdError> {
+        self.keys.sections.apply(&self.client, text, by).await
+    }
+
+    /// Reads the text of a version of these sections; `None` if not all of it is there.
+    ///
+    /// # Errors
+    /// Returns an error if etcd does not answer.
+    pub async fn sections(&self, version: &SectionsVersion) -> Result<Option<String>, EtcdError> {
+        self.keys.sections.fetch(&self.client, version).await
+    }
+
     /// Reads everything. What has not changed is not left out, since the rule has to notice also
     /// that etcd has lost a key.
     async fn read(&self) -> Result<StoreContents, EtcdError> {
@@ -99,6 +120,10 @@ impl EtcdStore {
             } else if let Some(name) = key.strip_prefix(&self.keys.nodes) {
                 let Ok(name) = NodeName::new(name) else { return Err(EtcdError::Key { key }) };
                 contents.nodes.insert(name, versioned(&key, &found)?);
+            } else if key == self.keys.sections.config {
+                // One that this version cannot read holds for those that can.
+                contents.config = serde_json::from_slice(&found.value).ok();
+                continue;
             } else {
                 // People's orders, and what another version may have put between these.
                 self.keys.orders.take_in(&mut orders, &key, &found.value);

@@ -220,6 +220,7 @@ pub fn record(n: u64) -> NodeRecord {
         evicted: false,
         broker: true,
         drains: false,
+        config: None,
     }
 }
 

@@ -10,6 +10,7 @@ use iotmonitor::pulse::Pulse;
 use iotmonitor_core::machines::cluster::{Guarded, MemberSettings};
 use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::orders::{Choice, SharedOrder, SharedOrders};
+use iotmonitor_core::model::cluster::sections::SharedSections;
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET, Timing};
 use iotmonitor_core::model::cluster::view::{ClusterView, NodeState};
 use iotmonitor_core::model::cluster::{Allowed, Item, Items, NodeName};
@@ -50,6 +51,7 @@ struct Record {
     /// Who has said that which node is lost.
     lost: Vec<(&'static str, String)>,
     orders: BTreeMap<&'static str, Arc<SharedOrders>>,
+    sections: Vec<Arc<SharedSections>>,
 }
 
 impl Record {
@@ -101,10 +103,12 @@ fn membership(name: &str, etcd: EtcdSettings) -> Membership {
             timing: Timing::new(8 * SECOND, SECOND).unwrap(),
             broker: true,
             drains: false,
+            config: None,
         },
         items: Items::new(agents.map(|agent| (agent, Allowed::Everywhere))),
         etcd,
         resumes: None,
+        sections: None,
     }
 }
 
@@ -156,6 +160,7 @@ impl Node {
                         }
                     }
                     ClusterEvent::Orders(orders) => drop(record.orders.insert(name, orders)),
+                    ClusterEvent::Sections(sections) => record.sections.push(sections),
                     ClusterEvent::NodeLost(lost) => record.lost.push((name, lost.to_string())),
                     ClusterEvent::StoreAnswers
                     | ClusterEvent::StoreSilent(_)
@@ -254,6 +259,53 @@ async fn seen(handle: &ClusterHandle) -> ClusterView {
     let (reply, view) = oneshot::channel();
     assert!(handle.send(ClusterCommand::View(reply)));
     view.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_new_version_of_the_shared_sections_reaches_each_node_once() {
+    let members = Members::start(1).await;
+    let record = Shared::default();
+    let node = Node::start("pi1", members.settings(), &record, None);
+    let handle = node.handle();
+    until(&record, "everything runs", |record| record.runs().len() == 6).await;
+    let told = |number: usize| move |record: &Record| record.sections.len() >= number;
+    let first = handle.apply("[device_a]\n".into()).await.unwrap().version;
+    until(&record, "told of the first version", told(1)).await;
+    assert!(handle.send(ClusterCommand::Uses(Some(first.clone()))));
+    let pi1 = NodeName::new("pi1").unwrap();
+    let began = Instant::now();
+    while seen(&handle).await.nodes[&pi1].config != Some(1) {
+        assert!(began.elapsed() < LIMIT, "the others do not learn of it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(seen(&handle).await.etcd.config.as_ref(), Some(&first));
+
+    // A node that has this version is told of the next one alone.
+    let knows = Membership { sections: Some(first), ..membership("pi2", members.settings()) };
+    let (sender, mut events) = mpsc::channel(64);
+    let other = spawn(knows, |_| Ok(()), sender, Pulse::new()).unwrap();
+    while seen(&other).await.etcd.config.is_none() {
+        assert!(began.elapsed() < LIMIT, "the store is not read");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let second = other.apply("[device_b]\n".into()).await.unwrap().version;
+    let heard = loop {
+        if let ClusterEvent::Sections(sections) = events.recv().await.unwrap() {
+            break sections;
+        }
+    };
+    assert_eq!((&heard.version, &*heard.text), (&second, "[device_b]\n"));
+    until(&record, "told of the second version", told(2)).await;
+    let texts: Vec<_> =
+        record.lock().unwrap().sections.iter().map(|it| it.text.to_string()).collect();
+    assert_eq!(texts, ["[device_a]\n", "[device_b]\n"]);
+    // One that has lost its copy gets it again.
+    assert!(other.send(ClusterCommand::Uses(None)));
+    loop {
+        if let ClusterEvent::Sections(sections) = events.recv().await.unwrap() {
+            break assert_eq!(sections.version, second);
+        }
+    }
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ mod relaunch;
 mod reload;
 mod rights;
 mod secrets;
+mod sections;
 mod selftest;
 mod start;
 mod state_commands;

@@ -57,6 +57,8 @@ pub struct MemberSettings {
     pub broker: bool,
     /// The node gives away what it has, and takes nothing.
     pub drains: bool,
+    /// The number of the version of the shared sections that the node uses.
+    pub config: Option<u64>,
 }
 
 /// What the guard keeps, also while the monitor does not run.

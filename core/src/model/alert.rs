@@ -330,5 +330,6 @@ alert_kinds! {
     Moved "moved" Notice "ddfdf8e3d7534dd8bce220928aef7164",
     GuardLost "guard-lost" Error "99bfb1274fc34c629c1ece3670970a90",
     NodeNameTaken "node-name-taken" Error "a53a8299bda54636b9a82c128d090f8e",
+    SharedRefused "shared-refused" Error "e3659a55794647ef92b97d44f037db6b",
     ConfigWarning "config-warning" Warning "f1b24bac53504a32bd51a677ea3c5a37",
 }

@@ -3,6 +3,7 @@
 
 pub mod node_word;
 pub mod orders;
+pub mod sections;
 pub mod shard;
 pub mod sharing;
 pub mod store;
@@ -289,6 +290,9 @@ pub struct NodeRecord {
     pub broker: bool,
     /// The node gives away what it has and takes nothing.
     pub drains: bool,
+    /// The number of the version of the shared sections that the node uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<u64>,
 }
 
 mod millis {
@@ -371,6 +375,7 @@ mod tests {
             evicted: false,
             broker: true,
             drains: false,
+            config: Some(4),
         };
         let json = serde_json::to_string(&record).unwrap();
         assert!(json.contains(r#""evictAfter":8500"#), "{json}");

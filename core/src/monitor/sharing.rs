@@ -86,6 +86,9 @@ impl Monitor {
                 );
                 return turn.raise(AlertKind::NodeNameTaken, message);
             }
+            ClusterFact::ConfigRefused { message } => {
+                return turn.raise(AlertKind::SharedRefused, message);
+            }
             ClusterFact::NodeLost(node) => {
                 if let Some(due) = self.absences.lost(turn.now.mono, node) {
                     self.timers.push(due, Timer::Absences);

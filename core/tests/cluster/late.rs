@@ -30,6 +30,7 @@ fn settings() -> MemberSettings {
         timing: Timing::new(Duration::from_secs(8), Duration::from_secs(1)).unwrap(),
         broker: true,
         drains: false,
+        config: None,
     }
 }
 
@@ -124,6 +125,7 @@ impl Stage {
             evicted: false,
             broker: true,
             drains: false,
+            config: None,
         };
         self.commit(vec![Put::Node(node("pi2"), record)]);
     }

@@ -117,6 +117,7 @@ impl World {
             timing: Timing::new(Duration::from_secs(8), Duration::from_secs(1)).unwrap(),
             broker: true,
             drains: this.drains,
+            config: None,
         }
     }
 

@@ -28,6 +28,7 @@ fn settings() -> MemberSettings {
         timing: Timing::new(at(8_000), at(1_000)).unwrap(),
         broker: true,
         drains: false,
+        config: None,
     }
 }
 
@@ -282,6 +283,7 @@ fn other(name: &str, session: u64, n: u64) -> (NodeName, Versioned<NodeRecord>) 
         evicted: false,
         broker: true,
         drains: false,
+        config: None,
     };
     (NodeName::new(name).unwrap(), Versioned { revision: Revision(n), value: record })
 }

@@ -23,6 +23,7 @@ use iotmonitor_core::model::message::QoS;
 use iotmonitor_core::model::state::StateRecord;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use zbus::Connection;
@@ -107,7 +108,12 @@ async fn the_cluster_reaches_the_caller_and_a_machine_alone_refuses() {
     let view = ClusterView {
         node: NodeName::new("pi1").unwrap(),
         epoch: Some(Revision(7)),
-        etcd: StoreView { answers: Some(true), lasts: Duration::from_secs(60), reason: None },
+        etcd: StoreView {
+            answers: Some(true),
+            lasts: Duration::from_secs(60),
+            reason: None,
+            config: None,
+        },
         nodes: BTreeMap::new(),
         items: [(Item::Shard(4), ItemView { node: None, nodes: Vec::new(), epoch: None })].into(),
     };
@@ -124,6 +130,26 @@ async fn the_cluster_reaches_the_caller_and_a_machine_alone_refuses() {
                 assert_eq!(asked, Err(CallError::Rejected(refusal.to_string())));
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn sections_of_any_length_reach_the_daemon_and_its_words_the_caller() {
+    let (_bus, mut requests, caller) = called().await;
+    let sections = "[device_lamp]\nwatchTopics = \"lamp\"\n".repeat(100_000);
+    let unfit = Rejection::Failed("[device_lamp] is twice in it".to_owned());
+    for answer in [Ok("added: [device_lamp]\n".to_owned()), Err(unfit)] {
+        let daemon = async {
+            let Some(Request::ApplySections { path, text, reply }) = requests.recv().await else {
+                panic!()
+            };
+            assert_eq!(path, Path::new("house.toml"));
+            assert!(*text == *sections, "{} bytes", text.len());
+            reply.send(answer.clone()).unwrap();
+        };
+        let (said, ()) = tokio::join!(caller.apply_sections("house.toml", &sections), daemon);
+        let expected = answer.map_err(|refusal| CallError::Rejected(refusal.to_string()));
+        assert_eq!(said, expected);
     }
 }
 

@@ -101,6 +101,7 @@ async fn answer(mut requests: mpsc::Receiver<Request>, names: Vec<String>, comma
             Request::MoveAgent { reply, .. } | Request::DrainNode { reply, .. } => {
                 drop(reply.send(Ok(())));
             }
+            Request::ApplySections { reply, .. } => drop(reply.send(Ok(String::new()))),
             Request::Hours { .. }
             | Request::Incidents { .. }
             | Request::Figures { .. }
@@ -115,7 +116,7 @@ fn cluster() -> ClusterView {
     ClusterView {
         node: NodeName::new("pi1").unwrap(),
         epoch: None,
-        etcd: StoreView { answers: None, lasts: Duration::ZERO, reason: None },
+        etcd: StoreView { answers: None, lasts: Duration::ZERO, reason: None, config: None },
         nodes: BTreeMap::new(),
         items: BTreeMap::new(),
     }

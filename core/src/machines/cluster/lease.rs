@@ -226,6 +226,7 @@ impl Lease {
             evicted: false,
             broker: settings.broker,
             drains: settings.drains,
+            config: settings.config,
         };
         let mut compares = vec![Compare::Node(settings.name.clone(), found)];
         // A renewal that is later than the plan, in a history that contains the plan.

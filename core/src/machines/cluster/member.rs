@@ -191,6 +191,13 @@ impl Member {
         self.time_passed(now)
     }
 
+    /// Notes the version of the shared sections that this node uses.
+    pub fn set_config(&mut self, now: Duration, number: Option<u64>) -> Vec<MemberOutcome> {
+        self.settings.config = number;
+        self.lease.hasten(now);
+        self.time_passed(now)
+    }
+
     /// Gives an item of this node to another one, if that can have it.
     pub fn move_to(&mut self, now: Duration, item: Item, node: NodeName) -> Vec<MemberOutcome> {
         self.orders.insert(item, node);

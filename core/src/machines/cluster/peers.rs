@@ -138,14 +138,16 @@ impl Peers {
     #[must_use]
     pub fn views(&self, now: Duration) -> BTreeMap<NodeName, NodeView> {
         let view = |peer: &Peer| {
-            let NodeRecord { session, evict_after, evicted, broker, drains, .. } = peer.found.value;
+            let NodeRecord { session, evict_after, evicted, broker, drains, config, .. } =
+                peer.found.value;
             let state = match evicted {
                 true => NodeState::Lost,
                 false if now >= peer.due() => NodeState::Late,
                 false => NodeState::Alive,
             };
             let renewed = now.saturating_sub(peer.record_since);
-            NodeView { session, state, renewed, failover_after: evict_after, broker, drains }
+            let failover_after = evict_after;
+            NodeView { session, state, renewed, failover_after, broker, drains, config }
         };
         self.nodes.iter().map(|(name, peer)| (name.clone(), view(peer))).collect()
     }

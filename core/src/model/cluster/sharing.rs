@@ -78,6 +78,8 @@ pub enum ClusterFact {
     GuardFailed { reason: String },
     /// Another machine uses the name of this node. Reported once.
     NameTaken,
+    /// This node cannot use a version of the shared sections, as the sentence says. Reported once.
+    ConfigRefused { message: String },
     /// The session of another node has ended by a time-out.
     NodeLost(NodeName),
     /// That node takes part again.

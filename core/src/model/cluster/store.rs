@@ -2,6 +2,7 @@
 //! it: a transaction compares, and puts all or nothing; each commit has the next revision.
 
 use crate::model::cluster::orders::SharedOrders;
+use crate::model::cluster::sections::SectionsVersion;
 use crate::model::cluster::{NodeName, NodeRecord, OwnerPlan};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,4 +77,6 @@ pub struct StoreContents {
     pub plan: Option<Versioned<OwnerPlan>>,
     /// What people have ordered. The rule of who has what knows nothing of it.
     pub orders: Arc<SharedOrders>,
+    /// The sections that people have given to all nodes. The rule knows nothing of them either.
+    pub config: Option<SectionsVersion>,
 }

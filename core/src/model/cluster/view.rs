@@ -1,5 +1,6 @@
 //! The cluster as one of its nodes sees it, for people and programs.
 
+use super::sections::SectionsVersion;
 use super::store::Revision;
 use super::{Item, NodeName, SessionId};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ pub struct StoreView {
     /// Why it does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The version of the shared sections that it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<SectionsVersion>,
 }
 
 /// A node, as its record in the store says.
@@ -51,6 +55,9 @@ pub struct NodeView {
     pub broker: bool,
     /// It gives away what it has, and takes nothing.
     pub drains: bool,
+    /// The number of the version of the shared sections that it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<u64>,
 }
 
 /// Whether a node takes part.
@@ -156,6 +163,7 @@ mod session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::cluster::orders::OrderStamp;
 
     #[test]
     fn a_view_comes_back_from_json_as_it_was() {
@@ -167,12 +175,25 @@ mod tests {
             failover_after: Duration::from_secs(8),
             broker: true,
             drains: false,
+            config: Some(7),
         };
         let rules = "rules".parse::<Item>().unwrap();
         let view = ClusterView {
             node: name("pi1"),
             epoch: Some(Revision(41)),
-            etcd: StoreView { answers: Some(true), lasts: Duration::from_secs(60), reason: None },
+            etcd: StoreView {
+                answers: Some(true),
+                lasts: Duration::from_secs(60),
+                reason: None,
+                config: Some(SectionsVersion {
+                    number: 7,
+                    stamp: OrderStamp { stamp: u64::MAX },
+                    given: 5,
+                    by: name("pi2"),
+                    bytes: 3,
+                    chunks: 1,
+                }),
+            },
             nodes: [(name("pi2"), node)].into(),
             items: [
                 (Item::House, ItemView { node: Some(name("pi2")), nodes: Vec::new(), epoch: None }),
