@@ -85,7 +85,7 @@ impl SectionsSeen {
         };
         self.failures += 1;
         (self.failures == MOST_FAILURES)
-            .then(|| ClusterEvent::SectionsMissing { number: version.number, reason })
+            .then_some(ClusterEvent::SectionsMissing { number: version.number, reason })
     }
 }
 

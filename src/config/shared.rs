@@ -1,10 +1,9 @@
 //! The sections that all nodes of a cluster share: what may be among them, and the copy that each
 //! node keeps of them for starts without etcd.
 
-use super::device::SectionKind;
+use super::is_section;
 use super::report::ConfigReport;
 use super::section::{self, Field};
-use super::{fleet, is_section};
 use iotmonitor_core::model::cluster::sections::{SectionsVersion, SharedSections};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,6 +16,9 @@ pub const COPY: &str = "shared.toml";
 
 /// The beginning of the copy's first line, which names the version.
 const HEAD: &str = "# The sections that all nodes share, as `iotmonitor cluster apply` puts them: ";
+
+/// The beginnings of the names of the sections that may be shared.
+const SHARED: [&str; 3] = ["device_", "agent_", "fleet_"];
 
 /// Shared sections that are to be read in place of the copy.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +84,7 @@ pub(super) fn refuse_others(root: &mut DeTable<'_>, report: &mut ConfigReport) {
 }
 
 fn may_be_shared(entry: &Field<'_>) -> bool {
-    SectionKind::of(entry.key).is_some() || fleet::name_of(entry.key).is_some()
+    SHARED.iter().any(|kind| entry.key.starts_with(kind))
 }
 
 #[cfg(test)]

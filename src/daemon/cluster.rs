@@ -48,6 +48,10 @@ const STATE_ANSWERED_WITHIN: Duration = Duration::from_millis(500);
 /// later.
 const LAST_RENEWAL_WITHIN: Duration = Duration::from_millis(500);
 
+/// The answer to what only a node of a cluster can do.
+pub const NO_CLUSTER: &str = "this machine is in no cluster: `iotmonitor cluster init` prepares the first \
+                          three hosts of one, and the section [cluster] makes a machine a node";
+
 /// The node.
 pub struct Cluster {
     settings: ClusterSettings,

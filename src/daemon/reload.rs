@@ -199,12 +199,11 @@ impl Daemon<'_> {
         keep_credentials(self.options, &loaded.config, self.logger);
         self.adapters.reconfigure(&self.settings, &new);
         self.settings = new;
-        if let (Some(cluster), Some(spec)) = (&mut self.cluster, &loaded.config.monitor.cluster) {
-            cluster.share(spec.clone());
-        }
         let shared = loaded.shared.and_then(|shared| shared.version);
-        if let Some(cluster) = &mut self.cluster {
+        if let (Some(cluster), Some(spec)) = (&mut self.cluster, &loaded.config.monitor.cluster) {
+            // Whoever has another version is not given what is new in this one.
             cluster.uses(shared.clone());
+            cluster.share(spec.clone());
         }
         self.turn(Event::Reconfigured(Box::new(loaded.config.monitor)));
         self.report_status();

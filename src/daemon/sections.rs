@@ -5,7 +5,7 @@
 //! again at each reload, since the node's own file may have been the reason.
 
 use super::Daemon;
-use super::shared_orders::NO_CLUSTER;
+use super::cluster::NO_CLUSTER;
 use crate::cluster::{ClusterEvent, OrderError};
 use crate::config::{self, ConfigErrors, Environment, GivenSections, Loaded};
 use crate::etcd::Applied;
@@ -39,7 +39,7 @@ impl SectionsState {
 }
 
 /// What is said of a copy that cannot be used, and its version.
-pub type Refused = (Alert, Option<SectionsVersion>);
+pub type LeftOut = (Alert, Option<SectionsVersion>);
 
 /// What came of sections that were offered.
 pub enum OfferOutcome {
@@ -74,7 +74,7 @@ pub fn load_offered(
 pub fn load_at_start(
     file: &Path,
     environment: &Environment,
-) -> Result<(Loaded, Option<Refused>), ConfigErrors> {
+) -> Result<(Loaded, Option<LeftOut>), ConfigErrors> {
     let errors = match config::load(file, environment) {
         Ok(loaded) => return Ok((loaded, None)),
         Err(errors) => errors,

@@ -5,7 +5,7 @@
 //! hold for a device that moves to another one, and might contradict an order taken there.
 
 use super::Daemon;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, NO_CLUSTER};
 use super::reload::CommandReply;
 use crate::cluster::{ClusterHandle, OrderError};
 use crate::request::{Command, Rejection};
@@ -16,10 +16,6 @@ use iotmonitor_core::model::device_name::DeviceName;
 use std::future::pending;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-
-/// The answer to what only a node of a cluster can do.
-pub(super) const NO_CLUSTER: &str = "this machine is in no cluster: `iotmonitor cluster init` prepares the first \
-                          three hosts of one, and the section [cluster] makes a machine a node";
 
 /// Orders beyond this number are refused. Each takes a second or two.
 const MOST_WAITING: usize = 64;

@@ -27,7 +27,7 @@ const ROUNDS: usize = 3;
 
 /// The names of the keys below the prefix of the cluster.
 #[derive(Debug)]
-pub struct SectionKeys {
+pub struct SharedSectionKeys {
     pub config: String,
     chunks: String,
     behind_chunks: String,
@@ -43,7 +43,7 @@ pub struct Applied {
     pub is_new: bool,
 }
 
-impl SectionKeys {
+impl SharedSectionKeys {
     pub fn below(prefix: &str) -> Self {
         Self {
             config: format!("{prefix}config"),
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_parts_of_other_versions_are_before_and_behind_those_of_one() {
-        let keys = SectionKeys::below("/iotmonitor/house/");
+        let keys = SharedSectionKeys::below("/iotmonitor/house/");
         let stamp = OrderStamp { stamp: 0xff };
         assert_eq!(keys.chunk(stamp, 63), "/iotmonitor/house/chunk/00000000000000ff/00063");
         assert!(keys.chunk(stamp, 0) > keys.chunks_of(stamp));

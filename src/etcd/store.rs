@@ -4,7 +4,7 @@ use super::client::EtcdClient;
 use super::error::EtcdError;
 use super::gateway::{self, Condition, KeyValue, TxnResult};
 use super::orders::OrderKeys;
-use super::sections::{Applied, SectionKeys};
+use super::sections::{Applied, SharedSectionKeys};
 use super::settings::EtcdSettings;
 use iotmonitor_core::model::cluster::orders::{SharedOrder, SharedOrders};
 use iotmonitor_core::model::cluster::sections::SectionsVersion;
@@ -33,7 +33,7 @@ struct Keys {
     nodes: String,
     plan: String,
     orders: OrderKeys,
-    sections: SectionKeys,
+    sections: SharedSectionKeys,
     first: String,
     behind: String,
 }
@@ -45,7 +45,7 @@ impl Keys {
             plan: format!("{prefix}plan"),
             orders: OrderKeys::below(prefix),
             first: format!("{prefix}config"),
-            sections: SectionKeys::below(prefix),
+            sections: SharedSectionKeys::below(prefix),
             // The first key behind all that begin with `silenced/`.
             behind: format!("{prefix}silenced0"),
         }

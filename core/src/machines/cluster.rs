@@ -43,6 +43,9 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Between the sending of two reads.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
+/// Nodes that can use a version of the shared sections use it this soon after each other.
+const ALIKE_WITHIN: Duration = Duration::from_secs(3);
+
 /// Each node waits this much longer than the one before it, so that one of them acts.
 const RANK_DELAY: Duration = Duration::from_millis(300);
 

@@ -89,6 +89,56 @@ fn agents_are_not_handed_back_and_shards_are() {
     }
 }
 
+/// Lets a node use another version of the shared sections, with these further agents.
+fn take_sections(world: &mut World, node: usize, number: u64, agents: &[Item]) {
+    let all = items();
+    let old = all.iter().map(|(item, allowed)| (item.clone(), allowed.clone()));
+    let more = agents.iter().map(|item| (item.clone(), Allowed::Everywhere));
+    let all = Items::new(old.chain(more));
+    world.call(node, |member, now| member.set_config(now, Some(number)));
+    world.call(node, |member, now| member.set_items(now, all));
+}
+
+fn twelve() -> Vec<Item> {
+    (0..12).map(|number| agent(&format!("new{number}"))).collect()
+}
+
+#[test]
+fn a_node_that_cannot_use_the_shared_sections_is_given_none_of_their_agents() {
+    let mut world = settled(&[0, 0, 0], None);
+    let agents = twelve();
+    for node in 0..2 {
+        take_sections(&mut world, node, 8, &agents);
+    }
+    world.run_until(seconds(30.0), Fate::FAST);
+    assert!(agents.iter().all(|agent| world.owner(agent).is_some_and(|owner| owner < 2)));
+    let plan = |world: &World| world.store.contents().plan.as_ref().map(|plan| plan.revision);
+    let before = plan(&world);
+    world.run_until(seconds(60.0), Fate::FAST);
+    assert_eq!(plan(&world), before, "nothing goes to and fro");
+
+    // It still has its own, and takes over what it knows.
+    world.power_off(0, seconds(120.0));
+    world.power_off(1, seconds(120.0));
+    world.run_until(seconds(80.0), Fate::FAST);
+    assert_eq!(world.owner(&agent("rules")), Some(2));
+    assert!(world.double.is_none());
+}
+
+#[test]
+fn agents_of_new_sections_are_spread_although_one_node_takes_them_first() {
+    let mut world = settled(&[0, 0, 0], None);
+    let agents = twelve();
+    for node in [2, 0, 1] {
+        take_sections(&mut world, node, 8, &agents);
+        world.run_until(world.now + seconds(1.0), Fate::FAST);
+    }
+    world.run_until(world.now + seconds(6.0), Fate::FAST);
+    let owned = |node| agents.iter().filter(|agent| world.owner(agent) == Some(node)).count();
+    let counts = [0, 1, 2].map(owned);
+    assert!(counts.iter().sum::<usize>() == 12 && counts.iter().all(|&n| n > 0), "{counts:?}");
+}
+
 #[test]
 fn what_lasts_shorter_than_a_lease_moves_nothing() {
     let faults: [fn(&mut World); 5] = [

@@ -5,7 +5,7 @@ use super::lease::{Lease, OwnRecord, Renewed};
 use super::peers::Peers;
 use super::proposal::{Change, ItemWish, Situation};
 use super::roster::Presence;
-use super::{Guarded, MemberOutcome, MemberSettings, READ_EVERY, TIMEOUT};
+use super::{ALIKE_WITHIN, Guarded, MemberOutcome, MemberSettings, READ_EVERY, TIMEOUT};
 use crate::model::cluster::EndReason;
 use crate::model::cluster::store::{
     RequestNumber, Revision, StoreAnswer, StoreContents, StoreRequest,
@@ -26,6 +26,8 @@ pub struct Member {
     runs: BTreeMap<Item, Run>,
     /// Items that have had no living owner since then.
     orphans_since: Option<Duration>,
+    /// Until then, others may be about to use the shared sections that this node uses.
+    early_until: Duration,
     renewing: Option<RequestNumber>,
     reading: Option<Sent<()>>,
     changing: Option<Sent<Change>>,
@@ -84,6 +86,7 @@ impl Member {
             peers: Peers::default(),
             runs: BTreeMap::new(),
             orphans_since: None,
+            early_until: Duration::ZERO,
             renewing: None,
             reading: None,
             changing: None,
@@ -193,8 +196,11 @@ impl Member {
 
     /// Notes the version of the shared sections that this node uses.
     pub fn set_config(&mut self, now: Duration, number: Option<u64>) -> Vec<MemberOutcome> {
-        self.settings.config = number;
-        self.lease.hasten(now);
+        if self.settings.config != number {
+            self.settings.config = number;
+            self.early_until = now + ALIKE_WITHIN;
+            self.lease.hasten(now);
+        }
         self.time_passed(now)
     }
 
@@ -452,6 +458,7 @@ impl Member {
             session: self.lease.session(),
             items: &self.items,
             peers: &self.peers,
+            is_early: now < self.early_until && self.peers.differ(now, &self.settings),
             orders: &self.orders,
         }
     }

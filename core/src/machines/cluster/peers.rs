@@ -1,5 +1,6 @@
 //! What this node has seen of the others and of the plan, and for how long by its own clock.
 
+use super::MemberSettings;
 use super::placement::Candidate;
 use super::roster::Presence;
 use crate::model::cluster::store::{Revision, StoreContents, Versioned};
@@ -171,9 +172,15 @@ impl Peers {
             .is_some_and(|Versioned { value, .. }| value.session == owner.session && !value.evicted)
     }
 
-    /// The nodes that can have something. For itself, a node knows better.
+    /// The nodes that can have something. For itself, a node knows better. `config` is the version of
+    /// the shared sections that it uses.
     #[must_use]
-    pub fn candidates<'a>(&'a self, now: Duration, own: Candidate<'a>) -> Vec<Candidate<'a>> {
+    pub fn candidates<'a>(
+        &'a self,
+        now: Duration,
+        own: Candidate<'a>,
+        config: Option<u64>,
+    ) -> Vec<Candidate<'a>> {
         let others = self.nodes.iter().filter(|(name, peer)| {
             *name != own.name && !peer.found.value.evicted && now < peer.due()
         });
@@ -181,10 +188,19 @@ impl Peers {
             name,
             broker: peer.found.value.broker,
             drains: peer.found.value.drains,
+            is_alike: peer.found.value.config == config,
             is_settled: now >= peer.session_since + SETTLED_ELSEWHERE
                 || own.is_settled && self.gathered_at().is_some_and(|at| peer.session_since <= at),
         });
         others.chain([own]).collect()
+    }
+
+    /// Whether another node is there that does not use the shared sections of this one.
+    #[must_use]
+    pub fn differ(&self, now: Duration, own: &MemberSettings) -> bool {
+        let others = self.nodes.iter().filter(|(name, _)| **name != own.name);
+        let mut living = others.filter(|(_, peer)| !peer.found.value.evicted && now < peer.due());
+        living.any(|(_, peer)| peer.found.value.config != own.config)
     }
 
     /// Whether the store has answered for so long that whatever was started by a plan that it has

@@ -14,13 +14,17 @@ pub struct Candidate<'a> {
     pub drains: bool,
     /// It has been there long enough to start something at once.
     pub is_settled: bool,
+    /// It uses the same version of the shared sections as the node that decides. Another one may not
+    /// know an agent, and would give it back.
+    pub is_alike: bool,
 }
 
 impl Candidate<'_> {
     /// Whether the node may have the item.
     #[must_use]
     pub fn takes(&self, item: &Item, allowed: &Allowed) -> bool {
-        !self.drains && allowed.includes(self.name) && (self.broker || !item.needs_broker())
+        let is_able = if item.needs_broker() { self.broker } else { self.is_alike };
+        !self.drains && allowed.includes(self.name) && is_able
     }
 }
 
@@ -68,7 +72,14 @@ mod tests {
 
     fn candidates(names: &[NodeName]) -> Vec<Candidate<'_>> {
         let all = names.iter();
-        all.map(|name| Candidate { name, broker: true, drains: false, is_settled: true }).collect()
+        let candidate = |name| Candidate {
+            name,
+            broker: true,
+            drains: false,
+            is_settled: true,
+            is_alike: true,
+        };
+        all.map(candidate).collect()
     }
 
     fn agent(name: &str) -> Item {
@@ -126,6 +137,8 @@ mod tests {
         all[1].broker = false;
         assert_eq!(got(&all, agent("rules")), Some(names[1].clone()));
         assert_eq!(got(&all, Item::House), None);
+        all[1].is_alike = false;
+        assert_eq!(got(&all, agent("rules")), None);
         all[0].drains = false;
         assert_eq!(got(&all, Item::House), Some(names[0].clone()));
     }

@@ -16,6 +16,9 @@ pub struct Situation<'a> {
     pub session: SessionId,
     pub items: &'a Items,
     pub peers: &'a Peers,
+    /// Others may be about to use the shared sections of this node too. Agents that no plan has had
+    /// wait for them, and are spread then.
+    pub is_early: bool,
     /// Where people want an item to be.
     pub orders: &'a BTreeMap<Item, NodeName>,
 }
@@ -40,7 +43,7 @@ impl Situation<'_> {
     fn own(&self) -> Candidate<'_> {
         let MemberSettings { name, broker, drains, .. } = self.settings;
         let is_settled = self.peers.is_settled(self.now);
-        Candidate { name, broker: *broker, drains: *drains, is_settled }
+        Candidate { name, broker: *broker, drains: *drains, is_settled, is_alike: true }
     }
 
     #[must_use]
@@ -64,7 +67,7 @@ impl Situation<'_> {
         let Some(allowed) = self.items.allowed(item) else { return ItemWish::Go(None) };
         // What a node already has, it need not start.
         let own = Candidate { is_settled: true, ..self.own() };
-        let candidates = self.peers.candidates(self.now, own);
+        let candidates = self.peers.candidates(self.now, own, self.settings.config);
         let others: Vec<_> = candidates.iter().copied().filter(|c| c.name != own.name).collect();
         let other = || placement::best(item, allowed, &others).map(|best| best.name.clone());
         if own.drains || !allowed.includes(own.name) {
@@ -90,7 +93,7 @@ impl Situation<'_> {
     #[must_use]
     pub fn can_move(&self, item: &Item, node: &NodeName) -> bool {
         let is_own = self.peers.owner(item).is_some_and(|owner| self.is_own(owner));
-        let candidates = self.peers.candidates(self.now, self.own());
+        let candidates = self.peers.candidates(self.now, self.own(), self.settings.config);
         is_own
             && *node != self.settings.name
             && self.items.allowed(item).is_some_and(|allowed| {
@@ -101,13 +104,19 @@ impl Situation<'_> {
     /// Items that no living session has, and that a node could have.
     fn orphans(&self) -> impl Iterator<Item = &Item> {
         let owners = self.peers.plan().map(|plan| &plan.value.owners);
-        let candidates = self.peers.candidates(self.now, self.own());
+        let candidates = self.peers.candidates(self.now, self.own(), self.settings.config);
         self.items.iter().filter_map(move |(item, allowed)| {
             let owner = owners.and_then(|owners| owners.get(item));
             let is_owned = owner.is_some_and(|owner| self.lives(owner));
             let is_able = || candidates.iter().any(|candidate| candidate.takes(item, allowed));
-            (!is_owned && is_able()).then_some(item)
+            let waits = owner.is_none() && self.waits(item);
+            (!is_owned && !waits && is_able()).then_some(item)
         })
+    }
+
+    /// Whether an item that is in no plan is not handed out yet.
+    fn waits(&self, item: &Item) -> bool {
+        self.is_early && matches!(item, Item::Agent(_))
     }
 
     #[must_use]
@@ -118,7 +127,7 @@ impl Situation<'_> {
     /// When this node acts, if it has nothing of its own to give away.
     #[must_use]
     pub fn due(&self, orphans_since: Option<Duration>) -> Option<Duration> {
-        let candidates = self.peers.candidates(self.now, self.own());
+        let candidates = self.peers.candidates(self.now, self.own(), self.settings.config);
         let delay =
             |matter: &str| RANK_DELAY * placement::rank(matter, &self.settings.name, &candidates);
         let others = self.peers.due().filter(|(name, _)| **name != self.settings.name);
@@ -152,8 +161,12 @@ impl Situation<'_> {
                 }
             }
         }
-        let candidates = self.peers.candidates(self.now, self.own());
+        let candidates = self.peers.candidates(self.now, self.own(), self.settings.config);
         for (item, allowed) in self.items.iter() {
+            let is_new = before.is_none_or(|before| !before.contains_key(item));
+            if is_new && self.waits(item) {
+                continue;
+            }
             if !owners.contains_key(item)
                 && let Some(best) = placement::best(item, allowed, &candidates)
                 && let Some(owner) = self.owner(best.name)
