@@ -15,7 +15,9 @@ mod stderr;
 use crate::terminal::is_coloured;
 use iotmonitor_core::model::alert::{Alert, Priority, Reason};
 use presence::{JOURNAL_SOCKET, SocketProbe};
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -41,9 +43,9 @@ impl LogTarget {
     #[must_use]
     pub fn detect() -> Self {
         let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-        let stderr = std::io::stderr();
-        match nix::sys::stat::fstat(stderr.as_fd()) {
-            Ok(status) if is_journal_stream(&stream, status.st_dev, status.st_ino) => {
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(File::from);
+        match stderr.and_then(|stderr| stderr.metadata()) {
+            Ok(status) if is_journal_stream(&stream, status.dev(), status.ino()) => {
                 LogTarget::Journal
             }
             Ok(_) | Err(_) => LogTarget::Stderr,

@@ -263,7 +263,7 @@ pub enum Event {
     Stopping,
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use super::*;
     use std::mem::size_of;

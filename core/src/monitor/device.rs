@@ -397,12 +397,11 @@ impl Device {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use super::Device;
 
     #[test]
-    #[cfg(target_pointer_width = "64")]
     fn a_device_takes_224_bytes() {
         // There may be a hundred thousand of them, so any growth must be intended. Its contacts are
         // counted in it, so that a message looks nothing up for that.
