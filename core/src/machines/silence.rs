@@ -40,14 +40,16 @@ pub struct Terms {
 }
 
 /// The silence of one device. Where no other clock is named, times are watched time.
+///
+/// The fields are laid out in this order, and those that each contact needs come first.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Silence {
     /// Wall clock of the last contact.
     last_contact: Option<Duration>,
     since: Duration,
     /// In milliseconds, which take half the room of a [`Duration`].
     timeout: Option<NonZeroU64>,
-    rhythm: Rhythm,
     /// The stretch of watched time in which the last grace was granted.
     grace_stretch: u32,
     /// Granted since the last contact.
@@ -60,6 +62,7 @@ pub struct Silence {
     is_pending: bool,
     /// The alerts of other devices wait for its next message.
     is_awaited: bool,
+    rhythm: Rhythm,
 }
 
 /// The kind of silence that a contact ends, which decides what is learned from it.

@@ -44,22 +44,12 @@ pub struct Repeat {
 }
 
 /// The state of a device. There may be very many, so rare parts are boxed.
+///
+/// The fields are laid out in this order. What each contact needs comes first, so that a message of a
+/// large fleet waits for as little memory as possible.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Device {
-    pub spec: Settings,
-    /// The numbers of its filters in the index.
-    pub filters: Range<u32>,
-    pub silence: Silence,
-    /// Its alarm, while it is expired.
-    pub episode: Episode,
-    /// Its alert waits for another device, or did.
-    pub hold: Option<Box<Hold>>,
-    /// Recent alarms, if there were any.
-    pub flaps: Option<Box<Flaps>>,
-    /// The wall clock at the last change of state, for `since` in the status.
-    pub since: Duration,
-    /// Boxed, because only a few devices have availability topics.
-    pub availability: Option<Box<Availability>>,
     pub monitoring: Monitoring,
     /// Its record waits to be saved.
     pub dirty: bool,
@@ -67,11 +57,25 @@ pub struct Device {
     pub status_stale: bool,
     /// The store has a record of it.
     pub recorded: bool,
-    pub alert_unit: Option<UnitTemplate>,
-    pub repeat: Option<Box<Repeat>>,
     pub hellos: u32,
     /// Its contacts since they were last recorded.
     pub tally: ContactTally,
+    /// Its alarm, while it is expired.
+    pub episode: Episode,
+    /// Boxed, because only a few devices have availability topics.
+    pub availability: Option<Box<Availability>>,
+    pub silence: Silence,
+    pub spec: Settings,
+    /// The numbers of its filters in the index.
+    pub filters: Range<u32>,
+    /// Its alert waits for another device, or did.
+    pub hold: Option<Box<Hold>>,
+    /// Recent alarms, if there were any.
+    pub flaps: Option<Box<Flaps>>,
+    /// The wall clock at the last change of state, for `since` in the status.
+    pub since: Duration,
+    pub alert_unit: Option<UnitTemplate>,
+    pub repeat: Option<Box<Repeat>>,
     pub agent: Option<Box<Agent>>,
 }
 
