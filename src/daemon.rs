@@ -289,7 +289,7 @@ impl<'a> Daemon<'a> {
         );
         let daemon = Self {
             watchdog: Watchdog::new(notify::watchdog_interval(), start),
-            trimming: Trimming::default(),
+            trimming: Trimming::after_start(start),
             options,
             logger,
             settings,

@@ -33,6 +33,7 @@ pub mod http;
 mod lmdb;
 pub mod logging;
 pub mod machine_id;
+mod mapped_files;
 pub mod mqtt;
 pub mod original;
 pub mod printable;

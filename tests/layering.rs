@@ -75,7 +75,9 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     ("guard", &["guard"], &["iotmonitor_core", "nix", "thiserror"]),
-    ("lmdb", &["lmdb", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
+    ("lmdb", &["lmdb", "mapped_files", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
+    // With `tempfile` in its tests.
+    ("mapped_files", &["mapped_files"], &["nix", "tempfile"]),
     (
         "systemd",
         &["systemd", "dbus", "printable", "pulse", "request", "trusted_path"],

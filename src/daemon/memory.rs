@@ -2,14 +2,21 @@
 //!
 //! A configuration of thousands of devices, their subscriptions and their statuses pass through
 //! memory once, in small pieces between others that stay. The allocator keeps these holes unless it
-//! is asked to release them; at 100,000 devices they are a third of the resident memory. Memory is
-//! not trimmed regularly, because in between nothing large is allocated.
+//! is asked to release them; at 100,000 devices they are a third of the resident memory. The same goes
+//! for the first messages of a fleet, each of which leads to a status and a record. The start
+//! also runs through most of the program's code, which then stays mapped. Memory is not trimmed
+//! regularly, because in between nothing large is allocated.
 
+use crate::mapped_files;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// A turn with more actions than this concerns a fleet.
 pub const LARGE_TURN: usize = 256;
+
+/// After so many actions, in one turn or in many, something that had been allocated may be free. An idle
+/// monitor takes an hour for them.
+const MANY_ACTIONS: usize = 4_096;
 
 /// After this time most of the actions have been carried out.
 const DELAY: Duration = Duration::from_secs(5);
@@ -24,16 +31,25 @@ const LARGE_BLOCK: i32 = 128 * 1024;
 const KEPT: i32 = 512 * 1024;
 
 /// The time at which memory is returned next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trimming {
     due: Option<Instant>,
+    /// Those since it was last decided that memory is returned.
+    actions: usize,
 }
 
 impl Trimming {
-    /// Notes a turn with so many actions.
+    /// It is due for the first time when the start is over.
+    pub fn after_start(now: Instant) -> Self {
+        Self { due: Some(now + DELAY), actions: 0 }
+    }
+
+    /// Notes a turn with so many actions. As long as there are many, nothing is returned.
     pub fn note(&mut self, actions: usize) {
-        if actions > LARGE_TURN {
+        self.actions += actions;
+        if actions > LARGE_TURN || self.actions > MANY_ACTIONS {
             self.due = Some(Instant::now() + DELAY);
+            self.actions = 0;
         }
     }
 
@@ -45,6 +61,7 @@ impl Trimming {
         if self.due.is_some_and(|due| due <= Instant::now()) {
             self.due = None;
             give_back();
+            mapped_files::release_program();
         }
     }
 }
@@ -78,3 +95,30 @@ fn give_back() {
 /// Other allocators decide for themselves.
 #[cfg(not(target_env = "gnu"))]
 fn give_back() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idle() -> Trimming {
+        Trimming { due: None, actions: 0 }
+    }
+
+    #[test]
+    fn a_large_turn_and_many_small_ones_are_followed_by_a_trimming() {
+        let mut trimming = idle();
+        trimming.note(LARGE_TURN + 1);
+        assert!(trimming.next().is_some());
+        let mut trimming = idle();
+        (0..MANY_ACTIONS).for_each(|_| trimming.note(1));
+        assert_eq!(trimming.next(), None);
+        trimming.note(1);
+        assert!(trimming.next().is_some());
+    }
+
+    #[test]
+    fn a_start_is_followed_by_a_trimming() {
+        let now = Instant::now();
+        assert_eq!(Trimming::after_start(now).next(), Some(now + DELAY));
+    }
+}

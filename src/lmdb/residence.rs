@@ -5,11 +5,9 @@
 //! needs room. The kernel's cache of the file stays as it is.
 
 use super::files::DATA_FILE;
-use nix::sys::mman::{MmapAdvise, madvise};
+use crate::mapped_files;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
 
 /// The pages of a data file that a thread has mapped by using it.
 #[derive(Debug)]
@@ -47,31 +45,10 @@ impl MappedPages {
     }
 }
 
-/// Releases all pages of the data file in this directory. Pages that are needed again are mapped
-/// again from the kernel's cache. Where that fails, the pages stay, which is harmless.
+/// Releases all pages of the data file in this directory.
 fn let_go(directory: &Path) {
     let Ok(path) = fs::canonicalize(directory.join(DATA_FILE)) else { return };
-    let Ok(maps) = fs::read("/proc/self/maps") else { return };
-    let ours = maps.split(|&byte| byte == b'\n').filter(|line| {
-        let head = line.strip_suffix(path.as_os_str().as_bytes());
-        head.is_some_and(|head| head.ends_with(b" "))
-    });
-    for (address, length) in ours.filter_map(range) {
-        #[expect(unsafe_code, reason = "nix cannot know what lies at an address")]
-        // SAFETY: the range is one that the kernel has just reported as a map of the data file. It
-        // is shared and read-only, so that releasing its pages changes nothing that can be read.
-        let _kept = unsafe { madvise(address, length, MmapAdvise::MADV_DONTNEED) };
-    }
-}
-
-/// The addresses at the beginning of a line of proc_pid_maps(5).
-fn range(line: &[u8]) -> Option<(NonNull<std::ffi::c_void>, usize)> {
-    let line = String::from_utf8_lossy(line);
-    let (start, end) = line.split_once(' ')?.0.split_once('-')?;
-    let (start, end) =
-        (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-    let address = NonNull::new(std::ptr::with_exposed_provenance_mut(start))?;
-    Some((address, end.checked_sub(start)?))
+    mapped_files::release_file(&path);
 }
 
 #[cfg(test)]
