@@ -97,3 +97,31 @@ pub fn apply(store: &Arc<EtcdStore>, text: Arc<str>, by: NodeName, reply: ApplyR
         let _ = reply.send(outcome.map_err(|error| error.to_string()));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iotmonitor_core::model::cluster::orders::OrderStamp;
+
+    #[test]
+    fn a_text_that_is_not_there_is_reported_once_and_looked_for_further() {
+        let version = SectionsVersion {
+            number: 7,
+            stamp: OrderStamp { stamp: 1 },
+            given: 0,
+            by: NodeName::new("pi1").unwrap(),
+            bytes: 2,
+            chunks: 1,
+        };
+        let mut seen = SectionsSeen::new(None);
+        let mut take =
+            |text: Option<&str>| seen.take((version.clone(), Ok(text.map(str::to_owned))));
+        let told: Vec<_> = (0..3 * MOST_FAILURES).filter_map(|_| take(None)).collect();
+        let [ClusterEvent::SectionsMissing { number: 7, reason }] = told.as_slice() else {
+            panic!("{told:?}")
+        };
+        assert!(reason.contains("apply them again"), "{reason}");
+        let Some(ClusterEvent::Sections(sections)) = take(Some("# ")) else { panic!() };
+        assert_eq!((&sections.version, &*sections.text), (&version, "# "));
+    }
+}
