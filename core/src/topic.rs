@@ -8,6 +8,7 @@
 pub mod index;
 
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
@@ -101,6 +102,12 @@ impl TopicName {
     #[must_use]
     pub fn as_filter(&self) -> Option<TopicFilter> {
         TopicFilter::new(self.as_str()).ok()
+    }
+
+    /// Returns a number by which the topic is known again, in place of a copy.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        SipHasher13::new().hash(&self.0)
     }
 
     /// Returns a copy that does not keep alive the packet in which the topic arrived.

@@ -6,6 +6,8 @@
 mod agents;
 #[path = "monitor/alarm.rs"]
 mod alarm;
+#[path = "monitor/answers.rs"]
+mod answers;
 #[path = "monitor/availability.rs"]
 mod availability;
 #[path = "monitor/control.rs"]

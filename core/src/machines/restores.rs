@@ -10,7 +10,7 @@ use crate::model::device_id::DeviceId;
 use crate::model::message::Token;
 use crate::model::state::ReadId;
 use crate::topic::TopicName;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The number of concurrent restores; each holds one chunk in memory.
 const MAX_ACTIVE: usize = 4;
@@ -23,6 +23,8 @@ pub struct Restores {
     /// The devices in the queue. A whole fleet can say hello at once, and each hello asks whether
     /// its device waits already.
     queued: BTreeSet<DeviceId>,
+    /// What another node has restored of devices in the queue, by the digests of the topics.
+    given: BTreeMap<DeviceId, BTreeSet<u64>>,
     active: Vec<Restore>,
     /// The restore of everything at the start, requested once.
     start: StartRestore,
@@ -31,6 +33,8 @@ pub struct Restores {
 #[derive(Debug)]
 struct Restore {
     device: DeviceId,
+    /// What another node has restored.
+    given: BTreeSet<u64>,
     read: ReadId,
     /// The read has not been answered yet.
     reading: bool,
@@ -101,6 +105,8 @@ pub struct Finished {
     published: usize,
     /// States that the broker refused.
     refused: usize,
+    /// Another node has restored some, or all.
+    is_rest: bool,
 }
 
 /// The report about a restore.
@@ -117,9 +123,10 @@ pub enum Report {
 }
 
 impl Restore {
-    fn of(device: DeviceId) -> Self {
+    fn of(device: DeviceId, given: BTreeSet<u64>) -> Self {
         Self {
             device,
+            given,
             read: ReadId::Restore(0),
             reading: false,
             after: None,
@@ -145,16 +152,28 @@ impl Tally {
 impl Restores {
     /// Requests a restore of a device; one in progress is repeated after its end.
     pub fn request(&mut self, device: DeviceId) {
+        self.request_rest(device, BTreeSet::new());
+    }
+
+    /// Requests the same without the states that another node has restored, by the digests of their
+    /// topics.
+    pub fn request_rest(&mut self, device: DeviceId, given: BTreeSet<u64>) {
         if let Some(active) = self.active.iter_mut().find(|restore| restore.device == device) {
             active.again = true;
         } else {
-            self.enqueue(device);
+            self.enqueue(device, given);
         }
     }
 
-    fn enqueue(&mut self, device: DeviceId) {
+    fn enqueue(&mut self, device: DeviceId, given: BTreeSet<u64>) {
         if self.queued.insert(device) {
             self.queue.push_back(device);
+            if !given.is_empty() {
+                self.given.insert(device, given);
+            }
+        } else {
+            // Another hello was answered by nobody.
+            self.given.remove(&device);
         }
     }
 
@@ -171,7 +190,7 @@ impl Restores {
         }
         for device in devices {
             self.start.left.insert(device);
-            self.enqueue(device);
+            self.enqueue(device, BTreeSet::new());
         }
     }
 
@@ -189,7 +208,8 @@ impl Restores {
         }
         let device = self.queue.pop_front()?;
         self.queued.remove(&device);
-        self.active.push(Restore::of(device));
+        let given = self.given.remove(&device).unwrap_or_default();
+        self.active.push(Restore::of(device, given));
         Some(RestorePlace(self.active.len() - 1))
     }
 
@@ -233,6 +253,13 @@ impl Restores {
         for restore in &mut self.active {
             restore.outdated |= restore.reading;
         }
+    }
+
+    /// Whether another node has restored the state on this topic.
+    #[must_use]
+    pub fn is_given_back(&self, place: RestorePlace, topic: &TopicName) -> bool {
+        let given = &self.active[place.0].given;
+        !given.is_empty() && given.contains(&topic.digest())
     }
 
     /// A state of the present chunk is published, and its acknowledgement is expected.
@@ -302,10 +329,12 @@ impl Restores {
         } else if restore.again {
             restore.again = false;
             restore.after = None;
+            restore.given.clear();
         } else {
-            let Restore { device, done, .. } = self.active.swap_remove(place.0);
+            let Restore { device, done, given, .. } = self.active.swap_remove(place.0);
             let Tally { published, refused } = done;
-            return Step::Finished(Finished { device, published, refused });
+            let is_rest = !given.is_empty();
+            return Step::Finished(Finished { device, published, refused, is_rest });
         }
         Step::Read(place)
     }
@@ -328,7 +357,7 @@ impl Restores {
                 return Report::Start { states, devices };
             }
             Report::Nothing
-        } else if published > 0 || refused == 0 {
+        } else if published > 0 || (refused == 0 && !finished.is_rest) {
             Report::Device(published)
         } else {
             Report::Nothing
@@ -368,6 +397,7 @@ impl Restores {
         self.active.retain(|restore| restore.device != device);
         if self.queued.remove(&device) {
             self.queue.retain(|queued| *queued != device);
+            self.given.remove(&device);
         }
         self.start.left.remove(&device);
     }
@@ -379,6 +409,7 @@ impl Restores {
             self.active.drain(..).map(|restore| restore.device).collect();
         devices.extend(self.queue.drain(..));
         self.queued.clear();
+        self.given.clear();
         self.start.left.clear();
         devices
     }

@@ -1,13 +1,20 @@
 //! What a node keeps about the devices of which other nodes speak, to go on where they end: what the
-//! retained status says, whether the device has spoken since, and when it last said hello.
+//! retained status says, whether the device has spoken since, when it last said hello, and what was
+//! restored for that.
 
 use crate::model::device_id::DeviceId;
 use crate::model::status::StatusWord;
+use crate::topic::TopicName;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A hello within this time before a take-over was perhaps answered by nobody: it takes longer than a
 /// failover.
 const UNANSWERED: Duration = Duration::from_secs(15);
+
+/// A state that was restored within this time before a hello may have answered it: the two come over
+/// different connections, and one of them may be behind.
+const OUT_OF_ORDER: Duration = Duration::from_secs(1);
 
 /// All of them; empty where no node but this one speaks.
 #[derive(Debug, Default)]
@@ -24,6 +31,9 @@ pub struct StandbyDevice {
     /// It was heard after that.
     has_spoken: bool,
     hello: Option<Duration>,
+    /// When other nodes have restored states, by the digests of the topics. Those of a crowd that says
+    /// hello at once stay until its next hello, so the topics themselves would take more memory.
+    answers: BTreeMap<u64, Duration>,
 }
 
 impl StandbyDevice {
@@ -73,7 +83,14 @@ impl StandbyDevices {
 
     /// A hello that this node may not answer.
     pub fn hello(&mut self, now: Duration, id: DeviceId) {
-        self.entry(id).hello = Some(now);
+        let entry = self.entry(id);
+        entry.hello = Some(now);
+        entry.answers.retain(|_, at| *at + OUT_OF_ORDER >= now);
+    }
+
+    /// Another node has restored a state of the device.
+    pub fn restored(&mut self, now: Duration, id: DeviceId, topic: &TopicName) {
+        self.entry(id).answers.insert(topic.digest(), now);
     }
 
     /// From now on it is not known whether other nodes answer hellos.
@@ -102,14 +119,14 @@ impl StandbyDevices {
         entry.is_some_and(|entry| std::mem::take(&mut entry.has_spoken))
     }
 
-    /// Takes the hello of a device that was perhaps answered by nobody; returns whether there was
-    /// one.
-    pub fn take_unanswered(&mut self, now: Duration, id: DeviceId) -> bool {
-        let hello = self.devices.get_mut(id.place()).and_then(|entry| entry.hello.take());
-        hello.is_some_and(|hello| {
-            let from = self.unserved_since.unwrap_or(now).min(now);
-            hello + UNANSWERED >= from
-        })
+    /// Takes the hello of a device that was perhaps answered by nobody, or not in full. Returns what
+    /// was restored for it, by the digests of the topics.
+    pub fn take_unanswered(&mut self, now: Duration, id: DeviceId) -> Option<BTreeSet<u64>> {
+        let entry = self.devices.get_mut(id.place())?;
+        let answers = std::mem::take(&mut entry.answers);
+        let hello = entry.hello.take()?;
+        let from = self.unserved_since.unwrap_or(now).min(now);
+        (hello + UNANSWERED >= from).then(|| answers.into_keys().collect())
     }
 
     /// Takes everything out, with the ids under which it was kept.
@@ -162,8 +179,8 @@ mod tests {
         let mut standby = StandbyDevices::default();
         for (later, is_due) in [(0, true), (15, true), (16, false)] {
             standby.hello(T(100), lamp());
-            assert_eq!(standby.take_unanswered(T(100 + later), lamp()), is_due);
-            assert!(!standby.take_unanswered(T(100), lamp()));
+            assert_eq!(standby.take_unanswered(T(100 + later), lamp()).is_some(), is_due);
+            assert_eq!(standby.take_unanswered(T(100), lamp()), None);
         }
     }
 
@@ -172,12 +189,14 @@ mod tests {
         let mut standby = StandbyDevices::default();
         standby.hello(T(100), lamp());
         standby.cut(T(110));
-        assert!(standby.take_unanswered(T(10_000), lamp()));
+        assert!(standby.take_unanswered(T(10_000), lamp()).is_some());
         standby.hello(T(9_000), lamp());
         standby.back(T(10_000));
-        assert!(standby.take_unanswered(T(10_010), lamp()), "there was no owner before");
+        let unanswered = standby.take_unanswered(T(10_010), lamp());
+        assert!(unanswered.is_some(), "there was no owner before");
         standby.cut(T(20_000));
         standby.hello(T(19_000), lamp());
-        assert!(!standby.take_unanswered(T(20_001), lamp()), "this one had an answer");
+        let unanswered = standby.take_unanswered(T(20_001), lamp());
+        assert_eq!(unanswered, None, "this one had an answer");
     }
 }

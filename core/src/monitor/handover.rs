@@ -20,8 +20,9 @@ use crate::model::message::{QoS, Token};
 use crate::model::notice::Notice;
 use crate::model::status::{StatusWord, digest};
 use crate::model::view::Liveness;
-use crate::monitor::Timer;
 use crate::monitor::device::Device;
+use crate::monitor::{Target, Timer};
+use crate::topic::TopicName;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -116,12 +117,31 @@ impl Monitor {
         self.publish_where_other(turn, id);
         turn.out.push(Action::Notify(Notice::StateChanged(Box::new(self.view_of(id)))));
         self.save_soon(id);
-        let is_unanswered = self.may_restore(id) && self.standby.take_unanswered(turn.now.mono, id);
+        let hello = self.may_restore(id).then(|| self.standby.take_unanswered(turn.now.mono, id));
+        let unanswered = hello.flatten();
         if restores && self.is_restored_at_start(id) {
             self.restores.request_as_at_start(id);
             self.start_restores(turn);
-        } else if is_unanswered && self.devices[id].is_enabled() {
-            self.request_restore(turn, id);
+        } else if let Some(given) = unanswered.filter(|_| self.devices[id].is_enabled()) {
+            self.request_rest(turn, id, given);
+        }
+    }
+
+    /// A restored state has come from the broker, perhaps by another node.
+    pub(super) fn restored_elsewhere(&mut self, turn: &Turn<'_>, topic: &TopicName) {
+        // What the broker has kept says nothing of a hello that was heard meanwhile.
+        if self.sharing.is_none() || !self.session.is_taken_in() {
+            return;
+        }
+        let mut found = Vec::new();
+        self.index.for_each_match(topic, |target| {
+            if let Target::State(id) = target {
+                found.push(id);
+            }
+        });
+        found.retain(|&id| self.devices[id].agent.is_none() && !self.may_restore(id));
+        for id in found {
+            self.standby.restored(turn.now.mono, id, topic);
         }
     }
 

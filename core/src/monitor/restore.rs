@@ -14,6 +14,7 @@ use crate::monitor::turn::Turn;
 use crate::monitor::{Monitor, Timer};
 use crate::topic::TopicName;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 /// The last level of the marker's topic behind a round of restored states.
 pub(super) const ECHO_MARKER: &str = "echo";
@@ -21,8 +22,13 @@ pub(super) const ECHO_MARKER: &str = "echo";
 impl Monitor {
     /// A hello, or a person, requests a restore of a device's states.
     pub(super) fn request_restore(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
+        self.request_rest(turn, id, BTreeSet::new());
+    }
+
+    /// The same without what another node has restored, by the digests of the topics.
+    pub(super) fn request_rest(&mut self, turn: &mut Turn<'_>, id: DeviceId, given: BTreeSet<u64>) {
         if self.records_states(id) && self.may_restore(id) {
-            self.restores.request(id);
+            self.restores.request_rest(id, given);
             self.start_restores(turn);
         }
     }
@@ -98,6 +104,7 @@ impl Monitor {
         for state in states {
             if newer.contains(&state.topic)
                 || self.echoes.holds_newer(&state.topic)
+                || self.restores.is_given_back(place, &state.topic)
                 || orders::is_no_state(&state.topic, &state.payload)
             {
                 continue;

@@ -49,11 +49,11 @@ pub fn standby_beside(devices: Vec<DeviceSpec>, agents: &[(&str, Placement)]) ->
     house
 }
 
-fn standby() -> House {
+pub fn standby() -> House {
     standby_of(vec![lamp()])
 }
 
-fn owner() -> House {
+pub fn owner() -> House {
     let mut house = standby();
     house.hear("home/lamp/x");
     house.own_all(5);
@@ -275,32 +275,6 @@ fn nothing_is_taken_up_before_it_is_known_what_was_said() {
         "the broker does not pass the own word on"
     );
     assert_eq!(house.count(AlertKind::Expired), 0);
-}
-
-#[test]
-fn a_hello_shortly_before_the_take_over_is_answered_and_an_older_one_is_not() {
-    for (ago, restores) in [(14, 1), (16, 0)] {
-        let mut house = standby();
-        house.hear("home/lamp/hello");
-        house.advance(secs(ago));
-        house.own_part(shard(), 9);
-        house.advance(secs(1));
-        assert_eq!(house.restores().len(), restores, "{ago} s ago");
-    }
-}
-
-#[test]
-fn a_hello_while_nobody_could_restore_is_answered_however_long_that_lasts() {
-    let mut house = standby();
-    house.cluster(ClusterFact::Cut { reason: "refused".to_owned() });
-    house.advance(secs(600));
-    house.hear("home/lamp/hello");
-    house.advance(secs(600));
-    house.cluster(ClusterFact::Back);
-    house.advance(secs(2));
-    house.own_part(shard(), 9);
-    house.advance(secs(1));
-    assert_eq!(house.restores().len(), 1);
 }
 
 #[test]
@@ -771,10 +745,11 @@ fn what_others_say_of_a_contact_leaves_the_own_account_of_a_silence_alone() {
     assert_eq!(house.count(AlertKind::Expired), 1, "20 s were left, and a minute of grace follows");
 }
 
-fn cold() -> House {
+pub fn cold() -> House {
     let mut spec = dark_of(vec![lamp(), watched("door", 60)], &[]).spec;
     spec.cluster.as_mut().unwrap().standby = StandbyMode::Cold;
     let mut house = House::of(spec);
+    house.says_node("nas", COMPLETE);
     house.join(&[]);
     house.power_up();
     house.says_node("nas", COMPLETE);

@@ -1,0 +1,172 @@
+//! Hellos around the change of the node that restores: each is answered by one of them.
+
+use super::handover::{cold, owner, shard, standby};
+use super::timetable::{House, message, millis, secs};
+use iotmonitor_core::model::alert::AlertKind;
+use iotmonitor_core::model::cluster::EndReason;
+use iotmonitor_core::model::cluster::sharing::ClusterFact;
+use iotmonitor_core::model::message::{Message, QoS};
+
+const ON: &str = "home/lamp/set/on";
+const HELLO: &str = "home/lamp/hello";
+
+impl House {
+    /// Another node restores a state of the lamp.
+    fn other_restores(&mut self, at: &str) {
+        let copy = message(at, "1");
+        self.state_message(Message { qos: QoS::AtLeastOnce, restored: true, ..copy });
+    }
+
+    /// The topics that this node restores when the shard comes to it.
+    fn restored_with_the_shard(&mut self) -> Vec<String> {
+        self.own_part(shard(), 9);
+        self.advance(secs(1));
+        self.restored_topics()
+    }
+
+    fn restored_topics(&self) -> Vec<String> {
+        let published = self.all_published().into_iter();
+        published.filter(|(_, it)| it.restored).map(|(_, it)| it.topic.to_string()).collect()
+    }
+}
+
+#[test]
+fn a_hello_shortly_before_the_take_over_is_answered_and_an_older_one_is_not() {
+    for (ago, restores) in [(14, 1), (16, 0)] {
+        let mut house = standby();
+        house.hear("home/lamp/hello");
+        house.advance(secs(ago));
+        house.own_part(shard(), 9);
+        house.advance(secs(1));
+        assert_eq!(house.restores().len(), restores, "{ago} s ago");
+    }
+}
+
+#[test]
+fn a_hello_while_nobody_could_restore_is_answered_however_long_that_lasts() {
+    let mut house = standby();
+    house.cluster(ClusterFact::Cut { reason: "refused".to_owned() });
+    house.advance(secs(600));
+    house.hear("home/lamp/hello");
+    house.advance(secs(600));
+    house.cluster(ClusterFact::Back);
+    house.advance(secs(2));
+    house.own_part(shard(), 9);
+    house.advance(secs(1));
+    assert_eq!(house.restores().len(), 1);
+}
+
+#[test]
+fn a_hello_that_another_node_has_answered_is_not_answered_again() {
+    for mut house in [standby(), cold()] {
+        house.recorded(ON, "1");
+        house.hear(HELLO);
+        house.other_restores(ON);
+        house.advance(secs(3));
+        assert_eq!(house.restored_with_the_shard(), [] as [&str; 0]);
+        assert_eq!(house.count(AlertKind::Restored), 0, "nothing is said of nothing");
+        house.hear(HELLO);
+        assert_eq!(house.restored_topics(), [ON], "the next one is this node's");
+    }
+}
+
+/// Its former owner may have ended in the middle.
+#[test]
+fn what_another_node_has_not_restored_is_restored() {
+    let mut house = standby();
+    house.recorded("home/lamp/set/dim", "7");
+    house.hear(HELLO);
+    house.other_restores(ON);
+    assert_eq!(house.restored_with_the_shard(), ["home/lamp/set/dim"]);
+}
+
+#[test]
+fn an_answer_is_one_to_the_hello_before_it() {
+    let mut house = standby();
+    house.hear(HELLO);
+    house.other_restores(ON);
+    house.advance(secs(5));
+    house.hear(HELLO);
+    assert_eq!(house.restored_with_the_shard(), [ON]);
+}
+
+/// They come over two connections, and one of them may be behind.
+#[test]
+fn an_answer_may_be_heard_before_its_hello() {
+    for (before, restored) in [(millis(900), &[][..]), (millis(1_100), &[ON])] {
+        let mut house = standby();
+        house.other_restores(ON);
+        house.advance(before);
+        house.hear(HELLO);
+        assert_eq!(house.restored_with_the_shard(), restored, "{before:?}");
+    }
+}
+
+/// What the broker has kept for this node was restored before the device said hello.
+#[test]
+fn restored_states_of_the_backlog_answer_no_hello() {
+    let mut house = standby();
+    house.lose_state();
+    house.hear(HELLO);
+    house.broker.delivers = false;
+    house.connect_state();
+    house.other_restores(ON);
+    house.broker.delivers = true;
+    house.advance(secs(10));
+    assert_eq!(house.restored_with_the_shard(), [ON]);
+}
+
+#[test]
+fn an_answer_counts_however_long_this_node_was_cut_off() {
+    let mut house = standby();
+    house.cluster(ClusterFact::Cut { reason: "refused".to_owned() });
+    house.advance(secs(600));
+    house.hear(HELLO);
+    house.other_restores(ON);
+    house.advance(secs(600));
+    house.cluster(ClusterFact::Back);
+    house.advance(secs(2));
+    assert_eq!(house.restored_with_the_shard(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_hello_while_the_rest_is_being_restored_is_answered_in_full() {
+    let mut house = standby();
+    house.recorded("home/lamp/set/dim", "7");
+    house.hear(HELLO);
+    house.other_restores(ON);
+    house.store.holds_reads = true;
+    house.own_part(shard(), 9);
+    house.hear(HELLO);
+    house.store.holds_reads = false;
+    house.settle_reads();
+    house.advance(secs(1));
+    let both = ["home/lamp/set/dim", ON];
+    assert_eq!(house.restored_topics(), [&both[..1], &both].concat());
+}
+
+/// A shard that a drain takes away comes back when the drain ends.
+#[test]
+fn a_shard_that_goes_and_comes_back_brings_no_answer_twice() {
+    let mut house = owner();
+    house.hear(HELLO);
+    assert_eq!(house.restored_topics(), [ON]);
+    house.release_part(shard());
+    house.hear(HELLO);
+    house.other_restores(ON);
+    house.advance(secs(4));
+    house.turn_the_page();
+    assert_eq!(house.restored_with_the_shard(), [] as [&str; 0]);
+}
+
+/// Hellos wait for a monitor that hangs, and so do the answers of the node that has the shard by then.
+#[test]
+fn a_former_owner_hears_answers_from_the_end_of_its_session_on() {
+    let mut house = owner();
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    house.hear(HELLO);
+    house.other_restores(ON);
+    house.owners(&[(&shard().to_string(), "nas")]);
+    house.advance(secs(4));
+    assert_eq!(house.restored_with_the_shard(), [] as [&str; 0]);
+}
