@@ -40,6 +40,8 @@ pub struct Nodes {
     reported: Option<bool>,
     /// When that is to be looked at, without the broker.
     lost_at: Option<Duration>,
+    /// It has had devices.
+    has_served: bool,
     /// No other node watched when this one came.
     is_first: Option<bool>,
     /// It was reported that restored states cannot be marked.
@@ -69,6 +71,7 @@ impl Nodes {
             reading: Reading::No,
             reported: None,
             lost_at: None,
+            has_served: false,
             is_first: None,
             is_unmarked: false,
         }
@@ -215,10 +218,17 @@ impl Nodes {
         !std::mem::replace(&mut self.is_unmarked, true)
     }
 
-    /// Whether this node has not been there for long.
+    /// This node gets devices. Returns whether it does not count as starting any more by that.
+    pub fn serves(&mut self, now: Duration) -> bool {
+        let was_starting = self.is_starting(now);
+        self.has_served = true;
+        was_starting
+    }
+
+    /// Whether this node has not been there for long, and has had no devices.
     #[must_use]
     pub fn is_starting(&self, now: Duration) -> bool {
-        self.started.is_none_or(|started| now < started + STARTING)
+        !self.has_served && self.started.is_none_or(|started| now < started + STARTING)
     }
 }
 
@@ -276,6 +286,7 @@ mod tests {
         nodes.heard(&node("pi1"), ONLINE, false);
         assert!(nodes.is_first(), "it stays so");
         assert!(nodes.is_starting(T(30)) && !nodes.is_starting(T(31)));
+        assert!(nodes.serves(T(20)) && !nodes.serves(T(21)) && !nodes.is_starting(T(22)));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct StandbyDevice {
     /// When other nodes have restored states, by the digests of the topics. Those of a crowd that says
     /// hello at once stay until its next hello, so the topics themselves would take more memory.
     answers: BTreeMap<u64, Duration>,
+    /// A node has had it since this one came.
+    was_served: bool,
 }
 
 impl StandbyDevice {
@@ -62,6 +64,17 @@ impl StandbyDevices {
         let entry = self.entry(id);
         entry.word = Some(word);
         entry.has_spoken = false;
+    }
+
+    /// Another node has it now, or this node has had it.
+    pub fn served(&mut self, id: DeviceId) {
+        self.entry(id).was_served = true;
+    }
+
+    /// Whether a node has had the device since this one came.
+    #[must_use]
+    pub fn was_served(&self, id: DeviceId) -> bool {
+        self.known(id).is_some_and(|entry| entry.was_served)
     }
 
     /// An earlier process of this node has said so, unless it is known what the broker retains.

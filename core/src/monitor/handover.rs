@@ -50,15 +50,21 @@ impl Monitor {
         if arrivals.is_empty() {
             return;
         }
+        if self.nodes.as_mut().is_some_and(|nodes| nodes.serves(turn.now.mono)) {
+            self.say_here(turn);
+        }
         self.expect_resubscription(turn);
-        let restores_all =
-            arrivals.into_iter().map(|Arrival { part, is_resumed }| (part, is_first || is_resumed));
-        let restores_all: BTreeMap<Item, bool> = restores_all.collect();
-        if restores_all.contains_key(&Item::House) {
+        let arrivals = arrivals.into_iter().map(|Arrival { part, is_resumed }| (part, is_resumed));
+        let are_resumed: BTreeMap<Item, bool> = arrivals.collect();
+        if are_resumed.contains_key(&Item::House) {
             self.house_comes(turn);
         }
         let devices = self.devices.ids().filter(|&id| self.devices[id].agent.is_none());
-        let devices = devices.filter_map(|id| Some((id, *restores_all.get(&self.item_of(id))?)));
+        let devices = devices.filter_map(|id| Some((id, *are_resumed.get(&self.item_of(id))?)));
+        // Nobody has watched a device before an earlier process of this node has ended, and this one
+        // has come; or before the first of all nodes has it.
+        let is_unserved = |id| is_first && !self.standby.was_served(id);
+        let devices = devices.map(|(id, is_resumed)| (id, is_resumed || is_unserved(id)));
         let devices: Vec<(DeviceId, bool)> = devices.collect();
         for &(id, _) in &devices {
             self.take_up(turn.watched, id);
@@ -199,6 +205,7 @@ impl Monitor {
         device.monitoring.say_down(word.is_down());
         let subject = Subject::Device(device.spec.name.clone());
         self.standby.said(id, word);
+        self.standby.served(id);
         self.notifications.withdraw(&subject);
         self.drop_restore(turn, id);
         self.report_state(turn, id);

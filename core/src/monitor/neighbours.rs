@@ -34,7 +34,7 @@ impl Monitor {
             }
             "status" => {
                 if let Some(id) = self.devices.named_as(name) {
-                    self.status_said(turn, id, &message.payload);
+                    self.status_said(turn, id, message);
                 }
             }
             _ => {}
@@ -53,11 +53,14 @@ impl Monitor {
         }
     }
 
-    fn status_said(&mut self, turn: &mut Turn<'_>, id: DeviceId, payload: &[u8]) {
+    fn status_said(&mut self, turn: &mut Turn<'_>, id: DeviceId, message: &Message) {
         if !self.devices[id].monitoring.is_elsewhere() {
             return;
         }
-        let word = StatusWord::parse(payload);
+        if !message.retain {
+            self.standby.served(id);
+        }
+        let word = StatusWord::parse(&message.payload);
         let is_down = word.as_ref().is_some_and(StatusWord::is_down);
         let device = &mut self.devices[id];
         let is_other = device.monitoring.say_down(is_down);

@@ -1,14 +1,35 @@
 //! Hellos around the change of the node that restores: each is answered by one of them.
 
-use super::handover::{cold, owner, shard, standby};
-use super::timetable::{House, message, millis, secs};
+use super::handover::{cold, lamp, owner, shard, standby};
+use super::sharing::dark_of;
+use super::timetable::{BASE, House, message, millis, secs};
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::sharing::ClusterFact;
+use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::{Message, QoS};
 
 const ON: &str = "home/lamp/set/on";
 const HELLO: &str = "home/lamp/hello";
+
+const STARTING: &str = r#"{"state":"online","since":7,"starting":true}"#;
+const ALIVE: &str = r#"{"name":"lamp","kind":"device","state":"alive","since":7,"node":"nas"}"#;
+
+/// A node that comes together with another one, after a time in which nobody watched.
+fn one_of_the_first() -> House {
+    let mut house = dark_of(vec![lamp()], &[]);
+    house.recorded(ON, "1");
+    house.join(&[]);
+    house.broker.delivers = false;
+    house.power_up();
+    house.retained("nodes/nas", STARTING);
+    house.broker.delivers = true;
+    house.advance(secs(6));
+    house.is_caught_up();
+    house.advance(secs(10));
+    house.turn_the_page();
+    house
+}
 
 impl House {
     /// Another node restores a state of the lamp.
@@ -169,4 +190,33 @@ fn a_former_owner_hears_answers_from_the_end_of_its_session_on() {
     house.owners(&[(&shard().to_string(), "nas")]);
     house.advance(secs(4));
     assert_eq!(house.restored_with_the_shard(), [] as [&str; 0]);
+}
+
+#[test]
+fn of_nodes_that_come_together_one_restores_all_states_of_a_device() {
+    let mut house = one_of_the_first();
+    house.retained("status/lamp", ALIVE);
+    assert_eq!(house.restored_with_the_shard(), [ON], "this was said before");
+    let mut house = one_of_the_first();
+    house.happen(Event::WatchMessage(message(&format!("{BASE}/status/lamp"), ALIVE)));
+    house.advance(secs(60));
+    assert_eq!(house.restored_with_the_shard(), [] as [&str; 0], "`nas` has done so");
+}
+
+#[test]
+fn the_first_node_restores_all_states_of_a_device_once() {
+    let mut house = one_of_the_first();
+    assert_eq!(house.restored_with_the_shard(), [ON]);
+    house.release_part(shard());
+    house.turn_the_page();
+    assert_eq!(house.restored_with_the_shard(), [] as [&str; 0]);
+}
+
+/// One that comes later does not restore everything again.
+#[test]
+fn a_node_that_has_taken_something_up_does_not_count_as_starting() {
+    let mut house = one_of_the_first();
+    house.own_part(shard(), 9);
+    let last = house.payloads("nodes/pi1").pop().unwrap();
+    assert!(!last.contains("starting"), "{last}");
 }

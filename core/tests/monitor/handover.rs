@@ -73,7 +73,7 @@ impl House {
     }
 
     /// Another node has published this, and the broker retains it.
-    fn retained(&mut self, below: &str, payload: &str) {
+    pub fn retained(&mut self, below: &str, payload: &str) {
         let message = message(&format!("{BASE}/{below}"), payload);
         self.happen(Event::WatchMessage(Message { retain: true, ..message }));
     }
