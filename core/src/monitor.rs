@@ -449,6 +449,7 @@ impl Monitor {
             Event::StateMessage { delivery, message, redelivery } => {
                 self.state_message(turn, delivery, message, redelivery);
             }
+            Event::RestoredByAnother { by, topic } => self.restored_by(turn, &by, &topic),
             Event::Published { token } => self.published(turn, token),
             Event::PublishRefused { topic, reason, token } => {
                 self.publication_refused(turn, &topic, reason, token);

@@ -169,6 +169,15 @@ impl Client {
         .await
     }
 
+    /// The next state that another monitor restores, with that monitor's clientid.
+    pub async fn restored_by_another(&mut self) -> (String, TopicName) {
+        self.until(|event| match event {
+            Event::RestoredByAnother { by, topic } => Some((by.clone(), topic.clone())),
+            _ => None,
+        })
+        .await
+    }
+
     pub async fn close(self) {
         self.handle.close(Instant::now() + Duration::from_secs(5)).await;
     }

@@ -163,6 +163,10 @@ async fn what_another_monitor_restores_is_passed_over_in_mqtt_5() {
             let state = publication(Connection::State, "s/lamp", payload);
             other.handle.publish(Publication { restored, ..state });
         }
+        if protocol == Protocol::V5 {
+            let (by, at) = client.restored_by_another().await;
+            assert_eq!((by.as_str(), at), ("other", topic("s/lamp")));
+        }
         let (delivery, message) = client.message().await;
         let first: &[u8] = if protocol == Protocol::V5 { b"new" } else { b"old" };
         assert_eq!(message.payload.as_ref(), first);

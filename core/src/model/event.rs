@@ -60,6 +60,11 @@ pub enum Event {
         message: Message,
         redelivery: Redelivery,
     },
+    /// A state that another monitor, with this clientid, has restored. It is no state message.
+    RestoredByAnother {
+        by: String,
+        topic: TopicName,
+    },
     /// A PUBLISH on the connection for a former identity. It stays unacknowledged until
     /// [`super::action::Action::AcknowledgeFormer`] names it or a later one.
     FormerMessage {

@@ -133,10 +133,13 @@ impl Monitor {
         }
     }
 
-    /// A restored state has come from the broker, perhaps by another node.
-    pub(super) fn restored_elsewhere(&mut self, turn: &Turn<'_>, topic: &TopicName) {
+    /// Another monitor has restored a state. If it is a node of the cluster, it may have answered a
+    /// hello.
+    pub(super) fn restored_by(&mut self, turn: &Turn<'_>, by: &str, topic: &TopicName) {
+        let mut behind = by.strip_prefix(self.client_id.as_str()).into_iter();
+        let is_node = self.sharing.is_some() && behind.any(|behind| behind.starts_with('@'));
         // What the broker has kept says nothing of a hello that was heard meanwhile.
-        if self.sharing.is_none() || !self.session.is_taken_in() {
+        if !is_node || !self.session.is_taken_in() {
             return;
         }
         let mut found = Vec::new();

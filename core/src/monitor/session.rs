@@ -210,7 +210,6 @@ impl Monitor {
                 || (!self.echoes.is_empty() && self.echoes.awaits(&message, shows_retain))
         };
         if is_echo {
-            self.restored_elsewhere(turn, &message.topic);
             self.echo_arrived(turn, &message);
             return StateChange::Nothing;
         }

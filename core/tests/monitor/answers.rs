@@ -2,12 +2,11 @@
 
 use super::handover::{cold, lamp, owner, shard, standby};
 use super::sharing::dark_of;
-use super::timetable::{BASE, House, message, millis, secs};
+use super::timetable::{BASE, House, message, millis, secs, topic};
 use iotmonitor_core::model::alert::AlertKind;
 use iotmonitor_core::model::cluster::EndReason;
 use iotmonitor_core::model::cluster::sharing::ClusterFact;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::message::{Message, QoS};
 
 const ON: &str = "home/lamp/set/on";
 const HELLO: &str = "home/lamp/hello";
@@ -34,8 +33,11 @@ fn one_of_the_first() -> House {
 impl House {
     /// Another node restores a state of the lamp.
     fn other_restores(&mut self, at: &str) {
-        let copy = message(at, "1");
-        self.state_message(Message { qos: QoS::AtLeastOnce, restored: true, ..copy });
+        self.is_restored_by("iotmonitor@nas", at);
+    }
+
+    fn is_restored_by(&mut self, by: &str, at: &str) {
+        self.happen(Event::RestoredByAnother { by: by.to_owned(), topic: topic(at) });
     }
 
     /// The topics that this node restores when the shard comes to it.
@@ -219,4 +221,31 @@ fn a_node_that_has_taken_something_up_does_not_count_as_starting() {
     house.own_part(shard(), 9);
     let last = house.payloads("nodes/pi1").pop().unwrap();
     assert!(!last.contains("starting"), "{last}");
+}
+
+#[test]
+fn what_a_monitor_outside_of_the_cluster_restores_answers_nothing() {
+    for by in ["iotmonitor", "iotmonitor2@nas", "other@nas"] {
+        let mut house = standby();
+        house.hear(HELLO);
+        house.is_restored_by(by, ON);
+        assert_eq!(house.restored_with_the_shard(), [ON], "{by}");
+    }
+}
+
+/// A monitor that is started again has heard no hello meanwhile.
+#[test]
+fn what_the_first_plan_gives_to_a_node_is_restored_in_full_unless_another_one_has_it_first() {
+    for (then, restored) in [("pi1", &[ON][..]), ("nas", &[])] {
+        let mut house = standby();
+        let owner = |house: &mut House, node| house.owners(&[(&shard().to_string(), node)]);
+        owner(&mut house, "pi1");
+        owner(&mut house, then);
+        owner(&mut house, "pi1");
+        assert_eq!(house.restored_with_the_shard(), restored, "{then}");
+    }
+    let mut house = standby();
+    house.owners(&[]);
+    house.owners(&[(&shard().to_string(), "pi1")]);
+    assert_eq!(house.restored_with_the_shard(), [] as [&str; 0], "the second plan is news");
 }

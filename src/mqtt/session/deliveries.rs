@@ -52,15 +52,17 @@ impl MqttSession<'_> {
         self.context.reported.pkids.extend(numbered);
     }
 
-    pub(super) fn on_publish(&mut self, incomer: Incomer) -> Option<Event> {
+    pub(super) fn on_publish(&mut self, mut incomer: Incomer) -> Option<Event> {
         self.flood.note(incomer.pkid.is_some());
         // A state that another monitor restores is neither an echo nor news, and never counts as
         // contact.
         if self.context.client == Client::Monitor
-            && incomer.restored_by.as_ref().is_some_and(|owner| *owner != self.context.owner)
+            && let Some(by) = incomer.restored_by.take_if(|owner| *owner != self.context.owner)
         {
             self.pass_over(incomer.pkid);
-            return None;
+            let is_told = self.context.connection == Connection::State;
+            let topic = TopicName::from_bytes(incomer.topic).ok().filter(|_| is_told);
+            return topic.map(|topic| Event::RestoredByAnother { by, topic });
         }
         let Ok(topic) = TopicName::from_bytes(incomer.topic) else {
             self.discard(incomer.pkid);

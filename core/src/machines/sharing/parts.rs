@@ -25,6 +25,8 @@ pub struct HeldParts {
     all: BTreeMap<Item, PartState>,
     /// Those that the cluster waits for, until the broker has acknowledged these publications.
     leaving: BTreeMap<Item, LastWords>,
+    /// This process has read a plan.
+    has_read: bool,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ struct PartState {
     held: Option<Held>,
     /// The node that has it by the plan.
     owner: Option<NodeName>,
+    /// An earlier process of this node had it, and no node since.
+    is_left: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +82,7 @@ impl HeldParts {
     pub fn new(node: NodeName) -> Self {
         let items = (0..SHARDS).map(Item::Shard).chain([Item::House]);
         let all = items.map(|item| (item, PartState::default())).collect();
-        Self { node, all, leaving: BTreeMap::new() }
+        Self { node, all, leaving: BTreeMap::new(), has_read: false }
     }
 
     /// These parts go on from an earlier process.
@@ -103,6 +107,8 @@ impl HeldParts {
         if part.held.is_some_and(|held| held.epoch == epoch && held.may_restore) {
             return;
         }
+        let is_resumed = is_resumed || part.is_left;
+        part.is_left = false;
         part.held = Some(Held { epoch, may_restore: true, is_taken_up: false, is_resumed });
         part.owner = Some(self.node.clone());
     }
@@ -144,8 +150,11 @@ impl HeldParts {
     /// The nodes that have parts by the plan.
     pub fn owners(&mut self, owners: &BTreeMap<Item, NodeName>) -> Vec<PartOutcome> {
         let mut outcomes = Vec::new();
+        let is_first = !std::mem::replace(&mut self.has_read, true);
         for (item, part) in &mut self.all {
             part.owner = owners.get(item).cloned();
+            let is_own = part.owner.as_ref() == Some(&self.node);
+            part.is_left = is_own && part.held.is_none() && (is_first || part.is_left);
             let is_taken = part.owner.as_ref().is_some_and(|owner| *owner != self.node);
             if is_taken && part.held.is_some_and(|held| !held.may_restore) {
                 part.held = None;
