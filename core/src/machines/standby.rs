@@ -31,11 +31,19 @@ pub struct StandbyDevice {
     /// It was heard after that.
     has_spoken: bool,
     hello: Option<Duration>,
-    /// When other nodes have restored states, by the digests of the topics. Those of a crowd that says
-    /// hello at once stay until its next hello, so the topics themselves would take more memory.
-    answers: BTreeMap<u64, Duration>,
+    /// What other nodes have restored, by the digests of the topics. Those of a crowd that says hello at
+    /// once stay until its next hello, so the topics themselves would take more memory.
+    answers: BTreeMap<u64, RestoredState>,
     /// A node has had it since this one came.
     was_served: bool,
+}
+
+/// A state that another node has restored.
+#[derive(Debug, Clone, Copy)]
+struct RestoredState {
+    at: Duration,
+    /// No hello before it waited for it, so it may belong to one that has not been heard yet.
+    is_ahead: bool,
 }
 
 impl StandbyDevice {
@@ -98,12 +106,18 @@ impl StandbyDevices {
     pub fn hello(&mut self, now: Duration, id: DeviceId) {
         let entry = self.entry(id);
         entry.hello = Some(now);
-        entry.answers.retain(|_, at| *at + OUT_OF_ORDER >= now);
+        entry.answers.retain(|_, answer| {
+            let is_ahead = std::mem::take(&mut answer.is_ahead);
+            is_ahead && answer.at + OUT_OF_ORDER >= now
+        });
     }
 
     /// Another node has restored a state of the device.
     pub fn restored(&mut self, now: Duration, id: DeviceId, topic: &TopicName) {
-        self.entry(id).answers.insert(topic.digest(), now);
+        let entry = self.entry(id);
+        let topic = topic.digest();
+        let is_ahead = entry.hello.is_none() || entry.answers.contains_key(&topic);
+        entry.answers.insert(topic, RestoredState { at: now, is_ahead });
     }
 
     /// From now on it is not known whether other nodes answer hellos.
