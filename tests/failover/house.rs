@@ -1,14 +1,19 @@
-//! Three machines with a member of etcd, a monitor and a guard each, which share six agents.
+//! Three machines with a member of etcd, a monitor and a guard each, which share six agents and the
+//! watching of simulated devices.
 
+use super::broker_log::{BrokerLog, Published};
+use super::devices::{self, Devices};
 use super::harness::{Machine, eventually_within, script};
-use super::network::{BROKER, Network, run};
+use super::network::{BROKER, LOG, Network, run};
 use super::observer::Observer;
 use super::ticker::{DIRECTORY, PROGRAM};
 use super::ticks::{Tick, Ticks, boot_clock};
 use iotmonitor::etcd::settings::{EtcdAddress, EtcdSettings};
 use iotmonitor::tls::TlsFiles;
-use iotmonitor_core::model::cluster::Item;
 use iotmonitor_core::model::cluster::store::StoreContents;
+use iotmonitor_core::model::cluster::{Item, SHARDS};
+use serde_json::Value;
+use siphasher::sip::SipHasher24;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{File, Permissions};
@@ -52,6 +57,10 @@ pub struct House {
     machines: BTreeMap<u64, Machine>,
     observer: Observer,
     agents: Vec<Ticks>,
+    pub(super) devices: Devices,
+    broker_log: BrokerLog,
+    /// What was published since the beginning of the round.
+    published: Vec<Published>,
     /// After the machines, which are ended first.
     network: Network,
     directory: TempDir,
@@ -76,9 +85,18 @@ impl House {
         let network = Network::new(at);
         let observer = Observer::new(network.pid(), etcd(at));
         let agents = AGENTS.map(|(name, _)| Ticks::new(name, at.join("ticks").join(name)));
-        let (machines, agents) = (BTreeMap::new(), agents.into());
-        let slow_disks = BTreeMap::new();
-        let mut house = Self { suite, machines, observer, agents, network, directory, slow_disks };
+        let mut house = Self {
+            suite,
+            machines: BTreeMap::new(),
+            observer,
+            agents: agents.into(),
+            devices: Devices::start(&network),
+            broker_log: BrokerLog::new(at.join(LOG)),
+            published: Vec::new(),
+            network,
+            directory,
+            slow_disks: BTreeMap::new(),
+        };
         house.switch_on(&[1, 2, 3]);
         house
     }
@@ -158,6 +176,28 @@ impl House {
         self.observer.contents()
     }
 
+    /// What was published since [`House::forget_published`].
+    pub fn published(&mut self) -> &[Published] {
+        self.published.extend(self.broker_log.read());
+        &self.published
+    }
+
+    pub fn forget_published(&mut self) {
+        self.published();
+        self.published.clear();
+    }
+
+    /// The states that a node has recorded.
+    pub fn recorded(&self, number: u64) -> BTreeMap<String, String> {
+        let lines = self.machine(number).ok(&["iotmonitor", "states", "export", "-"]);
+        let state = |line: &str| {
+            let json: Value = serde_json::from_str(line).ok()?;
+            let text = |key: &str| Some(json[key].as_str()?.to_owned());
+            Some((text("topic")?, text("payload")?))
+        };
+        lines.lines().filter_map(state).collect()
+    }
+
     /// The last tick of each agent.
     pub fn last_ticks(&mut self) -> BTreeMap<&'static str, Tick> {
         let last = |ticks: &mut Ticks| Some((ticks.agent, ticks.last()?));
@@ -171,7 +211,8 @@ impl House {
         }
     }
 
-    /// Waits until all machines take part and every agent runs on one of them.
+    /// Waits until all machines take part, every agent runs on one of them, and every device is with
+    /// the machine that has it when nothing is broken.
     pub fn await_whole(&mut self) {
         let mut last = String::new();
         let began = boot_clock();
@@ -214,7 +255,14 @@ impl House {
                 return Some(format!("{name} runs where it should not"));
             }
         }
-        None
+        for number in 0..SHARDS {
+            let shard = Item::Shard(number);
+            let owner = plan.value.owners.get(&shard).map(|owner| owner.node.as_str());
+            if owner != Some(&node_at_rest(&shard)) {
+                return Some(format!("{owner:?} has shard {shard}"));
+            }
+        }
+        self.devices.missing(node_at_rest)
     }
 
     /// Waits until each of these nodes has committed two renewals more, or has another session.
@@ -236,6 +284,13 @@ impl House {
             numbers.iter().all(renewed).then_some(())
         });
     }
+}
+
+/// The node that has a shard when all take part: the one with the largest hash.
+pub fn node_at_rest(shard: &Item) -> String {
+    let nodes = [1, 2, 3].map(|number| format!("pi{number}"));
+    let hash = |node: &String| SipHasher24::new().hash(format!("{shard}\0{node}").as_bytes());
+    nodes.into_iter().max_by_key(hash).expect("there are three")
 }
 
 /// Prints how a test goes on, as what is slow or hangs has to be found.
@@ -284,5 +339,5 @@ fn config(number: u64) -> String {
     for (name, exec) in AGENTS {
         let _ = write!(text, "\n[agent_{name}]\nexec = \"{exec}\"\n");
     }
-    text
+    text + &devices::sections()
 }

@@ -8,10 +8,13 @@
 //! ```
 //!
 //! The agents tick every 2 ms on the clock that all machines share. That no agent has two owners at
-//! once is asserted in each round. How fast it moves is printed, and asserted in a soak, since in
-//! the short form other tests have the machine too.
+//! once is asserted in each round, and also what becomes of simulated devices at the broker. How fast
+//! agents move is printed, and asserted in a soak, since in the short form other tests have the
+//! machine too.
 
 mod breaking;
+mod broker_log;
+mod devices;
 #[path = "../faults/effort.rs"]
 #[allow(dead_code, reason = "other fault tests use the rest of it")]
 mod effort;
@@ -26,6 +29,7 @@ mod round;
 mod table;
 mod ticker;
 mod ticks;
+mod verdict;
 
 use effort::Plan;
 use fault::Fault;
@@ -59,6 +63,8 @@ fn main() -> ExitCode {
         return ticker::run(&agent);
     }
     ticks::check();
+    broker_log::check();
+    verdict::check();
     let mut arguments = Arguments::from_args();
     // Machines end with the thread that has booted them.
     arguments.test_threads = Some(1);
@@ -185,6 +191,7 @@ fn play(
     if is_timed && fault::moves(faults) {
         wrong.extend(late.map(|after| format!("an agent ran elsewhere only after {after:?}")));
     }
+    wrong.extend(outcome.devices.wrong());
     if !wrong.is_empty() {
         house.print_journals();
     }

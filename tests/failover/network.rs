@@ -9,6 +9,9 @@ use std::time::Duration;
 /// The broker's address.
 pub const BROKER: &str = "10.77.0.9";
 
+/// The broker's log, in its directory.
+pub const LOG: &str = "mosquitto.log";
+
 /// A packet that has not arrived by then is lost.
 const LOST_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,7 +47,12 @@ impl Network {
             link.is_ok_and(|output| !output.stdout.is_empty()).then_some(())
         });
         let settings = directory.join("mosquitto.conf");
-        let text = "listener 1883\nallow_anonymous true\nmax_queued_messages 0\nuser root\n";
+        let log = directory.join(LOG);
+        let text = format!(
+            "listener 1883\nallow_anonymous true\nmax_queued_messages 0\nuser root\n\
+             log_dest file {}\nlog_type debug\nlog_timestamp false\n",
+            log.display()
+        );
         std::fs::write(&settings, text).expect("the directory can be written");
         let broker = start_broker(pid, &settings);
         let network = Self { holder, broker };

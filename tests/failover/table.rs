@@ -14,11 +14,19 @@ struct Row {
     distance: Option<Duration>,
     moved_after: Vec<Duration>,
     silence: Duration,
+    lost: usize,
+    twice: usize,
+    false_alarms: usize,
+    missed_alarms: usize,
 }
 
 #[derive(Default)]
 pub struct Table {
     rows: BTreeMap<Vec<Fault>, Row>,
+    /// Of all rounds.
+    asked: usize,
+    silent: usize,
+    compared: usize,
 }
 
 impl Table {
@@ -29,6 +37,14 @@ impl Table {
         row.distance = [row.distance, outcome.distance].into_iter().flatten().min();
         row.moved_after.extend(&outcome.moved_after);
         row.silence = outcome.silences.iter().fold(row.silence, |most, &more| most.max(more));
+        let devices = &outcome.devices;
+        row.lost += devices.lost.len();
+        row.twice += devices.twice.len();
+        row.false_alarms += devices.false_alarms.len();
+        row.missed_alarms += devices.missed_alarms.len();
+        self.asked += devices.asked;
+        self.silent += devices.silent;
+        self.compared += devices.compared;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -37,8 +53,8 @@ impl Table {
 
     /// As Markdown.
     pub fn text(&mut self) -> String {
-        let mut text = "\n| Fault | Rounds | Two owners | Smallest distance | Elsewhere after, median | worst | Longest silence |\n\
-             |---|--:|--:|--:|--:|--:|--:|\n"
+        let mut text = "\n| Fault | Rounds | Two owners | Smallest distance | Elsewhere after, median | worst | Longest silence | States lost | Restored by two | False alarms | Missed alarms |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
             .to_owned();
         for (faults, row) in &mut self.rows {
             row.moved_after.sort_unstable();
@@ -47,7 +63,7 @@ impl Table {
             let words: Vec<&str> = faults.iter().map(|fault| fault.words()).collect();
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 words.join("; "),
                 row.rounds,
                 row.two_owners,
@@ -55,8 +71,17 @@ impl Table {
                 seconds(median),
                 seconds(worst),
                 seconds(Some(row.silence)),
+                row.lost,
+                row.twice,
+                row.false_alarms,
+                row.missed_alarms,
             );
         }
+        let Self { asked, silent, compared, .. } = self;
+        let _ = writeln!(
+            text,
+            "\n{asked} states were to be given back, {silent} devices fell silent, and {compared} recorded states were compared."
+        );
         text
     }
 }

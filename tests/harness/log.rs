@@ -22,6 +22,11 @@ impl<T: Clone> Log<T> {
         self.lock().clone()
     }
 
+    /// Those from index `from` on.
+    pub fn since(&self, from: usize) -> Vec<T> {
+        self.lock().get(from..).unwrap_or_default().to_vec()
+    }
+
     pub fn len(&self) -> usize {
         self.lock().len()
     }

@@ -4,7 +4,7 @@ use super::PATIENCE;
 use super::log::Log;
 use super::machine::Machine;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,13 +53,17 @@ pub struct Subscriber {
 const MESSAGE_MARK: &str = "MESSAGE ";
 
 impl Subscriber {
-    fn start(machine: &Machine, arguments: &[&str], filters: &[&str]) -> Self {
+    /// A client with further arguments of mosquitto_sub, where this function has it run.
+    pub fn start(
+        command: impl FnOnce(&[&str]) -> Command,
+        arguments: &[&str],
+        filters: &[&str],
+    ) -> Self {
         let mut argv = vec!["stdbuf", "-oL", "mosquitto_sub", "-d", "-q", "1"];
         argv.extend(["-F", "MESSAGE %r %q x%x %t"]);
         argv.extend(arguments);
         argv.extend(filters.iter().flat_map(|filter| ["-t", filter]));
-        let mut client = machine
-            .command(&argv)
+        let mut client = command(&argv)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -100,7 +104,7 @@ impl Subscriber {
 
     /// What came in from there on.
     pub fn since(&self, from: usize) -> Vec<Message> {
-        self.log.all().split_off(from)
+        self.log.since(from)
     }
 
     /// How many messages on this topic came in from there on.
@@ -173,12 +177,12 @@ fn parse(line: &str) -> Option<Message> {
 impl Machine {
     /// A client that is subscribed to these filters at QoS 1.
     pub fn subscribe(&self, filters: &[&str]) -> Subscriber {
-        Subscriber::start(self, &[], filters)
+        self.subscribe_with(&[], filters)
     }
 
     /// The same with further arguments of mosquitto_sub.
     pub fn subscribe_with(&self, arguments: &[&str], filters: &[&str]) -> Subscriber {
-        Subscriber::start(self, arguments, filters)
+        Subscriber::start(|argv| self.command(argv), arguments, filters)
     }
 
     /// Publishes at QoS 1, and returns when the broker has it.

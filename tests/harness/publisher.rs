@@ -27,7 +27,11 @@ pub struct Publisher {
 impl Publisher {
     /// Connects to the machine's broker with a clean session and without a keep alive.
     pub fn connect(machine: &Machine, client_id: &str) -> io::Result<Self> {
-        let stream = machine.connect(1883)?;
+        Self::over(machine.connect(1883)?, client_id)
+    }
+
+    /// The same over a connection to a broker.
+    pub fn over(stream: TcpStream, client_id: &str) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
