@@ -197,6 +197,8 @@ pub struct StatusWord {
     pub last_contact: Option<Duration>,
     /// People have not been notified of the alarm.
     pub is_unsent: bool,
+    /// The node that says so has the device by a plan, and does not stand in for another one.
+    pub is_owned: bool,
     /// Distinguishes the whole of it from others.
     pub digest: u64,
 }
@@ -214,6 +216,7 @@ impl StatusWord {
             last_contact: Option<u64>,
             #[serde(default)]
             unsent: bool,
+            epoch: Option<u64>,
         }
         let word: WrittenStatus = serde_json::from_slice(payload).ok()?;
         let reason = word.reason.as_deref();
@@ -223,6 +226,7 @@ impl StatusWord {
             since: Duration::from_secs(word.since),
             last_contact: word.last_contact.map(Duration::from_secs),
             is_unsent: word.unsent,
+            is_owned: word.epoch.is_some(),
             digest: digest(payload),
         })
     }
@@ -253,6 +257,7 @@ mod tests {
             since: Duration::from_secs(7),
             last_contact: Some(Duration::from_secs(5)),
             is_unsent: true,
+            epoch: Some(7),
             ..DeviceView::default()
         };
         let json = DeviceStatus::published(&view, None).to_json();
@@ -263,6 +268,7 @@ mod tests {
             since: view.since,
             last_contact: view.last_contact,
             is_unsent: true,
+            is_owned: true,
             digest: digest(json.as_bytes()),
         };
         assert_eq!(word, expected);

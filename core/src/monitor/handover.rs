@@ -50,7 +50,9 @@ impl Monitor {
         if arrivals.is_empty() {
             return;
         }
-        if self.nodes.as_mut().is_some_and(|nodes| nodes.serves(turn.now.mono)) {
+        let may_restore = arrivals.iter().any(|arrival| sharing.may_restore(&arrival.part));
+        let nodes = self.nodes.as_mut().filter(|_| may_restore);
+        if nodes.is_some_and(|nodes| nodes.serves(turn.now.mono)) {
             self.say_here(turn);
         }
         self.expect_resubscription(turn);
@@ -123,8 +125,11 @@ impl Monitor {
         self.publish_where_other(turn, id);
         turn.out.push(Action::Notify(Notice::StateChanged(Box::new(self.view_of(id)))));
         self.save_soon(id);
-        let hello = self.may_restore(id).then(|| self.standby.take_unanswered(turn.now.mono, id));
-        let unanswered = hello.flatten();
+        if !self.may_restore(id) {
+            return;
+        }
+        self.standby.served(id);
+        let unanswered = self.standby.take_unanswered(turn.now.mono, id);
         if restores && self.is_restored_at_start(id) {
             self.restores.request_as_at_start(id);
             self.start_restores(turn);
@@ -208,7 +213,6 @@ impl Monitor {
         device.monitoring.say_down(word.is_down());
         let subject = Subject::Device(device.spec.name.clone());
         self.standby.said(id, word);
-        self.standby.served(id);
         self.notifications.withdraw(&subject);
         self.drop_restore(turn, id);
         self.report_state(turn, id);
@@ -294,6 +298,7 @@ fn word_of(device: &Device) -> StatusWord {
         since: device.since,
         last_contact: device.silence.last_contact(),
         is_unsent: device.episode.hangs_on_another(),
+        is_owned: false,
         digest: 0,
     }
 }

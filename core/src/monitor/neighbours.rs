@@ -57,10 +57,10 @@ impl Monitor {
         if !self.devices[id].monitoring.is_elsewhere() {
             return;
         }
-        if !message.retain {
+        let word = StatusWord::parse(&message.payload);
+        if !message.retain && word.as_ref().is_some_and(|word| word.is_owned) {
             self.standby.served(id);
         }
-        let word = StatusWord::parse(&message.payload);
         let is_down = word.as_ref().is_some_and(StatusWord::is_down);
         let device = &mut self.devices[id];
         let is_other = device.monitoring.say_down(is_down);

@@ -139,6 +139,7 @@ impl Monitor {
                 since,
                 last_contact: record.last_contact,
                 is_unsent: record.unsent,
+                is_owned: false,
                 digest: 0,
             };
             self.standby.recall(id, word);

@@ -154,7 +154,8 @@ impl HeldParts {
         for (item, part) in &mut self.all {
             part.owner = owners.get(item).cloned();
             let is_own = part.owner.as_ref() == Some(&self.node);
-            part.is_left = is_own && part.held.is_none() && (is_first || part.is_left);
+            let has_come = part.held.is_some_and(|held| held.epoch.is_some());
+            part.is_left = is_own && !has_come && (is_first || part.is_left);
             let is_taken = part.owner.as_ref().is_some_and(|owner| *owner != self.node);
             if is_taken && part.held.is_some_and(|held| !held.may_restore) {
                 part.held = None;
