@@ -13,7 +13,7 @@ MINUTES ?= 10
 # The time that `make fuzz` spends on each of its targets, in seconds.
 SECONDS ?= 10
 
-.PHONY: help build build-recorder run run-cluster test unit-test system-test brokers soak lint fuzz bench bench-check bench-micro bench-million bench-baseline rhythms picture deps \
+.PHONY: help build build-recorder run run-cluster test unit-test system-test brokers soak cluster-figures lint fuzz bench bench-check bench-micro bench-million bench-baseline rhythms picture deps \
 	deb deb-arm64 test-arm64 test-32-bit deps-arm64 deny advisories reproducible book install install-recorder uninstall
 
 help: ## show this list
@@ -56,6 +56,9 @@ soak: build ## run the fault tests in their long form: MINUTES=10 (as root)
 	SCHEDULES=1000000 $(CARGO) test --release --locked -p iotmonitor-core --test cluster no_two_nodes
 	FAULTS=2 $(CARGO) test --release --locked -p iotmonitor-core --test cluster no_two_faults
 	ROUNDS=$(MINUTES) SEED=$$(date +%s) $(CARGO) test --locked --test store power -- --nocapture
+
+cluster-figures: build ## print what a cluster of three machines costs (as root)
+	IOTMONITOR_CLUSTER_FIGURES=1 $(CARGO) test --locked --test failover -- --nocapture
 
 lint: ## check with rustfmt, clippy and shellcheck
 	$(CARGO) fmt --all --check

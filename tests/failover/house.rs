@@ -155,6 +155,10 @@ impl House {
         self.network.passes(self.machine(number), number)
     }
 
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
     pub fn machine(&self, number: u64) -> &Machine {
         &self.machines[&number]
     }

@@ -4,6 +4,7 @@
 //! cargo test --test failover                    each fault once, on systemd 252
 //! cargo test --test failover -- cut             those with `cut` in their name
 //! make soak MINUTES=10                         random faults, also two at once, on 252 and 257
+//! make cluster-figures                         what a cluster costs
 //! IOTMONITOR_FAULT_SEED=7 cargo test …         with the randomness of that run
 //! ```
 //!
@@ -19,6 +20,7 @@ mod devices;
 #[allow(dead_code, reason = "other fault tests use the rest of it")]
 mod effort;
 mod fault;
+mod figures;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the system tests use the rest of it")]
 mod harness;
@@ -43,6 +45,9 @@ use table::Table;
 
 /// The Debian releases with systemd 252 and 257.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
+
+/// Prints what a cluster costs, and tests nothing.
+const FIGURES: &str = "IOTMONITOR_CLUSTER_FIGURES";
 
 /// A node that was paused kills what it had within this time after it is resumed.
 const RUNS_ON_FOR: Duration = Duration::from_millis(500);
@@ -73,7 +78,12 @@ fn main() -> ExitCode {
         println!("{plan}");
     }
     let bench = Shared::default();
-    let trials = if plan.is_soak() {
+    let trials = if std::env::var_os(FIGURES).is_some() {
+        vec![Trial::test("figures", || {
+            figures::print(&mut House::start(SUITES[0]));
+            Ok(())
+        })]
+    } else if plan.is_soak() {
         SUITES.iter().map(|suite| soak(suite, plan, &bench)).collect()
     } else {
         let faults = Fault::ALL.iter().map(|fault| once(*fault, &bench));

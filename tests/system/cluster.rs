@@ -6,6 +6,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use iotmonitor::guard::last_renewal;
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET};
 use iotmonitor_core::model::cluster::view::ClusterView;
+use iotmonitor_core::model::cluster::{NodeRecord, SessionId};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
@@ -244,6 +245,64 @@ fn people_see_the_cluster_and_their_orders_are_kept_in_it() {
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && words.contains("etcd does not answer"), "{words}");
     assert!(machine.is_active(PINNED));
+}
+
+#[test]
+fn without_its_guard_a_node_runs_what_is_pinned_to_it_and_says_so_once() {
+    let machine = Machine::boot();
+    machine.ok(&["systemctl", "start", "etcd"]);
+    machine.ok(&["systemctl", "mask", "--runtime", GUARD]);
+    machine.write_config(&config("auto", SECTIONS));
+    machine.start_monitor();
+    let node = Node { machine };
+    let machine = &node.machine;
+    let alert = machine.journal().wait_for_alert("guard-lost", "");
+    assert!(alert.message().contains("cannot be started"), "{}", alert.message());
+    assert_ne!(machine.await_new_main_pid(PINNED, 0), 0);
+    assert!(!machine.is_active(RULES));
+    machine.ok(&["systemctl", "unmask", "--runtime", GUARD]);
+    node.await_pids();
+    assert_eq!(node.alerts("guard-lost"), 1, "it was tried again in the meantime");
+}
+
+/// The other machine is played by a script that renews its record.
+#[test]
+fn of_two_machines_with_one_name_the_later_one_takes_no_part_until_the_other_has_left() {
+    let machine = Machine::boot();
+    machine.ok(&["systemctl", "start", "etcd"]);
+    let record = NodeRecord {
+        session: SessionId { boot: 1, number: 2 },
+        n: 0,
+        evict_after: Duration::from_secs(8),
+        machine: "other".to_owned(),
+        evicted: false,
+        broker: true,
+        drains: false,
+        config: None,
+    };
+    let renew = "for n in {1..1000}; do \
+        etcdctl put /iotmonitor/house/node/pi1 \"${RECORD/\\\"n\\\":0/\\\"n\\\":$n}\" && echo; sleep 1; done";
+    let mut other = Command::new("nsenter")
+        .args(["--target", &machine.init().to_string(), "--net", "bash", "-c", renew])
+        .env("ETCDCTL_API", "3")
+        .env("RECORD", serde_json::to_string(&record).unwrap())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let put = other.stdout.as_mut().unwrap().read(&mut [0]).unwrap();
+    assert_eq!(put, 1, "it is there first");
+    machine.write_config(&config("auto", SECTIONS));
+    machine.start_monitor();
+    let node = Node { machine };
+    let machine = &node.machine;
+    let alert = machine.journal().wait_for_alert("node-name-taken", "");
+    assert!(alert.message().contains("as node `pi1`"), "{}", alert.message());
+    assert_ne!(machine.await_new_main_pid(PINNED, 0), 0);
+    assert!(!machine.is_active(RULES));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    node.await_pids();
+    assert_eq!(node.alerts("node-name-taken"), 1);
 }
 
 fn guard_is_killed(node: &Node) {
