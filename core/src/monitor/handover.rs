@@ -143,8 +143,9 @@ impl Monitor {
     pub(super) fn restored_by(&mut self, turn: &Turn<'_>, by: &str, topic: &TopicName) {
         let mut behind = by.strip_prefix(self.client_id.as_str()).into_iter();
         let is_node = self.sharing.is_some() && behind.any(|behind| behind.starts_with('@'));
-        // What the broker has kept says nothing of a hello that was heard meanwhile.
-        if !is_node || !self.session.is_taken_in() {
+        // After an outage this may be one that the broker has kept, of before the hello. It counts
+        // nevertheless: it is more often the answer, and another one could do harm.
+        if !is_node {
             return;
         }
         let mut found = Vec::new();
