@@ -3,7 +3,7 @@
 
 use super::broker_log::{BrokerLog, Published};
 use super::devices::{self, Devices};
-use super::harness::{Machine, eventually_within, script};
+use super::harness::{Build, Machine, eventually_within, script};
 use super::network::{BROKER, LOG, Network, run};
 use super::observer::Observer;
 use super::ticker::{DIRECTORY, PROGRAM};
@@ -53,6 +53,7 @@ const RECOVERY: Duration = Duration::from_secs(90);
 
 pub struct House {
     suite: &'static str,
+    build: Build,
     /// Numbered from 1 on. A machine that is off is not there.
     machines: BTreeMap<u64, Machine>,
     observer: Observer,
@@ -70,7 +71,7 @@ pub struct House {
 
 impl House {
     /// Boots three machines.
-    pub fn start(suite: &'static str) -> Self {
+    pub fn start(suite: &'static str, build: Build) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("iotmonitor-test-")
             .tempdir_in("/dev/shm")
@@ -87,6 +88,7 @@ impl House {
         let agents = AGENTS.map(|(name, _)| Ticks::new(name, at.join("ticks").join(name)));
         let mut house = Self {
             suite,
+            build,
             machines: BTreeMap::new(),
             observer,
             agents: agents.into(),
@@ -104,7 +106,7 @@ impl House {
     /// Boots these machines, with what they have on disk.
     pub fn switch_on(&mut self, numbers: &[u64]) {
         let options: Vec<_> = numbers.iter().map(|&number| self.options(number)).collect();
-        let machines = Machine::boot_together(self.suite, &options);
+        let machines = Machine::boot_together(self.suite, self.build, &options);
         for (&number, machine) in numbers.iter().zip(machines) {
             self.network.plug(&machine, number);
             // Debian has systemd start it again, at once and after each kill.

@@ -46,6 +46,15 @@ pub struct Machine {
     journal: Option<Journal>,
 }
 
+/// Which program is installed.
+#[derive(Debug, Clone, Copy)]
+pub enum Build {
+    /// That of the tests.
+    Tested,
+    /// The program as it is released.
+    Release,
+}
+
 impl Machine {
     /// Boots a fresh machine with iotmonitor installed and not started, mosquitto running.
     pub fn boot() -> Self {
@@ -69,8 +78,12 @@ impl Machine {
     }
 
     /// Boots machines at the same time, each with these options of systemd-nspawn(1).
-    pub fn boot_together(suite: &str, options: &[Vec<String>]) -> Vec<Self> {
-        let (image, program) = (image(Some(suite)), Path::new(env!("CARGO_BIN_EXE_iotmonitor")));
+    pub fn boot_together(suite: &str, build: Build, options: &[Vec<String>]) -> Vec<Self> {
+        let image = image(Some(suite));
+        let program = match build {
+            Build::Tested => Path::new(env!("CARGO_BIN_EXE_iotmonitor")),
+            Build::Release => release(),
+        };
         let machines: Vec<Self> = options
             .iter()
             .map(|options| Self::begin(&image, Some(program), Bus::Daemon, options))
