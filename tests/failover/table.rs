@@ -60,7 +60,12 @@ impl Table {
             row.moved_after.sort_unstable();
             let median = row.moved_after.get(row.moved_after.len() / 2).copied();
             let worst = row.moved_after.last().copied();
-            let words: Vec<&str> = faults.iter().map(|fault| fault.words()).collect();
+            let mut words: Vec<String> =
+                faults.iter().map(|fault| fault.words().to_owned()).collect();
+            if words.len() > 1 {
+                // There is no row above it to which it refers.
+                words.iter_mut().for_each(|it| *it = it.replace('…', "node cut off"));
+            }
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
