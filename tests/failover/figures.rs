@@ -12,13 +12,16 @@ use std::time::{Duration, Instant};
 /// For how long traffic is counted.
 const COUNTED: Duration = Duration::from_secs(60);
 
+/// After a start, memory is measured when what it took has been given back.
+const SETTLED: Duration = Duration::from_secs(30);
+
 /// A third of them moves when one of three machines is lost.
 const DEVICES: usize = 30_000;
 
 /// How long all of them may take to be read, and to move.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const CONFIG: &str = "/etc/iotmonitor/iotmonitor.toml";
+const CONFIG: &str = "/etc/iotmonitor/config.toml";
 
 /// What a machine sends to others and gets from them, on the ports of etcd.
 const COUNTERS: &str = "table inet figures {
@@ -41,10 +44,14 @@ const COUNTERS: &str = "table inet figures {
 pub fn print(house: &mut House) {
     house.await_whole();
     print_traffic(house);
-    print_take_over(house);
-    house.switch_on(&[1]);
+    let config = String::from_utf8(house.machine(2).read_file(CONFIG)).expect("it is text");
+    print_memory(house.machine(2), &config, "in the cluster");
     house.await_whole();
-    print_memory(house.machine(2));
+    print_take_over(house);
+    let (before, from) = config.split_once("[cluster]").expect("it takes part");
+    let behind = &from[from.find("\n[").expect("agents follow")..];
+    // What it publishes would be taken for that of the others.
+    print_memory(house.machine(2), &format!("{before}{behind}"), "by itself");
 }
 
 fn print_traffic(house: &House) {
@@ -63,24 +70,19 @@ fn print_traffic(house: &House) {
     }
 }
 
-fn print_memory(machine: &Machine) {
-    let resident = |unit: &str| {
+fn print_memory(machine: &Machine, config: &str, place: &str) {
+    machine.write_config(config);
+    machine.ok(&["systemctl", "restart", MONITOR]);
+    std::thread::sleep(SETTLED);
+    for unit in [MONITOR, GUARD, ETCD] {
         let pid = machine.main_pid(unit);
         let status = machine.sh(&format!("cat /proc/{pid}/status"));
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        in_mega(kib.expect("a process has memory") * 1_024)
-    };
-    for unit in [MONITOR, GUARD, ETCD] {
-        println!("resident memory of {unit} in the cluster: {:.1} MB", resident(unit));
+        if let Some(kib) = kib {
+            println!("resident memory of {unit} {place}: {:.1} MB", in_mega(kib * 1_024));
+        }
     }
-    let text = String::from_utf8(machine.read_file(CONFIG)).expect("it is text");
-    let (before, from) = text.split_once("[cluster]").expect("it takes part");
-    let behind = &from[from.find("\n[").expect("agents follow")..];
-    machine.write_config(&format!("{before}{behind}"));
-    machine.ok(&["systemctl", "restart", MONITOR]);
-    std::thread::sleep(Duration::from_secs(20));
-    println!("resident memory of {MONITOR} by itself: {:.1} MB", resident(MONITOR));
 }
 
 fn print_take_over(house: &mut House) {
