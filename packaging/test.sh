@@ -76,7 +76,7 @@ if [[ -z $why ]]; then
     failed=0
     system_log=$(mktemp)
     trap 'kill "$system" 2> /dev/null || true; rm -f "$system_log"' EXIT
-    "$cargo" test --locked --no-fail-fast --test system -- "${arguments[@]}" > "$system_log" 2>&1 &
+    "$cargo" test --workspace --locked --no-fail-fast --test system -- "${arguments[@]}" > "$system_log" 2>&1 &
     system=$!
     "$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" || failed=1
     "$cargo" test --workspace --locked --no-fail-fast --doc || failed=1

@@ -230,6 +230,11 @@ impl Machine {
         self.inside_network(|| TcpStream::connect(("127.0.0.1", port)))
     }
 
+    /// Connects to the status page as soon as it listens, which may be after the start is over.
+    pub fn connect_to_page(&self, port: u16) -> TcpStream {
+        eventually("the status page", || self.connect(port).ok())
+    }
+
     /// Listens on a port of the machine's loopback.
     pub fn listen(&self, port: u16) -> io::Result<TcpListener> {
         self.inside_network(|| TcpListener::bind(("127.0.0.1", port)))
@@ -353,14 +358,17 @@ fn release() -> &'static Path {
     })
 }
 
-/// Builds the program of a package where the tested one is, with this profile.
-pub fn build(package: &str, profile: &str) {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build
-        .args(["build", "--quiet", "--locked", "--bins", "--package", package])
-        .args(["--profile", profile]);
-    run_build(build);
+/// The recorder's program beside the tested one. It is built once, since a build takes the file away for a
+/// moment.
+pub fn recorder() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--locked", "--bins", "--package", "iotmonitor-recorder"]);
+        run_build(build);
+        Path::new(env!("CARGO_BIN_EXE_iotmonitor")).with_file_name("iotmonitor-recorder")
+    })
 }
 
 /// Makes the release build with the flags of the packages.

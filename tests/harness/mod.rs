@@ -8,7 +8,7 @@ mod mqtt;
 mod publisher;
 
 pub use journal::Entry;
-pub use machine::{Build, Bus, Machine, build, enter_network, script};
+pub use machine::{Build, Bus, Machine, enter_network, recorder, script};
 pub use monitor::{GARDEN, config};
 pub use mqtt::{Message, Subscriber};
 pub use publisher::Publisher;

@@ -78,7 +78,7 @@ fn wakes(machine: &Machine) -> f64 {
 
 /// Opens the stream of events that a browser with the status page reads.
 fn open_page(machine: &Machine) -> TcpStream {
-    let mut stream = machine.connect(8079).expect("the page is offered");
+    let mut stream = machine.connect_to_page(8079);
     stream
         .write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .expect("the page takes requests");

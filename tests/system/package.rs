@@ -1,6 +1,6 @@
 //! The Debian package, from its installation to its purge, on each release that it is for.
 
-use super::harness::{GARDEN, Machine, build, config, eventually};
+use super::harness::{GARDEN, Machine, config, eventually, recorder};
 use super::store::{DATA, of_the_next_format};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,7 +46,7 @@ pub fn packages() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
-        build("iotmonitor-recorder", "dev");
+        recorder();
         let monitors = [OLD, NEW].map(|version| ("iotmonitor", version, format!("{version}.deb")));
         let recorder = ("iotmonitor-recorder", NEW, format!("recorder-{NEW}.deb"));
         for (package, version, file) in monitors.into_iter().chain([recorder]) {
@@ -315,14 +315,14 @@ fn sources() -> Vec<u8> {
     packages();
     let program = Path::new(env!("CARGO_BIN_EXE_iotmonitor"));
     let program = program.strip_prefix("/").expect("cargo names it from the root on");
-    let recorder = program.with_file_name("iotmonitor-recorder");
+    let recorder = recorder().strip_prefix("/").expect("it is beside the tested program");
     let output = Command::new("tar")
         .args(["--create", "--directory", env!("CARGO_MANIFEST_DIR")])
         .arg(format!("--transform=s|^{}|target/release/iotmonitor|", program.display()))
         .arg("--transform=s|^|sources/|")
         .args(["packaging", "systemd", "recorder/systemd", "config.toml", "target/manual"])
         .arg("--directory=/")
-        .args([program, &recorder])
+        .args([program, recorder])
         .output()
         .expect("tar can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

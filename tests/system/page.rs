@@ -15,7 +15,7 @@ const DROP_IN: &str = "/etc/systemd/system/iotmonitor.service.d/token.conf";
 
 /// The answer to a request, from its first line to its end.
 fn ask(machine: &Machine, method: &str, path: &str, headers: &str) -> String {
-    let mut stream = machine.connect(8079).expect("the page is offered");
+    let mut stream = machine.connect_to_page(8079);
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("20 s is no 0");
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"

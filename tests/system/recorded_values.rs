@@ -1,8 +1,7 @@
 //! What the page reads of recorded messages, with all restrictions of both services.
 
-use super::harness::{Machine, config, eventually};
+use super::harness::{Machine, config, eventually, recorder};
 use std::io::{Read as _, Write as _};
-use std::path::Path;
 use std::time::Duration;
 
 const TOKEN: &str = "token-of-the-system-test-5528";
@@ -10,7 +9,7 @@ const USER: &str = "iotmonitor-recorder";
 const PATH: &str = "/api/v1/devices/lamp/values";
 
 fn ask(machine: &Machine, path: &str) -> String {
-    let mut stream = machine.connect(8079).expect("the page is offered");
+    let mut stream = machine.connect_to_page(8079);
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("20 s is no 0");
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
@@ -24,10 +23,7 @@ fn ask(machine: &Machine, path: &str) -> String {
 
 /// As its package does, without starting it.
 fn install_recorder(machine: &Machine) {
-    let program = Path::new(env!("CARGO_BIN_EXE_iotmonitor")).with_file_name(USER);
-    let program = std::fs::read(&program).unwrap_or_else(|error| {
-        panic!("{}: {error}: `cargo build --package {USER}` builds it", program.display())
-    });
+    let program = std::fs::read(recorder()).expect("it was built");
     machine.write_file("/usr/bin/iotmonitor-recorder", &program);
     machine.ok(&["chmod", "755", "/usr/bin/iotmonitor-recorder"]);
     machine.sh(&format!("echo 'u {USER} -' | systemd-sysusers -"));
