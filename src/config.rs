@@ -58,6 +58,7 @@ mod tls_files;
 mod upstream;
 
 pub use error::{ConfigErrors, Diagnostic, Findings, Severity};
+pub use files::MOST_BYTES;
 pub use instance::{Instance, NoInstance};
 pub use shared::{COPY, GivenSections, SharedPart, keep_copy, version_of_copy};
 

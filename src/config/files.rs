@@ -17,7 +17,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Longer files cannot be a configuration; the limit bounds the number of bytes read.
-const MOST_BYTES: u64 = 16 * 1024 * 1024;
+pub const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The number of files that are read from the directory.
 const MOST_FILES: usize = 1_000;

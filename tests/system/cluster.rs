@@ -43,14 +43,24 @@ struct Node {
 }
 
 impl Node {
+    /// With the monitor and its agents.
     fn start() -> Self {
-        let machine = Machine::boot();
-        machine.ok(&["systemctl", "start", "etcd"]);
-        machine.write_config(&config("auto", SECTIONS));
-        machine.start_monitor();
-        let node = Self { machine };
+        let node = Self::boot();
+        node.start_monitor();
         node.await_pids();
         node
+    }
+
+    /// Without a monitor yet.
+    fn boot() -> Self {
+        let machine = Machine::boot();
+        machine.ok(&["systemctl", "start", "etcd"]);
+        Self { machine }
+    }
+
+    fn start_monitor(&self) {
+        self.machine.write_config(&config("auto", SECTIONS));
+        self.machine.start_monitor();
     }
 
     /// The main processes of the three agents, once all run.
@@ -249,13 +259,10 @@ fn people_see_the_cluster_and_their_orders_are_kept_in_it() {
 
 #[test]
 fn without_its_guard_a_node_runs_what_is_pinned_to_it_and_says_so_once() {
-    let machine = Machine::boot();
-    machine.ok(&["systemctl", "start", "etcd"]);
-    machine.ok(&["systemctl", "mask", "--runtime", GUARD]);
-    machine.write_config(&config("auto", SECTIONS));
-    machine.start_monitor();
-    let node = Node { machine };
+    let node = Node::boot();
     let machine = &node.machine;
+    machine.ok(&["systemctl", "mask", "--runtime", GUARD]);
+    node.start_monitor();
     let alert = machine.journal().wait_for_alert("guard-lost", "");
     assert!(alert.message().contains("cannot be started"), "{}", alert.message());
     assert_ne!(machine.await_new_main_pid(PINNED, 0), 0);
@@ -268,8 +275,8 @@ fn without_its_guard_a_node_runs_what_is_pinned_to_it_and_says_so_once() {
 /// The other machine is played by a script that renews its record.
 #[test]
 fn of_two_machines_with_one_name_the_later_one_takes_no_part_until_the_other_has_left() {
-    let machine = Machine::boot();
-    machine.ok(&["systemctl", "start", "etcd"]);
+    let node = Node::boot();
+    let machine = &node.machine;
     let record = NodeRecord {
         session: SessionId { boot: 1, number: 2 },
         n: 0,
@@ -291,10 +298,7 @@ fn of_two_machines_with_one_name_the_later_one_takes_no_part_until_the_other_has
         .unwrap();
     let put = other.stdout.as_mut().unwrap().read(&mut [0]).unwrap();
     assert_eq!(put, 1, "it is there first");
-    machine.write_config(&config("auto", SECTIONS));
-    machine.start_monitor();
-    let node = Node { machine };
-    let machine = &node.machine;
+    node.start_monitor();
     let alert = machine.journal().wait_for_alert("node-name-taken", "");
     assert!(alert.message().contains("as node `pi1`"), "{}", alert.message());
     assert_ne!(machine.await_new_main_pid(PINNED, 0), 0);

@@ -3,14 +3,12 @@
 use super::super::command::{AskError, conclude, fail, in_runtime};
 use super::super::output::print;
 use crate::bus::{Addressee, Caller};
+use crate::config::MOST_BYTES;
 use crate::dbus::Bus;
 use crate::printable::escaped_lines;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-
-/// As long as a configuration may be.
-const MOST_BYTES: u64 = 16 << 20;
 
 /// Stands for the standard input.
 const STDIN: &str = "-";

@@ -181,10 +181,7 @@ impl Peers {
         own: Candidate<'a>,
         config: Option<u64>,
     ) -> Vec<Candidate<'a>> {
-        let others = self.nodes.iter().filter(|(name, peer)| {
-            *name != own.name && !peer.found.value.evicted && now < peer.due()
-        });
-        let others = others.map(|(name, peer)| Candidate {
+        let others = self.living(now, own.name).map(|(name, peer)| Candidate {
             name,
             broker: peer.found.value.broker,
             drains: peer.found.value.drains,
@@ -198,9 +195,17 @@ impl Peers {
     /// Whether another node is there that does not use the shared sections of this one.
     #[must_use]
     pub fn differ(&self, now: Duration, own: &MemberSettings) -> bool {
-        let others = self.nodes.iter().filter(|(name, _)| **name != own.name);
-        let mut living = others.filter(|(_, peer)| !peer.found.value.evicted && now < peer.due());
-        living.any(|(_, peer)| peer.found.value.config != own.config)
+        self.living(now, &own.name).any(|(_, peer)| peer.found.value.config != own.config)
+    }
+
+    /// The other nodes whose sessions have not ended, and may not be ended yet.
+    fn living<'a>(
+        &'a self,
+        now: Duration,
+        own: &'a NodeName,
+    ) -> impl Iterator<Item = (&'a NodeName, &'a Peer)> {
+        let others = self.nodes.iter().filter(move |(name, _)| *name != own);
+        others.filter(move |(_, peer)| !peer.found.value.evicted && now < peer.due())
     }
 
     /// Whether the store has answered for so long that whatever was started by a plan that it has

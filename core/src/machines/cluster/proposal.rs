@@ -46,6 +46,11 @@ impl Situation<'_> {
         Candidate { name, broker: *broker, drains: *drains, is_settled, is_alike: true }
     }
 
+    /// The nodes that can have something, with this one as it is given.
+    fn candidates<'a>(&'a self, own: Candidate<'a>) -> Vec<Candidate<'a>> {
+        self.peers.candidates(self.now, own, self.settings.config)
+    }
+
     #[must_use]
     pub fn is_own(&self, owner: &Owner) -> bool {
         owner.node == self.settings.name && owner.session == self.session
@@ -67,7 +72,7 @@ impl Situation<'_> {
         let Some(allowed) = self.items.allowed(item) else { return ItemWish::Go(None) };
         // What a node already has, it need not start.
         let own = Candidate { is_settled: true, ..self.own() };
-        let candidates = self.peers.candidates(self.now, own, self.settings.config);
+        let candidates = self.candidates(own);
         let others: Vec<_> = candidates.iter().copied().filter(|c| c.name != own.name).collect();
         let other = || placement::best(item, allowed, &others).map(|best| best.name.clone());
         if own.drains || !allowed.includes(own.name) {
@@ -93,7 +98,7 @@ impl Situation<'_> {
     #[must_use]
     pub fn can_move(&self, item: &Item, node: &NodeName) -> bool {
         let is_own = self.peers.owner(item).is_some_and(|owner| self.is_own(owner));
-        let candidates = self.peers.candidates(self.now, self.own(), self.settings.config);
+        let candidates = self.candidates(self.own());
         is_own
             && *node != self.settings.name
             && self.items.allowed(item).is_some_and(|allowed| {
@@ -104,19 +109,18 @@ impl Situation<'_> {
     /// Items that no living session has, and that a node could have.
     fn orphans(&self) -> impl Iterator<Item = &Item> {
         let owners = self.peers.plan().map(|plan| &plan.value.owners);
-        let candidates = self.peers.candidates(self.now, self.own(), self.settings.config);
+        let candidates = self.candidates(self.own());
         self.items.iter().filter_map(move |(item, allowed)| {
             let owner = owners.and_then(|owners| owners.get(item));
             let is_owned = owner.is_some_and(|owner| self.lives(owner));
             let is_able = || candidates.iter().any(|candidate| candidate.takes(item, allowed));
-            let waits = owner.is_none() && self.waits(item);
-            (!is_owned && !waits && is_able()).then_some(item)
+            (!is_owned && !self.waits(item) && is_able()).then_some(item)
         })
     }
 
-    /// Whether an item that is in no plan is not handed out yet.
+    /// Whether an item is in no plan and is not handed out yet.
     fn waits(&self, item: &Item) -> bool {
-        self.is_early && matches!(item, Item::Agent(_))
+        self.is_early && matches!(item, Item::Agent(_)) && self.peers.owner(item).is_none()
     }
 
     #[must_use]
@@ -127,7 +131,7 @@ impl Situation<'_> {
     /// When this node acts, if it has nothing of its own to give away.
     #[must_use]
     pub fn due(&self, orphans_since: Option<Duration>) -> Option<Duration> {
-        let candidates = self.peers.candidates(self.now, self.own(), self.settings.config);
+        let candidates = self.candidates(self.own());
         let delay =
             |matter: &str| RANK_DELAY * placement::rank(matter, &self.settings.name, &candidates);
         let others = self.peers.due().filter(|(name, _)| **name != self.settings.name);
@@ -161,13 +165,10 @@ impl Situation<'_> {
                 }
             }
         }
-        let candidates = self.peers.candidates(self.now, self.own(), self.settings.config);
+        let candidates = self.candidates(self.own());
         for (item, allowed) in self.items.iter() {
-            let is_new = before.is_none_or(|before| !before.contains_key(item));
-            if is_new && self.waits(item) {
-                continue;
-            }
             if !owners.contains_key(item)
+                && !self.waits(item)
                 && let Some(best) = placement::best(item, allowed, &candidates)
                 && let Some(owner) = self.owner(best.name)
             {
