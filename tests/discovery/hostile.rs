@@ -4,6 +4,7 @@ use crate::{LISTENED, Traffic};
 use iotmonitor::discovery::DeviceStanding;
 use iotmonitor_core::topic::TopicName;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 /// Levels that conventions know, beside texts that break quotes, lines and terminals.
 fn level() -> impl Strategy<Value = String> {
@@ -94,25 +95,43 @@ proptest! {
         for (topic, payload, retained, at) in &messages {
             all = if *retained { all.retained(topic, payload) } else { all.once(*at, topic, payload) };
         }
-        // It has passed the reader in here.
-        let (text, config, devices) = all.file();
-        let heard = devices.iter().filter(|device| device.standing == DeviceStanding::Heard);
-        prop_assert_eq!(config.monitor.devices.len(), heard.clone().count());
-        for (device, read) in heard.clone().zip(&config.monitor.devices) {
-            prop_assert_eq!(&device.name, &read.name);
-            prop_assert_eq!(&device.watch, &read.watch);
-            prop_assert!(device.availability.iter().eq(&read.availability));
-        }
-        // Whoever spoke is watched, wherever it spoke.
-        for device in heard {
-            for seen in device.seen.iter().filter(|seen| seen.is_contact && seen.live > 0) {
-                let is_watched = device.watch.iter().any(|filter| filter.matches(&seen.topic));
-                prop_assert!(is_watched || seen.topic.as_filter().is_none(), "{seen:?} of {device:?}");
-            }
-        }
-        let is_safe = |c: char| c == '\n' || !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c);
-        prop_assert!(text.chars().all(is_safe), "{}", text.escape_debug());
+        the_file_watches_what_was_heard(&all);
     }
+}
+
+#[test]
+fn the_file_watches_the_members_of_a_fleet_beside_a_single_device() {
+    let mut traffic = Traffic::default().once(1, "a/b", "online");
+    for topic in ["device", ".ù", "sensor", "zigbee2mqtt", "a"] {
+        traffic = traffic.once(1, topic, "online");
+    }
+    assert!(traffic.file().0.contains("[fleet_"));
+    the_file_watches_what_was_heard(&traffic);
+}
+
+fn the_file_watches_what_was_heard(traffic: &Traffic) {
+    // It has passed the reader in here.
+    let (text, config, devices) = traffic.file();
+    let heard: Vec<_> =
+        devices.iter().filter(|device| device.standing == DeviceStanding::Heard).collect();
+    // The reader takes single devices before the members of fleets.
+    let read: BTreeMap<_, _> =
+        config.monitor.devices.iter().map(|device| (&device.name, device)).collect();
+    assert_eq!(config.monitor.devices.len(), heard.len());
+    for device in &heard {
+        let read = read.get(&device.name).unwrap_or_else(|| panic!("no {device:?} in {text}"));
+        assert_eq!(device.watch, read.watch);
+        assert!(device.availability.iter().eq(&read.availability));
+    }
+    // Whoever spoke is watched, wherever it spoke.
+    for device in heard {
+        for seen in device.seen.iter().filter(|seen| seen.is_contact && seen.live > 0) {
+            let is_watched = device.watch.iter().any(|filter| filter.matches(&seen.topic));
+            assert!(is_watched || seen.topic.as_filter().is_none(), "{seen:?} of {device:?}");
+        }
+    }
+    let is_safe = |c: char| c == '\n' || !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c);
+    assert!(text.chars().all(is_safe), "{}", text.escape_debug());
 }
 
 #[test]
