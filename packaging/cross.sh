@@ -1,10 +1,10 @@
 #!/bin/bash
 # Packs target/debian/iotmonitor_VERSION_ARCHITECTURE.deb for another architecture, with Debian's own
-# compilers for it in a file system of their own, which is unpacked from Debian's packages once. With `test`,
-# runs the unit tests of the core and the store for that architecture instead, emulated by qemu-user where
-# the processor does not run them itself.
-# usage: cross.sh arm64 [test]   (as root)
-#        cross.sh i386 test
+# compilers for it in a file system of their own, which is unpacked from Debian's packages once. With `check`,
+# packs a build without optimization into target/cross/unoptimized instead, and runs its program. With `test`,
+# runs the unit tests of the core and the store for that architecture. qemu-user emulates what the processor
+# does not run itself.
+# usage: cross.sh arm64 [check|test], or cross.sh i386 test (as root)
 #
 # The release is Debian 12, so that the program runs with the C library of each later one.
 set -euo pipefail
@@ -15,7 +15,7 @@ work=${2:-package}
 # rustc-web is the compiler that Debian keeps current for its browsers. arm64's standard library comes from the
 # package; that of 32 bits is built from its source, which is a package of all architectures.
 case $architecture-$work in
-    arm64-package | arm64-test)
+    arm64-package | arm64-check | arm64-test)
         target=aarch64-unknown-linux-gnu tools=aarch64-linux-gnu emulator=qemu-aarch64-static
         library=libstd-rust-web-dev:arm64 secure=amd64,arm64 flags=
         ;;
@@ -29,8 +29,8 @@ case $architecture-$work in
         exit 2
         ;;
 esac
-if [[ $work == test && -n $emulator ]] && ! command -v "$emulator" > /dev/null; then
-    echo "tests for $architecture need $emulator: install it with \`make deps-arm64\`" >&2
+if [[ $work != package && -n $emulator ]] && ! command -v "$emulator" > /dev/null; then
+    echo "programs for $architecture need $emulator to run: install it with \`make deps\`" >&2
     exit 1
 fi
 if ((EUID != 0)); then
@@ -82,9 +82,9 @@ if [[ $flags ]]; then
     RUSTC_BOOTSTRAP=1 "${CARGO:-cargo}" fetch --quiet --locked --target "$target" \
         --manifest-path "$root/usr/lib/rustlib/src/rust/library/Cargo.toml"
 fi
+if [[ $work != package && -n $emulator ]]; then cp "$(command -v "$emulator")" "$root/usr/bin/"; fi
 if [[ $work == test ]]; then
     "${CARGO:-cargo}" fetch --quiet --locked
-    if [[ $emulator ]]; then cp "$(command -v "$emulator")" "$root/usr/bin/"; fi
     # A debug build of what is tested, where nothing else is.
     command="cargo test $flags --locked --target $target -p iotmonitor-core --lib
         exec cargo test $flags --locked --target $target -p iotmonitor --lib -- store:: lmdb::"
@@ -93,13 +93,22 @@ else
     source packaging/deb-assets.sh
     "${CARGO:-cargo}" fetch --quiet --locked --target "$target"
     cargo_deb=/iotmonitor${cargo_deb#"$PWD"}
-    command="cargo build $flags --release --locked --target $target
-        package=\$($cargo_deb --no-build --no-strip --locked --target $target --output target/debian/)
+    profile=release output=target/debian
+    if [[ $work == check ]]; then profile=unoptimized output=$cache/unoptimized; fi
+    command="cargo build $flags --profile $profile --locked --target $target
+        package=\$($cargo_deb --no-build --no-strip --locked --profile $profile --target $target --output $output/)
         if ! dpkg-deb --field \$package Depends | grep --quiet libc6; then
             echo \"the C library that the program needs was not found\" >&2
             exit 1
         fi
         echo \$package"
+    if [[ $work == check ]]; then
+        command+="
+        rm -rf $output/$architecture
+        dpkg-deb --extract \$package $output/$architecture
+        $emulator $output/$architecture/usr/bin/iotmonitor --version
+        $emulator $output/$architecture/usr/bin/iotmonitor check $output/$architecture/etc/iotmonitor/config.toml"
+    fi
 fi
 
 upper=${target^^}

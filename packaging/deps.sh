@@ -10,11 +10,12 @@ declare -A package_of=(
     [losetup]=mount [make]=make [valgrind]=valgrind [lintian]=lintian [shellcheck]=shellcheck
     [python3]=python3 [chromium]=chromium [promtool]=prometheus [nginx]=nginx-light
     [node]=nodejs [npm]=npm [etcd]=etcd-server [etcdctl]=etcd-client [strace]=strace
+    [qemu-aarch64-static]=qemu-user-static
 )
 if [[ ${1:-} == arm64 ]]; then
     package_of=(
-        [qemu-system-aarch64]=qemu-system-arm [qemu-aarch64-static]=qemu-user-static [cpio]=cpio
-        [arch-test]=arch-test [mkfs.ext4]=e2fsprogs [mmdebstrap]=mmdebstrap
+        [qemu-system-aarch64]=qemu-system-arm [cpio]=cpio [arch-test]=arch-test
+        [mkfs.ext4]=e2fsprogs
     )
 fi
 missing=()
