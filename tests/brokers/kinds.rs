@@ -1,6 +1,7 @@
 //! How each kind of broker is configured and started.
 
 use super::broker::{Kind, PASSWORD, debian, free_port};
+use super::installed::installed;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -143,13 +144,5 @@ pub static AMQTT: Kind = Kind {
 
 /// A directory below target/ in which this command was run once.
 fn cached(name: &str, install: &str) -> std::path::PathBuf {
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("brokers").join(name);
-    if !home.join("installed").exists() {
-        let _ = fs::remove_dir_all(&home);
-        fs::create_dir_all(&home).unwrap();
-        let done = Command::new("sh").args(["-c", install]).current_dir(&home).status().unwrap();
-        assert!(done.success(), "{install}");
-        fs::write(home.join("installed"), install).unwrap();
-    }
-    home
+    installed("brokers", name, install).unwrap_or_else(|unreachable| panic!("{unreachable}"))
 }

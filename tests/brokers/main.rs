@@ -5,6 +5,8 @@
 //! the others come from npm and PyPI, and run with `make brokers`.
 
 mod broker;
+#[path = "../common/installed.rs"]
+mod installed;
 mod kinds;
 mod monitor;
 #[path = "../common/process.rs"]
