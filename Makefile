@@ -64,13 +64,14 @@ lint: ## check with rustfmt, clippy and shellcheck
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 	shellcheck .ci/run packaging/*.sh tests/arm64/*.sh packaging/debian/p* recorder/debian/p* tests/machine/*.sh tests/brokers/*.sh \
+		benches/peers/alternatives/*.sh \
 		systemd/usr/share/doc/iotmonitor/examples/notify systemd/usr/share/iotmonitor/alive \
 		systemd/usr/share/iotmonitor/notify
 
 fuzz: ## fuzz each parser for the given time: SECONDS=10
 	packaging/fuzz.sh $(SECONDS)
 
-bench: ## compare with mosquitto_sub and write the table of docs/benchmarks.md; QUICK=1, ROWS=watched,states
+bench: ## compare with mosquitto_sub and with alternatives, and write the tables of docs/benchmarks.md; QUICK=1, ROWS=watched,alternatives
 	$(CARGO) bench --locked --bench peers
 
 bench-check: ## fail if a message costs a tenth more instructions than benches/baseline.toml states

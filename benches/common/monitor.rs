@@ -6,6 +6,26 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_iotmonitor");
+
+/// The command that runs it with this configuration, as [`Monitor::start`] does.
+pub fn command(directory: &Path, config: &str, wrapper: &[String]) -> Command {
+    let file = directory.join("config.toml");
+    fs::write(&file, config).expect("the directory can be written to");
+    let program = PROGRAM.to_owned();
+    let mut words = wrapper.iter().chain([&program]);
+    let mut command = Command::new(words.next().unwrap_or(&program));
+    command
+        .args(words)
+        .args(["run", "--config"])
+        .arg(&file)
+        .env("STATE_DIRECTORY", directory.join("store"))
+        // No bus on any machine, so that it is the same everywhere.
+        .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/iotmonitor-bench")
+        .env("NOTIFY_SOCKET", directory.join("notify"));
+    command
+}
+
 /// A running monitor; killed on drop.
 pub struct Monitor {
     pub child: Child,
@@ -17,24 +37,14 @@ impl Monitor {
     /// may hold a socket `notify` for its words to systemd. `wrapper` is a program, with arguments,
     /// that runs it.
     pub fn start(directory: &Path, config: &str, wrapper: &[String]) -> Self {
-        let (file, log) = (directory.join("config.toml"), directory.join("log"));
-        fs::write(&file, config).expect("the directory can be written to");
+        let log = directory.join("log");
         let output = File::create(&log).expect("the directory can be written to");
-        let program = env!("CARGO_BIN_EXE_iotmonitor").to_owned();
-        let mut words = wrapper.iter().chain([&program]);
-        let child = Command::new(words.next().unwrap_or(&program))
-            .args(words)
-            .args(["run", "--config"])
-            .arg(&file)
-            .env("STATE_DIRECTORY", directory.join("store"))
-            // No bus on any machine, so that it is the same everywhere.
-            .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/iotmonitor-bench")
-            .env("NOTIFY_SOCKET", directory.join("notify"))
+        let child = command(directory, config, wrapper)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {program}: {error}"));
+            .unwrap_or_else(|error| panic!("cannot start {PROGRAM}: {error}"));
         Self { child, log }
     }
 

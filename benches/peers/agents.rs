@@ -3,14 +3,17 @@
 //! The reference for a relaunch is a unit with the same command and the same settings for restarts;
 //! that for a thousand starts is this program, called in the machine as `units`, which asks systemd
 //! for transient units like those of agents with sixteen jobs outstanding, and does nothing else.
+//! supervisord stands beside both, outside of the machine.
 
-use crate::harness::{Machine, config};
+use crate::harness::{Machine, config, eventually};
+use crate::supervised::{self, Supervised};
 use crate::table::{Figure, Goal, Row};
 use crate::{Settings, process};
 use futures_util::StreamExt;
 use std::fmt::Write;
 use std::fs;
 use std::num::NonZero;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use zbus::message::Type;
 use zbus::{MatchRule, MessageStream, OwnedObjectPath, Variant, proxy};
@@ -27,18 +30,21 @@ const OUTSTANDING: usize = 16;
 /// How long very many agents may take to run.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+const SUPERVISORD: &str = "supervisord";
+
 /// Where the machine finds this program.
 const PROGRAM: &str = "/usr/local/bin/peers";
 
 pub fn rows(settings: &Settings) -> Vec<Row> {
     let machine = Machine::boot();
-    let mut rows = relaunched(settings, &machine);
-    rows.extend(many(settings, &machine));
+    let supervisor = supervised::find();
+    let mut rows = relaunched(settings, &machine, supervisor.as_deref());
+    rows.extend(many(settings, &machine, supervisor.as_deref()));
     rows
 }
 
 /// Milliseconds from SIGKILL to the new process's first words.
-fn relaunched(settings: &Settings, machine: &Machine) -> Vec<Row> {
+fn relaunched(settings: &Settings, machine: &Machine, supervisor: Option<&Path>) -> Vec<Row> {
     let mut sections = String::new();
     for number in 0..KILLED {
         // Writing to a string cannot fail.
@@ -72,14 +78,48 @@ fn relaunched(settings: &Settings, machine: &Machine) -> Vec<Row> {
             alone.push(kill(machine, &format!("u{number}"), &format!("u{number}")));
         }
     }
+    let left = processes_after_a_kill(machine);
     machine.stop_monitor();
     machine.ok(&["systemctl", "stop", "iotmonitor.slice", "u[0-9]*.service"]);
-    vec![Row {
-        work: "relaunch after SIGKILL".to_owned(),
-        references: vec![("a unit of systemd's alone", Figure::new(alone, "ms"))],
-        monitor: Figure::new(monitor, "ms"),
-        goal: Some(Goal::Ratio(1.1)),
-    }]
+    let mut references = vec![("a unit of systemd's alone", Figure::new(alone, "ms"))];
+    let mut references_left = Vec::new();
+    if let Some(home) = supervisor {
+        let mut supervised = Supervised::start(home, KILLED);
+        references.push((SUPERVISORD, Figure::new(supervised.relaunches(), "ms")));
+        let left = small(supervised.processes_after_its_death());
+        references_left.push((SUPERVISORD, Figure::new(vec![left], "processes")));
+    }
+    vec![
+        Row {
+            work: "relaunch after SIGKILL".to_owned(),
+            references,
+            monitor: Figure::new(monitor, "ms"),
+            goal: Some(Goal::Ratio(1.1)),
+        },
+        Row {
+            work: format!(
+                "processes of {KILLED} programs, after their monitor was killed and started"
+            ),
+            references: references_left,
+            monitor: Figure::new(vec![left], "processes"),
+            goal: Some(Goal::AtMost(small(KILLED))),
+        },
+    ]
+}
+
+/// Processes of the agents, after the monitor was killed and is back.
+fn processes_after_a_kill(machine: &Machine) -> f64 {
+    machine.crash_monitor();
+    let running = format!("{KILLED} running");
+    eventually("the monitor to know its agents", || {
+        machine.property("iotmonitor.service", "StatusText").contains(&running).then_some(())
+    });
+    let count = "cat /sys/fs/cgroup/iotmonitor.slice/*/cgroup.procs | wc -l";
+    machine.sh(count).parse().expect("a number")
+}
+
+fn small(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::MAX, f64::from)
 }
 
 /// Milliseconds that a unit takes to be back.
@@ -96,9 +136,10 @@ fn kill(machine: &Machine, unit: &str, name: &str) -> f64 {
 }
 
 /// Very many agents: how long until all run, and until a monitor that starts knows them.
-fn many(settings: &Settings, machine: &Machine) -> Vec<Row> {
+fn many(settings: &Settings, machine: &Machine, supervisor: Option<&Path>) -> Vec<Row> {
     let count = if settings.quick { 100 } else { 1_000 };
     let (mut started, mut adopted, mut alone, mut idle) = (vec![], vec![], vec![], vec![]);
+    let (mut resident, mut manager) = (vec![], vec![]);
     let this = std::env::current_exe().and_then(fs::read).expect("Linux knows it");
     machine.write_file(PROGRAM, &this);
     machine.ok(&["chmod", "755", PROGRAM]);
@@ -114,6 +155,8 @@ fn many(settings: &Settings, machine: &Machine) -> Vec<Row> {
         machine.ok(&["systemctl", "stop", "alone-*.service"]);
         started.push(until_all_run(machine, count, "start"));
         let pid = machine.monitor_pid();
+        resident.push(resident_in(machine, &pid.to_string()));
+        manager.push(resident_in(machine, "1"));
         let before = machine.sh(&format!("cat /proc/{pid}/schedstat"));
         std::thread::sleep(Duration::from_secs(5));
         let after = machine.sh(&format!("cat /proc/{pid}/schedstat"));
@@ -123,18 +166,40 @@ fn many(settings: &Settings, machine: &Machine) -> Vec<Row> {
         machine.stop_monitor();
         machine.ok(&["systemctl", "stop", "iotmonitor.slice"]);
     }
-    let row = |work: String, references, values, goal| Row {
-        work,
-        references,
-        monitor: Figure::new(values, "s"),
-        goal,
+    let rounds = 0..if settings.quick { 1 } else { 2 };
+    let beside: Vec<_> = supervisor
+        .iter()
+        .flat_map(|home| rounds.clone().map(|_| supervised::many(home, count)))
+        .collect();
+    let reference = |value: fn(&supervised::Many) -> f64, unit| {
+        let values: Vec<f64> = beside.iter().map(value).collect();
+        (!values.is_empty()).then(|| (SUPERVISORD, Figure::new(values, unit)))
     };
-    let reference = vec![("systemd alone, as many jobs at once", Figure::new(alone, "s"))];
+    let row = |work: String, references, monitor, goal| Row { work, references, monitor, goal };
+    let mut starts = vec![("systemd alone, as many jobs at once", Figure::new(alone, "s"))];
+    starts.extend(reference(|many| many.started, "s"));
+    let mut memory = vec![("systemd itself", Figure::new(manager, "MB"))];
+    memory.extend(reference(|many| many.resident, "MB"));
+    let rest = reference(|many| many.idle, "s").into_iter().collect();
+    let seconds = |values| Figure::new(values, "s");
     vec![
-        row(format!("{count} agents started"), reference, started, Some(Goal::Ratio(1.2))),
-        row(format!("{count} agents adopted"), Vec::new(), adopted, Some(Goal::AtMost(0.2))),
-        row(format!("idle processor time a minute, {count} agents"), Vec::new(), idle, None),
+        row(format!("{count} agents started"), starts, seconds(started), Some(Goal::Ratio(1.2))),
+        row(
+            format!("{count} agents adopted"),
+            Vec::new(),
+            seconds(adopted),
+            Some(Goal::AtMost(0.2)),
+        ),
+        row(format!("idle processor time a minute, {count} agents"), rest, seconds(idle), None),
+        row(format!("resident memory, {count} agents"), memory, Figure::new(resident, "MB"), None),
     ]
+}
+
+/// Resident memory of a process of the machine, in megabytes.
+fn resident_in(machine: &Machine, pid: &str) -> f64 {
+    let kilobytes = machine.sh(&format!("grep -o '[0-9]* kB' <(grep VmRSS /proc/{pid}/status)"));
+    let kilobytes: f64 = kilobytes.trim_end_matches(" kB").parse().expect("a number");
+    kilobytes * 1024.0 / 1e6
 }
 
 /// Seconds from the call of systemctl until the status line says that all agents run.

@@ -55,16 +55,20 @@ impl Broker {
         );
         let file = directory.path().join("mosquitto.conf");
         fs::write(&file, config).expect("the directory can be written to");
-        let child = Command::new(MOSQUITTO)
-            .arg("-c")
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto is installed; `make deps` does it");
-        let broker = Self { child, directory, port, tls_port };
-        until("mosquitto listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        broker
+        let child = run(directory.path(), port);
+        Self { child, directory, port, tls_port }
+    }
+
+    /// Ends it at once, with all that it keeps.
+    pub fn kill(&mut self) {
+        // Fails only where it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again on its port.
+    pub fn go_on(&mut self) {
+        self.child = run(self.directory.path(), self.port);
     }
 
     pub fn directory(&self) -> &Path {
@@ -86,10 +90,21 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Fails only where it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
+}
+
+/// Runs mosquitto with the configuration in this directory, and waits until it listens.
+fn run(directory: &Path, port: u16) -> Child {
+    let child = Command::new(MOSQUITTO)
+        .arg("-c")
+        .arg(directory.join("mosquitto.conf"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("mosquitto is installed; `make deps` does it");
+    until("mosquitto listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    child
 }
 
 pub fn free_port() -> u16 {

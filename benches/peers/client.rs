@@ -114,6 +114,14 @@ impl Client {
         self.write(&packet);
     }
 
+    /// As [`Self::publish`], for the broker to retain.
+    pub fn publish_retained(&mut self, topic: &str, payload: &[u8]) {
+        let mut packet = BytesMut::new();
+        put_publish(&mut packet, MQTT_3_1_1, topic, payload, None);
+        packet[0] |= 0x01;
+        self.write(&packet);
+    }
+
     /// Publishes on these topics in turn, `messages` times in all, at QoS 1 where asked for, and
     /// takes in the acknowledgements.
     pub fn flood(&mut self, topics: &[String], messages: usize, at_least_once: bool) {

@@ -15,10 +15,12 @@ use std::fmt::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const DEVICES: usize = 300;
-const TIMEOUT: Duration = Duration::from_secs(3);
+pub const DEVICES: usize = 300;
+pub const TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two devices; no multiple of anything.
 const STEP: Duration = Duration::from_micros(4_273);
+/// How long the last expiry is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The topic of the neighbour's messages.
 const STREAM: &str = "b/neighbour";
 
@@ -70,7 +72,20 @@ fn lateness(rate: Option<usize>) -> Vec<f64> {
         let topics = [STREAM.to_owned()];
         thread::spawn(move || neighbour.stream(fleet::PAYLOAD, &topics, &pace))
     });
-    let mut publisher = Client::connect(broker.port, "publisher");
+    let late = fall_silent(broker.port, &mut observer);
+    assert_eq!(late.len(), DEVICES, "every device expires");
+    if let Some(streaming) = streaming {
+        assert!(!streaming.is_finished(), "the stream ended before the last device expired");
+        streaming.join().expect("it only publishes");
+    }
+    monitor.stop();
+    late
+}
+
+/// Has the devices fall silent one after the other, and says by how many milliseconds each is late,
+/// as soon as all have expired or the patience has ended.
+pub fn fall_silent(port: u16, observer: &mut Client) -> Vec<f64> {
+    let mut publisher = Client::connect(port, "publisher");
     let publishing = thread::spawn(move || {
         let began = Instant::now();
         let contacts = (0..DEVICES).map(|device| {
@@ -82,19 +97,16 @@ fn lateness(rate: Option<usize>) -> Vec<f64> {
         });
         contacts.collect::<Vec<Instant>>()
     });
+    let deadline = Instant::now() + PATIENCE;
     let mut expired = Vec::new();
-    while expired.len() < DEVICES {
-        let message = observer.next();
+    while expired.len() < DEVICES
+        && let Some(message) = observer.next_until(deadline)
+    {
         if let Some(device) = message.topic.strip_prefix("home/monitoring/expire/d") {
             expired.push((Instant::now(), device.parse::<usize>().expect("devices are numbered")));
         }
     }
     let contacts = publishing.join().expect("it only publishes");
-    if let Some(streaming) = streaming {
-        assert!(!streaming.is_finished(), "the stream ended before the last device expired");
-        streaming.join().expect("it only publishes");
-    }
-    monitor.stop();
     let late = |(at, device): (Instant, usize)| (at - contacts[device]).as_secs_f64() * 1e3;
     let timeout = TIMEOUT.as_secs_f64() * 1e3;
     expired.into_iter().map(|expired| late(expired) - timeout).collect()

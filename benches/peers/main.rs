@@ -10,7 +10,11 @@ mod common;
 #[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
 mod harness;
 
+#[path = "../../tests/common/installed.rs"]
+mod installed;
+
 mod agents;
+mod alternatives;
 mod broker;
 mod burst;
 mod client;
@@ -22,6 +26,7 @@ mod references;
 mod size;
 mod states;
 mod streams;
+mod supervised;
 mod table;
 mod watchdog;
 mod watched;
@@ -36,6 +41,8 @@ use table::Row;
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
 /// Between these lines the table stands in that page.
 const BEGIN: &str = "<!-- written by `make bench` -->\n";
+/// And between these the comparison with alternatives.
+const BEGIN_ALTERNATIVES: &str = "<!-- the alternatives, written by `make bench` -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// What was asked for.
@@ -94,15 +101,27 @@ fn measure() {
     let wanted = env::var("ROWS").ok();
     let wanted: Option<BTreeSet<&str>> = wanted.as_deref().map(|text| text.split(',').collect());
     let is_wanted = |name| wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
+    if is_wanted("alternatives") {
+        eprintln!("measuring: alternatives");
+        let (table, is_whole) = alternatives::compare(&settings, is_wanted("node-red"));
+        let rendered = table.render(&conditions(&settings));
+        println!("{rendered}");
+        if !settings.quick && is_whole {
+            write_to_page(BEGIN_ALTERNATIVES, &rendered);
+        }
+    }
     let mut rows = Vec::new();
     for (name, measure) in GROUPS.iter().filter(|(name, _)| is_wanted(name)) {
         eprintln!("measuring: {name}");
         rows.extend(measure(&settings));
     }
+    if rows.is_empty() {
+        return;
+    }
     let rendered = table::render(&rows, &conditions(&settings));
     println!("{rendered}");
     if !settings.quick && wanted.is_none() {
-        write_to_page(&rendered);
+        write_to_page(BEGIN, &rendered);
     }
 }
 
@@ -111,11 +130,11 @@ fn until_watching(observer: &mut Client, devices: usize) {
     observer.until(&format!("home/monitoring/status/d{}", devices - 1));
 }
 
-fn write_to_page(table: &str) {
+fn write_to_page(begin: &str, table: &str) {
     let text = fs::read_to_string(PAGE).expect("there is a page of benchmarks");
-    let (before, rest) = text.split_once(BEGIN).expect("the page has a place for the table");
+    let (before, rest) = text.split_once(begin).expect("the page has a place for the table");
     let (_, after) = rest.split_once(END).expect("the page has a place for the table");
-    fs::write(PAGE, format!("{before}{BEGIN}{table}{END}{after}")).expect("it can be written");
+    fs::write(PAGE, format!("{before}{begin}{table}{END}{after}")).expect("it can be written");
 }
 
 /// Date, processor and versions, for a figure means nothing without them.

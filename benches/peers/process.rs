@@ -18,6 +18,21 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanos)
 }
 
+/// The processes of a group.
+pub fn members(group: u32) -> Vec<u32> {
+    let is_member = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Behind the name, which may hold anything, stand the state, the parent and the group.
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        fields.split(' ').nth(2).and_then(|word| word.parse().ok()) == Some(group)
+    };
+    let all = fs::read_dir("/proc").expect("Linux has it");
+    all.flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(is_member)
+        .collect()
+}
+
 /// Seconds of processor time between two texts of a task's `schedstat`.
 #[allow(clippy::cast_precision_loss, reason = "a bench takes less than 2^52 ns")]
 pub fn seconds_between(before: &str, after: &str) -> f64 {

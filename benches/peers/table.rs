@@ -120,6 +120,34 @@ impl fmt::Display for Row {
     }
 }
 
+/// Several programs side by side, one a column.
+#[derive(Debug)]
+pub struct Comparison {
+    subjects: Vec<&'static str>,
+    rows: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Comparison {
+    pub fn new(subjects: Vec<&'static str>) -> Self {
+        Self { subjects, rows: Vec::new() }
+    }
+
+    /// Adds a row with what was found of each subject.
+    pub fn push(&mut self, work: &'static str, found: Vec<String>) {
+        self.rows.push((work, found));
+    }
+
+    /// The table in Markdown, with what it was measured on.
+    pub fn render(&self, conditions: &str) -> String {
+        let line = |first: &str, cells: &[String]| format!("| {first} | {} |\n", cells.join(" | "));
+        let names: Vec<String> = self.subjects.iter().map(|name| (*name).to_owned()).collect();
+        let mut text = format!("{conditions}\n\n{}", line("", &names));
+        text.push_str(&format!("|---{}|\n", "|---".repeat(names.len())));
+        text.extend(self.rows.iter().map(|(work, found)| line(work, found)));
+        text
+    }
+}
+
 /// The whole table, with what it was measured on.
 pub fn render(rows: &[Row], conditions: &str) -> String {
     let mut text = format!(
