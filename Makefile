@@ -14,7 +14,7 @@ MINUTES ?= 10
 SECONDS ?= 10
 
 .PHONY: help build build-recorder run run-cluster test unit-test system-test brokers soak cluster-figures lint fuzz bench bench-check bench-micro bench-million bench-baseline rhythms picture deps \
-	deb deb-arm64 check-arm64 test-arm64 test-32-bit deps-arm64 deny advisories reproducible book install install-recorder uninstall
+	deb deb-arm64 deb-armhf check-arm64 check-armhf test-arm64 test-32-bit deps-arm64 deny advisories reproducible book install install-recorder uninstall
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -103,8 +103,14 @@ deb: build build-recorder ## build target/debian/iotmonitor_*.deb and iotmonitor
 deb-arm64: ## build the package for machines such as a Raspberry Pi with a 64-bit system (as root)
 	@packaging/cross.sh arm64
 
-check-arm64: ## build that package without optimization, and run its program with qemu-user (as root)
+deb-armhf: ## build the package for systems of 32 bits on ARM (as root)
+	@packaging/cross.sh armhf
+
+check-arm64: ## build the package for arm64 without optimization, and run its program with qemu-user (as root)
 	@packaging/cross.sh arm64 check
+
+check-armhf: ## build the package for armhf without optimization, and run its program with qemu-user (as root)
+	@packaging/cross.sh armhf check
 
 test-arm64: deb-arm64 ## test the package in an emulated arm64 machine, and the core and the store with qemu-user (as root)
 	@tests/arm64/run.sh target/debian/iotmonitor_*_arm64.deb

@@ -4,7 +4,7 @@
 # packs a build without optimization into target/cross/unoptimized instead, and runs its program. With `test`,
 # runs the unit tests of the core and the store for that architecture. qemu-user emulates what the processor
 # does not run itself.
-# usage: cross.sh arm64 [check|test], or cross.sh i386 test (as root)
+# usage: cross.sh arm64|armhf [check], or cross.sh arm64|i386 test (as root)
 #
 # The release is Debian 12, so that the program runs with the C library of each later one.
 set -euo pipefail
@@ -13,11 +13,16 @@ cd "$(dirname "$0")/.."
 architecture=${1:-}
 work=${2:-package}
 # rustc-web is the compiler that Debian keeps current for its browsers. arm64's standard library comes from the
-# package; that of 32 bits is built from its source, which is a package of all architectures.
+# package; that of 32 bits is built from its source, which is a package of all architectures. Thus the security archive,
+# whose index of armhf apt refused, is not needed for 32 bits.
 case $architecture-$work in
     arm64-package | arm64-check | arm64-test)
         target=aarch64-unknown-linux-gnu tools=aarch64-linux-gnu emulator=qemu-aarch64-static
         library=libstd-rust-web-dev:arm64 secure=amd64,arm64 flags=
+        ;;
+    armhf-package | armhf-check)
+        target=armv7-unknown-linux-gnueabihf tools=arm-linux-gnueabihf emulator=qemu-arm-static
+        library=rust-web-src secure=amd64 flags=-Zbuild-std=std,panic_abort
         ;;
     i386-test)
         # Processors of amd64 run it themselves.
@@ -93,10 +98,11 @@ else
     source packaging/deb-assets.sh
     "${CARGO:-cargo}" fetch --quiet --locked --target "$target"
     cargo_deb=/iotmonitor${cargo_deb#"$PWD"}
-    profile=release output=target/debian
-    if [[ $work == check ]]; then profile=unoptimized output=$cache/unoptimized; fi
+    profile=release output=target/debian compression=
+    if [[ $work == check ]]; then profile=unoptimized output=$cache/unoptimized compression=--fast; fi
     command="cargo build $flags --profile $profile --locked --target $target
-        package=\$($cargo_deb --no-build --no-strip --locked --profile $profile --target $target --output $output/)
+        package=\$($cargo_deb --no-build --no-strip --locked --profile $profile $compression \\
+            --target $target --output $output/)
         if ! dpkg-deb --field \$package Depends | grep --quiet libc6; then
             echo \"the C library that the program needs was not found\" >&2
             exit 1
