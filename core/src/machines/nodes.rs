@@ -98,6 +98,13 @@ impl Nodes {
         *self.lost_at.get_or_insert(due)
     }
 
+    /// This node goes on with what needs the broker. As after a loss, it is not without one before it
+    /// has been so for some time. Returns when to look at it again.
+    pub fn goes_on(&mut self, now: Duration) -> Option<Duration> {
+        let is_news = self.reported.replace(true) != Some(true);
+        is_news.then(|| *self.lost_at.insert(now + WITHOUT_BROKER))
+    }
+
     /// Notes what a node says, or nothing where its word was removed. Returns whether everything that
     /// the broker retains has been read by that.
     pub fn heard(&mut self, name: &NodeName, word: Option<NodeWord>, is_replay: bool) -> bool {
@@ -303,6 +310,26 @@ mod tests {
         nodes.disconnected(T(70));
         nodes.subscribed(T(72));
         assert_eq!(nodes.take_broker_news(T(72), true), None, "nothing was given up");
+    }
+
+    #[test]
+    fn a_node_that_goes_on_has_five_seconds_to_connect() {
+        for tries in [false, true] {
+            let mut nodes = Nodes::new(node("pi1"));
+            if tries {
+                nodes.disconnected(T(8));
+                assert_eq!(nodes.take_broker_news(T(9), false), Some(false));
+            }
+            assert_eq!(nodes.goes_on(T(10)), Some(T(15)));
+            assert_eq!(nodes.disconnected(T(11)), T(15));
+            assert_eq!(nodes.take_broker_news(T(14), false), None);
+            assert_eq!(nodes.take_broker_news(T(15), false), Some(false));
+        }
+        let mut nodes = Nodes::new(node("pi1"));
+        nodes.goes_on(T(10));
+        nodes.subscribed(T(11));
+        assert_eq!(nodes.take_broker_news(T(11), true), None, "nothing was given up");
+        assert_eq!(nodes.goes_on(T(12)), None);
     }
 
     #[test]

@@ -21,6 +21,10 @@ impl Monitor {
                 let (agents, parts) = agents_of(runs);
                 let outcomes = sharing.joined(agents);
                 changes = sharing.parts_mut().joined(parts);
+                let nodes = self.nodes.as_mut().filter(|_| !changes.is_empty());
+                if let Some(due) = nodes.and_then(|nodes| nodes.goes_on(turn.now.mono)) {
+                    self.timers.push(due, Timer::Nodes);
+                }
                 let client_id = &self.client_id;
                 let parting: Vec<DeviceName> = sharing.parting().cloned().collect();
                 for name in parting {

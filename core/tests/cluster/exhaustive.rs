@@ -1,4 +1,4 @@
-//! Every course of events within small bounds: three nodes that have two items, and a number of
+//! Every course of events within small bounds: three nodes that have an agent and a part, and a number of
 //! faults, each at every moment.
 //!
 //! The model checker walks through the same world as the random schedules. `FAULTS` says how many
@@ -8,7 +8,7 @@
 
 use crate::timetable::{agent, seconds};
 use crate::world::{Fate, Mistake, World};
-use iotmonitor_core::model::cluster::{Allowed, Items};
+use iotmonitor_core::model::cluster::{Allowed, Item, Items};
 use stateright::{Checker, Model, Property};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ enum Action {
     Pause(usize),
     RestartMonitor(usize),
     PowerOff(usize),
+    /// The node gives away what it has. That is no fault by itself.
+    Drain(usize),
     /// The store is away, and has lost its last write when it is back.
     LoseWrite,
 }
@@ -52,7 +54,7 @@ impl Model for Bounds {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let items = ["x", "y"].map(|name| (agent(name), Allowed::Everywhere));
+        let items = [agent("x"), Item::House].map(|item| (item, Allowed::Everywhere));
         let mut world = World::new(&[10_000, -10_000, 0], Items::new(items), self.mistake);
         world.run_until(seconds(14.0), Fate::FAST);
         assert_eq!(world.unowned(), []);
@@ -77,6 +79,7 @@ impl Model for Bounds {
             Action::Pause(node),
             Action::RestartMonitor(node),
             Action::PowerOff(node),
+            Action::Drain(node),
             Action::LoseWrite,
         ]);
     }
@@ -102,6 +105,7 @@ impl Model for Bounds {
             }
             Action::RestartMonitor(node) => world.kill_monitor(node, seconds(1.0)),
             Action::PowerOff(node) => world.power_off(node, seconds(5.0)),
+            Action::Drain(node) => world.drain(node, true),
             Action::LoseWrite => {
                 world.step(Fate::FAST);
                 world.lose_writes(1, seconds(4.6));
@@ -141,6 +145,11 @@ fn no_two_faults_at_any_moments_give_an_item_two_owners() {
         Ok(faults) => assert!(!finds(faults, 16.2, 30.0, None)),
         Err(_) => assert!(!finds(2, 14.4, 26.0, None)),
     }
+}
+
+#[test]
+fn a_file_that_loses_a_part_too_late_is_found() {
+    assert!(finds(2, 14.4, 26.0, Some(Mistake::ForgetLate)));
 }
 
 #[test]

@@ -15,10 +15,18 @@ impl World {
         }
     }
 
-    /// The monitor is killed. Agents and the guard go on, and it is back after a time.
+    /// The monitor is killed, and with it what it says of its parts. Agents and the guard go on, and it
+    /// is back after a time.
     pub fn kill_monitor(&mut self, node: usize, time: Duration) {
         let this = &mut self.nodes[node];
         if this.is_on && !this.is_frozen {
+            this.runs.retain(|item, _| !item.needs_broker());
+            // It was to stop them itself.
+            self.queue.retain(|(_, event)| {
+                !matches!(event, Event::Stopped { node: of, item, .. }
+                    if *of == node && item.needs_broker())
+            });
+            let this = &mut self.nodes[node];
             this.monitor = None;
             this.process += 1;
             this.backlog.clear();
@@ -52,7 +60,7 @@ impl World {
             }
             let this = &mut self.nodes[node];
             (this.is_on, this.is_frozen, this.is_fencing) = (false, false, false);
-            (this.monitor, this.guard, this.deadline) = (None, None, None);
+            (this.monitor, this.guard, this.deadline, this.kept) = (None, None, None, None);
             this.paused_until = None;
             this.backlog.clear();
             this.process += 1;

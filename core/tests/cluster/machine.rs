@@ -1,11 +1,15 @@
 //! What a node does: it carries out what its monitor says, and its guard kills.
 
 use super::{Event, Fate, Mistake, World};
-use iotmonitor_core::machines::cluster::{Member, MemberOutcome, MemberSettings};
+use iotmonitor_core::machines::cluster::{Guarded, Member, MemberOutcome, MemberSettings};
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::timing::{LEASE, Timing};
 use iotmonitor_core::model::cluster::{Item, SessionId};
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How late a mistaken monitor takes a part out of the file.
+const FORGOTTEN_LATE: Duration = Duration::from_secs(2);
 
 impl World {
     /// Calls the monitor of a node, and does what it says.
@@ -41,7 +45,10 @@ impl World {
                 }
                 self.nodes[node].guard = Some(guarded);
             }
-            MemberOutcome::Start { item, epoch } => self.start(node, item, epoch),
+            MemberOutcome::Start { item, epoch } => {
+                self.keep(node, &item, epoch);
+                self.start(node, item, epoch);
+            }
             MemberOutcome::Stop(item) => {
                 self.after(self.stop_time, Event::Stopped { node, boot, item })
             }
@@ -99,9 +106,42 @@ impl World {
         let running: Vec<Item> = self.nodes[node].runs.keys().cloned().collect();
         for item in running {
             self.end(node, &item);
-            self.call(node, |member, now| member.stopped(now, &item));
+            self.tell_stopped(node, &item);
         }
         self.fenced(node);
+    }
+
+    /// Tells the machine that an item has ended, after the file has lost it.
+    pub(super) fn tell_stopped(&mut self, node: usize, item: &Item) {
+        let this = &self.nodes[node];
+        if this.monitor.is_none() || this.paused_until.is_some() {
+            return;
+        }
+        if self.mistake == Some(Mistake::ForgetLate) {
+            let (process, item) = (this.process, item.clone());
+            self.after(FORGOTTEN_LATE, Event::Forgotten { node, process, item });
+        } else {
+            self.forget(node, item);
+        }
+        self.call(node, |member, now| member.stopped(now, item));
+    }
+
+    /// Writes a part into the file before this node speaks of it.
+    fn keep(&mut self, node: usize, item: &Item, epoch: Revision) {
+        let this = &mut self.nodes[node];
+        let Some(guarded) = this.guard.filter(|_| item.needs_broker()) else { return };
+        let parts = match this.kept.take() {
+            Some((session, parts)) if session == guarded.session => parts,
+            Some(_) | None => BTreeMap::new(),
+        };
+        let kept = this.kept.insert((guarded.session, parts));
+        kept.1.insert(item.clone(), epoch);
+    }
+
+    pub(super) fn forget(&mut self, node: usize, item: &Item) {
+        if let Some((_, parts)) = &mut self.nodes[node].kept {
+            parts.remove(item);
+        }
     }
 
     fn session(&mut self, node: usize) -> SessionId {
@@ -133,6 +173,10 @@ impl World {
         let (settings, items) = (self.settings(node), self.items.clone());
         let member = match self.nodes[node].guard {
             Some(guarded) => {
+                for (item, epoch) in self.resumed_parts(node, guarded) {
+                    self.nodes[node].runs.insert(item.clone(), epoch);
+                    self.compare(node, &item);
+                }
                 let runs = self.nodes[node].runs.clone();
                 Member::resumed(settings, items, guarded, runs)
             }
@@ -143,6 +187,24 @@ impl World {
         };
         self.nodes[node].monitor = Some(member);
         self.call(node, Member::time_passed);
+    }
+
+    /// The parts that go on with a session, if its lease is in force.
+    fn resumed_parts(&self, node: usize, guarded: Guarded) -> BTreeMap<Item, Revision> {
+        let is_in_force = self.local(node) < guarded.deadline;
+        if self.mistake == Some(Mistake::ResumeByPlan) {
+            let plan = self.store.contents().plan.as_ref().filter(|_| is_in_force);
+            let owners = plan.into_iter().flat_map(|plan| {
+                plan.value.owners.iter().map(|(item, owner)| (item, owner, plan.revision))
+            });
+            let own = owners
+                .filter(|(item, owner, _)| item.needs_broker() && owner.session == guarded.session);
+            return own.map(|(item, _, revision)| (item.clone(), revision)).collect();
+        }
+        let any = self.mistake == Some(Mistake::ResumeAnySession);
+        let kept = self.nodes[node].kept.as_ref();
+        let kept = kept.filter(|(of, _)| is_in_force && (any || *of == guarded.session));
+        kept.map_or(BTreeMap::new(), |(_, parts)| parts.clone())
     }
 
     pub(super) fn continues(&mut self, node: usize) {
@@ -164,7 +226,7 @@ impl World {
         let gone: Vec<Item> = self.items.iter().map(|(item, _)| item.clone()).collect();
         for item in gone {
             if !self.nodes[node].runs.contains_key(&item) {
-                self.call(node, |member, now| member.stopped(now, &item));
+                self.tell_stopped(node, &item);
             }
         }
         self.fenced(node);

@@ -352,8 +352,17 @@ fn a_late_change_of_the_plan_gives_no_item_two_owners() {
 
 /// Breaks one rule, and counts the schedules until two owners of one item are seen.
 fn found_after(mistake: Mistake) -> u64 {
+    found_in(|seed| Schedule::new(seed, Some(mistake)))
+}
+
+/// The same where changes are late and nodes change their minds, of which some are restarted then.
+fn found_in_fickle_after(mistake: Mistake) -> u64 {
+    found_in(|seed| Schedule::new(seed, Some(mistake)).fickle())
+}
+
+fn found_in(schedule: impl Fn(u64) -> Schedule) -> u64 {
     let doubles = |seed: &u64| {
-        let error = Schedule::new(*seed, Some(mistake)).run().err();
+        let error = schedule(*seed).run().err();
         error.is_some_and(|error| error.contains(" and runs on "))
     };
     (0..ENOUGH).find(doubles).unwrap_or(ENOUGH)
@@ -377,4 +386,19 @@ fn new_owners_in_a_second_transaction_are_noticed() {
 #[test]
 fn a_start_before_the_confirming_renewal_is_noticed() {
     assert!(found_after(Mistake::StartUnconfirmed) < ENOUGH);
+}
+
+#[test]
+fn a_part_that_the_file_loses_after_the_node_has_given_it_up_is_noticed() {
+    assert!(found_in_fickle_after(Mistake::ForgetLate) < ENOUGH);
+}
+
+#[test]
+fn a_file_of_another_session_that_is_used_is_noticed() {
+    assert!(found_in_fickle_after(Mistake::ResumeAnySession) < ENOUGH);
+}
+
+#[test]
+fn going_on_with_what_the_plan_says_without_a_file_is_noticed() {
+    assert!(found_in_fickle_after(Mistake::ResumeByPlan) < ENOUGH);
 }

@@ -164,6 +164,20 @@ fn what_lasts_shorter_than_a_lease_moves_nothing() {
 }
 
 #[test]
+fn a_monitor_that_is_killed_has_its_parts_again_as_soon_as_it_is_back() {
+    for tenth in 0..20 {
+        let mut world = settled(&[0, 0, 0], None);
+        world.run_until(world.now + seconds(f64::from(tenth) / 10.0), Fate::FAST);
+        let house = world.owner(&Item::House).unwrap();
+        world.kill_monitor(house, seconds(1.0));
+        assert!(world.unowned().contains(&Item::House));
+        let end = world.now + seconds(30.0);
+        let gap = gaps(&mut world, end, Fate::FAST);
+        assert!(gap < seconds(1.02), "{gap:?}");
+    }
+}
+
+#[test]
 fn a_node_that_drains_gives_everything_away_without_a_timeout() {
     let mut world = settled(&[0, 0, 0], None);
     let before = world.clone();

@@ -18,7 +18,7 @@ use iotmonitor_core::model::cluster::store::{
     Put, RequestNumber, Revision, StoreAnswer, StoreRequest, Transaction,
 };
 use iotmonitor_core::model::cluster::timing::{LEASE, STOP_BUDGET};
-use iotmonitor_core::model::cluster::{Item, Items, NodeName};
+use iotmonitor_core::model::cluster::{Item, Items, NodeName, SessionId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -69,6 +69,12 @@ pub enum Mistake {
     SecondTransaction,
     /// An item is started when its plan has been read.
     StartUnconfirmed,
+    /// A part is taken out of the file a little later than the node has said that it ended.
+    ForgetLate,
+    /// A monitor goes on with the parts of the file, of whichever session they were.
+    ResumeAnySession,
+    /// A monitor goes on with the parts that the plan gives to its session, and knows no file.
+    ResumeByPlan,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -96,6 +102,12 @@ enum Event {
     Stopped {
         node: usize,
         boot: u64,
+        item: Item,
+    },
+    /// A mistaken monitor takes a part out of the file.
+    Forgotten {
+        node: usize,
+        process: u64,
         item: Item,
     },
     Continues {
@@ -132,6 +144,8 @@ pub struct Node {
     /// The deadline by which the machine goes, where a mistake gives the guard another one.
     deadline: Option<Duration>,
     pub runs: BTreeMap<Item, Revision>,
+    /// The file below /run, with the parts of a session. They end with the monitor, as agents do not.
+    kept: Option<(SessionId, BTreeMap<Item, Revision>)>,
     is_fencing: bool,
     /// Nothing that it sends arrives any more.
     is_cut: bool,
@@ -186,6 +200,7 @@ impl World {
             guard: None,
             deadline: None,
             runs: BTreeMap::new(),
+            kept: None,
             is_fencing: false,
             is_cut: false,
             drains: false,
@@ -296,8 +311,13 @@ impl World {
                         return;
                     }
                     self.end(node, &item);
-                    self.call(node, |member, now| member.stopped(now, &item));
+                    self.tell_stopped(node, &item);
                     self.fenced(node);
+                }
+            }
+            Event::Forgotten { node, process, item } => {
+                if self.nodes[node].process == process {
+                    self.forget(node, &item);
                 }
             }
             Event::Continues { node } => self.continues(node),

@@ -432,17 +432,53 @@ fn restores_that_wait_are_dropped_at_the_fence_and_those_under_way_are_cut_off()
     assert_eq!(severs(&house), 1);
 }
 
+/// What the cluster has heard of the broker, and when.
+fn broker(house: &House) -> Vec<(Duration, bool)> {
+    let replies = house.log.iter().filter_map(|(at, action)| match action {
+        Action::Reply(ClusterReply::Broker(is_up)) => Some((*at, *is_up)),
+        _ => None,
+    });
+    replies.collect()
+}
+
+/// Its process has been restarted in the middle of a session.
+fn resumed() -> House {
+    let mut house = owner();
+    house.crash();
+    house.turn_the_page();
+    house.recorded("home/lamp/set/on", "1");
+    house.cluster(ClusterFact::Joined { runs: parts().map(|part| (part, Revision(5))).collect() });
+    house
+}
+
+#[test]
+fn what_goes_on_after_a_restart_is_spoken_of_with_the_broker_and_not_given_up_before_that() {
+    let mut house = resumed();
+    house.advance(secs(3));
+    let began = house.mono;
+    house.power_up();
+    house.says_node("nas", r#"{"state":"online","since":7}"#);
+    house.advance(secs(2));
+    assert_eq!(house.status("lamp")["epoch"], 5);
+    let first =
+        house.all_published().into_iter().find(|(_, it)| it.topic == topic(&format!("{BASE}/up")));
+    assert!(first.is_some_and(|(at, _)| at <= began + secs(1)));
+    house.advance(secs(60));
+    assert_eq!(broker(&house), []);
+}
+
+#[test]
+fn what_goes_on_after_a_restart_is_given_up_after_five_seconds_without_the_broker() {
+    let mut house = resumed();
+    let began = house.mono;
+    house.advance(secs(60));
+    assert_eq!(broker(&house), [(began + secs(5), false)]);
+}
+
 #[test]
 fn a_node_tells_the_cluster_after_five_seconds_that_its_broker_is_gone_and_at_once_that_it_is_back()
 {
     let mut house = owner();
-    let broker = |house: &House| {
-        let replies = house.log.iter().filter_map(|(at, action)| match action {
-            Action::Reply(ClusterReply::Broker(is_up)) => Some((*at, *is_up)),
-            _ => None,
-        });
-        replies.collect::<Vec<_>>()
-    };
     let lost = house.mono;
     house.lose_watch();
     house.advance(secs(3));
