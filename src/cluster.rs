@@ -4,6 +4,7 @@
 //! else that the monitor does. Commands go in and events come out, and neither waits for the other
 //! side. Only the guard is told of a renewal directly, before whatever the renewal starts.
 
+pub mod kept;
 mod orders;
 mod renewals;
 mod sections;
@@ -18,6 +19,7 @@ use iotmonitor_core::model::cluster::sections::{SectionsVersion, SharedSections}
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::cluster::view::ClusterView;
 use iotmonitor_core::model::cluster::{Item, Items, NodeName};
+use kept::KeptParts;
 pub use orders::OrderError;
 use renewals::Renewals;
 pub use sections::ApplyReply;
@@ -38,6 +40,8 @@ pub struct Membership {
     pub etcd: EtcdSettings,
     /// The session and the items of an earlier process. Its guard lives, so the boot is the same.
     pub resumes: Option<(Guarded, Vec<(Item, Revision)>)>,
+    /// Where the parts among them are noted for the next process.
+    pub kept: KeptParts,
     /// The version of the shared sections that this node uses.
     pub sections: Option<SectionsVersion>,
 }

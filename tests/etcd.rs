@@ -12,6 +12,8 @@ mod init;
 mod members;
 #[path = "etcd/nodes.rs"]
 mod nodes;
+#[path = "etcd/restarts.rs"]
+mod restarts;
 #[path = "etcd/sections.rs"]
 mod sections;
 #[path = "etcd/secured.rs"]

@@ -57,7 +57,12 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
     ),
     ("age_clock", &["age_clock"], &[]),
-    ("cluster", &["cluster", "etcd", "pulse"], &["iotmonitor_core", "nix", "thiserror", "tokio"]),
+    (
+        "cluster",
+        &["cluster", "etcd", "pulse"],
+        // With `tempfile` in its tests.
+        &["iotmonitor_core", "nix", "serde", "serde_json", "tempfile", "thiserror", "tokio"],
+    ),
     (
         "etcd",
         &["etcd", "secret", "tls"],

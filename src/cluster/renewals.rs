@@ -1,5 +1,6 @@
 //! Carries out what the rule asks for: requests to the store, deadlines for the guard, and events.
 
+use super::kept::KeptParts;
 use super::sections::{self, SectionsSeen};
 use super::{ClusterCommand, ClusterEvent, Membership};
 use crate::etcd::{EtcdError, EtcdStore};
@@ -36,6 +37,9 @@ pub struct Renewals<G> {
     boot: u128,
     guard: G,
     guard_is_gone: bool,
+    kept: KeptParts,
+    /// Items that have ended, of which the rule has not learned.
+    ended: Vec<Item>,
     /// The number of the last fence.
     fences: u64,
     pulse: Pulse,
@@ -77,7 +81,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
         (commands, events): (mpsc::Receiver<ClusterCommand>, mpsc::Sender<ClusterEvent>),
         pulse: Pulse,
     ) -> Self {
-        let Membership { mut settings, items, etcd, resumes, sections } = membership;
+        let Membership { mut settings, items, etcd, resumes, kept, sections } = membership;
         settings.config = sections.as_ref().map(|version| version.number);
         let goes_down = settings.drains;
         let member = match resumes {
@@ -90,6 +94,8 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             boot,
             guard,
             guard_is_gone: false,
+            kept,
+            ended: Vec::new(),
             fences: 0,
             pulse,
             commands,
@@ -113,6 +119,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
         // Without a clock there is no lease.
         while let Some(now) = boot_clock() {
             self.pulse.beat();
+            self.let_go(now);
             let outcomes = self.member.time_passed(now);
             self.carry_out(outcomes);
             self.report_drained();
@@ -181,7 +188,11 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
     fn obey(&mut self, command: ClusterCommand) -> bool {
         let Some(now) = boot_clock() else { return false };
         let outcomes = match command {
-            ClusterCommand::Stopped(item) => self.member.stopped(now, &item),
+            ClusterCommand::Stopped(item) => {
+                self.ended.push(item);
+                self.let_go(now);
+                return true;
+            }
             ClusterCommand::Fenced(number) if number == self.fences => {
                 self.member.fenced(now, new_session(self.boot))
             }
@@ -218,6 +229,19 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
         true
     }
 
+    /// Tells the rule what has ended, so that other nodes can have it. What the file still holds waits
+    /// until the next look, because the next process would go on with it.
+    fn let_go(&mut self, now: Duration) {
+        for item in std::mem::take(&mut self.ended) {
+            if self.kept.remove(&item).is_ok() {
+                let outcomes = self.member.stopped(now, &item);
+                self.carry_out(outcomes);
+            } else {
+                self.ended.push(item);
+            }
+        }
+    }
+
     /// Does everything in its order. The time from which a lease counts was read before.
     fn carry_out(&mut self, outcomes: Vec<MemberOutcome>) {
         for outcome in outcomes {
@@ -229,13 +253,18 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
                     let store = Arc::clone(&self.store);
                     self.requests.spawn(async move { (number, store.request(&request).await) });
                 }
-                MemberOutcome::Guard(guarded) => self.renew_guard(guarded),
+                MemberOutcome::Guard(guarded) => {
+                    self.kept.renewed(guarded);
+                    self.renew_guard(guarded);
+                }
                 MemberOutcome::Start { item, epoch } => {
+                    self.kept.add(&item, epoch);
                     self.report(ClusterEvent::Start { item, epoch });
                 }
                 MemberOutcome::Stop(item) => self.report(ClusterEvent::Stop(item)),
                 MemberOutcome::Fence(reason) => {
                     self.fences += 1;
+                    self.ended.clear();
                     self.report(ClusterEvent::Fence { number: self.fences, reason });
                 }
                 MemberOutcome::NameTaken => self.report(ClusterEvent::NameTaken),

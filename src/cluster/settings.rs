@@ -1,6 +1,7 @@
 //! What the configuration says about this node's part in a cluster.
 
 use super::Membership;
+use super::kept::KeptParts;
 use crate::etcd::settings::EtcdSettings;
 use iotmonitor_core::machines::cluster::MemberSettings;
 use iotmonitor_core::model::cluster::sharing::StandbyMode;
@@ -20,7 +21,7 @@ impl ClusterSettings {
     /// The part of this node, as the machine with this identifier, in a new session. It is without a
     /// broker until that is connected.
     #[must_use]
-    pub fn membership(&self, machine: String, items: Items) -> Membership {
+    pub fn membership(&self, machine: String, items: Items, kept: KeptParts) -> Membership {
         let settings = MemberSettings {
             name: self.node.clone(),
             machine,
@@ -29,7 +30,8 @@ impl ClusterSettings {
             drains: false,
             config: None,
         };
-        Membership { settings, items, etcd: self.etcd.clone(), resumes: None, sections: None }
+        let etcd = self.etcd.clone();
+        Membership { settings, items, etcd, resumes: None, kept, sections: None }
     }
 }
 
@@ -37,6 +39,7 @@ impl ClusterSettings {
 mod tests {
     use super::*;
     use crate::tls::TlsFiles;
+    use std::path::Path;
     use std::time::Duration;
 
     #[test]
@@ -52,7 +55,8 @@ mod tests {
             timing: Timing::new(Duration::from_secs(9), Duration::from_secs(1)).unwrap(),
             standby: StandbyMode::Hot,
         };
-        let membership = settings.membership("m".to_owned(), Items::default());
+        let kept = KeptParts::read(Path::new("/nowhere"), None);
+        let membership = settings.membership("m".to_owned(), Items::default(), kept);
         let MemberSettings { name, machine, timing, broker, drains, config } = membership.settings;
         assert_eq!((name, machine.as_str(), timing), (settings.node, "m", settings.timing));
         assert!(!broker && !drains && config.is_none() && membership.resumes.is_none());

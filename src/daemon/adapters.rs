@@ -203,8 +203,10 @@ impl Adapters {
         let spec = &config.monitor;
         let (settings, shared) = (config.cluster.clone()?, spec.cluster.clone()?);
         let (client_id, machine) = (spec.client_id.clone(), environment.machine.clone());
-        let pulse = self.store_pulse.sibling();
-        Some(Cluster::new(settings, shared, client_id, machine, self.manager.guard(), pulse))
+        let (directory, pulse) =
+            (environment.runtime_directory.clone(), self.store_pulse.sibling());
+        let guard = self.manager.guard();
+        Some(Cluster::new(settings, shared, client_id, directory, machine, guard, pulse))
     }
 
     /// Opens the status page as configured, or closes it.

@@ -11,6 +11,7 @@
 mod guard;
 
 use super::{Daemon, boot_clock};
+use crate::cluster::kept::KeptParts;
 use crate::cluster::settings::ClusterSettings;
 use crate::cluster::{self, ClusterCommand, ClusterEvent, ClusterHandle, OrderError};
 use crate::pulse::Pulse;
@@ -27,6 +28,7 @@ use iotmonitor_core::model::unit::UnitReport;
 use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -57,6 +59,8 @@ pub struct Cluster {
     settings: ClusterSettings,
     spec: ClusterSpec,
     client_id: String,
+    /// Holds the parts of the watching for the next process.
+    runtime_directory: PathBuf,
     /// Identifies the machine.
     machine: String,
     guard_unit: GuardUnit,
@@ -123,6 +127,7 @@ impl Cluster {
         settings: ClusterSettings,
         spec: ClusterSpec,
         client_id: String,
+        runtime_directory: PathBuf,
         machine: Option<String>,
         guard_unit: GuardUnit,
         pulse: Pulse,
@@ -133,6 +138,7 @@ impl Cluster {
             settings,
             spec,
             client_id,
+            runtime_directory,
             guard_unit,
             pulse,
             part: Participation::Begins,
@@ -190,17 +196,20 @@ impl Cluster {
         if !matches!(self.part, Participation::Begins) {
             return Vec::new();
         }
-        let runs = self.left_behind(units);
-        let items = runs.iter().map(|(item, epoch)| (item.clone(), *epoch)).collect();
-        let joined = ClusterFact::Joined { runs };
+        let mut runs = self.left_behind(units);
         if let Some(guarded) = self.link.find() {
             (self.guard, self.is_bound) = (GuardState::Up, true);
+            let parts = self.kept_parts(Some(guarded)).parts().clone();
+            // The monitor reports a broker that cannot be reached for some time.
+            self.broker |= !parts.is_empty();
+            runs.extend(parts);
+            let items = runs.iter().map(|(item, epoch)| (item.clone(), *epoch)).collect();
             self.join(Some((guarded, items)));
-            return vec![joined];
+            return vec![ClusterFact::Joined { runs }];
         }
         self.part = Participation::Clears;
         // The session by which they run has ended without a word of other nodes.
-        vec![joined, ClusterFact::Fenced(EndReason::Deadline)]
+        vec![ClusterFact::Joined { runs }, ClusterFact::Fenced(EndReason::Deadline)]
     }
 
     /// Shared agents of an earlier process, which may have been one without a cluster.
@@ -221,8 +230,14 @@ impl Cluster {
         runs
     }
 
+    fn kept_parts(&self, lease: Option<Guarded>) -> KeptParts {
+        KeptParts::read(&self.runtime_directory, lease)
+    }
+
     fn join(&mut self, resumes: Option<(Guarded, Vec<(Item, Revision)>)>) {
-        let mut membership = self.settings.membership(self.machine.clone(), self.spec.items());
+        let kept = self.kept_parts(resumes.as_ref().map(|(guarded, _)| *guarded));
+        let (machine, items) = (self.machine.clone(), self.spec.items());
+        let mut membership = self.settings.membership(machine, items, kept);
         membership.settings.drains = self.drains.any();
         membership.settings.broker = self.broker;
         membership.resumes = resumes;

@@ -1,6 +1,7 @@
 //! Three nodes that share agents over three members of etcd, on real clocks.
 
 use crate::members::Members;
+use iotmonitor::cluster::kept::KeptParts;
 use iotmonitor::cluster::{
     ClusterCommand, ClusterEvent, ClusterHandle, Membership, OrderError, spawn,
 };
@@ -23,31 +24,32 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub const SECOND: Duration = Duration::from_secs(1);
 
 /// How long anything may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The boot clock, by which the nodes decide. They share it here.
-fn now() -> Duration {
+pub fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().into()
 }
 
 /// An item on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Interval {
-    node: &'static str,
-    begin: Duration,
-    end: Option<Duration>,
+pub struct Interval {
+    pub node: &'static str,
+    pub begin: Duration,
+    pub end: Option<Duration>,
 }
 
 /// What happened on all nodes.
 #[derive(Debug, Default)]
-struct Record {
-    intervals: BTreeMap<Item, Vec<Interval>>,
-    deadlines: BTreeMap<&'static str, Guarded>,
-    fences: Vec<String>,
+pub struct Record {
+    pub intervals: BTreeMap<Item, Vec<Interval>>,
+    pub deadlines: BTreeMap<&'static str, Guarded>,
+    pub fences: Vec<String>,
     /// Who has said that which node is lost.
     lost: Vec<(&'static str, String)>,
     orders: BTreeMap<&'static str, Arc<SharedOrders>>,
@@ -55,7 +57,7 @@ struct Record {
 }
 
 impl Record {
-    fn runs(&self) -> BTreeMap<Item, &'static str> {
+    pub fn runs(&self) -> BTreeMap<Item, &'static str> {
         let running = self.intervals.iter().filter_map(|(item, intervals)| {
             let last = intervals.last().filter(|last| last.end.is_none())?;
             Some((item.clone(), last.node))
@@ -63,7 +65,12 @@ impl Record {
         running.collect()
     }
 
-    fn end(&mut self, node: &str, item: Option<&Item>, at: Duration) {
+    pub fn begin(&mut self, node: &'static str, item: Item) {
+        let interval = Interval { node, begin: now(), end: None };
+        self.intervals.entry(item).or_default().push(interval);
+    }
+
+    pub fn end(&mut self, node: &str, item: Option<&Item>, at: Duration) {
         let of_item =
             self.intervals.iter_mut().filter(|(other, _)| item.is_none_or(|i| i == *other));
         for interval in of_item.flat_map(|(_, intervals)| intervals) {
@@ -74,7 +81,7 @@ impl Record {
     }
 
     /// The smallest time between two owners of one item.
-    fn distance(&self) -> Option<Duration> {
+    pub fn distance(&self) -> Option<Duration> {
         let pairs = self.intervals.values().flat_map(|intervals| intervals.windows(2));
         let distances = pairs.map(|pair| {
             let end = pair[0].end.unwrap_or_else(|| panic!("two owners: {pair:?}"));
@@ -85,16 +92,17 @@ impl Record {
     }
 }
 
-type Shared = Arc<Mutex<Record>>;
+pub type Shared = Arc<Mutex<Record>>;
 
-struct Node {
-    name: &'static str,
+pub struct Node {
+    pub name: &'static str,
     handle: Arc<Mutex<Option<ClusterHandle>>>,
     record: Shared,
+    obeys: Option<JoinHandle<()>>,
 }
 
 /// What a node says of itself. All share six agents.
-fn membership(name: &str, etcd: EtcdSettings) -> Membership {
+pub fn membership(name: &str, etcd: EtcdSettings) -> Membership {
     let agents = ["a", "b", "c", "d", "e", "f"].map(|agent| agent.parse::<Item>().unwrap());
     Membership {
         settings: MemberSettings {
@@ -108,6 +116,7 @@ fn membership(name: &str, etcd: EtcdSettings) -> Membership {
         items: Items::new(agents.map(|agent| (agent, Allowed::Everywhere))),
         etcd,
         resumes: None,
+        kept: KeptParts::read(Path::new("/nowhere"), None),
         sections: None,
     }
 }
@@ -120,22 +129,32 @@ impl Node {
         record: &Shared,
         guard: Option<&Path>,
     ) -> Self {
-        let deadlines = Arc::clone(record);
         let client = guard.map(|directory| GuardClient::connect(directory).unwrap());
+        Self::spawn(name, membership(name, etcd), record, client)
+    }
+
+    /// Starts a node with this part.
+    pub fn spawn(
+        name: &'static str,
+        membership: Membership,
+        record: &Shared,
+        client: Option<GuardClient>,
+    ) -> Self {
+        let deadlines = Arc::clone(record);
         let renew = move |guarded| {
             deadlines.lock().unwrap().deadlines.insert(name, guarded);
             client.as_ref().map_or(Ok(()), |client| client.renew(guarded))
         };
         let (sender, events) = mpsc::channel(2);
-        let handle = spawn(membership(name, etcd), renew, sender, Pulse::new()).unwrap();
+        let handle = spawn(membership, renew, sender, Pulse::new()).unwrap();
         let handle = Arc::new(Mutex::new(Some(handle)));
-        let node = Self { name, handle, record: Arc::clone(record) };
-        node.obey(events);
+        let mut node = Self { name, handle, record: Arc::clone(record), obeys: None };
+        node.obeys = Some(node.obey(events));
         node
     }
 
     /// Does what the events say, in a task.
-    fn obey(&self, mut events: mpsc::Receiver<ClusterEvent>) {
+    fn obey(&self, mut events: mpsc::Receiver<ClusterEvent>) -> JoinHandle<()> {
         let (name, record, handle) =
             (self.name, Arc::clone(&self.record), Arc::clone(&self.handle));
         tokio::spawn(async move {
@@ -143,8 +162,7 @@ impl Node {
                 let mut record = record.lock().unwrap();
                 match event {
                     ClusterEvent::Start { item, .. } => {
-                        let interval = Interval { node: name, begin: now(), end: None };
-                        record.intervals.entry(item).or_default().push(interval);
+                        record.begin(name, item);
                     }
                     ClusterEvent::Stop(item) => {
                         record.end(name, Some(&item), now());
@@ -169,10 +187,10 @@ impl Node {
                     other => record.fences.push(format!("{name}: {other:?}")),
                 }
             }
-        });
+        })
     }
 
-    fn handle(&self) -> ClusterHandle {
+    pub fn handle(&self) -> ClusterHandle {
         self.handle.lock().unwrap().clone().unwrap()
     }
 
@@ -187,7 +205,16 @@ impl Node {
     }
 }
 
-async fn until(record: &Shared, what: &str, holds: impl Fn(&Record) -> bool) {
+impl Node {
+    /// Ends the thread in the middle of whatever it does. What it says of its parts ends by that.
+    pub async fn crash(mut self) {
+        drop(self.handle.lock().unwrap().take());
+        self.obeys.take().unwrap().await.unwrap();
+        self.record.lock().unwrap().end(self.name, None, now());
+    }
+}
+
+pub async fn until(record: &Shared, what: &str, holds: impl Fn(&Record) -> bool) {
     let began = Instant::now();
     while !holds(&record.lock().unwrap()) {
         assert!(began.elapsed() < LIMIT, "not {what}: {:?}", record.lock().unwrap());
@@ -255,7 +282,7 @@ async fn the_agents_of_a_node_that_dies_are_taken_over_and_a_dead_leader_moves_n
 }
 
 /// What a node says of the cluster.
-async fn seen(handle: &ClusterHandle) -> ClusterView {
+pub async fn seen(handle: &ClusterHandle) -> ClusterView {
     let (reply, view) = oneshot::channel();
     assert!(handle.send(ClusterCommand::View(reply)));
     view.await.unwrap()

@@ -120,6 +120,33 @@ fn agents_run_beside_a_guard_and_outlive_the_monitor() {
     a_second_node_is_refused(machine);
 }
 
+/// A node that did not know what it had would be silent for the eight seconds in which it settles.
+#[test]
+fn a_node_speaks_again_as_soon_as_its_monitor_is_back() {
+    const UP: &str = "home/monitoring/up";
+    let node = Node::start();
+    let machine = &node.machine;
+    let bus = machine.subscribe(&[UP]);
+    for how in ["killed", "restarted"] {
+        bus.let_seconds_pass(2);
+        let from = bus.end();
+        match how {
+            "killed" => machine.crash_monitor(),
+            _ => machine.restart_monitor(),
+        }
+        let first = bus.wait_exact(from, UP, "1");
+        let before = bus.all().into_iter().rfind(|message| message.at < first.at).unwrap();
+        let gap = first.at - before.at;
+        println!("{how}: `up` had a gap of {gap:?}");
+        assert!(gap < LEASE, "{how}: {gap:?}");
+    }
+    assert!(machine.sh("cat /run/iotmonitor/parts").contains("#house"));
+    machine.ok(&["iotmonitor", "cluster", "drain"]);
+    eventually("nothing to be left", || {
+        (!machine.sh("cat /run/iotmonitor/parts").contains('#')).then_some(())
+    });
+}
+
 fn a_second_node_is_refused(machine: &Machine) {
     let cluster = SECTIONS.split("[agent_rules]").next().unwrap();
     machine.write_garden(cluster);
