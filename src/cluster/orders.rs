@@ -47,6 +47,13 @@ pub enum OrderError {
     )]
     NotAllowed { agent: DeviceName, node: NodeName, nodes: Vec<NodeName> },
     #[error(
+        "agent `{agent}` moves only between nodes that use the same version of the shared sections: \
+        node `{from}` uses {}, and node `{to}` uses {}; see why in the alert `shared-refused` of the \
+        one that does not use the latest version, and reload iotmonitor there",
+        version(uses[0]), version(uses[1])
+    )]
+    OtherSections { agent: DeviceName, from: NodeName, to: NodeName, uses: [Option<u64>; 2] },
+    #[error(
         "no node has agent `{0}` at present, so that none can give it away: `iotmonitor cluster` \
         shows the nodes"
     )]
@@ -70,6 +77,10 @@ fn list(nodes: &[NodeName]) -> String {
         Some((last, others)) => format!("{} and {last}", others.join(", ")),
         None => "none".to_owned(),
     }
+}
+
+fn version(number: Option<u64>) -> String {
+    number.map_or_else(|| "none".to_owned(), |number| format!("version {number}"))
 }
 
 impl ClusterHandle {
@@ -189,7 +200,16 @@ fn movable(view: &ClusterView, agent: &DeviceName, to: &NodeName) -> Result<Node
     match target {
         NodeView { state: NodeState::Lost | NodeState::Late, .. } => Err(OrderError::Away(to)),
         NodeView { drains: true, .. } => Err(OrderError::Drained(to)),
-        NodeView { .. } => item.node.clone().ok_or(OrderError::Nowhere(agent)),
+        NodeView { config, .. } => {
+            let Some(from) = item.node.clone() else { return Err(OrderError::Nowhere(agent)) };
+            let uses = [view.nodes.get(&from).and_then(|node| node.config), *config];
+            if uses[0] == uses[1] {
+                Ok(from)
+            } else {
+                // The owner gives it to no node that may not know it.
+                Err(OrderError::OtherSections { agent, from, to, uses })
+            }
+        }
     }
 }
 
@@ -234,6 +254,7 @@ mod tests {
                 (node("pi1"), seen(NodeState::Alive, false)),
                 (node("pi2"), seen(NodeState::Alive, false)),
                 (node("pi3"), seen(NodeState::Alive, true)),
+                (node("pi4"), NodeView { config: Some(3), ..seen(NodeState::Alive, false) }),
             ]
             .into(),
             items: [
@@ -253,7 +274,7 @@ mod tests {
         let said = |name, to| asked(name, to).unwrap_err().to_string();
         assert_eq!(
             said("rules", "pi9"),
-            "there is no node `pi9` in the cluster; its nodes are `nas`, `pi1`, `pi2` and `pi3`"
+            "there is no node `pi9` in the cluster; its nodes are `nas`, `pi1`, `pi2`, `pi3` and `pi4`"
         );
         assert_eq!(
             said("zigbee", "pi2"),
@@ -262,6 +283,13 @@ mod tests {
         assert!(said("lamp", "pi2").starts_with("`lamp` is no agent that nodes share"));
         assert!(said("rules", "nas").starts_with("node `nas` does not take part at present"));
         assert!(said("rules", "pi3").ends_with("`iotmonitor cluster drain pi3 --end` ends that"));
+        assert_eq!(
+            said("rules", "pi4"),
+            "agent `rules` moves only between nodes that use the same version of the shared \
+             sections: node `pi1` uses none, and node `pi4` uses version 3; see why in the alert \
+             `shared-refused` of the one that does not use the latest version, and reload \
+             iotmonitor there"
+        );
         assert!(said("pump", "pi2").starts_with("no node has agent `pump`"));
     }
 }
