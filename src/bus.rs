@@ -26,7 +26,7 @@ mod unknown;
 mod view;
 
 pub use client::{Addressee, CallError, Caller, call, call_at};
-pub use name::{Holder, NameClaim, NodePlace, OwnedName, claim, claim_node};
+pub use name::{Holder, NameClaim, NodePlace, OwnedName, claim, claim_node, keep_node};
 pub use server::{BusHandle, spawn};
 pub use settings::BusSettings;
 pub use states::{MAX_PAYLOAD_BYTES, RecordedState};

@@ -153,10 +153,11 @@ pub fn run(options: &Options, logger: &Logger) -> Result<(), DaemonError> {
     let outcome = runtime.block_on(async {
         // This happens before any unit is touched.
         let place = claim_place(options, &loaded.config.monitor.client_id).await?;
-        let _node_place = match &loaded.config.cluster {
-            Some(_) => claim_node(options, &loaded.config.monitor.client_id).await?,
-            None => None,
-        };
+        if loaded.config.cluster.is_some() {
+            let client_id = &loaded.config.monitor.client_id;
+            let place = claim_node(options, client_id).await?;
+            tokio::spawn(bus::keep_node(adapters::bus_settings(options, client_id), place));
+        }
         let mut daemon = Daemon::start(options, loaded, refused, opened, place, logger)
             .map_err(DaemonError::Runtime)?;
         daemon.run().await;

@@ -9,7 +9,7 @@ use super::authority::ANSWER_TIMEOUT;
 use super::object::unescape;
 use super::settings::BusSettings;
 use super::well_known_name;
-use crate::dbus::connect;
+use crate::dbus::{backoff, connect};
 use futures_util::StreamExt as _;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -98,12 +98,31 @@ pub async fn claim(settings: &BusSettings) -> NameClaim {
 /// The place of the machine's only monitor that is a node of a cluster, for as long as it is kept.
 #[derive(Debug)]
 pub struct NodePlace {
-    _connection: Connection,
+    connection: Connection,
 }
 
 /// Claims that place in the same way, since a machine has one guard.
 pub async fn claim_node(settings: &BusSettings) -> NameClaim<NodePlace> {
     within_patience(try_to_claim(|| offer_node(settings))).await
+}
+
+/// Keeps that place, or takes it as soon as it is free, for as long as this runs. A bus that has been
+/// away knows no names.
+pub async fn keep_node(settings: BusSettings, mut place: Option<NodePlace>) {
+    let mut backoff = backoff();
+    loop {
+        let offered = match place.take() {
+            Some(place) => Ok(place),
+            None => offer_node(&settings).await,
+        };
+        if let Ok(place) = offered {
+            backoff.reset();
+            // Nobody has anything to say to it.
+            let mut messages = MessageStream::from(&place.connection);
+            while let Some(Ok(_)) = messages.next().await {}
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
 }
 
 async fn within_patience<T>(claim: impl Future<Output = NameClaim<T>>) -> NameClaim<T> {
@@ -139,7 +158,7 @@ async fn offer_node(settings: &BusSettings) -> Result<NodePlace, NameError> {
     let name = WellKnownName::from_static_str_unchecked(NODE);
     match bus.request_name(name.clone(), RequestNameFlags::DO_NOT_QUEUE).await {
         Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => {
-            Ok(NodePlace { _connection: connection })
+            Ok(NodePlace { connection })
         }
         Ok(RequestNameReply::Exists | RequestNameReply::InQueue) => {
             let owner = bus.get_name_owner(name.into()).await.map_err(zbus::Error::from)?;

@@ -2,8 +2,8 @@
 
 use crate::bus::client::call_at;
 use crate::bus::{
-    BusHandle, BusSettings, CallError, Caller, NAME, NameClaim, OwnedName, PATH, claim, spawn,
-    well_known_name,
+    BusHandle, BusSettings, CallError, Caller, NAME, NameClaim, OwnedName, PATH, claim, claim_node,
+    keep_node, spawn, well_known_name,
 };
 use crate::dbus::test_bus::TestBus;
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
@@ -65,12 +65,16 @@ fn settings(address: &str, client_id: &str) -> BusSettings {
 
 /// Waits for a daemon of that clientid to be on the bus.
 pub(super) async fn on_the_bus(address: &str, client_id: &str) {
-    let name = well_known_name(client_id).unwrap();
+    owned(address, &well_known_name(client_id).unwrap()).await;
+}
+
+/// Waits for the name to have an owner.
+async fn owned(address: &str, name: &str) {
     let present = async {
         loop {
             if let Ok(connection) = connect(Bus::System, Some(address), CALL_TIMEOUT).await {
                 let bus = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
-                if bus.name_has_owner(name.as_str().try_into().unwrap()).await == Ok(true) {
+                if bus.name_has_owner(name.try_into().unwrap()).await == Ok(true) {
                     return;
                 }
             }
@@ -226,6 +230,25 @@ async fn the_name_is_taken_again_when_the_bus_comes_back() {
     }
     let gone = call_at(Bus::System, Some(&address), "iotmonitor", Command::Reload).await;
     assert!(matches!(gone, Err(CallError::NoBus(_))), "{gone:?}");
+}
+
+#[tokio::test]
+async fn the_place_of_a_node_is_taken_again_when_the_bus_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("unix:path={}", directory.path().join("bus").display());
+    let settings = |id| settings(&address, id);
+    let bus = TestBus::start(&address);
+    let NameClaim::Made(place) = claim_node(&settings("iotmonitor")).await else { panic!() };
+    let keeper = tokio::spawn(keep_node(settings("iotmonitor"), Some(place)));
+    drop(bus);
+    let _bus = TestBus::start(&address);
+    owned(&address, "org.iotmonitor.Node").await;
+    let held = claim_node(&settings("garden")).await;
+    assert!(matches!(held, NameClaim::Held(_)), "{held:?}");
+    keeper.abort();
+    assert!(keeper.await.unwrap_err().is_cancelled());
+    let next = claim_node(&settings("garden")).await;
+    assert!(matches!(next, NameClaim::Made(_)), "{next:?}");
 }
 
 #[tokio::test]
