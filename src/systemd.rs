@@ -8,7 +8,7 @@
 //! that people have written for alerts, and [`guard_unit`] the guard of a node; [`journal`] reads what was said; [`former`] stops the units of a former clientid.
 //!
 //! Invariant: the content of a signal never becomes an event. Signals only mark units to check, so
-//! sixteen of them for one restart, or a lost one, cost a check and cause no error.
+//! eight of them for one restart, or a lost one, cost a check and cause no error.
 //!
 //! The core decides whether an agent is started again; nothing here does.
 

@@ -182,32 +182,44 @@ async fn start_once(
     unit: &UnitName,
     properties: &[Property],
 ) -> Result<(), JobFailure> {
-    for _ in 0..ATTEMPTS {
+    let mut is_absent_and_exists = false;
+    for attempt in 0..=ATTEMPTS {
+        if attempt > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // It is read only if systemd refuses it, since each call costs systemd time in which it starts
+        // nothing.
+        if let Some(result) = create(session, unit, properties).await? {
+            return start_outcome(unit, &result);
+        }
         match session.read(unit).await? {
-            UnitReading::Absent => {}
+            // Either systemd has released the ended one meanwhile, or there is a unit file of that name
+            // that nothing refers to: the next attempt shows which.
+            UnitReading::Absent if is_absent_and_exists => return Err(foreign(unit, None)),
+            UnitReading::Absent => is_absent_and_exists = true,
             UnitReading::Foreign { file } => return Err(foreign(unit, file)),
             UnitReading::Own(report) if lives(report.active) => return Ok(()),
             UnitReading::Own(report) => clear(session, unit, report.active).await?,
-        }
-        let watch = session.watch_jobs(unit);
-        let job =
-            session.manager.start_transient_unit(unit.as_str(), "fail", properties, &[]).await;
-        match job {
-            Ok(job) => return start_outcome(unit, &job_result(session, &watch, &job).await?),
-            // Either it came up meanwhile, or systemd has not yet released the ended one, or a unit
-            // file of that name exists: reading it again shows which.
-            Err(error) if meaning(&error) == Meaning::UnitExists => {}
-            Err(error) => return Err(error.into()),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if let UnitReading::Absent = session.read(unit).await? {
-            // It is not loaded and yet exists: a unit file that nothing refers to.
-            return Err(foreign(unit, None));
         }
     }
     Err(JobFailure::Final(format!(
         "{unit} has ended, but systemd does not let go of it; `systemctl status {unit}` shows more"
     )))
+}
+
+/// Creates and starts a transient unit; returns the result of its job, or `None` if there is a unit of
+/// that name.
+async fn create(
+    session: &ManagerSession,
+    unit: &UnitName,
+    properties: &[Property],
+) -> Result<Option<String>, JobFailure> {
+    let watch = session.watch_jobs(unit);
+    match session.manager.start_transient_unit(unit.as_str(), "fail", properties, &[]).await {
+        Ok(job) => job_result(session, &watch, &job).await.map(Some),
+        Err(error) if meaning(&error) == Meaning::UnitExists => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn stop_once(session: &ManagerSession, unit: &UnitName) -> Result<(), JobFailure> {

@@ -30,6 +30,7 @@ const LOGIN_PATH: &str = "/org/freedesktop/login1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const LOGIN_MANAGER: &str = "org.freedesktop.login1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 
 /// Units whose start means that this manager is going down (systemd.special(7)); `exit.target` is
 /// a user manager's.
@@ -162,7 +163,12 @@ async fn register(
     for rule in [
         owner(SYSTEMD),
         owner(LOGIN),
-        from(SYSTEMD, PROPERTIES).member("PropertiesChanged").path_namespace(UNIT_NAMESPACE),
+        // systemd signals each change of a unit twice: for the interface of its kind, and behind that for
+        // the interface of all units.
+        from(SYSTEMD, PROPERTIES)
+            .member("PropertiesChanged")
+            .path_namespace(UNIT_NAMESPACE)
+            .arg(0, UNIT_INTERFACE),
         from(SYSTEMD, MANAGER),
         // Only the system bus has logind, and not every system: a rule does not require a sender.
         from(LOGIN, LOGIN_MANAGER).member("PrepareForShutdown"),

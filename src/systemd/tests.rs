@@ -90,7 +90,14 @@ impl Peer {
         self.signal(to, SYSTEMD_PATH, MANAGER, "Reloading", &true).await;
     }
 
-    /// Signals that a unit has changed.
+    /// Signals that properties of this interface of the unit have changed.
+    async fn report_change(&self, interface: &str) {
+        let changed: HashMap<&str, Variant<'_>> = HashMap::new();
+        let body = (interface, changed, Vec::<&str>::new());
+        self.signal(None, UNIT_PATH, PROPERTIES, "PropertiesChanged", &body).await;
+    }
+
+    /// Signals that there is a unit.
     async fn report_unit(&self) {
         self.signal(None, SYSTEMD_PATH, MANAGER, "UnitNew", &(UNIT, path(UNIT_PATH))).await;
     }
@@ -272,6 +279,28 @@ async fn a_signal_counts_on_its_own_path_and_interface_alone() {
     stage.change(|truth| truth.main_pid = 18);
     stage.systemd.report_unit().await;
     stage.expect_main_pid(18).await;
+}
+
+/// systemd signals each change for both interfaces of a unit.
+#[tokio::test]
+async fn a_change_of_a_unit_is_heard_once() {
+    let mut stage = TestBench::set().await;
+    stage.change(|truth| truth.main_pid = 18);
+    stage.systemd.report_unit().await;
+    stage.expect_main_pid(18).await;
+    stage.asked.lock().unwrap().clear();
+
+    stage.change(|truth| truth.main_pid = 19);
+    stage.systemd.report_change("org.freedesktop.systemd1.Service").await;
+    for (state, stopping) in [("stopping", true), ("running", false)] {
+        stage.change(|truth| truth.state = state);
+        let job = (1_u32, path("/org/freedesktop/systemd1/job/1"), "shutdown.target");
+        stage.systemd.signal(None, SYSTEMD_PATH, MANAGER, "JobNew", &job).await;
+        assert_eq!(stage.next().await, Event::SystemState { stopping });
+    }
+    assert_eq!(*stage.asked.lock().unwrap(), ["Get", "Get"]);
+    stage.systemd.report_change("org.freedesktop.systemd1.Unit").await;
+    stage.expect_main_pid(19).await;
 }
 
 /// systemd comes back under another name when it re-executes itself.
