@@ -25,8 +25,6 @@ struct Taken {
     micros: f64,
     per_second: f64,
     resident: f64,
-    /// Seconds of processor time in a minute of rest after it.
-    idle: f64,
 }
 
 /// The rows of the table, without the subjects' names.
@@ -66,8 +64,12 @@ fn round(settings: &Settings, subject: &Subject) -> [f64; ROWS.len()] {
     let flooded = |devices| {
         stream(subject, devices, &Pace { messages: flood, rate: None, at_least_once: false })
     };
-    let (few, many) = (steady(FEW), steady(MANY));
-    let (few_flooded, many_flooded) = (flooded(FEW), flooded(MANY));
+    let (few, _) = steady(FEW);
+    let (many, scene) = steady(MANY);
+    let idle = idle(&scene);
+    drop(scene);
+    let (few_flooded, _) = flooded(FEW);
+    let (many_flooded, _) = flooded(MANY);
     let late = Figure::new(lateness(subject), "ms");
     [
         few.micros,
@@ -77,13 +79,14 @@ fn round(settings: &Settings, subject: &Subject) -> [f64; ROWS.len()] {
         many_flooded.per_second,
         many.resident,
         many_flooded.resident,
-        many.idle,
+        idle,
         late.quantile(0.5),
         late.quantile(0.99),
     ]
 }
 
-fn stream(subject: &Subject, devices: usize, pace: &Pace) -> Taken {
+/// The scene is left with the subject at rest.
+fn stream(subject: &Subject, devices: usize, pace: &Pace) -> (Taken, Scene) {
     let named: Vec<Device> = (0..devices).map(|device| (format!("d{device}"), DAY)).collect();
     let mut scene = Scene::begin(subject, &named, &process::on_second_processor());
     let topics: Vec<String> = (0..devices).map(fleet::watched_topic).collect();
@@ -96,16 +99,19 @@ fn stream(subject: &Subject, devices: usize, pace: &Pace) -> Taken {
     scene.until_handled();
     let (took, elapsed) = (scene.running.cpu() - before, began.elapsed());
     scene.until_watching();
-    let resident = scene.running.resident();
-    let before = scene.running.cpu();
-    thread::sleep(REST);
-    let rest = (scene.running.cpu() - before).as_secs_f64();
-    Taken {
+    let taken = Taken {
         micros: process::micros_of_each(took, pace.messages),
         per_second: per_second(pace.messages, elapsed),
-        resident,
-        idle: rest * 60.0 / REST.as_secs_f64(),
-    }
+        resident: scene.running.resident(),
+    };
+    (taken, scene)
+}
+
+/// Seconds of processor time in a minute of rest.
+fn idle(scene: &Scene) -> f64 {
+    let before = scene.running.cpu();
+    thread::sleep(REST);
+    (scene.running.cpu() - before).as_secs_f64() * 60.0 / REST.as_secs_f64()
 }
 
 /// Of each device that expired, in milliseconds.
