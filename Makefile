@@ -116,7 +116,7 @@ test-arm64: deb-arm64 ## test the package in an emulated arm64 machine, and the 
 	@tests/arm64/run.sh target/debian/iotmonitor_*_arm64.deb
 	@packaging/cross.sh arm64 test
 
-test-32-bit: ## run the unit tests of the core and the store as programs of 32 bits (as root)
+test-32-bit: ## run the unit tests of the core and the tests of the store as programs of 32 bits (as root)
 	@packaging/cross.sh i386 test
 
 deps-arm64: deps ## install the missing Debian packages that `make test-arm64` needs (as root)

@@ -2,8 +2,8 @@
 # Packs target/debian/iotmonitor_VERSION_ARCHITECTURE.deb for another architecture, with Debian's own
 # compilers for it in a file system of their own, which is unpacked from Debian's packages once. With `check`,
 # packs a build without optimization into target/cross/unoptimized instead, and runs its program. With `test`,
-# runs the unit tests of the core and the store for that architecture. qemu-user emulates what the processor
-# does not run itself.
+# runs the unit tests of the core and the store for that architecture, and for i386 those of `tests/store` as well.
+# qemu-user emulates what the processor does not run itself.
 # usage: cross.sh arm64|armhf [check], or cross.sh arm64|i386 test (as root)
 #
 # The release is Debian 12, so that the program runs with the C library of each later one.
@@ -46,7 +46,7 @@ fi
 suite=bookworm
 mirror=http://deb.debian.org
 # These are unpacked and not installed, which takes less than half of the time. What configures them is not needed.
-packages=dash,coreutils,grep,sed,dpkg-dev,rustc-web,cargo-web,gcc,libc6-dev,gcc-$tools,libc6-dev-$architecture-cross
+packages=dash,coreutils,grep,sed,mount,dpkg-dev,rustc-web,cargo-web,gcc,libc6-dev,gcc-$tools,libc6-dev-$architecture-cross
 # cargo-deb finds in dpkg's database which C library the program needs. Nothing else of the architecture is
 # unpacked, such as the compiler's own libraries, on which the package with the standard library depends.
 foreign="libc6:$architecture libgcc-s1:$architecture $library"
@@ -91,8 +91,15 @@ if [[ $work != package && -n $emulator ]]; then cp "$(command -v "$emulator")" "
 if [[ $work == test ]]; then
     "${CARGO:-cargo}" fetch --quiet --locked
     # A debug build of what is tested, where nothing else is.
-    command="cargo test $flags --locked --target $target -p iotmonitor-core --lib
-        exec cargo test $flags --locked --target $target -p iotmonitor --lib -- store:: lmdb::"
+    test="cargo test $flags --locked --target $target"
+    command="$test -p iotmonitor-core --lib
+        $test -p iotmonitor --lib -- store:: lmdb::"
+    # Tests that start themselves as another process need a processor that runs them. Those of power cuts are left
+    # out, because they read the log of their recorder with numbers of 64 bits.
+    if [[ -z $emulator ]]; then
+        command+="
+        $test -p iotmonitor --test store -- --skip power::"
+    fi
 else
     # shellcheck source=packaging/deb-assets.sh
     source packaging/deb-assets.sh

@@ -1,6 +1,6 @@
 //! What spares an SD card: commits that wait for more, and nothing written that has not changed.
 
-use super::{Running, data_file, state};
+use super::{Running, TRANSACTIONS, WORD, data_file, state};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::message::Delivery;
 use iotmonitor_core::model::state::StateRecord;
@@ -28,12 +28,11 @@ impl Running {
     }
 }
 
-/// The last transaction of the data file, which each commit increases: `mm_txnid` of both meta pages,
-/// 64-bit layout of mdb.c.
-fn last_change(directory: &Path) -> u64 {
+/// The last transaction of the data file, which each commit increases.
+fn last_change(directory: &Path) -> usize {
     let data = fs::read(data_file(directory)).unwrap();
-    let transaction = |at: usize| u64::from_ne_bytes(data[at..at + 8].try_into().unwrap());
-    transaction(16 + 128).max(transaction(4_096 + 16 + 128))
+    let transaction = |at: usize| usize::from_ne_bytes(data[at..at + WORD].try_into().unwrap());
+    TRANSACTIONS.map(transaction).into_iter().max().unwrap()
 }
 
 #[test]

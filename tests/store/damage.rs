@@ -1,9 +1,9 @@
 //! Damaged files and records: what is put aside, what is passed over, and that no flipped bit ends
 //! the process.
 
-use super::{Running, data_file, filled, state, topics};
+use super::{LAST_PAGES, Running, TRANSACTIONS, WORD, data_file, filled, state, topics};
 use crate::dice::Dice;
-use iotmonitor::store::{StoreError, check_format};
+use iotmonitor::store::{DEFAULT_MAP_BYTES, StoreError, check_format};
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::state::{StateChange, StateRecord};
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ pub fn tamper(directory: &Path, table: &str, change: impl FnOnce(&mut Vec<u8>), 
     let mut options = heed::EnvOpenOptions::new();
     #[expect(unsafe_code, reason = "opening a memory map is unsafe in heed")]
     // SAFETY: the store is closed, and no other process uses this directory.
-    let env = unsafe { options.max_dbs(3).map_size(1 << 30).open(directory) }.unwrap();
+    let env = unsafe { options.max_dbs(3).map_size(DEFAULT_MAP_BYTES).open(directory) }.unwrap();
     let table = open_table(&env, table);
     let mut transaction = env.write_txn().unwrap();
     let mut value = table.get(&transaction, key).unwrap().unwrap().to_vec();
@@ -137,10 +137,9 @@ fn a_file_that_lacks_only_free_pages_is_healthy() {
     let directory = tempfile::tempdir().unwrap();
     filled(directory.path());
     let mut data = fs::read(data_file(directory.path())).unwrap();
-    // `mm_last_pg` of both meta pages, 64-bit layout of mdb.c.
-    for at in [16 + 120, 4_096 + 16 + 120] {
-        let last = u64::from_ne_bytes(data[at..at + 8].try_into().unwrap());
-        data[at..at + 8].copy_from_slice(&(last + 5).to_ne_bytes());
+    for at in LAST_PAGES {
+        let last = usize::from_ne_bytes(data[at..at + WORD].try_into().unwrap());
+        data[at..at + WORD].copy_from_slice(&(last + 5).to_ne_bytes());
     }
     fs::write(data_file(directory.path()), data).unwrap();
     let mut running = Running::opened(directory.path());
@@ -193,9 +192,6 @@ fn place(dice: &mut Dice, length: usize) -> usize {
         _ => dice.below(8) * 4_096 + dice.below(4_096),
     }
 }
-
-/// Where both meta pages have `mm_txnid`, 64-bit layout of mdb.c.
-const TRANSACTION_NUMBERS: [std::ops::Range<usize>; 2] = [144..152, 4_096 + 144..4_096 + 152];
 
 #[derive(Debug, Default)]
 struct Outcomes {
@@ -275,7 +271,7 @@ fn child_that_uses_damaged_stores() {
         // One bit more in the older meta page's `mm_txnid` makes it the newer one, which nothing
         // distinguishes from a file that lacks its last commit.
         let (place, bit) = (place(&mut dice, data.len()), dice.below(8));
-        if TRANSACTION_NUMBERS.iter().any(|range| range.contains(&place)) {
+        if TRANSACTIONS.iter().any(|at| (*at..*at + WORD).contains(&place)) {
             continue;
         }
         println!("bit {bit} of byte {place}");
