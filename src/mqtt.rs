@@ -19,9 +19,9 @@
 //! subscription requests it.
 
 mod backoff;
+mod density;
 mod dial;
 mod filters;
-mod flood;
 mod ledger;
 mod link;
 mod outbox;
@@ -33,6 +33,8 @@ mod stall;
 mod stream;
 mod suspects;
 mod task;
+mod tcp;
+mod ticker;
 mod tls;
 mod transport;
 mod trouble;

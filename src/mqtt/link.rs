@@ -1,7 +1,9 @@
 //! A stream with its two buffers; every step can be cancelled without losing a byte.
 
 use super::stream::Stream;
-use super::transport::{OpenStream, TcpOptions};
+use super::tcp::TcpOptions;
+use super::ticker::Ticker;
+use super::transport::OpenStream;
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,25 +20,12 @@ const READ_CHUNK: usize = 64 * 1024;
 /// A new block of memory is taken only when less than this is free in the old one.
 const SMALLEST_READ: usize = 4 * 1024;
 
-/// The least time between two immediate acknowledgements: each makes the peer send what it has, so
-/// that a flood would arrive message by message instead of hundreds at once.
-const RECEIPT_INTERVAL: Duration = Duration::from_millis(1);
-
-/// In a flood, the process wakes when this many bytes have arrived, or after [`HELD_BACK`].
-const MANY_BYTES: u16 = 16 * 1024;
-
-/// The longest time that bytes are held back in a flood. The runtime's timers may add a millisecond.
-const HELD_BACK: Duration = Duration::from_millis(1);
+/// The longest time that bytes wait in a dense stream.
+const COLLECTED: Duration = Duration::from_millis(3);
 
 pub(super) struct Link {
     stream: Stream,
     tcp: Option<TcpOptions>,
-    /// Whether something was read since the last immediate acknowledgement.
-    has_read: bool,
-    /// The time of the last immediate acknowledgement.
-    last_receipt: Instant,
-    /// Whether the next read is to be acknowledged immediately.
-    owed: bool,
     /// Bytes from the broker that are not yet decoded.
     pub input: BytesMut,
     /// Bytes for the broker that are not yet written.
@@ -44,8 +33,8 @@ pub(super) struct Link {
     unflushed: bool,
     last_write: Instant,
     last_read: Instant,
-    /// Whether the kernel holds back what is less than [`MANY_BYTES`].
-    holds_back: bool,
+    /// Reads, while the kernel collects what arrives.
+    ticker: Option<Ticker>,
     stalled_since: Option<Instant>,
 }
 
@@ -54,6 +43,8 @@ pub(super) struct Link {
 pub(super) enum LinkStep {
     Read,
     Wrote,
+    /// Nothing had arrived in a dense stream.
+    Ticked,
     /// The peer has closed its side.
     Closed,
 }
@@ -63,15 +54,12 @@ impl Link {
         Self {
             stream: opened.stream,
             tcp: opened.tcp,
-            has_read: false,
-            last_receipt: Instant::now(),
-            owed: false,
             input: BytesMut::new(),
             output: BytesMut::new(),
             unflushed: false,
             last_write: Instant::now(),
             last_read: Instant::now(),
-            holds_back: false,
+            ticker: None,
             stalled_since: None,
         }
     }
@@ -101,36 +89,16 @@ impl Link {
         self.output.is_empty() && !self.unflushed
     }
 
-    /// Makes the peer continue at once while it owes an answer, and once after that, because the
-    /// messages for which the answer was awaited come behind it; see [`TcpOptions`]. Returns the time
-    /// of the next call, if nothing happens before.
-    pub(super) fn hurry(&mut self, owes: bool) -> Option<Instant> {
-        let is_awaited = std::mem::replace(&mut self.owed, owes) || owes;
-        let tcp = self.tcp.as_ref().filter(|_| is_awaited && self.has_read)?;
-        let now = Instant::now();
-        let due = self.last_receipt + RECEIPT_INTERVAL;
-        if now < due {
-            self.owed = true;
-            return Some(due);
+    /// Lets the kernel collect what arrives, or no longer: in place of each packet, much of them wakes the
+    /// process, or a timer.
+    pub(super) fn collect(&mut self, collects: bool) {
+        if collects == self.ticker.is_some() {
+            return;
         }
-        tcp.acknowledge_now();
-        (self.has_read, self.last_receipt) = (false, now);
-        None
-    }
-
-    /// Lets the kernel hold back what arrives in a flood, until there is much of it or for a moment after
-    /// the last read, or no longer. Returns the time of the next call, if nothing is read before.
-    pub(super) fn hold_back(&mut self, is_flood: bool) -> Option<Instant> {
-        if !is_flood && !self.holds_back {
-            return None;
-        }
-        let tcp = self.tcp.as_ref()?;
-        let until = self.last_read + HELD_BACK;
-        let holds_back = is_flood && Instant::now() < until;
-        if std::mem::replace(&mut self.holds_back, holds_back) != holds_back {
-            tcp.wake_at(if holds_back { MANY_BYTES } else { 1 });
-        }
-        holds_back.then_some(until)
+        let Some(tcp) = &self.tcp else { return };
+        // Without a timer, each packet wakes the process as before.
+        self.ticker = if collects { Ticker::every(COLLECTED).ok() } else { None };
+        tcp.collect(self.ticker.is_some());
     }
 
     /// Writes what can be written, reads once if requested, and waits until one of them was
@@ -141,10 +109,15 @@ impl Link {
     pub(super) async fn step(&mut self, read: bool) -> io::Result<LinkStep> {
         poll_fn(|context| {
             let wrote = self.poll_write(context)?;
+            let has_ticked = self.ticker.as_ref().is_some_and(|ticker| ticker.poll_tick(context));
             if read && let Poll::Ready(step) = self.poll_read(context)? {
                 return Poll::Ready(Ok(step));
             }
-            if wrote { Poll::Ready(Ok(LinkStep::Wrote)) } else { Poll::Pending }
+            match (wrote, has_ticked) {
+                (true, _) => Poll::Ready(Ok(LinkStep::Wrote)),
+                (false, true) => Poll::Ready(Ok(LinkStep::Ticked)),
+                (false, false) => Poll::Pending,
+            }
         })
         .await
     }
@@ -198,6 +171,9 @@ impl Link {
             }
         }
         if wrote {
+            if let Some(tcp) = &self.tcp {
+                tcp.acknowledge_at_once();
+            }
             self.last_write = Instant::now();
             self.stalled_since = None;
         }
@@ -222,7 +198,6 @@ impl Link {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(0) => Ok(Poll::Ready(LinkStep::Closed)),
             Poll::Ready(_) => {
-                self.has_read = true;
                 self.last_read = Instant::now();
                 Ok(Poll::Ready(LinkStep::Read))
             }
@@ -232,9 +207,13 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tcp::MANY_BYTES;
     use super::super::transport;
     use super::*;
     use std::io::Write as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
     use tokio::net::TcpListener;
 
     /// A link, and the end of the peer.
@@ -249,62 +228,114 @@ mod tests {
         (Link::new(transport::over_tcp(stream).unwrap()), peer)
     }
 
-    /// A link that holds back after it has read something.
-    async fn holding_back() -> (Link, std::net::TcpStream) {
+    /// A link whose bytes the kernel collects without a timer, after it has read something.
+    async fn collecting() -> (Link, std::net::TcpStream) {
         let (mut link, mut peer) = linked().await;
         peer.write_all(b"first").unwrap();
-        assert_eq!(link.step(true).await.unwrap(), LinkStep::Read);
-        assert!(link.hold_back(true).is_some());
+        assert!(reads_within(&mut link, LONG).await);
+        options(&link).collect(true);
+        // The socket is not ready any more.
+        assert!(pin!(link.step(true)).poll(&mut Context::from_waker(Waker::noop())).is_pending());
         (link, peer)
+    }
+
+    fn options(link: &Link) -> &TcpOptions {
+        link.tcp.as_ref().unwrap()
     }
 
     async fn reads_within(link: &mut Link, time: Duration) -> bool {
         timeout(time, link.step(true)).await.is_ok()
     }
 
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether these bytes wake a step that waits for them.
+    async fn wake(link: &mut Link, peer: &mut std::net::TcpStream, bytes: &[u8]) -> bool {
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Arc::clone(&woken).into();
+        assert!(pin!(link.step(true)).poll(&mut Context::from_waker(&waker)).is_pending());
+        peer.write_all(bytes).unwrap();
+        let began = Instant::now();
+        while !woken.0.load(Ordering::Relaxed) && began.elapsed() < SHORT {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        woken.0.load(Ordering::Relaxed)
+    }
+
     const LONG: Duration = Duration::from_secs(10);
     const SHORT: Duration = Duration::from_millis(50);
 
     #[tokio::test(start_paused = true)]
-    async fn outside_of_a_flood_each_byte_wakes_it() {
+    async fn in_a_usual_stream_each_byte_wakes_it() {
         let (mut link, mut peer) = linked().await;
         for _ in 0..3 {
             peer.write_all(b"x").unwrap();
             assert!(reads_within(&mut link, LONG).await);
-            assert_eq!(link.hold_back(false), None);
+            link.collect(false);
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn in_a_flood_a_few_bytes_wait_until_it_is_asked_again() {
-        let (mut link, mut peer) = holding_back().await;
-        peer.write_all(b"second").unwrap();
-        assert!(!reads_within(&mut link, SHORT).await);
-        assert_eq!(link.hold_back(true), None, "the time has passed");
+    #[tokio::test]
+    async fn few_bytes_are_collected_and_the_next_step_takes_them() {
+        let (mut link, mut peer) = collecting().await;
+        assert!(!wake(&mut link, &mut peer, b"x").await);
         assert!(reads_within(&mut link, LONG).await);
-        assert_eq!(&link.input[..], b"firstsecond");
-        assert!(link.hold_back(true).is_some(), "and begins again with what was read");
+        assert_eq!(&link.input[..], b"firstx");
+    }
+
+    #[tokio::test]
+    async fn many_bytes_wake_it() {
+        let (mut link, mut peer) = collecting().await;
+        assert!(wake(&mut link, &mut peer, &vec![b'x'; usize::from(MANY_BYTES)]).await);
+    }
+
+    #[tokio::test]
+    async fn without_collecting_each_byte_wakes_it_also_those_that_were_collected() {
+        let (mut link, mut peer) = collecting().await;
+        assert!(!wake(&mut link, &mut peer, b"x").await);
+        options(&link).collect(false);
+        assert!(reads_within(&mut link, LONG).await);
+        assert!(wake(&mut link, &mut peer, b"x").await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_bytes_end_the_wait() {
-        let (mut link, mut peer) = holding_back().await;
-        peer.write_all(&vec![b'x'; usize::from(MANY_BYTES)]).unwrap();
-        assert!(reads_within(&mut link, LONG).await);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_end_of_the_stream_ends_the_wait() {
-        let (mut link, peer) = holding_back().await;
+    async fn the_end_of_the_stream_wakes_it() {
+        let (mut link, peer) = collecting().await;
         drop(peer);
         assert_eq!(link.step(true).await.unwrap(), LinkStep::Closed);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_end_of_the_flood_ends_the_wait() {
-        let (mut link, mut peer) = holding_back().await;
-        peer.write_all(b"answer").unwrap();
-        assert_eq!(link.hold_back(false), None);
-        assert!(reads_within(&mut link, LONG).await);
+    #[tokio::test]
+    async fn in_a_dense_stream_a_timer_reads() {
+        let (mut link, mut peer) = linked().await;
+        link.collect(true);
+        for count in 1..=3 {
+            assert_eq!(timeout(LONG, link.step(true)).await.unwrap().unwrap(), LinkStep::Ticked);
+            peer.write_all(b"x").unwrap();
+            while link.input.len() < count {
+                timeout(LONG, link.step(true)).await.unwrap().unwrap();
+            }
+        }
+        link.collect(false);
+        assert!(timeout(SHORT, link.step(true)).await.is_err(), "nothing ticks any more");
+    }
+
+    #[tokio::test]
+    async fn small_packets_are_acknowledged_at_once_also_after_a_write() {
+        let (mut link, mut peer) = linked().await;
+        assert!(options(&link).acknowledges_at_once());
+        for _ in 0..3 {
+            peer.write_all(b"x").unwrap();
+            assert!(reads_within(&mut link, LONG).await);
+            link.output.extend_from_slice(b"answer");
+            link.flush().await.unwrap();
+            assert!(options(&link).acknowledges_at_once());
+        }
     }
 }

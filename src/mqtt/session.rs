@@ -11,7 +11,7 @@ mod sending;
 pub(super) use deliveries::Reported;
 
 use super::Client;
-use super::flood::FloodDetector;
+use super::density::DensityMeter;
 use super::ledger::Ledger;
 use super::link::{Link, LinkStep};
 use super::settings::BrokerAddress;
@@ -123,7 +123,7 @@ pub(super) struct MqttSession<'a> {
     ledger: Ledger,
     /// The time from which an answer of the broker is awaited.
     last_read: Instant,
-    flood: FloodDetector,
+    density: DensityMeter,
     stall: StallDetector,
     began: Instant,
     last_tick: Instant,
@@ -201,7 +201,7 @@ impl<'a> MqttSession<'a> {
             aside: Vec::new(),
             ledger: Ledger::default(),
             last_read: Instant::now(),
-            flood: FloodDetector::new(Instant::now()),
+            density: DensityMeter::new(Instant::now()),
             stall: StallDetector::default(),
             began: Instant::now(),
             last_tick: Instant::now(),
@@ -251,14 +251,12 @@ impl<'a> MqttSession<'a> {
                 || !self.requests.is_empty()
                 || self.context.shared.lock().outbox.has_unacknowledged();
             self.stall.note(owes && pause == Pause::Starved);
-            let hurry = self.link.hurry(owes);
-            let is_flood = self.flood.is_flood(self.link.last_read());
-            let held_back = match pause {
-                Pause::Starved => self.link.hold_back(is_flood && !owes),
-                Pause::ChannelFull | Pause::WindowFull | Pause::OutputFull => None,
-            };
-            // Each of them only makes the loop turn, as being asked to beat does.
-            let wake = self.closing.into_iter().chain(hurry).chain(held_back).min();
+            if pause == Pause::Starved {
+                let is_dense = self.density.is_dense(Instant::now());
+                self.link.collect(is_dense && !owes);
+            }
+            // It only makes the loop turn, as being asked to beat does.
+            let wake = self.closing;
             tokio::select! {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
                 room = self.context.events.reserve(), if pause == Pause::ChannelFull => {
@@ -287,7 +285,7 @@ impl<'a> MqttSession<'a> {
                 }
                 Ok(())
             }
-            Ok(LinkStep::Wrote) => Ok(()),
+            Ok(LinkStep::Wrote | LinkStep::Ticked) => Ok(()),
             Ok(LinkStep::Closed) => Err(Trouble::Closed { server: self.context.server.clone() }),
             Err(error) => Err(Trouble::from_stream(&self.context.server, error)),
         }

@@ -494,7 +494,7 @@ async fn answer(
             None => {}
         }
         match link.step(true).await {
-            Ok(LinkStep::Read | LinkStep::Wrote) => {}
+            Ok(LinkStep::Read | LinkStep::Wrote | LinkStep::Ticked) => {}
             Ok(LinkStep::Closed) => return Err(Trouble::ClosedUnanswered { server: server() }),
             Err(error) => {
                 return Err(match Trouble::from_stream(&settings.server, error) {

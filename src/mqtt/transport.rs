@@ -5,6 +5,7 @@
 use super::dial::Addresses;
 use super::settings::{BrokerAddress, MqttSettings};
 use super::stream::Stream;
+use super::tcp::{TcpConnection, TcpOptions};
 use super::tls::secure;
 use super::trouble::Trouble;
 use super::websocket::WebSocket;
@@ -14,12 +15,7 @@ use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::error::ProtocolError;
 use async_tungstenite::tungstenite::http::{HeaderValue, StatusCode, Uri};
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
-use nix::sys::socket::setsockopt;
-use nix::{libc, setsockopt_impl, sockopt_impl};
 use rumqttc_core::{split_url_with_default_port, validate_response_headers};
-use socket2::SockRef;
-use std::os::fd::AsFd;
-use std::os::linux::net::TcpStreamExt;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -29,37 +25,6 @@ pub(super) struct OpenStream {
     /// Where the stream runs over TCP.
     pub tcp: Option<TcpOptions>,
 }
-
-/// How the kernel treats a connection over TCP.
-pub(super) struct TcpOptions(std::net::TcpStream);
-
-impl TcpOptions {
-    /// Sends TCP's acknowledgements that the kernel holds back for up to 40 ms (`TCP_QUICKACK` in
-    /// tcp(7)), and lets it hold them back again: otherwise it would acknowledge each small packet, and
-    /// the broker would send each by itself.
-    ///
-    /// A broker that writes its small packets one by one, and does not set `TCP_NODELAY` (mosquitto
-    /// sets it only where configured to), sends none while the one before it is unacknowledged.
-    pub(super) fn acknowledge_now(&self) {
-        // An error here affects only the speed, and a broken socket is noticed when it is read.
-        let _sent = self.0.set_quickack(true).and_then(|()| self.0.set_quickack(false));
-    }
-
-    /// Has the kernel reset the connection when it is closed (`SO_LINGER` in socket(7)).
-    pub(super) fn drop_unsent_at_close(&self) {
-        // A socket that takes no options is broken, and sends nothing either.
-        let _set = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
-    }
-
-    /// The process wakes when this many bytes can be read (`SO_RCVLOWAT` in socket(7)), or the end of
-    /// the stream. If they can be read already, it wakes now.
-    pub(super) fn wake_at(&self, bytes: u16) {
-        // As above.
-        let _set = setsockopt(&self.0, ReceiveLowWater, &i32::from(bytes));
-    }
-}
-
-sockopt_impl!(ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32);
 
 /// A connection below TLS and websockets.
 pub(super) struct Dialled {
@@ -71,9 +36,9 @@ impl Dialled {
     /// Has the kernel give the connection up after this long without TCP's acknowledgement. A socket
     /// on the same machine has no network that could hold anything back.
     pub(super) fn give_up_after(&self, after: Duration) {
-        let Some(TcpOptions(socket)) = &self.tcp else { return };
-        // A socket that takes no options is broken, which its first use shows.
-        let _set = SockRef::from(socket).set_tcp_user_timeout(Some(after));
+        if let Some(tcp) = &self.tcp {
+            tcp.give_up_after(after);
+        }
     }
 }
 
@@ -114,10 +79,8 @@ pub(super) async fn dial(
 /// # Errors
 /// Returns the errors of the socket.
 pub(super) fn over_tcp(stream: TcpStream) -> std::io::Result<OpenStream> {
-    // Packets are collected before they are written, so a further delay would only delay alerts.
-    stream.set_nodelay(true)?;
-    let same = stream.as_fd().try_clone_to_owned()?;
-    Ok(OpenStream { stream: Box::new(stream), tcp: Some(TcpOptions(same.into())) })
+    let (connection, tcp) = TcpConnection::new(stream)?;
+    Ok(OpenStream { stream: Box::new(connection), tcp: Some(tcp) })
 }
 
 /// Prepares a connection to carry MQTT: TLS and websocket, as the settings require.

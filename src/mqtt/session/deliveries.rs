@@ -53,7 +53,7 @@ impl MqttSession<'_> {
     }
 
     pub(super) fn on_publish(&mut self, mut incomer: Incomer) -> Option<Event> {
-        self.flood.note(incomer.pkid.is_some());
+        self.density.note(incomer.pkid.is_some());
         // A state that another monitor restores is neither an echo nor news, and never counts as
         // contact.
         if self.context.client == Client::Monitor

@@ -52,7 +52,7 @@ impl Witness {
                     Ok(Some(_)) | Err(_) => return false,
                 }
                 match link.step(true).await {
-                    Ok(LinkStep::Read | LinkStep::Wrote) => {}
+                    Ok(LinkStep::Read | LinkStep::Wrote | LinkStep::Ticked) => {}
                     Ok(LinkStep::Closed) | Err(_) => return false,
                 }
             }
