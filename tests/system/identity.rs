@@ -125,6 +125,7 @@ fn what_another_monitor_goes_by_now_is_left_to_it() {
     machine.ok(&["systemctl", "start", GARDEN]);
     haus.wait_topic(0, "haus/mon/startedprocess/sleeper");
     machine.ok(&["systemctl", "stop", GARDEN]);
+    haus.wait_exact(0, "haus/mon/availability", "offline");
     let from = haus.end();
     machine.write_config(&config(names));
     machine.start_monitor();

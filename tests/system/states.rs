@@ -80,6 +80,7 @@ fn a_start_restores_and_overwrites_nothing_newer(protocol: &str) {
     machine.stop_monitor();
     machine.publish("home/lamp/set/color", "blue");
 
+    bus.wait_exact(0, "home/lamp/set/color", "blue");
     let from = bus.end();
     machine.start_monitor();
     bus.wait_exact(from, "home/lamp/set/level", "7");
