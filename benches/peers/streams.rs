@@ -1,8 +1,9 @@
 //! Processor time of a message on streams as houses have them: evenly spread, with another subscriber.
 //!
-//! The monitor and `mosquitto_sub` subscribe to one broker and get the same messages at the same time.
-//! They share a processor, the broker and the publisher have the other one. Every device was heard once
-//! before. A flood is sent as fast as the broker takes it.
+//! The monitor and `mosquitto_sub` get the same stream one after the other, each with a processor to itself:
+//! of two that share one, the first to wake would pay for waking the processor. The broker, the publisher
+//! and the other subscriber have the other one. Every device was heard once before. A flood is sent as
+//! fast as the broker takes it.
 
 #[path = "../../tests/common/certificates.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
@@ -17,6 +18,14 @@ use crate::table::{Figure, Goal, Row};
 use crate::{Settings, process, until_watching};
 use certificates::Certificates;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// The client id of the other subscriber.
+const OTHER: &str = "other";
+
+/// So long nothing is taken any more where everything was.
+const REST: Duration = Duration::from_millis(200);
 
 /// One stream.
 struct Stream {
@@ -61,10 +70,11 @@ pub fn rows(settings: &Settings) -> Vec<Row> {
 impl Stream {
     fn row(&self, settings: &Settings) -> Row {
         let rounds = 0..settings.rounds_of(self.devices);
-        let (monitor, reference) = rounds.map(|_| self.measure(settings)).unzip();
+        let (monitor, reference) =
+            rounds.map(|_| (self.of_monitor(settings), self.of_reference(settings))).unzip();
         Row {
             work: format!("processor time of {}", self.name()),
-            references: vec![("mosquitto_sub beside it", Figure::new(reference, "µs"))],
+            references: vec![("mosquitto_sub", Figure::new(reference, "µs"))],
             monitor: Figure::new(monitor, "µs"),
             goal: self.goal.map(Goal::Ratio),
         }
@@ -83,43 +93,72 @@ impl Stream {
         self.rate.map_or(most, |rate| (5 * rate).min(most))
     }
 
-    /// Microseconds of a message, of the monitor and of `mosquitto_sub`.
-    fn measure(&self, settings: &Settings) -> (f64, f64) {
-        let certificates = self.tls.then(Certificates::make);
-        let broker =
-            Broker::start_for_stream(certificates.as_ref().map(|made| made.directory.path()));
+    /// Microseconds of a message.
+    fn of_monitor(&self, settings: &Settings) -> f64 {
+        let certificates = self.certificates();
+        let broker = self.broker(certificates.as_ref());
         let mut observer = Client::connect(broker.port, "observer");
         observer.subscribe("home/monitoring/#", None);
         let config = self.config(&broker, certificates.as_ref());
         let monitor = Monitor::start(broker.directory(), &config, &process::on_second_processor());
         until_watching(&mut observer, self.devices);
-        let topic = if self.states { fleet::state_topic } else { fleet::watched_topic };
-        let topics: Vec<String> = (0..self.devices).map(topic).collect();
-        let payload = vec![b'x'; self.payload];
         let mut publisher = Client::connect(broker.port, "publisher");
         let warm_up: Vec<String> = (0..self.devices).map(fleet::watched_topic).collect();
         publisher.flood(&warm_up, warm_up.len(), false);
         publisher.publish(BARRIER_HELLO, b"", None);
         observer.until(BARRIER_COUNT);
-        let messages = self.messages(settings);
-        let mut reference = self.reference(&broker, messages, certificates.as_ref());
-        broker.until_subscribed(CLIENT_ID);
-        let pid = monitor.child.id();
-        let ended = process::cpu_of_ended_children();
-        let before = (process::cpu(pid), process::cpu(reference.id()));
-        let pace = Pace { messages, rate: self.rate, at_least_once: self.qos > 0 };
-        publisher.stream(&payload, &topics, &pace);
+        let mut other = self.subscriber(&broker, OTHER, certificates.as_ref(), &[]);
+        let before = process::cpu(monitor.child.id());
+        let messages = self.publish(&mut publisher, settings);
         publisher.publish(BARRIER_HELLO, b"", None);
         observer.until(BARRIER_COUNT);
-        let monitor_took = process::cpu(pid) - before.0;
-        let status = reference.wait().expect("it is a child");
-        assert!(status.success(), "mosquitto_sub ended with {status}");
-        let reference_took = process::cpu_of_ended_children() - ended - before.1;
+        let took = process::cpu(monitor.child.id()) - before;
         monitor.stop();
-        (
-            process::micros_of_each(monitor_took, messages),
-            process::micros_of_each(reference_took, messages),
-        )
+        end(&mut other);
+        process::micros_of_each(took, messages)
+    }
+
+    /// Microseconds of a message of `mosquitto_sub`.
+    fn of_reference(&self, settings: &Settings) -> f64 {
+        let certificates = self.certificates();
+        let broker = self.broker(certificates.as_ref());
+        let mut publisher = Client::connect(broker.port, "publisher");
+        let mut other = self.subscriber(&broker, OTHER, certificates.as_ref(), &[]);
+        let wrapper = process::on_second_processor();
+        let mut subject = self.subscriber(&broker, CLIENT_ID, certificates.as_ref(), &wrapper);
+        let before = process::cpu(subject.id());
+        let messages = self.publish(&mut publisher, settings);
+        // The broker answers when it has taken all of it, and passes it on meanwhile.
+        publisher.ping();
+        let mut took = process::cpu(subject.id()) - before;
+        loop {
+            thread::sleep(REST);
+            let now = process::cpu(subject.id()) - before;
+            if std::mem::replace(&mut took, now) == now {
+                break;
+            }
+        }
+        end(&mut subject);
+        end(&mut other);
+        process::micros_of_each(took, messages)
+    }
+
+    /// Publishes the stream, and returns how many messages it had.
+    fn publish(&self, publisher: &mut Client, settings: &Settings) -> usize {
+        let topic = if self.states { fleet::state_topic } else { fleet::watched_topic };
+        let topics: Vec<String> = (0..self.devices).map(topic).collect();
+        let messages = self.messages(settings);
+        let pace = Pace { messages, rate: self.rate, at_least_once: self.qos > 0 };
+        publisher.stream(&vec![b'x'; self.payload], &topics, &pace);
+        messages
+    }
+
+    fn certificates(&self) -> Option<Certificates> {
+        self.tls.then(Certificates::make)
+    }
+
+    fn broker(&self, certificates: Option<&Certificates>) -> Broker {
+        Broker::start_for_stream(certificates.map(|made| made.directory.path()))
     }
 
     fn config(&self, broker: &Broker, certificates: Option<&Certificates>) -> String {
@@ -134,31 +173,32 @@ impl Stream {
         config.replace(&plain, &tls)
     }
 
-    fn reference(
+    /// A `mosquitto_sub` that has subscribed; `wrapper` is a program, with arguments, that runs it.
+    fn subscriber(
         &self,
         broker: &Broker,
-        messages: usize,
+        client_id: &str,
         certificates: Option<&Certificates>,
+        wrapper: &[String],
     ) -> Child {
-        let mut command = Command::new("taskset");
-        let port = if self.tls { broker.tls_port } else { broker.port };
-        command.args([
-            "-c",
-            "1",
-            "mosquitto_sub",
-            "-h",
-            "localhost",
-            "-i",
-            CLIENT_ID,
-            "-t",
-            STREAM,
-        ]);
-        command.args(["-p", &port.to_string(), "-q", &self.qos.to_string()]);
-        command.args(["-C", &messages.to_string()]);
+        let port = if self.tls { broker.tls_port } else { broker.port }.to_string();
+        let qos = self.qos.to_string();
+        let program = "mosquitto_sub".to_owned();
+        let mut words = wrapper.iter().chain([&program]);
+        let mut command = Command::new(words.next().unwrap_or(&program));
+        command.args(words).args(["-h", "localhost", "-p", &port, "-i", client_id]);
+        command.args(["-q", &qos, "-t", STREAM]);
         if let Some(certificates) = certificates {
             command.arg("--cafile").arg(certificates.path("ca.crt"));
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.spawn().expect("taskset and mosquitto_sub are installed; `make deps` does it")
+        let child = command.spawn().expect("mosquitto_sub is installed; `make deps` does it");
+        broker.until_subscribed(client_id);
+        child
     }
+}
+
+fn end(child: &mut Child) {
+    child.kill().expect("it is a child");
+    child.wait().expect("it is a child");
 }
