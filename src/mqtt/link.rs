@@ -109,7 +109,9 @@ impl Link {
     pub(super) async fn step(&mut self, read: bool) -> io::Result<LinkStep> {
         poll_fn(|context| {
             let wrote = self.poll_write(context)?;
-            let has_ticked = self.ticker.as_ref().is_some_and(|ticker| ticker.poll_tick(context));
+            // What is not read need not wake the process either.
+            let ticker = self.ticker.as_ref().filter(|_| read);
+            let has_ticked = ticker.is_some_and(|ticker| ticker.poll_tick(context));
             if read && let Poll::Ready(step) = self.poll_read(context)? {
                 return Poll::Ready(Ok(step));
             }
@@ -322,6 +324,7 @@ mod tests {
                 timeout(LONG, link.step(true)).await.unwrap().unwrap();
             }
         }
+        assert!(timeout(SHORT, link.step(false)).await.is_err(), "nothing is to be read");
         link.collect(false);
         assert!(timeout(SHORT, link.step(true)).await.is_err(), "nothing ticks any more");
     }

@@ -255,8 +255,7 @@ impl<'a> MqttSession<'a> {
                 let is_dense = self.density.is_dense(Instant::now());
                 self.link.collect(is_dense && !owes);
             }
-            // It only makes the loop turn, as being asked to beat does.
-            let wake = self.closing;
+            let closing = self.closing;
             tokio::select! {
                 step = self.link.step(pause == Pause::Starved) => self.on_step(step)?,
                 room = self.context.events.reserve(), if pause == Pause::ChannelFull => {
@@ -267,7 +266,8 @@ impl<'a> MqttSession<'a> {
                 () = self.context.shared.woken() => {}
                 () = self.context.pulse.asked() => {}
                 _ = ticks.tick() => self.on_tick(pause)?,
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                // It only makes the loop turn, as being asked to beat does.
+                () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() => {}
             }
         }
     }
