@@ -199,12 +199,12 @@ impl Cluster {
         let mut runs = self.left_behind(units);
         if let Some(guarded) = self.link.find() {
             (self.guard, self.is_bound) = (GuardState::Up, true);
-            let parts = self.kept_parts(Some(guarded)).parts().clone();
+            let kept = KeptParts::read(&self.runtime_directory, Some(guarded));
             // The monitor reports a broker that cannot be reached for some time.
-            self.broker |= !parts.is_empty();
-            runs.extend(parts);
+            self.broker |= !kept.parts().is_empty();
+            runs.extend(kept.parts().clone());
             let items = runs.iter().map(|(item, epoch)| (item.clone(), *epoch)).collect();
-            self.join(Some((guarded, items)));
+            self.join(kept, Some((guarded, items)));
             return vec![ClusterFact::Joined { runs }];
         }
         self.part = Participation::Clears;
@@ -230,12 +230,7 @@ impl Cluster {
         runs
     }
 
-    fn kept_parts(&self, lease: Option<Guarded>) -> KeptParts {
-        KeptParts::read(&self.runtime_directory, lease)
-    }
-
-    fn join(&mut self, resumes: Option<(Guarded, Vec<(Item, Revision)>)>) {
-        let kept = self.kept_parts(resumes.as_ref().map(|(guarded, _)| *guarded));
+    fn join(&mut self, kept: KeptParts, resumes: Option<(Guarded, Vec<(Item, Revision)>)>) {
         let (machine, items) = (self.machine.clone(), self.spec.items());
         let mut membership = self.settings.membership(machine, items, kept);
         membership.settings.drains = self.drains.any();
@@ -382,7 +377,9 @@ impl Cluster {
                 self.broker = is_connected;
                 self.send(ClusterCommand::Broker(is_connected));
             }
-            ClusterReply::Fenced if matches!(self.part, Participation::Clears) => self.join(None),
+            ClusterReply::Fenced if matches!(self.part, Participation::Clears) => {
+                self.join(KeptParts::read(&self.runtime_directory, None), None);
+            }
             ClusterReply::Fenced => self.send(ClusterCommand::Fenced(self.fence)),
         }
     }
