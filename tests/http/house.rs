@@ -158,6 +158,17 @@ impl House {
         }
     }
 
+    /// Publishes a state until it is recorded: states are subscribed to on a connection of their
+    /// own, which may be there later than the one that hears the devices.
+    pub fn until_recorded(&self, device: &str, topic: &str, payload: &str) {
+        let path = format!("/api/v1/devices/{device}/states");
+        let bearer = format!("Bearer {TOKEN}");
+        self.until("the state to be recorded", || {
+            self.publish(topic, payload);
+            self.ask("GET", &path, &[("authorization", &bearer)]).unwrap().body.contains(topic)
+        });
+    }
+
     /// Waits for a device's state.
     pub fn until_state(&self, name: &str, state: &str) {
         self.until(&format!("{name} to be {state}"), || {

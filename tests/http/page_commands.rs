@@ -64,19 +64,10 @@ fn key(browser: &mut Browser, name: &str, code: u32, text: &str) {
     }
 }
 
-/// Publishes a state until it is recorded: the first may come before it is subscribed to.
-pub fn until_recorded(house: &House, device: &str, topic: &str, payload: &str) {
-    let path = format!("/api/v1/devices/{device}/states");
-    house.until("the state to be recorded", || {
-        house.publish(topic, payload);
-        house.ask("GET", &path, &[("authorization", BEARER)]).unwrap().body.contains(topic)
-    });
-}
-
 #[test]
 fn a_restore_takes_the_token_once_and_is_seen_at_the_broker() {
     let house = house();
-    until_recorded(&house, "lamp", "home/lamp/set/color", "red");
+    house.until_recorded("lamp", "home/lamp/set/color", "red");
     let heard = Subscriber::to(&house, "home/lamp/set/#");
     let mut browser = Browser::at(&at(&house, "device/lamp"));
     press(&mut browser, "Restore states");
@@ -199,7 +190,7 @@ fn without_a_token_in_the_file_the_page_says_how_to_set_one() {
 #[test]
 fn recorded_states_are_shown_with_the_token_alone() {
     let house = house();
-    until_recorded(&house, "lamp", "home/lamp/set/text", "<img src=x onerror=alert(1)>");
+    house.until_recorded("lamp", "home/lamp/set/text", "<img src=x onerror=alert(1)>");
     house.publish("home/lamp/set/long", &"x".repeat(2_000));
     house.broker.publish_bytes("home/lamp/set/binary", false, &[0, 255]);
     let states = || {

@@ -2,7 +2,7 @@
 
 use super::browser::Browser;
 use super::house::{House, TOKEN};
-use super::page_commands::{faults, give_token, press, until_recorded};
+use super::page_commands::{faults, give_token, press};
 use super::past::Past;
 
 const DAY: u64 = 86_400;
@@ -37,7 +37,7 @@ fn house() -> House {
     house.publish("home/esp04/x", "1");
     house.until_state("esp04", "alive");
     house.until_state("attic", "expired");
-    until_recorded(&house, "esp04", "home/esp04/set/color", "{\"red\":255,\"white\":<b>0}");
+    house.until_recorded("esp04", "home/esp04/set/color", "{\"red\":255,\"white\":<b>0}");
     house
 }
 
