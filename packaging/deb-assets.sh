@@ -2,6 +2,11 @@
 # Writes into target/manual what a package contains besides the program, and sets `cargo_deb` to the
 # path of cargo-deb. A script that packs sources this file.
 
+# Until the script that sources this file has packed them, no other one writes there.
+mkdir -p target
+exec 8> target/manual.lock
+flock 8
+
 # These flags are only for the build of the program.
 unset CARGO_ENCODED_RUSTFLAGS
 cargo_deb=$(packaging/tool.sh cargo-deb 3.8.0)

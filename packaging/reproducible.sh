@@ -11,7 +11,7 @@ second="$work/second place"
 mkdir -p target/tools "$second"
 export IOTMONITOR_TOOLS=$PWD/target/tools
 first=$(realpath "${CARGO_TARGET_DIR:-target}")/debian
-unset CARGO_TARGET_DIR
+unset CARGO_TARGET_DIR MAKEFLAGS
 git ls-files -z | xargs -0 cp --parents --target-directory "$second"
 make --silent --directory "$second" deb > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 sha256sum "$first"/*.deb "$second"/target/debian/*.deb

@@ -69,8 +69,11 @@ for main in tests/*.rs tests/*/main.rs */tests/*.rs */tests/*/main.rs; do
 done
 
 if [[ -z $why ]]; then
-    make --silent build
+    # The release build ends with a link of minutes on one processor, beside which the tests are compiled.
+    make --silent build &
+    build=$!
     "$cargo" test --workspace --locked --no-run
+    wait "$build"
     # The system tests take as long as all others together, and mostly wait for their machines. Therefore
     # they run beside the others.
     failed=0
