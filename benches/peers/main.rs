@@ -86,8 +86,10 @@ fn main() {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
     let Some(name) = words.first() else { return measure() };
-    if let ("units", Some(count)) = (name.as_str(), number(1)) {
-        return agents::start_units(count);
+    match (name.as_str(), number(1)) {
+        ("units", Some(count)) => return agents::start_units(count),
+        ("answers", Some(count)) => return agents::ask_for_units(count),
+        _ => {}
     }
     let is_reference = number(1).zip(number(2)).is_some_and(|(port, messages)| {
         let port = u16::try_from(port).expect("a port");

@@ -27,6 +27,8 @@ pub enum Goal {
     Ratio(f64),
     /// At least so much of the first reference.
     RatioAtLeast(f64),
+    /// At most so much more than the first reference.
+    AtMostAbove(f64),
     AtMost(f64),
     AtLeast(f64),
 }
@@ -90,6 +92,9 @@ impl Row {
         Some(match self.goal? {
             Goal::Ratio(most) => self.ratio()? <= most,
             Goal::RatioAtLeast(least) => self.ratio()? >= least,
+            Goal::AtMostAbove(most) => {
+                self.monitor.median() - self.references.first()?.1.median() <= most
+            }
             Goal::AtMost(most) => self.monitor.median() <= most,
             Goal::AtLeast(least) => self.monitor.median() >= least,
         })
@@ -105,6 +110,7 @@ impl fmt::Display for Row {
             None => "–".to_owned(),
             Some(Goal::Ratio(most)) => format!("ratio ≤ {most}"),
             Some(Goal::RatioAtLeast(least)) => format!("ratio ≥ {least}"),
+            Some(Goal::AtMostAbove(most)) => format!("≤ {most} {} more", self.monitor.unit),
             Some(Goal::AtMost(most)) => format!("≤ {most} {}", self.monitor.unit),
             Some(Goal::AtLeast(least)) => format!("≥ {least} {}", self.monitor.unit),
         };
