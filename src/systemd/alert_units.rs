@@ -9,7 +9,7 @@
 
 use super::jobs::{self, JobFailure};
 use super::proxy::words;
-use super::units::ManagerSession;
+use super::session::ManagerSession;
 use crate::printable::replaced;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::unit::JobOutcome;

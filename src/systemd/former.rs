@@ -6,7 +6,7 @@
 use super::jobs::{JobFailure, clear};
 use super::proxy::words;
 use super::reading::UnitReading;
-use super::units::ManagerSession;
+use super::session::ManagerSession;
 use futures_util::{StreamExt as _, stream};
 use iotmonitor_core::model::unit::UnitsOutcome;
 use iotmonitor_core::model::unit_name::UnitName;
@@ -48,7 +48,10 @@ async fn stop_all(
     let there = session.list().await?.into_iter().map(|(unit, ..)| unit);
     let there: Vec<UnitName> = there.filter(|unit| wanted.contains(unit)).collect();
     let stop_one = async |unit: UnitName| match session.read_as(&unit, &former.client_id).await? {
-        UnitReading::Own(report) => clear(session, &unit, report.active).await.map(|()| 1),
+        UnitReading::Own(report) => {
+            let watch = session.inbox.watch(&unit);
+            clear(session, &watch, &unit, report.active).await.map(|()| 1)
+        }
         UnitReading::Absent | UnitReading::Foreign { .. } => Ok(0),
     };
     let outcomes: Vec<Result<usize, JobFailure>> =

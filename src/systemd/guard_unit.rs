@@ -3,7 +3,7 @@
 use super::jobs::{self, JobFailure};
 use super::properties::GUARD;
 use super::proxy::words;
-use super::units::ManagerSession;
+use super::session::ManagerSession;
 use iotmonitor_core::model::unit_name::UnitName;
 use std::fmt;
 use std::sync::Arc;

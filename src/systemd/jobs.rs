@@ -3,10 +3,11 @@
 //! An operation is repeated here only when systemd's absence interrupted it, because repeating
 //! either operation is harmless. All other retries are decided by the core.
 
-use super::inbox::JobWatch;
+use super::condition::Markers;
+use super::inbox::{CreatedUnit, UnitWatch};
 use super::proxy::{Meaning, Property, meaning, words};
 use super::reading::UnitReading;
-use super::units::{ManagerSession, lives};
+use super::session::ManagerSession;
 use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::HashMap;
@@ -22,10 +23,17 @@ const ABSENCE_LIMIT: Duration = Duration::from_secs(10);
 /// The number of tries to remove an ended unit and to repeat what systemd's absence interrupted.
 const ATTEMPTS: usize = 4;
 
+/// A unit to be created.
+pub(super) struct NewUnit {
+    pub properties: Vec<Property>,
+    /// What these mark it with.
+    pub markers: Markers,
+}
+
 /// The goal of an operation.
 #[derive(Clone, Copy)]
 enum JobGoal<'a> {
-    Running(&'a [Property]),
+    Running(&'a NewUnit),
     Gone,
 }
 
@@ -43,13 +51,9 @@ impl From<zbus::Error> for JobFailure {
     }
 }
 
-/// Starts a transient unit with these properties, unless it is alive already.
-pub(super) async fn start(
-    session: &ManagerSession,
-    unit: &UnitName,
-    properties: &[Property],
-) -> JobOutcome {
-    repeat(session, unit, JobGoal::Running(properties)).await
+/// Starts a transient unit, unless it is alive already.
+pub(super) async fn start(session: &ManagerSession, unit: &UnitName, new: &NewUnit) -> JobOutcome {
+    repeat(session, unit, JobGoal::Running(new)).await
 }
 
 /// The result of starting a unit that does not belong to this monitor.
@@ -74,7 +78,7 @@ pub(super) async fn run_existing(
     session: &ManagerSession,
     unit: &UnitName,
 ) -> Result<(), JobFailure> {
-    let watch = session.watch_jobs(unit);
+    let watch = session.inbox.watch(unit);
     let job = session.manager.start_unit(unit.as_str(), "replace").await?;
     let mut result = job_result(session, &watch, &job).await?;
     loop {
@@ -139,19 +143,21 @@ pub(super) async fn stop(session: &ManagerSession, unit: &UnitName) -> JobOutcom
 /// Continues an operation over a short absence of systemd, and ends it with a check of the unit, so
 /// that its report comes before the operation's end.
 async fn repeat(session: &ManagerSession, unit: &UnitName, goal: JobGoal<'_>) -> JobOutcome {
-    let mut outcome = once(session, unit, goal).await;
+    let watch = session.inbox.watch(unit);
+    let mut outcome = once(session, &watch, unit, goal).await;
     for _ in 1..ATTEMPTS {
         match &outcome {
             Err(JobFailure::Call(error)) if meaning(error) == Meaning::ManagerAway => {}
-            Ok(()) | Err(JobFailure::Call(_) | JobFailure::Final(_)) => break,
+            Ok(_) | Err(JobFailure::Call(_) | JobFailure::Final(_)) => break,
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         let _ = tokio::time::timeout(ABSENCE_LIMIT, session.inbox.manager_present()).await;
-        outcome = once(session, unit, goal).await;
+        outcome = once(session, &watch, unit, goal).await;
     }
-    let report = session.inbox.look(unit.clone()).await.ok().flatten();
+    let created = outcome.as_mut().ok().and_then(Option::take);
+    let report = watch.check(created).await.ok().flatten();
     match outcome {
-        Ok(()) => JobOutcome::Done,
+        Ok(_) => JobOutcome::Done,
         Err(JobFailure::Call(error)) => {
             JobOutcome::Failed(format!("systemd refused {unit}: {}", words(&error)))
         }
@@ -159,14 +165,16 @@ async fn repeat(session: &ManagerSession, unit: &UnitName, goal: JobGoal<'_>) ->
     }
 }
 
+/// Returns the unit if a job has just created it.
 async fn once(
     session: &ManagerSession,
+    watch: &UnitWatch<'_>,
     unit: &UnitName,
     goal: JobGoal<'_>,
-) -> Result<(), JobFailure> {
+) -> Result<Option<CreatedUnit>, JobFailure> {
     match goal {
-        JobGoal::Running(properties) => start_once(session, unit, properties).await,
-        JobGoal::Gone => stop_once(session, unit).await,
+        JobGoal::Running(new) => start_once(session, watch, unit, new).await,
+        JobGoal::Gone => stop_once(session, watch, unit).await.map(|()| None),
     }
 }
 
@@ -179,9 +187,10 @@ fn with_last_exit(sentence: String, report: Option<UnitReport>) -> String {
 
 async fn start_once(
     session: &ManagerSession,
+    watch: &UnitWatch<'_>,
     unit: &UnitName,
-    properties: &[Property],
-) -> Result<(), JobFailure> {
+    new: &NewUnit,
+) -> Result<Option<CreatedUnit>, JobFailure> {
     let mut is_absent_and_exists = false;
     for attempt in 0..=ATTEMPTS {
         if attempt > 1 {
@@ -189,8 +198,10 @@ async fn start_once(
         }
         // It is read only if systemd refuses it, since each call costs systemd time in which it starts
         // nothing.
-        if let Some(result) = create(session, unit, properties).await? {
-            return start_outcome(unit, &result);
+        if let Some((job, result)) = create(session, watch, unit, &new.properties).await? {
+            start_outcome(unit, &result)?;
+            let markers = new.markers.clone();
+            return Ok((result == "done").then_some(CreatedUnit { markers, job }));
         }
         match session.read(unit).await? {
             // Either systemd has released the ended one meanwhile, or there is a unit file of that name
@@ -198,8 +209,8 @@ async fn start_once(
             UnitReading::Absent if is_absent_and_exists => return Err(foreign(unit, None)),
             UnitReading::Absent => is_absent_and_exists = true,
             UnitReading::Foreign { file } => return Err(foreign(unit, file)),
-            UnitReading::Own(report) if lives(report.active) => return Ok(()),
-            UnitReading::Own(report) => clear(session, unit, report.active).await?,
+            UnitReading::Own(report) if report.active.is_alive() => return Ok(None),
+            UnitReading::Own(report) => clear(session, watch, unit, report.active).await?,
         }
     }
     Err(JobFailure::Final(format!(
@@ -207,26 +218,33 @@ async fn start_once(
     )))
 }
 
-/// Creates and starts a transient unit; returns the result of its job, or `None` if there is a unit of
-/// that name.
+/// Creates and starts a transient unit; returns its job with the result, or `None` if there is a unit
+/// of that name.
 async fn create(
     session: &ManagerSession,
+    watch: &UnitWatch<'_>,
     unit: &UnitName,
     properties: &[Property],
-) -> Result<Option<String>, JobFailure> {
-    let watch = session.watch_jobs(unit);
+) -> Result<Option<(OwnedObjectPath, String)>, JobFailure> {
     match session.manager.start_transient_unit(unit.as_str(), "fail", properties, &[]).await {
-        Ok(job) => job_result(session, &watch, &job).await.map(Some),
+        Ok(job) => {
+            let result = job_result(session, watch, &job).await?;
+            Ok(Some((job, result)))
+        }
         Err(error) if meaning(&error) == Meaning::UnitExists => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn stop_once(session: &ManagerSession, unit: &UnitName) -> Result<(), JobFailure> {
+async fn stop_once(
+    session: &ManagerSession,
+    watch: &UnitWatch<'_>,
+    unit: &UnitName,
+) -> Result<(), JobFailure> {
     match session.read(unit).await? {
         UnitReading::Absent => Ok(()),
         UnitReading::Foreign { file } => Err(foreign(unit, file)),
-        UnitReading::Own(report) => clear(session, unit, report.active).await,
+        UnitReading::Own(report) => clear(session, watch, unit, report.active).await,
     }
 }
 
@@ -234,6 +252,7 @@ async fn stop_once(session: &ManagerSession, unit: &UnitName) -> Result<(), JobF
 /// which it is unloaded.
 pub(super) async fn clear(
     session: &ManagerSession,
+    watch: &UnitWatch<'_>,
     unit: &UnitName,
     active: ActiveState,
 ) -> Result<(), JobFailure> {
@@ -245,9 +264,8 @@ pub(super) async fn clear(
         | ActiveState::Activating
         | ActiveState::Deactivating
         | ActiveState::Inactive => {
-            let watch = session.watch_jobs(unit);
             match session.manager.stop_unit(unit.as_str(), "replace").await {
-                Ok(job) => stop_outcome(unit, &job_result(session, &watch, &job).await?)?,
+                Ok(job) => stop_outcome(unit, &job_result(session, watch, &job).await?)?,
                 Err(error) if meaning(&error) == Meaning::NoSuchUnit => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
@@ -265,7 +283,7 @@ pub(super) async fn clear(
 /// re-executed itself), the result is `gone`.
 async fn job_result(
     session: &ManagerSession,
-    watch: &JobWatch<'_>,
+    watch: &UnitWatch<'_>,
     job: &OwnedObjectPath,
 ) -> Result<String, JobFailure> {
     loop {

@@ -4,21 +4,23 @@
 //! announcement shows it a moment earlier, but may be withdrawn.
 
 use super::alert_units::{AlertOrder, AlertUnits};
+use super::condition::Markers;
 use super::former::{self, FormerUnits};
 use super::guard_unit::GuardUnit;
 use super::inbox::Inbox;
-use super::jobs;
+use super::jobs::{self, NewUnit};
 use super::properties::{ManagerOwner, refuse_swayed, transient};
 use super::proxy::words;
+use super::session::ManagerSession;
 use super::signals::Signals;
-use super::units::{Lost, ManagerSession, UnitWatcher};
+use super::units::{Lost, UnitWatcher};
 use crate::dbus::{Bus, CALL_TIMEOUT, backoff, connect};
 use crate::pulse::Pulse;
 use iotmonitor_core::model::cluster::sharing::Tenure;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::spec::AgentSpec;
-use iotmonitor_core::model::unit::{JobOutcome, UnitsOutcome};
+use iotmonitor_core::model::unit::{JobOutcome, SharedUnit, UnitsOutcome};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -215,7 +217,11 @@ async fn carry_out_one(
                 return Event::StartFinished { unit: agent.unit, outcome };
             }
             let outcome = match transient(owner, client_id, &device, &agent, &definition, tenure) {
-                Ok(properties) => jobs::start(session, &agent.unit, &properties).await,
+                Ok(properties) => {
+                    let shared = tenure.map(|it| SharedUnit { agent: device, epoch: it.epoch });
+                    let markers = Markers { definition: Some(definition), shared };
+                    jobs::start(session, &agent.unit, &NewUnit { properties, markers }).await
+                }
                 Err(error) => JobOutcome::Failed(error.to_string()),
             };
             Event::StartFinished { unit: agent.unit, outcome }

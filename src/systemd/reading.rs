@@ -1,12 +1,11 @@
 //! Derives a report from a unit's properties: pure, without a bus.
 
+use super::condition::{Markers, Properties, UnitCondition, bytes_of, text_of};
 use super::proxy::UNIT_NAMESPACE;
 use iotmonitor_core::model::cluster::store::Revision;
 use iotmonitor_core::model::device_name::DeviceName;
-use iotmonitor_core::model::unit::{ActiveState, SharedUnit, UnitReport};
+use iotmonitor_core::model::unit::{SharedUnit, UnitReport};
 use iotmonitor_core::model::unit_name::UnitName;
-use std::collections::HashMap;
-use std::time::Duration;
 use zbus::Variant;
 
 /// Journal fields that mark a unit as an agent of this program. They are also part of every entry
@@ -106,20 +105,8 @@ pub(super) fn agent_of_path(path: &str) -> Option<UnitName> {
 pub(super) fn interpret(
     unit: &UnitName,
     client_id: &str,
-    properties: &HashMap<String, Variant<'_>>,
+    properties: &Properties<'_>,
 ) -> UnitReading {
-    let text = |name: &str| match properties.get(name) {
-        Some(Variant::Str(text)) => text.as_str(),
-        _ => "",
-    };
-    let number = |name: &str| match properties.get(name) {
-        Some(Variant::U32(number)) => *number,
-        _ => 0,
-    };
-    let signed = |name: &str| match properties.get(name) {
-        Some(Variant::I32(number)) => *number,
-        _ => 0,
-    };
     let fields = byte_strings(properties.get("LogExtraFields"));
     let field = |name: &str| {
         fields.iter().find_map(|f| f.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
@@ -127,36 +114,20 @@ pub(super) fn interpret(
 
     let is_ours = field(FIELD_INSTANCE).is_some_and(|id| names_instance(&id, unit, client_id));
     if !is_ours || field(FIELD_AGENT).is_none() {
-        if text("LoadState") == "not-found" {
+        if text_of(properties, "LoadState") == "not-found" {
             return UnitReading::Absent;
         }
-        let file = text("FragmentPath");
+        let file = text_of(properties, "FragmentPath");
         return UnitReading::Foreign { file: (!file.is_empty()).then(|| file.to_owned()) };
     }
-    UnitReading::Own(UnitReport {
-        unit: unit.clone(),
-        active: active_state(text("ActiveState")),
-        has_job: has_job(properties.get("Job")),
-        main_pid: number("MainPID"),
-        invocation: hex(properties.get("InvocationID")),
-        restarts: number("NRestarts"),
-        result: text("Result").to_owned(),
-        last_exit: match text("Result") {
-            // No process was created, so the last one's exit is an older one.
-            "resources" => Some(without_process(&environment_files(properties))),
-            _ => last_exit(signed("ExecMainCode"), signed("ExecMainStatus")),
-        },
-        ended_at: match properties.get("ExecMainExitTimestamp") {
-            Some(Variant::U64(0)) | None => None,
-            Some(Variant::U64(microseconds)) => Some(Duration::from_micros(*microseconds)),
-            Some(_) => None,
-        },
+    let markers = Markers {
         definition: field(FIELD_DEFINITION),
         shared: field(FIELD_EPOCH).and_then(|epoch| {
             let agent = agent_of(unit, client_id, field(FIELD_AGENT)?)?;
             Some(SharedUnit { agent, epoch: Revision(epoch.parse().ok()?) })
         }),
-    })
+    };
+    UnitReading::Own(UnitCondition::read(properties).report(unit.clone(), markers))
 }
 
 /// The agent that a marker names. A name with a backslash may look like an escaped one, so the name of
@@ -165,105 +136,6 @@ fn agent_of(unit: &UnitName, client_id: &str, field: String) -> Option<DeviceNam
     let is_its = |name: &String| UnitName::for_agent(client_id, name).as_ref() == Ok(unit);
     let name = [unmarked(&field), field].into_iter().find(is_its)?;
     DeviceName::new(name).ok()
-}
-
-/// Whether the unit has a job, by its number.
-fn has_job(value: Option<&Variant<'_>>) -> bool {
-    match value {
-        Some(Variant::Structure(job)) => {
-            matches!(job.fields().first(), Some(Variant::U32(number)) if *number != 0)
-        }
-        Some(_) | None => false,
-    }
-}
-
-/// systemd's word for an active state. `maintenance` and states that later versions may add count
-/// as failed: not running, and not about to run.
-pub(super) fn active_state(word: &str) -> ActiveState {
-    match word {
-        "active" | "refreshing" => ActiveState::Active,
-        "reloading" => ActiveState::Reloading,
-        "inactive" => ActiveState::Inactive,
-        "activating" => ActiveState::Activating,
-        "deactivating" => ActiveState::Deactivating,
-        _ => ActiveState::Failed,
-    }
-}
-
-/// The reason why systemd created no process, as far as its result `resources` shows.
-fn without_process(environment_files: &[&str]) -> String {
-    match environment_files {
-        [] => "was not started: systemd had no resources for it".to_owned(),
-        files => format!(
-            "was not started: systemd could not read {}, or had no resources for it",
-            files.join(", ")
-        ),
-    }
-}
-
-/// The paths of an `a(sb)`.
-fn environment_files<'v>(properties: &'v HashMap<String, Variant<'_>>) -> Vec<&'v str> {
-    let Some(Variant::Array(files)) = properties.get("EnvironmentFiles") else { return Vec::new() };
-    files
-        .iter()
-        .filter_map(|file| match file {
-            Variant::Structure(fields) => match fields.fields().first() {
-                Some(Variant::Str(path)) => Some(path.as_str()),
-                _ => None,
-            },
-            _ => None,
-        })
-        .collect()
-}
-
-/// Describes how a main process ended; `None` when none has ended yet. The code is the `si_code` of
-/// waitid(2).
-fn last_exit(code: i32, status: i32) -> Option<String> {
-    const CLD_EXITED: i32 = 1;
-    const CLD_KILLED: i32 = 2;
-    const CLD_DUMPED: i32 = 3;
-    match code {
-        CLD_EXITED => Some(match systemd_exit_status(status) {
-            Some(meaning) => format!("exited with {status} ({meaning})"),
-            None => format!("exited with {status}"),
-        }),
-        CLD_KILLED => Some(format!("killed by {}", signal_name(status))),
-        CLD_DUMPED => Some(format!("killed by {} (core dumped)", signal_name(status))),
-        _ => None,
-    }
-}
-
-fn signal_name(number: i32) -> String {
-    match nix::sys::signal::Signal::try_from(number) {
-        Ok(signal) => signal.as_str().to_owned(),
-        Err(_real_time) => format!("signal {number}"),
-    }
-}
-
-/// Exit statuses of systemd itself for a process that it could not set up (systemd.exec(5),
-/// "Process Exit Codes").
-fn systemd_exit_status(status: i32) -> Option<&'static str> {
-    Some(match status {
-        127 => "the shell or `env` did not find a program",
-        200 => "CHDIR: the working directory does not exist or may not be entered",
-        202 => "FDS: file descriptors could not be set up",
-        203 => "EXEC: the program does not exist or cannot be executed",
-        204 => "MEMORY: out of memory",
-        205 => "LIMITS: a resource limit could not be set",
-        214 => "SETSCHEDULER: the scheduling could not be set",
-        215 => "CPUAFFINITY: the CPU affinity could not be set",
-        216 => "GROUP: the group does not exist",
-        217 => "USER: the user does not exist",
-        218 => "CAPABILITIES: the capabilities could not be set",
-        219 => "CGROUP: the control group could not be set up",
-        224 => "PAM: a PAM session could not be opened",
-        226 => "NAMESPACE: the sandbox could not be set up",
-        228 => "SECCOMP: the system call filter could not be set",
-        233 => "RUNTIME_DIRECTORY: a runtime directory could not be set up",
-        238 => "STATE_DIRECTORY: the state directory could not be set up",
-        243 => "CREDENTIALS: a credential is missing",
-        _ => return None,
-    })
 }
 
 /// An `aay` whose elements are strings.
@@ -278,33 +150,15 @@ fn byte_strings(value: Option<&Variant<'_>>) -> Vec<String> {
         .collect()
 }
 
-/// An `ay` as lower-case hex digits.
-fn hex(value: Option<&Variant<'_>>) -> String {
-    match value {
-        Some(Variant::Array(array)) => {
-            bytes_of(array).iter().map(|byte| format!("{byte:02x}")).collect()
-        }
-        _ => String::new(),
-    }
-}
-
-fn bytes_of(array: &zbus::Array<'_>) -> Vec<u8> {
-    array
-        .iter()
-        .filter_map(|element| match element {
-            Variant::U8(byte) => Some(*byte),
-            _ => None,
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use iotmonitor_core::model::unit::ActiveState;
+    use std::time::Duration;
 
-    fn properties(fields: &[&str]) -> HashMap<String, Variant<'static>> {
+    fn properties(fields: &[&str]) -> Properties<'static> {
         let fields: Vec<Vec<u8>> = fields.iter().map(|f| f.as_bytes().to_vec()).collect();
-        HashMap::from([
+        Properties::from([
             ("LoadState".to_owned(), Variant::from("loaded")),
             ("ActiveState".to_owned(), Variant::from("active")),
             ("FragmentPath".to_owned(), Variant::from("/etc/systemd/system/x.service")),
@@ -324,12 +178,6 @@ mod tests {
     fn job(number: u32) -> Variant<'static> {
         let path = zbus::ObjectPath::try_from(format!("/org/freedesktop/systemd1/job/{number}"));
         Variant::from((number, path.unwrap()))
-    }
-
-    #[test]
-    fn a_unit_with_a_job_is_about_to_change() {
-        assert!(has_job(Some(&job(7))));
-        assert!(!has_job(Some(&job(0))) && !has_job(None));
     }
 
     fn lamp() -> UnitName {
@@ -440,35 +288,5 @@ mod tests {
         assert_eq!(unit(&below("ssh_2eservice")), None);
         assert_eq!(unit(&below("iotmonitor_2dagent_2d_zz_2eservice")), None);
         assert_eq!(unit("/org/freedesktop/systemd1"), None);
-    }
-
-    #[test]
-    fn a_start_without_a_process_names_what_it_wanted() {
-        let mut refused = properties(&["IOTMONITOR_AGENT=lamp", "IOTMONITOR_INSTANCE=iotmonitor"]);
-        refused.insert("Result".to_owned(), Variant::from("resources"));
-        let exit = |properties: &HashMap<String, Variant<'static>>| {
-            let UnitReading::Own(report) = interpret(&lamp(), "iotmonitor", properties) else {
-                panic!("it is ours")
-            };
-            report.last_exit.unwrap()
-        };
-        assert_eq!(exit(&refused), "was not started: systemd had no resources for it");
-        let files = Variant::from(vec![("/srv/env".to_owned(), false)]);
-        refused.insert("EnvironmentFiles".to_owned(), files);
-        assert!(exit(&refused).contains("could not read /srv/env"), "{}", exit(&refused));
-    }
-
-    #[test]
-    fn exits_are_described_in_words() {
-        assert_eq!(last_exit(0, 0), None);
-        assert_eq!(last_exit(1, 0).as_deref(), Some("exited with 0"));
-        assert_eq!(last_exit(1, 1).as_deref(), Some("exited with 1"));
-        assert_eq!(last_exit(2, 15).as_deref(), Some("killed by SIGTERM"));
-        assert_eq!(last_exit(3, 11).as_deref(), Some("killed by SIGSEGV (core dumped)"));
-        assert_eq!(last_exit(2, 40).as_deref(), Some("killed by signal 40"));
-        assert_eq!(
-            last_exit(1, 217).as_deref(),
-            Some("exited with 217 (USER: the user does not exist)")
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! The signal pump: receives everything that systemd signals and marks it in the [`Inbox`].
 //!
-//! One match rule covers all units (dbus-daemon allows 512 rules a connection, so rules for each
+//! Two match rules cover all units (dbus-daemon allows 512 rules a connection, so rules for each
 //! unit would silently stop working). Invariant: nothing here waits for anything but the next
 //! signal.
 //!
@@ -9,6 +9,7 @@
 //! owns the expected name, and on the expected interface and path. The bus reports the owners of
 //! names in the same stream, so no signal of a new owner precedes the report of its ownership.
 
+use super::condition::{Properties, ServiceCondition, UnitCondition};
 use super::inbox::Inbox;
 use super::proxy::{Meaning, SYSTEMD, SYSTEMD_PATH, UNIT_NAMESPACE, meaning};
 use super::reading::{agent_of_path, may_be_agent};
@@ -31,6 +32,7 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const LOGIN_MANAGER: &str = "org.freedesktop.login1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
 
 /// Units whose start means that this manager is going down (systemd.special(7)); `exit.target` is
 /// a user manager's.
@@ -41,6 +43,8 @@ pub(super) struct Signals {
     stream: MessageStream,
     systemd: NameOwner,
     login: NameOwner,
+    /// The first of the two signals of a change, whose second comes next.
+    service: Option<(UnitName, ServiceCondition)>,
 }
 
 /// The connection that owns a name, according to the latest report.
@@ -71,8 +75,8 @@ impl Signals {
     /// the owners of names are noted.
     pub async fn listen(connection: &Connection) -> zbus::Result<Self> {
         let stream = MessageStream::from(connection);
-        let mut signals =
-            Self { stream, systemd: NameOwner::default(), login: NameOwner::default() };
+        let (systemd, login) = (NameOwner::default(), NameOwner::default());
+        let mut signals = Self { stream, systemd, login, service: None };
         // While the stream is not polled, answers do not arrive.
         let registration = register(connection);
         tokio::pin!(registration);
@@ -104,24 +108,55 @@ impl Signals {
         inbox.lose(reason);
     }
 
-    /// Marks the contents of one signal. One of an unknown shape is ignored: the periodic check
-    /// would find the change.
+    /// Marks the contents of one signal. A change of an unknown shape has its unit checked; any other
+    /// signal of one is ignored, since the periodic check would find what it means.
     fn take_in(&mut self, message: &Message, inbox: &Inbox) {
         if message.message_type() != Type::Signal {
             return;
         }
         let header = message.header();
         if self.systemd.sent(&header) {
-            of_systemd(message, &header, inbox);
+            self.of_systemd(message, &header, inbox);
         } else if self.login.sent(&header) {
             of_login(message, &header, inbox);
         } else {
             match self.note_owner(message) {
-                Some((SYSTEMD, is_there)) => inbox.manager_owner(is_there),
+                Some((SYSTEMD, is_there)) => {
+                    self.service = None;
+                    inbox.manager_owner(is_there);
+                }
                 // The service that announced a shutdown is gone, and can no longer cancel it.
                 Some(_login) => inbox.shutdown_announced(false),
                 None => {}
             }
+        }
+    }
+
+    fn of_systemd(&mut self, message: &Message, header: &Header<'_>, inbox: &Inbox) {
+        let service = self.service.take();
+        let is_change = header.interface().is_some_and(|interface| interface == PROPERTIES)
+            && header.member().is_some_and(|member| member == "PropertiesChanged");
+        if !is_change {
+            return of_manager(message, header, inbox);
+        }
+        let Some(unit) = header.path().and_then(|path| agent_of_path(path.as_str())) else {
+            return;
+        };
+        let body = message.body();
+        let changed = body.deserialize::<(&str, Properties<'_>, Vec<&str>)>();
+        match changed {
+            Ok((SERVICE_INTERFACE, properties, _)) => {
+                self.service = ServiceCondition::signalled(&properties).map(|it| (unit, it));
+            }
+            Ok((UNIT_INTERFACE, properties, _)) => {
+                let service = service.filter(|(of, _)| *of == unit).map(|(_, service)| service);
+                let condition = service.and_then(|it| UnitCondition::signalled(it, &properties));
+                match condition {
+                    Some(condition) => inbox.changed(unit, condition),
+                    None => inbox.touch(unit),
+                }
+            }
+            Ok(_) | Err(_) => inbox.touch(unit),
         }
     }
 
@@ -160,15 +195,17 @@ async fn register(
         MatchRule::builder().msg_type(Type::Signal).sender(sender).interface(interface)
     };
     let owner = |name: &'static str| from(BUS, BUS).member("NameOwnerChanged").arg(0, name);
-    for rule in [
-        owner(SYSTEMD),
-        owner(LOGIN),
-        // systemd signals each change of a unit twice: for the interface of its kind, and behind that for
-        // the interface of all units.
+    let changes = |interface: &'static str| {
         from(SYSTEMD, PROPERTIES)
             .member("PropertiesChanged")
             .path_namespace(UNIT_NAMESPACE)
-            .arg(0, UNIT_INTERFACE),
+            .arg(0, interface)
+    };
+    for rule in [
+        owner(SYSTEMD),
+        owner(LOGIN),
+        changes(SERVICE_INTERFACE),
+        changes(UNIT_INTERFACE),
         from(SYSTEMD, MANAGER),
         // Only the system bus has logind, and not every system: a rule does not require a sender.
         from(LOGIN, LOGIN_MANAGER).member("PrepareForShutdown"),
@@ -194,15 +231,8 @@ fn has(header: &Header<'_>, path: &str, interface: &str) -> bool {
         && header.interface().is_some_and(|is| is.as_str() == interface)
 }
 
-fn of_systemd(message: &Message, header: &Header<'_>, inbox: &Inbox) {
+fn of_manager(message: &Message, header: &Header<'_>, inbox: &Inbox) {
     let member = header.member().map_or("", |member| member.as_str());
-    let interface = header.interface().map_or("", |interface| interface.as_str());
-    if interface == PROPERTIES && member == "PropertiesChanged" {
-        if let Some(unit) = header.path().and_then(|path| agent_of_path(path.as_str())) {
-            inbox.touch(unit);
-        }
-        return;
-    }
     if !has(header, SYSTEMD_PATH, MANAGER) {
         return;
     }

@@ -1,6 +1,10 @@
 //! Which signals count: a manager that answers on a test bus, and other connections that
 //! impersonate it.
 
+mod changes;
+
+use changes::SignalledChange;
+
 use super::manager::{ManagerHandle, ManagerSettings, spawn};
 use super::proxy::{SYSTEMD, SYSTEMD_PATH};
 use crate::dbus::test_bus::TestBus;
@@ -24,6 +28,7 @@ const LOGIN_MANAGER: &str = "org.freedesktop.login1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const BUS: &str = "org.freedesktop.DBus";
 const UNIT: &str = "iotmonitor-agent-box.service";
+const JOB_PATH: &str = "/org/freedesktop/systemd1/job/1";
 const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/iotmonitor_2dagent_2dbox_2eservice";
 
 /// The manager's answers.
@@ -34,6 +39,8 @@ struct Truth {
     /// The control group of the unit, and the memory peak that is shown of it.
     group: String,
     memory_peak: u64,
+    /// When the unit last changed its state, in microseconds of the monotonic clock.
+    changed_at: u64,
 }
 
 /// A connection on the bus.
@@ -69,7 +76,7 @@ impl Peer {
 
     /// Everything that would mislead if it counted.
     async fn pretend(&self, to: Option<&str>) {
-        let (job, unit) = (path("/org/freedesktop/systemd1/job/1"), path(UNIT_PATH));
+        let (job, unit) = (path(JOB_PATH), path(UNIT_PATH));
         let changed: HashMap<&str, Variant<'_>> = HashMap::new();
         let none: Vec<&str> = Vec::new();
         let systemd = async |member: &str| {
@@ -84,6 +91,7 @@ impl Peer {
         }
         let properties = ("org.freedesktop.systemd1.Service", changed, none);
         self.signal(to, UNIT_PATH, PROPERTIES, "PropertiesChanged", &properties).await;
+        SignalledChange { main_pid: 666, ..SignalledChange::up(9_000) }.signal(self, to).await;
         self.signal(to, LOGIN_PATH, LOGIN_MANAGER, "PrepareForShutdown", &true).await;
         let gone = (SYSTEMD, ":1.0", "");
         self.signal(to, "/org/freedesktop/DBus", BUS, "NameOwnerChanged", &gone).await;
@@ -118,7 +126,7 @@ struct TestBench {
     /// The calls that the manager received.
     asked: Arc<Mutex<Vec<String>>>,
     events: mpsc::Receiver<Event>,
-    _handle: ManagerHandle,
+    handle: ManagerHandle,
 }
 
 impl TestBench {
@@ -131,6 +139,7 @@ impl TestBench {
             state: "running",
             group: String::new(),
             memory_peak: u64::MAX,
+            changed_at: 1_000,
         }));
         let asked = Arc::default();
         let systemd = manager(&bus, &truth, &asked).await;
@@ -142,8 +151,8 @@ impl TestBench {
             bus_address: Some(address.clone()),
         };
         let handle = spawn(settings, sender, Pulse::new());
-        let (_directory, _handle) = (directory, handle);
-        let mut stage = Self { _directory, address, bus, truth, systemd, asked, events, _handle };
+        let _directory = directory;
+        let mut stage = Self { _directory, address, bus, truth, systemd, asked, events, handle };
         assert_eq!(stage.next().await, Event::SystemState { stopping: false });
         let Event::ManagerConnected { units } = stage.next().await else { panic!() };
         assert_eq!(units[0].main_pid, 17);
@@ -216,6 +225,7 @@ async fn answer(
                 reply.build(&vec![row])
             }
             "Get" => reply.build(&Variant::from(truth.state)),
+            "StartTransientUnit" => reply.build(&path(JOB_PATH)),
             "GetAll" => {
                 let fields = ["IOTMONITOR_AGENT=box", "IOTMONITOR_INSTANCE=iotmonitor"];
                 let fields: Vec<Vec<u8>> = fields.map(|field| field.as_bytes().to_vec()).into();
@@ -225,6 +235,7 @@ async fn answer(
                     ("MainPID", Variant::from(truth.main_pid)),
                     ("ControlGroup", Variant::from(truth.group)),
                     ("MemoryPeak", Variant::from(truth.memory_peak)),
+                    ("StateChangeTimestampMonotonic", Variant::from(truth.changed_at)),
                 ]))
             }
             other => panic!("{other}"),
@@ -294,7 +305,7 @@ async fn a_change_of_a_unit_is_heard_once() {
     stage.systemd.report_change("org.freedesktop.systemd1.Service").await;
     for (state, stopping) in [("stopping", true), ("running", false)] {
         stage.change(|truth| truth.state = state);
-        let job = (1_u32, path("/org/freedesktop/systemd1/job/1"), "shutdown.target");
+        let job = (1_u32, path(JOB_PATH), "shutdown.target");
         stage.systemd.signal(None, SYSTEMD_PATH, MANAGER, "JobNew", &job).await;
         assert_eq!(stage.next().await, Event::SystemState { stopping });
     }
@@ -331,7 +342,7 @@ async fn a_shutdown_that_was_announced_is_taken_back_when_it_is_called_off() {
     assert_eq!(stage.next().await, Event::SystemState { stopping: false });
 
     // The same holds for systemd's own jobs.
-    let job = || (1_u32, path("/org/freedesktop/systemd1/job/1"), "shutdown.target");
+    let job = || (1_u32, path(JOB_PATH), "shutdown.target");
     stage.change(|truth| truth.state = "stopping");
     stage.systemd.signal(None, SYSTEMD_PATH, MANAGER, "JobNew", &job()).await;
     assert_eq!(stage.next().await, Event::SystemState { stopping: true });

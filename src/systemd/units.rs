@@ -4,24 +4,24 @@
 //! checked one after the other and by this part alone, so that no older view can overtake a newer
 //! one.
 
-use super::inbox::{Inbox, InboxWork, JobWatch, Relist, Waiter};
-use super::properties::GUARD;
-use super::proxy::{ManagerProxy, Meaning, SYSTEMD, is_timeout, meaning, words};
-use super::reading::{UNIT_PATTERN, UnitReading, active_state, interpret};
-use super::usage::{Usage, directory_of, group_of, measure, usage_of};
+use super::condition::{Markers, UnitCondition};
+use super::inbox::{Inbox, InboxWork, Knowledge, Relist, UnitCheck};
+use super::proxy::{is_timeout, words};
+use super::reading::UnitReading;
+use super::session::{ManagerSession, Particulars};
+use super::usage::{Usage, group_of_process, measure};
 use crate::pulse::Pulse;
 use futures_util::{StreamExt, stream};
 use iotmonitor_core::model::cluster::sharing::ClusterFact;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::unit::{ActiveState, UnitReport, UnitUsage};
 use iotmonitor_core::model::unit_name::UnitName;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use zbus::{Connection, OwnedObjectPath, Variant};
+use zbus::OwnedObjectPath;
 
 /// The interval at which all units are compared with their known states, so that a lost signal is
 /// noticed, and at which what they use is measured.
@@ -41,168 +41,40 @@ const ABSENCE_LIMIT: Duration = Duration::from_secs(10);
 /// The time after which the end of a daemon-reload counts as missed.
 const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
-/// One connection to systemd, shared by the unit checks and the jobs.
-pub(super) struct ManagerSession {
-    pub manager: ManagerProxy<'static>,
-    pub inbox: Arc<Inbox>,
-    calls: Connection,
-    client_id: String,
-}
-
-impl ManagerSession {
-    pub async fn new(
-        calls: Connection,
-        inbox: Arc<Inbox>,
-        client_id: String,
-    ) -> zbus::Result<Self> {
-        let manager = ManagerProxy::new(&calls).await?;
-        Ok(Self { manager, inbox, calls, client_id })
-    }
-
-    /// Makes systemd send its signals, which it does only for subscribers.
-    async fn subscribe(&self) -> zbus::Result<()> {
-        match self.manager.subscribe().await {
-            Err(error) if meaning(&error) == Meaning::AlreadySubscribed => Ok(()),
-            other => other,
-        }
-    }
-
-    /// All units with an agent's name, including those of others.
-    pub async fn list(&self) -> zbus::Result<Vec<(UnitName, OwnedObjectPath, ActiveState)>> {
-        let listed = self.manager.list_units_by_patterns(&[], &[UNIT_PATTERN]).await?;
-        Ok(listed
-            .into_iter()
-            .filter(|row| row.2 != "not-found")
-            .map(|row| (UnitName::from_systemd(row.0), row.6, active_state(&row.3)))
-            .collect())
-    }
-
-    /// Whether a name on the bus has an owner.
-    pub async fn is_owned(&self, name: &str) -> zbus::Result<bool> {
-        const BUS: &str = "org.freedesktop.DBus";
-        let path = "/org/freedesktop/DBus";
-        let reply = self.calls.call_method(Some(BUS), path, Some(BUS), "NameHasOwner", &(name));
-        reply.await?.body().deserialize()
-    }
-
-    /// The object behind a unit's name at present. It never makes systemd load the unit: a query by
-    /// object path alone would, and each load is signalled as a new unit.
-    pub async fn read(&self, unit: &UnitName) -> zbus::Result<UnitReading> {
-        self.read_as(unit, &self.client_id).await
-    }
-
-    /// The same where the unit must carry the marker of this clientid.
-    pub async fn read_as(&self, unit: &UnitName, client_id: &str) -> zbus::Result<UnitReading> {
-        self.read_with_figures(unit, client_id).await.map(|(reading, _)| reading)
-    }
-
-    async fn read_with_figures(
-        &self,
-        unit: &UnitName,
-        client_id: &str,
-    ) -> zbus::Result<(UnitReading, UnitFigures)> {
-        let path = match self.manager.get_unit(unit.as_str()).await {
-            Ok(path) => path,
-            Err(error) if meaning(&error) == Meaning::NoSuchUnit => {
-                return Ok((UnitReading::Absent, UnitFigures::default()));
-            }
-            Err(error) => return Err(error),
-        };
-        self.read_path(unit, &path, client_id).await
-    }
-
-    /// The properties of all interfaces of a unit, at one moment.
-    pub async fn all_properties(&self, path: &OwnedObjectPath) -> zbus::Result<zbus::Message> {
-        let interface = Some("org.freedesktop.DBus.Properties");
-        // An empty interface name means all.
-        self.calls.call_method(Some(SYSTEMD), path, interface, "GetAll", &("")).await
-    }
-
-    /// The unit with what it uses.
-    async fn read_path(
-        &self,
-        unit: &UnitName,
-        path: &OwnedObjectPath,
-        client_id: &str,
-    ) -> zbus::Result<(UnitReading, UnitFigures)> {
-        let reply = self.all_properties(path).await?;
-        let body = reply.body();
-        let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
-        let reading = interpret(unit, client_id, &properties);
-        let figures = match &reading {
-            UnitReading::Own(report) if report.main_pid == 0 => {
-                UnitFigures { group: None, last: usage_of(&properties) }
-            }
-            UnitReading::Own(_) => {
-                let group = group_of(&properties).map(directory_of);
-                UnitFigures { group, last: Usage::default() }
-            }
-            UnitReading::Absent | UnitReading::Foreign { .. } => UnitFigures::default(),
-        };
-        Ok((reading, figures))
-    }
-
-    /// The end of a job of this unit; the watch must begin before the call that creates the job.
-    pub fn watch_jobs(&self, unit: &UnitName) -> JobWatch<'_> {
-        self.inbox.watch_jobs(unit)
-    }
-
-    /// How the guard of this node has ended; `None` while it is up or starts.
-    async fn end_of_guard(&self) -> zbus::Result<Option<String>> {
-        let path = match self.manager.get_unit(GUARD).await {
-            Ok(path) => path,
-            Err(error) if meaning(&error) == Meaning::NoSuchUnit => {
-                return Ok(Some("not loaded".to_owned()));
-            }
-            Err(error) => return Err(error),
-        };
-        let reply = self.all_properties(&path).await?;
-        let body = reply.body();
-        let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
-        let word = |name: &str| match properties.get(name) {
-            Some(Variant::Str(word)) => word.to_string(),
-            Some(_) | None => String::new(),
-        };
-        Ok((!lives(active_state(&word("ActiveState")))).then(|| word("Result")))
-    }
-
-    /// Whether the manager is going down.
-    pub async fn is_stopping(&self) -> zbus::Result<bool> {
-        Ok(self.manager.system_state().await? == "stopping")
-    }
-
-    /// Whether a job is still queued or running.
-    pub async fn job_exists(&self, job: &OwnedObjectPath) -> zbus::Result<bool> {
-        let reply = self
-            .calls
-            .call_method(
-                Some(SYSTEMD),
-                job,
-                Some("org.freedesktop.DBus.Properties"),
-                "Get",
-                &("org.freedesktop.systemd1.Job", "State"),
-            )
-            .await;
-        match reply {
-            Ok(_) => Ok(true),
-            Err(error) if meaning(&error) == Meaning::ManagerAway => Err(error),
-            Err(_unknown_object) => Ok(false),
-        }
-    }
-}
-
 /// Reports the changes of own units until the connection is lost.
 pub(super) struct UnitWatcher<'a> {
     session: &'a ManagerSession,
     events: &'a mpsc::Sender<Event>,
     pulse: &'a Pulse,
-    known: BTreeMap<UnitName, UnitReport>,
-    /// The directories of the control groups of those with a main process.
-    groups: BTreeMap<UnitName, PathBuf>,
+    known: BTreeMap<UnitName, KnownUnit>,
     /// Whether the system is going down, as last reported.
     stopping: bool,
     /// The time since which calls fail or systemd is off the bus.
     failing_since: Option<Instant>,
+}
+
+/// An own unit as it was last reported.
+struct KnownUnit {
+    report: UnitReport,
+    /// The directory of its control group, once that is known.
+    group: Option<PathBuf>,
+    /// When it last changed its state, in microseconds of the monotonic clock.
+    changed_at: u64,
+    /// Whether this was systemd's answer, and not a signal.
+    is_answer: bool,
+}
+
+impl KnownUnit {
+    fn new(report: UnitReport, particulars: Particulars) -> Self {
+        let Particulars { group, changed_at, is_answer, .. } = particulars;
+        Self { report, group, changed_at, is_answer }
+    }
+
+    /// Whether what was signalled with the last change of the state at this time may be older. The
+    /// signals and the answers take different ways, and not each change is one of the state.
+    fn may_be_newer_than(&self, changed_at: u64) -> bool {
+        self.changed_at > changed_at || (self.is_answer && self.changed_at == changed_at)
+    }
 }
 
 /// Explains why a session ended.
@@ -220,8 +92,8 @@ impl<'a> UnitWatcher<'a> {
         events: &'a mpsc::Sender<Event>,
         pulse: &'a Pulse,
     ) -> Self {
-        let (known, groups) = (BTreeMap::new(), BTreeMap::new());
-        Self { session, events, pulse, known, groups, stopping: false, failing_since: None }
+        let known = BTreeMap::new();
+        Self { session, events, pulse, known, stopping: false, failing_since: None }
     }
 
     /// Subscribes and reads all own units.
@@ -234,9 +106,9 @@ impl<'a> UnitWatcher<'a> {
         let mut readings = stream::iter(self.list().await?).map(read).buffered(READS_AT_ONCE);
         while let Some(reading) = self.pulse.beat_during(readings.next()).await {
             match reading? {
-                (UnitReading::Own(report), UnitFigures { group, .. }) => {
-                    self.groups.extend(group.map(|group| (report.unit.clone(), group)));
-                    self.known.insert(report.unit.clone(), report);
+                (UnitReading::Own(report), particulars) => {
+                    let unit = report.unit.clone();
+                    self.known.insert(unit, KnownUnit::new(report, particulars));
                 }
                 (UnitReading::Absent | UnitReading::Foreign { .. }, _) => {}
             }
@@ -248,7 +120,7 @@ impl<'a> UnitWatcher<'a> {
     /// Reports whether the system is going down and all own units, then every change. Returns only
     /// with the reason of the loss.
     pub async fn run(&mut self) -> Lost {
-        let units = self.known.values().cloned().collect();
+        let units = self.known.values().map(|known| known.report.clone()).collect();
         for event in
             [Event::SystemState { stopping: self.stopping }, Event::ManagerConnected { units }]
         {
@@ -282,7 +154,7 @@ impl<'a> UnitWatcher<'a> {
                     recheck_due = Instant::now() + RECHECK_INTERVAL;
                     self.relist(relist).await
                 }
-                InboxWork::Look(unit, waiters) => self.look(unit, waiters).await,
+                InboxWork::Look(unit, check) => self.look(unit, check).await,
                 InboxWork::Reloading => {
                     let since = *reloading_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= RELOAD_LIMIT {
@@ -328,7 +200,7 @@ impl<'a> UnitWatcher<'a> {
         let mut gone: BTreeSet<&UnitName> = self.known.keys().collect();
         for (unit, _, active) in &listed {
             gone.remove(unit);
-            let as_known = self.known.get(unit).is_some_and(|report| report.active == *active);
+            let as_known = self.known.get(unit).is_some_and(|it| it.report.active == *active);
             match relist {
                 Relist::Compare if as_known => {}
                 Relist::Compare | Relist::Full => self.session.inbox.touch(unit.clone()),
@@ -343,11 +215,19 @@ impl<'a> UnitWatcher<'a> {
 
     /// Reports what the units use. Reading three small files of the kernel for each of them takes no
     /// call to systemd.
-    async fn measure(&self) -> Result<(), Lost> {
+    async fn measure(&mut self) -> Result<(), Lost> {
         let mut usages = Vec::new();
-        for (unit, group) in &self.groups {
-            let Some(report) = self.known.get(unit) else { continue };
-            usages.push(usage_in(report, measure(group)));
+        for (unit, known) in &mut self.known {
+            let process = known.report.main_pid;
+            if process == 0 {
+                continue;
+            }
+            known.group = known.group.take().or_else(|| group_of_process(process, unit));
+            match &known.group {
+                Some(group) => usages.push(usage_in(&known.report, measure(group))),
+                // The process has left the unit, or has just ended.
+                None => self.session.inbox.touch(unit.clone()),
+            }
             if usages.len().is_multiple_of(MEASURED_AT_ONCE) {
                 tokio::task::yield_now().await;
             }
@@ -359,13 +239,18 @@ impl<'a> UnitWatcher<'a> {
     }
 
     /// Checks one unit and reports it if it has changed.
-    async fn look(&mut self, unit: UnitName, waiters: Vec<Waiter>) -> Result<(), Lost> {
-        let session = self.session;
-        let read = session.read_with_figures(&unit, &session.client_id);
-        let (reading, UnitFigures { group, last }) = match self.pulse.beat_during(read).await {
-            Ok(read) => read,
-            Err(error) => {
-                return self.judge(Err(error), |inbox| inbox.postpone(unit, waiters)).await;
+    async fn look(&mut self, unit: UnitName, check: UnitCheck) -> Result<(), Lost> {
+        let UnitCheck { known, waiters } = check;
+        let (reading, particulars) = match self.signalled(&unit, known) {
+            Some((report, particulars)) => (UnitReading::Own(report), particulars),
+            None => {
+                let read = self.session.read_in_full(&unit, &self.session.client_id);
+                match self.pulse.beat_during(read).await {
+                    Ok(read) => read,
+                    Err(error) => {
+                        return self.judge(Err(error), |inbox| inbox.postpone(unit, waiters)).await;
+                    }
+                }
             }
         };
         self.failing_since = None;
@@ -373,37 +258,70 @@ impl<'a> UnitWatcher<'a> {
             UnitReading::Own(report) => Some(report),
             UnitReading::Absent | UnitReading::Foreign { .. } => None,
         };
-        match group {
-            Some(group) => drop(self.groups.insert(unit.clone(), group)),
-            None => drop(self.groups.remove(&unit)),
-        }
-        if self.known.get(&unit) != report.as_ref() {
-            if let Some(ended) = report.as_ref().filter(|_| last != Usage::default()) {
-                self.send(Event::UnitsMeasured(vec![usage_in(ended, last)])).await?;
-            }
-            if !report.as_ref().is_some_and(|report| lives(report.active)) {
-                // In a shutdown units end, too; the shutdown must be reported before their end.
-                self.check_state().await?;
-                let before = self.known.get(&unit).or(report.as_ref());
-                if before.is_some_and(|report| report.shared.is_some()) {
-                    self.check_guard().await?;
-                }
-            }
-            match &report {
-                Some(report) => {
-                    self.known.insert(unit, report.clone());
-                    self.send(Event::UnitChanged(Box::new(report.clone()))).await?;
-                }
-                None => {
-                    self.known.remove(&unit);
-                    self.send(Event::UnitRemoved { unit }).await?;
-                }
-            }
-        }
+        self.take_in(unit, report.as_ref(), particulars).await?;
         for waiter in waiters {
             let _ = waiter.send(report.clone());
         }
         Ok(())
+    }
+
+    /// What systemd has signalled of a unit, if that is all there is to know: the unit runs, what it
+    /// was created with is known, and no answer can be newer.
+    fn signalled(&self, unit: &UnitName, known: Knowledge) -> Option<(UnitReport, Particulars)> {
+        let Knowledge::Signalled { condition, markers } = known else { return None };
+        if !condition.is_running() {
+            return None;
+        }
+        let changed_at = condition.changed_at();
+        let before = self.known.get(unit);
+        if before.is_some_and(|before| before.may_be_newer_than(changed_at)) {
+            return None;
+        }
+        let markers = markers.or_else(|| before.map(|before| Markers::of(&before.report)))?;
+        let group = before.and_then(|before| before.group.clone());
+        let report = UnitCondition::report(*condition, unit.clone(), markers);
+        let last_usage = Usage::default();
+        Some((report, Particulars { group, changed_at, last_usage, is_answer: false }))
+    }
+
+    /// Reports a unit if it has changed, and remembers it.
+    async fn take_in(
+        &mut self,
+        unit: UnitName,
+        report: Option<&UnitReport>,
+        particulars: Particulars,
+    ) -> Result<(), Lost> {
+        let before = self.known.get(&unit).map(|known| &known.report);
+        if before == report {
+            if let Some(known) = self.known.get_mut(&unit) {
+                known.group = particulars.group;
+                known.changed_at = particulars.changed_at;
+                known.is_answer = particulars.is_answer;
+            }
+            return Ok(());
+        }
+        let is_shared = before.or(report).is_some_and(|report| report.shared.is_some());
+        if let Some(ended) = report.filter(|_| particulars.last_usage != Usage::default()) {
+            let usage = usage_in(ended, particulars.last_usage);
+            self.send(Event::UnitsMeasured(vec![usage])).await?;
+        }
+        if !report.is_some_and(|report| report.active.is_alive()) {
+            // In a shutdown units end, too; the shutdown must be reported before their end.
+            self.check_state().await?;
+            if is_shared {
+                self.check_guard().await?;
+            }
+        }
+        match report {
+            Some(report) => {
+                self.known.insert(unit, KnownUnit::new(report.clone(), particulars));
+                self.send(Event::UnitChanged(Box::new(report.clone()))).await
+            }
+            None => {
+                self.known.remove(&unit);
+                self.send(Event::UnitRemoved { unit }).await
+            }
+        }
     }
 
     /// Reports when the system begins to go down, and when the shutdown is cancelled.
@@ -469,15 +387,6 @@ impl<'a> UnitWatcher<'a> {
     }
 }
 
-/// What a unit uses, beside what is reported of it.
-#[derive(Debug, Default)]
-struct UnitFigures {
-    /// The directory of its control group, if it has a main process.
-    group: Option<PathBuf>,
-    /// What it has used, if its main process has ended.
-    last: Usage,
-}
-
 fn usage_in(report: &UnitReport, usage: Usage) -> UnitUsage {
     UnitUsage {
         unit: report.unit.clone(),
@@ -485,13 +394,5 @@ fn usage_in(report: &UnitReport, usage: Usage) -> UnitUsage {
         memory: usage.memory,
         memory_peak: usage.memory_peak,
         cpu: usage.cpu,
-    }
-}
-
-/// Whether a unit in this state has processes, or is about to have some.
-pub(super) fn lives(active: ActiveState) -> bool {
-    match active {
-        ActiveState::Active | ActiveState::Reloading | ActiveState::Activating => true,
-        ActiveState::Inactive | ActiveState::Failed | ActiveState::Deactivating => false,
     }
 }

@@ -1,9 +1,10 @@
 //! The resource usage of units: queried from systemd on request, and read from the files of their
 //! control groups each minute, which costs systemd nothing.
 
+use super::condition::Properties;
 use super::proxy::{ManagerProxy, SYSTEMD};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
-use std::collections::HashMap;
+use iotmonitor_core::model::unit_name::UnitName;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zbus::Variant;
@@ -45,7 +46,7 @@ pub async fn usages(bus: Bus, units: &[&str]) -> zbus::Result<Vec<Usage>> {
     Ok(usages)
 }
 
-pub(super) fn usage_of(properties: &HashMap<String, Variant<'_>>) -> Usage {
+pub(super) fn usage_of(properties: &Properties<'_>) -> Usage {
     // The largest number means "not accounted" (org.freedesktop.systemd1(5)).
     let number = |key: &str| match properties.get(key) {
         Some(Variant::U64(number)) if *number != u64::MAX => Some(*number),
@@ -62,7 +63,7 @@ pub(super) fn usage_of(properties: &HashMap<String, Variant<'_>>) -> Usage {
 }
 
 /// The control group of a unit that has processes.
-pub(super) fn group_of<'v>(properties: &'v HashMap<String, Variant<'_>>) -> Option<&'v str> {
+pub(super) fn group_of<'p>(properties: &'p Properties<'_>) -> Option<&'p str> {
     match properties.get("ControlGroup") {
         Some(Variant::Str(path)) if !path.is_empty() => Some(path.as_str()),
         _ => None,
@@ -74,6 +75,24 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 pub(super) fn directory_of(group: &str) -> PathBuf {
     Path::new(CGROUPS).join(group.trim_start_matches('/'))
+}
+
+/// The directory of the control group of a unit, by one of its processes; `None` when the process has
+/// ended or left the unit.
+pub(super) fn group_of_process(process: u32, unit: &UnitName) -> Option<PathBuf> {
+    let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+    // The one of version 2 has the number 0 and no controllers (cgroups(7)).
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    directory_within(path, unit)
+}
+
+/// The part of the path of a control group that ends with the unit's.
+fn directory_within(path: &str, unit: &UnitName) -> Option<PathBuf> {
+    let mut parts: Vec<&str> = path.split('/').collect();
+    let end = parts.iter().position(|part| *part == unit.as_str())?;
+    parts.truncate(end + 1);
+    // Seen from a namespace of control groups, a path can begin outside.
+    (!parts.contains(&"..")).then(|| directory_of(&parts.join("/")))
 }
 
 /// The kernel's figures of a control group, which exist as long as one of its processes. Without the
@@ -99,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_is_not_accounted_is_no_figure() {
-        let properties = HashMap::from([
+        let properties = Properties::from([
             ("MemoryCurrent".to_owned(), Variant::from(u64::MAX)),
             ("CPUUsageNSec".to_owned(), Variant::from(1_500_000_000_u64)),
         ]);
@@ -112,10 +131,22 @@ mod tests {
 
     #[test]
     fn the_peak_is_systemds_or_else_the_kernels() {
-        let peak = HashMap::from([("MemoryPeak".to_owned(), Variant::from(12_345_u64))]);
+        let peak = Properties::from([("MemoryPeak".to_owned(), Variant::from(12_345_u64))]);
         assert_eq!(usage_of(&peak).memory_peak, Some(12_345));
-        let gone = HashMap::from([("ControlGroup".to_owned(), Variant::from("/none.service"))]);
+        let gone = Properties::from([("ControlGroup".to_owned(), Variant::from("/none.service"))]);
         assert_eq!(usage_of(&gone), Usage::default());
+    }
+
+    #[test]
+    fn the_control_group_of_a_unit_is_above_that_of_its_process() {
+        let unit = UnitName::from_systemd("iotmonitor-agent-box.service");
+        let within = |path: &str| directory_within(path, &unit);
+        let own = Path::new("/sys/fs/cgroup/iotmonitor.slice/iotmonitor-agent-box.service");
+        assert_eq!(within("/iotmonitor.slice/iotmonitor-agent-box.service").as_deref(), Some(own));
+        let below = "/iotmonitor.slice/iotmonitor-agent-box.service/libpod-payload";
+        assert_eq!(within(below).as_deref(), Some(own));
+        assert_eq!(within("/user.slice/user-0.slice/session-1.scope"), None);
+        assert_eq!(within("/../iotmonitor.slice/iotmonitor-agent-box.service"), None);
     }
 
     #[test]

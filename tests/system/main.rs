@@ -14,6 +14,7 @@ mod board;
 #[allow(dead_code, reason = "the tests of the page use the rest of it")]
 mod browser;
 mod bus;
+mod calls;
 mod cluster;
 mod continuity;
 mod control;

@@ -1,0 +1,77 @@
+//! What the monitor asks systemd for: while it answers, it starts nothing.
+
+use super::harness::{Machine, config, eventually};
+
+const AGENTS: usize = 20;
+
+const MANAGER: &str =
+    "org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager";
+
+/// The calls to systemd on the bus so far, by their names.
+fn calls(machine: &Machine) -> Vec<String> {
+    let text = String::from_utf8(machine.read_file("/run/calls")).expect("busctl prints JSON");
+    // Its last line may not be complete.
+    let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+    // busctl of Debian 12 first says there what it does.
+    let lines = complete.lines().filter(|line| line.starts_with('{'));
+    let calls = lines
+        .map(|line| -> serde_json::Value { serde_json::from_str(line).expect("a line of JSON") });
+    calls.map(|call| call["member"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn count(machine: &Machine, name: &str) -> usize {
+    calls(machine).iter().filter(|call| *call == name).count()
+}
+
+fn systemd_is_not_asked_for_what_it_signals(suite: &str) {
+    let machine = Machine::boot_suite(suite);
+    let mut sections = String::new();
+    for number in 0..AGENTS {
+        sections.push_str(&format!("[agent_a{number}]\nexec = 'exec sleep infinity'\n"));
+    }
+    machine.ok(&[
+        "systemd-run",
+        "--property=StandardOutput=file:/run/calls",
+        "busctl",
+        "monitor",
+        "--json=short",
+        "--match=type='method_call',destination='org.freedesktop.systemd1'",
+    ]);
+    eventually("busctl to monitor the bus", || {
+        machine.sh(&format!("busctl call {MANAGER} GetDefaultTarget; touch /run/calls"));
+        calls(&machine).contains(&"GetDefaultTarget".to_owned()).then_some(())
+    });
+    let bus = machine.launch(&config("auto", &sections));
+    for number in 0..AGENTS {
+        bus.wait_topic(0, &format!("home/monitoring/startedprocess/a{number}"));
+    }
+    // The last signal of a start comes behind its end.
+    bus.let_seconds_pass(2);
+    let all = calls(&machine);
+    assert_eq!(count(&machine, "StartTransientUnit"), AGENTS, "{all:?}");
+    for question in ["GetUnit", "GetAll"] {
+        assert_eq!(count(&machine, question), 0, "{all:?}");
+    }
+
+    // What an agent has used is asked for when it ends, and nothing when it runs again.
+    let unit = "iotmonitor-agent-a0.service";
+    let (from, pid) = (bus.end(), machine.main_pid(unit));
+    machine.signal(nix::sys::signal::Signal::SIGKILL, pid);
+    bus.wait_topic(from, "home/monitoring/startedprocess/a0");
+    bus.let_seconds_pass(2);
+    let all = calls(&machine);
+    // One question for the end, and as many as there were further states until the next process ran.
+    for question in ["GetUnit", "GetAll"] {
+        assert!((1..=4).contains(&count(&machine, question)), "{all:?}");
+    }
+}
+
+#[test]
+fn on_debian_12() {
+    systemd_is_not_asked_for_what_it_signals("bookworm");
+}
+
+#[test]
+fn on_debian_13() {
+    systemd_is_not_asked_for_what_it_signals("trixie");
+}
