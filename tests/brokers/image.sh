@@ -14,8 +14,9 @@ flock 9
 if [[ ! -d $root ]]; then
     rm -rf "$cache/$suite"-*
     mkdir "$root.partial"
+    # tar stops at the end of the archive, and mmdebstrap fails if nobody reads what it writes behind that.
     if ! mmdebstrap --variant=minbase --include="$packages" "$suite" - 2> "$log" \
-        | tar --extract --directory "$root.partial"; then
+        | { tar --extract --directory "$root.partial" && cat > /dev/null; }; then
         cat "$log" >&2
         echo "the brokers could not be fetched from Debian, see above" >&2
         exit 1
