@@ -157,12 +157,13 @@ fn many(settings: &Settings, machine: &Machine, supervisor: Option<&Path>) -> Ve
         machine.ok(&["systemctl", "stop", "alone-*.service"]);
         started.push(until_all_started(machine, count));
         let pid = machine.monitor_pid();
-        resident.push(resident_in(machine, &pid.to_string()));
-        manager.push(resident_in(machine, "1"));
         let before = machine.sh(&format!("cat /proc/{pid}/schedstat"));
         std::thread::sleep(Duration::from_secs(5));
         let after = machine.sh(&format!("cat /proc/{pid}/schedstat"));
         idle.push(process::seconds_between(&before, &after) * 12.0);
+        // What the start took is returned by then.
+        resident.push(resident_in(machine, &pid.to_string()));
+        manager.push(resident_in(machine, "1"));
         machine.stop_monitor();
         let seconds = machine.ok(&[PROGRAM, "answers", &count.to_string()]);
         answers.push(seconds.parse().expect("seconds"));
