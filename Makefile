@@ -128,7 +128,7 @@ deny: ## check the licences, sources and duplicates of the dependencies
 advisories: ## check the dependencies for known vulnerabilities, from rustsec.org
 	@packaging/deny.sh advisories
 
-reproducible: deb ## build the packages a second time in another directory, and compare the results
+reproducible: ## build the packages here and in another directory, and compare the results
 	@packaging/reproducible.sh
 
 book: ## write the pages of docs/ as HTML into target/book
