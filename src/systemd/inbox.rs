@@ -105,8 +105,8 @@ impl InboxState {
         self.operations.get(unit)?.get(&operation)
     }
 
-    /// Whether an operation on the unit goes on. It takes what was signalled.
-    fn is_left_alone(&mut self, unit: &UnitName, condition: Option<&UnitCondition>) -> bool {
+    /// Notes what was signalled in the operations on the unit. Returns whether there is one.
+    fn note_in_operations(&mut self, unit: &UnitName, condition: Option<&UnitCondition>) -> bool {
         let Some(operations) = self.operations.get_mut(unit) else { return false };
         for watched in operations.values_mut() {
             watched.is_changed = true;
@@ -158,7 +158,7 @@ impl Inbox {
     /// nothing.
     pub fn touch(&self, unit: UnitName) {
         let mut state = self.state();
-        if state.is_left_alone(&unit, None) {
+        if state.note_in_operations(&unit, None) {
             return;
         }
         state.dirty.entry(unit).or_default().known = Knowledge::None;
@@ -169,7 +169,7 @@ impl Inbox {
     /// Marks a unit of which systemd has signalled how it is now.
     pub fn changed(&self, unit: UnitName, condition: UnitCondition) {
         let mut state = self.state();
-        if state.is_left_alone(&unit, Some(&condition)) {
+        if state.note_in_operations(&unit, Some(&condition)) {
             return;
         }
         let condition = Box::new(condition);

@@ -3,14 +3,13 @@
 //! An operation is repeated here only when systemd's absence interrupted it, because repeating
 //! either operation is harmless. All other retries are decided by the core.
 
-use super::condition::Markers;
+use super::condition::{Markers, Properties, text_of};
 use super::inbox::{CreatedUnit, UnitWatch};
 use super::proxy::{Meaning, Property, meaning, words};
 use super::reading::UnitReading;
 use super::session::ManagerSession;
 use iotmonitor_core::model::unit::{ActiveState, JobOutcome, UnitReport};
 use iotmonitor_core::model::unit_name::UnitName;
-use std::collections::HashMap;
 use std::time::Duration;
 use zbus::{OwnedObjectPath, Variant};
 
@@ -122,11 +121,8 @@ pub(super) async fn state_of_existing(
     let path = session.manager.get_unit(unit.as_str()).await?;
     let reply = session.all_properties(&path).await?;
     let body = reply.body();
-    let properties: HashMap<String, Variant<'_>> = body.deserialize()?;
-    let text = |key: &str| match properties.get(key) {
-        Some(Variant::Str(text)) => text.as_str().to_owned(),
-        _ => String::new(),
-    };
+    let properties: Properties<'_> = body.deserialize()?;
+    let text = |key: &str| text_of(&properties, key).to_owned();
     Ok(ExistingUnit {
         active: text("ActiveState"),
         sub: text("SubState"),

@@ -1,6 +1,6 @@
 //! One session with systemd: the calls that the checks of units and the jobs make.
 
-use super::condition::{Properties, active_state, changed_at};
+use super::condition::{Properties, active_state, changed_at, text_of};
 use super::inbox::Inbox;
 use super::properties::GUARD;
 use super::proxy::{ManagerProxy, Meaning, SYSTEMD, meaning};
@@ -11,7 +11,7 @@ use iotmonitor_core::model::unit_name::UnitName;
 use std::path::PathBuf;
 use std::sync::Arc;
 use zbus::proxy::CacheProperties;
-use zbus::{Connection, OwnedObjectPath, Variant};
+use zbus::{Connection, OwnedObjectPath};
 
 /// One connection to systemd, shared by the unit checks and the jobs.
 pub(super) struct ManagerSession {
@@ -127,11 +127,8 @@ impl ManagerSession {
         let reply = self.all_properties(&path).await?;
         let body = reply.body();
         let properties: Properties<'_> = body.deserialize()?;
-        let word = |name: &str| match properties.get(name) {
-            Some(Variant::Str(word)) => word.to_string(),
-            Some(_) | None => String::new(),
-        };
-        Ok((!active_state(&word("ActiveState")).is_alive()).then(|| word("Result")))
+        let is_alive = active_state(text_of(&properties, "ActiveState")).is_alive();
+        Ok((!is_alive).then(|| text_of(&properties, "Result").to_owned()))
     }
 
     /// Whether the manager is going down.
@@ -162,7 +159,7 @@ impl ManagerSession {
 /// What is read of an own unit beside its report.
 #[derive(Debug, Default)]
 pub(super) struct Particulars {
-    /// The directory of its control group, if it has a main process.
+    /// The directory of its control group, if it has a main process and that is known.
     pub group: Option<PathBuf>,
     /// When it last changed its state, in microseconds of the monotonic clock.
     pub changed_at: u64,

@@ -17,7 +17,6 @@ use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::unit::{ActiveState, UnitReport, UnitUsage};
 use iotmonitor_core::model::unit_name::UnitName;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -56,24 +55,15 @@ pub(super) struct UnitWatcher<'a> {
 /// An own unit as it was last reported.
 struct KnownUnit {
     report: UnitReport,
-    /// The directory of its control group, once that is known.
-    group: Option<PathBuf>,
-    /// When it last changed its state, in microseconds of the monotonic clock.
-    changed_at: u64,
-    /// Whether this was systemd's answer, and not a signal.
-    is_answer: bool,
+    particulars: Particulars,
 }
 
 impl KnownUnit {
-    fn new(report: UnitReport, particulars: Particulars) -> Self {
-        let Particulars { group, changed_at, is_answer, .. } = particulars;
-        Self { report, group, changed_at, is_answer }
-    }
-
     /// Whether what was signalled with the last change of the state at this time may be older. The
     /// signals and the answers take different ways, and not each change is one of the state.
     fn may_be_newer_than(&self, changed_at: u64) -> bool {
-        self.changed_at > changed_at || (self.is_answer && self.changed_at == changed_at)
+        let known = &self.particulars;
+        known.changed_at > changed_at || (known.is_answer && known.changed_at == changed_at)
     }
 }
 
@@ -108,7 +98,7 @@ impl<'a> UnitWatcher<'a> {
             match reading? {
                 (UnitReading::Own(report), particulars) => {
                     let unit = report.unit.clone();
-                    self.known.insert(unit, KnownUnit::new(report, particulars));
+                    self.known.insert(unit, KnownUnit { report, particulars });
                 }
                 (UnitReading::Absent | UnitReading::Foreign { .. }, _) => {}
             }
@@ -222,8 +212,9 @@ impl<'a> UnitWatcher<'a> {
             if process == 0 {
                 continue;
             }
-            known.group = known.group.take().or_else(|| group_of_process(process, unit));
-            match &known.group {
+            let group = &mut known.particulars.group;
+            *group = group.take().or_else(|| group_of_process(process, unit));
+            match group {
                 Some(group) => usages.push(usage_in(&known.report, measure(group))),
                 // The process has left the unit, or has just ended.
                 None => self.session.inbox.touch(unit.clone()),
@@ -278,7 +269,7 @@ impl<'a> UnitWatcher<'a> {
             return None;
         }
         let markers = markers.or_else(|| before.map(|before| Markers::of(&before.report)))?;
-        let group = before.and_then(|before| before.group.clone());
+        let group = before.and_then(|before| before.particulars.group.clone());
         let report = UnitCondition::report(*condition, unit.clone(), markers);
         let last_usage = Usage::default();
         Some((report, Particulars { group, changed_at, last_usage, is_answer: false }))
@@ -294,9 +285,7 @@ impl<'a> UnitWatcher<'a> {
         let before = self.known.get(&unit).map(|known| &known.report);
         if before == report {
             if let Some(known) = self.known.get_mut(&unit) {
-                known.group = particulars.group;
-                known.changed_at = particulars.changed_at;
-                known.is_answer = particulars.is_answer;
+                known.particulars = particulars;
             }
             return Ok(());
         }
@@ -314,7 +303,8 @@ impl<'a> UnitWatcher<'a> {
         }
         match report {
             Some(report) => {
-                self.known.insert(unit, KnownUnit::new(report.clone(), particulars));
+                let known = KnownUnit { report: report.clone(), particulars };
+                self.known.insert(unit, known);
                 self.send(Event::UnitChanged(Box::new(report.clone()))).await
             }
             None => {

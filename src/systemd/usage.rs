@@ -1,7 +1,7 @@
 //! The resource usage of units: queried from systemd on request, and read from the files of their
 //! control groups each minute, which costs systemd nothing.
 
-use super::condition::Properties;
+use super::condition::{Properties, text_of};
 use super::proxy::{ManagerProxy, SYSTEMD};
 use crate::dbus::{Bus, CALL_TIMEOUT, connect};
 use iotmonitor_core::model::unit_name::UnitName;
@@ -64,10 +64,7 @@ pub(super) fn usage_of(properties: &Properties<'_>) -> Usage {
 
 /// The control group of a unit that has processes.
 pub(super) fn group_of<'p>(properties: &'p Properties<'_>) -> Option<&'p str> {
-    match properties.get("ControlGroup") {
-        Some(Variant::Str(path)) if !path.is_empty() => Some(path.as_str()),
-        _ => None,
-    }
+    Some(text_of(properties, "ControlGroup")).filter(|path| !path.is_empty())
 }
 
 /// The directory of control groups (systemd.resource-control(5)).
