@@ -37,7 +37,7 @@ pub(super) const DELIVERY_WINDOW: usize = 4_096;
 
 /// The number of bytes of their payloads at which the reading stops. At QoS 0 nothing else would
 /// stop a flood of large messages.
-const DELIVERY_BYTES: usize = 16 << 20;
+const DELIVERY_BYTES: usize = 8 << 20;
 
 /// QoS 1 publications without PUBACK, or fewer where the broker requires it.
 const PUBLISH_WINDOW: usize = 100;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// A group ends after this many commands or payload bytes, whichever comes first, so that a burst
 /// is acknowledged in steps and a transaction stays small.
 const GROUP_COMMANDS: usize = 4_096;
-const GROUP_BYTES: usize = 8 << 20;
+const GROUP_BYTES: usize = 4 << 20;
 
 /// The longest wait of a commit.
 const LINGER: Duration = Duration::from_secs(1);

@@ -322,12 +322,12 @@ async fn large_states_that_wait_for_the_store_stop_the_reading() {
             stream
         });
         let mut last = None;
-        for _ in 0..16 {
+        for _ in 0..8 {
             last = client.message().await.0;
         }
         let more = tokio::time::timeout(Duration::from_millis(300), client.events.recv()).await;
         assert!(more.is_err(), "{more:?}");
-        for _ in 16..40 {
+        for _ in 8..40 {
             client.handle.acknowledge(last.unwrap());
             last = client.message().await.0;
         }
