@@ -392,14 +392,17 @@ impl Restores {
         self.queue.is_empty() && self.active.is_empty()
     }
 
-    /// Drops the restore of a device that was taken out.
-    pub fn drop_device(&mut self, device: DeviceId) {
-        self.active.retain(|restore| restore.device != device);
+    /// Drops the restore of a device, if there is one. Returns what another node has restored of it,
+    /// by the digests of the topics.
+    pub fn drop_device(&mut self, device: DeviceId) -> Option<BTreeSet<u64>> {
+        self.start.left.remove(&device);
         if self.queued.remove(&device) {
             self.queue.retain(|queued| *queued != device);
-            self.given.remove(&device);
+            return Some(self.given.remove(&device).unwrap_or_default());
         }
-        self.start.left.remove(&device);
+        let at = self.active.iter().position(|restore| restore.device == device)?;
+        let restore = self.active.remove(at);
+        Some(if restore.again { BTreeSet::new() } else { restore.given })
     }
 
     /// Drops everything that refers to devices by their index, which a new configuration changes.

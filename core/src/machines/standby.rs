@@ -112,6 +112,16 @@ impl StandbyDevices {
         });
     }
 
+    /// What this node was restoring for a hello is cut off. Other nodes had restored these states before,
+    /// by the digests of the topics.
+    pub fn cut_off(&mut self, now: Duration, id: DeviceId, given: BTreeSet<u64>) {
+        let entry = self.entry(id);
+        entry.hello = Some(now);
+        let given =
+            given.into_iter().map(|topic| (topic, RestoredState { at: now, is_ahead: false }));
+        entry.answers = given.collect();
+    }
+
     /// Another node has restored a state of the device.
     pub fn restored(&mut self, now: Duration, id: DeviceId, topic: &TopicName) {
         let entry = self.entry(id);

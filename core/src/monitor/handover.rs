@@ -215,7 +215,8 @@ impl Monitor {
         let subject = Subject::Device(device.spec.name.clone());
         self.standby.said(id, word);
         self.notifications.withdraw(&subject);
-        self.drop_restore(turn, id);
+        self.cut_restore_off(turn.now.mono, id);
+        self.start_restores(turn);
         self.report_state(turn, id);
         self.save_soon(id);
     }
@@ -267,6 +268,14 @@ impl Monitor {
         }
     }
 
+    /// Ends the restore of a device. If no other node restores its states, this one does when it has the
+    /// device again.
+    fn cut_restore_off(&mut self, now: Duration, id: DeviceId) {
+        if let Some(given) = self.restores.drop_device(id) {
+            self.standby.cut_off(now, id, given);
+        }
+    }
+
     /// The session of this node has ended: restores stop, and nothing that is on its way may arrive
     /// after another node has restored something newer.
     pub(super) fn end_restores(&mut self, turn: &mut Turn<'_>) {
@@ -274,7 +283,7 @@ impl Monitor {
             self.devices.ids().filter(|&id| !self.may_restore(id)).collect();
         let is_under_way = !self.echoes.is_empty() || !self.restores.is_empty();
         for id in devices {
-            self.restores.drop_device(id);
+            self.cut_restore_off(turn.now.mono, id);
         }
         if is_under_way && self.session.protocol().is_some() {
             turn.out.push(Action::Sever);

@@ -432,6 +432,37 @@ fn restores_that_wait_are_dropped_at_the_fence_and_those_under_way_are_cut_off()
     assert_eq!(severs(&house), 1);
 }
 
+#[test]
+fn a_restore_that_the_fence_has_cut_off_is_made_up_for_when_the_shard_is_here_again() {
+    let mut house = owner();
+    house.store.holds_reads = true;
+    house.hear("home/lamp/hello");
+    house.cluster(ClusterFact::Cut { reason: "refused".to_owned() });
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    house.store.holds_reads = false;
+    house.settle_reads();
+    house.advance(secs(25));
+    assert_eq!(house.restores(), []);
+    house.cluster(ClusterFact::Back);
+    house.own_part(shard(), 9);
+    house.advance(secs(1));
+    assert_eq!(house.restores().len(), 1);
+}
+
+#[test]
+fn a_restore_that_has_ended_is_not_repeated_after_the_fence() {
+    let mut house = owner();
+    house.hear("home/lamp/hello");
+    house.advance(secs(1));
+    assert_eq!(house.restores().len(), 1);
+    house.cluster(ClusterFact::Cut { reason: "refused".to_owned() });
+    house.cluster(ClusterFact::Fenced(EndReason::Deadline));
+    house.cluster(ClusterFact::Back);
+    house.own_part(shard(), 9);
+    house.advance(secs(1));
+    assert_eq!(house.restores().len(), 1);
+}
+
 /// What the cluster has heard of the broker, and when.
 fn broker(house: &House) -> Vec<(Duration, bool)> {
     let replies = house.log.iter().filter_map(|(at, action)| match action {
