@@ -9,6 +9,7 @@ pub mod alert_tables;
 pub mod alerts;
 mod coding;
 mod disk;
+mod parts;
 mod prune;
 mod scans;
 mod writer;

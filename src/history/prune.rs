@@ -5,7 +5,6 @@ use crate::lmdb::StoreError;
 use heed::{MdbError, RwTxn};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::{Date, EpisodeKind, EpisodeRecord, RestartRecord};
-use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -53,12 +52,12 @@ pub(super) struct Pruner {
     count: usize,
 }
 
-/// Forgets devices that left the configuration before this time, and have not been in it since this
-/// run began.
+/// Forgets devices that left the configuration before this time, and are not among those that have been
+/// in it since this run began, which are sorted.
 pub(super) fn forget_absent(
     disk: &mut PastRecords,
     cutoff: Duration,
-    present: &BTreeSet<DeviceName>,
+    present: &[DeviceName],
 ) -> Result<(), StoreError> {
     disk.commit(|disk, transaction| {
         let mut absent = Vec::new();
@@ -66,7 +65,7 @@ pub(super) fn forget_absent(
             let (key, value) = entry?;
             let Some(episode) = disk::from_json::<EpisodeRecord>(key, value) else { continue };
             let is_over = episode.kind == EpisodeKind::Disabled && episode.begin < cutoff;
-            if is_over && episode.device.is_some_and(|name| !present.contains(&name)) {
+            if is_over && episode.device.is_some_and(|name| present.binary_search(&name).is_err()) {
                 absent.push(disk::subject_of(key).to_vec());
             }
         }

@@ -2,6 +2,7 @@
 
 use super::alerts::{AlertBook, AlertSchedule};
 use super::disk::PastRecords;
+use super::parts::{self, BatchPart};
 use super::prune::{self, PresentTime, Pruner};
 use super::scans::{FiguresScan, IncidentScan, Scan};
 use super::{HistoryCommand, HistorySettings, PastVisitor};
@@ -12,9 +13,8 @@ use crate::lmdb::residence::MappedPages;
 use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::event::Event;
-use iotmonitor_core::model::history::HistoryBatch;
 use iotmonitor_core::model::history::alert_record::AlertRecord;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub(super) struct PastWriter {
     /// It is declared before the lock, to be closed before the lock is released.
     disk: Option<PastRecords>,
     lock: Option<DirectoryLock>,
-    batches: VecDeque<HistoryBatch>,
+    batches: VecDeque<BatchPart>,
     backoff: Backoff,
     scans: VecDeque<Scan>,
     mapped: MappedPages,
@@ -61,7 +61,7 @@ pub(super) struct PastWriter {
     /// find some that the last run has left.
     sweeps: bool,
     /// Devices that have been in the configuration in this run.
-    present: BTreeSet<DeviceName>,
+    present: Vec<DeviceName>,
     prune_at: Instant,
     /// Wall clock of the last batch, and how far it is trusted with the age of records.
     mark: Option<Duration>,
@@ -97,7 +97,7 @@ impl PastWriter {
             is_failing: false,
             pruner: None,
             sweeps: true,
-            present: BTreeSet::new(),
+            present: Vec::new(),
             // By then the clock of a machine that has none of its own is usually set.
             prune_at: began + interval,
             mark: None,
@@ -142,7 +142,7 @@ impl PastWriter {
 
     fn take(&mut self, command: HistoryCommand) {
         match command {
-            HistoryCommand::Save(batch) => self.batches.push_back(*batch),
+            HistoryCommand::Save(batch) => self.batches.extend(parts::divide(*batch)),
             HistoryCommand::Keep(keep) => {
                 self.settings.keep = keep;
                 self.prune_at = Instant::now();
@@ -290,22 +290,26 @@ impl PastWriter {
             self.disk = Some(disk);
             self.report(Event::HistoryOpened(Box::new(snapshot)));
         }
-        while let (Some(disk), Some(batch)) = (&mut self.disk, self.batches.front()) {
+        while let (Some(disk), Some(part)) = (&mut self.disk, self.batches.front()) {
+            let BatchPart { batch, is_last } = part;
             let alerts = self.book.queue().waiting();
             disk.write(Some(batch), &alerts)?;
             self.mark = Some(batch.mark);
             self.ages.begin(self.mark, Instant::now());
             let followed = |wall| batch.steps.iter().fold(wall, |wall, step| step.follow(wall));
             self.run_began = self.run_began.map(followed).or(self.mark);
+            self.present.reserve_exact(batch.known.len());
             self.present.extend(batch.known.iter().map(|(name, _)| name.clone()));
             if !batch.forgotten.is_empty() {
                 (self.sweeps, self.pruner, self.prune_at) = (true, None, Instant::now());
             }
-            let written = alerts.len() + batch.records();
+            let (written, is_last) = (alerts.len() + batch.records(), *is_last);
             self.batches.pop_front();
             self.mapped.note(written);
             self.alerts_written(&alerts);
-            self.report(Event::HistorySaved);
+            if is_last {
+                self.report(Event::HistorySaved);
+            }
             self.make_room()?;
         }
         if self.alerts_are_due() {
@@ -358,6 +362,8 @@ impl PastWriter {
         let now = Instant::now();
         let by = self.ages.judge(mark, now);
         let cutoff = by.saturating_sub(self.settings.keep);
+        self.present.sort_unstable();
+        self.present.dedup();
         prune::forget_absent(disk, cutoff, &self.present)?;
         disk.prune_alerts(cutoff)?;
         let has_lasted = now.saturating_duration_since(self.began) >= self.settings.prune_interval;
