@@ -117,6 +117,7 @@ impl House {
             qos: QoS::AtMostOnce,
             retain: false,
             restored: false,
+            waited_micros: 0,
         }));
     }
 

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 /// The rate is looked at after this time.
 const WINDOW: Duration = Duration::from_millis(50);
 
-/// The messages of a window from which on it is dense: 600 a second, more than one in each interval at
+/// The messages of a window from which on it is dense: 300 a second, more than two in each interval at
 /// which a collecting link reads.
-const DENSE: u32 = 30;
+const DENSE: u32 = 15;
 
 /// As many dense windows in a row are a dense stream, so that a burst is none.
 const WINDOWS: u8 = 2;
@@ -89,10 +89,10 @@ mod tests {
     #[test]
     fn neither_a_usual_stream_nor_a_burst_is() {
         let mut usual = SteadyFlow::new();
-        assert_eq!((0..1_000).find(|tick| usual.tick(u32::from(tick % 2 == 0), false)), None);
+        assert_eq!((0..1_000).find(|tick| usual.tick(u32::from(tick % 4 == 0), false)), None);
         let mut burst = SteadyFlow::new();
         assert_eq!(burst.run(1, 1_000, false), None);
-        assert_eq!((0..200).find(|tick| burst.tick(u32::from(tick % 2 == 0), false)), None);
+        assert_eq!((0..200).find(|tick| burst.tick(u32::from(tick % 4 == 0), false)), None);
     }
 
     #[test]

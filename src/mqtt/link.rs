@@ -21,7 +21,7 @@ const READ_CHUNK: usize = 64 * 1024;
 const SMALLEST_READ: usize = 4 * 1024;
 
 /// The longest time that bytes wait in a dense stream.
-const COLLECTED: Duration = Duration::from_millis(3);
+const COLLECTED: Duration = Duration::from_millis(8);
 
 pub(super) struct Link {
     stream: Stream,
@@ -33,9 +33,21 @@ pub(super) struct Link {
     unflushed: bool,
     last_write: Instant,
     last_read: Instant,
+    /// When everything that had arrived was read.
+    last_look: Instant,
+    /// What the last step has read.
+    gathered: Gathered,
     /// Reads, while the kernel collects what arrives.
     ticker: Option<Ticker>,
     stalled_since: Option<Instant>,
+}
+
+/// What one step has read.
+#[derive(Debug, Default)]
+struct Gathered {
+    bytes: usize,
+    /// The time in which they arrived, in microseconds. Zero where each packet wakes the process.
+    micros: u32,
 }
 
 /// The result of a step.
@@ -59,6 +71,8 @@ impl Link {
             unflushed: false,
             last_write: Instant::now(),
             last_read: Instant::now(),
+            last_look: Instant::now(),
+            gathered: Gathered::default(),
             ticker: None,
             stalled_since: None,
         }
@@ -72,6 +86,17 @@ impl Link {
     /// When bytes last arrived from the broker.
     pub(super) fn last_read(&self) -> Instant {
         self.last_read
+    }
+
+    /// How long what has just been decoded had waited when it was read, in microseconds: in a dense
+    /// stream, bytes wait in the kernel, and are taken to have arrived at an even rate.
+    pub(super) fn waited_micros(&self) -> u32 {
+        let Gathered { bytes, micros } = self.gathered;
+        if micros == 0 {
+            return 0;
+        }
+        let behind = self.input.len().min(bytes) as u64;
+        u32::try_from(u64::from(micros) * behind / bytes as u64).unwrap_or(0)
     }
 
     /// The time since which bytes wait and the stream accepts none.
@@ -97,8 +122,11 @@ impl Link {
         }
         let Some(tcp) = &self.tcp else { return };
         // Without a timer, each packet wakes the process as before.
-        self.ticker = if collects { Ticker::every(COLLECTED).ok() } else { None };
-        tcp.collect(self.ticker.is_some());
+        let ticker = if collects { Ticker::every(COLLECTED).ok() } else { None };
+        if ticker.is_some() != self.ticker.is_some() {
+            tcp.collect(ticker.is_some());
+        }
+        self.ticker = ticker;
     }
 
     /// Writes what can be written, reads once if requested, and waits until one of them was
@@ -112,12 +140,18 @@ impl Link {
             // What is not read need not wake the process either.
             let ticker = self.ticker.as_ref().filter(|_| read);
             let has_ticked = ticker.is_some_and(|ticker| ticker.poll_tick(context));
+            if has_ticked && let Some(tcp) = &self.tcp {
+                tcp.look();
+            }
             if read && let Poll::Ready(step) = self.poll_read(context)? {
                 return Poll::Ready(Ok(step));
             }
             match (wrote, has_ticked) {
                 (true, _) => Poll::Ready(Ok(LinkStep::Wrote)),
-                (false, true) => Poll::Ready(Ok(LinkStep::Ticked)),
+                (false, true) => {
+                    self.last_look = Instant::now();
+                    Poll::Ready(Ok(LinkStep::Ticked))
+                }
                 (false, false) => Poll::Pending,
             }
         })
@@ -190,20 +224,39 @@ impl Link {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<LinkStep>> {
-        if self.input.capacity() - self.input.len() < SMALLEST_READ {
-            self.input.reserve(READ_CHUNK);
-        }
-        // The future of `read_buf` keeps nothing between two polls, so a new one each time is the
-        // same as one that is kept.
-        let read = pin!(self.stream.read_buf(&mut self.input));
-        match read.poll(context)? {
-            Poll::Pending => Ok(Poll::Pending),
-            Poll::Ready(0) => Ok(Poll::Ready(LinkStep::Closed)),
-            Poll::Ready(_) => {
-                self.last_read = Instant::now();
-                Ok(Poll::Ready(LinkStep::Read))
+        let mut bytes = 0;
+        loop {
+            if self.input.capacity() - self.input.len() < SMALLEST_READ {
+                self.input.reserve(READ_CHUNK);
+            }
+            // The future of `read_buf` keeps nothing between two polls, so a new one each time is the
+            // same as one that is kept.
+            let read = pin!(self.stream.read_buf(&mut self.input));
+            match read.poll(context) {
+                Poll::Ready(Err(error)) if bytes == 0 => return Err(error),
+                Poll::Ready(Ok(0)) if bytes == 0 => return Ok(Poll::Ready(LinkStep::Closed)),
+                // The next step finds the end of the stream.
+                Poll::Ready(Err(_) | Ok(0)) | Poll::Pending => break,
+                Poll::Ready(Ok(count)) => bytes += count,
+            }
+            // TCP acknowledges the first packet of a dense stream when it is read. A broker that gathers
+            // small packets (Nagle's algorithm) sends those behind it only then.
+            if self.ticker.is_none() || bytes >= READ_CHUNK {
+                break;
             }
         }
+        if bytes == 0 {
+            return Ok(Poll::Pending);
+        }
+        self.last_read = Instant::now();
+        let looked = std::mem::replace(&mut self.last_look, self.last_read);
+        let within = self.last_read - looked;
+        // After a longer time, the process was held up.
+        let is_gathered = self.ticker.is_some() && within <= COLLECTED * 2;
+        let within = if is_gathered { within } else { Duration::ZERO };
+        let micros = u32::try_from(within.as_micros()).unwrap_or(0);
+        self.gathered = Gathered { bytes, micros };
+        Ok(Poll::Ready(LinkStep::Read))
     }
 }
 
@@ -284,9 +337,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn few_bytes_are_collected_and_the_next_step_takes_them() {
+    async fn few_bytes_are_collected_and_the_next_look_takes_them() {
         let (mut link, mut peer) = collecting().await;
         assert!(!wake(&mut link, &mut peer, b"x").await);
+        options(&link).look();
         assert!(reads_within(&mut link, LONG).await);
         assert_eq!(&link.input[..], b"firstx");
     }
@@ -294,7 +348,9 @@ mod tests {
     #[tokio::test]
     async fn many_bytes_wake_it() {
         let (mut link, mut peer) = collecting().await;
-        assert!(wake(&mut link, &mut peer, &vec![b'x'; usize::from(MANY_BYTES)]).await);
+        assert!(
+            wake(&mut link, &mut peer, &vec![b'x'; usize::try_from(MANY_BYTES).unwrap()]).await
+        );
     }
 
     #[tokio::test]
@@ -327,6 +383,35 @@ mod tests {
         assert!(timeout(SHORT, link.step(false)).await.is_err(), "nothing is to be read");
         link.collect(false);
         assert!(timeout(SHORT, link.step(true)).await.is_err(), "nothing ticks any more");
+    }
+
+    #[tokio::test]
+    async fn what_was_collected_arrived_at_an_even_rate() {
+        let (mut link, mut peer) = linked().await;
+        link.collect(true);
+        while link.step(true).await.unwrap() != LinkStep::Ticked {}
+        peer.write_all(b"0123456789").unwrap();
+        while link.input.is_empty() {
+            timeout(LONG, link.step(true)).await.unwrap().unwrap();
+        }
+        assert_eq!(link.input.len(), 10);
+        let all = link.waited_micros();
+        // A process that is held up between two looks knows nothing of the time in between.
+        assert!(Duration::from_micros(all.into()) <= 2 * COLLECTED, "{all}");
+        link.input.advance(5);
+        assert_eq!(link.waited_micros(), all / 2);
+        link.input.advance(5);
+        assert_eq!(link.waited_micros(), 0);
+    }
+
+    #[tokio::test]
+    async fn in_a_usual_stream_nothing_has_waited() {
+        let (mut link, mut peer) = linked().await;
+        for _ in 0..3 {
+            peer.write_all(b"0123456789").unwrap();
+            assert!(reads_within(&mut link, LONG).await);
+            assert_eq!(link.waited_micros(), 0);
+        }
     }
 
     #[tokio::test]

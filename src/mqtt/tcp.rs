@@ -3,7 +3,7 @@
 use nix::sys::socket::setsockopt;
 use nix::{libc, setsockopt_impl, sockopt_impl};
 use socket2::SockRef;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::os::linux::net::TcpStreamExt;
 use std::pin::Pin;
@@ -15,19 +15,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// While the kernel collects what arrives, the process wakes when this many bytes have arrived.
-pub(super) const MANY_BYTES: u16 = 16 * 1024;
+pub(super) const MANY_BYTES: i32 = 64 * 1024;
 
 /// A connection below TLS and websockets.
 pub(super) struct TcpConnection {
     stream: TcpStream,
-    collects: Arc<AtomicBool>,
+    looks: Arc<AtomicBool>,
 }
 
 /// How the kernel treats a connection.
 pub(super) struct TcpOptions {
     /// The same socket.
     socket: std::net::TcpStream,
-    collects: Arc<AtomicBool>,
+    /// The next reads take what the kernel has collected, until there is no more.
+    looks: Arc<AtomicBool>,
 }
 
 impl TcpConnection {
@@ -39,10 +40,10 @@ impl TcpConnection {
         // Packets are gathered before they are written, so a further delay would only delay alerts.
         stream.set_nodelay(true)?;
         let socket = stream.as_fd().try_clone_to_owned()?.into();
-        let collects = Arc::new(AtomicBool::new(false));
-        let options = TcpOptions { socket, collects: Arc::clone(&collects) };
+        let looks = Arc::new(AtomicBool::new(false));
+        let options = TcpOptions { socket, looks: Arc::clone(&looks) };
         options.acknowledge_at_once();
-        Ok((Self { stream, collects }, options))
+        Ok((Self { stream, looks }, options))
     }
 }
 
@@ -76,14 +77,17 @@ impl TcpOptions {
     }
 
     /// Has the kernel collect what arrives: the process wakes when there are [`MANY_BYTES`], or the end
-    /// of the stream (`SO_RCVLOWAT` in socket(7)). A read takes what there is nevertheless. Without
-    /// `collects`, each byte wakes the process, at once where there are some already.
+    /// of the stream (`SO_RCVLOWAT` in socket(7)). Without `collects`, each byte wakes the process, at
+    /// once where there are some already.
     pub(super) fn collect(&self, collects: bool) {
-        if self.collects.swap(collects, Ordering::Relaxed) != collects {
-            let bytes = if collects { i32::from(MANY_BYTES) } else { 1 };
-            // As above.
-            let _set = setsockopt(&self.socket, ReceiveLowWater, &bytes);
-        }
+        let bytes = if collects { MANY_BYTES } else { 1 };
+        // As above.
+        let _set = setsockopt(&self.socket, ReceiveLowWater, &bytes);
+    }
+
+    /// Has the next reads take what the kernel has collected, until there is no more.
+    pub(super) fn look(&self) {
+        self.looks.store(true, Ordering::Relaxed);
     }
 }
 
@@ -96,18 +100,31 @@ impl AsyncRead for TcpConnection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_ready() || !self.collects.load(Ordering::Relaxed) {
+        if read.is_ready() || !self.looks.load(Ordering::Relaxed) {
             return read;
         }
-        // What the kernel collects makes the socket not ready. More than this does.
-        let room = buffer.remaining().min(usize::from(MANY_BYTES));
+        // What the kernel collects makes the socket not ready.
         let socket = SockRef::from(&self.stream);
-        match Read::read(&mut &*socket, buffer.initialize_unfilled_to(room)) {
+        #[expect(unsafe_code, reason = "the memory need not be cleared before the kernel fills it")]
+        // SAFETY: recv(2) only writes to the memory, and nothing else does.
+        let received = socket.recv(unsafe { buffer.unfilled_mut() });
+        match received {
             Ok(count) => {
+                #[expect(
+                    unsafe_code,
+                    reason = "the compiler cannot know what the kernel has filled"
+                )]
+                // SAFETY: recv(2) has filled so many bytes.
+                unsafe {
+                    buffer.assume_init(count);
+                }
                 buffer.advance(count);
                 Poll::Ready(Ok(()))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.looks.store(false, Ordering::Relaxed);
+                Poll::Pending
+            }
             Err(error) => Poll::Ready(Err(error)),
         }
     }

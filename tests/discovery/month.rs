@@ -260,6 +260,7 @@ impl Watch {
             qos,
             retain: false,
             restored: false,
+            waited_micros: 0,
         }));
     }
 }

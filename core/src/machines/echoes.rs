@@ -231,7 +231,7 @@ mod tests {
 
     fn message(payload: &'static str) -> Message {
         let StateRecord { topic, payload, qos, retain, .. } = state(payload);
-        Message { topic, payload, qos, retain, restored: false }
+        Message { topic, payload, qos, retain, restored: false, waited_micros: 0 }
     }
 
     #[test]

@@ -72,6 +72,16 @@ pub struct Message {
     pub retain: bool,
     /// Carries the user property of a restored state (MQTT 5 only).
     pub restored: bool,
+    /// How long it had waited when it was read, in microseconds, which fit beside the flags.
+    pub waited_micros: u32,
+}
+
+impl Message {
+    /// How long it had waited when it was read.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited_micros.into())
+    }
 }
 
 /// A message to publish.

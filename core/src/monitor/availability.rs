@@ -58,7 +58,7 @@ impl Monitor {
         match meaning {
             WordMeaning::Gone => self.gone(turn, id, is_news),
             WordMeaning::Doubted => self.wait_in_doubt(id),
-            WordMeaning::Here => self.contact(turn, id),
+            WordMeaning::Here => self.contact(turn, id, message.waited()),
             WordMeaning::Returned => self.back_again(turn, id),
             WordMeaning::Nothing => {}
         }

@@ -7,9 +7,9 @@ use crate::monitor::turn::Turn;
 use std::time::Duration;
 
 impl Monitor {
-    /// A contact.
-    pub(super) fn contact(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
-        let watched = turn.watched;
+    /// A contact by a message that had waited to be read for so long.
+    pub(super) fn contact(&mut self, turn: &mut Turn<'_>, id: DeviceId, waited: Duration) {
+        let watched = turn.watched.saturating_sub(waited);
         let device = &mut self.devices[id];
         let standing = device.standing();
         let EndedSilence { is_first, silence, is_awaited } =

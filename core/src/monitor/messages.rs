@@ -66,9 +66,9 @@ impl Monitor {
                 }
                 Target::Contact(_) | Target::Hello(_) if is_replay || is_will => {}
                 Target::Contact(id) if self.is_from_memory(turn.watched, id) => {}
-                Target::Contact(id) => self.contact(turn, id),
+                Target::Contact(id) => self.contact(turn, id, message.waited()),
                 Target::Hello(id) => {
-                    self.contact(turn, id);
+                    self.contact(turn, id, message.waited());
                     self.hello(turn, id);
                 }
                 Target::State(_) | Target::Nobody => {}

@@ -45,6 +45,18 @@ fn a_contact_within_the_last_millisecond_is_in_time() {
 }
 
 #[test]
+fn a_contact_counts_from_the_arrival_of_its_message() {
+    let mut house = House::running(vec![watched("lamp", 30)]);
+    house.advance(secs(10));
+    let (arrived, contact) = (house.mono, house.wall());
+    house.advance(millis(7));
+    let waited_micros = 7_000;
+    house.happen(Event::WatchMessage(Message { waited_micros, ..message("home/lamp/x", "1") }));
+    house.advance(secs(40));
+    house.expect_published("expire/lamp", arrived + secs(30), &contact);
+}
+
+#[test]
 fn a_device_never_seen_expires_with_zero() {
     let mut house = House::running(vec![watched("lamp", 30)]);
     let start = house.mono;

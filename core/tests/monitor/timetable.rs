@@ -493,6 +493,7 @@ impl House {
             qos: publication.qos,
             retain: v5 && publication.retain,
             restored: v5 && publication.restored,
+            waited_micros: 0,
         };
         if self.broker.session.keys().any(|filter| filter.matches(&copy.topic)) {
             self.deliveries += 1;
@@ -519,6 +520,7 @@ impl House {
                 qos: publication.qos,
                 retain: false,
                 restored: false,
+                waited_micros: 0,
             }));
         }
     }
@@ -540,6 +542,7 @@ pub fn message(at: &str, payload: &str) -> Message {
         qos: QoS::AtMostOnce,
         retain: false,
         restored: false,
+        waited_micros: 0,
     }
 }
 

@@ -74,6 +74,7 @@ impl MqttSession<'_> {
             qos: if incomer.pkid.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
             retain: incomer.retain,
             restored: incomer.restored_by.is_some(),
+            waited_micros: self.link.waited_micros(),
         };
         match self.context.connection {
             Connection::Watch => {

@@ -248,6 +248,7 @@ impl World {
             qos: QoS::AtMostOnce,
             retain: false,
             restored: false,
+            waited_micros: 0,
         }
     }
 

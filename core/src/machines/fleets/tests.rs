@@ -145,6 +145,7 @@ fn early(topic: &str, payload: &str) -> Message {
         qos: QoS::AtMostOnce,
         retain: false,
         restored: false,
+        waited_micros: 0,
     }
 }
 

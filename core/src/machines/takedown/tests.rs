@@ -95,6 +95,7 @@ fn message(topic: &str, payload: &str, retain: bool) -> Message {
         qos: QoS::AtLeastOnce,
         retain,
         restored: false,
+        waited_micros: 0,
     }
 }
 
