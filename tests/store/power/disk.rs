@@ -53,12 +53,12 @@ pub fn read_log(path: &Path) -> Vec<Call> {
     let mut calls = Vec::new();
     while !rest.is_empty() {
         let (head, after) = rest.split_at(24);
-        let number = |from: usize| usize::from_le_bytes(head[from..from + 8].try_into().unwrap());
+        let number = |from: usize| u64::from_le_bytes(head[from..from + 8].try_into().unwrap());
         let first = usize::from(u16::from_le_bytes(head[2..4].try_into().unwrap()));
         let second = u32::from_le_bytes(head[4..8].try_into().unwrap()) as usize;
         let (name, after) = after.split_at(first);
         let (bytes, after) = after.split_at(second);
-        let (inode, at) = (number(8) as u64, number(16));
+        let (inode, at) = (number(8), usize::try_from(number(16)).unwrap());
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         calls.push(match head[0] {
             b'c' => Call::Create { name: text(name), inode },

@@ -75,8 +75,8 @@ __attribute__((constructor)) static void begin(void) {
 }
 
 static uint64_t inode(int fd) {
-    struct stat about;
-    return fstat(fd, &about) ? 0 : about.st_ino;
+    struct stat64 about;
+    return fstat64(fd, &about) ? 0 : about.st_ino;
 }
 
 static int opened(int fd, const char *path, int flags, int existed) {
@@ -107,7 +107,7 @@ OPEN(open64)
 
 static int tracked(int fd) { return fd >= 0 && fd < FDS && inode_of[fd]; }
 
-static ssize_t wrote(int fd, const void *bytes, ssize_t count, off_t at) {
+static ssize_t wrote(int fd, const void *bytes, ssize_t count, off64_t at) {
     if (tracked(fd) && count > 0) {
         record(WRITE, inode_of[fd], at, durable_of[fd], "", bytes, count);
     }
@@ -115,7 +115,7 @@ static ssize_t wrote(int fd, const void *bytes, ssize_t count, off_t at) {
 }
 
 /* What `write` does not say: where it wrote. */
-static off_t place(int fd) { return tracked(fd) ? lseek(fd, 0, SEEK_CUR) : 0; }
+static off64_t place(int fd) { return tracked(fd) ? lseek64(fd, 0, SEEK_CUR) : 0; }
 
 #define LOCKED(result, call) \
     pthread_mutex_lock(&lock); \
@@ -143,7 +143,7 @@ ssize_t write(int fd, const void *bytes, size_t count) {
 PWRITE(pwrite, off_t)
 PWRITE(pwrite64, off64_t)
 
-static ssize_t scattered(int fd, const struct iovec *parts, int count, ssize_t done, off_t at) {
+static ssize_t scattered(int fd, const struct iovec *parts, int count, ssize_t done, off64_t at) {
     ssize_t left = done;
     for (int i = 0; i < count && left > 0; i++) {
         ssize_t part = left < (ssize_t)parts[i].iov_len ? left : (ssize_t)parts[i].iov_len;
@@ -191,7 +191,7 @@ int fdatasync(int fd) {
     LOCKED(result, synced(fd, real(fd)));
 }
 
-static int truncated(int fd, int result, off_t length) {
+static int truncated(int fd, int result, off64_t length) {
     if (tracked(fd) && !result) record(TRUNCATE, inode_of[fd], length, 0, "", "", 0);
     return result;
 }

@@ -2,7 +2,7 @@
 //! of it.
 //!
 //! The recorded program is a test of this binary, which works below `RECORDER_ROOT` and notes in the
-//! file [`MARKS`] how much was reported to it as done. The recording needs `cc`, as LMDB's build does.
+//! file [`MARKS`] how much was reported to it as done. The recording needs a C compiler, as LMDB's build does.
 
 use super::disk::{Call, Disk, Files, Loss, files_below, read_log, write_files};
 use crate::dice::Dice;
@@ -108,12 +108,13 @@ impl Recorder {
         let scratch = scratch();
         let library = scratch.path().join("recorder.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/power/recorder.c");
-        let built = Command::new("cc")
+        let compiler = std::env::var_os("CC").unwrap_or("cc".into());
+        let built = Command::new(compiler)
             .args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o"])
             .args([&library, &source])
             .status()
             .unwrap();
-        assert!(built.success(), "the recorder is built with cc");
+        assert!(built.success(), "the recorder is built by a C compiler");
         Self { scratch, library }
     }
 
