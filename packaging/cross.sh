@@ -94,11 +94,10 @@ if [[ $work == test ]]; then
     test="cargo test $flags --locked --target $target"
     command="$test -p iotmonitor-core --lib
         $test -p iotmonitor --lib -- store:: lmdb::"
-    # Tests that start themselves as another process need a processor that runs them. Those of power cuts are left
-    # out, because they read the log of their recorder with numbers of 64 bits.
+    # Tests that start themselves as another process need a processor that runs them.
     if [[ -z $emulator ]]; then
         command+="
-        $test -p iotmonitor --test store -- --skip power::"
+        $test -p iotmonitor --test store"
     fi
 else
     # shellcheck source=packaging/deb-assets.sh
@@ -134,6 +133,8 @@ environment=(
     "CC_${target//-/_}=$tools-gcc" "CARGO_TARGET_${upper}_LINKER=$tools-gcc"
 )
 if [[ $emulator ]]; then environment+=("CARGO_TARGET_${upper}_RUNNER=$emulator"); fi
+# The tests of power cuts compile what records a program.
+if [[ $work == test ]]; then environment+=("CC=$tools-gcc"); fi
 # Debian's compiler is a stable one, which builds its own library only if it is told so.
 if [[ $flags ]]; then environment+=(RUSTC_BOOTSTRAP=1); fi
 
