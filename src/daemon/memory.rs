@@ -3,8 +3,8 @@
 //! A configuration of thousands of devices, their subscriptions and their statuses pass through
 //! memory once, in small pieces between others that stay. The allocator keeps these holes unless it
 //! is asked to release them; at 100,000 devices they are a third of the resident memory. The same goes
-//! for the first messages of a fleet, each of which leads to a status and a record. The start and each
-//! flood also run through much of the program's code, which then stays mapped. Memory is not trimmed
+//! for the first messages of a fleet, each of which leads to a status and a record. The start
+//! also runs through most of the program's code, which then stays mapped. Memory is not trimmed
 //! regularly, because in between nothing large is allocated.
 
 use crate::mapped_files;
@@ -14,9 +14,9 @@ use tokio::time::Instant;
 /// A turn with more actions than this concerns a fleet.
 pub const LARGE_TURN: usize = 256;
 
-/// After so many events and actions, in one turn or in many, something that had been allocated may be
-/// free. An idle monitor takes half an hour for them.
-const MANY: usize = 4_096;
+/// After so many actions, in one turn or in many, something that had been allocated may be free. An idle
+/// monitor takes an hour for them.
+const MANY_ACTIONS: usize = 4_096;
 
 /// After this time most of the actions have been carried out.
 const DELAY: Duration = Duration::from_secs(5);
@@ -34,22 +34,22 @@ const KEPT: i32 = 512 * 1024;
 #[derive(Debug)]
 pub struct Trimming {
     due: Option<Instant>,
-    /// Events and actions since it was last decided that memory is returned.
-    count: usize,
+    /// Those since it was last decided that memory is returned.
+    actions: usize,
 }
 
 impl Trimming {
     /// It is due for the first time when the start is over.
     pub fn after_start(now: Instant) -> Self {
-        Self { due: Some(now + DELAY), count: 0 }
+        Self { due: Some(now + DELAY), actions: 0 }
     }
 
-    /// Notes the turn of an event with so many actions. As long as there are many, nothing is returned.
+    /// Notes a turn with so many actions. As long as there are many, nothing is returned.
     pub fn note(&mut self, actions: usize) {
-        self.count += 1 + actions;
-        if actions > LARGE_TURN || self.count > MANY {
+        self.actions += actions;
+        if actions > LARGE_TURN || self.actions > MANY_ACTIONS {
             self.due = Some(Instant::now() + DELAY);
-            self.count = 0;
+            self.actions = 0;
         }
     }
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn idle() -> Trimming {
-        Trimming { due: None, count: 0 }
+        Trimming { due: None, actions: 0 }
     }
 
     #[test]
@@ -110,9 +110,9 @@ mod tests {
         trimming.note(LARGE_TURN + 1);
         assert!(trimming.next().is_some());
         let mut trimming = idle();
-        (0..MANY / 2).for_each(|_| trimming.note(1));
+        (0..MANY_ACTIONS).for_each(|_| trimming.note(1));
         assert_eq!(trimming.next(), None);
-        trimming.note(0);
+        trimming.note(1);
         assert!(trimming.next().is_some());
     }
 

@@ -15,14 +15,21 @@ pub(super) struct BatchPart {
     pub is_last: bool,
 }
 
-/// Divides a batch. Each part says by itself until when the monitor has run.
+/// Divides a batch. Only with the last part is it known until when the monitor has run.
 pub(super) fn divide(batch: HistoryBatch) -> Vec<BatchPart> {
     // The clock's steps concern the records before them, and some of the same batch.
     if batch.records() <= LARGEST_PART || !batch.steps.is_empty() {
         return vec![BatchPart { batch, is_last: true }];
     }
     let HistoryBatch {
-        mark, last_id, episodes, mut tallies, restarts, mut known, forgotten, ..
+        mark,
+        last_id,
+        episodes,
+        mut tallies,
+        restarts,
+        mut known,
+        forgotten,
+        steps: _,
     } = batch;
     // Neighbours in the file are in one part.
     known.sort_unstable();

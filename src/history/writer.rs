@@ -290,14 +290,20 @@ impl PastWriter {
             self.disk = Some(disk);
             self.report(Event::HistoryOpened(Box::new(snapshot)));
         }
-        while let (Some(disk), Some(part)) = (&mut self.disk, self.batches.front()) {
+        while let (Some(disk), Some(part)) = (&mut self.disk, self.batches.front_mut()) {
+            // What the others contain is no reason to believe that the rest is known.
+            if let Some(mark) = self.mark.filter(|_| !part.is_last) {
+                part.batch.mark = mark;
+            }
             let BatchPart { batch, is_last } = part;
             let alerts = self.book.queue().waiting();
             disk.write(Some(batch), &alerts)?;
-            self.mark = Some(batch.mark);
-            self.ages.begin(self.mark, Instant::now());
-            let followed = |wall| batch.steps.iter().fold(wall, |wall, step| step.follow(wall));
-            self.run_began = self.run_began.map(followed).or(self.mark);
+            if *is_last {
+                self.mark = Some(batch.mark);
+                self.ages.begin(self.mark, Instant::now());
+                let followed = |wall| batch.steps.iter().fold(wall, |wall, step| step.follow(wall));
+                self.run_began = self.run_began.map(followed).or(self.mark);
+            }
             self.present.reserve_exact(batch.known.len());
             self.present.extend(batch.known.iter().map(|(name, _)| name.clone()));
             if !batch.forgotten.is_empty() {

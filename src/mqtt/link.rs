@@ -37,6 +37,8 @@ pub(super) struct Link {
     last_look: Instant,
     /// What the last step has read.
     gathered: Gathered,
+    /// The end of the stream, found behind bytes that are taken first.
+    ended: Option<io::Result<()>>,
     /// Reads, while the kernel collects what arrives.
     ticker: Option<Ticker>,
     stalled_since: Option<Instant>,
@@ -73,6 +75,7 @@ impl Link {
             last_read: Instant::now(),
             last_look: Instant::now(),
             gathered: Gathered::default(),
+            ended: None,
             ticker: None,
             stalled_since: None,
         }
@@ -146,12 +149,12 @@ impl Link {
             if read && let Poll::Ready(step) = self.poll_read(context)? {
                 return Poll::Ready(Ok(step));
             }
+            if has_ticked {
+                self.last_look = Instant::now();
+            }
             match (wrote, has_ticked) {
                 (true, _) => Poll::Ready(Ok(LinkStep::Wrote)),
-                (false, true) => {
-                    self.last_look = Instant::now();
-                    Poll::Ready(Ok(LinkStep::Ticked))
-                }
+                (false, true) => Poll::Ready(Ok(LinkStep::Ticked)),
                 (false, false) => Poll::Pending,
             }
         })
@@ -224,6 +227,9 @@ impl Link {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<LinkStep>> {
+        if let Some(end) = self.ended.take() {
+            return end.map(|()| Poll::Ready(LinkStep::Closed));
+        }
         let mut bytes = 0;
         loop {
             if self.input.capacity() - self.input.len() < SMALLEST_READ {
@@ -235,9 +241,13 @@ impl Link {
             match read.poll(context) {
                 Poll::Ready(Err(error)) if bytes == 0 => return Err(error),
                 Poll::Ready(Ok(0)) if bytes == 0 => return Ok(Poll::Ready(LinkStep::Closed)),
-                // The next step finds the end of the stream.
-                Poll::Ready(Err(_) | Ok(0)) | Poll::Pending => break,
-                Poll::Ready(Ok(count)) => bytes += count,
+                Poll::Ready(Ok(count @ 1..)) => bytes += count,
+                Poll::Ready(end) => {
+                    // A stream need not repeat it.
+                    self.ended = Some(end.map(drop));
+                    break;
+                }
+                Poll::Pending => break,
             }
             // TCP acknowledges the first packet of a dense stream when it is read. A broker that gathers
             // small packets (Nagle's algorithm) sends those behind it only then.
@@ -402,6 +412,29 @@ mod tests {
         assert_eq!(link.waited_micros(), all / 2);
         link.input.advance(5);
         assert_eq!(link.waited_micros(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_first_of_a_read_has_waited_longest() {
+        let (mut link, _peer) = linked().await;
+        link.gathered = Gathered { bytes: 10, micros: 8_000 };
+        for (behind, waited) in [(12, 8_000), (10, 8_000), (5, 4_000), (0, 0)] {
+            link.input.resize(behind, b'x');
+            assert_eq!(link.waited_micros(), waited, "{behind} bytes behind");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_behind_bytes_is_found_after_them() {
+        let (mut link, mut peer) = linked().await;
+        link.collect(true);
+        peer.write_all(b"last").unwrap();
+        drop(peer);
+        let mut steps = Vec::new();
+        while !steps.contains(&LinkStep::Closed) {
+            steps.push(timeout(LONG, link.step(true)).await.unwrap().unwrap());
+        }
+        assert!(steps.contains(&LinkStep::Read) && &link.input[..] == b"last", "{steps:?}");
     }
 
     #[tokio::test]
