@@ -21,8 +21,7 @@ use iotmonitor_core::model::history::{
     RestartRecord, UsageTally, hour_of,
 };
 use iotmonitor_core::model::time::ClockStep;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
@@ -144,32 +143,35 @@ fn await_records(thread: &Thread, is_so: impl Fn(&DeviceHistory) -> bool) -> Dev
     }
 }
 
-/// A screen of devices of which each had an incident on most days, with a month of days and a day of
-/// hours.
+/// So many devices.
+fn fleet(devices: usize) -> impl Iterator<Item = DeviceName> {
+    (0..devices).map(|number| DeviceName::new(format!("device-{number}")).unwrap())
+}
+
 #[test]
 fn a_fleets_batch_is_reported_once_and_all_of_it_is_there_again() {
     let directory = tempfile::tempdir().unwrap();
     let (mut thread, _) = Thread::started(settings(directory.path()));
-    let fleet: BTreeSet<_> =
-        (0..5_000).map(|number| DeviceName::new(format!("d{number}")).unwrap()).collect();
-    let known = fleet.iter().rev().map(|name| (name.clone(), T(NOW - DAY))).collect();
+    let names: BTreeSet<_> = fleet(5_000).collect();
+    let known = fleet(5_000).map(|name| (name, T(NOW - DAY))).collect();
     let episodes = vec![episode(9, NOW - 60, None)];
     // Nothing else is reported before the answer to the next batch.
     thread.save(HistoryBatch { known, ..batch(episodes) });
     thread.save(HistoryBatch { mark: T(NOW + 7), last_id: 9, ..HistoryBatch::default() });
     thread.close();
     let (thread, snapshot) = Thread::started(settings(directory.path()));
-    assert_eq!(snapshot.known.into_iter().collect::<BTreeSet<_>>(), fleet);
+    assert_eq!(snapshot.known.into_iter().collect::<BTreeSet<_>>(), names);
     assert_eq!((snapshot.mark, snapshot.last_id, snapshot.open.len()), (Some(T(NOW + 7)), 9, 1));
     thread.close();
 }
 
+/// A screen of devices of which each had an incident on most days, with a month of days and a day of
+/// hours.
 #[test]
 fn the_bars_of_a_screen_of_devices_are_made_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let (mut thread, _) = Thread::started(settings(directory.path()));
-    let names: Vec<_> =
-        (0..100).map(|number| DeviceName::new(format!("device-{number}")).unwrap()).collect();
+    let names: Vec<_> = fleet(100).collect();
     let known = names.iter().map(|name| (name.clone(), T(NOW - 60 * DAY))).collect();
     thread.save(HistoryBatch { known, ..batch(Vec::new()) });
     for (at, name) in names.iter().enumerate() {

@@ -60,7 +60,7 @@ pub(super) struct PastWriter {
     /// The next pass looks for records of devices that were forgotten; the first one of a run may
     /// find some that the last run has left.
     sweeps: bool,
-    /// Devices that have been in the configuration in this run.
+    /// Devices that have been in the configuration in this run. Each pass sorts them.
     present: Vec<DeviceName>,
     prune_at: Instant,
     /// Wall clock of the last batch, and how far it is trusted with the age of records.
@@ -291,30 +291,16 @@ impl PastWriter {
             self.report(Event::HistoryOpened(Box::new(snapshot)));
         }
         while let (Some(disk), Some(part)) = (&mut self.disk, self.batches.front_mut()) {
-            // What the others contain is no reason to believe that the rest is known.
+            // Before its last part is written, a batch does not say until when the monitor has run.
             if let Some(mark) = self.mark.filter(|_| !part.is_last) {
                 part.batch.mark = mark;
             }
-            let BatchPart { batch, is_last } = part;
             let alerts = self.book.queue().waiting();
-            disk.write(Some(batch), &alerts)?;
-            if *is_last {
-                self.mark = Some(batch.mark);
-                self.ages.begin(self.mark, Instant::now());
-                let followed = |wall| batch.steps.iter().fold(wall, |wall, step| step.follow(wall));
-                self.run_began = self.run_began.map(followed).or(self.mark);
-            }
-            self.present.reserve_exact(batch.known.len());
-            self.present.extend(batch.known.iter().map(|(name, _)| name.clone()));
-            if !batch.forgotten.is_empty() {
-                (self.sweeps, self.pruner, self.prune_at) = (true, None, Instant::now());
-            }
-            let (written, is_last) = (alerts.len() + batch.records(), *is_last);
-            self.batches.pop_front();
-            self.mapped.note(written);
+            disk.write(Some(&part.batch), &alerts)?;
+            self.mapped.note(alerts.len());
             self.alerts_written(&alerts);
-            if is_last {
-                self.report(Event::HistorySaved);
+            if let Some(part) = self.batches.pop_front() {
+                self.part_written(part);
             }
             self.make_room()?;
         }
@@ -322,6 +308,23 @@ impl PastWriter {
             self.write_alerts()?;
         }
         self.prune()
+    }
+
+    fn part_written(&mut self, part: BatchPart) {
+        let BatchPart { batch, is_last } = part;
+        self.mapped.note(batch.records());
+        if !batch.forgotten.is_empty() {
+            (self.sweeps, self.pruner, self.prune_at) = (true, None, Instant::now());
+        }
+        self.present.reserve_exact(batch.known.len());
+        self.present.extend(batch.known.into_iter().map(|(name, _)| name));
+        if is_last {
+            self.mark = Some(batch.mark);
+            self.ages.begin(self.mark, Instant::now());
+            let followed = |wall| batch.steps.iter().fold(wall, |wall, step| step.follow(wall));
+            self.run_began = self.run_began.map(followed).or(self.mark);
+            self.report(Event::HistorySaved);
+        }
     }
 
     /// Where the records fill more than they may, the older half goes.

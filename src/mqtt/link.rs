@@ -33,11 +33,11 @@ pub(super) struct Link {
     unflushed: bool,
     last_write: Instant,
     last_read: Instant,
-    /// When everything that had arrived was read.
+    /// When it was last looked for bytes, and those that there were have been read.
     last_look: Instant,
     /// What the last step has read.
     gathered: Gathered,
-    /// The end of the stream, found behind bytes that are taken first.
+    /// The end of the stream, found behind bytes that are taken first. A stream need not repeat it.
     ended: Option<io::Result<()>>,
     /// Reads, while the kernel collects what arrives.
     ticker: Option<Ticker>,
@@ -227,11 +227,8 @@ impl Link {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<LinkStep>> {
-        if let Some(end) = self.ended.take() {
-            return end.map(|()| Poll::Ready(LinkStep::Closed));
-        }
         let mut bytes = 0;
-        loop {
+        while self.ended.is_none() {
             if self.input.capacity() - self.input.len() < SMALLEST_READ {
                 self.input.reserve(READ_CHUNK);
             }
@@ -239,15 +236,9 @@ impl Link {
             // same as one that is kept.
             let read = pin!(self.stream.read_buf(&mut self.input));
             match read.poll(context) {
-                Poll::Ready(Err(error)) if bytes == 0 => return Err(error),
-                Poll::Ready(Ok(0)) if bytes == 0 => return Ok(Poll::Ready(LinkStep::Closed)),
-                Poll::Ready(Ok(count @ 1..)) => bytes += count,
-                Poll::Ready(end) => {
-                    // A stream need not repeat it.
-                    self.ended = Some(end.map(drop));
-                    break;
-                }
                 Poll::Pending => break,
+                Poll::Ready(Ok(count @ 1..)) => bytes += count,
+                Poll::Ready(end) => self.ended = Some(end.map(drop)),
             }
             // TCP acknowledges the first packet of a dense stream when it is read. A broker that gathers
             // small packets (Nagle's algorithm) sends those behind it only then.
@@ -255,9 +246,17 @@ impl Link {
                 break;
             }
         }
-        if bytes == 0 {
-            return Ok(Poll::Pending);
+        if bytes > 0 {
+            self.note_read(bytes);
+            return Ok(Poll::Ready(LinkStep::Read));
         }
+        match self.ended.take() {
+            Some(end) => end.map(|()| Poll::Ready(LinkStep::Closed)),
+            None => Ok(Poll::Pending),
+        }
+    }
+
+    fn note_read(&mut self, bytes: usize) {
         self.last_read = Instant::now();
         let looked = std::mem::replace(&mut self.last_look, self.last_read);
         let within = self.last_read - looked;
@@ -266,7 +265,6 @@ impl Link {
         let within = if is_gathered { within } else { Duration::ZERO };
         let micros = u32::try_from(within.as_micros()).unwrap_or(0);
         self.gathered = Gathered { bytes, micros };
-        Ok(Poll::Ready(LinkStep::Read))
     }
 }
 

@@ -2,7 +2,8 @@
 //! of it.
 //!
 //! The recorded program is a test of this binary, which works below `RECORDER_ROOT` and notes in the
-//! file [`MARKS`] how much was reported to it as done. The recording needs a C compiler, as LMDB's build does.
+//! file [`MARKS`] how much was reported to it as done. The recording needs a C compiler, as LMDB's build
+//! does.
 
 use super::disk::{Call, Disk, Files, Loss, files_below, read_log, write_files};
 use crate::dice::Dice;
