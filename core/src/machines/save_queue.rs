@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The number of devices in one batch, because the store holds a batch in memory until it is on
 /// disk.
-const LARGEST_BATCH: usize = 1_000;
+pub const LARGEST_BATCH: usize = 1_000;
 
 /// The records that wait to be saved.
 #[derive(Debug, Default)]
@@ -111,9 +111,13 @@ impl SaveQueue {
         self.is_outstanding = false;
     }
 
-    /// The next batch, if one is to go out now. `leave` is called with each device that no longer
-    /// waits here.
-    pub fn next_batch(&mut self, watched: Duration, leave: impl FnMut(DeviceId)) -> Option<Batch> {
+    /// The next batch, if one is to go out now. `begin` is called when a round begins, with the devices
+    /// that no longer wait here, and returns them in the order in which they are to be saved.
+    pub fn next_batch(
+        &mut self,
+        watched: Duration,
+        begin: impl FnOnce(Vec<DeviceId>) -> Vec<DeviceId>,
+    ) -> Option<Batch> {
         if self.is_outstanding || !self.is_known {
             return None;
         }
@@ -121,15 +125,19 @@ impl SaveQueue {
             if !self.is_urgent {
                 return None;
             }
-            self.begin_round(leave);
+            self.begin_round(begin);
         }
         Some(self.take(watched, LARGEST_BATCH))
     }
 
     /// Everything in one batch, at the end, when no further one can follow.
-    pub fn last_batch(&mut self, watched: Duration, leave: impl FnMut(DeviceId)) -> Option<Batch> {
+    pub fn last_batch(
+        &mut self,
+        watched: Duration,
+        begin: impl FnOnce(Vec<DeviceId>) -> Vec<DeviceId>,
+    ) -> Option<Batch> {
         self.is_known.then(|| {
-            self.begin_round(leave);
+            self.begin_round(begin);
             self.take(watched, usize::MAX)
         })
     }
@@ -140,18 +148,17 @@ impl SaveQueue {
         self.round.clear();
     }
 
-    fn begin_round(&mut self, leave: impl FnMut(DeviceId)) {
+    fn begin_round(&mut self, begin: impl FnOnce(Vec<DeviceId>) -> Vec<DeviceId>) {
         self.is_urgent = false;
-        self.changed.iter().copied().for_each(leave);
-        self.round.append(&mut self.changed);
+        self.round.append(&mut begin(std::mem::take(&mut self.changed)));
     }
 
     fn take(&mut self, watched: Duration, most: usize) -> Batch {
         self.saved_watched = watched;
         self.is_outstanding = true;
-        let later = self.round.len().saturating_sub(most);
+        let count = most.min(self.round.len());
         Batch {
-            changed: self.round.split_off(later),
+            changed: self.round.drain(..count).collect(),
             gone: std::mem::take(&mut self.gone),
             forgotten: std::mem::take(&mut self.forgotten),
         }
@@ -172,10 +179,10 @@ mod tests {
     fn nothing_is_saved_before_the_store_has_been_read() {
         let mut queue = SaveQueue::default();
         queue.hurry_if(true);
-        assert_eq!(queue.next_batch(T(1), |_| ()), None);
+        assert_eq!(queue.next_batch(T(1), |changed| changed), None);
         assert!(queue.store_read() && !queue.store_read());
         assert_eq!(
-            queue.next_batch(T(1), |_| ()),
+            queue.next_batch(T(1), |changed| changed),
             Some(Batch { changed: vec![], gone: vec![], forgotten: vec![] }),
             "the watched time alone is worth a batch"
         );
@@ -187,9 +194,9 @@ mod tests {
         queue.store_read();
         queue.changed(DeviceId::at(3), &mut waits);
         queue.changed(DeviceId::at(3), &mut waits);
-        assert_eq!(queue.next_batch(T(1), |_| ()), None, "it is not urgent");
+        assert_eq!(queue.next_batch(T(1), |changed| changed), None, "it is not urgent");
         queue.hurry_if(true);
-        let batch = queue.next_batch(T(1), |_| waits = false).unwrap();
+        let batch = queue.next_batch(T(1), |changed| (waits = false, changed).1).unwrap();
         assert_eq!((batch.changed, waits), (ids(3..4), false));
     }
 
@@ -199,12 +206,12 @@ mod tests {
         queue.store_read();
         ids(0..1_500).into_iter().for_each(|id| queue.changed(id, &mut false));
         queue.interval_passed(T(0));
-        assert_eq!(queue.next_batch(T(1), |_| ()).unwrap().changed.len(), 1_000);
-        assert_eq!(queue.next_batch(T(1), |_| ()), None, "one is outstanding");
+        assert_eq!(queue.next_batch(T(1), |changed| changed).unwrap().changed.len(), 1_000);
+        assert_eq!(queue.next_batch(T(1), |changed| changed), None, "one is outstanding");
         queue.saved();
-        assert_eq!(queue.next_batch(T(1), |_| ()).unwrap().changed, ids(0..500));
+        assert_eq!(queue.next_batch(T(1), |changed| changed).unwrap().changed, ids(1_000..1_500));
         queue.saved();
-        assert_eq!(queue.next_batch(T(1), |_| ()), None);
+        assert_eq!(queue.next_batch(T(1), |changed| changed), None);
     }
 
     #[test]
@@ -212,9 +219,9 @@ mod tests {
         let mut queue = SaveQueue::default();
         queue.store_read();
         queue.interval_passed(T(60));
-        queue.next_batch(T(60), |_| ()).unwrap();
+        queue.next_batch(T(60), |changed| changed).unwrap();
         queue.saved();
         assert!(!queue.watched_less(T(60)) && queue.watched_less(T(50)));
-        assert!(queue.next_batch(T(50), |_| ()).is_some());
+        assert!(queue.next_batch(T(50), |changed| changed).is_some());
     }
 }

@@ -5,11 +5,12 @@
 //! round at once, as does a contact after more than a minute and more than half of the device's timeout.
 //! A round goes out in batches, one at a time, and later changes wait for the next round.
 
-use crate::machines::save_queue::Batch;
+use crate::machines::save_queue::{Batch, LARGEST_BATCH};
 use crate::model::action::Action;
 use crate::model::device_id::DeviceId;
 use crate::model::snapshot::{DeviceRecord, Heartbeat};
 use crate::monitor::Monitor;
+use crate::monitor::devices::Devices;
 use crate::monitor::turn::Turn;
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ impl Monitor {
         // An undelivered alert is saved with its subject.
         self.note_alerts(turn);
         let devices = &mut self.devices;
-        if let Some(batch) = self.saving.next_batch(turn.watched, |id| devices[id].dirty = false) {
+        let begin = |changed| begin_round(devices, changed);
+        if let Some(batch) = self.saving.next_batch(turn.watched, begin) {
             self.save(turn, batch);
         }
     }
@@ -42,7 +44,8 @@ impl Monitor {
     pub(super) fn save_everything(&mut self, turn: &mut Turn<'_>) {
         self.note_alerts(turn);
         let devices = &mut self.devices;
-        if let Some(batch) = self.saving.last_batch(turn.watched, |id| devices[id].dirty = false) {
+        let begin = |changed| begin_round(devices, changed);
+        if let Some(batch) = self.saving.last_batch(turn.watched, begin) {
             self.save(turn, batch);
         }
     }
@@ -67,4 +70,17 @@ impl Monitor {
             gone: batch.gone,
         });
     }
+}
+
+/// The devices that have changed wait no longer. Where they need several batches, they go out in the order
+/// of their names: the store keeps neighbours on one page, so that each page is then in one batch instead of
+/// in all of them.
+fn begin_round(devices: &mut Devices, changed: Vec<DeviceId>) -> Vec<DeviceId> {
+    let ordered = if changed.len() > LARGEST_BATCH {
+        devices.named_after(None).filter(|&id| devices[id].dirty).collect()
+    } else {
+        changed
+    };
+    ordered.iter().for_each(|&id| devices[id].dirty = false);
+    ordered
 }

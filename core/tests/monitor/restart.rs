@@ -287,6 +287,26 @@ fn a_large_fleet_is_saved_in_batches_one_after_the_other() {
     assert!(house.store.devices.values().all(|record| record.last_contact.is_some()));
 }
 
+/// The store keeps neighbours on one page.
+#[test]
+fn several_batches_go_out_in_the_order_of_the_names() {
+    let devices = (0..5_000).map(|number| watched(&format!("d{number}"), 3_000)).collect();
+    let mut house = House::running(devices);
+    house.advance(secs(1));
+    for number in 0..5_000 {
+        house.hear(&format!("home/d{}/x", number * 7 % 5_000));
+    }
+    house.turn_the_page();
+    house.advance(secs(60));
+    let saved = house.log.iter().filter_map(|(_, action)| match action {
+        Action::SaveDevices { changed, .. } => Some(changed.iter().map(|record| &record.name)),
+        _ => None,
+    });
+    let saved: Vec<_> = saved.flatten().collect();
+    assert_eq!(saved.len(), 5_000);
+    assert!(saved.is_sorted(), "{saved:?}");
+}
+
 #[test]
 fn a_store_that_was_replaced_is_given_all_that_is_known() {
     let mut house = House::running(vec![watched("lamp", 30), watched("pump", 30)]);
