@@ -51,6 +51,7 @@ mod ownership;
 mod presence;
 mod probe;
 pub mod publishing;
+mod rare;
 mod reconfigure;
 mod refusals;
 mod restore;

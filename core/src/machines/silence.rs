@@ -7,7 +7,7 @@
 pub mod rhythm;
 
 use crate::model::snapshot::DeviceRecord;
-use crate::model::time::ClockStep;
+use crate::model::time::{ClockStep, Nanos};
 use crate::model::view::Learned;
 use rhythm::{Rhythm, TIMES, UNLEARNED};
 use std::num::NonZeroU64;
@@ -46,8 +46,8 @@ pub struct Terms {
 #[repr(C)]
 pub struct Silence {
     /// Wall clock of the last contact.
-    last_contact: Option<Duration>,
-    since: Duration,
+    last_contact: Option<Nanos>,
+    since: Nanos,
     /// In milliseconds, which take half the room of a [`Duration`].
     timeout: Option<NonZeroU64>,
     /// The stretch of watched time in which the last grace was granted.
@@ -100,7 +100,7 @@ impl Silence {
     pub fn new(terms: Terms, watched: Duration) -> Self {
         Self {
             last_contact: None,
-            since: watched,
+            since: watched.into(),
             timeout: terms.timeout.map(to_millis),
             rhythm: Rhythm::default(),
             grace_stretch: 0,
@@ -117,14 +117,14 @@ impl Silence {
     pub fn end(&mut self, wall: Duration, watched: Duration, standing: Standing) -> EndedSilence {
         let ended = EndedSilence {
             is_first: self.last_contact.is_none(),
-            silence: watched.saturating_sub(self.since),
+            silence: watched.saturating_sub(self.since()),
             is_awaited: self.is_awaited,
         };
         if ended.silence.as_secs() > 0 && !ended.is_first && !self.is_deaf {
             self.learn(ended.silence, watched, standing);
         }
-        self.last_contact = Some(wall);
-        self.since = watched;
+        self.last_contact = Some(wall.into());
+        self.since = watched.into();
         self.graces = 0;
         ended
     }
@@ -153,35 +153,37 @@ impl Silence {
 
     /// The wall clock has stepped; returns whether the time of the last contact has changed.
     pub fn follow_clock(&mut self, step: ClockStep) -> bool {
-        let followed = self.last_contact.map(|contact| step.follow(contact));
+        let followed = self.last_contact.map(|contact| step.follow(contact.get()).into());
         std::mem::replace(&mut self.last_contact, followed) != followed
     }
 
     /// Another node has heard the device at this wall clock, and this one never has.
     pub fn learn_of(&mut self, contact: Duration) {
-        self.last_contact.get_or_insert(contact);
+        self.last_contact.get_or_insert(contact.into());
     }
 
     /// Starts again without a contact.
     pub fn begin_anew(&mut self, watched: Duration) {
-        self.since = watched;
+        self.since = watched.into();
     }
 
     /// Less time was watched than assumed: a record that was read late counts as recent as
     /// possible.
     pub fn begin_no_later(&mut self, watched: Duration) {
-        self.since = self.since.min(watched);
+        self.since = self.since.min(watched.into());
     }
 
     /// Excludes the time from `from` on in which the device could not be heard because another one
     /// was down.
     pub fn leave_out(&mut self, from: Duration, watched: Duration) {
-        self.since += watched.saturating_sub(from.max(self.since));
+        let since = self.since();
+        let since = since + watched.saturating_sub(from.max(since));
+        self.since = since.into();
         let Some(timeout) = self.timeout() else { return };
         let least = watched + timeout.min(LONGEST_RETURN);
-        if self.since + timeout < least && self.graces < MAX_GRACES {
+        if since + timeout < least && self.graces < MAX_GRACES {
             self.graces += 1;
-            self.since = least.saturating_sub(timeout);
+            self.since = least.saturating_sub(timeout).into();
         }
     }
 
@@ -206,7 +208,7 @@ impl Silence {
     /// was not silent before.
     pub fn set_deaf(&mut self, is_deaf: bool, watched: Duration) -> bool {
         if self.is_deaf && !is_deaf {
-            self.since = watched;
+            self.since = watched.into();
         }
         std::mem::replace(&mut self.is_deaf, is_deaf) != is_deaf
     }
@@ -220,7 +222,7 @@ impl Silence {
         }
         let learned = self.rhythm.timeout(watched);
         let learned = learned.or_else(|| self.rhythm.early_timeout(watched)).unwrap_or(UNLEARNED);
-        let is_late = watched.saturating_sub(self.since) > learned / TIMES;
+        let is_late = watched.saturating_sub(self.since()) > learned / TIMES;
         if self.timeout().is_some_and(|before| learned < before) && is_late {
             return false;
         }
@@ -258,7 +260,7 @@ impl Silence {
         if !self.is_watched || self.is_deaf {
             return None;
         }
-        Some(self.since + self.timeout()?)
+        Some(self.since() + self.timeout()?)
     }
 
     /// Whether the configuration gives it a deadline.
@@ -279,19 +281,19 @@ impl Silence {
 
     #[must_use]
     pub fn since(&self) -> Duration {
-        self.since
+        self.since.get()
     }
 
     /// Whether a contact came at that time or later.
     #[must_use]
     pub fn has_spoken_since(&self, watched: Duration) -> bool {
-        self.since >= watched && self.last_contact.is_some()
+        self.since >= watched.into() && self.last_contact.is_some()
     }
 
     /// The wall clock at the last contact.
     #[must_use]
     pub fn last_contact(&self) -> Option<Duration> {
-        self.last_contact
+        self.last_contact.map(Nanos::get)
     }
 
     /// The least time of the device after it could not be heard.
@@ -313,8 +315,8 @@ impl Silence {
     /// Continues the silence of an earlier run, which ended at this watched time: a record cannot
     /// be more recent.
     pub fn resume(&mut self, record: &DeviceRecord, watched: Duration) {
-        self.last_contact = record.last_contact;
-        self.since = record.silent_since.min(watched);
+        self.last_contact = record.last_contact.map(Nanos::from);
+        self.since = record.silent_since.min(watched).into();
         self.graces = record.graces;
     }
 
@@ -333,7 +335,7 @@ impl Silence {
 
     /// Moves its times when the watched time of earlier runs becomes known.
     pub fn carry_over(&mut self, earlier: Duration) {
-        self.since += earlier;
+        self.since = (self.since() + earlier).into();
         // It was learned on another time base, and in seconds.
         self.rhythm = Rhythm::default();
     }
@@ -342,11 +344,11 @@ impl Silence {
     #[must_use]
     pub fn record(&self, record: DeviceRecord) -> DeviceRecord {
         DeviceRecord {
-            last_contact: self.last_contact,
+            last_contact: self.last_contact(),
             // The monitor has not listened so far, so the silence of a device that gets watchTopics
             // before the next start begins at that start: a record counts as no more recent than
             // its run.
-            silent_since: if self.is_watched { self.since } else { Duration::MAX },
+            silent_since: if self.is_watched { self.since() } else { Duration::MAX },
             graces: self.graces,
             rhythm: self.rhythm.record(),
             ..record

@@ -64,8 +64,8 @@ impl fmt::Display for UnitName {
 /// A template of services such as `notify@.service` (systemd.unit(5)).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnitTemplate {
-    /// The part before the `@`.
-    prefix: Arc<str>,
+    /// The part before the `@`. Each of very many devices may have one, so the pointer is one word.
+    prefix: Arc<String>,
 }
 
 /// A string that is not the name of a template.
@@ -87,7 +87,7 @@ impl UnitTemplate {
             !prefix.is_empty() && prefix.len() <= LONGEST_PART && prefix.bytes().all(is_plain)
         };
         match text.strip_suffix("@.service").filter(is_part) {
-            Some(prefix) => Ok(Self { prefix: prefix.into() }),
+            Some(prefix) => Ok(Self { prefix: Arc::new(prefix.into()) }),
             None => Err(NoTemplate { text: text.to_owned() }),
         }
     }

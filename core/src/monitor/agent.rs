@@ -48,7 +48,7 @@ impl Monitor {
         let may_start = !self.stopping && !self.manager.system_stopping;
         let Some(device) = self.devices.get_mut(id) else { return };
         let context = Context { now: turn.now, enabled: device.is_enabled(), may_start, jitter };
-        let Some(agent) = device.agent.as_deref_mut() else { return };
+        let Some(agent) = device.rare.agent_mut() else { return };
         let was_running = agent.is_running();
         let outcomes = decide(agent, &context);
         match (was_running, agent.is_running()) {
@@ -196,7 +196,7 @@ impl Monitor {
 
     /// Counts again after the configuration changed.
     pub(super) fn count_agents(&mut self) {
-        let agents = self.devices.iter().filter_map(|device| device.agent.as_ref());
+        let agents = self.devices.iter().filter_map(|device| device.rare.agent());
         self.manager.agents = agents.clone().count();
         self.manager.running = agents.filter(|agent| agent.is_running()).count();
     }

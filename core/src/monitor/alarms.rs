@@ -47,7 +47,7 @@ impl Monitor {
             availability.believe();
         }
         device.episode.begin(turn.now.wall, device.cause_of_silence());
-        device.since = turn.now.wall;
+        device.since = turn.now.wall.into();
         self.expired_count += 1;
         let stage = self.first_stage(turn.watched, id);
         self.move_alert(id, stage);
@@ -173,7 +173,7 @@ impl Monitor {
     /// Its alert is due at this time, unless it is heard before.
     fn let_return(&mut self, id: DeviceId, due: Duration) {
         self.move_alert(id, AlertStage::Returning);
-        self.devices[id].hold.get_or_insert_default().put_off(due);
+        self.devices[id].rare.some_hold().put_off(due);
         self.wait(id);
     }
 
@@ -199,7 +199,7 @@ impl Monitor {
         if was_sent {
             turn.out.push(self.episode_alert(id, AlertKind::Recovered, reason, message));
         }
-        if let Some(flaps) = &mut self.devices[id].flaps {
+        if let Some(flaps) = self.devices[id].rare.flaps_mut() {
             flaps.changed(turn.watched);
         }
         self.save_soon(id);
@@ -225,14 +225,14 @@ impl Monitor {
     pub(super) fn drop_alarm(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         self.end_alarm(turn.now.wall, id);
         let device = &mut self.devices[id];
-        device.since = turn.now.wall;
-        device.flaps = None;
+        device.since = turn.now.wall.into();
+        device.rare.forget_flaps();
     }
 
     fn end_alarm(&mut self, wall: Duration, id: DeviceId) -> Option<Ended> {
         let device = &mut self.devices[id];
         let ended = device.episode.end()?;
-        device.since = wall;
+        device.since = wall.into();
         self.expired_count -= 1;
         Some(ended)
     }
@@ -269,7 +269,7 @@ impl Monitor {
 
     /// Notes an alarm, and reports the one that begins a spell; `what` describes the event.
     pub(super) fn note_flap(&mut self, turn: &mut Turn<'_>, id: DeviceId, what: &str) -> Flap {
-        let flap = self.devices[id].flaps.get_or_insert_default().note(turn.watched);
+        let flap = self.devices[id].rare.some_flaps().note(turn.watched);
         if flap == Flap::Begins {
             self.look_for_stability(turn.now.mono + STABLE, id);
             let message = format!(
@@ -285,7 +285,7 @@ impl Monitor {
     }
 
     fn look_for_stability(&mut self, due: Duration, id: DeviceId) {
-        let flaps = self.devices[id].flaps.as_mut();
+        let flaps = self.devices[id].rare.flaps_mut();
         if flaps.is_some_and(|flaps| flaps.look_at(due)) {
             self.timers.push(due, Timer::Stable(id));
         }
@@ -294,7 +294,7 @@ impl Monitor {
     /// Looks on at the devices that an earlier run has left flapping.
     pub(super) fn watch_for_stability(&mut self, turn: &Turn<'_>) {
         for id in self.devices.ids() {
-            let flaps = self.devices[id].flaps.as_ref();
+            let flaps = self.devices[id].rare.flaps();
             if let Some(time) = flaps.and_then(|flaps| flaps.stable_in(turn.watched)) {
                 self.look_for_stability(turn.now.mono + time, id);
             }
@@ -304,7 +304,7 @@ impl Monitor {
     /// Checks whether a device that flaps is stable again.
     pub(super) fn stable_due(&mut self, turn: &mut Turn<'_>, due: Duration, id: DeviceId) {
         let Some(device) = self.devices.get(id) else { return };
-        let Some(flaps) = &device.flaps else { return };
+        let Some(flaps) = device.rare.flaps() else { return };
         match flaps.judge(due, turn.watched) {
             Stability::NotDue => {}
             Stability::In(time) => self.look_for_stability(turn.now.mono + time, id),
@@ -320,7 +320,7 @@ impl Monitor {
         let device = &mut self.devices[id];
         let what = "is stable again, after it was alarmed";
         let sentence = flapping_sentence(device, what, turn.watched);
-        device.flaps = None;
+        device.rare.forget_flaps();
         match device.episode.stage() {
             None => {
                 let reason = Some(Reason::Flapping);
@@ -347,7 +347,7 @@ impl Monitor {
 
     pub(super) fn expire_repeat_due(&mut self, turn: &mut Turn<'_>, due: Duration, id: DeviceId) {
         let Some(device) = self.devices.get(id) else { return };
-        let is_due = device.repeat.as_ref().is_some_and(|repeat| repeat.due == Some(due));
+        let is_due = device.rare.repeat().is_some_and(|repeat| repeat.due == Some(due));
         if !is_due || !device.episode.is_open() {
             return;
         }
@@ -368,7 +368,7 @@ impl Monitor {
         if !device.episode.is_open() || !device.is_enabled() {
             return;
         }
-        if let Some(repeat) = &mut device.repeat {
+        if let Some(repeat) = device.rare.repeat_mut() {
             let due = turn.now.mono + repeat.interval;
             repeat.due = Some(due);
             self.timers.push(due, Timer::ExpireRepeat(id));

@@ -39,7 +39,7 @@ impl Monitor {
         if device.episode.is_open() {
             self.recover(turn, id);
         } else if is_first {
-            device.since = turn.now.wall;
+            device.since = turn.now.wall.into();
             self.report_state(turn, id);
         }
         if is_awaited {

@@ -41,7 +41,7 @@ impl Device {
     /// The watched time at which its alert is due, if the alert waits.
     pub(super) fn waits_until(&self) -> Option<Duration> {
         let waits = self.episode.waits() && self.is_enabled();
-        self.hold.as_ref().filter(|_| waits).map(|hold| hold.due())
+        self.rare.hold().filter(|_| waits).map(|hold| hold.due())
     }
 }
 
@@ -67,7 +67,7 @@ impl Monitor {
         }
         let device = &mut self.devices[id];
         let silence_ended = device.silence_deadline().filter(|_| !device.is_gone());
-        let hold = device.hold.get_or_insert_default();
+        let hold = device.rare.some_hold();
         hold.begin(silence_ended.unwrap_or(watched), watched);
         self.is_held(watched, id)
     }
@@ -75,12 +75,12 @@ impl Monitor {
     /// Whether a dependency of the device may yet be found down, and if so until when to wait.
     pub(super) fn is_held(&mut self, watched: Duration, id: DeviceId) -> bool {
         let parents = self.dependencies.parents(id);
-        let Some(hold) = &self.devices[id].hold else { return false };
+        let Some(hold) = self.devices[id].rare.hold() else { return false };
         let since = hold.overdue_since();
         let verdict = |&parent: &DeviceId| self.verdict_due(since, parent);
         let Some(due) = parents.iter().filter_map(verdict).max() else { return false };
-        let hold = &mut self.devices[id].hold;
-        if !hold.as_mut().is_some_and(|hold| hold.await_verdict(due, watched)) {
+        let hold = self.devices[id].rare.hold_mut();
+        if !hold.is_some_and(|hold| hold.await_verdict(due, watched)) {
             return false;
         }
         for &parent in parents {

@@ -1,11 +1,10 @@
 //! One device at run time: its specification and its state.
 
 use super::Timer;
+use super::rare::{Rare, Repeat};
 use crate::machines::agent::Agent;
 use crate::machines::availability::Availability;
-use crate::machines::dependency::Hold;
 use crate::machines::episode::{AlertStage, Episode};
-use crate::machines::flapping::Flaps;
 use crate::machines::fleets::FleetId;
 use crate::machines::monitoring::Monitoring;
 use crate::machines::silence::{Silence, Standing, Terms};
@@ -16,7 +15,7 @@ use crate::model::device_name::DeviceName;
 use crate::model::history::ContactTally;
 use crate::model::snapshot::DeviceRecord;
 use crate::model::spec::DeviceSpec;
-use crate::model::time::ClockStep;
+use crate::model::time::{ClockStep, Nanos};
 use crate::model::unit_name::UnitTemplate;
 use crate::model::view::Liveness;
 use std::ops::Range;
@@ -33,14 +32,6 @@ pub struct Settings {
     pub is_vacant: bool,
     pub records_states: bool,
     pub restore_on_start: bool,
-}
-
-/// The repetition of `expire/NAME`, which only a few devices have.
-#[derive(Debug, Clone)]
-pub struct Repeat {
-    pub interval: Duration,
-    /// The time of the next repetition.
-    pub due: Option<Duration>,
 }
 
 /// The state of a device. There may be very many, so rare parts are boxed.
@@ -68,15 +59,10 @@ pub struct Device {
     pub spec: Settings,
     /// The numbers of its filters in the index.
     pub filters: Range<u32>,
-    /// Its alert waits for another device, or did.
-    pub hold: Option<Box<Hold>>,
-    /// Recent alarms, if there were any.
-    pub flaps: Option<Box<Flaps>>,
+    pub rare: Rare,
     /// The wall clock at the last change of state, for `since` in the status.
-    pub since: Duration,
+    pub since: Nanos,
     pub alert_unit: Option<UnitTemplate>,
-    pub repeat: Option<Box<Repeat>>,
-    pub agent: Option<Box<Agent>>,
 }
 
 impl Device {
@@ -91,7 +77,7 @@ impl Device {
         };
         let availability = (!spec.availability.is_empty())
             .then(|| Box::new(Availability::new(&spec.availability, spec.availability_words)));
-        let repeat = spec.expire_repeat.map(|interval| Box::new(Repeat { interval, due: None }));
+        let repeat = spec.expire_repeat.map(|interval| Repeat { interval, due: None });
         Self {
             spec: Settings {
                 name: spec.name,
@@ -103,19 +89,16 @@ impl Device {
             filters,
             silence: Silence::new(terms, watched),
             episode: Episode::default(),
-            hold: None,
-            flaps: None,
-            since: wall,
+            rare: Rare::new(agent, repeat),
+            since: wall.into(),
             availability,
             monitoring: Monitoring::new(spec.enabled),
             dirty: false,
             status_stale: false,
             recorded: false,
             alert_unit: spec.alert_unit,
-            repeat,
             hellos: 0,
             tally: ContactTally::default(),
-            agent,
         }
     }
 
@@ -134,19 +117,16 @@ impl Device {
             filters: 0..0,
             silence: Silence::new(terms, Duration::ZERO),
             episode: Episode::default(),
-            hold: None,
-            flaps: None,
-            since: Duration::ZERO,
+            rare: Rare::default(),
+            since: Duration::ZERO.into(),
             availability: None,
             monitoring: Monitoring::new(false),
             dirty: false,
             status_stale: false,
             recorded: false,
             alert_unit: None,
-            repeat: None,
             hellos: 0,
             tally: ContactTally::default(),
-            agent: None,
         }
     }
 
@@ -224,7 +204,7 @@ impl Device {
             availability.resume(record, has_spoken);
         }
         self.silence.know(record);
-        if let Some(agent) = &mut self.agent {
+        if let Some(agent) = self.rare.agent_mut() {
             agent.resume(record.invocation.as_deref(), record.restarts);
         }
     }
@@ -232,7 +212,7 @@ impl Device {
     /// Takes over the recent alarms of an earlier run, which ended at this watched time.
     pub fn resume_flaps(&mut self, record: &DeviceRecord, watched: Duration) {
         if let Some(flaps) = record.flaps.as_ref().filter(|_| self.is_enabled()) {
-            self.flaps.get_or_insert_default().resume(flaps, watched);
+            self.rare.some_flaps().resume(flaps, watched);
         }
     }
 
@@ -255,13 +235,13 @@ impl Device {
             self.episode = Episode::default();
         }
         if let Some(since) = self.episode.since().or(record.last_contact) {
-            self.since = since;
+            self.since = since.into();
         }
     }
 
     /// Continues from the device of the same name in the previous configuration, and returns its
     /// agent.
-    pub fn inherit(&mut self, before: Device) -> Option<Box<Agent>> {
+    pub fn inherit(&mut self, mut before: Device) -> Option<Box<Agent>> {
         let was_enabled = before.is_enabled();
         self.silence.inherit(&before.silence, was_enabled);
         if let (Some(availability), Some(before)) = (&mut self.availability, before.availability) {
@@ -276,13 +256,12 @@ impl Device {
             if self.can_expire() {
                 self.episode = before.episode;
             }
-            self.hold = before.hold;
-            self.flaps = before.flaps;
+            self.rare.inherit(&mut before.rare);
             if self.episode.since() == since {
                 self.since = before.since;
             }
         }
-        before.agent
+        before.rare.into_agent()
     }
 
     pub fn reason(&self) -> Option<Reason> {
@@ -310,12 +289,12 @@ impl Device {
     }
 
     pub(super) fn keeps_failing(&self) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.keeps_failing())
+        self.rare.agent().is_some_and(|agent| agent.keeps_failing())
     }
 
     /// The cause to which a silence noticed now is attributed.
     pub(super) fn cause_of_silence(&self) -> Reason {
-        let lives = self.agent.as_ref().is_some_and(|agent| agent.is_running());
+        let lives = self.rare.agent().is_some_and(|agent| agent.is_running());
         if lives { Reason::AgentHung } else { Reason::Silent }
     }
 
@@ -330,31 +309,31 @@ impl Device {
     }
 
     pub(super) fn restarts_on_expire(&self) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.spec().restart_on_expire)
+        self.rare.agent().is_some_and(|agent| agent.spec().restart_on_expire)
     }
 
     /// The known state of an agent's process.
     pub(super) fn account(&self) -> Option<Account> {
-        let exit = self.agent.as_ref()?.last_exit().map(str::to_owned);
+        let exit = self.rare.agent()?.last_exit().map(str::to_owned);
         Some(Account { exit, ..Account::default() })
     }
 
     pub(super) fn is_flapping(&self) -> bool {
-        self.flaps.as_ref().is_some_and(|flaps| flaps.is_flapping())
+        self.rare.flaps().is_some_and(|flaps| flaps.is_flapping())
     }
 
     /// The timer on the monotonic clock for it to become stable.
     pub(super) fn stable_timer(&self, id: DeviceId) -> Option<(Duration, Timer)> {
-        let look_at = self.flaps.as_ref()?.next_look()?;
+        let look_at = self.rare.flaps()?.next_look()?;
         Some((look_at, Timer::Stable(id)))
     }
 
     /// The wall clock has stepped; returns whether a displayed time of the device has changed.
     pub(super) fn follow_clock(&mut self, step: ClockStep) -> bool {
-        let since = step.follow(self.since);
+        let since = step.follow(self.since.get()).into();
         let is_other = std::mem::replace(&mut self.since, since) != since;
         self.episode.follow_clock(step);
-        if let Some(agent) = &mut self.agent {
+        if let Some(agent) = self.rare.agent_mut() {
             agent.follow_clock(step);
         }
         self.silence.follow_clock(step) || is_other
@@ -363,10 +342,10 @@ impl Device {
     /// Moves its watched times when earlier runs become known.
     pub(super) fn carry_over(&mut self, earlier: Duration) {
         self.silence.carry_over(earlier);
-        if let Some(flaps) = &mut self.flaps {
+        if let Some(flaps) = self.rare.flaps_mut() {
             flaps.carry_over(earlier);
         }
-        if let Some(hold) = &mut self.hold {
+        if let Some(hold) = self.rare.hold_mut() {
             hold.carry_over(earlier);
         }
     }
@@ -384,18 +363,18 @@ impl Device {
             pause: None,
             unheard: Vec::new(),
             invocation: self
-                .agent
-                .as_ref()
+                .rare
+                .agent()
                 .and_then(|agent| agent.last_invocation())
                 .map(str::to_owned),
             announced: announced.map(str::to_owned),
             offline: self.is_gone(),
             availability: self.availability.as_ref().map(|own| own.record()).unwrap_or_default(),
             flaps: self
-                .flaps
-                .as_ref()
+                .rare
+                .flaps()
                 .and_then(|flaps| flaps.record(self.episode.stage() == Some(AlertStage::Flapping))),
-            restarts: self.agent.as_ref().map_or(0, |agent| agent.restarts()),
+            restarts: self.rare.agent().map_or(0, |agent| agent.restarts()),
             ..DeviceRecord::new(self.spec.name.clone())
         })
     }
@@ -406,9 +385,9 @@ mod tests {
     use super::Device;
 
     #[test]
-    fn a_device_takes_224_bytes() {
+    fn a_device_takes_168_bytes() {
         // There may be a hundred thousand of them, so any growth must be intended. Its contacts are
         // counted in it, so that a message looks nothing up for that.
-        assert_eq!(size_of::<Device>(), 224);
+        assert_eq!(size_of::<Device>(), 168);
     }
 }

@@ -24,7 +24,7 @@ impl Devices {
         by_name.sort_by(|a, b| all[a.place()].spec.name.cmp(&all[b.place()].spec.name));
         let mut by_unit = BTreeMap::new();
         for (place, device) in all.iter().enumerate() {
-            if let Some(agent) = &device.agent {
+            if let Some(agent) = device.rare.agent() {
                 by_unit.insert(agent.unit().clone(), DeviceId::at(place));
             }
         }
@@ -81,7 +81,7 @@ impl Devices {
 
     /// Ids of those with a process.
     pub fn agents(&self) -> Vec<DeviceId> {
-        self.ids().filter(|&id| self[id].agent.is_some()).collect()
+        self.ids().filter(|&id| self[id].rare.agent().is_some()).collect()
     }
 
     /// For an id that may be of an earlier configuration.

@@ -61,7 +61,7 @@ impl Monitor {
         if are_resumed.contains_key(&Item::House) {
             self.house_comes(turn);
         }
-        let devices = self.devices.ids().filter(|&id| self.devices[id].agent.is_none());
+        let devices = self.devices.ids().filter(|&id| self.devices[id].rare.agent().is_none());
         let devices = devices.filter_map(|id| Some((id, *are_resumed.get(&self.item_of(id))?)));
         // Nobody has watched a device before an earlier process of this node has ended, and this one
         // has come; or before the first of all nodes has it.
@@ -102,9 +102,9 @@ impl Monitor {
         if word.state == Liveness::Expired && device.can_expire() {
             device.episode = resumed(word);
             self.expired_count += 1;
-            device.since = word.since;
+            device.since = word.since.into();
         } else if word.state == device.liveness() {
-            device.since = word.since;
+            device.since = word.since.into();
         }
     }
 
@@ -154,7 +154,7 @@ impl Monitor {
                 found.push(id);
             }
         });
-        found.retain(|&id| self.devices[id].agent.is_none() && !self.may_restore(id));
+        found.retain(|&id| self.devices[id].rare.agent().is_none() && !self.may_restore(id));
         for id in found {
             self.standby.restored(turn.now.mono, id, topic);
         }
@@ -199,7 +199,7 @@ impl Monitor {
     }
 
     fn devices_of(&self, part: &Item) -> Vec<DeviceId> {
-        let devices = self.devices.ids().filter(|&id| self.devices[id].agent.is_none());
+        let devices = self.devices.ids().filter(|&id| self.devices[id].rare.agent().is_none());
         devices.filter(|&id| self.item_of(id) == *part).collect()
     }
 
@@ -209,7 +209,8 @@ impl Monitor {
         if device.is_enabled() && device.episode.end().is_some() {
             self.expired_count -= 1;
         }
-        (device.hold, device.flaps) = (None, None);
+        device.rare.forget_hold();
+        device.rare.forget_flaps();
         device.monitoring.set_elsewhere(true);
         device.monitoring.say_down(word.is_down());
         let subject = Subject::Device(device.spec.name.clone());
@@ -305,7 +306,7 @@ fn word_of(device: &Device) -> StatusWord {
     StatusWord {
         state: device.liveness(),
         reason: device.reason(),
-        since: device.since,
+        since: device.since.get(),
         last_contact: device.silence.last_contact(),
         is_unsent: device.episode.hangs_on_another(),
         is_owned: false,

@@ -33,7 +33,7 @@ impl Monitor {
     pub(super) fn note_all_standings(&mut self, wall: Duration) {
         for id in self.devices.ids() {
             let device = &self.devices[id];
-            let at = device.since.max(self.wall_clock.started()).min(wall);
+            let at = device.since.get().max(self.wall_clock.started()).min(wall);
             let standing = standing_of(device, self.standby.word(id));
             self.history.observe(&device.spec.name, &standing, at);
         }
@@ -119,7 +119,7 @@ impl Monitor {
     /// An agent's process has started, after an earlier one if that is a restart.
     pub(super) fn note_start(&mut self, turn: &Turn<'_>, id: DeviceId, is_restart: bool) {
         let device = &self.devices[id];
-        let Some(agent) = device.agent.as_deref() else { return };
+        let Some(agent) = device.rare.agent() else { return };
         let (name, time) = (&device.spec.name, turn.now.wall);
         let memory_peak = self.usage.started(name, agent.last_invocation().unwrap_or_default());
         if is_restart {

@@ -140,7 +140,7 @@ impl Monitor {
 
     fn description(&self, id: DeviceId, device: &Device) -> Value {
         let name = device.spec.name.as_str();
-        let is_agent = device.agent.is_some();
+        let is_agent = device.rare.agent().is_some();
         let has_states = device.spec.records_states;
         let area = self.areas.of(id);
         let id = format!("{}_{}", discovery_id(&self.client_id), discovery_id(name));

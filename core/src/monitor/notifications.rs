@@ -191,7 +191,7 @@ impl Monitor {
         news: &[AlertNews],
     ) -> Notification {
         let device = self.id_named(&name).map(|id| &self.devices[id]);
-        let agent = device.and_then(|device| device.agent.as_ref());
+        let agent = device.and_then(|device| device.rare.agent());
         let wants_account = news.iter().any(|news| news.kind.wants_account());
         let account = device.filter(|_| wants_account).and_then(|device| device.account());
         Notification {

@@ -16,7 +16,7 @@ impl Monitor {
     /// in the shard of the first of those, so that one node sees the causes of their silence.
     pub(super) fn item_of(&self, id: DeviceId) -> Item {
         let device = &self.devices[id];
-        if device.agent.is_some() {
+        if device.rare.agent().is_some() {
             return Item::Agent(device.spec.name.clone());
         }
         let mut root = id;
@@ -30,7 +30,7 @@ impl Monitor {
     pub(super) fn is_unheard(&self, id: DeviceId) -> bool {
         let device = &self.devices[id];
         let is_cold = self.sharing.as_ref().is_some_and(Sharing::is_cold);
-        is_cold && device.monitoring.is_elsewhere() && device.agent.is_none()
+        is_cold && device.monitoring.is_elsewhere() && device.rare.agent().is_none()
     }
 
     /// Whether this node speaks of the whole installation.
@@ -52,7 +52,7 @@ impl Monitor {
 
     /// Puts a device where it is before anything has been done about it.
     pub(super) fn place_device(&mut self, id: DeviceId) {
-        if self.sharing.is_some() && self.devices[id].agent.is_none() {
+        if self.sharing.is_some() && self.devices[id].rare.agent().is_none() {
             let is_elsewhere = !self.speaks_of(id);
             self.devices[id].monitoring.set_elsewhere(is_elsewhere);
         }
@@ -73,7 +73,7 @@ impl Monitor {
     /// The state of a device, which the node that has it knows best.
     pub(super) fn liveness_of(&self, id: DeviceId) -> Liveness {
         let device = &self.devices[id];
-        if !device.monitoring.is_elsewhere() || device.agent.is_some() {
+        if !device.monitoring.is_elsewhere() || device.rare.agent().is_some() {
             return device.liveness();
         }
         match self.standby.word(id) {
@@ -99,6 +99,6 @@ impl Monitor {
         let device = &self.devices[id];
         let is_elsewhere = device.monitoring.is_elsewhere();
         let word = self.standby.word(id).filter(|_| is_elsewhere);
-        word.map_or(device.since, |word| word.since)
+        word.map_or(device.since.get(), |word| word.since)
     }
 }

@@ -128,7 +128,7 @@ impl Monitor {
             return;
         }
         if let Some(end) = self.grace_end(id, sent) {
-            if let Some(hold) = &mut self.devices[id].hold {
+            if let Some(hold) = self.devices[id].rare.hold_mut() {
                 hold.put_off(end);
             }
             self.wait(id);

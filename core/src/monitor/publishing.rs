@@ -86,7 +86,7 @@ impl Monitor {
         message: String,
     ) -> Action {
         let device = &self.devices[id];
-        let unit = device.agent.as_ref().map(|agent| agent.unit().clone());
+        let unit = device.rare.agent().map(|agent| agent.unit().clone());
         let name = Some(device.spec.name.clone());
         let account = device.account().filter(|_| kind.wants_account()).map(Box::new);
         Action::Raise(Alert { kind, device: name, unit, reason, account, message })

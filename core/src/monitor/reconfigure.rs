@@ -119,7 +119,7 @@ impl Monitor {
         if !gone.monitoring.is_elsewhere() {
             turn.out.push(self.clearing(&format!("status/{name}")));
         }
-        if let Some(agent) = gone.agent {
+        if let Some(agent) = gone.rare.into_agent() {
             self.usage.left(name);
             self.agent_departs(name, &agent);
             agent_left(turn, name, &agent);

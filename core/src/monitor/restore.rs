@@ -51,7 +51,7 @@ impl Monitor {
     fn wanted_at_start(&self) -> Vec<DeviceId> {
         let is_alone = self.sharing.is_none();
         let wanted = self.devices.ids().filter(|&id| {
-            (is_alone || self.devices[id].agent.is_some()) && self.is_restored_at_start(id)
+            (is_alone || self.devices[id].rare.agent().is_some()) && self.is_restored_at_start(id)
         });
         wanted.collect()
     }

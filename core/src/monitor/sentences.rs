@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The word for a device: one with a process is an agent.
 pub(super) fn noun(device: &Device) -> &'static str {
-    if device.agent.is_some() { "agent" } else { "device" }
+    if device.rare.agent().is_some() { "agent" } else { "device" }
 }
 
 /// The sentence of its expiry; `wall` is the present time.
@@ -27,7 +27,7 @@ pub(super) fn expired_sentence(device: &Device, wall: Duration) -> String {
     }
     let timeout = RoundedDuration(device.silence.timeout().unwrap_or_default());
     let hung = |agent: &&Agent| device.episode.cause() == Reason::AgentHung && agent.is_running();
-    match device.agent.as_deref().filter(hung).map(Agent::main_pid) {
+    match device.rare.agent().filter(hung).map(Agent::main_pid) {
         Some(pid) => format!(
             "agent `{name}` hangs: its process (PID {pid}) is running and silent: {contact}, \
              watchTimeOut is {timeout}"
@@ -49,7 +49,7 @@ pub(super) fn recovered_sentence(device: &Device, alarmed: Duration) -> String {
 /// A sentence about the number of alarms; `what` describes the event.
 pub(super) fn flapping_sentence(device: &Device, what: &str, watched: Duration) -> String {
     let none = Flaps::default();
-    let (count, time) = device.flaps.as_deref().unwrap_or(&none).account(watched);
+    let (count, time) = device.rare.flaps().unwrap_or(&none).account(watched);
     let (noun, name, times) = (noun(device), &device.spec.name, counted(count, "time"));
     format!("{noun} `{name}` {what} {times} within {}", RoundedDuration(time))
 }

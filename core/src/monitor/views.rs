@@ -35,7 +35,7 @@ impl Monitor {
     /// Whether an agent of this name is configured.
     #[must_use]
     pub fn knows_agent(&self, name: &DeviceName) -> bool {
-        self.id_named(name).is_some_and(|id| self.devices[id].agent.is_some())
+        self.id_named(name).is_some_and(|id| self.devices[id].rare.agent().is_some())
     }
 
     pub(super) fn id_named(&self, name: &DeviceName) -> Option<DeviceId> {
@@ -89,7 +89,7 @@ impl Monitor {
             node: self.node_of(id),
             epoch: self.epoch_of(id),
             is_unsent: self.sharing.is_some() && device.episode.hangs_on_another(),
-            agent: device.agent.as_ref().map(|agent| AgentView {
+            agent: device.rare.agent().map(|agent| AgentView {
                 unit: agent.unit().to_string(),
                 state: agent.unit_state().to_owned(),
                 main_pid: agent.main_pid(),

@@ -95,7 +95,7 @@ impl Monitor {
             let watched = turn.watched;
             for device in self.devices.iter_mut() {
                 device.silence.begin_no_later(watched);
-                if let Some(flaps) = &mut device.flaps {
+                if let Some(flaps) = device.rare.flaps_mut() {
                     flaps.step_back(watched);
                 }
             }

@@ -23,7 +23,7 @@ impl Monitor {
     /// Stops the agent's unit and starts a new one, with its full timeout from then on.
     pub(in crate::monitor) fn restart_agent(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let device = &self.devices[id];
-        if device.agent.is_some() && device.is_enabled() {
+        if device.rare.agent().is_some() && device.is_enabled() {
             self.drive(turn, id, Agent::restart);
             self.restart_silence(turn, id);
         }
@@ -37,7 +37,7 @@ impl Monitor {
         before: Option<Box<Agent>>,
     ) {
         let device = &self.devices[id];
-        match (before, &device.agent) {
+        match (before, device.rare.agent()) {
             (Some(before), Some(_)) => {
                 self.drive(turn, id, |agent, context| agent.succeed(*before, context));
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 impl Monitor {
     pub(super) fn carry_out(&mut self, turn: &mut Turn<'_>, id: DeviceId, outcome: Outcome) {
         let device = &self.devices[id];
-        let (name, Some(agent)) = (&device.spec.name, &device.agent) else { return };
+        let (name, Some(agent)) = (&device.spec.name, device.rare.agent()) else { return };
         let (kind, message) = match outcome {
             Outcome::Start => return turn.out.push(start_action(name, agent)),
             Outcome::Stop => {
@@ -78,7 +78,7 @@ impl Monitor {
     /// Raises the one alert of an agent that keeps failing.
     fn agent_fails(&mut self, turn: &mut Turn<'_>, id: DeviceId, mut message: String) {
         // The result of a series of failures is reported here.
-        self.devices[id].flaps = None;
+        self.devices[id].rare.forget_flaps();
         self.save_soon(id);
         self.report_state(turn, id);
         message.push_str(&self.dependents_clause(id));

@@ -10,7 +10,7 @@ impl Monitor {
     /// The invocation of an agent's process whose start was observed last, for [`Goal::Started`].
     #[must_use]
     pub fn invocation(&self, name: &DeviceName) -> Option<String> {
-        let agent = self.devices[self.id_named(name)?].agent.as_ref()?;
+        let agent = self.devices[self.id_named(name)?].rare.agent()?;
         agent.last_invocation().map(str::to_owned)
     }
 
@@ -21,7 +21,7 @@ impl Monitor {
             return Progress::Failed(format!("`{name}` has left the configuration"));
         };
         let device = &self.devices[id];
-        let Some(agent) = &device.agent else { return Progress::Done };
+        let Some(agent) = device.rare.agent() else { return Progress::Done };
         if self.manager.answers_lost {
             return Progress::Failed(format!(
                 "systemd cannot be reached for now; it is done with `{name}` as soon as it can be"

@@ -17,7 +17,7 @@ impl Monitor {
     pub(in crate::monitor) fn note_ended(&mut self, turn: &mut Turn<'_>, id: DeviceId) {
         let Some(sharing) = &mut self.sharing else { return };
         let device = &self.devices[id];
-        let has_ended = device.agent.as_deref().is_some_and(Agent::has_ended);
+        let has_ended = device.rare.agent().is_some_and(Agent::has_ended);
         if !has_ended || !device.monitoring.is_elsewhere() {
             return;
         }
@@ -67,7 +67,7 @@ impl Monitor {
             let device = &mut self.devices[id];
             let place = sharing.place(&device.spec.name);
             device.monitoring.set_elsewhere(place == Place::Elsewhere);
-            if let (Place::Here(tenure), Some(agent)) = (place, &mut device.agent) {
+            if let (Place::Here(tenure), Some(agent)) = (place, device.rare.agent_mut()) {
                 agent.expect(&device.spec.name, tenure);
             }
         }
@@ -77,7 +77,7 @@ impl Monitor {
     pub(in crate::monitor) fn elsewhere_sentence(&self, id: DeviceId) -> String {
         let device = &self.devices[id];
         let (name, noun) = (&device.spec.name, noun(device));
-        let verb = if device.agent.is_some() { "runs on" } else { "is watched by" };
+        let verb = if device.rare.agent().is_some() { "runs on" } else { "is watched by" };
         match self.node_of(id) {
             Some(node) => format!("{noun} `{name}` {verb} node `{node}`: give the order there"),
             None => format!(
