@@ -409,13 +409,9 @@ impl<'a> Daemon<'a> {
     fn next_wake(&self) -> Instant {
         let monitor = self.monitor.next_deadline().map(|due| self.start + due);
         let ready = (!self.readiness.is_reported).then(|| self.start + READY_PATIENCE);
-        let far = Instant::now() + Duration::from_secs(60);
         let leaves = self.cluster.as_ref().and_then(Cluster::leaves);
-        [monitor, ready, leaves, self.watchdog.next(), self.trimming.next()]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(far)
+        let others = [monitor, ready, leaves, self.watchdog.next()];
+        others.into_iter().flatten().fold(self.trimming.next(), Instant::min)
     }
 
     /// Passes one event to the monitor and its actions to the adapters.

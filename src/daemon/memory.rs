@@ -3,9 +3,11 @@
 //! A configuration of thousands of devices, their subscriptions and their statuses pass through
 //! memory once, in small pieces between others that stay. The allocator keeps these holes unless it
 //! is asked to release them; at 100,000 devices they are a third of the resident memory. The same goes
-//! for the first messages of a fleet, each of which leads to a status and a record. The start
-//! also runs through most of the program's code, which then stays mapped. Memory is not trimmed
-//! regularly, because in between nothing large is allocated.
+//! for the first messages of a fleet, each of which leads to a status and a record, and for a round
+//! of records. The start also runs through most of the program's code, which then stays mapped.
+//!
+//! Memory is returned once a minute, and soon after something that needs much of it. That takes less
+//! than a millisecond, and what is used again comes back from the kernel's cache.
 
 use crate::mapped_files;
 use std::time::Duration;
@@ -14,12 +16,15 @@ use tokio::time::Instant;
 /// A turn with more actions than this concerns a fleet.
 pub const LARGE_TURN: usize = 256;
 
-/// After so many actions, in one turn or in many, something that had been allocated may be free. An idle
-/// monitor takes an hour for them.
-const MANY_ACTIONS: usize = 4_096;
+/// After so many events and actions, something that had been allocated may be free.
+const MUCH: usize = 16_384;
 
 /// After this time most of the actions have been carried out.
 const DELAY: Duration = Duration::from_secs(5);
+
+/// The interval at which memory is returned. The records of the devices are saved as often, so that each
+/// round of them is followed by it.
+const INTERVAL: Duration = Duration::from_secs(60);
 
 /// A block of memory of at least this size is mapped by itself, and returned as soon as it is free.
 /// By default the allocator raises the limit to the size of whatever large block was freed, and
@@ -30,39 +35,53 @@ const LARGE_BLOCK: i32 = 128 * 1024;
 /// frees all the time.
 const KEPT: i32 = 512 * 1024;
 
-/// The time at which memory is returned next.
+/// The times at which memory is returned.
 #[derive(Debug)]
 pub struct Trimming {
-    due: Option<Instant>,
-    /// Those since it was last decided that memory is returned.
-    actions: usize,
+    regular: Instant,
+    /// After something large.
+    early: Option<Instant>,
+    /// Events and actions since it was last decided that memory is returned early.
+    work: usize,
 }
 
 impl Trimming {
     /// It is due for the first time when the start is over.
     pub fn after_start(now: Instant) -> Self {
-        Self { due: Some(now + DELAY), actions: 0 }
+        Self { regular: now + DELAY, early: None, work: 0 }
     }
 
-    /// Notes a turn with so many actions. As long as there are many, nothing is returned.
+    /// Notes an event with so many actions. As long as there is much to do, nothing is returned early.
     pub fn note(&mut self, actions: usize) {
-        self.actions += actions;
-        if actions > LARGE_TURN || self.actions > MANY_ACTIONS {
-            self.due = Some(Instant::now() + DELAY);
-            self.actions = 0;
+        self.work += 1 + actions;
+        if actions > LARGE_TURN || self.work > MUCH {
+            self.early = Some(Instant::now() + DELAY);
+            self.work = 0;
         }
     }
 
-    pub fn next(&self) -> Option<Instant> {
-        self.due
+    pub fn next(&self) -> Instant {
+        self.early.map_or(self.regular, |early| early.min(self.regular))
     }
 
     pub fn trim_if_due(&mut self) {
-        if self.due.is_some_and(|due| due <= Instant::now()) {
-            self.due = None;
+        let now = Instant::now();
+        if self.is_due(now) {
             give_back();
             mapped_files::release_program();
         }
+    }
+
+    /// Whether memory is returned now. The next time is then set.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.next() <= now;
+        if is_due {
+            self.early = None;
+        }
+        while self.regular <= now {
+            self.regular += INTERVAL;
+        }
+        is_due
     }
 }
 
@@ -100,25 +119,37 @@ fn give_back() {}
 mod tests {
     use super::*;
 
-    fn idle() -> Trimming {
-        Trimming { due: None, actions: 0 }
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn memory_is_returned_after_the_start_and_then_once_a_minute() {
+        let start = Instant::now();
+        let mut trimming = Trimming::after_start(start);
+        let seconds: Vec<u32> =
+            (0..200).filter(|&second| trimming.is_due(start + second * SECOND)).collect();
+        assert_eq!(seconds, [5, 65, 125, 185]);
     }
 
     #[test]
-    fn a_large_turn_and_many_small_ones_are_followed_by_a_trimming() {
-        let mut trimming = idle();
+    fn a_large_turn_and_many_small_ones_are_followed_by_an_early_return() {
+        let start = Instant::now();
+        let mut trimming = Trimming::after_start(start);
+        assert!(trimming.is_due(start + DELAY));
+        trimming.note(LARGE_TURN);
+        assert_eq!(trimming.next(), start + DELAY + INTERVAL);
         trimming.note(LARGE_TURN + 1);
-        assert!(trimming.next().is_some());
-        let mut trimming = idle();
-        (0..MANY_ACTIONS).for_each(|_| trimming.note(1));
-        assert_eq!(trimming.next(), None);
-        trimming.note(1);
-        assert!(trimming.next().is_some());
+        let early = trimming.next();
+        assert!(early < start + INTERVAL);
+        assert!(trimming.is_due(early) && !trimming.is_due(early));
+        (0..=MUCH).for_each(|_| trimming.note(0));
+        assert!(trimming.next() < start + INTERVAL);
     }
 
     #[test]
-    fn a_start_is_followed_by_a_trimming() {
-        let now = Instant::now();
-        assert_eq!(Trimming::after_start(now).next(), Some(now + DELAY));
+    fn a_process_that_was_held_up_does_not_make_up_for_it() {
+        let start = Instant::now();
+        let mut trimming = Trimming::after_start(start);
+        assert!(trimming.is_due(start + 1_000 * SECOND));
+        assert!(!trimming.is_due(start + 1_001 * SECOND));
     }
 }
