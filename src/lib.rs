@@ -16,6 +16,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod age_clock;
+pub mod bounded;
 pub mod bus;
 pub mod cli;
 pub mod cluster;

@@ -12,6 +12,7 @@ mod catalog;
 mod presence;
 mod stderr;
 
+use crate::bounded::{QueueReceiver, QueueSender, queue};
 use crate::terminal::is_coloured;
 use iotmonitor_core::model::alert::{Alert, Priority, Reason};
 use presence::{JOURNAL_SOCKET, SocketProbe};
@@ -20,7 +21,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -63,13 +64,12 @@ fn is_journal_stream(variable: &str, device: u64, inode: u64) -> bool {
 /// Accepts alerts without ever blocking; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Logger {
-    queue: SyncSender<Entry>,
+    queue: QueueSender<Entry>,
     dropped: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 enum Entry {
-    /// Boxed, because the queue's slots are allocated from the start.
     Alert(Box<Alert>),
     /// Answered when all entries before it have been written.
     Flush(SyncSender<()>),
@@ -80,7 +80,7 @@ enum Entry {
 /// # Errors
 /// Returns an error when the system allows no more threads.
 pub fn start(target: LogTarget, identifier: &'static str) -> std::io::Result<Logger> {
-    let (queue, entries) = sync_channel(QUEUE_LENGTH);
+    let (queue, entries) = queue(QUEUE_LENGTH);
     let dropped = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&dropped);
     let writer = move || match target {
@@ -149,8 +149,12 @@ enum Line<'a> {
 }
 
 /// The thread's loop; ends with the last [`Logger`].
-fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, mut write: impl FnMut(&Line<'_>)) {
-    for entry in entries {
+fn write_all(
+    entries: &QueueReceiver<Entry>,
+    dropped: &AtomicU64,
+    mut write: impl FnMut(&Line<'_>),
+) {
+    while let Ok(entry) = entries.recv() {
         match entry {
             Entry::Alert(alert) => write(&Line::Alert(&alert)),
             // This fails when the caller has stopped waiting.
@@ -240,13 +244,13 @@ mod tests {
         Alert::plain(AlertKind::Expired, message.to_owned())
     }
 
-    fn logger() -> (Logger, Receiver<Entry>) {
-        let (queue, entries) = sync_channel(QUEUE_LENGTH);
+    fn logger() -> (Logger, QueueReceiver<Entry>) {
+        let (queue, entries) = queue(QUEUE_LENGTH);
         (Logger { queue, dropped: Arc::default() }, entries)
     }
 
     /// The output of the writing thread, once every logger is gone.
-    fn written(entries: &Receiver<Entry>, dropped: &AtomicU64) -> Vec<String> {
+    fn written(entries: &QueueReceiver<Entry>, dropped: &AtomicU64) -> Vec<String> {
         let mut lines = Vec::new();
         write_all(entries, dropped, |line| {
             lines.push(match line {

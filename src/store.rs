@@ -19,6 +19,7 @@ pub use disk::FORMAT;
 #[cfg(any(test, fuzzing))]
 pub use record::fuzz as fuzz_records;
 
+use crate::bounded::{QueueSender, queue};
 pub use crate::lmdb::StoreError;
 use crate::lmdb::files;
 use crate::lmdb::stuck::Stuck;
@@ -31,7 +32,7 @@ use iotmonitor_core::model::snapshot::{DeviceRecord, Heartbeat};
 use iotmonitor_core::model::state::{ReadId, StateChange, WriteId};
 use iotmonitor_core::topic::{TopicFilter, TopicName};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -89,7 +90,7 @@ pub struct StoreFull(pub Box<StoreCommand>);
 /// still writes the waiting commands, and the result is not reported.
 #[derive(Debug)]
 pub struct StoreHandle {
-    commands: SyncSender<StoreCommand>,
+    commands: QueueSender<StoreCommand>,
     closing: Arc<OnceLock<Instant>>,
     flushed: Receiver<bool>,
     thread: JoinHandle<()>,
@@ -219,7 +220,7 @@ pub fn spawn_with(
     events: tokio::sync::mpsc::Sender<Event>,
     pulse: Pulse,
 ) -> std::io::Result<StoreHandle> {
-    let (commands, received) = sync_channel(CHANNEL_CAPACITY);
+    let (commands, received) = queue(CHANNEL_CAPACITY);
     // This is the only message, sent as the thread's last act, so the channel is never full.
     let (done, flushed) = sync_channel(1);
     let closing = Arc::new(OnceLock::new());

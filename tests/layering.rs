@@ -48,7 +48,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "store",
-        &["store", "lmdb", "pulse"],
+        &["store", "bounded", "lmdb", "pulse"],
         &["bytes", "heed", "iotmonitor_core", "serde", "serde_json", "thiserror", "tokio"],
     ),
     (
@@ -57,6 +57,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["heed", "iotmonitor_core", "serde", "serde_json", "tokio"],
     ),
     ("age_clock", &["age_clock"], &[]),
+    ("bounded", &["bounded"], &[]),
     (
         "cluster",
         &["cluster", "etcd", "pulse"],
@@ -149,7 +150,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("secret", &["secret"], &[]),
     (
         "logging",
-        &["logging", "printable", "terminal"],
+        &["logging", "bounded", "printable", "terminal"],
         &["iotmonitor_core", "nix", "tracing", "tracing_journald", "tracing_subscriber"],
     ),
     ("machine_id", &["machine_id"], &["nix", "siphasher"]),

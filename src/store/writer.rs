@@ -4,6 +4,7 @@
 use super::disk::{self, Disk};
 use super::group::{CommitGroup, Lingering};
 use super::{Found, Looking, Opened, StoreCommand, StoreSettings};
+use crate::bounded::QueueReceiver;
 use crate::lmdb::StoreError;
 use crate::lmdb::files::{self, DirectoryLock, FileIdentity, Look};
 use crate::lmdb::residence::MappedPages;
@@ -13,7 +14,7 @@ use iotmonitor_core::backoff::Backoff;
 use iotmonitor_core::model::event::Event;
 use iotmonitor_core::model::state::ReadId;
 use iotmonitor_core::topic::{TopicFilter, TopicName};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ pub(super) struct Writer {
     settings: StoreSettings,
     events: tokio::sync::mpsc::Sender<Event>,
     pulse: Pulse,
-    commands: Receiver<StoreCommand>,
+    commands: QueueReceiver<StoreCommand>,
     /// The deadline of the end, once it has been requested.
     closing: Arc<OnceLock<Instant>>,
     /// `None` when the next try must open it first. It is declared before the lock, to be closed
@@ -85,7 +86,7 @@ impl Writer {
         settings: StoreSettings,
         events: tokio::sync::mpsc::Sender<Event>,
         pulse: Pulse,
-        commands: Receiver<StoreCommand>,
+        commands: QueueReceiver<StoreCommand>,
         (closing, stuck): (Arc<OnceLock<Instant>>, Arc<Stuck>),
     ) -> Self {
         Self {
