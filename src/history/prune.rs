@@ -5,6 +5,7 @@ use crate::lmdb::StoreError;
 use heed::{MdbError, RwTxn};
 use iotmonitor_core::model::device_name::DeviceName;
 use iotmonitor_core::model::history::{Date, EpisodeKind, EpisodeRecord, RestartRecord};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -52,12 +53,41 @@ pub(super) struct Pruner {
     count: usize,
 }
 
-/// Forgets devices that left the configuration before this time, and are not among those that have been
-/// in it since this run began, which are sorted.
+/// The devices that have been in the configuration since this run began. Their names are kept as hashes,
+/// because a fleet has very many; one that left and shares its hash with another is kept for longer.
+#[derive(Debug, Default)]
+pub(super) struct PresentDevices {
+    hashes: Vec<u64>,
+}
+
+impl PresentDevices {
+    pub fn add<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a DeviceName>) {
+        self.hashes.reserve_exact(names.len());
+        self.hashes.extend(names.map(hash_of));
+    }
+
+    /// Puts them in order, in which they can be found.
+    pub fn settle(&mut self) {
+        self.hashes.sort_unstable();
+        self.hashes.dedup();
+    }
+
+    fn contains(&self, name: &DeviceName) -> bool {
+        self.hashes.binary_search(&hash_of(name)).is_ok()
+    }
+}
+
+fn hash_of(name: &DeviceName) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Forgets devices that left the configuration before this time and are not present. These are settled.
 pub(super) fn forget_absent(
     disk: &mut PastRecords,
     cutoff: Duration,
-    present: &[DeviceName],
+    present: &PresentDevices,
 ) -> Result<(), StoreError> {
     disk.commit(|disk, transaction| {
         let mut absent = Vec::new();
@@ -65,7 +95,7 @@ pub(super) fn forget_absent(
             let (key, value) = entry?;
             let Some(episode) = disk::from_json::<EpisodeRecord>(key, value) else { continue };
             let is_over = episode.kind == EpisodeKind::Disabled && episode.begin < cutoff;
-            if is_over && episode.device.is_some_and(|name| present.binary_search(&name).is_err()) {
+            if is_over && episode.device.is_some_and(|name| !present.contains(&name)) {
                 absent.push(disk::subject_of(key).to_vec());
             }
         }

@@ -3,7 +3,7 @@
 use super::alerts::{AlertBook, AlertSchedule};
 use super::disk::PastRecords;
 use super::parts::{self, BatchPart};
-use super::prune::{self, PresentTime, Pruner};
+use super::prune::{self, PresentDevices, PresentTime, Pruner};
 use super::scans::{FiguresScan, IncidentScan, Scan};
 use super::{HistoryCommand, HistorySettings, PastVisitor};
 use crate::age_clock::AgeClock;
@@ -60,8 +60,8 @@ pub(super) struct PastWriter {
     /// The next pass looks for records of devices that were forgotten; the first one of a run may
     /// find some that the last run has left.
     sweeps: bool,
-    /// Devices that have been in the configuration in this run. Each pass sorts them.
-    present: Vec<DeviceName>,
+    /// Each pass settles them.
+    present: PresentDevices,
     prune_at: Instant,
     /// Wall clock of the last batch, and how far it is trusted with the age of records.
     mark: Option<Duration>,
@@ -97,7 +97,7 @@ impl PastWriter {
             is_failing: false,
             pruner: None,
             sweeps: true,
-            present: Vec::new(),
+            present: PresentDevices::default(),
             // By then the clock of a machine that has none of its own is usually set.
             prune_at: began + interval,
             mark: None,
@@ -316,8 +316,7 @@ impl PastWriter {
         if !batch.forgotten.is_empty() {
             (self.sweeps, self.pruner, self.prune_at) = (true, None, Instant::now());
         }
-        self.present.reserve_exact(batch.known.len());
-        self.present.extend(batch.known.into_iter().map(|(name, _)| name));
+        self.present.add(batch.known.iter().map(|(name, _)| name));
         if is_last {
             self.mark = Some(batch.mark);
             self.ages.begin(self.mark, Instant::now());
@@ -371,8 +370,7 @@ impl PastWriter {
         let now = Instant::now();
         let by = self.ages.judge(mark, now);
         let cutoff = by.saturating_sub(self.settings.keep);
-        self.present.sort_unstable();
-        self.present.dedup();
+        self.present.settle();
         prune::forget_absent(disk, cutoff, &self.present)?;
         disk.prune_alerts(cutoff)?;
         let has_lasted = now.saturating_duration_since(self.began) >= self.settings.prune_interval;
