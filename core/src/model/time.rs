@@ -3,6 +3,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
 /// A time in whole nanoseconds, which takes half the room of a [`Duration`], also where it is optional. Times
 /// after 584 years count as the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +22,8 @@ impl Nanos {
 
 impl From<Duration> for Nanos {
     fn from(time: Duration) -> Self {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let seconds = time.as_secs().saturating_mul(NANOS_PER_SEC);
+        let nanos = seconds.saturating_add(time.subsec_nanos().into());
         Self { successor: NonZeroU64::MIN.saturating_add(nanos) }
     }
 }
