@@ -81,7 +81,12 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     ("guard", &["guard"], &["iotmonitor_core", "nix", "thiserror"]),
-    ("lmdb", &["lmdb", "mapped_files", "pulse"], &["heed", "nix", "siphasher", "thiserror"]),
+    // With `tempfile` in its tests.
+    (
+        "lmdb",
+        &["lmdb", "mapped_files", "pulse"],
+        &["heed", "nix", "siphasher", "tempfile", "thiserror"],
+    ),
     // With `tempfile` in its tests.
     ("mapped_files", &["mapped_files"], &["nix", "tempfile"]),
     (

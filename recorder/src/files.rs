@@ -48,14 +48,42 @@ pub fn names(path: &Path) -> Result<Vec<OsString>, Error> {
     Ok(names)
 }
 
+/// A locked file.
+#[derive(Debug)]
+pub struct FileLock(File);
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough where another thread has just forked: the child has a copy until it
+        // runs its program. Unlocking fails for no file that is locked.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Locks a file for this process for as long as the returned value lives. The kernel also releases
 /// it when the process is killed.
-pub fn lock(path: &Path) -> Result<File, Error> {
+pub fn lock(path: &Path) -> Result<FileLock, Error> {
     let options = fs::OpenOptions::new().create(true).append(true).to_owned();
     let file = options.open(path).map_err(Error::io("open", path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FileLock(file)),
         Err(fs::TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
         Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_value_even_if_a_child_has_a_copy_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let first = lock(&path).unwrap();
+        let _copy = first.0.try_clone().unwrap();
+        assert!(matches!(lock(&path), Err(Error::InUse { .. })));
+        drop(first);
+        lock(&path).unwrap();
     }
 }

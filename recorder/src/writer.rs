@@ -1,7 +1,7 @@
 //! The one writer of a store: messages become segments, and segments become Parquet files.
 
 use crate::error::{AppendError, Error};
-use crate::files;
+use crate::files::{self, FileLock};
 use crate::layout::{Day, Span, Store};
 use crate::message::{Received, Row};
 use crate::segment::{self, Frame};
@@ -66,7 +66,7 @@ pub struct Writer {
     sealed: VecDeque<Sealed>,
     /// Found by a flush that did not come to its end.
     damages: Vec<Damage>,
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl Writer {

@@ -30,8 +30,16 @@ const LARGEST_SHORTFALL: u64 = 1 << 30;
 /// The directory's lock, released when dropped, or when the process ends in any way.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
     place: FileIdentity,
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough where another thread has just forked: the child has a copy until it
+        // runs its program. Unlocking fails for no file that is locked.
+        let _ = self.file.unlock();
+    }
 }
 
 impl DirectoryLock {
@@ -106,7 +114,7 @@ pub fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
         Ok(()) => {
             let place = FileIdentity::of(path.clone(), &file)
                 .map_err(StoreError::file("look at", &path))?;
-            Ok(DirectoryLock { _file: file, place })
+            Ok(DirectoryLock { file, place })
         }
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: directory.to_owned() }),
         Err(TryLockError::Error(source)) => Err(StoreError::File { action: "lock", path, source }),
@@ -322,5 +330,20 @@ impl Meta {
             transaction: word_at(Self::LAST_PAGE + Self::WORD),
             trees: [tree(0)?, tree(1)?],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_value_even_if_a_child_has_a_copy_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = lock(directory.path()).unwrap();
+        let _copy = first.file.try_clone().unwrap();
+        assert!(matches!(lock(directory.path()), Err(StoreError::InUse { .. })));
+        drop(first);
+        lock(directory.path()).unwrap();
     }
 }
