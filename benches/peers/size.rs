@@ -18,6 +18,9 @@ const FLOOD: usize = 200_000;
 
 /// So long after everything was heard.
 const REST: Duration = Duration::from_secs(8);
+
+/// Within this time, the monitor has saved what was heard, and has returned memory.
+const LONG_REST: Duration = Duration::from_secs(65);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Goals for a fleet.
@@ -144,9 +147,9 @@ struct Memory {
 }
 
 impl Memory {
-    /// Memory at rest: what a start or a flood needs for a moment is given back within seconds.
-    fn at_rest(pid: u32) -> Self {
-        std::thread::sleep(REST);
+    /// Memory at rest: what a start or a flood needs for a moment is given back.
+    fn at_rest(pid: u32, rest: Duration) -> Self {
+        std::thread::sleep(rest);
         Self { all: process::resident(pid), own: process::resident_but_for_files(pid) }
     }
 }
@@ -182,12 +185,12 @@ fn fleet(settings: &Settings, devices: usize, idle: bool) -> Taken {
     };
     let pid = monitor.child.id();
     flood(devices);
-    let heard = Memory::at_rest(pid);
+    let heard = Memory::at_rest(pid, REST);
     let idle = idle.then(|| idle_seconds(settings, pid));
     flood(FLOOD);
-    let flooded = Memory::at_rest(pid);
+    let flooded = Memory::at_rest(pid, LONG_REST);
     let page = open_page(page);
-    let shown = Memory::at_rest(pid);
+    let shown = Memory::at_rest(pid, LONG_REST);
     drop(page);
     monitor.stop();
     Taken { heard, flooded, shown, start, broker: of_broker, idle }

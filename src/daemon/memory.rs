@@ -6,8 +6,8 @@
 //! for the first messages of a fleet, each of which leads to a status and a record, and for a round
 //! of records. The start also runs through most of the program's code, which then stays mapped.
 //!
-//! Memory is returned once a minute, and soon after something that needs much of it. That takes less
-//! than a millisecond, and what is used again comes back from the kernel's cache.
+//! Memory is returned once a minute, and soon after something that concerns a fleet. That takes about a
+//! millisecond, and what is used again comes back from the kernel's cache.
 
 use crate::mapped_files;
 use std::time::Duration;
@@ -15,9 +15,6 @@ use tokio::time::Instant;
 
 /// A turn with more actions than this concerns a fleet.
 pub const LARGE_TURN: usize = 256;
-
-/// After so many events and actions, something that had been allocated may be free.
-const MUCH: usize = 16_384;
 
 /// After this time most of the actions have been carried out.
 const DELAY: Duration = Duration::from_secs(5);
@@ -39,24 +36,20 @@ const KEPT: i32 = 512 * 1024;
 #[derive(Debug)]
 pub struct Trimming {
     regular: Instant,
-    /// After something large.
+    /// After a large turn.
     early: Option<Instant>,
-    /// Events and actions since it was last decided that memory is returned early.
-    work: usize,
 }
 
 impl Trimming {
     /// It is due for the first time when the start is over.
     pub fn after_start(now: Instant) -> Self {
-        Self { regular: now + DELAY, early: None, work: 0 }
+        Self { regular: now + DELAY, early: None }
     }
 
-    /// Notes an event with so many actions. As long as there is much to do, nothing is returned early.
+    /// Notes a turn with so many actions. As long as large ones follow, nothing is returned early.
     pub fn note(&mut self, actions: usize) {
-        self.work += 1 + actions;
-        if actions > LARGE_TURN || self.work > MUCH {
+        if actions > LARGE_TURN {
             self.early = Some(Instant::now() + DELAY);
-            self.work = 0;
         }
     }
 
@@ -131,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_turn_and_many_small_ones_are_followed_by_an_early_return() {
+    fn a_large_turn_is_followed_by_an_early_return() {
         let start = Instant::now();
         let mut trimming = Trimming::after_start(start);
         assert!(trimming.is_due(start + DELAY));
@@ -141,8 +134,6 @@ mod tests {
         let early = trimming.next();
         assert!(early < start + INTERVAL);
         assert!(trimming.is_due(early) && !trimming.is_due(early));
-        (0..=MUCH).for_each(|_| trimming.note(0));
-        assert!(trimming.next() < start + INTERVAL);
     }
 
     #[test]
