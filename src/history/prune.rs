@@ -66,12 +66,13 @@ impl PresentDevices {
         self.hashes.extend(names.map(hash_of));
     }
 
-    /// Puts them in order, in which they can be found.
-    pub fn settle(&mut self) {
+    /// Puts them in the order in which they are found, and drops what was added twice.
+    fn settle(&mut self) {
         self.hashes.sort_unstable();
         self.hashes.dedup();
     }
 
+    /// Whether it is one of those that are settled.
     fn contains(&self, name: &DeviceName) -> bool {
         self.hashes.binary_search(&hash_of(name)).is_ok()
     }
@@ -83,12 +84,13 @@ fn hash_of(name: &DeviceName) -> u64 {
     hasher.finish()
 }
 
-/// Forgets devices that left the configuration before this time and are not present. These are settled.
+/// Forgets devices that left the configuration before this time and are not present.
 pub(super) fn forget_absent(
     disk: &mut PastRecords,
     cutoff: Duration,
-    present: &PresentDevices,
+    present: &mut PresentDevices,
 ) -> Result<(), StoreError> {
+    present.settle();
     disk.commit(|disk, transaction| {
         let mut absent = Vec::new();
         for entry in disk.open.iter(transaction)? {

@@ -60,7 +60,6 @@ pub(super) struct PastWriter {
     /// The next pass looks for records of devices that were forgotten; the first one of a run may
     /// find some that the last run has left.
     sweeps: bool,
-    /// Each pass settles them.
     present: PresentDevices,
     prune_at: Instant,
     /// Wall clock of the last batch, and how far it is trusted with the age of records.
@@ -370,8 +369,7 @@ impl PastWriter {
         let now = Instant::now();
         let by = self.ages.judge(mark, now);
         let cutoff = by.saturating_sub(self.settings.keep);
-        self.present.settle();
-        prune::forget_absent(disk, cutoff, &self.present)?;
+        prune::forget_absent(disk, cutoff, &mut self.present)?;
         disk.prune_alerts(cutoff)?;
         let has_lasted = now.saturating_duration_since(self.began) >= self.settings.prune_interval;
         let present = has_lasted.then_some(PresentTime { now: mark, run_began });

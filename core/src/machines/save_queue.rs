@@ -196,7 +196,11 @@ mod tests {
         queue.changed(DeviceId::at(3), &mut waits);
         assert_eq!(queue.next_batch(T(1), |changed| changed), None, "it is not urgent");
         queue.hurry_if(true);
-        let batch = queue.next_batch(T(1), |changed| (waits = false, changed).1).unwrap();
+        let begin = |changed| {
+            waits = false;
+            changed
+        };
+        let batch = queue.next_batch(T(1), begin).unwrap();
         assert_eq!((batch.changed, waits), (ids(3..4), false));
     }
 
