@@ -4,11 +4,14 @@
 mod alerts;
 #[path = "store/dice.rs"]
 mod dice;
+#[path = "store/events.rs"]
+mod events;
 #[path = "history/figures.rs"]
 mod figures;
 #[path = "history/power.rs"]
 mod power;
 
+use events::next_event;
 use iotmonitor::history::alerts::AlertBook;
 use iotmonitor::history::{HistoryCommand, HistoryHandle, HistoryReader, HistorySettings, spawn};
 use iotmonitor::pulse::Pulse;
@@ -62,14 +65,7 @@ impl Thread {
     }
 
     fn next(&mut self) -> Event {
-        let start = Instant::now();
-        loop {
-            if let Ok(event) = self.events.try_recv() {
-                return event;
-            }
-            assert!(start.elapsed() < PATIENCE, "nothing is reported");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        next_event(&mut self.events, PATIENCE)
     }
 
     fn send(&self, batch: HistoryBatch) {

@@ -7,6 +7,8 @@ mod card;
 mod damage;
 #[path = "store/dice.rs"]
 mod dice;
+#[path = "store/events.rs"]
+mod events;
 #[path = "store/orders.rs"]
 mod orders;
 #[path = "store/power.rs"]
@@ -19,6 +21,7 @@ mod replays;
 mod small_disk;
 
 use bytes::Bytes;
+use events::next_event;
 use iotmonitor::pulse::Pulse;
 use iotmonitor::store::{self, StoreCommand, StoreHandle, StoreSettings};
 use iotmonitor_core::model::alert::Reason;
@@ -37,7 +40,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,16 +77,7 @@ impl Running {
     }
 
     fn next(&mut self) -> Event {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.events.try_recv() {
-                Ok(event) => return event,
-                Err(error) => {
-                    assert!(Instant::now() < deadline, "no event: {error}");
-                    std::thread::yield_now();
-                }
-            }
-        }
+        next_event(&mut self.events, PATIENCE)
     }
 
     fn wait_opened(&mut self) -> Snapshot {

@@ -71,6 +71,8 @@ impl Work {
 fn expect_to_go_on(mut running: Running, directory: &Path, mut content: Content) {
     let more = state("after", "the cut");
     let sent = running.put(more.clone());
+    // Someone who reads does not wait for a second, so neither does the commit.
+    running.send_read(&["after"], None);
     running.wait_committed(sent);
     running.close();
     content.states.insert("after".to_owned(), more);
@@ -79,33 +81,63 @@ fn expect_to_go_on(mut running: Running, directory: &Path, mut content: Content)
     running.close();
 }
 
-/// Started by the test below as a process of its own, which a store that trusts its file would
-/// lose. Alone it has nothing to do.
-#[test]
-fn child_that_judges_power_cuts() {
+/// What a round judges: a recorded run, how many losses between all and nothing it tries at each moment,
+/// and the damaged file with which the run began.
+struct Round {
+    work: Work,
+    parts: usize,
+    damaged: Option<Vec<u8>>,
+}
+
+/// Judges a round for each seed. The tests below start this as processes of their own, which a store that
+/// trusts its file would lose. Alone it has nothing to do.
+fn judge_rounds(round: impl Fn(&Recorder, u64) -> Round) {
     let Ok(rounds) = std::env::var("POWER_ROUNDS") else { return };
     let recorder = Recorder::build();
     let (mut moments, mut images) = (0, 0);
-    for round in 0..rounds.parse().unwrap() {
-        let seed = seed() + 1_000 * round;
-        let mut take = |work: &Work, parts, damaged| {
-            let tally = work.judge((seed, parts), damaged, true);
-            assert!(tally.lost.is_empty(), "seed {seed}: lost after {:?}", tally.lost);
-            moments += work.recording.calls.len() + 1;
-            images += tally.images;
-        };
-        let first = record(&recorder, &Files::new(), Content::default(), (seed, 100));
-        take(&first, 2, None);
-        // A cut in the middle, and a second one while the store is at work again.
-        let files = first.recording.cut_somewhere(seed);
-        let content = content_of(&files);
-        take(&record(&recorder, &files, content, (seed + 1, 40)), 2, None);
-        // A damaged file is put aside while the power fails.
-        let damaged = vec![0xA5; 20_000];
-        let files = Files::from([("data.mdb".to_owned(), damaged.clone())]);
-        take(&record(&recorder, &files, Content::default(), (seed + 2, 8)), 12, Some(&damaged));
+    for number in 0..rounds.parse().unwrap() {
+        let seed = seed() + 1_000 * number;
+        let Round { work, parts, damaged } = round(&recorder, seed);
+        let tally = work.judge((seed, parts), damaged.as_deref(), true);
+        assert!(tally.lost.is_empty(), "seed {seed}: lost after {:?}", tally.lost);
+        moments += work.recording.calls.len() + 1;
+        images += tally.images;
     }
     println!("power cuts: {moments} moments, {images} images, 0 lost, seed {}", seed());
+}
+
+/// A new store at work.
+fn first_run(recorder: &Recorder, seed: u64) -> Work {
+    record(recorder, &Files::new(), Content::default(), (seed, 100))
+}
+
+#[test]
+fn child_that_judges_power_cuts() {
+    judge_rounds(|recorder, seed| Round {
+        work: first_run(recorder, seed),
+        parts: 2,
+        damaged: None,
+    });
+}
+
+#[test]
+fn child_that_judges_second_power_cuts() {
+    judge_rounds(|recorder, seed| {
+        let files = first_run(recorder, seed).recording.cut_somewhere(seed);
+        let content = content_of(&files);
+        let work = record(recorder, &files, content, (seed + 1, 40));
+        Round { work, parts: 2, damaged: None }
+    });
+}
+
+#[test]
+fn child_that_judges_power_cuts_beside_a_damaged_file() {
+    judge_rounds(|recorder, seed| {
+        let damaged = vec![0xA5; 20_000];
+        let files = Files::from([("data.mdb".to_owned(), damaged.clone())]);
+        let work = record(recorder, &files, Content::default(), (seed + 2, 8));
+        Round { work, parts: 12, damaged: Some(damaged) }
+    });
 }
 
 fn content_of(files: &Files) -> Content {
@@ -120,6 +152,16 @@ fn content_of(files: &Files) -> Content {
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing_that_was_reported() {
     println!("{}", child("power::child_that_judges_power_cuts"));
+}
+
+#[test]
+fn a_second_power_cut_loses_nothing_that_was_reported() {
+    println!("{}", child("power::child_that_judges_second_power_cuts"));
+}
+
+#[test]
+fn a_power_cut_while_a_damaged_file_is_put_aside_loses_nothing() {
+    println!("{}", child("power::child_that_judges_power_cuts_beside_a_damaged_file"));
 }
 
 /// The judge is useless if it finds nothing where syncs are missing.
