@@ -8,7 +8,8 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     let directory = env::args_os().nth(1).map(PathBuf::from);
-    let directory = directory.ok_or_else(|| io::Error::other("usage: manual DIRECTORY"))?;
+    let directory =
+        directory.ok_or_else(|| io::Error::other("usage: manual-recorder DIRECTORY"))?;
     let (manual, completions) = (directory.join("man"), directory.join("completions"));
     fs::create_dir_all(&manual)?;
     fs::create_dir_all(&completions)?;
