@@ -196,6 +196,25 @@ fn a_marker_is_found_and_its_like_is_not() {
     }
 }
 
+/// No target runs the examples in comments, so a program there could be wrong.
+#[test]
+fn comments_contain_no_programs() {
+    let mut count = 0;
+    for file in tracked().into_iter().filter(|file| file.ends_with(".rs")) {
+        let Ok(text) = fs::read_to_string(root().join(&file)) else { continue };
+        let fences = text.lines().map(str::trim_start).filter_map(|line| {
+            let comment = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"))?;
+            comment.trim_start().strip_prefix("```")
+        });
+        // Every other one ends an example.
+        for language in fences.step_by(2) {
+            assert_eq!(language, "text", "{file}");
+            count += 1;
+        }
+    }
+    assert!(count > 2, "{count}");
+}
+
 /// D-Bus, polkit and browsers read these files with parsers that accept nothing else.
 #[test]
 fn files_in_xml_are_well_formed() {
