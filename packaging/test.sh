@@ -69,20 +69,20 @@ for main in tests/*.rs tests/*/main.rs */tests/*.rs */tests/*/main.rs; do
 done
 
 if [[ -z $why ]]; then
-    # The release build ends with a link of minutes on one processor, beside which the tests are compiled.
-    make --silent build &
+    # The release build ends with a link of minutes on one processor, beside which the tests are compiled and
+    # begin. Those that need it wait for it.
+    nice make --silent build &
     build=$!
     "$cargo" test --workspace --locked --no-run
-    wait "$build"
     # The system tests take as long as all others together, and mostly wait for their machines. Therefore
     # they run beside the others.
     failed=0
     system_log=$(mktemp)
-    trap 'kill "$system" 2> /dev/null || true; rm -f "$system_log"' EXIT
+    trap 'kill "$build" "$system" 2> /dev/null || true; rm -f "$system_log"' EXIT
     "$cargo" test --workspace --locked --no-fail-fast --test system -- "${arguments[@]}" > "$system_log" 2>&1 &
     system=$!
     "$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" || failed=1
-    "$cargo" test --workspace --locked --no-fail-fast --doc || failed=1
+    wait "$build" || failed=1
     wait "$system" || failed=1
     cat "$system_log"
     exit $failed
