@@ -69,16 +69,18 @@ for main in tests/*.rs tests/*/main.rs */tests/*.rs */tests/*/main.rs; do
 done
 
 if [[ -z $why ]]; then
+    system_log=$(mktemp)
+    system=
+    trap 'kill -- "-$build" $system 2> /dev/null || true; rm -f "$system_log"' EXIT
     # The release build ends with a link of minutes on one processor, beside which the tests are compiled and
     # begin. Those that need it wait for it.
-    nice make --silent build &
+    setsid make --silent build &
     build=$!
     "$cargo" test --workspace --locked --no-run
+    renice --priority 10 --pgrp "$build" > /dev/null 2>&1 || true
     # The system tests take as long as all others together, and mostly wait for their machines. Therefore
     # they run beside the others.
     failed=0
-    system_log=$(mktemp)
-    trap 'kill "$build" "$system" 2> /dev/null || true; rm -f "$system_log"' EXIT
     "$cargo" test --workspace --locked --no-fail-fast --test system -- "${arguments[@]}" > "$system_log" 2>&1 &
     system=$!
     "$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" || failed=1
