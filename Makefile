@@ -71,14 +71,6 @@ lint: ## check with rustfmt, clippy and shellcheck
 fuzz: ## fuzz each parser for the given time: SECONDS=10
 	packaging/fuzz.sh $(SECONDS)
 
-# What takes long in the targets of the same names.
-.PHONY: fuzz-build bench-check-build
-fuzz-build:
-	packaging/fuzz.sh build
-
-bench-check-build:
-	$(CARGO) bench --locked --profile counted --bench regression --no-run
-
 bench: ## compare with mosquitto_sub and with alternatives, and write the tables of docs/benchmarks.md; QUICK=1, ROWS=watched,alternatives
 	$(CARGO) bench --locked --bench peers
 
