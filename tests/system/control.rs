@@ -99,10 +99,11 @@ fn others_than_root_may_not_command() {
     assert_eq!(machine.main_pid(UNIT), pid);
 }
 
-/// Takes a while to end, and can be made to fail.
+/// Takes a while to end, and can be made to fail. systemd sends SIGTERM to what a process has begun
+/// meanwhile too, and so its last `sleep` ignores it.
 const SLOW: &str = "[agent_slow]\nuser = \"root\"\nexec = '''\n\
     test ! -e /run/broken || exit 7\n\
-    trap 'sleep 2; exit 0' TERM; while :; do sleep 0.1; done'''\n";
+    trap 'trap \"\" TERM; sleep 2; exit 0' TERM; while :; do sleep 0.1; done'''\n";
 const SLOW_UNIT: &str = "iotmonitor-agent-slow.service";
 
 #[test]

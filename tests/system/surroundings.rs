@@ -65,9 +65,10 @@ fn an_agent_in_the_strict_sandbox_may_have_a_colon_in_its_name() {
     assert_eq!(machine.sh("ls /var/lib/iotmonitor-agents"), "iotmonitor-agent-lamp_x3a1");
 }
 
-/// Takes its time to say goodbye, so that a broker which ends at the same time is gone by then.
+/// Takes its time to say goodbye, so that a broker which ends at the same time is gone by then. What it
+/// does that with ignores SIGTERM, which systemd sends to the new processes of the unit too.
 const FAREWELL: &str = "[agent_polite]\nexec = '''\n\
-    trap 'sleep 2; mosquitto_pub -t home/polite -m goodbye; exit' TERM\n\
+    trap 'trap \"\" TERM; sleep 2; mosquitto_pub -t home/polite -m goodbye; exit' TERM\n\
     echo ready; while :; do sleep 0.1; done'''\n";
 
 #[test]
