@@ -6,12 +6,12 @@ use super::machine::Machine;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A message as a subscriber saw it.
 #[derive(Clone)]
 pub struct Message {
-    /// When it came in.
+    /// When mosquitto_sub had it, however late this process reads what it prints.
     pub at: Instant,
     pub topic: String,
     pub payload: Vec<u8>,
@@ -60,7 +60,7 @@ impl Subscriber {
         filters: &[&str],
     ) -> Self {
         let mut argv = vec!["stdbuf", "-oL", "mosquitto_sub", "-d", "-q", "1"];
-        argv.extend(["-F", "MESSAGE %r %q x%x %t"]);
+        argv.extend(["-F", "MESSAGE %U %r %q x%x %t"]);
         argv.extend(arguments);
         argv.extend(filters.iter().flat_map(|filter| ["-t", filter]));
         let mut client = command(&argv)
@@ -158,13 +158,15 @@ impl Drop for Subscriber {
     }
 }
 
-/// `RETAIN QOS xPAYLOAD TOPIC`, the payload in hexadecimal.
+/// `TIME RETAIN QOS xPAYLOAD TOPIC`: the time in seconds since the Unix epoch with nanoseconds, the
+/// payload in hexadecimal.
 fn parse(line: &str) -> Option<Message> {
-    let mut parts = line.trim_end_matches('\n').splitn(4, ' ');
+    let mut parts = line.trim_end_matches('\n').splitn(5, ' ');
+    let at = instant(parts.next()?)?;
     let (retain, qos, payload) = (parts.next()?, parts.next()?, parts.next()?);
     let hex = payload.strip_prefix('x')?;
     Some(Message {
-        at: Instant::now(),
+        at,
         topic: parts.next()?.to_owned(),
         payload: (0..hex.len() / 2)
             .map(|i| u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok())
@@ -172,6 +174,13 @@ fn parse(line: &str) -> Option<Message> {
         qos: qos.parse().ok()?,
         retain: retain == "1",
     })
+}
+
+fn instant(time: &str) -> Option<Instant> {
+    let (seconds, nanoseconds) = time.split_once('.')?;
+    let since_epoch = Duration::new(seconds.parse().ok()?, nanoseconds.parse().ok()?);
+    let age = SystemTime::now().duration_since(UNIX_EPOCH + since_epoch).unwrap_or_default();
+    Instant::now().checked_sub(age)
 }
 
 impl Machine {
