@@ -56,6 +56,11 @@ if [[ ${REQUIRE:-} == all ]] && ((${#left_out[@]})); then
     exit 1
 fi
 
+# Says at the end of a long output which tests have failed, and how the report of each begins.
+summarize() {
+    awk '/^---- .* ----$/ { left = 12; print "" } /^(failures|test result):/ { left = 0 } left-- > 0' "$@"
+}
+
 # Each file or folder of tests/ is a test program. Four of them need containers.
 programs=()
 for main in tests/*.rs tests/*/main.rs */tests/*.rs */tests/*/main.rs; do
@@ -69,9 +74,10 @@ for main in tests/*.rs tests/*/main.rs */tests/*.rs */tests/*/main.rs; do
 done
 
 if [[ -z $why ]]; then
-    system_log=$(mktemp)
+    logs=$(mktemp --directory)
+    build=
     system=
-    trap 'kill -- "-$build" $system 2> /dev/null || true; rm -f "$system_log"' EXIT
+    trap 'kill -- ${build:+"-$build"} $system 2> /dev/null || true; rm -rf "$logs"' EXIT
     # The release build ends with a link of minutes on one processor, beside which the tests are compiled and
     # begin. Those that need it wait for it.
     setsid make --silent build &
@@ -81,12 +87,14 @@ if [[ -z $why ]]; then
     # The system tests take as long as all others together, and mostly wait for their machines. Therefore
     # they run beside the others.
     failed=0
-    "$cargo" test --workspace --locked --no-fail-fast --test system -- "${arguments[@]}" > "$system_log" 2>&1 &
+    "$cargo" test --workspace --locked --no-fail-fast --test system -- "${arguments[@]}" > "$logs/system" 2>&1 &
     system=$!
-    "$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" || failed=1
+    "$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" 2>&1 |
+        tee "$logs/others" || failed=1
     wait "$build" || failed=1
     wait "$system" || failed=1
-    cat "$system_log"
+    cat "$logs/system"
+    ((failed == 0)) || summarize "$logs/others" "$logs/system"
     exit $failed
 fi
 failed=0
