@@ -28,8 +28,9 @@ const TIMEOUT: u64 = 5;
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The states of those that ask, below `home/NAME/set`; the second one is retained.
-const STATES: [&str; 2] = ["a", "b"];
+/// The states of those that ask, below `home/NAME/set`, and whether they are retained. The last one
+/// changes while something is broken.
+const STATES: [(&str, bool); 3] = [("a", false), ("b", true), ("c", false)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -77,8 +78,8 @@ impl Device {
         format!("home/{}/hello", self.name)
     }
 
-    pub fn states(&self) -> [String; 2] {
-        STATES.map(|state| format!("home/{}/set/{state}", self.name))
+    pub fn states(&self) -> [String; 3] {
+        STATES.map(|(state, _)| format!("home/{}/set/{state}", self.name))
     }
 }
 
@@ -181,7 +182,7 @@ impl Devices {
         let deeds: Vec<Deed> = self
             .of(Kind::Asking)
             .flat_map(|device| {
-                device.states().into_iter().zip([false, true]).map(|(topic, retain)| {
+                device.states().into_iter().zip(STATES).map(|(topic, (_, retain))| {
                     let payload = self.count.to_string();
                     Deed { at: Duration::ZERO, topic, payload, retain }
                 })
@@ -204,7 +205,7 @@ impl Devices {
             for (place, device) in (0..).zip(group) {
                 let at = |place: u32| now + within * (place % count) / count;
                 let hello = (device.hello(), "hello".to_owned(), at(place));
-                let [state, _] = device.states();
+                let [.., state] = device.states();
                 let state = (state, self.count.to_string(), at(place + count / 2));
                 deeds.extend([hello, state].map(|(topic, payload, at)| Deed {
                     at,
