@@ -196,6 +196,8 @@ impl<'a> FirstHosts<'a> {
              ETCD_PEER_KEY_FILE=\"/etc/etcd/iotmonitor/etcd.key\"\n\
              ETCD_PEER_TRUSTED_CA_FILE=\"/etc/etcd/iotmonitor/ca.pem\"\n\
              ETCD_PEER_CLIENT_CERT_AUTH=\"true\"\n\
+             # A machine that comes back does not have the others elect a leader anew.\n\
+             ETCD_PRE_VOTE=\"true\"\n\
              # What spares an SD card. Both lose nothing that was committed.\n\
              ETCD_BACKEND_BATCH_INTERVAL=\"10s\"\n\
              ETCD_AUTO_COMPACTION_MODE=\"periodic\"\n\
