@@ -115,7 +115,8 @@ pub enum Action {
     Withdraw {
         devices: BTreeSet<DeviceName>,
     },
-    /// End the state connection so that nothing that is on its way arrives later, and connect again.
+    /// End the state connection so that nothing that is on its way, in either direction, arrives later,
+    /// and connect again.
     Sever,
 
     /// Stop and remove those of these units that carry the marker of the clientid, unless a monitor

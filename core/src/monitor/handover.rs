@@ -278,15 +278,16 @@ impl Monitor {
     }
 
     /// The session of this node has ended: restores stop, and nothing that is on its way may arrive
-    /// after another node has restored something newer.
+    /// after another node has restored something newer. Nor may this node restore again before it has
+    /// recorded what the broker has for it, which an old connection delivers as late after an outage as
+    /// that was long: TCP doubles the time between its attempts (RFC 6298, 5.5).
     pub(super) fn end_restores(&mut self, turn: &mut Turn<'_>) {
         let devices: Vec<DeviceId> =
             self.devices.ids().filter(|&id| !self.may_restore(id)).collect();
-        let is_under_way = !self.echoes.is_empty() || !self.restores.is_empty();
         for id in devices {
             self.cut_restore_off(turn.now.mono, id);
         }
-        if is_under_way && self.session.protocol().is_some() {
+        if self.session.protocol().is_some() {
             turn.out.push(Action::Sever);
         }
     }
