@@ -86,7 +86,8 @@ fn expire_at_once(count: usize) -> (f64, Duration) {
     browser.value(WATCH);
     house.until("the first alarm", || house.said("is silent") > 0);
     let began = Instant::now();
-    // The program under test is not optimized: what it takes itself is not the page's.
+    // The program under test is not optimized: what it takes itself is not the page's, and where
+    // that is too long, it refuses to answer.
     house.until("the last alarm", || house.said("is silent") == count);
     let took = began.elapsed();
     let verdict =
@@ -96,7 +97,9 @@ fn expire_at_once(count: usize) -> (f64, Duration) {
     println!("{count}: the monitor took {took:.1?}");
     let longest =
         browser.value("Math.max(0, ...tasks.map(([, length]) => length))").as_f64().unwrap();
-    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+    let is_late = |complaint: &&String| complaint.contains("a status of 503");
+    let complaints: Vec<_> = browser.complaints().iter().filter(|it| !is_late(it)).collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
     (longest, calm)
 }
 
