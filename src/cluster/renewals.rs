@@ -50,6 +50,8 @@ pub struct Renewals<G> {
     requests: JoinSet<NumberedAnswer>,
     /// `None` before the first answer.
     store_answers: Option<bool>,
+    /// The latest request with an answer.
+    last_answered: Option<RequestNumber>,
     /// Since when that has been so, and why.
     store_since: Duration,
     store_reason: Option<String>,
@@ -103,6 +105,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
             backlog: VecDeque::new(),
             requests: JoinSet::new(),
             store_answers: None,
+            last_answered: None,
             store_since: boot_clock().unwrap_or_default(),
             store_reason: None,
             reading: None,
@@ -151,6 +154,7 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
         let Some(now) = boot_clock() else { return false };
         match answer {
             Ok(answer) => {
+                self.last_answered = self.last_answered.max(Some(number));
                 if let StoreAnswer::Read(contents) = &answer {
                     let orders = Arc::clone(&contents.orders);
                     self.sections.read(contents.config.clone(), &self.store);
@@ -164,6 +168,8 @@ impl<G: FnMut(Guarded) -> io::Result<()>> Renewals<G> {
                     self.report(ClusterEvent::StoreAnswers);
                 }
             }
+            // The store has answered since.
+            Err(_) if self.last_answered > Some(number) => {}
             Err(error) => {
                 if self.store_answers.replace(false) != Some(false) {
                     let reason = error.to_string();

@@ -486,15 +486,24 @@ async fn each_node_shows_all_nodes_and_who_has_what() {
     assert!(view.etcd.lasts < began.elapsed() + SECOND);
 }
 
+/// What was heard of a store that does not answer.
+#[derive(Default)]
+struct Silences {
+    count: usize,
+    lasts: bool,
+}
+
 /// The next event that is not about the store.
-async fn next(events: &mut mpsc::Receiver<ClusterEvent>, silences: &mut usize) -> ClusterEvent {
+async fn next(events: &mut mpsc::Receiver<ClusterEvent>, silences: &mut Silences) -> ClusterEvent {
     loop {
         match tokio::time::timeout(LIMIT, events.recv()).await.unwrap().unwrap() {
             ClusterEvent::StoreSilent(reason) => {
                 assert!(reason.contains("has not answered"), "{reason}");
-                *silences += 1;
+                assert!(!silences.lasts, "a silence is reported once");
+                *silences = Silences { count: silences.count + 1, lasts: true };
             }
-            ClusterEvent::StoreAnswers | ClusterEvent::Orders(_) | ClusterEvent::Owners(_) => {}
+            ClusterEvent::StoreAnswers => silences.lasts = false,
+            ClusterEvent::Orders(_) | ClusterEvent::Owners(_) => {}
             other => return other,
         }
     }
@@ -511,7 +520,7 @@ async fn a_node_whose_store_hangs_is_fenced_at_its_deadline_and_begins_anew() {
     };
     let (sender, mut events) = mpsc::channel(1);
     let handle = spawn(membership("pi1", members.settings()), renew, sender, Pulse::new()).unwrap();
-    let mut silences = 0;
+    let mut silences = Silences::default();
     let mut before = BTreeMap::new();
     while before.len() < 6 {
         let event = next(&mut events, &mut silences).await;
@@ -536,7 +545,8 @@ async fn a_node_whose_store_hangs_is_fenced_at_its_deadline_and_begins_anew() {
     let anew = last.lock().unwrap().unwrap();
     assert!(anew.session != ended.session && anew.deadline <= now() + LEASE);
     assert!(after.iter().all(|(item, epoch)| *epoch > before[item]), "{before:?} {after:?}");
-    assert_eq!(silences, 1);
+    // A busy etcd may be silent for a moment besides.
+    assert!(silences.count >= 1);
     // An agent that has ended by itself is started again by a later renewal.
     let (item, epoch) = after.pop_first().unwrap();
     assert!(handle.send(ClusterCommand::Stopped(item.clone())));
