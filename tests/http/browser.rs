@@ -208,6 +208,23 @@ impl Browser {
         }
     }
 
+    /// How long the pages have waited for a processor that something else had: the second field of
+    /// `/proc/PID/task/TID/schedstat` of their main threads, in nanoseconds.
+    pub fn waited_for_a_processor(&mut self) -> Duration {
+        let session = self.session.take();
+        let all = self.call("SystemInfo.getProcessInfo", json!({}));
+        self.session = session;
+        let pages = all["processInfo"].as_array().unwrap().iter();
+        let pages = pages.filter(|process| process["type"] == "renderer");
+        let waited = pages.map(|process| {
+            let pid = process["id"].as_u64().unwrap();
+            let path = format!("/proc/{pid}/task/{pid}/schedstat");
+            let text = std::fs::read_to_string(path).unwrap();
+            text.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
+        });
+        Duration::from_nanos(waited.sum())
+    }
+
     /// What the console and the browser have complained about up to now.
     pub fn complaints(&mut self) -> &[String] {
         // Events come in order: those from before this answer have come.

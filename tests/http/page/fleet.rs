@@ -72,8 +72,17 @@ fn a_fleet_is_drawn_in_part_and_reached_whole() {
 const WATCH: &str = "window.tasks = []; new PerformanceObserver((list) =>
     tasks.push(...list.getEntries().map((it) => [it.startTime, it.duration]))).observe({type: 'longtask'}); 1";
 
-/// Lets all devices expire at the same moment, and returns the longest task and the time until all is shown.
-fn expire_at_once(count: usize) -> (f64, Duration) {
+/// What a crowd of alarms cost the page.
+struct Crowd {
+    /// The duration of the longest task, and for how long at most it had no processor, in milliseconds.
+    longest: f64,
+    waited: f64,
+    /// Until all was shown.
+    calm: Duration,
+}
+
+/// Lets all devices expire at the same moment.
+fn expire_at_once(count: usize) -> Crowd {
     // Longer than the browser takes to start.
     let house = House::with(&fleet(count, "watchTimeOut = 25"));
     let mut browser = Browser::at(&format!("http://127.0.0.1:{}/", house.port));
@@ -84,6 +93,7 @@ fn expire_at_once(count: usize) -> (f64, Duration) {
     browser.until("the devices", &all);
     assert_eq!(browser.value("document.querySelectorAll('[data-state=expired]').length"), 0);
     browser.value(WATCH);
+    let waited_before = browser.waited_for_a_processor();
     house.until("the first alarm", || house.said("is silent") > 0);
     let began = Instant::now();
     // The program under test is not optimized: what it takes itself is not the page's, and where
@@ -97,10 +107,12 @@ fn expire_at_once(count: usize) -> (f64, Duration) {
     println!("{count}: the monitor took {took:.1?}");
     let longest =
         browser.value("Math.max(0, ...tasks.map(([, length]) => length))").as_f64().unwrap();
+    let waited = browser.waited_for_a_processor().saturating_sub(waited_before);
+    let waited = waited.as_secs_f64() * 1e3;
     let is_late = |complaint: &&String| complaint.contains("a status of 503");
     let complaints: Vec<_> = browser.complaints().iter().filter(|it| !is_late(it)).collect();
     assert!(complaints.is_empty(), "{complaints:?}");
-    (longest, calm)
+    Crowd { longest, waited, calm }
 }
 
 #[test]
@@ -108,9 +120,11 @@ fn a_crowd_of_alarms_does_not_freeze_the_page() {
     for (count, longest_task, calm_after) in
         [(300, 400.0, 5), (1_000, 800.0, 10), (10_000, 2_500.0, 20)]
     {
-        let (longest, calm) = expire_at_once(count);
-        println!("{count} expire at once: the longest task {longest:.0} ms, calm after {calm:.1?}");
-        assert!(longest < longest_task, "{count}: {longest} ms");
+        let Crowd { longest, waited, calm } = expire_at_once(count);
+        println!(
+            "{count} expire at once: the longest task {longest:.0} ms (waited {waited:.0}), calm after {calm:.1?}"
+        );
+        assert!(longest < longest_task + waited, "{count}: {longest} ms, waited {waited} ms");
         assert!(calm < Duration::from_secs(calm_after), "{count}: {calm:?}");
     }
 }
