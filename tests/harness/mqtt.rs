@@ -191,7 +191,10 @@ impl Machine {
 
     /// The same with further arguments of mosquitto_sub.
     pub fn subscribe_with(&self, arguments: &[&str], filters: &[&str]) -> Subscriber {
-        Subscriber::start(|argv| self.command(argv), arguments, filters)
+        // nsenter waits for its child in the machine, which would outlive it.
+        let bound = ["setpriv", "--pdeathsig", "KILL"];
+        let command = |argv: &[&str]| self.command(&[&bound, argv].concat());
+        Subscriber::start(command, arguments, filters)
     }
 
     /// Publishes at QoS 1, and returns when the broker has it.
