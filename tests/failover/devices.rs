@@ -81,6 +81,12 @@ impl Device {
     pub fn states(&self) -> [String; 3] {
         STATES.map(|(state, _)| format!("home/{}/set/{state}", self.name))
     }
+
+    /// The state that changes while something is broken.
+    pub fn changing_state(&self) -> String {
+        let [.., state] = self.states();
+        state
+    }
 }
 
 /// Their sections.
@@ -205,8 +211,8 @@ impl Devices {
             for (place, device) in (0..).zip(group) {
                 let at = |place: u32| now + within * (place % count) / count;
                 let hello = (device.hello(), "hello".to_owned(), at(place));
-                let [.., state] = device.states();
-                let state = (state, self.count.to_string(), at(place + count / 2));
+                let state =
+                    (device.changing_state(), self.count.to_string(), at(place + count / 2));
                 deeds.extend([hello, state].map(|(topic, payload, at)| Deed {
                     at,
                     topic,

@@ -49,7 +49,7 @@ impl Verdict {
     }
 
     fn judge_answers(&mut self, device: &Device, published: &[Published]) {
-        let [.., changing] = device.states();
+        let changing = device.changing_state();
         for (topic, nodes) in answers(device, published) {
             // What changes just then is rightly not given back.
             let is_asked = topic != changing;
