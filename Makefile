@@ -19,16 +19,17 @@ SECONDS ?= 10
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
+# Both programs are built with the crates as the whole workspace needs them, so that none is compiled twice.
 # A release build contains no path of this machine, so that two machines build identical packages.
 CARGO_HOME ?= $(HOME)/.cargo
 build build-recorder: export CARGO_ENCODED_RUSTFLAGS := $(shell printf '%s\037%s' \
 	'--remap-path-prefix=$(CARGO_HOME)=/cargo' '--remap-path-prefix=$(CURDIR)=/iotmonitor')
 
 build: ## make the release build
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --workspace --bin iotmonitor
 
 build-recorder:
-	$(CARGO) build --release --locked --package iotmonitor-recorder
+	$(CARGO) build --release --locked --workspace --bin iotmonitor-recorder
 
 run: ## run a demonstration, as root in a separate container, otherwise without agents
 	@packaging/demo.sh
@@ -43,22 +44,22 @@ unit-test: ## run the tests that need neither root nor a container
 	@CARGO="$(CARGO)" packaging/test.sh unit --test-threads=$(TEST_THREADS)
 
 system-test: ## run the tests under a real systemd (as root)
-	$(CARGO) test --locked --test system -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --workspace --locked --test system -- --test-threads=$(TEST_THREADS)
 
 brokers: ## test the main functions with each broker of docs/brokers.md, including those from npm and PyPI (as root)
-	$(CARGO) test --locked --test brokers -- --include-ignored --test-threads=$(TEST_THREADS)
+	$(CARGO) test --workspace --locked --test brokers -- --include-ignored --test-threads=$(TEST_THREADS)
 
 soak: build ## run the fault tests in their long form: MINUTES=10 (as root)
-	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test faults -- --test-threads=$(TEST_THREADS)
-	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test failover
-	IOTMONITOR_OUTAGE_SECONDS=300 $(CARGO) test --locked --test system expiries_while_the_way_out_is_down
+	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --workspace --locked --test faults -- --test-threads=$(TEST_THREADS)
+	IOTMONITOR_SOAK_MINUTES=$(MINUTES) $(CARGO) test --workspace --locked --test failover
+	IOTMONITOR_OUTAGE_SECONDS=300 $(CARGO) test --workspace --locked --test system expiries_while_the_way_out_is_down
 	SCHEDULES=1000000 $(CARGO) test --release --locked --test faults schedules
 	SCHEDULES=1000000 $(CARGO) test --release --locked -p iotmonitor-core --test cluster no_two_nodes
 	FAULTS=2 $(CARGO) test --release --locked -p iotmonitor-core --test cluster no_two_faults
-	ROUNDS=$(MINUTES) SEED=$$(date +%s) $(CARGO) test --locked --test store power -- --nocapture
+	ROUNDS=$(MINUTES) SEED=$$(date +%s) $(CARGO) test --workspace --locked --test store power -- --nocapture
 
 cluster-figures: build ## print what a cluster of three machines costs (as root)
-	IOTMONITOR_CLUSTER_FIGURES=1 $(CARGO) test --locked --test failover -- --nocapture
+	IOTMONITOR_CLUSTER_FIGURES=1 $(CARGO) test --workspace --locked --test failover -- --nocapture
 
 lint: ## check with rustfmt, clippy and shellcheck
 	$(CARGO) fmt --all --check
@@ -87,10 +88,10 @@ bench-baseline: ## record the present cost of a message as the baseline
 	$(CARGO) bench --locked --profile counted --bench regression -- renew
 
 rhythms: ## print how well automatic timeouts fit devices of many kinds over half a year
-	RHYTHM_DAYS=180 $(CARGO) test --locked --test discovery rhythms -- --nocapture
+	RHYTHM_DAYS=180 $(CARGO) test --workspace --locked --test discovery rhythms -- --nocapture
 
 picture: ## renew the README's picture of the status page (as root, with pngquant)
-	$(CARGO) test --locked --test system a_browser_shows
+	$(CARGO) test --workspace --locked --test system a_browser_shows
 	pngquant --force --strip --output docs/status-page.png 64 target/tmp/page-service.png
 
 deps: ## install the missing Debian packages that building and testing need (as root)

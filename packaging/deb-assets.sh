@@ -11,9 +11,8 @@ flock 8
 unset CARGO_ENCODED_RUSTFLAGS
 cargo_deb=$(packaging/tool.sh cargo-deb 3.8.0)
 packaging/manual.sh
-cargo run --quiet --locked --example licences -- target/manual/licences-of-others.txt
-cargo run --quiet --locked --example licences -- target/manual/recorder/licences-of-others.txt \
-    recorder/Cargo.toml
+packaging/generate.sh licences target/manual/licences-of-others.txt
+packaging/generate.sh licences target/manual/recorder/licences-of-others.txt recorder/Cargo.toml
 gzip --best --no-name target/manual/licences-of-others.txt target/manual/recorder/licences-of-others.txt
 packaging/changelog.sh > target/manual/changelog
 sed 's/^iotmonitor (/iotmonitor-recorder (/' target/manual/changelog > target/manual/changelog-recorder

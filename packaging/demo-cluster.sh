@@ -153,7 +153,7 @@ is_back() { inside_of "$1" iotmonitor cluster | grep --quiet "^$1 .*alive"; }
 
 trap clean_up EXIT
 step "packages" packaging/deps.sh
-step "building iotmonitor" "${CARGO:-cargo}" build --locked
+step "building iotmonitor" packaging/debug-build.sh --bin iotmonitor
 printf 'booting three Debians with systemd and etcd (the first time, their image is built) … '
 boot_machines "${nodes[@]}"
 echo "done"

@@ -10,7 +10,7 @@ options_of() { :; }
 
 prepare() {
     step "packages" packaging/deps.sh
-    step "building iotmonitor" "${CARGO:-cargo}" build --locked
+    step "building iotmonitor" packaging/debug-build.sh --bin iotmonitor
     # The machine is booted without `step`, because it has to be a child of this shell.
     printf 'booting a Debian with systemd and mosquitto (the first time its image is built) … '
     boot_machines demo

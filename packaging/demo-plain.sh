@@ -15,7 +15,7 @@ prepare() {
         fi
         step "packages" packaging/deps.sh
     done
-    step "building iotmonitor" "${CARGO:-cargo}" build --locked
+    step "building iotmonitor" packaging/debug-build.sh --bin iotmonitor
     start_broker
 }
 

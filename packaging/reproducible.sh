@@ -6,9 +6,11 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'jobs -p | xargs --no-run-if-empty kill; rm -rf "$work"' EXIT
 second="$work/second place"
-# The tools are shared, because they are not part of the package.
-mkdir -p target/tools "$second"
+# What makes the packages and is no part of them is compiled once.
+mkdir -p target/tools "${CARGO_TARGET_DIR:-target}" "$second"
 export IOTMONITOR_TOOLS=$PWD/target/tools
+IOTMONITOR_GENERATORS=$(realpath "${CARGO_TARGET_DIR:-target}")
+export IOTMONITOR_GENERATORS
 git ls-files -z | xargs -0 cp --parents --target-directory "$second"
 make --silent deb > "$work/first.log" 2>&1 &
 here=$!

@@ -101,7 +101,7 @@ failed=0
 "$cargo" test --workspace --locked --no-fail-fast --lib --bins "${programs[@]}" -- "${arguments[@]}" || failed=1
 if [[ $which == all ]]; then
     # The schedules are simulated and need no machine.
-    "$cargo" test --locked --test faults -- schedules || failed=1
+    "$cargo" test --workspace --locked --test faults -- schedules || failed=1
 fi
 if ((${#left_out[@]})); then
     printf 'not run: %s\n' "${left_out[@]}"

@@ -363,9 +363,9 @@ fn release() -> &'static Path {
 pub fn recorder() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--locked", "--bins", "--package", "iotmonitor-recorder"]);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/debug-build.sh");
+        let mut build = Command::new(script);
+        build.args(["--quiet", "--bin", "iotmonitor-recorder"]);
         run_build(build);
         Path::new(env!("CARGO_BIN_EXE_iotmonitor")).with_file_name("iotmonitor-recorder")
     })
