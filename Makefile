@@ -75,8 +75,11 @@ fuzz: ## fuzz each parser for the given time: SECONDS=10
 bench: ## compare with mosquitto_sub and with alternatives, and write the tables of docs/benchmarks.md; QUICK=1, ROWS=watched,alternatives
 	$(CARGO) bench --locked --bench peers
 
-bench-check: ## fail if a message costs a tenth more instructions than benches/baseline.toml states
-	$(CARGO) bench --locked --profile counted --bench regression
+# What is counted is the release build.
+bench-check bench-baseline: export IOTMONITOR_PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/iotmonitor
+
+bench-check: build ## fail if a message costs a tenth more instructions than benches/baseline.toml states
+	$(CARGO) bench --workspace --locked --profile dev --bench regression
 
 bench-micro: ## time the topic index, the deadline table, the queue of restores, the store's commits and the history separately
 	$(CARGO) bench --locked --bench micro
@@ -84,8 +87,8 @@ bench-micro: ## time the topic index, the deadline table, the queue of restores,
 bench-million: ## simulate a million devices against the core alone
 	$(CARGO) bench --locked --package iotmonitor-core --bench million
 
-bench-baseline: ## record the present cost of a message as the baseline
-	$(CARGO) bench --locked --profile counted --bench regression -- renew
+bench-baseline: build ## record the present cost of a message as the baseline
+	$(CARGO) bench --workspace --locked --profile dev --bench regression -- renew
 
 rhythms: ## print how well automatic timeouts fit devices of many kinds over half a year
 	RHYTHM_DAYS=180 $(CARGO) test --workspace --locked --test discovery rhythms -- --nocapture

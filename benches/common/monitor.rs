@@ -2,17 +2,21 @@
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_iotmonitor");
+/// The program of this build, or the one that `IOTMONITOR_PROGRAM` names.
+fn program() -> String {
+    env::var("IOTMONITOR_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_iotmonitor").to_owned())
+}
 
 /// The command that runs it with this configuration, as [`Monitor::start`] does.
 pub fn command(directory: &Path, config: &str, wrapper: &[String]) -> Command {
     let file = directory.join("config.toml");
     fs::write(&file, config).expect("the directory can be written to");
-    let program = PROGRAM.to_owned();
+    let program = program();
     let mut words = wrapper.iter().chain([&program]);
     let mut command = Command::new(words.next().unwrap_or(&program));
     command
@@ -44,7 +48,7 @@ impl Monitor {
             .stdout(Stdio::null())
             .stderr(output)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {PROGRAM}: {error}"));
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program()));
         Self { child, log }
     }
 

@@ -1,10 +1,11 @@
 //! How many instructions the monitor spends on a message, counted and not timed.
 //!
-//! The real program runs under valgrind's callgrind against a scripted broker, once with some
-//! messages and once with twice as many, so that everything else cancels out. What one message
-//! costs more is compared with what the bare codec takes to decode it, counted in the same way, so
-//! that another compiler, which changes both, changes the ratio little. The ratio is compared with
-//! that of `benches/baseline.toml`; where it is more than a tenth above, this fails.
+//! The program that `IOTMONITOR_PROGRAM` names, which is the release build in `make bench-check`,
+//! runs under valgrind's callgrind against a scripted broker, once with some messages and once with
+//! twice as many, so that everything else cancels out. What one message costs more is compared with
+//! what the bare codec takes to decode it, counted in the same way, so that another compiler, which
+//! changes both, changes the ratio little. The ratio is compared with that of
+//! `benches/baseline.toml`; where it is more than a tenth above, this fails.
 //!
 //! `renew` as argument writes the baseline instead. What the kernel does is not counted.
 
