@@ -73,7 +73,7 @@ fuzz: ## fuzz each parser for the given time: SECONDS=10
 	packaging/fuzz.sh $(SECONDS)
 
 bench: ## compare with mosquitto_sub and with alternatives, and write the tables of docs/benchmarks.md; QUICK=1, ROWS=watched,alternatives
-	$(CARGO) bench --locked --bench peers
+	$(CARGO) bench --workspace --locked --bench peers
 
 # What is counted is the release build.
 bench-check bench-baseline: export IOTMONITOR_PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/iotmonitor
@@ -82,7 +82,7 @@ bench-check: build ## fail if a message costs a tenth more instructions than ben
 	$(CARGO) bench --workspace --locked --profile dev --bench regression
 
 bench-micro: ## time the topic index, the deadline table, the queue of restores, the store's commits and the history separately
-	$(CARGO) bench --locked --bench micro
+	$(CARGO) bench --workspace --locked --bench micro
 
 bench-million: ## simulate a million devices against the core alone
 	$(CARGO) bench --locked --package iotmonitor-core --bench million

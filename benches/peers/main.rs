@@ -17,6 +17,7 @@ mod agents;
 mod alternatives;
 mod broker;
 mod burst;
+mod card;
 mod client;
 mod expiry;
 mod losses;
@@ -67,13 +68,14 @@ impl Settings {
 }
 
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("watched", watched::rows),
     ("streams", streams::rows),
     ("states", states::rows),
     ("losses", losses::rows),
     ("expiry", expiry::rows),
     ("burst", burst::rows),
+    ("card", card::rows),
     ("recorded", recorded::rows),
     ("agents", agents::rows),
     ("size", size::rows),
