@@ -43,7 +43,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where both meta pages of a data file have `mm_last_pg` and `mm_txnid` of mdb.c, numbers of the machine's width.
 const LAST_PAGES: [usize; 2] = [32 + 13 * WORD, 4_096 + 32 + 13 * WORD];
@@ -144,7 +144,7 @@ impl Running {
     }
 
     fn close(self) {
-        assert!(self.handle.close(Duration::from_secs(5)));
+        assert!(self.handle.close(PATIENCE));
     }
 }
 
@@ -520,7 +520,7 @@ fn close_returns_when_the_events_are_not_read() {
         let change = StateChange::Put(state("a", "x"));
         handle.send(StoreCommand::Record { delivery: Delivery(number), change }).unwrap();
     }
-    assert!(handle.close(Duration::from_secs(5)));
+    assert!(handle.close(PATIENCE));
 }
 
 /// Started by other tests as a process of its own: records without end and prints what the store
