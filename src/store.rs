@@ -324,7 +324,7 @@ mod tests {
             Some(Event::StoreOpened(_)) => {}
             other => panic!("{other:?}"),
         }
-        assert!(handle.close(Duration::from_secs(5)));
+        assert!(handle.close(Duration::from_secs(60)));
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod tests {
             let committed = events.blocking_recv();
             assert_eq!(committed, Some(Event::StatesCommitted { through: Delivery(1) }));
         }
-        assert!(handle.close(Duration::from_secs(5)));
+        assert!(handle.close(Duration::from_secs(60)));
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn usage_in(directory: &std::path::Path) -> UsageTally {
     let command = HistoryCommand::Read { devices, since, now, reader };
     thread.send(command).expect("there is room");
     let used = answer.recv().expect("it answers").expect("it can be read").remove(0);
-    assert!(thread.close(Duration::from_secs(10)));
+    assert!(thread.close(Duration::from_secs(60)));
     used
 }
 
