@@ -8,13 +8,12 @@ trap 'jobs -p | xargs --no-run-if-empty kill; rm -rf "$work"' EXIT
 second="$work/second place"
 # What makes the packages and is no part of them is compiled once.
 mkdir -p target/tools "${CARGO_TARGET_DIR:-target}" "$second"
-export IOTMONITOR_TOOLS=$PWD/target/tools
-IOTMONITOR_GENERATORS=$(realpath "${CARGO_TARGET_DIR:-target}")
-export IOTMONITOR_GENERATORS
+target=$(realpath "${CARGO_TARGET_DIR:-target}")
+export IOTMONITOR_TOOLS=$PWD/target/tools IOTMONITOR_GENERATORS=$target
 git ls-files -z | xargs -0 cp --parents --target-directory "$second"
 make --silent deb > "$work/first.log" 2>&1 &
 here=$!
-first=$(realpath "${CARGO_TARGET_DIR:-target}")/debian
+first=$target/debian
 unset CARGO_TARGET_DIR
 make --silent --directory "$second" deb > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 wait "$here" || { cat "$work/first.log"; exit 1; }
