@@ -95,7 +95,7 @@ impl Thread {
     }
 
     fn close(self) {
-        assert!(self.handle.close(Duration::from_secs(60)));
+        assert!(self.handle.close(PATIENCE));
     }
 }
 
@@ -672,7 +672,7 @@ fn a_store_of_a_version_without_a_history_gets_one_and_both_stay_whole() {
     let (sender, mut events) = tokio::sync::mpsc::channel(64);
     let store = store::spawn(StoreSettings::new(root), sender, Pulse::new()).unwrap();
     assert!(matches!(events.blocking_recv(), Some(Event::StoreOpened(_))));
-    assert!(store.close(Duration::from_secs(60)));
+    assert!(store.close(PATIENCE));
     let history = root.join("history/data.mdb");
     assert_eq!(files(root)[&history], with_history[&history]);
 
@@ -694,7 +694,7 @@ fn a_history_of_a_newer_format_is_reported_and_left_as_it_is() {
     let mut thread = Thread::start(settings(directory.path()));
     let Event::HistoryFailed { error } = thread.next() else { panic!("it is used") };
     assert!(error.contains("install the newer version again"), "{error}");
-    assert!(thread.handle.close(Duration::from_secs(60)));
+    assert!(thread.handle.close(PATIENCE));
     assert_eq!(files(directory.path()), before);
 }
 
